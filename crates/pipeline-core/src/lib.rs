@@ -1,1 +1,54 @@
-//! pipeline-core
+//! The core of the ingestion toolkit.
+//!
+//! A **connector** describes a vendor's API as **endpoints** that are read and **streams** that they feed. The
+//! **engine** plans each endpoint into **slices**, reads each slice page by page through one **HTTP client**, cuts pages
+//! into **raw records** without parsing them into a tree, decodes them into Arrow batches, and hands them to a
+//! **destination** that commits data and **checkpoint** in one atomic step. Every page boundary is a place where a sync
+//! can stop and go on.
+//!
+//! | Concern | Where |
+//! | --- | --- |
+//! | what failed and what to do | [`Error`] |
+//! | one record, cutting a response into records | [`RawRecord`], [`split`] |
+//! | how a list is walked | [`paginate`] |
+//! | how an endpoint is cut into slices | [`slice`] |
+//! | progress and its changes | [`state`] |
+//! | an API as data | [`Endpoint`], [`StreamDef`] |
+//! | requests, limits, credentials, retries | [`http`] |
+//! | a vendor | [`Connector`], [`ConnectorConfig`] |
+//! | where data goes (feature `engine`) | `Destination` |
+//! | a sync (feature `engine`) | `engine::Sync` |
+
+mod clock;
+mod connector;
+mod declared;
+#[cfg(feature = "engine")]
+mod destination;
+mod endpoint;
+#[cfg(feature = "engine")]
+pub mod engine;
+mod error;
+mod event;
+pub mod http;
+pub mod paginate;
+mod record;
+mod schema;
+pub mod slice;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use connector::{
+    Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry,
+};
+#[cfg(feature = "engine")]
+pub use destination::{
+    Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
+    WithCheckpoints,
+};
+pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, RecordMap, StreamDef, SyncMode};
+pub use error::{Error, ErrorKind, ErrorStatus, Result};
+pub use event::{Attempt, Event, NoObserver, Observer, Observers};
+pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
+pub use schema::{DataType, Field, Schema, TimeFormat};

@@ -1,0 +1,206 @@
+//! Reads an [`Endpoint`]: the interpreter of the declarations that a connector is made of.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::connector::{Availability, CheckReport, Connector};
+use crate::endpoint::{BodyFormat, Endpoint, LineCheck};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Call, HttpClient, Request, Response};
+use crate::paginate::{PageView, not_advancing};
+use crate::record::{Advance, Page, RawRecord, RecordPath, split};
+use crate::slice::TimeRange;
+use crate::state::{EndpointState, Position, SliceState};
+
+/// Pages without a record, one after another, before a list counts as broken.
+const MAX_EMPTY_PAGES: u32 = 100;
+
+/// Positions remembered in order to notice that a list runs in a circle.
+const MAX_REMEMBERED_POSITIONS: usize = 100_000;
+
+/// Bytes of lines that make a page of a spooled response.
+const SPOOL_PAGE: usize = 1 << 20;
+
+/// See [`Connector::read`].
+pub(crate) fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    if slice.position == Position::End {
+        return stream::empty().boxed();
+    }
+    let pages = match endpoint.format {
+        BodyFormat::Json => read_pages(client, endpoint, slice).boxed(),
+        BodyFormat::Ndjson(check) => read_lines(client, endpoint, slice, check).boxed(),
+    };
+    pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
+}
+
+/// Where a walk through a list is, and what it needs to notice that it goes nowhere.
+struct Walk {
+    slice: SliceState,
+    position: Position,
+    visited: HashSet<u64>,
+    empty_pages: u32,
+}
+
+fn read_pages<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
+    let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
+    stream::try_unfold(Some(walk), move |walk| async move {
+        let Some(mut walk) = walk else { return Ok(None) };
+        let (request, response) = fetch(client, endpoint, &walk.slice, &mut walk.position).await?;
+        let page = cut(endpoint, &walk.position, &request, &response)?;
+        let goes_on = walk.step(&page)?;
+        Ok(Some((page, goes_on.then_some(walk))))
+    })
+}
+
+impl Walk {
+    /// Moves on past a page; false when it was the last.
+    fn step(&mut self, page: &Page) -> Result<bool> {
+        let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
+        let is_new = self.visited.insert(fingerprint(next));
+        if !is_new || matches!(&self.position, Position::At(current) if current == next) {
+            return Err(not_advancing(next));
+        }
+        if self.visited.len() >= MAX_REMEMBERED_POSITIONS {
+            self.visited.clear();
+        }
+        self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
+        if self.empty_pages >= MAX_EMPTY_PAGES {
+            return Err(Error::new(ErrorKind::Decode, format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more")));
+        }
+        self.position = Position::At(next.clone());
+        Ok(true)
+    }
+}
+
+/// Requests the page at `position`, going back to an earlier position when the vendor refuses this one.
+async fn fetch(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
+    loop {
+        let request = request(client, endpoint, slice, position)?;
+        match client.send(&request, &call(endpoint)).await {
+            Err(error) if error.kind() == ErrorKind::CursorExpired => match endpoint.paginator.recover(position) {
+                Some(earlier) => *position = earlier,
+                None => return Err(error),
+            },
+            response => return Ok((request, response?)),
+        }
+    }
+}
+
+fn call(endpoint: &Endpoint) -> Call<'_> {
+    Call { endpoint: endpoint.name(), buckets: &endpoint.buckets }
+}
+
+/// The request for one page.
+pub(crate) fn request(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, position: &Position) -> Result<Request> {
+    let base = endpoint.base.as_ref().unwrap_or(client.base());
+    let invalid = |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
+    let mut request = Request::new(endpoint.method.clone(), base.join(&endpoint.path).map_err(invalid)?);
+    for (name, value) in &endpoint.query {
+        request.query.push((name.to_string(), value.clone()));
+    }
+    endpoint.slicer.apply(slice, &mut request)?;
+    endpoint.paginator.apply(position, &mut request)?;
+    Ok(request)
+}
+
+/// Cuts a response into a page.
+fn cut(endpoint: &Endpoint, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    if !response.status.is_success() {
+        // The classifier ignored the answer: what was asked for is gone.
+        return Ok(Page { records: vec![Vec::new(); endpoint.feeds.len()], advance: Some(Advance::End) });
+    }
+    let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
+    let split = split(&response.body, &paths)?;
+    let records = split.records.first().map_or(&[][..], Vec::as_slice);
+    let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
+    let advance = endpoint.paginator.advance(position, &view)?;
+    Ok(Page { records: map_records(endpoint, split.records)?, advance: Some(advance) })
+}
+
+fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
+    let map = |(records, feed): (Vec<RawRecord>, &crate::endpoint::Feed)| records.into_iter().map(|record| feed.stream.mapped(record)).collect();
+    records.into_iter().zip(&endpoint.feeds).map(map).collect()
+}
+
+fn read_lines<'a>(
+    client: &'a HttpClient,
+    endpoint: &'a Endpoint,
+    slice: SliceState,
+    check: LineCheck,
+) -> impl stream::Stream<Item = Result<Page>> + 'a {
+    let spool = async move {
+        let request = request(client, endpoint, &slice, &slice.position)?;
+        client.download(&request, &call(endpoint), check).await
+    };
+    let pages = move |spool| {
+        stream::try_unfold(Some(spool), move |spool| async move {
+            let Some(mut spool): Option<crate::http::Spool> = spool else { return Ok(None) };
+            let Some(lines) = spool.next_lines(SPOOL_PAGE).await? else {
+                let end = Page { records: vec![Vec::new(); endpoint.feeds.len()], advance: Some(Advance::End) };
+                return Ok(Some((end, None)));
+            };
+            let records = map_records(endpoint, vec![cut_lines(&lines)])?;
+            Ok(Some((Page { records, advance: None }, Some(spool))))
+        })
+    };
+    stream::once(spool).map_ok(pages).try_flatten()
+}
+
+/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines are skipped.
+fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
+    let mut records = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', lines).chain([lines.len()]) {
+        let line = lines[start..end].trim_ascii();
+        if !line.is_empty() {
+            records.push(RawRecord::upsert(lines.slice_ref(line)));
+        }
+        start = end + 1;
+    }
+    records
+}
+
+fn fingerprint(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// See [`Connector::check`].
+pub(crate) async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    for endpoint in endpoints.iter().filter(|endpoint| names.is_empty() || names.contains(&endpoint.name())) {
+        let slice = endpoint.slicer.plan(&EndpointState::default(), TimeRange::all(), client.now()).pop().unwrap_or_default();
+        let first = request(client, endpoint, &slice, &Position::Start)?;
+        let outcome = client.send(&first, &call(endpoint)).await;
+        let availability = match outcome {
+            Ok(_) => Availability::Available,
+            Err(error) => match error.kind() {
+                ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::ConfigInvalid => return Err(error),
+                ErrorKind::PermissionDenied | ErrorKind::NotFound => Availability::Unavailable(error.to_string()),
+                _ => Availability::Failed(error.to_string()),
+            },
+        };
+        report.endpoints.push((endpoint.name().to_owned(), availability));
+    }
+    Ok(report)
+}
+
+/// See [`ConnectorExt::records`](crate::ConnectorExt::records).
+pub(crate) fn records<'a, C: Connector + ?Sized>(connector: &'a C, stream: &str, range: TimeRange) -> BoxStream<'a, Result<RawRecord>> {
+    let found = connector.endpoints().iter().find_map(|endpoint| {
+        let index = endpoint.streams().position(|def| def.name() == stream)?;
+        Some((endpoint, index))
+    });
+    let Some((endpoint, index)) = found else {
+        let error = Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{stream}`"));
+        return stream::once(async { Err(error) }).boxed();
+    };
+    let slices = endpoint.slicer.plan(&EndpointState::default(), range, connector.client().now());
+    let pages = stream::iter(slices).flat_map(move |slice| connector.read(endpoint, slice));
+    pages.map_ok(move |mut page| stream::iter(std::mem::take(&mut page.records[index]).into_iter().map(Ok))).try_flatten().boxed()
+}

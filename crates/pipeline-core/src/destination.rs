@@ -1,0 +1,235 @@
+//! Where data goes: rows and checkpoint become visible together, or not at all.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::state::{Change, CheckpointStore, EndpointId, EndpointState};
+
+/// Column that holds, as a JSON object, members that are not declared and values that do not fit their column.
+pub const EXTRA: &str = "_extra";
+/// Column that holds the instant at which the record was read.
+pub const SYNCED_AT: &str = "_synced_at";
+/// Column that is true for a tombstone, which holds no other value than the key.
+pub const DELETED: &str = "_deleted";
+
+/// What a destination promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Data and checkpoint are committed in one atomic step.
+    ExactlyOnce,
+    /// The checkpoint is committed after the data: a crash in between repeats rows.
+    AtLeastOnce,
+}
+
+/// One stream as it is written.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The source's name in the configuration.
+    pub source: String,
+    /// The stream's name.
+    pub stream: String,
+    /// Columns that identify a row. A later row with the same values replaces the earlier one; empty: rows are appended.
+    pub primary_key: Vec<String>,
+    /// The columns, [`EXTRA`], [`SYNCED_AT`] and [`DELETED`] included.
+    pub schema: SchemaRef,
+    /// Which generation rows go to.
+    pub generation: Generation,
+}
+
+/// Which rows of a table a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generation {
+    /// The visible rows.
+    Current,
+    /// Rows that nobody sees until the generation is published and replaces the visible one.
+    Next,
+}
+
+/// Names a table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableId {
+    /// The source's name in the configuration.
+    pub source: String,
+    /// The stream's name.
+    pub stream: String,
+}
+
+impl Table {
+    /// The table's name.
+    pub fn id(&self) -> TableId {
+        TableId { source: self.source.clone(), stream: self.stream.clone() }
+    }
+}
+
+/// Everything that one commit makes true, besides the rows written to its transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// The run that commits.
+    pub run: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Changes of checkpoints. All apply, or the commit fails with
+    /// [`CheckpointConflict`](crate::ErrorKind::CheckpointConflict).
+    pub changes: Vec<Change>,
+    /// Tables whose next generation, with the rows of this transaction, replaces the current one.
+    pub publish: Vec<TableId>,
+    /// Tables whose next generation is emptied before the rows of this transaction are written: what an abandoned
+    /// refresh left.
+    pub discard: Vec<TableId>,
+    /// Rows written, per table.
+    pub rows: Vec<(TableId, u64)>,
+    /// Bytes of the vendor's records.
+    pub bytes: u64,
+    /// Sum of the hashes of all records, so that the order does not matter. Hexadecimal.
+    pub content_hash: String,
+}
+
+/// A row of the commit log, which every destination keeps beside the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRecord {
+    /// Number of the commit, from 1 without gaps.
+    pub sequence: u64,
+    /// The run that committed.
+    pub run: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The endpoints whose checkpoints changed, and their positions after it, as JSON.
+    pub changes: Vec<Change>,
+    /// Rows written, per table.
+    pub rows: Vec<(TableId, u64)>,
+    /// Bytes of the vendor's records.
+    pub bytes: u64,
+    /// Order-independent hash of the records.
+    pub content_hash: String,
+}
+
+impl Commit {
+    /// The commit as its row in the log.
+    pub fn record(&self, sequence: u64) -> CommitRecord {
+        CommitRecord {
+            sequence,
+            run: self.run.clone(),
+            at: self.at,
+            changes: self.changes.clone(),
+            rows: self.rows.clone(),
+            bytes: self.bytes,
+            content_hash: self.content_hash.clone(),
+        }
+    }
+}
+
+/// What a destination holds, for `pipeline status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// Every stored checkpoint.
+    pub endpoints: Vec<(EndpointId, EndpointState)>,
+    /// Visible rows, per table.
+    pub rows: Vec<(TableId, u64)>,
+    /// The newest commits, newest first, at most as many as asked for.
+    pub commits: Vec<CommitRecord>,
+}
+
+/// A store of tables and checkpoints.
+///
+/// * What a transaction writes is invisible until it commits, and gone when it is dropped.
+/// * A commit makes all rows and all changes visible in one atomic and durable step, or fails and changes nothing.
+/// * After a crash at any point, [`load`](Self::load) returns the state that matches the visible rows.
+#[async_trait]
+pub trait Destination: Send + Sync + Debug {
+    /// What the destination promises.
+    fn delivery(&self) -> Delivery;
+
+    /// Tries whether it can be written, without changing anything that a reader sees.
+    async fn check(&self) -> Result<()>;
+
+    /// Creates tables, or adds columns that are missing. Never drops or narrows one.
+    async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()>;
+
+    /// The committed state of an endpoint; a default one when there is none.
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState>;
+
+    /// Opens a transaction. The engine has at most one open.
+    async fn begin(&self) -> Result<Box<dyn Transaction>>;
+
+    /// What it holds; `commits` is the number of log rows wanted. Works without any configuration but the location.
+    async fn status(&self, commits: usize) -> Result<Status>;
+}
+
+/// Rows on their way. Dropping it discards them.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Stages a batch. Memory stays bounded however many batches are staged.
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()>;
+
+    /// Makes everything visible, and returns the commit's number.
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64>;
+}
+
+/// A destination that cannot hold checkpoints, with a store that does: flushes the rows, then applies the changes.
+#[derive(Debug)]
+pub struct WithCheckpoints<D> {
+    rows: D,
+    checkpoints: Arc<dyn CheckpointStore>,
+}
+
+impl<D: Destination> WithCheckpoints<D> {
+    /// Joins the two.
+    pub fn new(rows: D, checkpoints: Arc<dyn CheckpointStore>) -> Self {
+        Self { rows, checkpoints }
+    }
+}
+
+#[async_trait]
+impl<D: Destination> Destination for WithCheckpoints<D> {
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.rows.check().await
+    }
+
+    async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
+        self.rows.prepare(tables).await
+    }
+
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
+        self.checkpoints.load(endpoint).await
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        Ok(Box::new(Checkpointed { rows: self.rows.begin().await?, checkpoints: Arc::clone(&self.checkpoints) }))
+    }
+
+    async fn status(&self, commits: usize) -> Result<Status> {
+        Ok(Status { endpoints: self.checkpoints.list().await?, ..self.rows.status(commits).await? })
+    }
+}
+
+struct Checkpointed {
+    rows: Box<dyn Transaction>,
+    checkpoints: Arc<dyn CheckpointStore>,
+}
+
+#[async_trait]
+impl Transaction for Checkpointed {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+        self.rows.write(table, batch).await
+    }
+
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
+        let Self { rows, checkpoints } = *self;
+        let sequence = rows.commit(commit).await?;
+        checkpoints.apply(&commit.changes).await?;
+        Ok(sequence)
+    }
+}

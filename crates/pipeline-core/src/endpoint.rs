@@ -1,0 +1,274 @@
+//! A vendor API as data: what is requested, how it is walked, and which streams it feeds.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::http::Method;
+use crate::paginate::{Paginator, SinglePage};
+use crate::error::Result;
+use crate::record::{RawRecord, RecordPath};
+use crate::schema::{Schema, TimeFormat};
+use crate::slice::{Slicer, Whole};
+
+/// A stream: what the user selects and gets as a table.
+#[derive(Clone, Debug)]
+pub struct StreamDef {
+    name: Cow<'static, str>,
+    primary_key: Vec<Cow<'static, str>>,
+    schema: Schema,
+    deletes: Deletes,
+    map: Option<RecordMap>,
+}
+
+/// Makes the record that is stored from the one that the vendor sent.
+pub type RecordMap = fn(&RawRecord) -> Result<RawRecord>;
+
+/// How a stream tells that a record is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Deletes {
+    /// It does not.
+    #[default]
+    Invisible,
+    /// A member has this value, such as `status` = `deleted`; the row stays, as the vendor still serves it.
+    Marked {
+        /// The member.
+        field: &'static str,
+        /// The value.
+        value: &'static str,
+    },
+    /// Every sync reads the whole list, so what is missing from it is gone.
+    BySnapshot,
+}
+
+impl StreamDef {
+    /// A stream whose records have no key: every one is appended.
+    pub fn new(name: impl Into<Cow<'static, str>>, schema: Schema) -> Self {
+        Self { name: name.into(), primary_key: Vec::new(), schema, deletes: Deletes::default(), map: None }
+    }
+
+    /// Members that together identify a record; a later record with the same values replaces the earlier one.
+    pub fn primary_key<const N: usize>(mut self, key: [&'static str; N]) -> Self {
+        self.primary_key = key.into_iter().map(Cow::Borrowed).collect();
+        self
+    }
+
+    /// Says how deletions show.
+    pub fn deletes(mut self, deletes: Deletes) -> Self {
+        self.deletes = deletes;
+        self
+    }
+
+    /// Changes every record before it is stored, such as lifting a nested key to the top.
+    pub fn map(mut self, map: RecordMap) -> Self {
+        self.map = Some(map);
+        self
+    }
+
+    /// The record as it is stored.
+    pub(crate) fn mapped(&self, record: RawRecord) -> Result<RawRecord> {
+        self.map.map_or(Ok(record.clone()), |map| map(&record))
+    }
+
+    /// The stream's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Members that identify a record; empty when none do.
+    pub fn key(&self) -> &[Cow<'static, str>] {
+        &self.primary_key
+    }
+
+    /// The declared columns.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// How deletions show.
+    pub fn deletion(&self) -> &Deletes {
+        &self.deletes
+    }
+}
+
+/// How an endpoint is read from one sync to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Every sync reads everything into a new generation of the tables, which replaces the old one when it is complete.
+    #[default]
+    FullRefresh,
+    /// A sync reads what is new since the last.
+    Incremental,
+}
+
+/// How a response body is cut into records.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum BodyFormat {
+    /// One JSON document.
+    #[default]
+    Json,
+    /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
+    /// before its first record counts: every line must pass the check.
+    Ndjson(LineCheck),
+}
+
+/// Refuses a line that shows that the response is not what was asked for, such as an error in its middle.
+pub type LineCheck = fn(&[u8]) -> Result<()>;
+
+/// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) method: Method,
+    pub(crate) base: Option<Url>,
+    pub(crate) path: Cow<'static, str>,
+    pub(crate) query: Vec<(Cow<'static, str>, String)>,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) paginator: Arc<dyn Paginator>,
+    pub(crate) slicer: Arc<dyn Slicer>,
+    pub(crate) mode: SyncMode,
+    pub(crate) buckets: Vec<Cow<'static, str>>,
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) format: BodyFormat,
+}
+
+/// A stream fed by an endpoint, and where its records stand.
+#[derive(Clone, Debug)]
+pub(crate) struct Feed {
+    pub(crate) stream: StreamDef,
+    pub(crate) path: RecordPath,
+}
+
+/// The member by which records are ordered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The member's name.
+    pub field: &'static str,
+    /// How it is written.
+    pub format: TimeFormat,
+}
+
+impl Endpoint {
+    /// An endpoint read by GET. The path is relative to the connector's base URL.
+    pub fn get(name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Method::GET, name, path)
+    }
+
+    /// An endpoint read by POST, with the query as a form body. Must be safe to repeat.
+    pub fn post(name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Method::POST, name, path)
+    }
+
+    fn new(method: Method, name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            name: name.into(),
+            method,
+            base: None,
+            path: path.into(),
+            query: Vec::new(),
+            feeds: Vec::new(),
+            paginator: Arc::new(SinglePage),
+            slicer: Arc::new(Whole),
+            mode: SyncMode::FullRefresh,
+            buckets: Vec::new(),
+            cursor: None,
+            format: BodyFormat::Json,
+        }
+    }
+
+    /// Another host than the connector's base URL. The HTTP client must be told that credentials may go there.
+    pub fn base(mut self, base: Url) -> Self {
+        self.base = Some(base);
+        self
+    }
+
+    /// A parameter of every request.
+    pub fn query(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.query.push((name.into(), value.into()));
+        self
+    }
+
+    /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
+    pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
+        self.feeds.push(Feed { stream, path: RecordPath::new(path) });
+        self
+    }
+
+    /// How pages follow each other; [`SinglePage`] unless set.
+    pub fn paginate(mut self, paginator: impl Paginator + 'static) -> Self {
+        self.paginator = Arc::new(paginator);
+        self
+    }
+
+    /// How the endpoint is cut into slices; one slice unless set.
+    pub fn slices(mut self, slicer: impl Slicer + 'static) -> Self {
+        self.slicer = Arc::new(slicer);
+        self
+    }
+
+    /// Reads only what is new since the last sync. Needs a slicer or a paginator that can say where to go on.
+    pub fn incremental(mut self) -> Self {
+        self.mode = SyncMode::Incremental;
+        self
+    }
+
+    /// The limits that a request counts against, the narrowest first; names of the client's quotas.
+    pub fn buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+        self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
+        self
+    }
+
+    /// Adds a limit whose name is made at run time, narrower than those already named.
+    pub fn bucket(mut self, bucket: impl Into<Cow<'static, str>>) -> Self {
+        self.buckets.insert(0, bucket.into());
+        self
+    }
+
+    /// The member that tells how far in time the endpoint is read.
+    pub fn cursor(mut self, field: &'static str, format: TimeFormat) -> Self {
+        self.cursor = Some(Cursor { field, format });
+        self
+    }
+
+    /// The body is one JSON document a line, each of which must pass the check.
+    pub fn ndjson(mut self, check: LineCheck) -> Self {
+        self.format = BodyFormat::Ndjson(check);
+        self
+    }
+
+    /// The endpoint's name: a key of its state, so it never changes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Path of its requests.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How it is read from one sync to the next.
+    pub fn mode(&self) -> SyncMode {
+        self.mode
+    }
+
+    /// The streams it feeds, in the order of their [`StreamIndex`](crate::StreamIndex).
+    pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamDef> {
+        self.feeds.iter().map(|feed| &feed.stream)
+    }
+
+    /// The member that orders records in time.
+    pub fn cursor_field(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// How it is cut into slices.
+    pub fn slicer(&self) -> &dyn Slicer {
+        &*self.slicer
+    }
+
+    /// How its pages follow each other.
+    pub fn paginator(&self) -> &dyn Paginator {
+        &*self.paginator
+    }
+}

@@ -1,0 +1,114 @@
+//! Lists that name the next page by its URL.
+
+use http::header::LINK;
+use url::Url;
+
+use super::{PageView, Paginator, current};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::Request;
+use crate::record::Advance;
+use crate::state::Position;
+
+/// A URL in the body names the next page.
+#[derive(Clone, Copy, Debug)]
+pub struct NextUrl {
+    /// Path of the URL in the body; null, empty or absent ends the list.
+    pub url: &'static str,
+}
+
+impl Paginator for NextUrl {
+    fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
+        follow(at, request)
+    }
+
+    fn advance(&self, _at: &Position, page: &PageView<'_>) -> Result<Advance> {
+        next(page, page.envelope.text(self.url))
+    }
+}
+
+/// The `Link` header (RFC 8288) names the next page.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkHeader;
+
+impl Paginator for LinkHeader {
+    fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
+        follow(at, request)
+    }
+
+    fn advance(&self, _at: &Position, page: &PageView<'_>) -> Result<Advance> {
+        let links = page.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        next(page, links.flat_map(parse_links).find(|(_, is_next)| *is_next).map(|(url, _)| url))
+    }
+}
+
+/// Points the request at the stored URL, which holds every parameter that the next page needs.
+///
+/// Credentials follow the request, so another origin is refused, whoever stored it.
+fn follow(at: &Position, request: &mut Request) -> Result<()> {
+    let Some(next) = current(at) else { return Ok(()) };
+    let url = same_origin(&request.url, next)?;
+    request.query = url.query_pairs().into_owned().collect();
+    request.url = url;
+    request.url.set_query(None);
+    Ok(())
+}
+
+fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
+    let Some(url) = url.filter(|url| !url.is_empty()) else { return Ok(Advance::End) };
+    let url = same_origin(&page.request.url, &url)?;
+    let mut parameters: Vec<_> = url.query_pairs().into_owned().collect();
+    parameters.sort();
+    let mut sent = page.request.query.clone();
+    sent.sort();
+    if url.path() == page.request.url.path() && parameters == sent {
+        return Err(super::not_advancing(url.path()));
+    }
+    // Only path and query are kept: a stored position outlives a change of host, and never names one.
+    Ok(Advance::Next(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()))
+}
+
+fn same_origin(current: &Url, next: &str) -> Result<Url> {
+    let invalid = |message: &str| Error::new(ErrorKind::Decode, message).with_help("report this: the vendor's link was not followed");
+    let url = current.join(next).map_err(|error| invalid("the link to the next page is not a URL").with_source(error))?;
+    if url.origin() != current.origin() {
+        return Err(invalid("the link to the next page leads to another host, where credentials must not go"));
+    }
+    Ok(url)
+}
+
+/// Reads one `Link` header: each target, and whether it is the next page.
+///
+/// Targets may hold commas and semicolons; parameter names and relations ignore case; one `rel` may list several.
+fn parse_links(header: &str) -> Vec<(String, bool)> {
+    let mut links = Vec::new();
+    let mut rest = header;
+    while let Some((_, from_target)) = rest.split_once('<') {
+        let Some((target, after)) = from_target.split_once('>') else { break };
+        let (parameters, remaining) = split_outside_quotes(after, ',');
+        rest = remaining;
+        let mut parameters = parameters;
+        let mut is_next = false;
+        while !parameters.is_empty() {
+            let (parameter, remaining) = split_outside_quotes(parameters, ';');
+            parameters = remaining;
+            if let Some((name, value)) = parameter.split_once('=') {
+                let relations = value.trim().trim_matches('"');
+                is_next |= name.trim().eq_ignore_ascii_case("rel") && relations.split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
+            }
+        }
+        links.push((target.to_owned(), is_next));
+    }
+    links
+}
+
+fn split_outside_quotes(text: &str, separator: char) -> (&str, &str) {
+    let mut quoted = false;
+    for (at, character) in text.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            _ if character == separator && !quoted => return (&text[..at], &text[at + character.len_utf8()..]),
+            _ => {}
+        }
+    }
+    (text, "")
+}

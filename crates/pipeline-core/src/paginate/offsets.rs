@@ -1,0 +1,70 @@
+//! Lists walked by counting. Rows can move between pages while they are read.
+
+use super::{PageView, Paginator, current};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::Request;
+use crate::record::Advance;
+use crate::state::Position;
+
+/// Pages are numbered; an empty page, or the page that the total names, is the last.
+#[derive(Clone, Copy, Debug)]
+pub struct PageNumber {
+    /// Query parameter that takes the number.
+    pub param: &'static str,
+    /// Number of the first page, 0 or 1.
+    pub first: u64,
+    /// Path of the number of pages in the body, where the vendor tells it.
+    pub total_pages: Option<&'static str>,
+}
+
+impl Paginator for PageNumber {
+    fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
+        request.set_query(self.param, count_at(at, self.first)?.to_string());
+        Ok(())
+    }
+
+    fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
+        let number = count_at(at, self.first)?;
+        let total = self.total_pages.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
+        let next = number + 1;
+        let past_total = total.is_some_and(|total| next >= total.saturating_add(self.first));
+        Ok(if page.records.is_empty() || past_total { Advance::End } else { Advance::Next(next.to_string()) })
+    }
+
+    fn shifts(&self) -> bool {
+        true
+    }
+}
+
+/// Rows are counted; an empty page, or the total, ends the list. A short page does not: servers lower limits silently.
+#[derive(Clone, Copy, Debug)]
+pub struct Offset {
+    /// Query parameter that takes the number of rows to skip.
+    pub param: &'static str,
+    /// Path of the number of rows in the body, where the vendor tells it.
+    pub total: Option<&'static str>,
+}
+
+impl Paginator for Offset {
+    fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
+        request.set_query(self.param, count_at(at, 0)?.to_string());
+        Ok(())
+    }
+
+    fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
+        let next = count_at(at, 0)? + page.records.len() as u64;
+        let total = self.total.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
+        let complete = page.records.is_empty() || total.is_some_and(|total| next >= total);
+        Ok(if complete { Advance::End } else { Advance::Next(next.to_string()) })
+    }
+
+    fn shifts(&self) -> bool {
+        true
+    }
+}
+
+fn count_at(at: &Position, first: u64) -> Result<u64> {
+    current(at).map_or(Ok(first), |text| {
+        text.parse().map_err(|error| Error::new(ErrorKind::Decode, "the stored position is not a number").with_source(error))
+    })
+}

@@ -1,0 +1,281 @@
+//! How an endpoint is cut into slices: pure functions from the committed state to a plan.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+use crate::error::Result;
+use crate::http::Request;
+use crate::schema::TimeFormat;
+use crate::state::{EndpointState, Position, SliceState, Window};
+
+/// How many times the span read so far a slice without a lower bound keeps when it is split.
+const OPEN_STRETCH: i32 = 32;
+
+/// The time that a sync covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// Oldest cursor value wanted; none: everything there is.
+    pub start: Option<DateTime<Utc>>,
+    /// Where the sync ends; none: now.
+    pub end: Option<DateTime<Utc>>,
+}
+
+impl TimeRange {
+    /// Everything there is.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Everything from an instant on.
+    pub fn since(start: DateTime<Utc>) -> Self {
+        Self { start: Some(start), end: None }
+    }
+}
+
+/// Plans slices and renders them into requests. Does no IO and reads no clock.
+pub trait Slicer: Send + Sync + Debug {
+    /// The slices to add to `state` so that it covers `range` up to `now`. Unfinished slices are kept by the caller.
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState>;
+
+    /// Makes `request` ask for this slice only.
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()>;
+
+    /// Cuts what is unread of a running slice in two: what the slice keeps, and a new slice. None when it cannot be cut.
+    fn split(&self, slice: &SliceState) -> Option<(SliceState, SliceState)> {
+        let _ = slice;
+        None
+    }
+
+    /// The slice to read instead when its position is lost and cannot be recovered: the unread rest, possibly with a
+    /// few records that were read already. None when the slice must start again from its beginning.
+    fn restart(&self, slice: &SliceState) -> Option<SliceState> {
+        let _ = slice;
+        None
+    }
+
+    /// How far back before the cursor a sync reads again, to catch records that became visible late.
+    fn lookback(&self) -> TimeDelta {
+        TimeDelta::zero()
+    }
+}
+
+/// One slice that is the whole list. What makes it incremental is a paginator that catches up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whole;
+
+impl Slicer for Whole {
+    fn plan(&self, state: &EndpointState, _range: TimeRange, _now: DateTime<Utc>) -> Vec<SliceState> {
+        if state.slices.is_empty() { vec![SliceState::default()] } else { Vec::new() }
+    }
+
+    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One slice whose first request says from when to start, for exports that go on by a position of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct StartTime {
+    /// Query parameter that takes the start.
+    pub param: &'static str,
+    /// How it is written.
+    pub format: TimeFormat,
+    /// The start when the user gives none.
+    pub earliest: DateTime<Utc>,
+}
+
+impl Slicer for StartTime {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        if !state.slices.is_empty() {
+            return Vec::new();
+        }
+        let since = range.start.unwrap_or(self.earliest);
+        let start = (self.param.to_owned(), render_time(since.min(now), self.format));
+        vec![SliceState { query: vec![start], ..SliceState::default() }]
+    }
+
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
+        for (name, value) in &slice.query {
+            request.set_query(name, value.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Windows of time, sent as two query parameters.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    /// Query parameter of the first instant inside.
+    pub since: &'static str,
+    /// Query parameter of the end.
+    pub until: &'static str,
+    /// How both are written. With [`TimeFormat::Date`] the end is the last day inside; otherwise the first instant after.
+    pub format: TimeFormat,
+    /// Longest window planned; none: one window, left to be split while it is read.
+    pub step: Option<TimeDelta>,
+    /// How far behind now a sync ends, because the vendor shows records late.
+    pub lag: TimeDelta,
+    /// How far before the cursor a sync starts, for the same reason.
+    pub lookback: TimeDelta,
+    /// What the first window starts at when the user gives no start.
+    pub oldest: Oldest,
+    /// True when records come newest first within a window, so that the unread rest is what lies before the last one.
+    pub newest_first: bool,
+    /// A parameter that cuts every window into one slice for each of its values.
+    pub partition: Option<(&'static str, &'static [&'static str])>,
+}
+
+/// Where the first window starts when the user gives no start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oldest {
+    /// No lower bound is sent: records can be older than anything known.
+    Open,
+    /// At this instant.
+    At(DateTime<Utc>),
+}
+
+impl Windows {
+    /// Windows that are read newest first, have whole seconds and no gap, as a starting point.
+    pub fn newest_first(since: &'static str, until: &'static str, format: TimeFormat) -> Self {
+        Self {
+            since,
+            until,
+            format,
+            step: None,
+            lag: TimeDelta::zero(),
+            lookback: TimeDelta::zero(),
+            oldest: Oldest::Open,
+            newest_first: true,
+            partition: None,
+        }
+    }
+
+    /// Unit below which a window is not cut.
+    fn grain(&self) -> TimeDelta {
+        if self.format == TimeFormat::Date { TimeDelta::days(1) } else { TimeDelta::seconds(1) }
+    }
+
+    fn floor(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        let grain = self.grain().num_seconds();
+        DateTime::from_timestamp(time.timestamp().div_euclid(grain) * grain, 0).unwrap_or(time)
+    }
+
+    fn partitions(&self) -> Vec<Vec<(String, String)>> {
+        match self.partition {
+            None => vec![Vec::new()],
+            Some((name, values)) => values.iter().map(|value| vec![(name.to_owned(), (*value).to_owned())]).collect(),
+        }
+    }
+}
+
+impl Slicer for Windows {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        let end = self.floor(range.end.unwrap_or(now).min(now) - self.lag) + self.grain();
+        let planned = state.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
+        let start = match (planned, state.cursor) {
+            (Some(planned), _) => Some(planned),
+            (None, Some(cursor)) => Some(self.floor(cursor - self.lookback)),
+            (None, None) => match (range.start, self.oldest) {
+                (Some(start), _) => Some(self.floor(start)),
+                (None, Oldest::At(start)) => Some(self.floor(start)),
+                (None, Oldest::Open) => None,
+            },
+        };
+        if start.is_some_and(|start| start >= end) {
+            return Vec::new();
+        }
+        let mut slices = Vec::new();
+        let mut until = end;
+        loop {
+            let stepped = self.step.map(|step| until - step);
+            let since = match (stepped, start) {
+                (Some(stepped), Some(start)) if stepped > start => Some(stepped),
+                (_, start) => start,
+            };
+            let window = Some(Window { since, until });
+            slices.extend(self.partitions().into_iter().map(|query| SliceState { window, query, ..SliceState::default() }));
+            match since {
+                Some(since) if Some(since) != start => until = since,
+                _ => return slices,
+            }
+        }
+    }
+
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
+        for (name, value) in &slice.query {
+            request.set_query(name, value.clone());
+        }
+        if let Some(window) = slice.window {
+            if let Some(since) = window.since {
+                request.set_query(self.since, render_time(since, self.format));
+            }
+            let until = if self.format == TimeFormat::Date { window.until - TimeDelta::days(1) } else { window.until };
+            request.set_query(self.until, render_time(until, self.format));
+        }
+        Ok(())
+    }
+
+    fn split(&self, slice: &SliceState) -> Option<(SliceState, SliceState)> {
+        if !self.newest_first || slice.position == Position::End {
+            return None;
+        }
+        let (window, reached) = (slice.window?, slice.reached?);
+        let middle = self.floor(match window.since {
+            Some(since) => since + (reached - since) / 2,
+            // Nobody knows where the list begins: keep a good stretch of what the pace so far suggests.
+            None => reached.checked_sub_signed((window.until - reached) * OPEN_STRETCH)?,
+        });
+        // The record that the position names stays inside what the slice keeps: vendors refuse one that does not match.
+        if window.since.is_some_and(|since| middle <= since) || middle >= self.floor(reached) {
+            return None;
+        }
+        let kept = SliceState { window: Some(Window { since: Some(middle), ..window }), ..slice.clone() };
+        let given = Window { since: window.since, until: middle };
+        let given = SliceState { window: Some(given), query: slice.query.clone(), ..SliceState::default() };
+        Some((kept, given))
+    }
+
+    fn restart(&self, slice: &SliceState) -> Option<SliceState> {
+        let (window, reached) = (slice.window?, slice.reached?);
+        if !self.newest_first {
+            return None;
+        }
+        let until = (self.floor(reached) + self.grain()).min(window.until);
+        Some(SliceState { window: Some(Window { until, ..window }), position: Position::Start, ..slice.clone() })
+    }
+
+    fn lookback(&self) -> TimeDelta {
+        self.lookback
+    }
+}
+
+/// An instant as the vendor writes it.
+pub fn render_time(time: DateTime<Utc>, format: TimeFormat) -> String {
+    match format {
+        TimeFormat::UnixSeconds => time.timestamp().to_string(),
+        TimeFormat::UnixMillis => time.timestamp_millis().to_string(),
+        TimeFormat::Rfc3339 => time.to_rfc3339_opts(SecondsFormat::Secs, true),
+        TimeFormat::Date => time.format("%Y-%m-%d").to_string(),
+    }
+}
+
+/// Reads an instant as the vendor writes it; none when it is not one.
+pub fn parse_time(text: &str, format: TimeFormat) -> Option<DateTime<Utc>> {
+    match format {
+        TimeFormat::UnixSeconds => DateTime::from_timestamp(text.parse().ok()?, 0),
+        TimeFormat::UnixMillis => DateTime::from_timestamp_millis(text.parse().ok()?),
+        TimeFormat::Rfc3339 => parse_rfc3339(text),
+        TimeFormat::Date => text.parse::<chrono::NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|day| day.and_utc()),
+    }
+}
+
+/// RFC 3339, and the common variants without an offset or with a space between day and time.
+fn parse_rfc3339(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let normal: Cow<'_, str> = if text.contains(' ') { text.replacen(' ', "T", 1).into() } else { text.into() };
+    normal.parse::<chrono::NaiveDateTime>().ok().map(|time| time.and_utc())
+}

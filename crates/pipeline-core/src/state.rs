@@ -1,0 +1,311 @@
+//! Progress as a value: what is committed of an endpoint, and the changes that may be made to it.
+//!
+//! A [`Change`] says what it starts from. A store that holds something else refuses it with
+//! [`ErrorKind::CheckpointConflict`], so that of two writers one loses and nothing is applied twice.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
+pub const STATE_VERSION: u32 = 1;
+
+/// Most boundary entries that a state keeps.
+pub const BOUNDARY_CAPACITY: usize = 10_000;
+
+/// Names one endpoint of one configured source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId {
+    /// The source's name in the configuration.
+    pub source: String,
+    /// The endpoint's name in its connector.
+    pub endpoint: String,
+}
+
+impl EndpointId {
+    /// Names an endpoint.
+    pub fn new(source: impl Into<String>, endpoint: impl Into<String>) -> Self {
+        Self { source: source.into(), endpoint: endpoint.into() }
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source, self.endpoint)
+    }
+}
+
+/// Identifies a slice within its endpoint's plan; never used twice in one plan.
+pub type SliceId = u32;
+
+/// A place in a slice. The text's meaning belongs to the paginator; positions have no order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// Nothing is read yet.
+    #[default]
+    Start,
+    /// Go on from here.
+    At(String),
+    /// Everything is read.
+    End,
+}
+
+/// A half-open span of time, `[since, until)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// First instant inside; none: from the beginning of the account, whenever that was.
+    pub since: Option<DateTime<Utc>>,
+    /// First instant after it.
+    pub until: DateTime<Utc>,
+}
+
+/// One independently readable part of an endpoint. Describes itself, so that an interrupted plan resumes unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceState {
+    /// The time span read, for endpoints cut by time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Query parameters that set this slice apart from others of the same window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<(String, String)>,
+    /// How far it is read.
+    pub position: Position,
+    /// Cursor value of the last record read: shows progress, and where a slice may be split or restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<DateTime<Utc>>,
+}
+
+/// Everything committed about one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointState {
+    /// Version of this shape.
+    pub version: u32,
+    /// Everything with a cursor value below this is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<DateTime<Utc>>,
+    /// True while a full refresh collects the next generation of its streams, invisible until it is complete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refreshing: bool,
+    /// Hashes of committed records that the next sync may be given again, with their cursor value in seconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub boundary: BTreeMap<u64, i64>,
+    /// Planned, running and finished slices above the cursor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<SliceId, SliceState>,
+}
+
+impl Default for EndpointState {
+    fn default() -> Self {
+        Self { version: STATE_VERSION, cursor: None, refreshing: false, boundary: BTreeMap::new(), slices: BTreeMap::new() }
+    }
+}
+
+impl EndpointState {
+    /// Reads a stored state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] when it is not a state, or one that a newer version wrote: it is never taken for an empty one.
+    pub fn from_json(json: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| {
+            Error::new(ErrorKind::Decode, "the stored checkpoint is damaged")
+                .with_help("restore the destination from a backup, or run with --full-refresh to read everything again")
+                .with_source(error)
+        };
+        let Version { version } = serde_json::from_str(json).map_err(damaged)?;
+        if version > STATE_VERSION {
+            return Err(Error::new(ErrorKind::Unsupported, format!("the stored checkpoint has version {version}, written by a newer release"))
+                .with_help("upgrade this program"));
+        }
+        serde_json::from_str(json).map_err(damaged)
+    }
+
+    /// The state as JSON, to be stored.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a state has only string and integer keys"))
+    }
+
+    /// Slices that are not read to their end.
+    pub fn unfinished(&self) -> impl Iterator<Item = (SliceId, &SliceState)> {
+        self.slices.iter().filter(|(_, slice)| slice.position != Position::End).map(|(id, slice)| (*id, slice))
+    }
+
+    /// Adds a slice under a new id.
+    pub fn add_slice(&mut self, slice: SliceState) -> SliceId {
+        let id = self.slices.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.slices.insert(id, slice);
+        id
+    }
+
+    /// The newest cursor value read so far, for display: how fresh the data is.
+    pub fn freshness(&self) -> Option<DateTime<Utc>> {
+        let read = self.slices.values().filter(|slice| slice.window.is_none()).filter_map(|slice| slice.reached);
+        read.chain(self.cursor).max()
+    }
+
+    /// Moves the cursor over the windows that are finished from the oldest on, and drops them.
+    pub fn collapse(&mut self) {
+        self.merge_finished();
+        let windows = || self.slices.values().filter_map(|slice| Some((slice.window?, &slice.position)));
+        let unfinished = windows().filter(|(_, position)| **position != Position::End).map(|(window, _)| window.since);
+        let frontier = match unfinished.min() {
+            Some(since) => since,
+            None => windows().map(|(window, _)| window.until).max(),
+        };
+        let Some(frontier) = frontier else { return };
+        if self.cursor.is_none_or(|cursor| cursor < frontier) {
+            self.cursor = Some(frontier);
+        }
+        self.slices.retain(|_, slice| {
+            slice.position != Position::End || slice.window.is_none_or(|window| window.until > frontier)
+        });
+    }
+
+    /// Joins finished windows that touch, so that a plan that was split often stays small.
+    fn merge_finished(&mut self) {
+        let mut finished: Vec<(SliceId, SliceState)> =
+            self.slices.iter().filter(|(_, s)| s.position == Position::End && s.window.is_some()).map(|(id, s)| (*id, s.clone())).collect();
+        finished.sort_by(|(_, a), (_, b)| (&a.query, a.window.map(|w| w.since)).cmp(&(&b.query, b.window.map(|w| w.since))));
+        let mut joined: Option<(SliceId, SliceState)> = None;
+        for (id, slice) in finished {
+            match &mut joined {
+                Some((kept, previous)) if previous.query == slice.query && touches(previous.window, slice.window) => {
+                    if let (Some(left), Some(right)) = (&mut previous.window, slice.window) {
+                        left.until = left.until.max(right.until);
+                    }
+                    self.slices.remove(&id);
+                    self.slices.insert(*kept, previous.clone());
+                }
+                _ => joined = Some((id, slice)),
+            }
+        }
+    }
+
+    /// Applies a change that starts from this state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CheckpointConflict`] when the change starts from something else.
+    pub fn apply(&mut self, change: &Change) -> Result<()> {
+        let conflict = |what: &str| {
+            Error::new(ErrorKind::CheckpointConflict, format!("{what} was changed by somebody else"))
+                .with_context("endpoint", change.endpoint().to_string())
+                .with_help("make sure that only one sync writes to this destination, then run again")
+        };
+        match change {
+            Change::Advance { slice, from, to, reached, seen, .. } => {
+                let state = self.slices.get_mut(slice).filter(|state| state.position == *from);
+                let state = state.ok_or_else(|| conflict("the position of a slice"))?;
+                state.position = to.clone();
+                state.reached = reached.or(state.reached);
+                self.boundary.extend(seen.iter().copied());
+            }
+            Change::Replace { from, to, .. } => {
+                if self != from {
+                    return Err(conflict("the checkpoint"));
+                }
+                *self = to.clone();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn touches(left: Option<Window>, right: Option<Window>) -> bool {
+    matches!((left, right), (Some(left), Some(right)) if right.since.is_some_and(|since| since <= left.until))
+}
+
+/// A change to one endpoint's state, from what it was to what it becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A slice was read from one position to another.
+    Advance {
+        /// The endpoint read.
+        endpoint: EndpointId,
+        /// The slice read.
+        slice: SliceId,
+        /// Where the read started; must be what is stored.
+        from: Position,
+        /// Where it ended.
+        to: Position,
+        /// Cursor value of the last record read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<DateTime<Utc>>,
+        /// Boundary entries to remember.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<(u64, i64)>,
+    },
+    /// A plan was made, split or collapsed.
+    Replace {
+        /// The endpoint planned.
+        endpoint: EndpointId,
+        /// The whole state before; must be what is stored.
+        from: EndpointState,
+        /// The whole state after.
+        to: EndpointState,
+    },
+}
+
+impl Change {
+    /// The endpoint changed.
+    pub fn endpoint(&self) -> &EndpointId {
+        match self {
+            Self::Advance { endpoint, .. } | Self::Replace { endpoint, .. } => endpoint,
+        }
+    }
+}
+
+/// Holds endpoint states apart from the data, for destinations that cannot hold them.
+#[async_trait]
+pub trait CheckpointStore: Send + Sync + fmt::Debug {
+    /// The stored state; a default one when nothing is stored.
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState>;
+
+    /// Every stored state.
+    async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>>;
+
+    /// Applies all changes or none; refuses with [`ErrorKind::CheckpointConflict`] unless each starts from what is stored.
+    async fn apply(&self, changes: &[Change]) -> Result<()>;
+}
+
+/// A store that forgets when the process ends.
+#[derive(Debug, Default)]
+pub struct MemoryCheckpoints {
+    states: std::sync::Mutex<BTreeMap<EndpointId, EndpointState>>,
+}
+
+impl MemoryCheckpoints {
+    fn states(&self) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, EndpointState>> {
+        self.states.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for MemoryCheckpoints {
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
+        Ok(self.states().get(endpoint).cloned().unwrap_or_default())
+    }
+
+    async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
+        Ok(self.states().iter().map(|(id, state)| (id.clone(), state.clone())).collect())
+    }
+
+    async fn apply(&self, changes: &[Change]) -> Result<()> {
+        let mut states = self.states();
+        let mut next = states.clone();
+        for change in changes {
+            next.entry(change.endpoint().clone()).or_default().apply(change)?;
+        }
+        *states = next;
+        Ok(())
+    }
+}
