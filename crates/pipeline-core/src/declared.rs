@@ -68,7 +68,10 @@ impl Walk {
         }
         self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
         if self.empty_pages >= MAX_EMPTY_PAGES {
-            return Err(Error::new(ErrorKind::Decode, format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more")));
+            return Err(Error::new(
+                ErrorKind::Decode,
+                format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more"),
+            ));
         }
         self.position = Position::At(next.clone());
         Ok(true)
@@ -121,7 +124,8 @@ fn cut(endpoint: &Endpoint, position: &Position, request: &Request, response: &R
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
-    let map = |(records, feed): (Vec<RawRecord>, &crate::endpoint::Feed)| records.into_iter().map(|record| feed.stream.mapped(record)).collect();
+    let map =
+        |(records, feed): (Vec<RawRecord>, &crate::endpoint::Feed)| records.into_iter().map(|record| feed.stream.mapped(record)).collect();
     records.into_iter().zip(&endpoint.feeds).map(map).collect()
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::error::Result;
 use crate::http::Method;
 use crate::paginate::{Paginator, SinglePage};
-use crate::error::Result;
 use crate::record::{RawRecord, RecordPath};
 use crate::schema::{Schema, TimeFormat};
 use crate::slice::{Slicer, Whole};

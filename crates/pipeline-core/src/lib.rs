@@ -39,9 +39,7 @@ pub mod state;
 mod tests;
 
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use connector::{
-    Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry,
-};
+pub use connector::{Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry};
 #[cfg(feature = "engine")]
 pub use destination::{
     Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,

@@ -123,8 +123,11 @@ impl EndpointState {
         };
         let Version { version } = serde_json::from_str(json).map_err(damaged)?;
         if version > STATE_VERSION {
-            return Err(Error::new(ErrorKind::Unsupported, format!("the stored checkpoint has version {version}, written by a newer release"))
-                .with_help("upgrade this program"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the stored checkpoint has version {version}, written by a newer release"),
+            )
+            .with_help("upgrade this program"));
         }
         serde_json::from_str(json).map_err(damaged)
     }
@@ -165,9 +168,7 @@ impl EndpointState {
         if self.cursor.is_none_or(|cursor| cursor < frontier) {
             self.cursor = Some(frontier);
         }
-        self.slices.retain(|_, slice| {
-            slice.position != Position::End || slice.window.is_none_or(|window| window.until > frontier)
-        });
+        self.slices.retain(|_, slice| slice.position != Position::End || slice.window.is_none_or(|window| window.until > frontier));
     }
 
     /// Joins finished windows that touch, so that a plan that was split often stays small.

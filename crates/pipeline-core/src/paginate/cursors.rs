@@ -178,5 +178,6 @@ fn request_value(request: &Request, name: &str) -> Option<String> {
 
 /// The error for a body that lacks what tells whether the list goes on.
 fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::Decode, "the response lacks the member that tells whether the list goes on").with_context("member", path.to_owned())
+    Error::new(ErrorKind::Decode, "the response lacks the member that tells whether the list goes on")
+        .with_context("member", path.to_owned())
 }

@@ -93,7 +93,8 @@ fn parse_links(header: &str) -> Vec<(String, bool)> {
             parameters = remaining;
             if let Some((name, value)) = parameter.split_once('=') {
                 let relations = value.trim().trim_matches('"');
-                is_next |= name.trim().eq_ignore_ascii_case("rel") && relations.split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
+                is_next |=
+                    name.trim().eq_ignore_ascii_case("rel") && relations.split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
             }
         }
         links.push((target.to_owned(), is_next));
