@@ -1,2 +1,41 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks: `cargo xtask --help`.
+
+mod ci;
+mod connectors;
+mod new_connector;
+mod output;
+mod test;
+mod test_fixtures;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Development tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    Test(test::Args),
+    Ci(ci::Args),
+    TestFixtures(test_fixtures::Args),
+    Tidy(tidy::Args),
+    NewConnector(new_connector::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Test(args) => test::run(&args),
+        Task::Ci(args) => ci::run(&args),
+        Task::TestFixtures(args) => test_fixtures::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::NewConnector(args) => new_connector::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
