@@ -3,7 +3,7 @@
 //! A [`Change`] says what it starts from. A store that holds something else refuses it with
 //! [`ErrorKind::CheckpointConflict`], so that of two writers one loses and nothing is applied twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -92,6 +92,9 @@ pub struct EndpointState {
     /// True while a full refresh collects the next generation of its streams, invisible until it is complete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refreshing: bool,
+    /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub streams: BTreeSet<String>,
     /// Hashes of committed records that the next sync may be given again, with their cursor value in seconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub boundary: BTreeMap<u64, i64>,
@@ -102,7 +105,14 @@ pub struct EndpointState {
 
 impl Default for EndpointState {
     fn default() -> Self {
-        Self { version: STATE_VERSION, cursor: None, refreshing: false, boundary: BTreeMap::new(), slices: BTreeMap::new() }
+        Self {
+            version: STATE_VERSION,
+            cursor: None,
+            refreshing: false,
+            streams: BTreeSet::new(),
+            boundary: BTreeMap::new(),
+            slices: BTreeMap::new(),
+        }
     }
 }
 
