@@ -1,1 +1,3 @@
 //! The sync engine.
+
+pub mod decode;
