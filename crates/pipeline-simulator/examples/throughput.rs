@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use pipeline_simulator::{MixpanelWorld, Simulation, Simulator, StripeWorld};
 use reqwest::Client;
 
-const PAGES: usize = 2_000;
+const PAGES: u32 = 2_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             (0..connections).map(|_| pages(&client, simulator.url(), PAGES / connections));
         let bytes: usize = try_join_all(readers).await?.into_iter().sum();
         let seconds = started.elapsed().as_secs_f64();
-        let (rate, size) = (PAGES as f64 / seconds, bytes / PAGES / 100);
+        let (rate, size) = (f64::from(PAGES) / seconds, bytes / PAGES as usize / 100);
         println!(
             "{connections} connection(s): {rate:.0} pages/s of 100 charges, {size} bytes a charge"
         );
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn pages(client: &Client, url: String, count: usize) -> Result<usize, reqwest::Error> {
+async fn pages(client: &Client, url: String, count: u32) -> Result<usize, reqwest::Error> {
     let mut bytes = 0;
     for _ in 0..count {
         let page = client

@@ -58,6 +58,9 @@ pub struct Simulation {
     pub until: i64,
     /// How many days the data goes back; Stripe's events go back thirty at most, as there.
     pub days: u32,
+    /// Hides all records that are as new as this second or newer and starts the server's clock two minutes after it;
+    /// [`Simulator::show_until`] moves it on. With `None` everything is there from the start.
+    pub shown_until: Option<i64>,
     /// Stripe's side.
     pub stripe: StripeWorld,
     /// Zendesk's side.
@@ -80,6 +83,7 @@ impl Default for Simulation {
             port: 0,
             until: 1_793_491_200,
             days: 730,
+            shown_until: None,
             stripe: StripeWorld::default(),
             zendesk: ZendeskWorld::default(),
             mixpanel: MixpanelWorld::default(),

@@ -63,6 +63,11 @@ pub(crate) struct Budget {
     pub(crate) reset: Duration,
 }
 
+/// A time to wait in whole seconds, rounded up, as headers have it.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
 /// The state of all limits.
 pub(crate) struct Gate {
     limits: Limits,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query as Pairs, State};
@@ -19,7 +18,7 @@ use futures::stream;
 use serde_json::{Value, json};
 
 use crate::Vendor;
-use crate::limits::Budget;
+use crate::limits::{Budget, whole_seconds};
 use crate::server::Service;
 use crate::world::{DAY, Row, World};
 
@@ -74,7 +73,7 @@ impl Export {
         let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", |gate, now| {
             gate.mixpanel_export(now)
         });
-        admitted.map_err(|wait| throttled(seconds(wait)))?;
+        admitted.map_err(|wait| throttled(whole_seconds(wait)))?;
         let (from, to) = (day(query, "from_date")?, day(query, "to_date")?);
         if to > service.now().div_euclid(DAY) * DAY {
             return Err(error(
@@ -383,7 +382,7 @@ fn counted(service: &Service, operation: &str) -> Result<(), Response> {
 }
 
 fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Response {
-    let (limit, wait) = (budget.limit, seconds(budget.reset));
+    let (limit, wait) = (budget.limit, whole_seconds(budget.reset));
     let project = service.simulation.mixpanel.project_id;
     let text = format!(
         "Query rate limit exceeded for project {project}: {}/{limit} queries per hour",
@@ -457,9 +456,4 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Response {
         axum::Json(json!({ "error": text, "status": "error" })),
     )
         .into_response()
-}
-
-/// Whole seconds, rounded up.
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -132,7 +132,7 @@ impl Query {
         Ok(())
     }
 
-    /// What lists leave out unless asked: canceled subscriptions, and closed reviews always.
+    /// What lists leave out unless asked: canceled subscriptions.
     fn hide(&mut self, table: &str) {
         match (
             table,
@@ -153,9 +153,6 @@ impl Query {
             ("subscriptions", Some(position)) if self.filters[position].1 == ["all"] => {
                 self.filters.remove(position);
             }
-            ("reviews", _) => self
-                .filters
-                .push(("open".to_owned(), vec!["true".to_owned()])),
             _ => {}
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -75,6 +77,8 @@ pub(crate) struct Table {
     ids: Ids,
     key: u64,
     like: Option<usize>,
+    /// The second up to which records are there for readers; shared by all tables.
+    shown_until: Arc<AtomicI64>,
 }
 
 /// The data behind the server.
@@ -83,6 +87,7 @@ pub(crate) struct World {
     pub(crate) live: bool,
     pub(crate) project: u64,
     names: HashMap<String, usize>,
+    shown_until: Arc<AtomicI64>,
 }
 
 impl World {
@@ -101,17 +106,26 @@ impl World {
             .enumerate()
             .map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal))
             .collect();
+        let shown_until = Arc::new(AtomicI64::new(simulation.shown_until.unwrap_or(i64::MAX)));
         let find = |name: &str| names.get(name).copied().unwrap_or(0);
         let tables = definitions
             .into_iter()
-            .map(|(definition, layout)| Table::new(definition, layout, simulation, &find))
+            .map(|(definition, layout)| {
+                Table::new(definition, layout, simulation, &find, &shown_until)
+            })
             .collect();
         Ok(World {
             tables,
             names,
             live: simulation.stripe.live,
             project: simulation.mixpanel.project_id,
+            shown_until,
         })
+    }
+
+    /// Hides the records that are as new as this second or newer.
+    pub(crate) fn show_until(&self, second: i64) {
+        self.shown_until.store(second, Ordering::Relaxed);
     }
 
     /// A table by its name.
@@ -151,7 +165,7 @@ impl World {
                 )
             })
         };
-        row.index < table.timeline.count && deleted().as_deref() != Some(b"\"deleted\"")
+        row.index < table.count() && deleted().as_deref() != Some(b"\"deleted\"")
     }
 
     /// The record's time in the table's unit, and in seconds.
@@ -218,6 +232,7 @@ impl Table {
         layout: Layout,
         simulation: &Simulation,
         find: &dyn Fn(&str) -> usize,
+        shown_until: &Arc<AtomicI64>,
     ) -> Table {
         let Definition {
             name,
@@ -248,17 +263,26 @@ impl Table {
             expandable,
             timeline,
             unit,
+            shown_until: Arc::clone(shown_until),
         }
     }
 
-    /// How many records.
+    /// How many records there are for readers.
     pub(crate) fn count(&self) -> u64 {
-        self.timeline.count
+        match self.shown_until.load(Ordering::Relaxed) {
+            i64::MAX => self.timeline.count,
+            second => self.timeline.before(second.saturating_mul(self.unit)),
+        }
+    }
+
+    /// The first record that isn't older than `time`, or the end.
+    pub(crate) fn first_since(&self, time: i64) -> u64 {
+        self.timeline.before(time).min(self.count())
     }
 
     /// The records with a time in this range.
     pub(crate) fn between(&self, times: Range<i64>) -> Range<u64> {
-        self.timeline.before(times.start)..self.timeline.before(times.end)
+        self.first_since(times.start)..self.first_since(times.end)
     }
 
     fn id_is_text(&self) -> bool {

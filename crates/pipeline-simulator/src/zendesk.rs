@@ -1,7 +1,6 @@
 //! Zendesk: `/api/v2/...`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Query as Pairs, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -11,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::Vendor;
-use crate::limits::Budget;
+use crate::limits::{Budget, whole_seconds};
 use crate::server::Service;
 use crate::world::{Row, World, draw};
 use crate::zendesk_auth::authenticate;
@@ -125,7 +124,7 @@ fn admit(service: &Service, path: &str) -> Result<Budget, Response> {
         announce(account, &mut response);
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
+            .insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         response
     })
 }
@@ -140,12 +139,10 @@ fn announce(budget: Budget, response: &mut Response) {
     );
     headers.insert("ratelimit-limit", HeaderValue::from(budget.limit));
     headers.insert("ratelimit-remaining", HeaderValue::from(budget.remaining));
-    headers.insert("ratelimit-reset", HeaderValue::from(seconds(budget.reset)));
-}
-
-/// Whole seconds, rounded up: waiting that long is enough.
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    headers.insert(
+        "ratelimit-reset",
+        HeaderValue::from(whole_seconds(budget.reset)),
+    );
 }
 
 /// Tickets and users, ordered by (time, id), continued from a cursor that says where it stands.
@@ -154,9 +151,7 @@ fn cursor_export(service: &Service, name: &str, query: &Query) -> Result<Respons
     let table = world.table(name);
     let from = match (query.get("cursor"), query.number("start_time")?) {
         (Some(cursor), _) => after(world, table, cursor).ok_or_else(bad_cursor)?,
-        (None, Some(time)) => world.tables[table]
-            .timeline
-            .before(recent_enough(service, time)?),
+        (None, Some(time)) => world.tables[table].first_since(recent_enough(service, time)?),
         (None, None) => {
             return Err(error(
                 StatusCode::BAD_REQUEST,
@@ -279,7 +274,7 @@ fn time_export(service: &Service, query: &Query) -> Result<Response, Response> {
             "start_time is required",
         ));
     };
-    let from = table.timeline.before(recent_enough(service, start)?);
+    let from = table.first_since(recent_enough(service, start)?);
     let limit = query.page_size("per_page", EXPORT_PAGE)? as u64;
     let mut to = (from + limit).min(table.count());
     let last = |to: u64| {
@@ -292,7 +287,7 @@ fn time_export(service: &Service, query: &Query) -> Result<Response, Response> {
     let mut end_time = last(to);
     // A page within one second is filled up with the rest of that second and continues after it.
     if to - from == limit && table.timeline.at(from) == end_time {
-        to = table.timeline.before(end_time + 1);
+        to = table.first_since(end_time + 1);
         end_time += 1;
     }
     let indexes: Vec<u64> = (from..to).collect();

@@ -17,11 +17,8 @@ async fn walk(api: &Api, first: &str) -> Vec<Value> {
         if page["end_of_stream"] == true {
             return pages;
         }
-        next = page["after_url"]
-            .as_str()
-            .unwrap()
-            .trim_start_matches(&api.simulator.url())
-            .to_owned();
+        let url = page["after_url"].as_str().unwrap();
+        next = url.replace(&api.simulator.url(), "");
     }
 }
 
