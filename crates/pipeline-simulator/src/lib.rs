@@ -25,12 +25,15 @@
 mod faults;
 mod limits;
 mod mixpanel;
+mod mixpanel_export;
 mod people;
 mod server;
 mod stats;
 mod stripe;
 mod stripe_query;
 mod template;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod truth;
 mod world;

@@ -23,7 +23,7 @@ use crate::stats::Stats;
 use crate::truth::Truth;
 use crate::world::World;
 use crate::zendesk_auth::Tokens;
-use crate::{Simulation, Vendor, mixpanel, stripe, zendesk, zendesk_auth};
+use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zendesk_auth};
 
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/v1/{*path}", get(stripe::get))
         .route("/api/v2/{*path}", get(zendesk::get))
         .route("/oauth/tokens", post(zendesk_auth::issue))
-        .route("/api/2.0/export", get(mixpanel::export))
+        .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))
         .layer(from_fn_with_state(Arc::clone(service), around))
