@@ -89,6 +89,12 @@ enum Verdict {
     Fail(Error),
 }
 
+/// What comes after an attempt that did not fail for good.
+enum Step {
+    Done(Box<Received>),
+    Again(Duration),
+}
+
 impl<'a> Exchange<'a> {
     pub(super) fn new(client: &'a Inner, request: &Request, call: &'a Call<'a>, target: Target) -> Result<Self> {
         client.check_origin(&request.url)?;
@@ -115,15 +121,15 @@ impl<'a> Exchange<'a> {
     pub(super) async fn run(mut self) -> Result<Received> {
         loop {
             match self.attempt().await {
-                Ok(Ok(*received)) => return Ok(received),
-                Ok(Err(wait)) => sleep(wait).await,
+                Ok(Step::Done(received)) => return Ok(*received),
+                Ok(Step::Again(wait)) => sleep(wait).await,
                 Err(error) => return Err(self.located(error).persistent()),
             }
         }
     }
 
-    /// One attempt, from the breaker to the decision: a response, or how long to wait before the next attempt.
-    async fn attempt(&mut self) -> Result<Result<Received, Duration>> {
+    /// One attempt, from the breaker to the decision.
+    async fn attempt(&mut self) -> Result<Step> {
         let admission = self.breaker().await?;
         let turn = self.limits().await?;
         let (authenticated, generation) = self.auth().await?;
@@ -295,19 +301,13 @@ impl<'a> Exchange<'a> {
         }));
     }
 
-    /// Does what the verdict asks for: gives the response, how long to wait before the next attempt, or the error.
-    async fn act(
-        &mut self,
-        verdict: Verdict,
-        generation: Generation,
-        admission: Admission<'_>,
-        hints: &[Hint],
-    ) -> Result<Result<Received, Duration>> {
+    /// Does what the verdict asks for.
+    async fn act(&mut self, verdict: Verdict, generation: Generation, admission: Admission<'_>, hints: &[Hint]) -> Result<Step> {
         match verdict {
             Verdict::Accept(received) => {
                 admission.answered();
                 self.client.budget.earn();
-                Ok(Ok(*received))
+                Ok(Step::Done(received))
             }
             Verdict::Fail(error) => {
                 admission.answered();
@@ -319,7 +319,7 @@ impl<'a> Exchange<'a> {
                     return Err(error);
                 }
                 self.refreshed = true;
-                Ok(Err(Duration::ZERO))
+                Ok(Step::Again(Duration::ZERO))
             }
             Verdict::Throttled(scope, after, error) => {
                 admission.answered();
@@ -346,7 +346,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Throttled attempts are not failures: only time bounds them.
-    async fn throttled(&mut self, scope: Option<Throttle>, after: Option<Duration>, error: Error) -> Result<Result<Received, Duration>> {
+    async fn throttled(&mut self, scope: Option<Throttle>, after: Option<Duration>, error: Error) -> Result<Step> {
         let wait = self.backoff.next(after);
         let bucket_waits = match &scope {
             Some(scope) => self.client.limiter.throttled(scope, wait).await?,
@@ -354,10 +354,10 @@ impl<'a> Exchange<'a> {
         };
         let error = self.check_wait(wait, error)?;
         self.announce_retry(&error, wait);
-        Ok(Err(if bucket_waits { Duration::ZERO } else { wait }))
+        Ok(Step::Again(if bucket_waits { Duration::ZERO } else { wait }))
     }
 
-    async fn retry(&mut self, after: Option<Duration>, error: Error) -> Result<Result<Received, Duration>> {
+    async fn retry(&mut self, after: Option<Duration>, error: Error) -> Result<Step> {
         self.failures += 1;
         let wait = self.backoff.next(after);
         if after.is_some()
@@ -374,7 +374,7 @@ impl<'a> Exchange<'a> {
             return Err(error.with_help("too many requests fail at the same time: the source is unavailable, run again later"));
         }
         self.announce_retry(&error, wait);
-        Ok(Err(wait))
+        Ok(Step::Again(wait))
     }
 
     /// Refuses a wait that the policy does not allow.
