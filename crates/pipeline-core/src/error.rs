@@ -37,6 +37,27 @@ pub enum ErrorKind {
     Unexpected,
 }
 
+impl fmt::Display for ErrorKind {
+    /// The kind's name in machine-readable output, such as `permission_denied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConfigInvalid => "config_invalid",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::Decode => "decode",
+            Self::CursorExpired => "cursor_expired",
+            Self::CheckpointConflict => "checkpoint_conflict",
+            Self::Destination => "destination",
+            Self::Unsupported => "unsupported",
+            Self::Cancelled => "cancelled",
+            Self::Unexpected => "unexpected",
+        })
+    }
+}
+
 /// Whether trying the same thing again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorStatus {

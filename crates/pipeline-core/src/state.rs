@@ -3,7 +3,7 @@
 //! A [`Change`] says what it starts from. A store that holds something else refuses it with
 //! [`ErrorKind::CheckpointConflict`], so that of two writers one loses and nothing is applied twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -65,6 +65,15 @@ pub struct Window {
     pub until: DateTime<Utc>,
 }
 
+/// A committed record that may come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Hash of its content: the very same record need not be written again, a changed one must.
+    pub content: u64,
+    /// Its cursor value, in seconds since 1970.
+    pub at: i64,
+}
+
 /// One independently readable part of an endpoint. Describes itself, so that an interrupted plan resumes unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceState {
@@ -86,15 +95,22 @@ pub struct SliceState {
 pub struct EndpointState {
     /// Version of this shape.
     pub version: u32,
+    /// Number of the plan: raised whenever slices are planned, split or dropped, so that a writer which knows only an
+    /// older plan cannot move a slice that means something else now.
+    #[serde(default)]
+    pub plan: u64,
     /// Everything with a cursor value below this is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<DateTime<Utc>>,
     /// True while a full refresh collects the next generation of its streams, invisible until it is complete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refreshing: bool,
-    /// Hashes of committed records that the next sync may be given again, with their cursor value in seconds.
+    /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub streams: BTreeSet<String>,
+    /// Committed records that the next sync may be given again, by the hash of their key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub boundary: BTreeMap<u64, i64>,
+    pub boundary: BTreeMap<u64, Seen>,
     /// Planned, running and finished slices above the cursor.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slices: BTreeMap<SliceId, SliceState>,
@@ -102,7 +118,15 @@ pub struct EndpointState {
 
 impl Default for EndpointState {
     fn default() -> Self {
-        Self { version: STATE_VERSION, cursor: None, refreshing: false, boundary: BTreeMap::new(), slices: BTreeMap::new() }
+        Self {
+            version: STATE_VERSION,
+            plan: 0,
+            cursor: None,
+            refreshing: false,
+            streams: BTreeSet::new(),
+            boundary: BTreeMap::new(),
+            slices: BTreeMap::new(),
+        }
     }
 }
 
@@ -140,6 +164,11 @@ impl EndpointState {
     /// Slices that are not read to their end.
     pub fn unfinished(&self) -> impl Iterator<Item = (SliceId, &SliceState)> {
         self.slices.iter().filter(|(_, slice)| slice.position != Position::End).map(|(id, slice)| (*id, slice))
+    }
+
+    /// The state as the next plan, to be changed further.
+    pub fn next_plan(&self) -> Self {
+        Self { plan: self.plan + 1, ..self.clone() }
     }
 
     /// Adds a slice under a new id.
@@ -202,8 +231,9 @@ impl EndpointState {
                 .with_help("make sure that only one sync writes to this destination, then run again")
         };
         match change {
-            Change::Advance { slice, from, to, reached, seen, .. } => {
-                let state = self.slices.get_mut(slice).filter(|state| state.position == *from);
+            Change::Advance { plan, slice, from, to, reached, seen, .. } => {
+                let is_current = self.plan == *plan;
+                let state = self.slices.get_mut(slice).filter(|state| is_current && state.position == *from);
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.reached = reached.or(state.reached);
@@ -232,6 +262,8 @@ pub enum Change {
     Advance {
         /// The endpoint read.
         endpoint: EndpointId,
+        /// The plan that the slice belongs to; must be what is stored.
+        plan: u64,
         /// The slice read.
         slice: SliceId,
         /// Where the read started; must be what is stored.
@@ -241,9 +273,9 @@ pub enum Change {
         /// Cursor value of the last record read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reached: Option<DateTime<Utc>>,
-        /// Boundary entries to remember.
+        /// Boundary entries to remember, by the hash of their key.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        seen: Vec<(u64, i64)>,
+        seen: Vec<(u64, Seen)>,
     },
     /// A plan was made, split or collapsed.
     Replace {
