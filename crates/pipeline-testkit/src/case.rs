@@ -178,15 +178,13 @@ impl Case<'_> {
 /// What is wrong with a run that met a fault at request `at`.
 fn judge(expected: Expected, at: usize, whole: &Run, run: &Run, pause: Option<Duration>) -> Option<String> {
     match expected {
-        Expected::Same => same(whole, run),
+        Expected::SameOrFails(kinds) | Expected::WithoutPageOrFails(kinds) if run.error.is_some() => fails(kinds, at, whole, run),
+        Expected::Same | Expected::SameOrFails(_) => same(whole, run),
         Expected::SameAfter(asked) => same(whole, run).or_else(|| {
             let early = pause.filter(|pause| *pause < asked)?;
             Some(format!("asked again after {early:?} although the vendor asked for {asked:?}"))
         }),
         Expected::Fails(kinds) => fails(kinds, at, whole, run),
-        Expected::SameOrFails(kinds) if run.error.is_some() => fails(kinds, at, whole, run),
-        Expected::SameOrFails(_) => same(whole, run),
-        Expected::WithoutPageOrFails(kinds) if run.error.is_some() => fails(kinds, at, whole, run),
         Expected::WithoutPageOrFails(_) => without_page(at, whole, run),
     }
 }

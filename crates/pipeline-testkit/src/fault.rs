@@ -18,7 +18,7 @@ use crate::replay::{Replay, headers, status};
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(7);
 
 /// Longer than any timeout.
-const STALL: Duration = Duration::from_secs(3600);
+const STALL: Duration = Duration::from_hours(1);
 
 /// Something that goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A transport that answers from recorded exchanges.
 
+use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -73,10 +74,10 @@ impl Asked {
             return line;
         }
         for (name, value) in &self.query {
-            line.push_str(&format!(" {name}={value}"));
+            _ = write!(line, " {name}={value}");
         }
         if !self.body.is_empty() {
-            line.push_str(&format!(" body: {}", self.body));
+            _ = write!(line, " body: {}", self.body);
         }
         secrets.hide(&line)
     }

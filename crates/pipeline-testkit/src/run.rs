@@ -162,7 +162,7 @@ impl Reader<'_, '_> {
             return Ok(());
         }
         let range = self.setup.fixture.start.map_or_else(|| connector.range(), TimeRange::since);
-        let mut state = EndpointState::default();
+        let mut state = EndpointState::default().next_plan();
         for slice in endpoint.slicer().plan(&EndpointState::default(), range, connector.client().now()) {
             state.add_slice(slice);
         }
@@ -177,7 +177,7 @@ impl Reader<'_, '_> {
             }
         }
         let from = self.state(endpoint.name())?;
-        let mut to = from.clone();
+        let mut to = from.next_plan();
         to.collapse();
         self.change(Change::Replace { endpoint: self.id(endpoint), from, to })
     }
@@ -233,7 +233,8 @@ impl Reader<'_, '_> {
             }
             Advance::End => Position::End,
         };
-        let change = Change::Advance { endpoint: self.id(endpoint), slice, from, to: to.clone(), reached, seen: Vec::new() };
+        let plan = self.state(endpoint.name())?.plan;
+        let change = Change::Advance { endpoint: self.id(endpoint), plan, slice, from, to: to.clone(), reached, seen: Vec::new() };
         self.change(change)?;
         Ok(to)
     }

@@ -76,7 +76,7 @@ fn forms(secret: &str) -> Vec<String> {
     for (shift, touched) in [(0, 0), (1, 2), (2, 3)] {
         let mut bytes = vec![0; shift];
         bytes.extend_from_slice(secret.as_bytes());
-        let whole = if bytes.len().is_multiple_of(3) { 0 } else { 1 };
+        let whole = usize::from(!bytes.len().is_multiple_of(3));
         for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
             forms.extend(text.get(touched..text.len() - whole).filter(|form| form.len() >= MIN_LENGTH).map(ToOwned::to_owned));
         }

@@ -47,7 +47,7 @@ impl Snapshots {
         self.checked.insert(path.clone());
         let contents = contents.trim_end();
         let known = match insta::Snapshot::from_file(&path) {
-            Ok(snapshot) => snapshot.as_text().map(|text| text.to_string()),
+            Ok(snapshot) => snapshot.as_text().map(ToString::to_string),
             Err(_) if !path.exists() => None,
             Err(error) => return Err(format!("{}: {error}", shown(&path))),
         };

@@ -12,7 +12,7 @@ use crate::snapshot::{Snapshots, Update};
 
 /// Makes the conformance suite of a connector: one test that runs every case in a folder below the workspace's.
 ///
-/// ```ignore
+/// ```text
 /// pipeline_testkit::connector_suite!(connector_acme::AcmeConfig, "fixtures/acme");
 /// ```
 #[macro_export]

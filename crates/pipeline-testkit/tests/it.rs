@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use pipeline_core::http::{Authenticator, Generation, HeaderValue, HttpClient, Request};
 use pipeline_core::paginate::{CursorField, More};
-use pipeline_core::{BuildContext, Connector, ConnectorConfig, DataType, Endpoint, Error, ErrorKind, Result, Schema, StreamDef};
+use pipeline_core::state::{Position, SliceState};
+use pipeline_core::{
+    Advance, BuildContext, Connector, ConnectorConfig, DataType, Endpoint, Error, ErrorKind, Page, Result, Schema, StreamDef,
+};
 use pipeline_testkit::{Report, Update, run_suite};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +30,12 @@ impl ConnectorConfig for AcmeConfig {
     const NAME: &'static str = "acme";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        Ok(Arc::new(self.connect(context)?))
+    }
+}
+
+impl AcmeConfig {
+    fn connect(self, context: BuildContext) -> Result<Acme> {
         let base = "https://api.acme.example".parse().map_err(|error| Error::new(ErrorKind::Unexpected, "base").with_source(error))?;
         let schema = Schema::default().with("id", DataType::Int64).with("name", DataType::String);
         let items =
@@ -32,7 +43,7 @@ impl ConnectorConfig for AcmeConfig {
         let more = Some(More::WhenTrue("more"));
         let cursor = CursorField { param: "cursor", token: "next", more, first_page_only: &[], resumable: false };
         let client = HttpClient::builder(&context, base).authenticator(Key(self.api_key)).build()?;
-        Ok(Arc::new(Acme { client, endpoints: vec![items.paginate(cursor)] }))
+        Ok(Acme { client, endpoints: vec![items.paginate(cursor)] })
     }
 }
 
@@ -91,6 +102,66 @@ impl ConnectorConfig for Talkative {
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         AcmeConfig { api_key: self.api_key.into() }.build(context)
+    }
+}
+
+/// The same connector, which starts each slice from its beginning.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Forgetful(AcmeConfig);
+
+#[derive(Debug)]
+struct ForgetfulConnector(Acme);
+
+impl ConnectorConfig for Forgetful {
+    const NAME: &'static str = "acme";
+
+    fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        Ok(Arc::new(ForgetfulConnector(self.0.connect(context)?)))
+    }
+}
+
+impl Connector for ForgetfulConnector {
+    fn client(&self) -> &HttpClient {
+        &self.0.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        self.0.read(endpoint, SliceState { position: Position::Start, ..slice })
+    }
+}
+
+/// The same connector, which takes an error for the end of the list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Careless(AcmeConfig);
+
+#[derive(Debug)]
+struct CarelessConnector(Acme);
+
+impl ConnectorConfig for Careless {
+    const NAME: &'static str = "acme";
+
+    fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        Ok(Arc::new(CarelessConnector(self.0.connect(context)?)))
+    }
+}
+
+impl Connector for CarelessConnector {
+    fn client(&self) -> &HttpClient {
+        &self.0.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        self.0.read(endpoint, slice).map(|page| page.or(Ok(Page { records: vec![Vec::new()], advance: Some(Advance::End) }))).boxed()
     }
 }
 
@@ -156,6 +227,22 @@ fn a_changed_record_and_a_stray_snapshot_fail() {
 
 #[test]
 fn a_configuration_that_prints_its_key_fails() {
-    let report = run_suite::<Talkative>(&copy().path().to_owned(), Update::No);
+    let report = run_suite::<Talkative>(copy().path(), Update::No);
     assert!(problems(&report).contains("the Debug of the configuration shows a secret: …Talkative { [secret] }"), "{report}");
+}
+
+#[test]
+fn a_connector_that_forgets_its_position_fails() {
+    let report = run_suite::<Forgetful>(copy().path(), Update::No);
+    assert!(
+        problems(&report).contains("killed after page 1 and resumed: stream items: 7 records instead of 5, different from record 3 on"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_connector_that_takes_an_error_for_the_end_fails() {
+    let report = run_suite::<Careless>(copy().path(), Update::No);
+    assert!(problems(&report).contains("Html at request 2: expected [Decode, Unavailable], found success"), "{report}");
+    assert!(problems(&report).contains("OutageForEver at request 1: expected [Unavailable], found success"), "{report}");
 }
