@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask --help`.
 
 mod ci;
+mod codegen;
 mod connectors;
 mod new_connector;
 mod output;
@@ -18,6 +19,7 @@ use clap::Parser;
 enum Task {
     Test(test::Args),
     Ci(ci::Args),
+    Codegen(codegen::Args),
     TestFixtures(test_fixtures::Args),
     Tidy(tidy::Args),
     NewConnector(new_connector::Args),
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test(args) => test::run(&args),
         Task::Ci(args) => ci::run(&args),
+        Task::Codegen(args) => codegen::run(&args),
         Task::TestFixtures(args) => test_fixtures::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::NewConnector(args) => new_connector::run(&args),
