@@ -1,6 +1,6 @@
 //! What the key may read: one object of every list.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
 use pipeline_core::{Availability, CheckReport, Error, ErrorKind, RawRecord, Result};
 
@@ -14,9 +14,12 @@ const PARALLEL: usize = 8;
 pub(crate) async fn check(client: &HttpClient, key: Key, names: &[&str]) -> Result<CheckReport> {
     let (kind, mode) = key.describe();
     let mut facts = vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())];
-    let streams = STREAMS.iter().filter(|stream| names.is_empty() || names.contains(&stream.name));
-    let probes = streams.map(|stream| async move { Ok::<_, Error>((stream.name, probe(client, stream).await?)) });
-    let probes: Vec<_> = stream::iter(probes).buffered(PARALLEL).try_collect().await?;
+    let streams: Vec<&'static Stream> = STREAMS.iter().filter(|stream| names.is_empty() || names.contains(&stream.name)).collect();
+    let mut probes = Vec::with_capacity(streams.len());
+    for some in streams.chunks(PARALLEL) {
+        let outcomes = try_join_all(some.iter().map(|stream| probe(client, stream))).await?;
+        probes.extend(some.iter().map(|stream| stream.name).zip(outcomes));
+    }
     let version = probes.iter().find_map(|(_, (_, version))| version.clone());
     facts.extend(version.map(|version| ("api_version".to_owned(), version)));
     // Restricted keys often may not read the account itself. That says nothing about the streams.
@@ -55,6 +58,7 @@ fn version(response: &Response) -> Option<String> {
     Some(response.headers.get("stripe-version")?.to_str().ok()?.to_owned())
 }
 
+/// What the user can do about it says more than the answer; without that, everything that is known.
 fn describe(error: &Error) -> String {
-    error.help().map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
+    error.help().map_or_else(|| error.to_string(), |help| format!("{}: {help}", error.message()))
 }

@@ -59,7 +59,9 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
             ErrorKind::PermissionDenied,
             format!("give the restricted key the permission `{permission}` in Stripe's dashboard, or deselect the stream"),
         ),
-        (403, None) => fail(ErrorKind::PermissionDenied, "give the key read permission in Stripe's dashboard, or deselect the stream".to_owned()),
+        (403, None) => {
+            fail(ErrorKind::PermissionDenied, "give the key read permission in Stripe's dashboard, or deselect the stream".to_owned())
+        }
         (400, _) if NOT_ENABLED.iter().any(|phrase| refusal.message.contains(phrase)) => fail(
             ErrorKind::PermissionDenied,
             "the account does not have this product of Stripe's: enable it in the dashboard, or deselect the stream".to_owned(),

@@ -18,8 +18,8 @@ use secrecy::ExposeSecret;
 use self::classify::StripeAnswers;
 pub use self::config::StripeConfig;
 use self::config::{Key, KeyKind};
-pub use self::streams::{STREAMS, Stream};
 use self::streams::{ACCOUNT, Reading};
+pub use self::streams::{STREAMS, Stream};
 
 /// The version of Stripe's API that every request asks for, and that the columns are of.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
@@ -52,7 +52,7 @@ impl Stripe {
             client = client.default_header(header, account);
         }
         for stream in STREAMS {
-            client = client.quota(&stream.operation(), Quota::per_second(stream.rate).share(config.rate_share));
+            client = client.quota(stream.operation(), Quota::per_second(stream.rate).share(config.rate_share));
         }
         let reading = Reading {
             page_size: config.page_size,

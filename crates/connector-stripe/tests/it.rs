@@ -244,9 +244,11 @@ fn wrong_configurations_are_refused_with_the_field_at_fault() {
 
 #[test]
 fn start_dates_are_days_or_instants() {
-    for (text, expected) in
-        [("2026-01-31", "2026-01-31T00:00:00Z"), ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00Z"), ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z")]
-    {
+    for (text, expected) in [
+        ("2026-01-31", "2026-01-31T00:00:00Z"),
+        ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00Z"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+    ] {
         let connector = parse(serde_json::json!({ "api_key": "sk_live_key", "start_date": text })).unwrap();
         assert_eq!(connector.range(), TimeRange::since(expected.parse().unwrap()));
     }
@@ -293,6 +295,10 @@ fn streams_are_in_order_and_have_key_cursor_and_limits() {
     for stream in STREAMS {
         let schema = stream.schema();
         assert_eq!(schema.field("id").map(|field| field.data_type), Some(DataType::String), "{}", stream.name);
-        assert!(stream.cursor.is_none_or(|cursor| matches!(schema.field(cursor).unwrap().data_type, DataType::Timestamp(_))), "{}", stream.name);
+        assert!(
+            stream.cursor.is_none_or(|cursor| matches!(schema.field(cursor).unwrap().data_type, DataType::Timestamp(_))),
+            "{}",
+            stream.name
+        );
     }
 }
