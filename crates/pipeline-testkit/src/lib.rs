@@ -1,1 +1,4 @@
 //! pipeline-testkit
+#[cfg(unix)]
+pub mod crash;
+pub mod destination_suite;
