@@ -224,7 +224,7 @@ pub fn plan(name: &str) -> Change {
 /// The change that reads on from one page to the next; page 0 is the start.
 pub fn advance(name: &str, from: usize) -> Change {
     let position = |page: usize| if page == 0 { Position::Start } else { Position::At(page.to_string()) };
-    Change::Advance { endpoint: endpoint(name), slice: 0, from: position(from), to: position(from + 1), reached: None, seen: Vec::new() }
+    Change::Advance { endpoint: endpoint(name), plan: 0, slice: 0, from: position(from), to: position(from + 1), reached: None, seen: Vec::new() }
 }
 
 /// A commit of some changes.
