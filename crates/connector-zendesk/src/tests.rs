@@ -10,7 +10,7 @@ use pipeline_core::state::{EndpointState, Position};
 
 use crate::classify::ZendeskClassifier;
 use crate::export::{ExportCursor, ExportStart};
-use crate::streams::{endpoints, lean_ticket};
+use crate::streams::lean_ticket;
 
 fn request(path: &str) -> Request {
     let url: url::Url = format!("https://acme.zendesk.com{path}").parse().unwrap();
@@ -62,20 +62,6 @@ fn answers_mean_what_their_text_says() {
         classify(GROUPS, 200, &[], "{}"),
     ];
     insta::assert_snapshot!(table.join("\n"));
-}
-
-#[test]
-fn every_endpoint_asks_for_what_defaults_hide() {
-    let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
-    let shown = endpoints(1000).into_iter().map(|endpoint| {
-        let slice = endpoint.slicer().plan(&EndpointState::default(), TimeRange::all(), now).pop().unwrap();
-        let mut request = request(endpoint.path());
-        endpoint.slicer().apply(&slice, &mut request).unwrap();
-        endpoint.paginator().apply(&Position::Start, &mut request).unwrap();
-        let streams: Vec<_> = endpoint.streams().map(|stream| format!("{} by {:?}", stream.name(), stream.key())).collect();
-        format!("{} {} -> {} [{:?}]", request.method, request.full_url(), streams.join(", "), endpoint.mode())
-    });
-    insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

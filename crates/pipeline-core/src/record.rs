@@ -329,8 +329,8 @@ impl Cut<'_, '_> {
     }
 
     /// True when the value after a key that was just read is an array. The key is a slice of the body, without its quotes.
-    fn array_follows(&self, key: &Cow<'_, str>) -> bool {
-        let Cow::Borrowed(key) = key else { return false };
+    fn array_follows(&self, key: &Key<'_>) -> bool {
+        let Key(Cow::Borrowed(key)) = key else { return false };
         let after = key.as_ptr().addr() - self.body.as_ptr().addr() + key.len() + 1;
         let value = self.body[after..].trim_ascii_start().strip_prefix(b":");
         value.is_some_and(|value| value.trim_ascii_start().starts_with(b"["))
@@ -345,15 +345,15 @@ impl<'de> Visitor<'de> for &mut Cut<'de, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            let path = self.path(&key);
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let path = self.path(&key.0);
             if let Some(path) = path.filter(|_| self.array_follows(&key)) {
                 let mut records = Vec::new();
                 map.next_value_seed(ElementsSeed { body: self.body, each: |element| records.push(RawRecord::upsert(element)) })?;
                 self.records[path] = Some(records);
             } else {
                 let value: &RawValue = map.next_value()?;
-                self.envelope.members.push((key.into_owned(), self.body.slice_ref(value.get().as_bytes())));
+                self.envelope.members.push((key.0.into_owned(), self.body.slice_ref(value.get().as_bytes())));
                 path.map(|path| self.records[path].take());
             }
         }

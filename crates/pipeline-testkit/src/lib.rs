@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod case;
+#[cfg(unix)]
+pub mod crash;
+pub mod destination_suite;
 mod fault;
 mod fixture;
 mod json;
