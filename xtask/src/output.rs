@@ -1,10 +1,11 @@
 //! Running commands, and saying what is going on.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A task's outcome; the error is told to the person who ran it.
-pub(crate) type Outcome<T = ()> = Result<T, String>;
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
@@ -23,14 +24,23 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command under a heading; its output is the caller's.
+/// Runs a command under a heading that shows it; its output is the caller's.
 pub(crate) fn step(title: &str, command: &mut Command) -> Outcome {
     heading(title);
     let status = command.status().map_err(|error| format!("`{title}` cannot be started: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`{title}` failed")) }
+    if status.success() { Ok(()) } else { Err(format!("`{title}` failed").into()) }
 }
 
-/// Whether a cargo component such as `fmt` is installed.
+/// Runs `cargo` with these arguments under a heading.
+pub(crate) fn cargo_step(args: &[&str]) -> Outcome {
+    step(&format!("cargo {}", args.join(" ")), &mut cargo(args))
+}
+
+/// Whether a cargo component such as `fmt` is installed; says so when it is not.
 pub(crate) fn has_component(name: &str) -> bool {
-    cargo(&[name, "--version"]).output().is_ok_and(|output| output.status.success())
+    let found = cargo(&[name, "--version"]).output().is_ok_and(|output| output.status.success());
+    if !found {
+        heading(&format!("SKIPPED: cargo {name} is not installed"));
+    }
+    found
 }

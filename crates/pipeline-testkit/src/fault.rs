@@ -11,7 +11,7 @@ use pipeline_core::http::{HeaderMap, HeaderValue, HttpService, RawResponse, Requ
 use pipeline_core::{Clock, ErrorKind};
 use tokio::time::Instant;
 
-use crate::fixture::is_for_token;
+use crate::fixture::{Fixture, is_for_token};
 use crate::replay::{Replay, headers, status};
 
 /// What the vendor asks to wait where it says so.
@@ -68,6 +68,8 @@ pub(crate) enum Expected {
     SameOrFails(&'static [ErrorKind]),
     /// All records but those of the emptied page, or an error.
     WithoutPageOrFails(&'static [ErrorKind]),
+    /// All records of the pages before, as far as the list's own end.
+    EndsEarly,
 }
 
 impl Fault {
@@ -99,9 +101,19 @@ impl Fault {
         }
     }
 
-    /// What must come of it, for a connector that can ask for another token or that cannot.
-    pub(crate) fn expected(self, refreshes_tokens: bool) -> Expected {
+    /// Whether it can befall a request that is answered with this status. What goes wrong with a body does so with one
+    /// that is needed: a refusal is understood without.
+    pub(crate) fn befalls(self, status: u16) -> bool {
+        let is_of_body =
+            matches!(self, Self::ResetAfterHeaders | Self::CutBody | Self::TruncatedBody | Self::StalledBody | Self::EmptyPage);
+        !is_of_body || (200..300).contains(&status)
+    }
+
+    /// What must come of it in a case.
+    pub(crate) fn expected(self, fixture: &Fixture) -> Expected {
+        let refreshes_tokens = fixture.refreshes_tokens();
         match self {
+            Self::EmptyPage if fixture.empty_page_ends => Expected::EndsEarly,
             Self::Unauthorized if refreshes_tokens => Expected::Same,
             Self::Unauthorized | Self::UnauthorizedForEver => Expected::Fails(&[ErrorKind::Unauthenticated]),
             Self::ThrottledSeconds | Self::ThrottledDate => Expected::SameAfter(RETRY_AFTER),
@@ -291,7 +303,11 @@ mod tests {
     fn refused_credentials_are_tried_once_more_at_most() {
         assert_eq!(Fault::UnauthorizedForEver.most_attempts(false), 1);
         assert_eq!(Fault::UnauthorizedForEver.most_attempts(true), 2);
-        assert_eq!(Fault::Unauthorized.expected(true), Expected::Same);
-        assert_eq!(Fault::Unauthorized.expected(false), Expected::Fails(&[ErrorKind::Unauthenticated]));
+    }
+
+    #[test]
+    fn faults_of_a_body_befall_answers_that_have_one() {
+        assert!(Fault::CutBody.befalls(200) && !Fault::CutBody.befalls(400));
+        assert!(Fault::ResetBeforeHeaders.befalls(400));
     }
 }

@@ -1,6 +1,6 @@
 //! A transport that answers from recorded exchanges.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -21,7 +21,6 @@ const CHUNKS: usize = 3;
 /// Answers requests from recorded exchanges, each once and, among equal requests, in order.
 ///
 /// The host, the headers of a request and the order of its query are not compared.
-#[derive(Debug)]
 pub struct Replay {
     exchanges: Vec<Exchange>,
     secrets: Secrets,
@@ -29,11 +28,18 @@ pub struct Replay {
     log: Mutex<Log>,
 }
 
+impl fmt::Debug for Replay {
+    /// Nothing of the exchanges: they hold the tokens that the vendor issues.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replay({})", self.exchanges.len())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Log {
     used: Vec<bool>,
     requests: Vec<String>,
-    data_requests: usize,
+    answers: Vec<u16>,
     unexpected: Vec<String>,
 }
 
@@ -101,9 +107,9 @@ impl Replay {
         self.log().requests.clone()
     }
 
-    /// How many of them were not for tokens.
-    pub fn data_requests(&self) -> usize {
-        self.log().data_requests
+    /// The statuses of the answers to those that were not for tokens.
+    pub fn answers(&self) -> Vec<u16> {
+        self.log().answers.clone()
     }
 
     /// The requests that nothing was recorded for, one a line.
@@ -152,8 +158,11 @@ impl HttpService for Replay {
         };
         log.used[index] = true;
         log.requests.push(asked.line(&self.secrets));
-        log.data_requests += usize::from(!asked.is_for_token());
-        response(&self.exchanges[index].response)
+        let recorded = &self.exchanges[index].response;
+        if !asked.is_for_token() {
+            log.answers.push(recorded.status);
+        }
+        response(recorded)
     }
 }
 

@@ -244,7 +244,7 @@ impl Reader<'_, '_> {
             endpoint: endpoint.name().to_owned(),
             records,
             state: is_stop.then(|| self.progress.states.get(endpoint.name()).cloned().unwrap_or_default()),
-            requests: self.setup.replay.data_requests(),
+            requests: self.setup.replay.answers().len(),
             committed: self.progress.counts(),
         });
     }
