@@ -1,0 +1,216 @@
+//! `pipeline.toml`: where data goes, which sources are read, and how.
+//!
+//! Loading checks the file's shape; references to variables and secret files are replaced only for the sources that a
+//! command asks for, so that `status` works without any credential.
+
+mod document;
+mod reference;
+mod source;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+pub(crate) use self::document::{Problem, suggest};
+use self::document::Document;
+pub(crate) use self::reference::reason;
+pub(crate) use self::source::SourceConfig;
+use self::tree::{Node, Span, Table, Value};
+use crate::exit::{Exit, Failure, Result};
+use crate::units;
+
+const MEMBERS: [&str; 3] = ["destination", "sources", "sync"];
+const DESTINATION_MEMBERS: [&str; 2] = ["type", "path"];
+const SYNC_MEMBERS: [&str; 4] = ["memory_budget_mb", "max_slices", "commit_interval", "commit_bytes"];
+
+/// A loaded configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The folder that relative paths start from.
+    pub(crate) folder: PathBuf,
+    /// Where data goes.
+    pub(crate) destination: DestinationConfig,
+    /// What is read, in the order of the file.
+    pub(crate) sources: Vec<SourceConfig>,
+    /// How.
+    pub(crate) sync: SyncConfig,
+    document: Document,
+}
+
+/// The table `[destination]`.
+#[derive(Clone, Debug)]
+pub(crate) struct DestinationConfig {
+    /// What it is.
+    pub(crate) kind: DestinationKind,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+/// The kinds of destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DestinationKind {
+    /// One database file.
+    Sqlite,
+    /// A folder of Parquet files.
+    Parquet,
+    /// A folder of JSON Lines files.
+    Jsonl,
+    /// JSON Lines on standard output.
+    Stdout,
+}
+
+/// The table `[sync]`; what is not set is the engine's default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SyncConfig {
+    /// Bytes of pages in memory at once.
+    pub(crate) memory_budget: Option<usize>,
+    /// Slices read at the same time.
+    pub(crate) max_slices: Option<usize>,
+    /// Longest time between commits.
+    pub(crate) commit_interval: Option<Duration>,
+    /// Bytes of records after which a commit is made.
+    pub(crate) commit_bytes: Option<u64>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("the configuration {} cannot be read: {}", path.display(), reason(&error));
+            Failure::usage(message, "write one with `pipeline init`, name another with --config FILE, or try `pipeline demo`")
+        })?;
+        let document = Document { name: path.display().to_string(), text };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Self::parse(document, folder)
+    }
+
+    fn parse(document: Document, folder: PathBuf) -> Result<Self> {
+        let shown = |problem: Problem| document.failure(&problem);
+        let root = tree::parse(&document.text)
+            .map_err(|(message, span)| shown(Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", ")))))?;
+        known_members(&root, "the configuration", &MEMBERS).map_err(shown)?;
+        let destination = destination(&root, &folder).map_err(shown)?;
+        let sync = sync(&root).map_err(shown)?;
+        let sources = match root.get("sources") {
+            Some(member) => {
+                let tables = table(&member.node, "sources").map_err(shown)?;
+                tables.0.iter().map(SourceConfig::parse).collect::<Result<_, Problem>>().map_err(shown)?
+            }
+            None => Vec::new(),
+        };
+        if sources.is_empty() {
+            let problem = Problem::new(0..0, "there is no source").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
+            return Err(shown(problem));
+        }
+        Ok(Self { folder, destination, sources, sync, document })
+    }
+
+    /// The sources of these names, all when none are named.
+    pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&SourceConfig>> {
+        let known = || self.sources.iter().map(|source| source.name.as_str());
+        if let Some(unknown) = names.iter().find(|name| !known().any(|source| source == *name)) {
+            return Err(Failure::usage(format!("there is no source `{unknown}` in {}", self.document.name), &suggest(unknown, "sources", known().collect::<Vec<_>>())));
+        }
+        Ok(self.sources.iter().filter(|source| names.is_empty() || names.contains(&source.name)).collect())
+    }
+
+    /// The failure that shows a problem in this file.
+    pub(crate) fn failure(&self, problem: &Problem) -> Failure {
+        self.document.failure(problem)
+    }
+
+    /// The warning that shows a problem in this file.
+    pub(crate) fn warning(&self, problem: &Problem) -> String {
+        self.document.warning(problem)
+    }
+}
+
+fn destination(root: &Table, folder: &Path) -> Result<DestinationConfig, Problem> {
+    let missing = |span: Span| {
+        Problem::new(span, "there is no destination").help("add [destination] with type = \"sqlite\" and path = \"warehouse.db\"")
+    };
+    let member = root.get("destination").ok_or_else(|| missing(0..0))?;
+    let inner = table(&member.node, "destination")?;
+    known_members(inner, "destination", &DESTINATION_MEMBERS)?;
+    let required = |name: &str, example: &str| {
+        inner.get(name).ok_or_else(|| Problem::new(member.span.clone(), format!("destination has no `{name}`")).help(format!("add {name} = \"{example}\"")))
+    };
+    let kind = required("type", "sqlite")?;
+    let path = required("path", "warehouse.db")?;
+    let path_text = resolved(&path.node, "path", folder)?;
+    let kinds = ["sqlite", "parquet", "jsonl"];
+    let name = text(&kind.node, "type")?;
+    let kind = match name {
+        "sqlite" => DestinationKind::Sqlite,
+        "parquet" => DestinationKind::Parquet,
+        "jsonl" if path_text == "-" => DestinationKind::Stdout,
+        "jsonl" => DestinationKind::Jsonl,
+        _ => {
+            let problem = Problem::new(kind.node.span.clone(), format!("there is no destination type `{name}`"));
+            return Err(problem.help(suggest(name, "types", kinds)));
+        }
+    };
+    Ok(DestinationConfig { kind, path: folder.join(path_text) })
+}
+
+fn resolved(node: &Node, name: &str, folder: &Path) -> Result<String, Problem> {
+    let value = reference::resolve(text(node, name)?, folder, |name| std::env::var(name).ok());
+    value.map(|value| value.text).map_err(|error| Problem::new(node.span.clone(), error.message).help(error.help))
+}
+
+fn sync(root: &Table) -> Result<SyncConfig, Problem> {
+    let Some(member) = root.get("sync") else { return Ok(SyncConfig::default()) };
+    let inner = table(&member.node, "sync")?;
+    known_members(inner, "sync", &SYNC_MEMBERS)?;
+    let count = |name: &str| inner.get(name).map(|member| positive(&member.node, name)).transpose();
+    let commit_interval = inner.get("commit_interval").map(|member| {
+        let text = text(&member.node, "commit_interval")?;
+        units::duration(text).map_err(|message| Problem::new(member.node.span.clone(), message))
+    });
+    let size = |value: Option<u64>| value.map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+    Ok(SyncConfig {
+        memory_budget: size(count("memory_budget_mb")?.map(|mb| mb.saturating_mul(1 << 20))),
+        max_slices: size(count("max_slices")?),
+        commit_interval: commit_interval.transpose()?,
+        commit_bytes: count("commit_bytes")?,
+    })
+}
+
+fn positive(node: &Node, name: &str) -> Result<u64, Problem> {
+    let number = match &node.value {
+        Value::Plain(Json::Number(number)) => number.as_u64().filter(|number| *number > 0),
+        _ => None,
+    };
+    number.ok_or_else(|| Problem::new(node.span.clone(), format!("`{name}` must be a whole number above zero")))
+}
+
+fn table<'a>(node: &'a Node, name: &str) -> Result<&'a Table, Problem> {
+    match &node.value {
+        Value::Table(table) => Ok(table),
+        other => Err(Problem::new(node.span.clone(), format!("`{name}` must be a table, not {}", other.kind())).help(format!("write [{name}]"))),
+    }
+}
+
+fn text<'a>(node: &'a Node, name: &str) -> Result<&'a str, Problem> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        other => Err(Problem::new(node.span.clone(), format!("`{name}` must be a string, not {}", other.kind())).help("put it in double quotes")),
+    }
+}
+
+fn known_members(table: &Table, owner: &str, known: &[&str]) -> Result<(), Problem> {
+    match table.0.iter().find(|member| !known.contains(&member.name.as_str())) {
+        Some(unknown) => {
+            let problem = Problem::new(unknown.span.clone(), format!("{owner} has no member `{}`", unknown.name));
+            Err(problem.help(suggest(&unknown.name, "members", known.iter().copied())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A usage failure without a place in the file.
+pub(crate) fn usage(message: String, help: &str) -> Failure {
+    Failure::new(Exit::Usage, message, Some(help))
+}
