@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 
 use crate::error::Result;
 use crate::http::Request;
@@ -267,8 +267,22 @@ pub fn parse_time(text: &str, format: TimeFormat) -> Option<DateTime<Utc>> {
         TimeFormat::UnixSeconds => DateTime::from_timestamp(text.parse().ok()?, 0),
         TimeFormat::UnixMillis => DateTime::from_timestamp_millis(text.parse().ok()?),
         TimeFormat::Rfc3339 => parse_rfc3339(text),
-        TimeFormat::Date => text.parse::<chrono::NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|day| day.and_utc()),
+        TimeFormat::Date => parse_day(text).and_then(midnight),
     }
+}
+
+fn midnight(day: NaiveDate) -> Option<DateTime<Utc>> {
+    Some(day.and_hms_opt(0, 0, 0)?.and_utc())
+}
+
+/// Reads a day written `YYYY-MM-DD`, and in no other way.
+pub(crate) fn parse_day(text: &str) -> Option<NaiveDate> {
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u32>().ok()
+    };
+    let is_separated = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
+    if is_separated { NaiveDate::from_ymd_opt(number(0..4)?.try_into().ok()?, number(5..7)?, number(8..10)?) } else { None }
 }
 
 /// RFC 3339, and the common variants without an offset or with a space between day and time.

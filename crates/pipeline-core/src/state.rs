@@ -65,6 +65,15 @@ pub struct Window {
     pub until: DateTime<Utc>,
 }
 
+/// A committed record that may come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Hash of its content: the very same record need not be written again, a changed one must.
+    pub content: u64,
+    /// Its cursor value, in seconds since 1970.
+    pub at: i64,
+}
+
 /// One independently readable part of an endpoint. Describes itself, so that an interrupted plan resumes unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceState {
@@ -95,9 +104,9 @@ pub struct EndpointState {
     /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub streams: BTreeSet<String>,
-    /// Hashes of committed records that the next sync may be given again, with their cursor value in seconds.
+    /// Committed records that the next sync may be given again, by the hash of their key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub boundary: BTreeMap<u64, i64>,
+    pub boundary: BTreeMap<u64, Seen>,
     /// Planned, running and finished slices above the cursor.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slices: BTreeMap<SliceId, SliceState>,
@@ -251,9 +260,9 @@ pub enum Change {
         /// Cursor value of the last record read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reached: Option<DateTime<Utc>>,
-        /// Boundary entries to remember.
+        /// Boundary entries to remember, by the hash of their key.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        seen: Vec<(u64, i64)>,
+        seen: Vec<(u64, Seen)>,
     },
     /// A plan was made, split or collapsed.
     Replace {

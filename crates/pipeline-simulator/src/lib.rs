@@ -1,1 +1,261 @@
-//! pipeline-simulator
+//! The APIs of Stripe, Zendesk and Mixpanel as one real HTTP server on loopback.
+//!
+//! Lists, cursors, filters, limits, error bodies and headers follow the vendors' documentation; the data is computed from
+//! a seed, so a million charges cost no memory and [`Truth`] can say what a complete sync must have stored. The crate
+//! shares no code with the connectors: a mistake in one of them isn't repeated here.
+//!
+//! ```
+//! use pipeline_simulator::{Simulation, Simulator};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let simulator = Simulator::start(Simulation { seed: 7, ..Simulation::default() }).await?;
+//! assert!(simulator.url().starts_with("http://127.0.0.1:"));
+//! assert_eq!(simulator.truth().count("charges"), 2_000);
+//! simulator.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![expect(
+    clippy::result_large_err,
+    reason = "the error of a handler's step is the answer itself"
+)]
+
+mod faults;
+mod limits;
+mod mixpanel;
+mod mixpanel_export;
+mod people;
+mod server;
+mod stats;
+mod stripe;
+mod stripe_query;
+mod template;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod truth;
+mod world;
+mod zendesk;
+mod zendesk_auth;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use faults::{Faults, Throttle};
+pub use limits::Limits;
+pub use server::Simulator;
+pub use stats::{Operation, Stats};
+pub use truth::Truth;
+
+/// Everything a server is started with. Two servers with equal settings serve equal data.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// Chooses the values in the records.
+    pub seed: u64,
+    /// The port on 127.0.0.1; 0 lets the system choose one.
+    pub port: u16,
+    /// The end of the data, in seconds since 1970: all records are older. The server's clock is the machine's, moved
+    /// forward when that is needed to stay an hour after this.
+    pub until: i64,
+    /// How many days the data goes back; Stripe's events go back thirty at most, as there.
+    pub days: u32,
+    /// Hides all records that are as new as this second or newer and starts the server's clock two minutes after it;
+    /// [`Simulator::show_until`] moves it on. With `None` everything is there from the start.
+    pub shown_until: Option<i64>,
+    /// Stripe's side.
+    pub stripe: StripeWorld,
+    /// Zendesk's side.
+    pub zendesk: ZendeskWorld,
+    /// Mixpanel's side.
+    pub mixpanel: MixpanelWorld,
+    /// The rate limits that are enforced; none by default.
+    pub limits: Limits,
+    /// Time that passes before each answer.
+    pub latency: Duration,
+    /// What goes wrong; nothing by default.
+    pub faults: Faults,
+}
+
+impl Default for Simulation {
+    /// Two years up to 1 November 2026, small enough to read in a few seconds.
+    fn default() -> Simulation {
+        Simulation {
+            seed: 1,
+            port: 0,
+            until: 1_793_491_200,
+            days: 730,
+            shown_until: None,
+            stripe: StripeWorld::default(),
+            zendesk: ZendeskWorld::default(),
+            mixpanel: MixpanelWorld::default(),
+            limits: Limits::default(),
+            latency: Duration::ZERO,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// A Stripe account.
+#[derive(Clone, Debug)]
+pub struct StripeWorld {
+    /// Accepted API keys. Only those of the account's own mode work: `sk_live_`/`rk_live_` when [`live`](Self::live),
+    /// `sk_test_`/`rk_test_` otherwise.
+    pub keys: Vec<String>,
+    /// Live mode instead of a sandbox; every record's `livemode` says so.
+    pub live: bool,
+    /// How many charges.
+    pub charges: u64,
+    /// How many customers.
+    pub customers: u64,
+    /// How many objects every other stream has.
+    pub others: u64,
+    /// Other numbers of objects for the streams named, by table name: `invoices`, `top_ups`, ….
+    pub counts: BTreeMap<String, u64>,
+    /// The share of a stream's objects created in the last twentieth of the time: 0.05 is an even spread, 0.9 a young
+    /// account that grows fast.
+    pub recent_share: f64,
+    /// Of the objects, in blocks of so many, one block in eight shares one second of creation, as bulk imports do.
+    pub burst: u64,
+    /// Streams that the key may not read (403), by table name.
+    pub forbidden: Vec<String>,
+    /// Streams of a product that the account isn't set up for (400), by table name.
+    pub not_enabled: Vec<String>,
+}
+
+impl Default for StripeWorld {
+    fn default() -> StripeWorld {
+        StripeWorld {
+            keys: ["sk_test_sim", "rk_test_sim", "sk_live_sim", "rk_live_sim"]
+                .map(str::to_owned)
+                .to_vec(),
+            live: false,
+            charges: 2_000,
+            customers: 500,
+            others: 120,
+            counts: BTreeMap::new(),
+            recent_share: 0.2,
+            burst: 128,
+            forbidden: Vec::new(),
+            not_enabled: Vec::new(),
+        }
+    }
+}
+
+impl StripeWorld {
+    /// How many objects a stream has.
+    pub fn count(&self, stream: &str) -> u64 {
+        let default = match stream {
+            "charges" => self.charges,
+            "customers" => self.customers,
+            _ => self.others,
+        };
+        self.counts.get(stream).copied().unwrap_or(default)
+    }
+}
+
+/// A Zendesk account.
+#[derive(Clone, Debug)]
+pub struct ZendeskWorld {
+    /// How many tickets, the deleted ones and those of AI agents included.
+    pub tickets: u64,
+    /// How many users.
+    pub users: u64,
+    /// How many organizations.
+    pub organizations: u64,
+    /// How many groups.
+    pub groups: u64,
+    /// As [`StripeWorld::recent_share`], of the times of change.
+    pub recent_share: f64,
+    /// As [`StripeWorld::burst`].
+    pub burst: u64,
+    /// The user of Basic authentication, without `/token`.
+    pub email: String,
+    /// The API token of Basic authentication.
+    pub token: String,
+    /// The OAuth client's identifier.
+    pub client_id: String,
+    /// The OAuth client's secret.
+    pub client_secret: String,
+    /// The refresh token that is valid at the start; each use replaces it.
+    pub refresh_token: String,
+    /// An upper bound on the life of access tokens, whatever `expires_in` asks for.
+    pub token_lifetime: Duration,
+}
+
+impl Default for ZendeskWorld {
+    fn default() -> ZendeskWorld {
+        ZendeskWorld {
+            tickets: 3_000,
+            users: 600,
+            organizations: 80,
+            groups: 12,
+            recent_share: 0.2,
+            burst: 32,
+            email: "admin@example.com".to_owned(),
+            token: "sim_token".to_owned(),
+            client_id: "sim_client".to_owned(),
+            client_secret: "sim_secret".to_owned(),
+            refresh_token: "sim_refresh".to_owned(),
+            token_lifetime: Duration::from_hours(48),
+        }
+    }
+}
+
+/// A Mixpanel project, created after 2023: its days and times are UTC.
+#[derive(Clone, Debug)]
+pub struct MixpanelWorld {
+    /// How many whole days of events, the last one being the day before [`Simulation::until`].
+    pub days: u32,
+    /// How many events each day has.
+    pub events_per_day: u64,
+    /// How many profiles.
+    pub profiles: u64,
+    /// How many cohorts.
+    pub cohorts: u64,
+    /// The project's id.
+    pub project_id: u64,
+    /// The service account's user name.
+    pub username: String,
+    /// The service account's secret.
+    pub secret: String,
+}
+
+impl Default for MixpanelWorld {
+    fn default() -> MixpanelWorld {
+        MixpanelWorld {
+            days: 30,
+            events_per_day: 500,
+            profiles: 500,
+            cohorts: 4,
+            project_id: 2_000_001,
+            username: "sim.service-account".to_owned(),
+            secret: "sim_secret".to_owned(),
+        }
+    }
+}
+
+/// A vendor whose API is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Vendor {
+    /// Everything under `/v1/`.
+    Stripe,
+    /// Everything under `/api/v2/`, and `/oauth/tokens`.
+    Zendesk,
+    /// Everything else.
+    Mixpanel,
+}
+
+impl Vendor {
+    /// Whose API a path belongs to.
+    pub(crate) fn of(path: &str) -> Vendor {
+        if path.starts_with("/v1/") {
+            Vendor::Stripe
+        } else if path.starts_with("/api/v2/") || path.starts_with("/oauth/") {
+            Vendor::Zendesk
+        } else {
+            Vendor::Mixpanel
+        }
+    }
+}

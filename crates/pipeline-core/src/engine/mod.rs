@@ -3,7 +3,14 @@
 //! [`sync`] reads every selected endpoint of every source into one destination. Data and checkpoint are committed in
 //! one step, so a run can be killed at any moment and the next one goes on where the last commit was.
 
+mod commit;
+pub mod decode;
+mod dedup;
+mod endpoint_run;
 mod metrics;
+mod plan;
+mod run;
+mod slice_task;
 mod summary;
 
 use std::sync::Arc;
@@ -119,10 +126,5 @@ impl Job {
 /// Only when nothing could be started: the destination cannot be opened or its state is damaged, or a named stream does
 /// not exist.
 pub async fn sync(job: Job) -> Result<Summary> {
-    let _ = job;
-    todo_engine()
-}
-
-fn todo_engine() -> Result<Summary> {
-    Err(crate::error::Error::new(crate::ErrorKind::Unsupported, "engine"))
+    run::run(job).await
 }

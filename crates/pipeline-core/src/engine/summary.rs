@@ -60,7 +60,7 @@ pub enum Outcome {
 }
 
 /// An error, for the summary.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Failure {
     /// What went wrong.
     #[serde(serialize_with = "kind_name")]

@@ -1,0 +1,106 @@
+//! Columns that grow by one value at a time.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_array::builder::{
+    BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow_schema::{DataType as ArrowType, TimeUnit};
+
+use super::{UTC, values};
+use crate::schema::{DataType, TimeFormat};
+
+/// The Arrow type of a declared column.
+pub(super) fn arrow_type(data_type: DataType) -> ArrowType {
+    match data_type {
+        DataType::Bool => ArrowType::Boolean,
+        DataType::Int64 => ArrowType::Int64,
+        DataType::Float64 => ArrowType::Float64,
+        DataType::Decimal { precision, scale } => ArrowType::Decimal128(precision, scale),
+        DataType::String | DataType::Json => ArrowType::Utf8,
+        DataType::Date => ArrowType::Date32,
+        DataType::Timestamp(_) => ArrowType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+    }
+}
+
+/// The values of one declared column.
+pub(super) enum Column {
+    Bool(BooleanBuilder),
+    Int64(Int64Builder),
+    Float64(Float64Builder),
+    Decimal { values: Decimal128Builder, precision: u8, scale: i8 },
+    String(StringBuilder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder, TimeFormat),
+    Json(StringBuilder),
+}
+
+impl Column {
+    pub(super) fn new(data_type: DataType) -> Self {
+        match data_type {
+            DataType::Bool => Self::Bool(BooleanBuilder::new()),
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Decimal { precision, scale } => {
+                Self::Decimal { values: Decimal128Builder::new().with_data_type(arrow_type(data_type)), precision, scale }
+            }
+            DataType::String => Self::String(StringBuilder::new()),
+            DataType::Date => Self::Date(Date32Builder::new()),
+            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC), format),
+            DataType::Json => Self::Json(StringBuilder::new()),
+        }
+    }
+
+    /// True when the column can hold a JSON value that is not null.
+    pub(super) fn fits(&self, json: &str, scratch: &mut String) -> bool {
+        match self {
+            Self::Bool(_) => values::boolean(json).is_some(),
+            Self::Int64(_) => values::int64(json).is_some(),
+            Self::Float64(_) => values::float64(json, scratch).is_some(),
+            Self::Decimal { precision, scale, .. } => values::decimal(json, *precision, *scale).is_some(),
+            Self::String(_) => values::text(json, scratch).is_some(),
+            Self::Date(_) => values::date(json).is_some(),
+            Self::Timestamp(_, format) => values::timestamp(json, *format, scratch).is_some(),
+            Self::Json(_) => true,
+        }
+    }
+
+    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place.
+    pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
+        macro_rules! append {
+            ($values:expr, $value:expr) => {{
+                let value = json.and_then($value);
+                $values.append_option(value);
+                value.is_some() || json.is_none()
+            }};
+        }
+        match self {
+            Self::Bool(values) => append!(values, values::boolean),
+            Self::Int64(values) => append!(values, values::int64),
+            Self::Float64(values) => append!(values, |json| values::float64(json, scratch)),
+            Self::Decimal { values, precision, scale } => append!(values, |json| values::decimal(json, *precision, *scale)),
+            Self::String(values) => append!(values, |json| values::text(json, scratch)),
+            Self::Date(values) => append!(values, values::date),
+            Self::Timestamp(values, format) => append!(values, |json| values::timestamp(json, *format, scratch)),
+            Self::Json(values) => append!(values, |json| {
+                scratch.clear();
+                values::compact(json, scratch);
+                Some(scratch.as_str())
+            }),
+        }
+    }
+
+    /// The values so far; the column is empty afterwards.
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Bool(values) => Arc::new(values.finish()),
+            Self::Int64(values) => Arc::new(values.finish()),
+            Self::Float64(values) => Arc::new(values.finish()),
+            Self::Decimal { values, .. } => Arc::new(values.finish()),
+            Self::String(values) | Self::Json(values) => Arc::new(values.finish()),
+            Self::Date(values) => Arc::new(values.finish()),
+            Self::Timestamp(values, _) => Arc::new(values.finish()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Recognises records that come again: from the page before, when a list shifts while it is read, and from the sync
+//! before, when a sync reads a little again to catch what became visible late.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::commit::Hashed;
+use super::endpoint_run::{Counts, EndpointRun, PageMark};
+use crate::endpoint::{Endpoint, StreamDef};
+use crate::record::RawRecord;
+use crate::slice::parse_time;
+use crate::state::{Seen, SliceState};
+
+/// The memory of one slice's task.
+#[derive(Debug, Default)]
+pub(super) struct Dedup {
+    /// Content of the page before.
+    previous: HashSet<u64>,
+}
+
+/// A page's records, hashed, without repetitions.
+pub(super) struct Prepared {
+    pub(super) records: Vec<Vec<Hashed>>,
+    pub(super) counts: Vec<Counts>,
+    pub(super) mark: PageMark,
+}
+
+impl Dedup {
+    /// Takes a page. `restarted`: the slice was begun again, so the page may repeat the one before.
+    pub(super) fn filter(&mut self, run: &EndpointRun, slice: &SliceState, records: Vec<Vec<RawRecord>>, restarted: bool) -> Prepared {
+        let endpoint = run.endpoint();
+        let repeats = restarted || endpoint.paginator().shifts();
+        let zone = Zone::of(run, slice);
+        let first = records.first().map_or(&[][..], Vec::as_slice);
+        let times = cursor_times(endpoint, first, zone.is_some());
+        let reached = times.last().copied().flatten();
+        let remember_from = zone.map(|zone| zone.remember_from.or(reached).unwrap_or(DateTime::<Utc>::MAX_UTC));
+        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, seen: Vec::new() } };
+        let mut page = HashSet::new();
+        for (index, (stream, records)) in endpoint.streams().zip(records).enumerate() {
+            let mut counts = Counts { records: records.len() as u64, ..Counts::default() };
+            let mut kept = Vec::with_capacity(records.len());
+            for (position, record) in records.into_iter().enumerate() {
+                counts.bytes += record.as_bytes().len() as u64;
+                let (hash, content) = content_hash(&record);
+                page.insert(content);
+                let time = if index == 0 { times.get(position).copied().flatten() } else { None };
+                let key = time.filter(|_| zone.is_some()).map(|_| key_hash(stream, &record, content));
+                let known = key.and_then(|key| run.boundary.get(&key)).is_some_and(|seen| seen.content == content);
+                if known || (repeats && self.previous.contains(&content)) {
+                    counts.unchanged += 1;
+                    continue;
+                }
+                if let (Some(key), Some(time)) = (key, time.filter(|time| remember_from.is_some_and(|from| *time >= from))) {
+                    prepared.mark.seen.push((key, Seen { content, at: time.timestamp() }));
+                }
+                kept.push(Hashed { record, hash });
+            }
+            prepared.records.push(kept);
+            prepared.counts.push(counts);
+        }
+        self.previous = page;
+        prepared
+    }
+}
+
+/// The part of a slice whose records came in the last sync, or may come in the next.
+#[derive(Clone, Copy)]
+struct Zone {
+    /// Records from here on are remembered; none: those at the page's last cursor value.
+    remember_from: Option<DateTime<Utc>>,
+}
+
+impl Zone {
+    /// None when no record of the slice's next page can come twice, so that nothing needs to be looked at.
+    fn of(run: &EndpointRun, slice: &SliceState) -> Option<Self> {
+        let endpoint = run.endpoint();
+        endpoint.cursor_field()?;
+        let Some(window) = slice.window else {
+            return endpoint.paginator().shifts().then_some(Self { remember_from: None });
+        };
+        let lookback = endpoint.slicer().lookback();
+        if lookback == TimeDelta::zero() {
+            return None;
+        }
+        let from = run.covered_until()? - lookback;
+        let still_above = window.until > from && slice.reached.is_none_or(|reached| reached >= from);
+        (still_above || !run.boundary.is_empty()).then_some(Self { remember_from: Some(from) })
+    }
+}
+
+/// Cursor values of a page's records: all of them, or only the last, which is all that progress needs.
+fn cursor_times(endpoint: &Endpoint, records: &[RawRecord], all: bool) -> Vec<Option<DateTime<Utc>>> {
+    let Some(cursor) = endpoint.cursor_field() else { return Vec::new() };
+    let time = |record: &RawRecord| parse_time(&record.scalar(cursor.field)?, cursor.format);
+    let skipped = if all { 0 } else { records.len().saturating_sub(1) };
+    let known = records.iter().skip(skipped).map(time);
+    std::iter::repeat_n(None, skipped).chain(known).collect()
+}
+
+/// Hash of a record's bytes, whole and shortened.
+fn content_hash(record: &RawRecord) -> (u128, u64) {
+    let hash = blake3::hash(record.as_bytes());
+    let mut whole = [0; 16];
+    whole.copy_from_slice(&hash.as_bytes()[..16]);
+    let whole = u128::from_le_bytes(whole);
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    let short = whole as u64;
+    (whole, short)
+}
+
+/// Hash of a record's key; of its content when it has none.
+fn key_hash(stream: &StreamDef, record: &RawRecord, content: u64) -> u64 {
+    if stream.key().is_empty() {
+        return content;
+    }
+    // The hash is stored, so it must not change with the standard library: blake3 does not.
+    let mut hasher = blake3::Hasher::new();
+    for member in stream.key() {
+        hasher.update(record.member(member).unwrap_or_default().as_bytes()).update(&[0]);
+    }
+    let mut short = [0; 8];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(short)
+}

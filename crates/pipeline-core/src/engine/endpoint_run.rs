@@ -1,0 +1,212 @@
+//! One endpoint during a run: its staged state, the slices that wait, and how it ends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+use super::plan::{Plan, finished};
+use super::summary::{Failure, Outcome};
+use super::{Selection, Source};
+use crate::connector::Connector;
+use crate::destination::{Generation, Table};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind};
+use crate::record::Advance;
+use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, SliceState};
+
+/// An endpoint that is being read.
+pub(super) struct EndpointRun {
+    pub(super) id: EndpointId,
+    pub(super) connector: Arc<dyn Connector>,
+    /// Index in the connector's endpoints.
+    index: usize,
+    /// True when the user asked for one of its streams by name.
+    named: bool,
+    /// The table of each stream that it feeds; none: not selected.
+    pub(super) tables: Vec<Option<Arc<Table>>>,
+    pub(super) generation: Generation,
+    pub(super) resumed: bool,
+    /// Records that were committed before this run and may come again.
+    pub(super) boundary: BTreeMap<u64, Seen>,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// The committed state with everything that is staged applied to it.
+    state: EndpointState,
+    queued: VecDeque<SliceId>,
+    running: BTreeSet<SliceId>,
+    failure: Option<Failure>,
+    interrupted: bool,
+    complete: bool,
+    counts: Vec<Counts>,
+}
+
+/// Records of one stream so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) unchanged: u64,
+}
+
+impl EndpointRun {
+    pub(super) fn new(source: &Source, index: usize, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
+        let progress = Progress {
+            queued: plan.to.unfinished().map(|(id, _)| id).collect(),
+            running: BTreeSet::new(),
+            failure: None,
+            interrupted: false,
+            complete: false,
+            counts: vec![Counts::default(); tables.len()],
+            state: plan.to.clone(),
+        };
+        Self {
+            id: EndpointId::new(&source.name, source.connector.endpoints()[index].name()),
+            connector: Arc::clone(&source.connector),
+            index,
+            named: matches!(source.streams, Selection::Named(_)),
+            tables,
+            generation: plan.generation,
+            resumed: plan.resumed,
+            boundary: plan.to.boundary.clone(),
+            progress: Mutex::new(progress),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.connector.endpoints()[self.index]
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next slice to read, if another may run.
+    pub(super) fn start_slice(&self, limit: usize) -> Option<SliceId> {
+        let mut progress = self.progress();
+        if progress.running.len() >= limit || progress.failure.is_some() {
+            return None;
+        }
+        // The newest first: what is fresh is what people look at, and it is where work is split off.
+        let slice = progress.queued.pop_back()?;
+        progress.running.insert(slice);
+        Some(slice)
+    }
+
+    /// Takes note that a slice is no longer read. True when it was the last, and everything was read.
+    pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) -> bool {
+        let mut progress = self.progress();
+        progress.running.remove(&slice);
+        progress.interrupted |= interrupted;
+        progress.running.is_empty() && progress.queued.is_empty() && progress.failure.is_none() && !progress.interrupted
+    }
+
+    /// True when another slice of this endpoint could be read at once.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        let progress = self.progress();
+        progress.queued.is_empty() && progress.running.len() < limit
+    }
+
+    pub(super) fn slice(&self, id: SliceId) -> SliceState {
+        self.progress().state.slices.get(&id).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn state(&self) -> EndpointState {
+        self.progress().state.clone()
+    }
+
+    pub(super) fn slices_left(&self) -> usize {
+        self.progress().state.unfinished().count()
+    }
+
+    /// The end of the time that this run covers, for endpoints cut by time.
+    pub(super) fn covered_until(&self) -> Option<DateTime<Utc>> {
+        self.progress().state.slices.values().filter_map(|slice| Some(slice.window?.until)).max()
+    }
+
+    pub(super) fn count(&self, stream: usize, page: Counts) {
+        let counts = &mut self.progress().counts[stream];
+        counts.records += page.records;
+        counts.bytes += page.bytes;
+        counts.unchanged += page.unchanged;
+    }
+
+    pub(super) fn counts(&self, stream: usize) -> Counts {
+        self.progress().counts[stream]
+    }
+
+    /// Applies a page's advance to the staged state, and returns the change to commit.
+    pub(super) fn advance(&self, slice: SliceId, advance: &Advance, page: PageMark) -> Result<Change, Error> {
+        let to = match advance {
+            Advance::Next(at) | Advance::CaughtUp(at) => Position::At(at.clone()),
+            Advance::End => Position::End,
+        };
+        let mut progress = self.progress();
+        let from = progress.state.slices.get(&slice).map(|slice| slice.position.clone()).unwrap_or_default();
+        let change = Change::Advance { endpoint: self.id.clone(), slice, from, to, reached: page.reached, seen: page.seen };
+        progress.state.apply(&change)?;
+        Ok(change)
+    }
+
+    /// Changes the plan, and returns the change to commit. A slice that is added waits to be read.
+    pub(super) fn replan(&self, slice: SliceId, kept: SliceState, added: Option<SliceState>) -> Change {
+        let mut progress = self.progress();
+        let from = progress.state.clone();
+        progress.state.slices.insert(slice, kept);
+        if let Some(added) = added {
+            let id = progress.state.add_slice(added);
+            progress.queued.push_back(id);
+        }
+        Change::Replace { endpoint: self.id.clone(), from, to: progress.state.clone() }
+    }
+
+    /// Marks everything as read, and returns the change to commit, if there is any.
+    pub(super) fn complete(&self) -> Option<Change> {
+        let mut progress = self.progress();
+        progress.complete = true;
+        let to = finished(self.endpoint(), &progress.state);
+        let from = std::mem::replace(&mut progress.state, to.clone());
+        (from != to).then(|| Change::Replace { endpoint: self.id.clone(), from, to })
+    }
+
+    /// Takes note of a failure; the first one counts.
+    pub(super) fn fail(&self, failure: Failure) {
+        let mut progress = self.progress();
+        if !progress.complete {
+            progress.failure.get_or_insert(failure);
+        }
+    }
+
+    /// True when no further page is wanted.
+    pub(super) fn stopped(&self) -> bool {
+        self.progress().failure.is_some()
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        let progress = self.progress();
+        match &progress.failure {
+            Some(failure) if !self.named && is_unavailable(failure.kind) => {
+                Outcome::Unavailable { reason: failure.message.clone(), help: failure.help.clone() }
+            }
+            Some(failure) => Outcome::Failed { error: failure.clone() },
+            None if progress.complete => Outcome::Done,
+            None => Outcome::Interrupted,
+        }
+    }
+}
+
+/// Failures that mean that this account has no such data, rather than that reading it went wrong.
+fn is_unavailable(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported)
+}
+
+/// What a page adds to its slice's progress besides its position.
+#[derive(Debug, Default)]
+pub(super) struct PageMark {
+    /// Cursor value of its last record.
+    pub(super) reached: Option<DateTime<Utc>>,
+    /// Boundary entries to remember.
+    pub(super) seen: Vec<(u64, Seen)>,
+}

@@ -1,0 +1,238 @@
+//! Reads one slice: page by page, each staged with its position, splitting off work when there is room for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit};
+
+use super::Job;
+use super::commit::Committer;
+use super::dedup::{Dedup, Prepared};
+use super::endpoint_run::EndpointRun;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::record::{Advance, Page, RawRecord};
+use crate::state::{SliceId, SliceState};
+
+/// Bytes that one permit of the memory budget stands for.
+const PERMIT_BYTES: usize = 64 << 10;
+
+/// Pages that must be left of a slice for a part of it to be worth a slice of its own.
+const SPLIT_PAGES: f64 = 3.0;
+
+/// What all slice tasks of a run share.
+pub(super) struct Shared {
+    pub(super) job: Arc<Job>,
+    pub(super) committer: Mutex<Committer>,
+    /// Told when a slice was added.
+    pub(super) wake: Notify,
+    /// Slices being read, of all endpoints.
+    pub(super) running: AtomicUsize,
+    budget: Semaphore,
+    largest_page: AtomicUsize,
+}
+
+/// How a slice's task ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SliceEnd {
+    /// Everything was read.
+    Read,
+    /// The run is being cancelled, or the endpoint failed elsewhere.
+    Stopped,
+}
+
+impl Shared {
+    pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
+        let permits = (job.options.memory_budget / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            committer: Mutex::new(committer),
+            wake: Notify::new(),
+            running: AtomicUsize::new(0),
+            budget: Semaphore::new(permits),
+            largest_page: AtomicUsize::new(1 << 20),
+            job,
+        }
+    }
+
+    /// Waits for memory for a page of the size that pages have had so far.
+    async fn page_memory(&self) -> Result<SemaphorePermit<'_>> {
+        let budget = self.job.options.memory_budget;
+        let bytes = (2 * self.largest_page.load(Ordering::Relaxed)).min(budget);
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1);
+        self.budget
+            .acquire_many(permits.min(u32::try_from(budget / PERMIT_BYTES).unwrap_or(u32::MAX).max(1)))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "the memory budget is closed").with_source(error))
+    }
+}
+
+/// Reads a slice of an endpoint from its staged position to its end.
+pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) -> Result<SliceEnd> {
+    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), pages: 0.0, restarts: 0 };
+    loop {
+        match reader.read().await? {
+            Step::Ended(end) => return Ok(end),
+            Step::Replanned => {}
+        }
+    }
+}
+
+struct SliceReader<'a> {
+    shared: &'a Shared,
+    run: &'a EndpointRun,
+    id: SliceId,
+    dedup: Dedup,
+    /// Pages read of this slice.
+    pages: f64,
+    restarts: u32,
+}
+
+enum Step {
+    Ended(SliceEnd),
+    /// The slice is another one now: read it from its new state.
+    Replanned,
+}
+
+impl SliceReader<'_> {
+    /// Reads pages until the slice ends, or changes.
+    async fn read(&mut self) -> Result<Step> {
+        let Self { shared, run, id, .. } = *self;
+        let slice = run.slice(id);
+        let mut pages = run.connector.read(run.endpoint(), slice);
+        loop {
+            if run.stopped() {
+                return Ok(Step::Ended(SliceEnd::Stopped));
+            }
+            let next = async {
+                let memory = shared.page_memory().await?;
+                Ok::<_, Error>((pages.try_next().await?, memory))
+            };
+            let (page, _memory) = tokio::select! {
+                biased;
+                () = shared.job.cancel.cancelled() => return Ok(Step::Ended(SliceEnd::Stopped)),
+                next = next => match next {
+                    Err(error) if error.kind() == ErrorKind::CursorExpired => return self.restart(error).await,
+                    next => next?,
+                },
+            };
+            let Some(page) = page else {
+                return Err(Error::new(ErrorKind::Unexpected, "the connector stopped reading before the end of the slice"));
+            };
+            let advance = self.take(page, &mut pages).await?;
+            match advance {
+                None => return Ok(Step::Ended(SliceEnd::Stopped)),
+                Some(Advance::End | Advance::CaughtUp(_)) => return Ok(Step::Ended(SliceEnd::Read)),
+                Some(Advance::Next(_)) => {}
+            }
+            if self.split().await? {
+                return Ok(Step::Replanned);
+            }
+        }
+    }
+
+    /// Stages a page and its position. A response of several pages goes into a transaction of its own, because it has no
+    /// place to stop inside; nothing is returned when it was given up.
+    async fn take(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
+        let whole = page.advance.is_some();
+        let mut prepared = self.prepare(page.records);
+        let mut committer = self.shared.committer.lock().await;
+        if !whole {
+            committer.commit().await?;
+        }
+        loop {
+            for (stream, records) in prepared.records.iter().enumerate() {
+                if let Some(table) = &self.run.tables[stream] {
+                    committer.stage(table, records).await?;
+                }
+            }
+            if let Some(advance) = page.advance {
+                committer.change(self.run.advance(self.id, &advance, prepared.mark)?);
+                if whole {
+                    committer.commit_if_due().await?
+                } else {
+                    committer.commit().await?
+                }
+                self.pages += 1.0;
+                return Ok(Some(advance));
+            }
+            let next = tokio::select! {
+                biased;
+                () = self.shared.job.cancel.cancelled() => None,
+                next = pages.try_next() => Some(next),
+            };
+            page = match next {
+                Some(Ok(Some(page))) => page,
+                Some(Ok(None)) | None => {
+                    committer.rollback()?;
+                    return Ok(None);
+                }
+                Some(Err(error)) => {
+                    committer.rollback()?;
+                    return Err(error);
+                }
+            };
+            prepared = self.prepare(page.records);
+        }
+    }
+
+    /// Hashes the records, leaves out those that are committed already, and tells observers of the page.
+    fn prepare(&mut self, records: Vec<Vec<RawRecord>>) -> Prepared {
+        let restarted = self.restarts > 0;
+        let prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
+        let (mut records, mut bytes, mut page_bytes) = (0, 0, 0);
+        for (stream, counts) in prepared.counts.iter().enumerate() {
+            page_bytes += counts.bytes;
+            if self.run.tables[stream].is_some() {
+                self.run.count(stream, *counts);
+                records += counts.records;
+                bytes += counts.bytes;
+            }
+        }
+        self.shared.largest_page.fetch_max(usize::try_from(page_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
+        prepared
+    }
+
+    /// Gives a part of the slice away when another task could read it. True when it did.
+    async fn split(&mut self) -> Result<bool> {
+        let Self { shared, run, id, .. } = *self;
+        let options = shared.job.options;
+        let idle = shared.running.load(Ordering::Relaxed) < options.max_slices && run.has_room(options.max_slices_per_endpoint);
+        if !idle || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
+            return Ok(false);
+        }
+        let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else { return Ok(false) };
+        let mut committer = shared.committer.lock().await;
+        committer.change(run.replan(id, kept, Some(given)));
+        drop(committer);
+        shared.job.observer.observe(&Event::SliceSplit { endpoint: &run.id });
+        shared.wake.notify_one();
+        Ok(true)
+    }
+
+    /// Pages that the slice still has if it goes on as it began.
+    fn pages_left(&self, slice: &SliceState) -> f64 {
+        let (Some(window), Some(reached)) = (slice.window, slice.reached) else { return 0.0 };
+        let Some(since) = window.since else { return f64::INFINITY };
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = |span: chrono::TimeDelta| span.num_seconds().max(1) as f64;
+        self.pages.max(1.0) * seconds(reached - since) / seconds(window.until - reached)
+    }
+
+    /// Goes on behind a position that the vendor refuses for good.
+    async fn restart(&mut self, error: Error) -> Result<Step> {
+        let slice = self.run.slice(self.id);
+        let keyed = self.run.tables.iter().flatten().all(|table| !table.primary_key.is_empty());
+        self.restarts += 1;
+        if !keyed || self.restarts > 3 {
+            return Err(error.with_help("the stream has no key, so reading it again would repeat rows; run with --full-refresh"));
+        }
+        let restarted = self.run.endpoint().slicer().restart(&slice);
+        let restarted = restarted.unwrap_or_else(|| SliceState { position: crate::state::Position::Start, ..slice });
+        let mut committer = self.shared.committer.lock().await;
+        committer.change(self.run.replan(self.id, restarted, None));
+        Ok(Step::Replanned)
+    }
+}

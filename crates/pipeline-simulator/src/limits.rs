@@ -1,0 +1,239 @@
+//! The vendors' rate limits.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// The limits that are enforced; `None` is unlimited, which is the default everywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Stripe: requests per second for each operation (method and route).
+    pub stripe_operation: Option<u32>,
+    /// Stripe: requests per second for the account.
+    pub stripe_global: Option<u32>,
+    /// Stripe: how many requests may come at once; a second's worth if `None`.
+    pub stripe_burst: Option<u32>,
+    /// Zendesk: requests per minute for the account.
+    pub zendesk_account: Option<u32>,
+    /// Zendesk: requests per minute for all incremental exports together.
+    pub zendesk_export: Option<u32>,
+    /// Mixpanel: raw exports per second.
+    pub mixpanel_export_second: Option<u32>,
+    /// Mixpanel: raw exports per rolling hour.
+    pub mixpanel_export_hour: Option<u32>,
+    /// Mixpanel: Query API requests per rolling hour; further pages of a profile session don't count.
+    pub mixpanel_query_hour: Option<u32>,
+}
+
+impl Limits {
+    /// The published limits, with those of a Stripe sandbox (25 requests a second in all).
+    pub fn sandbox() -> Limits {
+        Limits {
+            stripe_operation: Some(25),
+            stripe_global: Some(25),
+            stripe_burst: None,
+            zendesk_account: Some(700),
+            zendesk_export: Some(10),
+            mixpanel_export_second: Some(3),
+            mixpanel_export_hour: Some(60),
+            mixpanel_query_hour: Some(60),
+        }
+    }
+
+    /// The published limits, with those of a live Stripe account (100 requests a second in all, 25 an operation).
+    pub fn live() -> Limits {
+        Limits {
+            stripe_global: Some(100),
+            ..Limits::sandbox()
+        }
+    }
+}
+
+/// What is left of a limit after a request, for the vendors that say so in headers.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget {
+    pub(crate) limit: u32,
+    pub(crate) remaining: u32,
+    /// Until the next request is possible again, or until the oldest one is forgotten.
+    pub(crate) reset: Duration,
+}
+
+/// A time to wait in whole seconds, rounded up, as headers have it.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// The state of all limits.
+pub(crate) struct Gate {
+    limits: Limits,
+    stripe_operations: HashMap<String, Bucket>,
+    stripe_global: Bucket,
+    zendesk_account: Window,
+    zendesk_export: Window,
+    mixpanel_export_second: Window,
+    mixpanel_export_hour: Window,
+    mixpanel_query_hour: Window,
+}
+
+impl Gate {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Gate {
+        Gate {
+            limits,
+            stripe_operations: HashMap::new(),
+            stripe_global: Bucket::full(limits.stripe_global, limits.stripe_burst, now),
+            zendesk_account: Window::new(limits.zendesk_account, MINUTE),
+            zendesk_export: Window::new(limits.zendesk_export, MINUTE),
+            mixpanel_export_second: Window::new(limits.mixpanel_export_second, SECOND),
+            mixpanel_export_hour: Window::new(limits.mixpanel_export_hour, HOUR),
+            mixpanel_query_hour: Window::new(limits.mixpanel_query_hour, HOUR),
+        }
+    }
+
+    /// The error is the value of `Stripe-Rate-Limited-Reason`. A refused request costs nothing.
+    pub(crate) fn stripe(&mut self, operation: &str, now: Instant) -> Result<(), &'static str> {
+        let limits = self.limits;
+        let bucket = self
+            .stripe_operations
+            .entry(operation.to_owned())
+            .or_insert_with(|| Bucket::full(limits.stripe_operation, limits.stripe_burst, now));
+        if !bucket.ready(now) {
+            return Err("endpoint-rate");
+        }
+        if !self.stripe_global.ready(now) {
+            return Err("global-rate");
+        }
+        bucket.take();
+        self.stripe_global.take();
+        Ok(())
+    }
+
+    /// The error is the account's budget and how long to wait.
+    pub(crate) fn zendesk(
+        &mut self,
+        export: bool,
+        now: Instant,
+    ) -> Result<Budget, (Budget, Duration)> {
+        let account = self.zendesk_account.budget(now);
+        let exports = self.zendesk_export.budget(now);
+        if account.remaining == 0 {
+            return Err((account, account.reset));
+        }
+        if export && exports.remaining == 0 {
+            return Err((account, exports.reset));
+        }
+        if export {
+            self.zendesk_export.take(now);
+        }
+        self.zendesk_account.take(now);
+        Ok(self.zendesk_account.budget(now))
+    }
+
+    /// The error is how long to wait.
+    pub(crate) fn mixpanel_export(&mut self, now: Instant) -> Result<(), Duration> {
+        let (second, hour) = (
+            self.mixpanel_export_second.budget(now),
+            self.mixpanel_export_hour.budget(now),
+        );
+        for budget in [hour, second] {
+            if budget.remaining == 0 {
+                return Err(budget.reset);
+            }
+        }
+        self.mixpanel_export_second.take(now);
+        self.mixpanel_export_hour.take(now);
+        Ok(())
+    }
+
+    /// The error is the spent budget.
+    pub(crate) fn mixpanel_query(&mut self, now: Instant) -> Result<(), Budget> {
+        let budget = self.mixpanel_query_hour.budget(now);
+        if budget.remaining == 0 {
+            return Err(budget);
+        }
+        self.mixpanel_query_hour.take(now);
+        Ok(())
+    }
+}
+
+/// A token bucket; without a rate it never runs dry.
+struct Bucket {
+    rate: Option<f64>,
+    capacity: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn full(rate: Option<u32>, burst: Option<u32>, now: Instant) -> Bucket {
+        let capacity = f64::from(burst.or(rate).unwrap_or(1).max(1));
+        Bucket {
+            rate: rate.map(f64::from),
+            capacity,
+            tokens: capacity,
+            filled: now,
+        }
+    }
+
+    fn ready(&mut self, now: Instant) -> bool {
+        let Some(rate) = self.rate else { return true };
+        let gained = now.duration_since(self.filled).as_secs_f64() * rate;
+        self.tokens = (self.tokens + gained).min(self.capacity);
+        self.filled = now;
+        self.tokens >= 1.0
+    }
+
+    fn take(&mut self) {
+        if self.rate.is_some() {
+            self.tokens -= 1.0;
+        }
+    }
+}
+
+/// At most so many requests in any period of the given length.
+struct Window {
+    limit: Option<u32>,
+    period: Duration,
+    taken: VecDeque<Instant>,
+}
+
+impl Window {
+    fn new(limit: Option<u32>, period: Duration) -> Window {
+        Window {
+            limit,
+            period,
+            taken: VecDeque::new(),
+        }
+    }
+
+    fn budget(&mut self, now: Instant) -> Budget {
+        while self
+            .taken
+            .front()
+            .is_some_and(|taken| now.duration_since(*taken) >= self.period)
+        {
+            self.taken.pop_front();
+        }
+        // What Zendesk documents as the ceiling of any account stands for "unlimited" in headers.
+        let limit = self.limit.unwrap_or(100_000);
+        let used = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
+        let reset = self.taken.front().map_or(self.period, |oldest| {
+            self.period.saturating_sub(now.duration_since(*oldest))
+        });
+        Budget {
+            limit,
+            remaining: limit.saturating_sub(used),
+            reset,
+        }
+    }
+
+    fn take(&mut self, now: Instant) {
+        if self.limit.is_some() {
+            self.taken.push_back(now);
+        }
+    }
+}

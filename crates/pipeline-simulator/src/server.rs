@@ -1,0 +1,245 @@
+//! The server around the three APIs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use chrono::DateTime;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::faults::{self, Fault, Faults};
+use crate::limits::Gate;
+use crate::stats::Stats;
+use crate::truth::Truth;
+use crate::world::World;
+use crate::zendesk_auth::Tokens;
+use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zendesk_auth};
+
+/// How long [`Simulator::stop`] waits for answers under way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A running server. It also stops, without waiting, when dropped.
+pub struct Simulator {
+    service: Arc<Service>,
+    truth: Truth,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Simulator {
+    /// Binds the port and starts to serve on the current runtime.
+    pub async fn start(simulation: Simulation) -> std::io::Result<Simulator> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, simulation.port)).await?;
+        let service = Arc::new(Service::new(simulation, listener.local_addr()?)?);
+        // Small answers would otherwise wait for the client's delayed acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
+        let (stop, stopped) = oneshot::channel();
+        let server = axum::serve(listener, router(&service)).with_graceful_shutdown(async {
+            let _ = stopped.await;
+        });
+        let server = tokio::spawn(server.into_future());
+        Ok(Simulator {
+            truth: Truth::new(Arc::clone(&service.world)),
+            service,
+            stop,
+            server,
+        })
+    }
+
+    /// The base of all three APIs, without a slash at the end: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        self.service.url()
+    }
+
+    /// What there is to read.
+    pub fn truth(&self) -> &Truth {
+        &self.truth
+    }
+
+    /// What has been asked for so far.
+    pub fn stats(&self) -> Stats {
+        self.service.state().stats.clone()
+    }
+
+    /// Replaces the faults from now on and counts requests from one again, for a test that lifts a fault half-way.
+    pub fn set_faults(&self, faults: Faults) {
+        let mut state = self.service.state();
+        (state.faults, state.affected, state.exports) = (faults, 0, 0);
+    }
+
+    /// Lets the records up to this second appear, as if the time until then had passed: new rows for a second sync. See
+    /// [`Simulation::shown_until`].
+    pub fn show_until(&self, second: i64) {
+        self.service.world.show_until(second);
+        self.service.state().clock = (Instant::now(), clock(Some(second), second));
+    }
+
+    /// Stops accepting connections, gives answers under way a second to finish, and returns.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(GRACE, self.server).await;
+    }
+}
+
+/// What the handlers share.
+pub(crate) struct Service {
+    pub(crate) simulation: Simulation,
+    pub(crate) world: Arc<World>,
+    address: SocketAddr,
+    started: Instant,
+    state: Mutex<Mutable>,
+}
+
+/// What changes while the server runs.
+pub(crate) struct Mutable {
+    /// The server's clock: the seconds since 1970 that it showed at an instant.
+    clock: (Instant, i64),
+    pub(crate) gate: Gate,
+    pub(crate) stats: Stats,
+    pub(crate) faults: Faults,
+    /// How many requests the faults applied to.
+    affected: u64,
+    /// How many raw exports were asked for.
+    pub(crate) exports: u64,
+    /// How many profile sessions were opened.
+    pub(crate) sessions: u64,
+    pub(crate) tokens: Tokens,
+}
+
+impl Service {
+    fn new(simulation: Simulation, address: SocketAddr) -> std::io::Result<Service> {
+        let started = Instant::now();
+        let state = Mutable {
+            clock: (started, clock(simulation.shown_until, simulation.until)),
+            gate: Gate::new(simulation.limits, started),
+            stats: Stats::default(),
+            faults: simulation.faults,
+            affected: 0,
+            exports: 0,
+            sessions: 0,
+            tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
+        };
+        let world = Arc::new(World::new(&simulation)?);
+        Ok(Service {
+            simulation,
+            world,
+            address,
+            started,
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The server's clock.
+    pub(crate) fn now(&self) -> i64 {
+        let (since, seconds) = self.state().clock;
+        seconds.saturating_add_unsigned(since.elapsed().as_secs())
+    }
+
+    /// A panic in one handler mustn't take the others down.
+    pub(crate) fn state(&self) -> MutexGuard<'_, Mutable> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks a limit and keeps record of the answer.
+    pub(crate) fn admit<T, E>(
+        &self,
+        vendor: Vendor,
+        operation: &str,
+        limit: impl FnOnce(&mut Gate, Instant) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (now, mut state) = (Instant::now(), self.state());
+        let answer = limit(&mut state.gate, now);
+        state
+            .stats
+            .record(vendor, operation, now - self.started, answer.is_ok());
+        answer
+    }
+
+    fn arrive(self: &Arc<Self>, vendor: Vendor) -> (InFlight, Option<Fault>) {
+        let mut state = self.state();
+        state.stats.requests += 1;
+        state.stats.in_flight += 1;
+        state.stats.max_in_flight = state.stats.max_in_flight.max(state.stats.in_flight);
+        let fault = if state.faults.affects(vendor) {
+            state.affected += 1;
+            state.faults.nth(state.affected)
+        } else {
+            None
+        };
+        (InFlight(Arc::clone(self)), fault)
+    }
+}
+
+/// Counts a request as in flight until it is answered or abandoned.
+struct InFlight(Arc<Service>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state().stats.in_flight -= 1;
+    }
+}
+
+/// Two minutes after the newest record that is shown, because Zendesk withholds the last minute and readers of Stripe
+/// keep a distance as well; the machine's time, an hour after the data at least, when all of it is shown.
+fn clock(shown_until: Option<i64>, until: i64) -> i64 {
+    let machine = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let machine = i64::try_from(machine.as_secs()).unwrap_or(0);
+    shown_until.map_or_else(|| machine.max(until + 3600), |second| second + 120)
+}
+
+fn router(service: &Arc<Service>) -> Router {
+    Router::new()
+        .route("/v1/{*path}", get(stripe::get))
+        .route("/api/v2/{*path}", get(zendesk::get))
+        .route("/oauth/tokens", post(zendesk_auth::issue))
+        .route("/api/2.0/export", get(mixpanel_export::export))
+        .route("/api/query/{*path}", post(mixpanel::query))
+        .route("/api/app/me", get(mixpanel::me))
+        .layer(from_fn_with_state(Arc::clone(service), around))
+        .with_state(Arc::clone(service))
+}
+
+/// Counts, delays and spoils every request.
+async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let vendor = Vendor::of(request.uri().path());
+    let (_in_flight, fault) = service.arrive(vendor);
+    let extra = if let Some(Fault::Slow(extra)) = fault {
+        extra
+    } else {
+        Duration::ZERO
+    };
+    let delay = service.simulation.latency + extra;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let mut response = match fault.and_then(|fault| fault.answer(vendor)) {
+        Some(answer) => answer,
+        None => next.run(request).await,
+    };
+    let date = DateTime::from_timestamp(service.now(), 0).unwrap_or_default();
+    if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    match fault {
+        Some(Fault::Cut) => faults::cut(response),
+        _ => response,
+    }
+}
