@@ -3,6 +3,7 @@
 //! Loading checks the file's shape; references to variables and secret files are replaced only for the sources that a
 //! command asks for, so that `status` works without any credential.
 
+mod destination;
 mod document;
 mod reference;
 mod source;
@@ -13,16 +14,17 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-pub(crate) use self::document::{Problem, suggest};
+use self::destination::DestinationConfig;
 use self::document::Document;
+pub(crate) use self::destination::DestinationKind;
+pub(crate) use self::document::{Problem, suggest};
 pub(crate) use self::reference::reason;
-pub(crate) use self::source::SourceConfig;
+pub(crate) use self::source::{SourceConfig, build_all, stream_names};
 use self::tree::{Node, Span, Table, Value};
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Failure, Result};
 use crate::units;
 
 const MEMBERS: [&str; 3] = ["destination", "sources", "sync"];
-const DESTINATION_MEMBERS: [&str; 2] = ["type", "path"];
 const SYNC_MEMBERS: [&str; 4] = ["memory_budget_mb", "max_slices", "commit_interval", "commit_bytes"];
 
 /// A loaded configuration.
@@ -37,28 +39,6 @@ pub(crate) struct Config {
     /// How.
     pub(crate) sync: SyncConfig,
     document: Document,
-}
-
-/// The table `[destination]`.
-#[derive(Clone, Debug)]
-pub(crate) struct DestinationConfig {
-    /// What it is.
-    pub(crate) kind: DestinationKind,
-    /// Where it is.
-    pub(crate) path: PathBuf,
-}
-
-/// The kinds of destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DestinationKind {
-    /// One database file.
-    Sqlite,
-    /// A folder of Parquet files.
-    Parquet,
-    /// A folder of JSON Lines files.
-    Jsonl,
-    /// JSON Lines on standard output.
-    Stdout,
 }
 
 /// The table `[sync]`; what is not set is the engine's default.
@@ -91,7 +71,7 @@ impl Config {
         let root = tree::parse(&document.text)
             .map_err(|(message, span)| shown(Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", ")))))?;
         known_members(&root, "the configuration", &MEMBERS).map_err(shown)?;
-        let destination = destination(&root, &folder).map_err(shown)?;
+        let destination = DestinationConfig::parse(&root, &folder).map_err(shown)?;
         let sync = sync(&root).map_err(shown)?;
         let sources = match root.get("sources") {
             Some(member) => {
@@ -125,39 +105,6 @@ impl Config {
     pub(crate) fn warning(&self, problem: &Problem) -> String {
         self.document.warning(problem)
     }
-}
-
-fn destination(root: &Table, folder: &Path) -> Result<DestinationConfig, Problem> {
-    let missing = |span: Span| {
-        Problem::new(span, "there is no destination").help("add [destination] with type = \"sqlite\" and path = \"warehouse.db\"")
-    };
-    let member = root.get("destination").ok_or_else(|| missing(0..0))?;
-    let inner = table(&member.node, "destination")?;
-    known_members(inner, "destination", &DESTINATION_MEMBERS)?;
-    let required = |name: &str, example: &str| {
-        inner.get(name).ok_or_else(|| Problem::new(member.span.clone(), format!("destination has no `{name}`")).help(format!("add {name} = \"{example}\"")))
-    };
-    let kind = required("type", "sqlite")?;
-    let path = required("path", "warehouse.db")?;
-    let path_text = resolved(&path.node, "path", folder)?;
-    let kinds = ["sqlite", "parquet", "jsonl"];
-    let name = text(&kind.node, "type")?;
-    let kind = match name {
-        "sqlite" => DestinationKind::Sqlite,
-        "parquet" => DestinationKind::Parquet,
-        "jsonl" if path_text == "-" => DestinationKind::Stdout,
-        "jsonl" => DestinationKind::Jsonl,
-        _ => {
-            let problem = Problem::new(kind.node.span.clone(), format!("there is no destination type `{name}`"));
-            return Err(problem.help(suggest(name, "types", kinds)));
-        }
-    };
-    Ok(DestinationConfig { kind, path: folder.join(path_text) })
-}
-
-fn resolved(node: &Node, name: &str, folder: &Path) -> Result<String, Problem> {
-    let value = reference::resolve(text(node, name)?, folder, |name| std::env::var(name).ok());
-    value.map(|value| value.text).map_err(|error| Problem::new(node.span.clone(), error.message).help(error.help))
 }
 
 fn sync(root: &Table) -> Result<SyncConfig, Problem> {
@@ -208,9 +155,4 @@ fn known_members(table: &Table, owner: &str, known: &[&str]) -> Result<(), Probl
         }
         None => Ok(()),
     }
-}
-
-/// A usage failure without a place in the file.
-pub(crate) fn usage(message: String, help: &str) -> Failure {
-    Failure::new(Exit::Usage, message, Some(help))
 }

@@ -1,0 +1,49 @@
+//! What commands that talk to vendors or to the destination build from the configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use destination_jsonl::{JsonlConfig, JsonlDestination};
+use destination_parquet::{ParquetConfig, ParquetDestination};
+use destination_sqlite::{SqliteCheckpoints, SqliteConfig, SqliteDestination};
+use pipeline_core::http::{FileTokens, MemoryLimits};
+use pipeline_core::{BuildContext, Destination, Observer, WithCheckpoints};
+
+use crate::config::{Config, DestinationKind};
+use crate::console::Console;
+use crate::exit::{Failure, Result};
+
+/// Opens the destination. One that is standard output keeps its checkpoints beside the configuration.
+pub(crate) fn destination(config: &Config, console: &Console) -> Result<Arc<dyn Destination>> {
+    let settings = &config.destination;
+    let opened: pipeline_core::Result<Arc<dyn Destination>> = match settings.kind {
+        DestinationKind::Sqlite => SqliteDestination::open(settings.parse_as::<SqliteConfig>(config)?).map(|opened| Arc::new(opened) as _),
+        DestinationKind::Parquet => ParquetDestination::open(settings.parse_as::<ParquetConfig>(config)?).map(|opened| Arc::new(opened) as _),
+        DestinationKind::Jsonl => JsonlDestination::open(settings.parse_as::<JsonlConfig>(config)?).map(|opened| Arc::new(opened) as _),
+        DestinationKind::Stdout => {
+            let folder = private_folder(&config.folder)?;
+            SqliteCheckpoints::open(folder.join("checkpoints.db"))
+                .map(|checkpoints| Arc::new(WithCheckpoints::new(JsonlDestination::stdout(), Arc::new(checkpoints))) as _)
+        }
+    };
+    opened.map_err(|error| Failure::of_destination(&error))
+}
+
+/// What every connector of a run shares: limits, tokens, and who is told what happens.
+pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildContext {
+    BuildContext {
+        limits: Arc::new(MemoryLimits::default()),
+        tokens: Arc::new(FileTokens::new(config.folder.join(".pipeline").join("tokens"))),
+        observer,
+        ..BuildContext::default()
+    }
+}
+
+fn private_folder(beside: &Path) -> Result<std::path::PathBuf> {
+    let folder = beside.join(".pipeline");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let message = format!("{} cannot be created: {}", folder.display(), crate::config::reason(&error));
+        Failure::usage(message, "checkpoints are kept there: make the folder of the configuration writable")
+    })?;
+    Ok(folder)
+}
