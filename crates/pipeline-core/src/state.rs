@@ -95,6 +95,10 @@ pub struct SliceState {
 pub struct EndpointState {
     /// Version of this shape.
     pub version: u32,
+    /// Number of the plan: raised whenever slices are planned, split or dropped, so that a writer which knows only an
+    /// older plan cannot move a slice that means something else now.
+    #[serde(default)]
+    pub plan: u64,
     /// Everything with a cursor value below this is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<DateTime<Utc>>,
@@ -116,6 +120,7 @@ impl Default for EndpointState {
     fn default() -> Self {
         Self {
             version: STATE_VERSION,
+            plan: 0,
             cursor: None,
             refreshing: false,
             streams: BTreeSet::new(),
@@ -159,6 +164,11 @@ impl EndpointState {
     /// Slices that are not read to their end.
     pub fn unfinished(&self) -> impl Iterator<Item = (SliceId, &SliceState)> {
         self.slices.iter().filter(|(_, slice)| slice.position != Position::End).map(|(id, slice)| (*id, slice))
+    }
+
+    /// The state as the next plan, to be changed further.
+    pub fn next_plan(&self) -> Self {
+        Self { plan: self.plan + 1, ..self.clone() }
     }
 
     /// Adds a slice under a new id.
@@ -221,8 +231,9 @@ impl EndpointState {
                 .with_help("make sure that only one sync writes to this destination, then run again")
         };
         match change {
-            Change::Advance { slice, from, to, reached, seen, .. } => {
-                let state = self.slices.get_mut(slice).filter(|state| state.position == *from);
+            Change::Advance { plan, slice, from, to, reached, seen, .. } => {
+                let is_current = self.plan == *plan;
+                let state = self.slices.get_mut(slice).filter(|state| is_current && state.position == *from);
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.reached = reached.or(state.reached);
@@ -251,6 +262,8 @@ pub enum Change {
     Advance {
         /// The endpoint read.
         endpoint: EndpointId,
+        /// The plan that the slice belongs to; must be what is stored.
+        plan: u64,
         /// The slice read.
         slice: SliceId,
         /// Where the read started; must be what is stored.

@@ -25,6 +25,7 @@ const PIECE: usize = 64 * 1024;
 const PLAIN: usize = 1400;
 /// The most rows that `limit` may ask for.
 const MOST_ROWS: u64 = 100_000;
+
 /// `GET /api/2.0/export`: the events of whole UTC days as lines of JSON, in one answer of any length.
 pub(crate) async fn export(
     State(service): State<Arc<Service>>,
@@ -72,32 +73,7 @@ impl Export {
                 "to_date cannot be later than today",
             ));
         }
-        if query.contains_key("where") {
-            return Err(error(
-                StatusCode::BAD_REQUEST,
-                "where expressions are not simulated",
-            ));
-        }
-        let events = query
-            .get("event")
-            .map(|names| serde_json::from_str(names))
-            .transpose();
-        let events = events.map_err(|_| {
-            error(
-                StatusCode::BAD_REQUEST,
-                "event must be a JSON array of names",
-            )
-        })?;
-        let rows = match query.get("limit").map(|limit| limit.parse::<u64>()) {
-            None => u64::MAX,
-            Some(Ok(rows)) if rows <= MOST_ROWS => rows,
-            Some(_) => {
-                return Err(error(
-                    StatusCode::BAD_REQUEST,
-                    "limit must be an integer of at most 100000",
-                ));
-            }
-        };
+        let (events, rows) = (events(query)?, rows(query)?);
         let world = Arc::clone(&service.world);
         let table = world.table("export");
         let days = world.tables[table].between(1000 * from..1000 * (to + DAY));
@@ -207,6 +183,29 @@ impl Export {
             out.drain(digits + length.saturating_sub(3)..digits + length);
         }
         out.push(b'\n');
+    }
+}
+
+/// The names to keep, if not all.
+fn events(query: &Parameters) -> Result<Option<Vec<String>>, Response> {
+    let refuse = |text| Err(error(StatusCode::BAD_REQUEST, text));
+    if query.contains_key("where") {
+        return refuse("where expressions are not simulated");
+    }
+    match query.get("event").map(|names| serde_json::from_str(names)) {
+        None => Ok(None),
+        Some(Ok(names)) => Ok(Some(names)),
+        Some(Err(_)) => refuse("event must be a JSON array of names"),
+    }
+}
+
+/// How many rows to send: a limit cuts the answer without a mark.
+fn rows(query: &Parameters) -> Result<u64, Response> {
+    let text = "limit must be an integer of at most 100000";
+    match query.get("limit").map(|limit| limit.parse()) {
+        None => Ok(u64::MAX),
+        Some(Ok(rows)) if rows <= MOST_ROWS => Ok(rows),
+        Some(_) => Err(error(StatusCode::BAD_REQUEST, text)),
     }
 }
 

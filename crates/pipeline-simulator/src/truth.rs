@@ -62,7 +62,7 @@ impl Truth {
         ids
     }
 
-    /// A record as the API gives it when nothing is expanded or sideloaded.
+    /// A record as the API gives it when nothing is expanded or sideloaded; events have their time in milliseconds.
     pub fn record(&self, table: &str, id: &str) -> Option<Value> {
         let table = self.0.find(table)?;
         let row = Row {

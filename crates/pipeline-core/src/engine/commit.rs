@@ -236,7 +236,7 @@ impl Committer {
 
 /// Joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
 fn coalesce(changes: &mut [Change], change: &Change) -> bool {
-    let Change::Advance { endpoint, slice, from, to, reached, seen } = change else { return false };
+    let Change::Advance { endpoint, slice, from, to, reached, seen, .. } = change else { return false };
     for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
         match earlier {
             Change::Replace { .. } => return false,

@@ -145,7 +145,8 @@ impl EndpointRun {
         };
         let mut progress = self.progress();
         let from = progress.state.slices.get(&slice).map(|slice| slice.position.clone()).unwrap_or_default();
-        let change = Change::Advance { endpoint: self.id.clone(), slice, from, to, reached: page.reached, seen: page.seen };
+        let plan = progress.state.plan;
+        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached: page.reached, seen: page.seen };
         progress.state.apply(&change)?;
         Ok(change)
     }
@@ -154,6 +155,7 @@ impl EndpointRun {
     pub(super) fn replan(&self, slice: SliceId, kept: SliceState, added: Option<SliceState>) -> Change {
         let mut progress = self.progress();
         let from = progress.state.clone();
+        progress.state.plan += 1;
         progress.state.slices.insert(slice, kept);
         if let Some(added) = added {
             let id = progress.state.add_slice(added);
@@ -162,13 +164,13 @@ impl EndpointRun {
         Change::Replace { endpoint: self.id.clone(), from, to: progress.state.clone() }
     }
 
-    /// Marks everything as read, and returns the change to commit, if there is any.
-    pub(super) fn complete(&self) -> Option<Change> {
+    /// Marks everything as read, and returns the change to commit.
+    pub(super) fn complete(&self) -> Change {
         let mut progress = self.progress();
         progress.complete = true;
         let to = finished(self.endpoint(), &progress.state);
         let from = std::mem::replace(&mut progress.state, to.clone());
-        (from != to).then(|| Change::Replace { endpoint: self.id.clone(), from, to })
+        Change::Replace { endpoint: self.id.clone(), from, to }
     }
 
     /// Takes note of a failure; the first one counts.

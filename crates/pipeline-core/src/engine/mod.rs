@@ -12,6 +12,8 @@ mod plan;
 mod run;
 mod slice_task;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -48,11 +48,12 @@ pub(super) fn plan(endpoint: &Endpoint, stored: EndpointState, wanted: &Wanted, 
     }
     let untouched = stored == EndpointState::default();
     if wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || !(untouched || complete) {
-        let mut to = EndpointState { streams: wanted.streams.clone(), refreshing: true, ..EndpointState::default() };
+        let plan = stored.plan + 1;
+        let mut to = EndpointState { plan, streams: wanted.streams.clone(), refreshing: true, ..EndpointState::default() };
         add_slices(endpoint, &mut to, wanted.range, now);
         return Plan { from: stored, to, generation: Generation::Next, discard: true, resumed: false };
     }
-    let mut to = stored.clone();
+    let mut to = stored.next_plan();
     to.streams.clone_from(&wanted.streams);
     finish_slices(&mut to);
     prune_boundary(endpoint, &mut to);
@@ -69,7 +70,7 @@ fn add_slices(endpoint: &Endpoint, state: &mut EndpointState, range: TimeRange, 
 
 /// The state of an endpoint whose slices are all read: what the next sync starts from.
 pub(super) fn finished(endpoint: &Endpoint, state: &EndpointState) -> EndpointState {
-    let mut to = state.clone();
+    let mut to = state.next_plan();
     to.refreshing = false;
     finish_slices(&mut to);
     if endpoint.mode() == SyncMode::FullRefresh {

@@ -201,9 +201,7 @@ impl Scheduler {
     /// Publishes what an endpoint read, with the next commit.
     async fn complete(&self, run: &EndpointRun) {
         let mut committer = self.shared.committer.lock().await;
-        if let Some(change) = run.complete() {
-            committer.change(change);
-        }
+        committer.change(run.complete());
         if run.generation == Generation::Next {
             for table in run.tables.iter().flatten() {
                 committer.publish(table.id());

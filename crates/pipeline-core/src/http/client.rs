@@ -65,20 +65,21 @@ pub trait Classifier: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     base: Url,
+    clock: Arc<dyn crate::clock::Clock>,
 }
 
 /// Builds an [`HttpClient`].
 #[derive(Debug)]
 pub struct HttpClientBuilder {
     base: Url,
+    clock: Arc<dyn crate::clock::Clock>,
     authenticator: Arc<dyn Authenticator>,
 }
 
 impl HttpClient {
     /// A client for one account at one vendor. Credentials go to the base URL's origin only.
     pub fn builder(context: &BuildContext, base: Url) -> HttpClientBuilder {
-        let _ = context;
-        HttpClientBuilder { base, authenticator: Arc::new(Anonymous) }
+        HttpClientBuilder { clock: context.clock.clone(), base, authenticator: Arc::new(Anonymous) }
     }
 
     /// The base URL.
@@ -88,7 +89,7 @@ impl HttpClient {
 
     /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
     pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
-        chrono::DateTime::UNIX_EPOCH
+        self.clock.now()
     }
 
     /// Sends a request and reads its response to the end.
@@ -133,6 +134,6 @@ impl HttpClientBuilder {
     /// Finishes the client.
     pub fn build(self) -> Result<HttpClient> {
         let _ = self.authenticator;
-        Ok(HttpClient { base: self.base })
+        Ok(HttpClient { base: self.base, clock: self.clock })
     }
 }

@@ -1,0 +1,243 @@
+//! An account with orders, listed newest first in windows of `created`, as many APIs do.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+
+use crate::clock::TokioClock;
+use crate::connector::{BuildContext, Connector};
+use crate::endpoint::{Endpoint, StreamDef};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::HttpClient;
+use crate::record::{Advance, Page, RawRecord};
+use crate::schema::{DataType, Schema, TimeFormat};
+use crate::slice::Windows;
+use crate::state::{Position, SliceState};
+
+pub(super) const PAGE: usize = 10;
+pub(super) const LATENCY: Duration = Duration::from_millis(150);
+pub(super) const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+
+/// What goes wrong once enough pages are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Fails(ErrorKind),
+    PositionLostOnce,
+}
+
+#[derive(Clone, Debug)]
+struct Order {
+    id: Option<String>,
+    created: i64,
+    value: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    client: HttpClient,
+    endpoints: Vec<Endpoint>,
+    /// Newest last.
+    orders: Mutex<Vec<Order>>,
+    served: AtomicUsize,
+    hang_after: AtomicUsize,
+    fault: Mutex<Option<(usize, Fault)>>,
+    parts: Mutex<Option<(usize, Option<usize>)>>,
+}
+
+impl Account {
+    fn new(created: impl Iterator<Item = i64>) -> Arc<Self> {
+        let schema = || {
+            Schema::default()
+                .with("id", DataType::String)
+                .with("created", DataType::Timestamp(TimeFormat::UnixSeconds))
+                .with("value", DataType::Int64)
+        };
+        let windows = Windows { lookback: TimeDelta::minutes(10), ..Windows::newest_first("since", "until", TimeFormat::UnixSeconds) };
+        let orders = Endpoint::get("orders", "/orders")
+            .feeds(StreamDef::new("orders", schema()).primary_key(["id"]), "data")
+            .feeds(StreamDef::new("lines", schema()).primary_key(["id"]), "lines")
+            .cursor("created", TimeFormat::UnixSeconds)
+            .slices(windows)
+            .incremental();
+        let context = BuildContext { clock: Arc::new(TokioClock::starting_at(NOW)), ..BuildContext::default() };
+        let order = |(index, created)| Order { id: Some(format!("or_{index:05}")), created, value: 0 };
+        Arc::new(Self {
+            client: HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap(),
+            endpoints: vec![orders],
+            orders: Mutex::new(created.enumerate().map(order).collect()),
+            served: AtomicUsize::new(0),
+            hang_after: AtomicUsize::new(usize::MAX),
+            fault: Mutex::new(None),
+            parts: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn evenly(count: i64) -> Arc<Self> {
+        Self::new((0..count).map(move |index| NOW.timestamp() - (count - index) * 60))
+    }
+
+    /// Nine tenths of the orders are in the last twentieth of the time.
+    pub(super) fn skewed(count: i64) -> Arc<Self> {
+        let span = 10_000_000;
+        let created = move |index| {
+            if index < count / 10 { index * span * 19 / 2 / count } else { span * 19 / 20 + (index - count / 10) * span / 18 / count }
+        };
+        Self::new((0..count).map(move |index| NOW.timestamp() - span + created(index)))
+    }
+
+    pub(super) fn one_second(count: i64) -> Arc<Self> {
+        Self::new((0..count).map(|_| NOW.timestamp() - 1_000))
+    }
+
+    pub(super) fn with_gaps(gaps: &[i64]) -> Arc<Self> {
+        let mut before: i64 = gaps.iter().sum();
+        Self::new(gaps.iter().map(move |gap| {
+            before -= gap;
+            NOW.timestamp() - 1 - before
+        }))
+    }
+
+    pub(super) fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.orders.lock().unwrap().iter().filter_map(|order| order.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    pub(super) fn pages_served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Answers no request once that many pages are served.
+    pub(super) fn hang_after(&self, pages: usize) {
+        self.hang_after.store(pages, Ordering::Relaxed);
+    }
+
+    pub(super) fn fault_after(&self, pages: usize, fault: Fault) {
+        *self.fault.lock().unwrap() = Some((pages, fault));
+    }
+
+    /// Adds orders made since.
+    pub(super) fn grow(&self, count: i64) {
+        let mut orders = self.orders.lock().unwrap();
+        for index in 0..count {
+            orders.push(Order { id: Some(format!("or_new{index:04}")), created: NOW.timestamp() + index / 10, value: 0 });
+        }
+    }
+
+    /// Changes orders that the lookback reads again.
+    pub(super) fn touch_newest(&self, count: usize) {
+        let mut orders = self.orders.lock().unwrap();
+        let newest = orders.iter_mut().filter(|order| order.created < NOW.timestamp()).rev();
+        newest.take(count).for_each(|order| order.value += 1);
+    }
+
+    pub(super) fn set_newest(&self, value: i64) {
+        self.orders.lock().unwrap().last_mut().unwrap().value = value;
+    }
+
+    pub(super) fn remove_oldest(&self, count: usize) {
+        self.orders.lock().unwrap().drain(..count);
+    }
+
+    pub(super) fn add_without_key(&self) {
+        self.orders.lock().unwrap().push(Order { id: None, created: NOW.timestamp() - 5, value: 0 });
+    }
+
+    /// Answers with one response of several pages, which breaks before the given one.
+    pub(super) fn stream_of_parts(&self, parts: usize, breaks_at: Option<usize>) {
+        *self.parts.lock().unwrap() = Some((parts, breaks_at));
+    }
+
+    /// The page of a slice at a position, `created/id` of the last order read.
+    fn page(&self, slice: &SliceState, position: &Position) -> Page {
+        let window = slice.window.unwrap();
+        let orders = self.orders.lock().unwrap();
+        let mut found: Vec<&Order> = orders
+            .iter()
+            .filter(|order| window.since.is_none_or(|since| order.created >= since.timestamp()) && order.created < window.until.timestamp())
+            .collect();
+        found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+        let start = match position {
+            Position::At(last) => {
+                1 + found.iter().position(|order| order.id.as_deref() == Some(last)).expect("a cursor that matches the filter")
+            }
+            _ => 0,
+        };
+        let page: Vec<&Order> = found[start..].iter().take(PAGE).copied().collect();
+        let more = start + page.len() < found.len();
+        let advance = if more { Advance::Next(page.last().unwrap().id.clone().unwrap()) } else { Advance::End };
+        let records: Vec<RawRecord> = page.into_iter().map(record).collect();
+        Page { records: vec![records.clone(), records], advance: Some(advance) }
+    }
+
+    /// What goes wrong with the next page, if anything.
+    async fn serve(&self, at: &Position) -> Result<()> {
+        tokio::time::sleep(LATENCY).await;
+        if self.pages_served() >= self.hang_after.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let mut fault = self.fault.lock().unwrap();
+        if let Some((pages, kind)) = *fault
+            && self.pages_served() >= pages
+        {
+            match kind {
+                Fault::Fails(kind) => return Err(Error::new(kind, "refused")),
+                Fault::PositionLostOnce if matches!(at, Position::At(_)) => {
+                    *fault = None;
+                    return Err(Error::new(ErrorKind::CursorExpired, "no such order"));
+                }
+                Fault::PositionLostOnce => {}
+            }
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn record(order: &Order) -> RawRecord {
+    let id = order.id.as_ref().map_or_else(|| "null".to_owned(), |id| format!("{id:?}"));
+    RawRecord::upsert(format!(r#"{{"id":{id},"created":{},"value":{}}}"#, order.created, order.value))
+}
+
+impl Connector for Account {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    fn read<'a>(&'a self, _endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        if let Some((parts, breaks_at)) = *self.parts.lock().unwrap() {
+            let part = move |index| match breaks_at {
+                Some(at) if at == index => Err(Error::new(ErrorKind::Decode, "the file is damaged")),
+                _ if index == parts => Ok(Page { records: vec![Vec::new(), Vec::new()], advance: Some(Advance::End) }),
+                _ => {
+                    let order = Order { id: Some(format!("or_{index}")), created: 1, value: 0 };
+                    Ok(Page { records: vec![vec![record(&order)], Vec::new()], advance: None })
+                }
+            };
+            return stream::iter((0..=parts).map(part)).boxed();
+        }
+        let position = slice.position.clone();
+        stream::try_unfold(Some(position), move |position| {
+            let slice = slice.clone();
+            async move {
+                let Some(position) = position else { return Ok(None) };
+                self.serve(&position).await?;
+                let page = self.page(&slice, &position);
+                let next = match &page.advance {
+                    Some(Advance::Next(next)) => Some(Position::At(next.clone())),
+                    _ => None,
+                };
+                Ok(Some((page, next)))
+            }
+        })
+        .boxed()
+    }
+}
