@@ -3,10 +3,13 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::AUTHORIZATION;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::Request;
-use crate::error::Result;
+use super::{HeaderName, HeaderValue, Request};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Which issue of a credential a request carried; rises with every refresh.
 pub type Generation = u64;
@@ -39,28 +42,102 @@ impl Authenticator for Anonymous {
     }
 }
 
-/// Keeps tokens that the vendor replaces while we use them, such as rotating refresh tokens.
-#[async_trait]
-pub trait TokenStore: Send + Sync + Debug {
-    /// The stored token, if any.
-    async fn load(&self, key: &str) -> Result<Option<SecretString>>;
+/// A user and a password, or a key in the place of either.
+#[derive(Clone, Debug)]
+pub struct Basic(SecretString);
 
-    /// Stores a token durably before it is first used: after a crash the old one is worth nothing.
-    async fn save(&self, key: &str, token: &SecretString) -> Result<()>;
+impl Basic {
+    /// Sends `Authorization: Basic <base64 of user:password>`. The user must not hold a colon; the password may be empty,
+    /// as where a key stands in the user's place.
+    pub fn new(user: &SecretString, password: &SecretString) -> Self {
+        let pair = SecretString::from(format!("{}:{}", user.expose_secret(), password.expose_secret()));
+        Self(BASE64_STANDARD.encode(pair.expose_secret()).into())
+    }
 }
 
-/// Keeps tokens until the process ends.
-#[derive(Debug, Default)]
-pub struct MemoryTokens(std::sync::Mutex<std::collections::HashMap<String, SecretString>>);
+#[async_trait]
+impl Authenticator for Basic {
+    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+        set_header(request, AUTHORIZATION, &format!("Basic {}", self.0.expose_secret()))
+    }
+
+    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// A fixed token.
+#[derive(Clone, Debug)]
+pub struct Bearer(SecretString);
+
+impl Bearer {
+    /// Sends `Authorization: Bearer <token>`.
+    pub fn new(token: SecretString) -> Self {
+        Self(token)
+    }
+}
 
 #[async_trait]
-impl TokenStore for MemoryTokens {
-    async fn load(&self, key: &str) -> Result<Option<SecretString>> {
-        Ok(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(key).cloned())
+impl Authenticator for Bearer {
+    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+        set_header(request, AUTHORIZATION, &format!("Bearer {}", self.0.expose_secret()))
     }
 
-    async fn save(&self, key: &str, token: &SecretString) -> Result<()> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key.to_owned(), token.clone());
-        Ok(())
+    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+        Ok(false)
     }
+}
+
+/// A key in a header or in the query.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    place: Place,
+    key: SecretString,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Header(HeaderName),
+    Query(String),
+}
+
+impl ApiKey {
+    /// Sends the key as the value of a header.
+    pub fn header(name: HeaderName, key: SecretString) -> Self {
+        Self { place: Place::Header(name), key }
+    }
+
+    /// Sends the key as a query parameter. Prefer a header where the vendor takes one: proxies log URLs.
+    pub fn query(name: impl Into<String>, key: SecretString) -> Self {
+        Self { place: Place::Query(name.into()), key }
+    }
+}
+
+#[async_trait]
+impl Authenticator for ApiKey {
+    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+        match &self.place {
+            Place::Header(name) => set_header(request, name.clone(), self.key.expose_secret()),
+            Place::Query(name) => {
+                request.set_query(name, self.key.expose_secret());
+                Ok(0)
+            }
+        }
+    }
+
+    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Sets a header that holds a secret.
+pub(super) fn set_header(request: &mut Request, name: HeaderName, value: &str) -> Result<Generation> {
+    let invalid = |_| {
+        Error::new(ErrorKind::ConfigInvalid, "the credential holds a character that a header cannot carry")
+            .with_help("look for a line break or another stray character in it")
+    };
+    let mut value = HeaderValue::from_str(value).map_err(invalid)?;
+    value.set_sensitive(true);
+    request.headers.insert(name, value);
+    Ok(0)
 }

@@ -1,139 +1,305 @@
-//! The HTTP client: one ordered function per request.
+//! The HTTP client: what it is made of. What happens to a request is in [`exchange`](super::exchange).
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use super::auth::{Anonymous, Authenticator};
+use super::body::ACCEPT_ENCODING;
+use super::breaker::Breaker;
+use super::classify::Classifier;
+use super::exchange::{Body, Exchange, Target};
+use super::headers::{RateReader, date};
 use super::limit::Quota;
-use super::{HeaderMap, Request, Response, StatusCode};
+use super::limiter::Limiter;
+use super::retry::{RetryBudget, RetryPolicy};
+use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
+use crate::clock::Clock;
 use crate::connector::BuildContext;
+use crate::endpoint::LineCheck;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Attempt;
+use crate::event::Observer;
+
+/// Difference to the vendor's clock that may be latency and rounding.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// What the client must know about a request besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The endpoint's name, for events and errors.
     pub endpoint: &'a str,
-    /// Names of the quotas it counts against, the narrowest first.
-    pub buckets: &'a [std::borrow::Cow<'static, str>],
+    /// Names of the quotas it counts against. A name without a quota is no limit.
+    pub buckets: &'a [Cow<'static, str>],
 }
 
-/// What to do with a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResponseAction {
-    /// Take it.
-    Accept,
-    /// Send the request again.
-    Retry {
-        /// True when the vendor says that requests come too fast.
-        throttled: bool,
-        /// How long the vendor asks to wait.
-        after: Option<std::time::Duration>,
-    },
-    /// Refresh the credential once and send the request again.
-    RefreshAuth,
-    /// Take it as a page without records: a sub-resource that is gone.
-    Ignore,
-    /// The vendor refuses the position: recover it.
-    ResetPagination,
-    /// Fail with this kind; what the user can do about it is told by the second part.
-    Fail(ErrorKind, Option<String>),
-}
-
-/// What a classifier sees of an answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    /// The request that was sent.
-    pub request: &'a Request,
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: &'a HeaderMap,
-    /// The body, or its beginning when the answer is not a success.
-    pub body: &'a [u8],
-}
-
-/// A vendor's own reading of answers. Asked before the default one; no opinion is the default's turn.
-pub trait Classifier: Send + Sync + std::fmt::Debug {
-    /// Says what to do with an answer.
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction>;
-}
-
-/// Sends requests: breaker, limits, auth, send, observe, classify, act.
+/// Sends requests: breaker, limits, auth, send, observe, classify, act. Clones share everything.
+///
+/// Every request is a read: one that failed on its way is sent again whatever its method.
 #[derive(Clone, Debug)]
-pub struct HttpClient {
-    base: Url,
-    clock: Arc<dyn crate::clock::Clock>,
-}
+pub struct HttpClient(Arc<Inner>);
 
-/// Builds an [`HttpClient`].
+/// What the clones of a client share.
 #[derive(Debug)]
-pub struct HttpClientBuilder {
-    base: Url,
-    clock: Arc<dyn crate::clock::Clock>,
-    authenticator: Arc<dyn Authenticator>,
+pub(super) struct Inner {
+    pub(super) base: Url,
+    pub(super) origins: Vec<Url>,
+    pub(super) source: String,
+    pub(super) transport: Arc<dyn HttpService>,
+    clock: Arc<dyn Clock>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) authenticator: Arc<dyn Authenticator>,
+    pub(super) classifier: Option<Arc<dyn Classifier>>,
+    pub(super) readers: Vec<Arc<dyn RateReader>>,
+    pub(super) headers: HeaderMap,
+    pub(super) request_id: Option<HeaderName>,
+    pub(super) limiter: Limiter,
+    pub(super) breaker: Breaker,
+    pub(super) budget: RetryBudget,
+    pub(super) retry: RetryPolicy,
+    pub(super) max_body: u64,
+    pub(super) read_timeout: Duration,
+    pub(super) total_timeout: Duration,
+    /// Milliseconds that the vendor's clock is ahead of ours.
+    skew: AtomicI64,
+    rng: Mutex<fastrand::Rng>,
 }
 
 impl HttpClient {
     /// A client for one account at one vendor. Credentials go to the base URL's origin only.
     pub fn builder(context: &BuildContext, base: Url) -> HttpClientBuilder {
-        HttpClientBuilder { clock: context.clock.clone(), base, authenticator: Arc::new(Anonymous) }
+        HttpClientBuilder {
+            context: context.clone(),
+            retry: context.retry,
+            base,
+            origins: Vec::new(),
+            account: Vec::new(),
+            authenticator: Arc::new(Anonymous),
+            classifier: None,
+            readers: Vec::new(),
+            quotas: Vec::new(),
+            headers: Vec::new(),
+            request_id: "x-request-id".to_owned(),
+        }
     }
 
     /// The base URL.
     pub fn base(&self) -> &Url {
-        &self.base
+        &self.0.base
     }
 
     /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
-    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
-        self.clock.now()
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.now()
     }
 
     /// Sends a request and reads its response to the end.
+    ///
+    /// # Errors
+    /// When the vendor refuses, or when the retries are used up; nobody has to retry what this returns. The context holds
+    /// `endpoint`, `path`, and `status` and `request_id` if an answer came. [`ErrorKind::CursorExpired`] when the vendor
+    /// refuses the position, and [`ErrorKind::RateLimited`] with the context `resume_at` when it asks for a pause longer
+    /// than this run may wait.
     pub async fn send(&self, request: &Request, call: &Call<'_>) -> Result<Response> {
-        let _ = (request, call, None::<Attempt<'_>>);
-        Err(Error::new(ErrorKind::Unsupported, "no transport"))
+        let received = Exchange::new(&self.0, request, call, Target::Memory)?.run().await?;
+        let body = match received.body {
+            Body::Memory(body) => body,
+            Body::Spool(_) => bytes::Bytes::new(),
+        };
+        Ok(Response { status: received.status, headers: received.headers, body })
     }
 
-    /// Sends a request and writes its response to a temporary file. Every line must pass the check, or the attempt
-    /// failed; so the file is complete when this returns.
-    pub async fn download(&self, request: &Request, call: &Call<'_>, check: crate::endpoint::LineCheck) -> Result<Spool> {
-        let _ = (request, call, check);
-        Err(Error::new(ErrorKind::Unsupported, "no transport"))
+    /// Sends a request and writes its response to a temporary file, however large. Every line must pass the check, or the
+    /// attempt failed: a temporary error has it tried again, any other ends it. So the file is complete when this returns.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn download(&self, request: &Request, call: &Call<'_>, check: LineCheck) -> Result<Spool> {
+        match Exchange::new(&self.0, request, call, Target::Spool(check))?.run().await?.body {
+            Body::Spool(spool) => Ok(spool),
+            Body::Memory(_) => Spool::empty(),
+        }
     }
 }
 
-/// A complete response on disk, deleted when dropped.
-#[derive(Debug)]
-pub struct Spool {}
-
-impl Spool {
-    /// The next lines, about `bytes` of them, without the last newline; none at the end. A line is never cut.
-    pub async fn next_lines(&mut self, bytes: usize) -> Result<Option<bytes::Bytes>> {
-        let _ = bytes;
-        Ok(None)
+impl Inner {
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::milliseconds(self.skew.load(Ordering::Relaxed))
     }
+
+    /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time.
+    pub(super) fn learn_time(&self, headers: &HeaderMap, latency: Duration) {
+        let Some(theirs) = date(headers).map(DateTime::<Utc>::from).filter(|_| !headers.contains_key(http::header::AGE)) else { return };
+        let ahead = theirs - self.clock.now();
+        let is_skewed = ahead.abs().to_std().is_ok_and(|difference| difference > CLOCK_TOLERANCE + latency);
+        self.skew.store(if is_skewed { ahead.num_milliseconds() } else { 0 }, Ordering::Relaxed);
+    }
+
+    pub(super) fn fork_rng(&self) -> fastrand::Rng {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+
+    /// Refuses a request that would carry the credentials to where they do not belong, or in the clear.
+    pub(super) fn check_origin(&self, url: &Url) -> Result<()> {
+        if !self.origins.iter().any(|known| known.origin() == url.origin()) {
+            return Err(Error::new(ErrorKind::Unexpected, "the request goes to a host that the credentials are not meant for")
+                .with_context("host", url.host_str().unwrap_or_default()));
+        }
+        Ok(())
+    }
+}
+
+/// Builds an [`HttpClient`].
+#[derive(Debug)]
+pub struct HttpClientBuilder {
+    context: BuildContext,
+    base: Url,
+    origins: Vec<Url>,
+    account: Vec<String>,
+    authenticator: Arc<dyn Authenticator>,
+    classifier: Option<Arc<dyn Classifier>>,
+    readers: Vec<Arc<dyn RateReader>>,
+    quotas: Vec<(String, Quota)>,
+    headers: Vec<(String, String)>,
+    request_id: String,
+    retry: RetryPolicy,
 }
 
 impl HttpClientBuilder {
-    /// How requests are authenticated.
+    /// How requests are authenticated. Default: not at all.
     pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
         self.authenticator = Arc::new(authenticator);
         self
     }
 
-    /// Declares a bucket.
-    pub fn quota(self, bucket: &str, quota: Quota) -> Self {
-        let _ = (bucket, quota);
+    /// The vendor's reading of answers, asked before the default one.
+    pub fn classifier(mut self, classifier: impl Classifier + 'static) -> Self {
+        self.classifier = Some(Arc::new(classifier));
+        self
+    }
+
+    /// Declares a bucket. What the vendor's answers say can lower the quota, and never raises it.
+    pub fn quota(mut self, bucket: impl Into<String>, quota: Quota) -> Self {
+        self.quotas.push((bucket.into(), quota));
+        self
+    }
+
+    /// Reads what answers say about limits; may be given several times.
+    pub fn rate_headers(mut self, reader: impl RateReader + 'static) -> Self {
+        self.readers.push(Arc::new(reader));
+        self
+    }
+
+    /// Adds a header to every request that does not have it, such as the version of the API.
+    pub fn default_header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The header in which the vendor names the request, for errors and events. Default `x-request-id`.
+    pub fn request_id_header(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.request_id);
+        self
+    }
+
+    /// A further origin that requests, and with them the credentials, may go to.
+    pub fn origin(mut self, url: Url) -> Self {
+        self.origins.push(url);
+        self
+    }
+
+    /// What identifies the account within the host, such as a key's id. Clients of the same account share its buckets;
+    /// without this, all clients of the same host do. Only a hash is kept.
+    pub fn account(mut self, identity: &[&str]) -> Self {
+        self.account = identity.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// How failed requests are tried again. Default: as the context says.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
         self
     }
 
     /// Finishes the client.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`] when a URL is not https (http is fine for this machine only) or holds credentials,
+    /// when a header cannot be sent, or when there is no transport.
     pub fn build(self) -> Result<HttpClient> {
-        let _ = self.authenticator;
-        Ok(HttpClient { base: self.base, clock: self.clock })
+        let account = self.account_hash();
+        let Self { context, base, mut origins, authenticator, classifier, readers, quotas, retry, .. } = self;
+        origins.insert(0, base.clone());
+        origins.iter().try_for_each(check_url)?;
+        let seed = context.seed.unwrap_or_else(|| fastrand::u64(..));
+        Ok(HttpClient(Arc::new(Inner {
+            transport: transport(&context)?,
+            headers: default_headers(&self.headers)?,
+            request_id: HeaderName::try_from(self.request_id).ok(),
+            limiter: Limiter::new(context.limits, account, quotas),
+            base,
+            origins,
+            source: context.source,
+            clock: context.clock,
+            observer: context.observer,
+            authenticator,
+            classifier,
+            readers,
+            breaker: Breaker::default(),
+            budget: RetryBudget::new(),
+            retry,
+            max_body: context.max_body,
+            read_timeout: context.read_timeout,
+            total_timeout: context.total_timeout,
+            skew: AtomicI64::new(0),
+            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
+        })))
     }
+
+    fn account_hash(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for part in self.base.host_str().into_iter().chain(self.account.iter().map(String::as_str)) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let mut hash = [0; 8];
+        hasher.finalize_xof().fill(&mut hash);
+        u64::from_le_bytes(hash)
+    }
+}
+
+fn default_headers(given: &[(String, String)]) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
+    for (name, value) in given {
+        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+        let invalid = || Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent").with_context("header", name.clone());
+        let (name, value) = pair.ok_or_else(invalid)?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// Refuses a URL over which credentials would travel in the clear, or that holds some.
+pub(super) fn check_url(url: &Url) -> Result<()> {
+    let invalid =
+        |message: &str| Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("host", url.host_str().unwrap_or_default()));
+    let is_here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if !(url.scheme() == "https" || url.scheme() == "http" && is_here) {
+        return invalid("the base URL must begin with https://, except for this machine itself");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid("the base URL must not hold credentials");
+    }
+    Ok(())
 }

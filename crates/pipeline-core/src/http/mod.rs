@@ -1,11 +1,25 @@
 //! HTTP: the request and response types, the transport seam, and one client that does everything in one order.
 
 mod auth;
+mod body;
+mod breaker;
+mod classify;
 mod client;
+mod exchange;
+mod headers;
 mod limit;
+mod limiter;
+mod redact;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod retry;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,10 +27,18 @@ use futures::stream::BoxStream;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
-pub use self::auth::{Anonymous, Authenticator, Generation, MemoryTokens, TokenStore};
-pub use self::client::{Answer, Call, Classifier, HttpClient, HttpClientBuilder, ResponseAction, Spool};
-pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore};
+pub use self::auth::{Anonymous, ApiKey, Authenticator, Basic, Bearer, Generation};
+pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
+pub use self::client::{Call, HttpClient, HttpClientBuilder};
+pub use self::headers::{BucketReader, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
+pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore, gcra};
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::ReqwestTransport;
 pub use self::retry::RetryPolicy;
+pub use self::spool::Spool;
+pub use self::tokens::{FileTokens, MemoryTokens, TokenStore};
+use crate::connector::BuildContext;
+use crate::error::{Error, ErrorKind};
 
 /// A request that has not been authenticated yet. Credentials are added to a clone for every attempt.
 #[derive(Clone)]
@@ -155,4 +177,42 @@ pub enum TransportError {
     /// The request cannot be sent at all, such as plain http to a distant host.
     #[error("{0}")]
     Refused(String),
+}
+
+/// The transport of a context: its own, or the network.
+fn transport(context: &BuildContext) -> crate::error::Result<Arc<dyn HttpService>> {
+    if let Some(transport) = &context.transport {
+        return Ok(Arc::clone(transport));
+    }
+    #[cfg(feature = "reqwest")]
+    return Ok(Arc::new(ReqwestTransport::new(context.connect_timeout)?));
+    #[cfg(not(feature = "reqwest"))]
+    Err(Error::new(ErrorKind::ConfigInvalid, "there is no transport").with_help("turn on the feature `reqwest`, or supply a transport"))
+}
+
+/// What a failure of the transport means for the caller, and whether trying again can help.
+fn transport_error(error: TransportError) -> Error {
+    let unsupported = |source: &(dyn std::error::Error + Send + Sync + 'static)| {
+        source.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
+    };
+    let (kind, passes) = match &error {
+        TransportError::Connect { .. } | TransportError::Timeout(_) | TransportError::Interrupted(_) => (ErrorKind::Unavailable, true),
+        TransportError::Tls { .. } => (ErrorKind::Unavailable, false),
+        TransportError::Encoding(source) => (ErrorKind::Decode, !unsupported(source.as_ref())),
+        TransportError::TooLarge { .. } => (ErrorKind::Decode, false),
+        TransportError::Refused(_) => (ErrorKind::ConfigInvalid, false),
+    };
+    let help = match &error {
+        TransportError::Connect { .. } => Some("check the host's name and that this machine can reach it"),
+        TransportError::Tls { .. } => {
+            Some("check this machine's clock and certificates; a proxy that opens TLS needs its certificate installed")
+        }
+        _ => None,
+    };
+    let converted = Error::new(kind, error.to_string()).with_source(error);
+    let converted = if passes { converted.temporary() } else { converted };
+    match help {
+        Some(help) => converted.with_help(help),
+        None => converted,
+    }
 }

@@ -1,11 +1,12 @@
 //! How failed requests are tried again.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bounds of the retries of one request. Delays are jittered and grow exponentially.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts in all. Default 6.
+    /// Attempts in all; those that were throttled do not count. Default 8.
     pub max_attempts: u32,
     /// Shortest delay. Default 0.5 s.
     pub min_delay: Duration,
@@ -13,18 +14,102 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// Longest delay that the server may ask for. Default 10 min.
     pub max_server_delay: Duration,
-    /// Longest time spent on one request, waits included. Default 15 min.
+    /// Longest time spent on one request from when it was first sent, waits included. Default 15 min.
     pub max_elapsed: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            max_attempts: 6,
+            max_attempts: 8,
             min_delay: Duration::from_millis(500),
-            max_delay: Duration::from_secs(60),
-            max_server_delay: Duration::from_secs(600),
-            max_elapsed: Duration::from_secs(900),
+            max_delay: Duration::from_mins(1),
+            max_server_delay: Duration::from_mins(10),
+            max_elapsed: Duration::from_mins(15),
         }
+    }
+}
+
+/// Delays with decorrelated jitter: each lies between the shortest one and three times the one before.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    min: Duration,
+    max: Duration,
+    previous: Duration,
+    rng: fastrand::Rng,
+}
+
+impl Backoff {
+    pub(super) fn new(policy: &RetryPolicy, rng: fastrand::Rng) -> Self {
+        Self { min: policy.min_delay, max: policy.max_delay.max(policy.min_delay), previous: policy.min_delay, rng }
+    }
+
+    /// The next delay. One that the server asked for is never shortened, and drawn out by up to a tenth, so that not
+    /// everybody comes back at once.
+    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
+        if let Some(asked) = asked {
+            let asked = asked.max(self.min);
+            return asked.saturating_add(asked.div_f64(10.0).mul_f64(self.rng.f64()));
+        }
+        let span = self.previous.saturating_mul(3).saturating_sub(self.min);
+        self.previous = self.min.saturating_add(span.mul_f64(self.rng.f64())).min(self.max);
+        self.previous
+    }
+}
+
+/// Keeps retries to a part of all requests, so that an outage is not made worse.
+#[derive(Debug)]
+pub(super) struct RetryBudget(Mutex<Tokens>);
+
+#[derive(Debug)]
+struct Tokens {
+    left: f64,
+    retrying: u32,
+}
+
+impl RetryBudget {
+    /// Retries that can be spent at once.
+    const CAPACITY: f64 = 50.0;
+    /// Retries earned by a request that succeeds.
+    const EARNED: f64 = 0.2;
+
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Tokens { left: Self::CAPACITY, retrying: 0 }))
+    }
+
+    /// Notes a request that succeeded.
+    pub(super) fn earn(&self) {
+        self.with(|tokens| tokens.left = (tokens.left + Self::EARNED).min(Self::CAPACITY));
+    }
+
+    /// Notes that a request begins to be retried, until the guard is dropped.
+    pub(super) fn begin(&self) -> Retrying<'_> {
+        self.with(|tokens| tokens.retrying += 1);
+        Retrying(self)
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Tokens) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One request that is being retried.
+#[derive(Debug)]
+pub(super) struct Retrying<'a>(&'a RetryBudget);
+
+impl Retrying<'_> {
+    /// Takes a retry from the budget. The only request that is retried may always go on: it makes no storm.
+    pub(super) fn spend(&self) -> bool {
+        self.0.with(|tokens| {
+            let allowed = tokens.left >= 1.0 || tokens.retrying <= 1;
+            tokens.left = (tokens.left - 1.0).max(0.0);
+            allowed
+        })
+    }
+}
+
+impl Drop for Retrying<'_> {
+    fn drop(&mut self) {
+        self.0.with(|tokens| tokens.retrying -= 1);
     }
 }

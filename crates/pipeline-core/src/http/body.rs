@@ -1,0 +1,141 @@
+//! Reads response bodies: decompression, and the limits that keep a hostile or broken one from taking memory or time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use http::header::CONTENT_ENCODING;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::time::{Instant, timeout};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::{HeaderMap, RawResponse, TransportError};
+
+/// What requests say that they can read.
+pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd";
+/// How far a body may expand, once it is larger than [`RATIO_FROM`].
+const MAX_RATIO: u64 = 1000;
+/// Size from which the ratio counts.
+const RATIO_FROM: u64 = 1 << 20;
+/// Span in which a body must make progress.
+const PROGRESS_WINDOW: Duration = Duration::from_mins(1);
+/// Bytes that count as progress.
+const PROGRESS_BYTES: u64 = 1 << 10;
+/// Size of the pieces in which a decompressed body comes.
+const CHUNK: usize = 64 << 10;
+
+type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
+type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
+
+/// Reads a body into memory.
+pub(super) async fn read(mut chunks: Chunks, max: u64) -> Result<Bytes, TransportError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        if (body.len() + chunk.len()) as u64 > max {
+            return Err(too_large(format!("{} MiB", max >> 20)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.
+pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> Bytes {
+    let mut body = BytesMut::new();
+    while let Ok(Some(chunk)) = chunks.try_next().await {
+        let room = max - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == max {
+            break;
+        }
+    }
+    body.freeze()
+}
+
+/// The decompressed body, in pieces. No piece comes later than `idle` after the one before.
+pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, TransportError> {
+    let received = Arc::new(AtomicU64::new(0));
+    let wire = guarded(raw.body, idle, Arc::clone(&received)).map_err(io::Error::other);
+    let mut reader: Reader = Box::pin(StreamReader::new(wire.boxed()));
+    if let Some(unknown) = codings(&raw.headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
+        let unsupported = io::Error::new(io::ErrorKind::Unsupported, format!("content encoding `{unknown}`"));
+        return Err(TransportError::Encoding(unsupported.into()));
+    }
+    let first = |reader: &[u8]| reader.first().copied();
+    if codings(&raw.headers).any(|coding| coding == "zstd") && first(peek(&mut reader).await?) == Some(0x28) {
+        let mut decoder = ZstdDecoder::new(reader);
+        decoder.multiple_members(true);
+        reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
+    }
+    // No text that an API sends begins with gzip's first byte, so the content decides, not the header: bodies come
+    // compressed without saying so, plain in spite of saying so, and compressed twice.
+    for _ in 0..2 {
+        if first(peek(&mut reader).await?) != Some(0x1f) {
+            break;
+        }
+        let mut decoder = GzipDecoder::new(reader);
+        decoder.multiple_members(true);
+        reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
+    }
+    Ok(within_ratio(ReaderStream::with_capacity(reader, CHUNK).map_err(from_io).boxed(), received))
+}
+
+fn codings(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
+    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    values.flat_map(|value| value.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>())
+}
+
+async fn peek(reader: &mut Reader) -> Result<&[u8], TransportError> {
+    reader.fill_buf().await.map_err(from_io)
+}
+
+/// Ends a body that stalls or trickles, and counts its bytes.
+fn guarded(body: Chunks, idle: Duration, received: Arc<AtomicU64>) -> impl stream::Stream<Item = Result<Bytes, TransportError>> {
+    let window = PROGRESS_WINDOW.max(idle);
+    stream::try_unfold((body, Instant::now(), 0), move |(mut body, mut since, mut progress)| {
+        let received = Arc::clone(&received);
+        async move {
+            let next = timeout(idle, body.try_next()).await.map_err(|_| TransportError::Timeout("read"))?;
+            let Some(chunk) = next? else { return Ok(None) };
+            received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            progress += chunk.len() as u64;
+            if since.elapsed() >= window {
+                if progress < PROGRESS_BYTES {
+                    return Err(TransportError::Timeout("progress"));
+                }
+                (since, progress) = (Instant::now(), 0);
+            }
+            Ok(Some((chunk, (body, since, progress))))
+        }
+    })
+}
+
+fn within_ratio(chunks: Chunks, received: Arc<AtomicU64>) -> Chunks {
+    let mut expanded = 0;
+    let check = move |chunk: Bytes| {
+        expanded += chunk.len() as u64;
+        let allowed = received.load(Ordering::Relaxed).saturating_mul(MAX_RATIO).max(RATIO_FROM);
+        if expanded > allowed { Err(too_large(format!("a compression ratio of {MAX_RATIO}"))) } else { Ok(chunk) }
+    };
+    let mut check = check;
+    chunks.map(move |chunk| chunk.and_then(&mut check)).boxed()
+}
+
+fn too_large(limit: String) -> TransportError {
+    TransportError::TooLarge { limit }
+}
+
+/// Takes our own error out of the reader's, or says what the decoder found.
+fn from_io(error: io::Error) -> TransportError {
+    let cut_off = error.kind() == io::ErrorKind::UnexpectedEof;
+    match error.downcast::<TransportError>() {
+        Ok(error) => error,
+        Err(error) if cut_off => TransportError::Interrupted(error.into()),
+        Err(error) => TransportError::Encoding(error.into()),
+    }
+}

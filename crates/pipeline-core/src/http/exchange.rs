@@ -1,0 +1,456 @@
+//! One request on its way through its attempts: breaker, limits, auth, send, observe, classify, act. The order is an
+//! invariant.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::LOCATION;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::auth::Generation;
+use super::breaker::Admission;
+use super::classify::{Answer, ResponseAction, Throttle, default_action, is_cut_off, is_web_page};
+use super::client::{Call, Inner};
+use super::headers::{RateHint, retry_after};
+use super::limiter::{Obstacle, Turn};
+use super::retry::{Backoff, Retrying};
+use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, transport_error};
+use crate::endpoint::LineCheck;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Attempt, Event};
+
+/// How much of an error's body is read.
+const ERROR_BODY: usize = 64 << 10;
+/// Shortest wait that observers are told of.
+const NOTEWORTHY: Duration = Duration::from_millis(50);
+
+/// Where the body of a success goes.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    Memory,
+    Spool(LineCheck),
+}
+
+/// A body read to its end.
+pub(super) enum Body {
+    Memory(Bytes),
+    Spool(Spool),
+}
+
+/// A response read to its end.
+pub(super) struct Received {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+}
+
+/// One request, its attempts so far, and its bounds.
+pub(super) struct Exchange<'a> {
+    client: &'a Inner,
+    request: Request,
+    call: &'a Call<'a>,
+    target: Target,
+    host: String,
+    deadline: Instant,
+    sent: u32,
+    failures: u32,
+    refreshed: bool,
+    backoff: Backoff,
+    retrying: Option<Retrying<'a>>,
+}
+
+/// What came of sending a request once.
+struct Outcome {
+    result: Result<Received>,
+    latency: Duration,
+    /// What must not show up in an error.
+    secrets: Vec<String>,
+}
+
+/// What observers are told of an attempt.
+struct Facts {
+    status: Option<StatusCode>,
+    bytes: u64,
+    request_id: Option<String>,
+    latency: Duration,
+}
+
+/// What the vendor said about the limit of a bucket.
+type Hint = (Cow<'static, str>, RateHint);
+
+/// What an outcome means.
+enum Verdict {
+    Accept(Box<Received>),
+    /// The credential was refused.
+    Refresh(Error),
+    Retry(Option<Duration>, Error),
+    Throttled(Option<Throttle>, Option<Duration>, Error),
+    Fail(Error),
+}
+
+/// What comes after an attempt that did not fail for good.
+enum Step {
+    Done(Box<Received>),
+    Again(Duration),
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(client: &'a Inner, request: &Request, call: &'a Call<'a>, target: Target) -> Result<Self> {
+        client.check_origin(&request.url)?;
+        let mut request = request.clone();
+        for (name, value) in &client.headers {
+            request.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        Ok(Self {
+            client,
+            host: request.url.host_str().unwrap_or_default().to_owned(),
+            request,
+            call,
+            target,
+            deadline: Instant::now() + client.retry.max_elapsed,
+            sent: 0,
+            failures: 0,
+            refreshed: false,
+            backoff: Backoff::new(&client.retry, client.fork_rng()),
+            retrying: None,
+        })
+    }
+
+    /// Sends the request until an attempt decides. Waits are between attempts, and outside their timeouts.
+    pub(super) async fn run(mut self) -> Result<Received> {
+        loop {
+            match self.attempt().await {
+                Ok(Step::Done(received)) => return Ok(*received),
+                Ok(Step::Again(wait)) => sleep(wait).await,
+                Err(error) => return Err(self.located(error).persistent()),
+            }
+        }
+    }
+
+    /// One attempt, from the breaker to the decision.
+    async fn attempt(&mut self) -> Result<Step> {
+        let admission = self.breaker().await?;
+        let turn = self.limits().await?;
+        let (authenticated, generation) = self.auth().await?;
+        let outcome = self.send(&authenticated).await;
+        let (facts, hints) = self.observe(&outcome).await?;
+        let verdict = self.classify(outcome);
+        self.record(&facts, &turn, &verdict);
+        drop(turn);
+        self.act(verdict, generation, admission, &hints).await
+    }
+
+    async fn breaker(&self) -> Result<Admission<'a>> {
+        self.client.breaker.admit(&self.host, self.deadline).await.map_err(|_| {
+            Error::new(ErrorKind::Unavailable, "the host failed too often, and requests to it are paused for longer than this run may wait")
+                .temporary()
+                .with_context("host", self.host.clone())
+        })
+    }
+
+    async fn limits(&mut self) -> Result<Turn> {
+        let turn = self.client.limiter.acquire(self.call.buckets, |obstacle| self.before_wait(obstacle)).await?;
+        if self.sent == 0 {
+            // Standing in line is no fault of the request's.
+            self.deadline += turn.waited;
+        }
+        Ok(turn)
+    }
+
+    fn before_wait(&self, obstacle: &Obstacle) -> Result<()> {
+        if obstacle.wait > self.client.retry.max_server_delay {
+            return Err(self.too_long(obstacle.wait).with_context("limit", obstacle.limit.clone()));
+        }
+        if obstacle.wait > NOTEWORTHY {
+            let (source, endpoint) = (self.client.source.as_str(), self.call.endpoint);
+            self.client.observer.observe(&Event::Waiting { source, endpoint, limit: &obstacle.limit, wait: obstacle.wait });
+        }
+        Ok(())
+    }
+
+    /// Every attempt carries the credential that is current.
+    async fn auth(&self) -> Result<(Request, Generation)> {
+        let mut request = self.request.clone();
+        let generation = self.client.authenticator.authenticate(&mut request).await?;
+        Ok((request, generation))
+    }
+
+    async fn send(&mut self, authenticated: &Request) -> Outcome {
+        self.sent += 1;
+        let secrets = redact::secrets(&self.request, authenticated);
+        let started = Instant::now();
+        let result = match self.target {
+            Target::Memory => timeout(self.client.total_timeout, self.receive(authenticated.clone()))
+                .await
+                .unwrap_or_else(|_| Err(transport_error(TransportError::Timeout("total")))),
+            Target::Spool(_) => self.receive(authenticated.clone()).await,
+        };
+        Outcome { result, latency: started.elapsed(), secrets }
+    }
+
+    async fn receive(&self, request: Request) -> Result<Received> {
+        let idle = self.client.read_timeout;
+        let answer = timeout(idle, self.client.transport.call(request)).await.map_err(|_| TransportError::Timeout("read"));
+        let raw: RawResponse = answer.and_then(|answer| answer).map_err(transport_error)?;
+        let (status, headers) = (raw.status, raw.headers.clone());
+        let chunks = body::decoded(raw, idle).await;
+        let body = if status.is_success() {
+            let chunks = chunks.map_err(transport_error)?;
+            match self.target {
+                Target::Memory => Body::Memory(body::read(chunks, self.client.max_body).await.map_err(transport_error)?),
+                Target::Spool(check) => Body::Spool(Spool::write(chunks, check).await?),
+            }
+        } else {
+            Body::Memory(match chunks {
+                Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,
+                Err(_) => Bytes::new(),
+            })
+        };
+        Ok(Received { status, headers, body })
+    }
+
+    /// Learns from the answer before anything is decided, so that everybody profits.
+    async fn observe(&self, outcome: &Outcome) -> Result<(Facts, Vec<Hint>)> {
+        let mut facts = Facts { status: None, bytes: 0, request_id: None, latency: outcome.latency };
+        let Ok(received) = &outcome.result else { return Ok((facts, Vec::new())) };
+        facts.status = Some(received.status);
+        facts.request_id = self.request_id(&received.headers).map(str::to_owned);
+        facts.bytes = match &received.body {
+            Body::Memory(body) => body.len() as u64,
+            Body::Spool(spool) => spool.length(),
+        };
+        self.client.learn_time(&received.headers, outcome.latency);
+        let (answer, now) = (self.answer(received), self.client.now());
+        let hints: Vec<_> = self.client.readers.iter().flat_map(|reader| reader.read(&answer, now)).collect();
+        for (bucket, hint) in &hints {
+            self.client.limiter.learn(bucket, hint).await?;
+        }
+        Ok((facts, hints))
+    }
+
+    /// Decides what the outcome means; asks the vendor's classifier first.
+    fn classify(&self, outcome: Outcome) -> Verdict {
+        let received = match outcome.result {
+            Ok(received) => received,
+            Err(error) if error.is_temporary() => return Verdict::Retry(None, error),
+            Err(error) => return Verdict::Fail(error),
+        };
+        let answer = self.answer(&received);
+        let vendor = self.client.classifier.as_ref().and_then(|classifier| classifier.classify(&answer));
+        let cut_off = received.status != StatusCode::NO_CONTENT && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
+        let error = |kind, message: &str| self.answer_error(kind, message, &received, &outcome.secrets);
+        let asked = |after: Option<Duration>| after.or_else(|| retry_after(&received.headers, self.client.now()));
+        match vendor.unwrap_or_else(|| default_action(&answer)) {
+            ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
+                Verdict::Retry(None, error(ErrorKind::Decode, "the response is empty or cut off").temporary())
+            }
+            ResponseAction::Accept | ResponseAction::Ignore => Verdict::Accept(Box::new(received)),
+            ResponseAction::RefreshAuth => Verdict::Refresh(
+                error(ErrorKind::Unauthenticated, "the credentials were refused")
+                    .with_help("check that the credentials are complete, not expired, and belong to this account"),
+            ),
+            ResponseAction::Retry { throttled: false, after } => {
+                Verdict::Retry(asked(after), error(ErrorKind::Unavailable, "the server failed").temporary())
+            }
+            ResponseAction::Retry { throttled: true, after } => Verdict::Throttled(
+                None,
+                asked(after),
+                error(ErrorKind::RateLimited, "the vendor allows no more requests at the moment").temporary(),
+            ),
+            ResponseAction::Throttled { scope, after } => Verdict::Throttled(
+                Some(scope),
+                asked(after),
+                error(ErrorKind::RateLimited, "the vendor allows no more requests at the moment").temporary(),
+            ),
+            ResponseAction::ResetPagination => {
+                Verdict::Fail(error(ErrorKind::CursorExpired, "the vendor refuses the position from which to go on"))
+            }
+            ResponseAction::Fail(kind, help) => {
+                let error = error(kind, failure(kind, &answer));
+                Verdict::Fail(match help {
+                    Some(help) => error.with_help(help),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// Tells observers about the attempt.
+    fn record(&self, facts: &Facts, turn: &Turn, verdict: &Verdict) {
+        let failure = match verdict {
+            Verdict::Accept(_) => None,
+            Verdict::Refresh(error) | Verdict::Retry(_, error) | Verdict::Throttled(_, _, error) | Verdict::Fail(error) => {
+                Some(error.message())
+            }
+        };
+        self.client.observer.observe(&Event::Attempt(&Attempt {
+            at: self.client.now(),
+            source: &self.client.source,
+            endpoint: self.call.endpoint,
+            path: self.request.url.path(),
+            attempt: self.sent,
+            status: facts.status,
+            latency: facts.latency,
+            bytes: facts.bytes,
+            limit_wait: turn.waited,
+            limit: turn.limit.as_deref(),
+            failure,
+            throttled: matches!(verdict, Verdict::Throttled(..)),
+            request_id: facts.request_id.as_deref(),
+        }));
+    }
+
+    /// Does what the verdict asks for.
+    async fn act(&mut self, verdict: Verdict, generation: Generation, admission: Admission<'_>, hints: &[Hint]) -> Result<Step> {
+        match verdict {
+            Verdict::Accept(received) => {
+                admission.answered();
+                self.client.budget.earn();
+                Ok(Step::Done(received))
+            }
+            Verdict::Fail(error) => {
+                admission.answered();
+                Err(error)
+            }
+            Verdict::Refresh(error) => {
+                admission.answered();
+                if self.refreshed || !self.client.authenticator.refresh(generation).await? {
+                    return Err(error);
+                }
+                self.refreshed = true;
+                Ok(Step::Again(Duration::ZERO))
+            }
+            Verdict::Throttled(scope, after, error) => {
+                admission.answered();
+                let scope = scope.or_else(|| self.scope(hints));
+                self.throttled(scope, after, error).await
+            }
+            Verdict::Retry(after, error) => {
+                if let Some(wait) = admission.failed() {
+                    self.client.observer.observe(&Event::BreakerOpened { host: &self.host, wait });
+                }
+                self.retry(after, error).await
+            }
+        }
+    }
+
+    /// The limit that was hit: the one that the headers say is used up, else the request's narrowest bucket.
+    fn scope(&self, hints: &[Hint]) -> Option<Throttle> {
+        let mut used_up = hints.iter().filter(|(_, hint)| hint.remaining == Some(0.0));
+        match (used_up.clone().find(|(_, hint)| !hint.concurrency), used_up.next()) {
+            (Some((bucket, _)), _) => Some(Throttle::Rate(bucket.clone())),
+            (None, Some((bucket, _))) => Some(Throttle::Concurrency(bucket.clone())),
+            (None, None) => self.client.limiter.narrowest(self.call.buckets).map(|bucket| Throttle::Rate(bucket.into())),
+        }
+    }
+
+    /// Throttled attempts are not failures: only time bounds them.
+    async fn throttled(&mut self, scope: Option<Throttle>, after: Option<Duration>, error: Error) -> Result<Step> {
+        let wait = self.backoff.next(after);
+        let bucket_waits = match &scope {
+            Some(scope) => self.client.limiter.throttled(scope, wait).await?,
+            None => false,
+        };
+        let error = self.check_wait(wait, error)?;
+        self.announce_retry(&error, wait);
+        Ok(Step::Again(if bucket_waits { Duration::ZERO } else { wait }))
+    }
+
+    async fn retry(&mut self, after: Option<Duration>, error: Error) -> Result<Step> {
+        self.failures += 1;
+        let wait = self.backoff.next(after);
+        if after.is_some()
+            && let Some(bucket) = self.client.limiter.narrowest(self.call.buckets)
+        {
+            self.client.limiter.pause(&bucket, wait).await?;
+        }
+        if self.failures >= self.client.retry.max_attempts {
+            return Err(error);
+        }
+        let error = self.check_wait(wait, error)?;
+        let client = self.client;
+        if !self.retrying.get_or_insert_with(|| client.budget.begin()).spend() {
+            return Err(error.with_help("too many requests fail at the same time: the source is unavailable, run again later"));
+        }
+        self.announce_retry(&error, wait);
+        Ok(Step::Again(wait))
+    }
+
+    /// Refuses a wait that the policy does not allow.
+    fn check_wait(&self, wait: Duration, error: Error) -> Result<Error> {
+        if wait > self.client.retry.max_server_delay {
+            return Err(self.too_long(wait).with_source(error));
+        }
+        if Instant::now() + wait > self.deadline { Err(error) } else { Ok(error) }
+    }
+
+    fn announce_retry(&self, error: &Error, wait: Duration) {
+        let (source, endpoint) = (self.client.source.as_str(), self.call.endpoint);
+        self.client.observer.observe(&Event::Retrying { source, endpoint, reason: error.message(), wait });
+    }
+
+    fn too_long(&self, wait: Duration) -> Error {
+        let resume = chrono::TimeDelta::from_std(wait).ok().and_then(|wait| self.client.now().checked_add_signed(wait));
+        let error =
+            Error::new(ErrorKind::RateLimited, "the next request is allowed only after a longer pause than this run may wait").temporary();
+        match resume {
+            Some(at) => {
+                let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+                error.with_help(format!("run again after {at}: it goes on where it stopped")).with_context("resume_at", at)
+            }
+            None => error.with_help("run again later: it goes on where it stopped"),
+        }
+    }
+
+    fn answer<'b>(&'b self, received: &'b Received) -> Answer<'b> {
+        let body = match &received.body {
+            Body::Memory(body) => body,
+            Body::Spool(spool) => spool.beginning(),
+        };
+        Answer { request: &self.request, status: received.status, headers: &received.headers, body }
+    }
+
+    fn request_id<'b>(&self, headers: &'b HeaderMap) -> Option<&'b str> {
+        headers.get(self.client.request_id.as_ref()?)?.to_str().ok()
+    }
+
+    /// An error about an answer, with what a person needs to look into it.
+    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received, secrets: &[String]) -> Error {
+        let mut error = Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
+        if let Some(id) = self.request_id(&received.headers) {
+            error = error.with_context("request_id", id);
+        }
+        if let Some(host) = redirect_host(&self.request, received) {
+            error = error.with_context("redirect_host", host);
+        }
+        match redact::excerpt(self.answer(received).body, secrets) {
+            Some(excerpt) if !received.status.is_success() => error.with_context("answer", excerpt),
+            _ => error,
+        }
+    }
+
+    /// Adds where it happened.
+    fn located(&self, error: Error) -> Error {
+        error.with_operation("requesting").with_context("endpoint", self.call.endpoint).with_context("path", self.request.url.path())
+    }
+}
+
+/// Says in words why an answer is a failure.
+fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => "the credentials may not read this",
+        ErrorKind::NotFound => "the resource does not exist",
+        ErrorKind::Unauthenticated => "the credentials were refused",
+        _ if answer.status.is_redirection() => "the server redirects elsewhere, and redirects are not followed",
+        _ if answer.status.is_success() && is_web_page(answer) => "answered with a web page (proxy or captive portal)",
+        _ if answer.status.is_success() => "the server reported an error in a successful response",
+        _ => "the server refused the request",
+    }
+}
+
+/// Where a redirect leads; only the host, as the rest may hold a secret.
+fn redirect_host(request: &Request, received: &Received) -> Option<String> {
+    let location = received.headers.get(LOCATION).filter(|_| received.status.is_redirection())?.to_str().ok()?;
+    request.url.join(location).ok()?.host_str().map(str::to_owned)
+}

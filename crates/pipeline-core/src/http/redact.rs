@@ -1,0 +1,80 @@
+//! Takes secrets out of text that a vendor sent and that a person will read.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::Request;
+
+/// Longest excerpt of a body.
+const EXCERPT: usize = 1 << 10;
+/// Shorter values are no secrets, and replacing them would make text unreadable.
+const SHORTEST: usize = 4;
+const REDACTED: &str = "[redacted]";
+
+/// The values that authentication added to a request, in every form in which a server may echo them.
+pub(super) fn secrets(plain: &Request, authenticated: &Request) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for (name, value) in &authenticated.headers {
+        if plain.headers.get(name) == Some(value) {
+            continue;
+        }
+        let Ok(value) = value.to_str() else { continue };
+        let (scheme, credential) = value.split_once(' ').unwrap_or(("", value));
+        secrets.push(credential.to_owned());
+        if scheme.eq_ignore_ascii_case("basic")
+            && let Some(pair) = BASE64_STANDARD.decode(credential).ok().and_then(|pair| String::from_utf8(pair).ok())
+        {
+            let (user, password) = pair.split_once(':').unwrap_or(("", &pair));
+            secrets.push(password.to_owned());
+            secrets.extend(password.is_empty().then(|| user.to_owned()));
+        }
+    }
+    let added = authenticated.query.iter().filter(|pair| !plain.query.contains(pair));
+    secrets.extend(added.map(|(_, value)| value.clone()));
+    let encoded: Vec<_> =
+        secrets.iter().flat_map(|secret| [percent_encoded(secret), json_escaped(secret), BASE64_STANDARD.encode(secret)]).collect();
+    secrets.extend(encoded);
+    secrets.retain(|secret| secret.len() >= SHORTEST);
+    // The longest first, so that no part of one is left over.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.dedup();
+    secrets
+}
+
+fn percent_encoded(secret: &str) -> String {
+    url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()
+}
+
+fn json_escaped(secret: &str) -> String {
+    serde_json::to_string(secret).map(|quoted| quoted.trim_matches('"').to_owned()).unwrap_or_default()
+}
+
+/// The beginning of a body, fit for an error: no secret, no query string, no control character. Nothing for a web page.
+pub(super) fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for secret in secrets {
+        text = text.replace(secret.as_str(), REDACTED);
+    }
+    let text = without_queries(&text);
+    let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let excerpt = &text[..text.floor_char_boundary(EXCERPT)];
+    (!excerpt.is_empty() && !excerpt.starts_with('<')).then(|| excerpt.to_owned())
+}
+
+/// Replaces `?name=value…` up to the end of the word or string it is in.
+fn without_queries(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('?') {
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\')).unwrap_or(after.len());
+        out.push_str(before);
+        out.push('?');
+        if after[..end].contains('=') {
+            out.push('…');
+            rest = &after[end..];
+        } else {
+            rest = after;
+        }
+    }
+    out + rest
+}
