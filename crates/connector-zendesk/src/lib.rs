@@ -1,1 +1,73 @@
-//! connector-zendesk
+#![doc = include_str!("../README.md")]
+
+mod classify;
+mod config;
+mod export;
+mod limits;
+mod schema;
+mod streams;
+
+use async_trait::async_trait;
+use pipeline_core::http::{Call, HttpClient, Method, Request};
+use pipeline_core::slice::TimeRange;
+use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Result, declared};
+use serde::Deserialize;
+
+pub use config::ZendeskConfig;
+
+/// One Zendesk account. Built by [`ZendeskConfig`].
+#[derive(Debug)]
+struct Zendesk {
+    client: HttpClient,
+    endpoints: Vec<Endpoint>,
+    range: TimeRange,
+    /// What the configuration is worth telling before it breaks.
+    notes: Vec<(String, String)>,
+}
+
+#[async_trait]
+impl Connector for Zendesk {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        let me = self.me().await?;
+        let mut report = declared::check(&self.client, &self.endpoints, endpoints).await?;
+        report.facts = [("user".to_owned(), me.id.to_string()), ("role".to_owned(), me.role)].into();
+        report.facts.extend(self.notes.iter().cloned());
+        Ok(report)
+    }
+}
+
+/// Whose credentials these are.
+#[derive(Deserialize)]
+struct Me {
+    id: i64,
+    role: String,
+}
+
+impl Zendesk {
+    async fn me(&self) -> Result<Me> {
+        #[derive(Deserialize)]
+        struct Answer {
+            user: Me,
+        }
+        let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Decode, "the answer does not say whose credentials these are").with_source(error)
+        };
+        let url = self.client.base().join("/api/v2/users/me").map_err(|error| damaged(error.into()))?;
+        let call = Call { endpoint: "users/me", buckets: &[limits::SUPPORT.into()] };
+        let response = self.client.send(&Request::new(Method::GET, url), &call).await?;
+        let answer: Answer = serde_json::from_slice(&response.body).map_err(|error| damaged(error.into()))?;
+        Ok(answer.user)
+    }
+}

@@ -185,6 +185,7 @@ impl Catalog {
             deletes: match stream.deletion() {
                 Deletes::Invisible => "not visible".to_owned(),
                 Deletes::Marked { field, value } => format!("{field} = {value}"),
+                Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
             },
             schema: stream.schema().clone(),

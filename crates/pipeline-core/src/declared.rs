@@ -24,8 +24,8 @@ const MAX_REMEMBERED_POSITIONS: usize = 100_000;
 /// Bytes of lines that make a page of a spooled response.
 const SPOOL_PAGE: usize = 1 << 20;
 
-/// See [`Connector::read`].
-pub(crate) fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+/// Reads one slice of a declared endpoint: what [`Connector::read`] does unless overridden.
+pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
@@ -82,7 +82,7 @@ impl Walk {
 async fn fetch(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
     loop {
         let request = request(client, endpoint, slice, position)?;
-        match client.send(&request, &call(endpoint)).await {
+        match client.send(&request, &call(endpoint, position)).await {
             Err(error) if error.kind() == ErrorKind::CursorExpired => match endpoint.paginator.recover(position) {
                 Some(earlier) => *position = earlier,
                 None => return Err(error),
@@ -92,8 +92,12 @@ async fn fetch(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, pos
     }
 }
 
-fn call(endpoint: &Endpoint) -> Call<'_> {
-    Call { endpoint: endpoint.name(), buckets: &endpoint.buckets }
+fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
+    let buckets = match (&endpoint.next_page_buckets, position) {
+        (Some(buckets), Position::At(_)) => buckets,
+        _ => &endpoint.buckets,
+    };
+    Call { endpoint: endpoint.name(), buckets }
 }
 
 /// The request for one page.
@@ -137,7 +141,7 @@ fn read_lines<'a>(
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
         let request = request(client, endpoint, &slice, &slice.position)?;
-        client.download(&request, &call(endpoint), check).await
+        client.download(&request, &call(endpoint, &slice.position), check).await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {
@@ -174,13 +178,16 @@ fn fingerprint(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// See [`Connector::check`].
-pub(crate) async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) -> Result<CheckReport> {
+/// Asks declared endpoints for their first pages: what [`Connector::check`] does unless overridden.
+///
+/// # Errors
+/// As [`Connector::check`].
+pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     for endpoint in endpoints.iter().filter(|endpoint| names.is_empty() || names.contains(&endpoint.name())) {
         let slice = endpoint.slicer.plan(&EndpointState::default(), TimeRange::all(), client.now()).pop().unwrap_or_default();
         let first = request(client, endpoint, &slice, &Position::Start)?;
-        let outcome = client.send(&first, &call(endpoint)).await;
+        let outcome = client.send(&first, &call(endpoint, &Position::Start)).await;
         let availability = match outcome {
             Ok(_) => Availability::Available,
             Err(error) => match error.kind() {

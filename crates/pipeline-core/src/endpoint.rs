@@ -38,6 +38,11 @@ pub enum Deletes {
         /// The value.
         value: &'static str,
     },
+    /// A member is null until it holds when the record was deleted; the row stays.
+    Stamped {
+        /// The member.
+        field: &'static str,
+    },
     /// Every sync reads the whole list, so what is missing from it is gone.
     BySnapshot,
 }
@@ -129,6 +134,7 @@ pub struct Endpoint {
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
     pub(crate) buckets: Vec<Cow<'static, str>>,
+    pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
 }
@@ -172,6 +178,7 @@ impl Endpoint {
             slicer: Arc::new(Whole),
             mode: SyncMode::FullRefresh,
             buckets: Vec::new(),
+            next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
         }
@@ -216,6 +223,12 @@ impl Endpoint {
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
     pub fn buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
         self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
+        self
+    }
+
+    /// The limits that the pages after the first count against, where the vendor counts a list only once.
+    pub fn next_page_buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+        self.next_page_buckets = Some(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }
 

@@ -21,7 +21,7 @@
 
 mod clock;
 mod connector;
-mod declared;
+pub mod declared;
 #[cfg(feature = "engine")]
 mod destination;
 mod endpoint;

@@ -68,6 +68,31 @@ impl RawRecord {
         found.map(RawValue::get)
     }
 
+    /// The top-level members in their order, each value as it stands in the record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] when the record is no JSON object.
+    pub fn members(&self) -> Result<Vec<(Cow<'_, str>, &str)>> {
+        let mut json = serde_json::Deserializer::from_slice(&self.json);
+        json.deserialize_map(AllMembersVisitor)
+            .map_err(|error| Error::new(ErrorKind::Decode, "a record is no JSON object").with_source(error))
+    }
+
+    /// A record made of members whose values are JSON already; the counterpart of [`RawRecord::members`].
+    pub fn from_members<'m>(members: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
+        let mut json = String::from("{");
+        for (name, value) in members {
+            if json.len() > 1 {
+                json.push(',');
+            }
+            json.push_str(&serde_json::to_string(name).unwrap_or_else(|_| unreachable!("a string is always JSON")));
+            json.push(':');
+            json.push_str(value);
+        }
+        json.push('}');
+        Self::upsert(json)
+    }
+
     /// A top-level member that is a string or a number, as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
         scalar_text(self.member(name)?)
@@ -101,6 +126,24 @@ impl<'de> Visitor<'de> for MemberVisitor<'_, '_, 'de> {
             }
         }
         Ok(())
+    }
+}
+
+struct AllMembersVisitor;
+
+impl<'de> Visitor<'de> for AllMembersVisitor {
+    type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Key(name), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+            members.push((name, value.get()));
+        }
+        Ok(members)
     }
 }
 

@@ -1,0 +1,80 @@
+//! Reads Mixpanel's error answers: several meanings share the status 400, and queries fail with status 200 too.
+
+use chrono::DateTime;
+use pipeline_core::ErrorKind;
+use pipeline_core::http::{Answer, Classifier, HeaderMap, RateHeaders, ResponseAction, StatusCode, Throttle};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::limits::{QUERY, QUERY_PACE};
+
+const LOGIN_HELP: &str = "check the service account (it may be expired or removed from the project), the project id and the region";
+
+/// Mixpanel's own reading of answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MixpanelClassifier;
+
+impl Classifier for MixpanelClassifier {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        let text = String::from_utf8_lossy(answer.body);
+        let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
+        match answer.status {
+            StatusCode::OK if answer.request.url.path().starts_with("/api/query/") => in_band_error(answer.body).map(|error| {
+                by_text(&error).unwrap_or(ResponseAction::Fail(ErrorKind::Decode, Some("mixpanel answered with an error".to_owned())))
+            }),
+            StatusCode::BAD_REQUEST => by_text(&text),
+            StatusCode::UNAUTHORIZED => fail(ErrorKind::Unauthenticated, LOGIN_HELP),
+            StatusCode::PAYMENT_REQUIRED => fail(ErrorKind::PermissionDenied, "the plan or the billing of the project does not allow this call"),
+            StatusCode::FORBIDDEN if text.contains("Date range exceeds") => {
+                fail(ErrorKind::PermissionDenied, "the project keeps less history than asked for; set a later start_date")
+            }
+            StatusCode::FORBIDDEN => fail(ErrorKind::PermissionDenied, "give the service account a role in this project"),
+            StatusCode::NOT_FOUND => fail(ErrorKind::NotFound, "check the project id and the region"),
+            StatusCode::TOO_MANY_REQUESTS => Some(throttled(answer.headers)),
+            _ => None,
+        }
+    }
+}
+
+/// What an error's text says, whatever its status.
+fn by_text(text: &str) -> Option<ResponseAction> {
+    let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
+    if text.contains("Unable to authenticate request") {
+        fail(ErrorKind::Unauthenticated, LOGIN_HELP)
+    } else if text.contains("to_date cannot be later than today") {
+        fail(ErrorKind::ConfigInvalid, "the project's day is behind UTC: set include_today to false")
+    } else if text.contains("Timeout Error") {
+        Some(ResponseAction::Retry { throttled: false, after: None })
+    } else if text.contains("rate limit exceeded") {
+        Some(ResponseAction::Retry { throttled: true, after: None })
+    } else if text.contains("uncached query") {
+        Some(ResponseAction::ResetPagination)
+    } else {
+        None
+    }
+}
+
+/// The error that a successful answer carries, if it does.
+fn in_band_error(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        status: Option<&'a RawValue>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
+    let is_refused = envelope.status.is_some_and(|status| status.get() != "\"ok\"");
+    (envelope.error.is_some() || is_refused).then(|| envelope.error.map_or(String::new(), |error| error.get().to_owned()))
+}
+
+/// Which limit was hit and how long to wait: seconds for queries under way at once, up to an hour for the hourly budget.
+/// Answers without rate-limit headers, as when the server sheds load, are left to `Retry-After` or a growing delay.
+fn throttled(headers: &HeaderMap) -> ResponseAction {
+    let hints = RateHeaders::Ietf.parse(headers, DateTime::UNIX_EPOCH);
+    let Some(hint) = hints.into_iter().find(|hint| hint.remaining == Some(0.0)) else {
+        return ResponseAction::Retry { throttled: true, after: None };
+    };
+    let scope = if hint.concurrency { Throttle::Concurrency(QUERY_PACE.into()) } else { Throttle::Rate(QUERY.into()) };
+    ResponseAction::Throttled { scope, after: hint.reset }
+}

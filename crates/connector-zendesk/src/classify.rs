@@ -1,0 +1,60 @@
+//! Reads Zendesk's error answers, which come as JSON of several shapes, plain text and HTML.
+
+use std::time::Duration;
+
+use pipeline_core::ErrorKind;
+use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode};
+
+/// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute, and a start
+/// time that is too recent is old enough after one.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Zendesk's own reading of answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZendeskClassifier;
+
+impl Classifier for ZendeskClassifier {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        let text = String::from_utf8_lossy(answer.body);
+        match answer.status {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => refused_parameter(answer.request, &text),
+            StatusCode::UNAUTHORIZED if text.contains("Couldn't authenticate you") => Some(ResponseAction::Fail(
+                ErrorKind::Unauthenticated,
+                Some("check email and api_token; API tokens unused for 30 days are deactivated".to_owned()),
+            )),
+            StatusCode::FORBIDDEN => Some(ResponseAction::Fail(ErrorKind::PermissionDenied, Some(forbidden(answer.request, &text)))),
+            StatusCode::NOT_FOUND => Some(ResponseAction::Fail(ErrorKind::NotFound, not_found(answer.request, &text))),
+            StatusCode::CONFLICT => Some(ResponseAction::Retry { throttled: false, after: None }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let is_told = answer.headers.contains_key("retry-after");
+                Some(ResponseAction::Retry { throttled: true, after: (!is_told).then_some(MINUTE) })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
+    let has_cursor = request.query.iter().any(|(name, _)| name == "cursor" || name == "page[after]");
+    if text.contains("Too recent start_time") || text.contains("StartTimeTooRecent") {
+        return Some(ResponseAction::Retry { throttled: false, after: Some(MINUTE) });
+    }
+    let names_cursor = text.contains("InvalidPaginationParameter") || text.to_ascii_lowercase().contains("cursor");
+    (has_cursor && names_cursor).then_some(ResponseAction::ResetPagination)
+}
+
+fn forbidden(request: &Request, text: &str) -> String {
+    if text.contains("required scopes") {
+        "give the OAuth client or token the scope `read`".to_owned()
+    } else if request.url.path().contains("/incremental/") {
+        "incremental exports may be read by administrators only; use the credentials of one".to_owned()
+    } else {
+        "the role or the plan of the configured credentials does not allow this".to_owned()
+    }
+}
+
+fn not_found(request: &Request, text: &str) -> Option<String> {
+    let is_page = text.trim_start().starts_with('<');
+    let hint = "check the subdomain: a renamed account leaves nothing at its old name";
+    (is_page || request.url.path().ends_with("/users/me")).then(|| hint.to_owned())
+}

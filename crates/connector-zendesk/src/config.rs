@@ -1,0 +1,190 @@
+//! The configuration, and the connector built from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2};
+use pipeline_core::slice::{TimeRange, parse_time};
+use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use crate::classify::ZendeskClassifier;
+use crate::{Zendesk, limits, streams};
+
+/// Longest life that a token may ask for, 2 days. Answers lack `expires_in` unless the request sends it.
+const TOKEN_SECONDS: &str = "172800";
+
+/// Told by `check` while an API token is configured.
+const API_TOKEN_SUNSET: &str = "API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth client instead";
+
+/// How to reach one Zendesk account.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZendeskConfig {
+    /// The account's name: `acme` in `acme.zendesk.com`.
+    subdomain: String,
+    /// Identifier of an OAuth client of the account; use together with `client_secret`.
+    #[serde(default)]
+    client_id: Option<String>,
+    /// Secret of the OAuth client.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("writeOnly" = true))]
+    client_secret: Option<SecretString>,
+    /// Refresh token of an authorization; without it the client asks for tokens of its own.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("writeOnly" = true))]
+    refresh_token: Option<SecretString>,
+    /// Email of an administrator; use together with `api_token`.
+    #[serde(default)]
+    email: Option<String>,
+    /// API token. Zendesk turns all of them off on 2027-04-30.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("writeOnly" = true))]
+    api_token: Option<SecretString>,
+    /// Reads what changed since this day or instant, such as `2026-01-31`; everything unless set.
+    #[serde(default)]
+    start_date: Option<String>,
+    /// Part of the account's requests per minute that this connector may use, the rest being left to other programs.
+    #[serde(default = "default_rate_share")]
+    #[schemars(range(min = 0.01, max = 1.0))]
+    rate_share: f64,
+    /// Requests per minute of the account's plan, until the first answer tells the true number.
+    #[serde(default = "default_plan_rpm")]
+    #[schemars(range(min = 1))]
+    plan_rpm: u32,
+    /// Incremental export requests per minute: 10, or 30 with the High Volume add-on.
+    #[serde(default = "default_export_rpm")]
+    #[schemars(range(min = 1, max = 30))]
+    export_rpm: u32,
+    /// Records that one export request asks for. Lower it when large tickets make the exports time out.
+    #[serde(default = "default_export_page_size")]
+    #[schemars(range(min = 1, max = 1000))]
+    export_page_size: u32,
+    /// Replaces `https://{subdomain}.zendesk.com`; plain http is for loopback addresses only.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "uri"))]
+    base_url: Option<Url>,
+}
+
+fn default_rate_share() -> f64 {
+    0.8
+}
+
+fn default_plan_rpm() -> u32 {
+    200
+}
+
+fn default_export_rpm() -> u32 {
+    10
+}
+
+fn default_export_page_size() -> u32 {
+    1000
+}
+
+impl fmt::Debug for ZendeskConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZendeskConfig").field("subdomain", &self.subdomain).field("start_date", &self.start_date).finish_non_exhaustive()
+    }
+}
+
+impl ConnectorConfig for ZendeskConfig {
+    const NAME: &'static str = "zendesk";
+
+    fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        let subdomain = subdomain(&self.subdomain)?;
+        let range = self.range(context.clock.now())?;
+        self.check_numbers()?;
+        let base = match &self.base_url {
+            Some(url) => url.clone(),
+            None => Url::parse(&format!("https://{subdomain}.zendesk.com"))
+                .map_err(|error| invalid("subdomain", "the subdomain makes no host name").with_source(error))?,
+        };
+        let builder = limits::declare(HttpClient::builder(&context, base), self.rate_share, self.plan_rpm, self.export_rpm);
+        let (builder, notes) = self.authenticate(builder.classifier(ZendeskClassifier).request_id_header("x-request-id"), &subdomain)?;
+        Ok(Arc::new(Zendesk { client: builder.build()?, endpoints: streams::endpoints(self.export_page_size), range, notes }))
+    }
+}
+
+impl ZendeskConfig {
+    fn range(&self, now: DateTime<Utc>) -> Result<TimeRange> {
+        let Some(text) = &self.start_date else { return Ok(TimeRange::all()) };
+        let start = parse_time(text, TimeFormat::Date).or_else(|| parse_time(text, TimeFormat::Rfc3339));
+        match start {
+            Some(start) if start >= now => Err(invalid("start_date", "the start lies in the future")),
+            Some(start) if start < DateTime::UNIX_EPOCH => Err(invalid("start_date", "the start lies before 1970")),
+            Some(start) => Ok(TimeRange::since(start)),
+            None => {
+                Err(invalid("start_date", "the start is no date").with_help("write a day such as 2026-01-31, or an RFC 3339 time"))
+            }
+        }
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        let rules = [
+            ("rate_share", self.rate_share > 0.0 && self.rate_share <= 1.0, "the share is not above 0 and at most 1"),
+            ("plan_rpm", self.plan_rpm > 0, "the plan allows no request"),
+            ("export_rpm", (1..=30).contains(&self.export_rpm), "the export limit is not between 1 and 30 a minute"),
+            ("export_page_size", (1..=1000).contains(&self.export_page_size), "the page size is not between 1 and 1000"),
+        ];
+        rules.into_iter().find(|(_, holds, _)| !holds).map_or(Ok(()), |(field, _, message)| Err(invalid(field, message)))
+    }
+
+    /// Chooses the one configured way to authenticate, and says what to tell about it.
+    fn authenticate(&self, builder: HttpClientBuilder, subdomain: &str) -> Result<(HttpClientBuilder, Vec<(String, String)>)> {
+        let token_url = "/oauth/tokens";
+        match (&self.client_id, &self.client_secret, &self.refresh_token, &self.email, &self.api_token) {
+            (Some(id), Some(secret), None, None, None) => {
+                let auth = OAuth2::client_credentials(token_url, id, secret.clone());
+                Ok((builder.account(&[subdomain, id]).authenticator(token_request(auth)), note("OAuth client credentials")))
+            }
+            (Some(id), Some(secret), Some(refresh), None, None) => {
+                let auth = OAuth2::refresh_token(token_url, id, secret.clone(), refresh.clone());
+                Ok((builder.account(&[subdomain, id]).authenticator(token_request(auth)), note("OAuth refresh token")))
+            }
+            (None, None, None, Some(email), Some(token)) => {
+                let auth = Basic::new(format!("{email}/token"), token.clone());
+                let mut notes = note("API token");
+                notes.push(("warning".to_owned(), API_TOKEN_SUNSET.to_owned()));
+                Ok((builder.account(&[subdomain, email]).authenticator(auth), notes))
+            }
+            _ => Err(invalid("client_id", "the credentials are not exactly one method")
+                .with_help("set client_id and client_secret (with or without refresh_token), or email and api_token, and nothing else")),
+        }
+    }
+}
+
+fn token_request(auth: OAuth2) -> OAuth2 {
+    auth.json_body().scope("read").extra_param("expires_in", TOKEN_SECONDS)
+}
+
+fn note(method: &str) -> Vec<(String, String)> {
+    vec![("authentication".to_owned(), method.to_owned())]
+}
+
+/// The one DNS label that names the account. A host is only ever built from what passes here.
+fn subdomain(text: &str) -> Result<String> {
+    let label = text.trim().to_ascii_lowercase();
+    let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = (3..=63).contains(&label.len())
+        && label.bytes().all(|byte| edge(&byte) || byte == b'-')
+        && label.as_bytes().first().is_some_and(edge)
+        && label.as_bytes().last().is_some_and(edge);
+    if is_label {
+        return Ok(label);
+    }
+    let error = invalid("subdomain", "the subdomain is not one DNS label");
+    let host = label.split_once("://").map_or(&*label, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    Err(match host.strip_suffix(".zendesk.com") {
+        Some(name) if !name.contains(['.', '@', ':']) => error.with_help(format!("write only the account's name: {name}")),
+        _ => error.with_help("write only the account's name, such as acme for acme.zendesk.com"),
+    })
+}
+
+fn invalid(field: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, message).with_context("field", field)
+}
