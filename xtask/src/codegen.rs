@@ -1,0 +1,40 @@
+//! Writes source files from the API descriptions that vendors publish.
+
+mod openapi;
+mod stripe;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+/// Nobody decides on these errors: they are read.
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// Writes, or checks, the files that are generated from vendors' API descriptions.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    vendor: Vendor,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Vendor {
+    /// The columns of the Stripe connector's streams, and the table of streams in its README.
+    Stripe {
+        /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
+        #[arg(long, required_unless_present = "check")]
+        spec: Option<PathBuf>,
+        /// Writes nothing and fails when a file is not what would be written. Without a specification it can tell only
+        /// whether the files were edited and whether every stream has its columns.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// Runs the task.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.vendor {
+        Vendor::Stripe { spec, check } => stripe::run(spec.as_deref(), *check),
+    }
+}
