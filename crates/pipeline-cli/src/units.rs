@@ -62,17 +62,6 @@ pub(crate) fn number(value: u64) -> String {
     text
 }
 
-/// Bytes in the unit that fits: `512 B`, `3.4 MB`.
-#[expect(clippy::cast_precision_loss, reason = "for display")]
-pub(crate) fn bytes(value: u64) -> String {
-    match value {
-        0..1_000 => format!("{value} B"),
-        1_000..1_000_000 => format!("{:.1} kB", value as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", value as f64 / 1e6),
-        _ => format!("{:.2} GB", value as f64 / 1e9),
-    }
-}
-
 /// An instant to the second, in UTC: `2026-01-31T12:00:00Z`.
 pub(crate) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -97,6 +86,5 @@ mod tests {
         assert_eq!([number(0), number(999), number(1_000), number(1_234_567)], ["0", "999", "1 000", "1 234 567"]);
         let seconds = |s| short(Duration::from_secs(s));
         assert_eq!([seconds(0), seconds(12), seconds(250), seconds(11_100), seconds(187_200)], ["0 ms", "12.0 s", "4 m 10 s", "3 h 5 m", "2 d 4 h"]);
-        assert_eq!([bytes(512), bytes(3_400_000)], ["512 B", "3.4 MB"]);
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
         let names: Vec<&str> = endpoints.iter().map(String::as_str).collect();
         checked.push((source.name.as_str(), source.connector.check(&names).await));
     }
-    let destination = match setup::destination(&config, console) {
+    let destination = match setup::destination(&config) {
         Ok(destination) => destination.check().await.map_err(|error| Failure::of_destination(&error)).map(|()| destination),
         Err(failure) => Err(failure),
     };

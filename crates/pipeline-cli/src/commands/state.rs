@@ -19,7 +19,7 @@ pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Ex
         console.note("Nothing is there yet: run `pipeline sync`.");
         return Ok(Exit::Done);
     }
-    let destination = setup::destination(&config, console)?;
+    let destination = setup::destination(&config)?;
     match &args.command {
         None => show(&*destination, None, console).await,
         Some(StateCommand::Show { what }) => show(&*destination, what.as_deref(), console).await,

@@ -29,7 +29,7 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     let context = setup::context(&config, Arc::clone(&observer));
     let mut sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
     narrow(&mut sources, &args.streams)?;
-    let destination = setup::destination(&config, console)?;
+    let destination = setup::destination(&config)?;
     let delivery = destination.delivery();
     let cancel = CancellationToken::new();
     interrupt::listen(cancel.clone(), Arc::clone(console));

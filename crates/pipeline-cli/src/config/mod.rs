@@ -20,7 +20,7 @@ pub(crate) use self::destination::DestinationKind;
 pub(crate) use self::document::{Problem, suggest};
 pub(crate) use self::reference::reason;
 pub(crate) use self::source::{SourceConfig, build_all, stream_names};
-use self::tree::{Node, Span, Table, Value};
+use self::tree::{Node, Table, Value};
 use crate::exit::{Failure, Result};
 use crate::units;
 

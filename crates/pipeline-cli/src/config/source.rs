@@ -76,7 +76,7 @@ impl SourceConfig {
         let mut object = Map::new();
         for member in &self.members.0 {
             let value = resolver.json(&member.node)?;
-            if let (Some(secret), true) = (value.as_str(), secrets.contains(member.name.as_str())) {
+            if let (Some(secret), true) = (value.as_str(), secrets.contains(&member.name.as_str())) {
                 console.hide(secret.into());
             }
             object.insert(member.name.clone(), value);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use pipeline_simulator::{Limits, MixpanelWorld, Simulation, Simulator, StripeWorld, ZendeskWorld};
+use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
 use serde_json::Value;
 use tokio::time::Instant;
 

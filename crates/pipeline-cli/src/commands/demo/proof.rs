@@ -81,8 +81,8 @@ pub(super) fn question(database: &Path) -> Result<String> {
         let mut statement = connection.prepare(QUESTION)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (email, cents, tickets): (String, i64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            table.row([format!("   {email}"), money(cents), units::number(tickets)]);
+            let (email, cents, tickets): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            table.row([format!("   {email}"), money(cents), units::number(tickets.unsigned_abs())]);
         }
         Ok(table.render())
     });
