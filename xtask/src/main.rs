@@ -1,6 +1,13 @@
 //! Development tasks: `cargo xtask --help`.
 
+mod ci;
 mod codegen;
+mod connectors;
+mod new_connector;
+mod output;
+mod test;
+mod test_fixtures;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -10,12 +17,22 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    Test(test::Args),
+    Ci(ci::Args),
     Codegen(codegen::Args),
+    TestFixtures(test_fixtures::Args),
+    Tidy(tidy::Args),
+    NewConnector(new_connector::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
+        Task::Test(args) => test::run(&args),
+        Task::Ci(args) => ci::run(&args),
         Task::Codegen(args) => codegen::run(&args),
+        Task::TestFixtures(args) => test_fixtures::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::NewConnector(args) => new_connector::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,7 +24,9 @@ impl Classifier for MixpanelClassifier {
             }),
             StatusCode::BAD_REQUEST => by_text(&text),
             StatusCode::UNAUTHORIZED => fail(ErrorKind::Unauthenticated, LOGIN_HELP),
-            StatusCode::PAYMENT_REQUIRED => fail(ErrorKind::PermissionDenied, "the plan or the billing of the project does not allow this call"),
+            StatusCode::PAYMENT_REQUIRED => {
+                fail(ErrorKind::PermissionDenied, "the plan or the billing of the project does not allow this call")
+            }
             StatusCode::FORBIDDEN if text.contains("Date range exceeds") => {
                 fail(ErrorKind::PermissionDenied, "the project keeps less history than asked for; set a later start_date")
             }
@@ -62,6 +64,9 @@ fn in_band_error(body: &[u8]) -> Option<String> {
         error: Option<&'a RawValue>,
         #[serde(borrow)]
         status: Option<&'a RawValue>,
+    }
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return None;
     }
     let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
     let is_refused = envelope.status.is_some_and(|status| status.get() != "\"ok\"");

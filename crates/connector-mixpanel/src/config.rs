@@ -24,7 +24,7 @@ const DEFAULT_HISTORY: TimeDelta = TimeDelta::days(30);
 const FIRST_YEAR: i32 = 2000;
 
 /// Large exports take minutes before their first byte, and queries answer with an error of their own after 488 s.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Told by `check` while a project secret is configured.
 const PROJECT_SECRET_SUNSET: &str = "project secrets stop working on 2027-03-03; create a service account instead";
@@ -138,7 +138,7 @@ impl ConnectorConfig for MixpanelConfig {
         let builder = limits::declare(builder.account(&[&self.project_id.to_string()]), self.rate_share);
         let (builder, notes) = self.authenticate(builder.classifier(MixpanelClassifier))?;
         let project = Project {
-            project_id: self.project_id,
+            id: self.project_id,
             workspace_id: self.workspace_id,
             data,
             oldest: now - DEFAULT_HISTORY,
@@ -184,12 +184,12 @@ impl MixpanelConfig {
     fn authenticate(&self, builder: HttpClientBuilder) -> Result<(HttpClientBuilder, Vec<(String, String)>)> {
         match (&self.username, &self.secret, &self.project_secret) {
             (Some(username), Some(secret), None) => {
-                Ok((builder.authenticator(Basic::new(username.clone(), secret.clone())), note("service account")))
+                Ok((builder.authenticator(Basic::new(&username.clone().into(), secret)), note("service account")))
             }
             (None, None, Some(secret)) => {
                 let mut notes = note("project secret");
                 notes.push(("warning".to_owned(), PROJECT_SECRET_SUNSET.to_owned()));
-                Ok((builder.authenticator(Basic::key(secret)), notes))
+                Ok((builder.authenticator(Basic::new(secret, &SecretString::default())), notes))
             }
             _ => Err(invalid("username", "the credentials are not exactly one method")
                 .with_help("set username and secret of a service account, or project_secret, and nothing else")),

@@ -7,6 +7,8 @@ mod line;
 mod profiles;
 mod schema;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 use pipeline_core::http::HttpClient;

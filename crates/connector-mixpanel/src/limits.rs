@@ -48,10 +48,8 @@ struct QueryRates {
 impl RateReader for QueryRates {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
         let hints = RateHeaders::Ietf.parse(answer.headers, now).into_iter();
-        let placed = hints.map(|hint| match hint.concurrency {
-            true => (QUERY_PACE.into(), hint),
-            false => (QUERY.into(), RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint }),
-        });
-        placed.collect()
+        let shared = |hint: RateHint| RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint };
+        let placed = |hint: RateHint| if hint.concurrency { (QUERY_PACE.into(), hint) } else { (QUERY.into(), shared(hint)) };
+        hints.map(placed).collect()
     }
 }

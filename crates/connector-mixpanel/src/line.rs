@@ -31,10 +31,13 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
         error: Option<&'a RawValue>,
     }
     let text = readable(line);
-    if text.to_ascii_lowercase().ends_with("terminated early") && !text.starts_with('{') {
+    if text.eq_ignore_ascii_case("terminated early") || text.eq_ignore_ascii_case("export terminated early") {
         return Err(broken("the export was terminated early"));
     }
-    let line: Line<'_> = serde_json::from_str(text).map_err(|error| broken("a line of the export is not JSON").with_source(error))?;
+    if !text.starts_with('{') {
+        return Err(broken("a line of the export is no event"));
+    }
+    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| broken("a line of the export is not JSON").with_source(error))?;
     match line {
         Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(()),
         Line { error: Some(_), .. } => Err(broken("the export ended with an error")),
@@ -44,7 +47,10 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
 
 /// The event as it is stored: what identifies it at the top, its properties unchanged below.
 pub(crate) fn event(record: &RawRecord) -> Result<RawRecord> {
-    let line = RawRecord::upsert(readable(record.as_bytes()).into_owned());
+    let line = match readable(record.as_bytes()) {
+        Cow::Borrowed(_) => record.clone(),
+        Cow::Owned(repaired) => RawRecord::upsert(repaired),
+    };
     let members = line.members()?;
     let properties = RawRecord::upsert(member(&members, "properties").unwrap_or("{}").to_owned());
     let event = Event { name: member(&members, "event").unwrap_or("null"), properties: properties.members()? };

@@ -11,9 +11,7 @@ use connector_mixpanel::MixpanelConfig;
 use futures::StreamExt;
 use pipeline_core::http::{HeaderName, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::state::EndpointState;
-use pipeline_core::{
-    Advance, BuildContext, Connector, ConnectorConfig, Error, ErrorKind, RawRecord, Registry, TokioClock,
-};
+use pipeline_core::{Advance, BuildContext, Connector, ConnectorConfig, Error, ErrorKind, RawRecord, Registry, TokioClock};
 use serde_json::json;
 
 const VENDOR: &str = "mixpanel";
@@ -36,7 +34,7 @@ fn verdict(config: serde_json::Value) -> String {
 }
 
 /// A working configuration, changed; null removes a member.
-fn config(changes: serde_json::Value) -> serde_json::Value {
+fn config(changes: &serde_json::Value) -> serde_json::Value {
     let mut config = json!({ "project_id": 7, "username": "loader", "secret": "dummy-secret" });
     for (name, value) in changes.as_object().unwrap() {
         match value {
@@ -72,7 +70,7 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
         json!({ "base_url": "http://mixpanel.example.com" }),
         json!({ "project": 7 }),
     ];
-    let table: Vec<_> = changes.into_iter().map(|change| format!("{change}: {}", verdict(config(change)))).collect();
+    let table: Vec<_> = changes.into_iter().map(|change| format!("{change}: {}", verdict(config(&change)))).collect();
     insta::assert_snapshot!(table.join("\n"));
 }
 
@@ -140,7 +138,8 @@ async fn run(case: &Path) -> Outcome {
     let replay = Arc::new(Replay(Mutex::new(files.iter().map(|path| read(path)).collect())));
     let facts = read(&case.join("case.json"));
     let now: DateTime<Utc> = facts["now"].as_str().unwrap().parse().unwrap();
-    let context = BuildContext { transport: Some(replay.clone()), clock: Arc::new(TokioClock::starting_at(now)), ..BuildContext::default() };
+    let context =
+        BuildContext { transport: Some(replay.clone()), clock: Arc::new(TokioClock::starting_at(now)), ..BuildContext::default() };
     let connector = build(facts["config"].clone(), context).unwrap();
 
     let wanted = facts["streams"][0].as_str().unwrap();

@@ -1,8 +1,96 @@
 #![doc = include_str!("../README.md")]
+
+mod check;
+mod classify;
 mod config;
 mod schemas;
 mod streams;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use pipeline_core::http::{Bearer, HttpClient, Quota};
+use pipeline_core::slice::TimeRange;
+use pipeline_core::{BuildContext, CheckReport, Connector, ConnectorConfig, Endpoint, Result};
+use secrecy::ExposeSecret;
+
+use self::classify::StripeAnswers;
 pub use self::config::StripeConfig;
+use self::config::{Key, KeyKind};
+use self::streams::{ACCOUNT, Reading};
 pub use self::streams::{STREAMS, Stream};
+
 /// The version of Stripe's API that every request asks for, and that the columns are of.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
+
+/// Stripe, configured for one account.
+#[derive(Debug)]
+pub struct Stripe {
+    client: HttpClient,
+    endpoints: Vec<Endpoint>,
+    range: TimeRange,
+    key: Key,
+}
+
+impl Stripe {
+    /// Builds the connector. Does no IO.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when a value cannot be right.
+    pub fn new(config: StripeConfig, context: BuildContext) -> Result<Self> {
+        let (key, base) = config.validate()?;
+        let mut client = HttpClient::builder(&context, base)
+            .authenticator(Bearer::new(config.api_key.clone()))
+            .classifier(StripeAnswers)
+            .account(&["stripe", config.api_key.expose_secret()])
+            .default_header("stripe-version", API_VERSION)
+            .request_id_header("request-id")
+            .quota(ACCOUNT, Quota::per_second(key.rate()).concurrency(key.rate() / 2).share(config.rate_share));
+        if let Some(account) = &config.account {
+            let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
+            client = client.default_header(header, account);
+        }
+        for stream in STREAMS {
+            client = client.quota(stream.operation(), Quota::per_second(stream.rate).share(config.rate_share));
+        }
+        let reading = Reading {
+            page_size: config.page_size,
+            lag: TimeDelta::seconds(config.lag_seconds.into()),
+            lookback: TimeDelta::seconds(config.lookback_seconds.into()),
+        };
+        Ok(Self {
+            client: client.build()?,
+            endpoints: STREAMS.iter().map(|stream| streams::endpoint(stream, reading)).collect(),
+            range: TimeRange { start: config.start_date, end: None },
+            key,
+        })
+    }
+}
+
+#[async_trait]
+impl Connector for Stripe {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        check::check(&self.client, self.key, endpoints).await
+    }
+}
+
+impl ConnectorConfig for StripeConfig {
+    const NAME: &'static str = "stripe";
+
+    fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        Ok(Arc::new(Stripe::new(self, context)?))
+    }
+}

@@ -7,7 +7,7 @@ use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCod
 
 /// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute, and a start
 /// time that is too recent is old enough after one.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Zendesk's own reading of answers.
 #[derive(Clone, Copy, Debug)]

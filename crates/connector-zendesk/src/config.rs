@@ -52,10 +52,10 @@ pub struct ZendeskConfig {
     #[serde(default = "default_rate_share")]
     #[schemars(range(min = 0.01, max = 1.0))]
     rate_share: f64,
-    /// Requests per minute of the account's plan, until the first answer tells the true number.
-    #[serde(default = "default_plan_rpm")]
+    /// Requests per minute of the account's plan; unless set, the first answer tells.
+    #[serde(default)]
     #[schemars(range(min = 1))]
-    plan_rpm: u32,
+    plan_rpm: Option<u32>,
     /// Incremental export requests per minute: 10, or 30 with the High Volume add-on.
     #[serde(default = "default_export_rpm")]
     #[schemars(range(min = 1, max = 30))]
@@ -72,10 +72,6 @@ pub struct ZendeskConfig {
 
 fn default_rate_share() -> f64 {
     0.8
-}
-
-fn default_plan_rpm() -> u32 {
-    200
 }
 
 fn default_export_rpm() -> u32 {
@@ -104,8 +100,11 @@ impl ConnectorConfig for ZendeskConfig {
             None => Url::parse(&format!("https://{subdomain}.zendesk.com"))
                 .map_err(|error| invalid("subdomain", "the subdomain makes no host name").with_source(error))?,
         };
-        let builder = limits::declare(HttpClient::builder(&context, base), self.rate_share, self.plan_rpm, self.export_rpm);
-        let (builder, notes) = self.authenticate(builder.classifier(ZendeskClassifier).request_id_header("x-request-id"), &subdomain)?;
+        let token_url =
+            base.join("/oauth/tokens").map_err(|error| invalid("base_url", "the base URL cannot have a path").with_source(error))?;
+        let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
+        let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
+        let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
         Ok(Arc::new(Zendesk { client: builder.build()?, endpoints: streams::endpoints(self.export_page_size), range, notes }))
     }
 }
@@ -118,16 +117,14 @@ impl ZendeskConfig {
             Some(start) if start >= now => Err(invalid("start_date", "the start lies in the future")),
             Some(start) if start < DateTime::UNIX_EPOCH => Err(invalid("start_date", "the start lies before 1970")),
             Some(start) => Ok(TimeRange::since(start)),
-            None => {
-                Err(invalid("start_date", "the start is no date").with_help("write a day such as 2026-01-31, or an RFC 3339 time"))
-            }
+            None => Err(invalid("start_date", "the start is no date").with_help("write a day such as 2026-01-31, or an RFC 3339 time")),
         }
     }
 
     fn check_numbers(&self) -> Result<()> {
         let rules = [
             ("rate_share", self.rate_share > 0.0 && self.rate_share <= 1.0, "the share is not above 0 and at most 1"),
-            ("plan_rpm", self.plan_rpm > 0, "the plan allows no request"),
+            ("plan_rpm", self.plan_rpm != Some(0), "the plan allows no request"),
             ("export_rpm", (1..=30).contains(&self.export_rpm), "the export limit is not between 1 and 30 a minute"),
             ("export_page_size", (1..=1000).contains(&self.export_page_size), "the page size is not between 1 and 1000"),
         ];
@@ -135,31 +132,31 @@ impl ZendeskConfig {
     }
 
     /// Chooses the one configured way to authenticate, and says what to tell about it.
-    fn authenticate(&self, builder: HttpClientBuilder, subdomain: &str) -> Result<(HttpClientBuilder, Vec<(String, String)>)> {
-        let token_url = "/oauth/tokens";
+    fn authenticate(
+        &self,
+        builder: HttpClientBuilder,
+        context: &BuildContext,
+        token_url: &Url,
+    ) -> Result<(HttpClientBuilder, Vec<(String, String)>)> {
+        let oauth = |auth: OAuth2| auth.json_body().scope("read").param("expires_in", TOKEN_SECONDS);
         match (&self.client_id, &self.client_secret, &self.refresh_token, &self.email, &self.api_token) {
             (Some(id), Some(secret), None, None, None) => {
-                let auth = OAuth2::client_credentials(token_url, id, secret.clone());
-                Ok((builder.account(&[subdomain, id]).authenticator(token_request(auth)), note("OAuth client credentials")))
+                let auth = OAuth2::client_credentials(context, token_url, id, secret)?;
+                Ok((builder.authenticator(oauth(auth)), note("OAuth client credentials")))
             }
             (Some(id), Some(secret), Some(refresh), None, None) => {
-                let auth = OAuth2::refresh_token(token_url, id, secret.clone(), refresh.clone());
-                Ok((builder.account(&[subdomain, id]).authenticator(token_request(auth)), note("OAuth refresh token")))
+                let auth = OAuth2::refresh_token(context, token_url, id, Some(secret), refresh.clone())?;
+                Ok((builder.authenticator(oauth(auth)), note("OAuth refresh token")))
             }
             (None, None, None, Some(email), Some(token)) => {
-                let auth = Basic::new(format!("{email}/token"), token.clone());
                 let mut notes = note("API token");
                 notes.push(("warning".to_owned(), API_TOKEN_SUNSET.to_owned()));
-                Ok((builder.account(&[subdomain, email]).authenticator(auth), notes))
+                Ok((builder.authenticator(Basic::new(&format!("{email}/token").into(), token)), notes))
             }
             _ => Err(invalid("client_id", "the credentials are not exactly one method")
                 .with_help("set client_id and client_secret (with or without refresh_token), or email and api_token, and nothing else")),
         }
     }
-}
-
-fn token_request(auth: OAuth2) -> OAuth2 {
-    auth.json_body().scope("read").extra_param("expires_in", TOKEN_SECONDS)
 }
 
 fn note(method: &str) -> Vec<(String, String)> {

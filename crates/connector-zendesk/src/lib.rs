@@ -6,6 +6,8 @@ mod export;
 mod limits;
 mod schema;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 use pipeline_core::http::{Call, HttpClient, Method, Request};

@@ -8,10 +8,17 @@ pub(crate) const SUPPORT: &str = "support";
 /// Incremental exports. No header shows this budget, so it must be counted.
 pub(crate) const EXPORT: &str = "export";
 
+/// What the largest plan allows in a minute. Answers lower it to what the account's own plan allows.
+const LARGEST_PLAN: u32 = 2500;
+
+/// Requests that go out at once before the first answer told the plan.
+const BURST: u32 = 10;
+
 /// Declares the buckets.
-pub(crate) fn declare(builder: HttpClientBuilder, share: f64, plan_rpm: u32, export_rpm: u32) -> HttpClientBuilder {
+pub(crate) fn declare(builder: HttpClientBuilder, share: f64, plan_rpm: Option<u32>, export_rpm: u32) -> HttpClientBuilder {
+    let support = Quota::per_minute(plan_rpm.unwrap_or(LARGEST_PLAN)).burst(BURST).share(share);
     builder
-        .quota(SUPPORT, Quota::per_minute(plan_rpm).share(share))
+        .quota(SUPPORT, support)
         .quota(EXPORT, Quota::per_minute(export_rpm).burst(export_rpm))
         .rate_headers(RateHeaders::DELTA.for_bucket(SUPPORT).share(share))
 }

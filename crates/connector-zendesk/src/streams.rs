@@ -61,15 +61,11 @@ fn groups() -> Endpoint {
 }
 
 fn export(name: &'static str, path: &'static str, page_size: u32) -> Endpoint {
-    Endpoint::get(name, path)
-        .query("per_page", page_size.to_string())
-        .slices(ExportStart::new())
-        .incremental()
-        .buckets([EXPORT, SUPPORT])
+    Endpoint::get(name, path).query("per_page", page_size.to_string()).slices(ExportStart::new()).incremental().buckets([EXPORT, SUPPORT])
 }
 
 /// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a stream of its own.
-fn lean_ticket(record: &RawRecord) -> Result<RawRecord> {
+pub(crate) fn lean_ticket(record: &RawRecord) -> Result<RawRecord> {
     let members = record.members()?;
     let kept = members.iter().filter(|(name, _)| name != "fields" && name != "metric_set");
     Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))

@@ -11,9 +11,7 @@ use connector_zendesk::ZendeskConfig;
 use futures::StreamExt;
 use pipeline_core::http::{HeaderName, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::state::EndpointState;
-use pipeline_core::{
-    Advance, BuildContext, Connector, ConnectorConfig, Error, ErrorKind, RawRecord, Registry, TokioClock,
-};
+use pipeline_core::{Advance, BuildContext, Connector, ConnectorConfig, Error, ErrorKind, RawRecord, Registry, TokioClock};
 use serde_json::json;
 
 const VENDOR: &str = "zendesk";
@@ -36,7 +34,7 @@ fn verdict(config: serde_json::Value) -> String {
 }
 
 /// A working configuration, changed; null removes a member.
-fn config(changes: serde_json::Value) -> serde_json::Value {
+fn config(changes: &serde_json::Value) -> serde_json::Value {
     let mut config = json!({ "subdomain": "acme", "client_id": "pipeline", "client_secret": "dummy-secret" });
     for (name, value) in changes.as_object().unwrap() {
         match value {
@@ -50,10 +48,25 @@ fn config(changes: serde_json::Value) -> serde_json::Value {
 #[test]
 fn only_one_dns_label_is_a_subdomain() {
     let texts = [
-        "acme", " ACME ", "a-1", "ab", "-acme", "acme-", "acme.evil.com", "acme/x", "a@b", "acme#", "ac me", "acmé", "",
-        "https://acme.zendesk.com/agent", "acme.zendesk.com", "https://a@acme.zendesk.com", "evil.com/x.zendesk.com",
+        "acme",
+        " ACME ",
+        "a-1",
+        "ab",
+        "-acme",
+        "acme-",
+        "acme.evil.com",
+        "acme/x",
+        "a@b",
+        "acme#",
+        "ac me",
+        "acmé",
+        "",
+        "https://acme.zendesk.com/agent",
+        "acme.zendesk.com",
+        "https://a@acme.zendesk.com",
+        "evil.com/x.zendesk.com",
     ];
-    let table: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", verdict(config(json!({ "subdomain": text }))))).collect();
+    let table: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", verdict(config(&json!({ "subdomain": text }))))).collect();
     insta::assert_snapshot!(table.join("\n"));
 }
 
@@ -83,13 +96,14 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
         json!({ "base_url": "ftp://127.0.0.1" }),
         json!({ "sub_domain": "acme" }),
     ];
-    let table: Vec<_> = changes.into_iter().map(|change| format!("{change}: {}", verdict(config(change)))).collect();
+    let table: Vec<_> = changes.into_iter().map(|change| format!("{change}: {}", verdict(config(&change)))).collect();
     insta::assert_snapshot!(table.join("\n"));
 }
 
 #[test]
 fn a_configuration_shows_no_secret() {
-    let secrets = json!({ "subdomain": "acme", "email": "a@acme.test", "api_token": "tok-1", "client_secret": "sec-2", "refresh_token": "ref-3" });
+    let secrets =
+        json!({ "subdomain": "acme", "email": "a@acme.test", "api_token": "tok-1", "client_secret": "sec-2", "refresh_token": "ref-3" });
     let shown = format!("{:?}", serde_json::from_value::<ZendeskConfig>(secrets).unwrap());
     insta::assert_snapshot!(shown, @r#"ZendeskConfig { subdomain: "acme", start_date: None, .. }"#);
 }
@@ -151,7 +165,8 @@ async fn run(case: &Path) -> Outcome {
     let replay = Arc::new(Replay(Mutex::new(files.iter().map(|path| read(path)).collect())));
     let facts = read(&case.join("case.json"));
     let now: DateTime<Utc> = facts["now"].as_str().unwrap().parse().unwrap();
-    let context = BuildContext { transport: Some(replay.clone()), clock: Arc::new(TokioClock::starting_at(now)), ..BuildContext::default() };
+    let context =
+        BuildContext { transport: Some(replay.clone()), clock: Arc::new(TokioClock::starting_at(now)), ..BuildContext::default() };
     let connector = build(facts["config"].clone(), context).unwrap();
 
     let wanted = facts["streams"][0].as_str().unwrap();

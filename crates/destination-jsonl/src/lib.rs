@@ -1,1 +1,93 @@
-//! destination-jsonl
+#![doc = include_str!("../README.md")]
+
+mod encode;
+mod stdout;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
+use pipeline_core::{Destination, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use stdout::StreamDestination;
+
+use crate::encode::Encoder;
+
+const WRITING: &str = "writing lines";
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Settings of the JSON Lines destination.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlConfig {
+    /// The folder, created when it does not exist; `-` for standard output.
+    pub path: PathBuf,
+}
+
+impl JsonlConfig {
+    /// True when rows go to standard output, which cannot hold checkpoints.
+    pub fn is_stdout(&self) -> bool {
+        self.path == Path::new("-")
+    }
+
+    /// Opens the folder, and finishes or removes what an interrupted process left; or standard output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`](pipeline_core::ErrorKind::Destination) when the folder cannot be written, or a manifest
+    /// or data file is missing or damaged.
+    pub fn open(&self) -> Result<Arc<dyn Destination>> {
+        if self.is_stdout() {
+            return Ok(Arc::new(StreamDestination::new(std::io::stdout())));
+        }
+        Ok(Arc::new(FileDestination::open(&self.path, Jsonl)?))
+    }
+}
+
+/// The JSON Lines file format.
+#[derive(Clone, Copy, Debug)]
+pub struct Jsonl;
+
+impl FileFormat for Jsonl {
+    fn extension(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn begin(&self, file: File, _: &SchemaRef) -> Result<Box<dyn FileWriter>> {
+        Ok(Box::new(Writer { file: BufWriter::with_capacity(BUFFER_BYTES, file), encoder: Encoder::default(), written: 0 }))
+    }
+}
+
+struct Writer {
+    file: BufWriter<File>,
+    encoder: Encoder,
+    written: u64,
+}
+
+impl FileWriter for Writer {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.written += self.encoder.encode("", batch, "\n", &mut self.file)?;
+        Ok(())
+    }
+
+    fn buffered(&self) -> usize {
+        self.file.buffer().len()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(|error| file_error(WRITING, error))
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn finish(self: Box<Self>) -> Result<File> {
+        self.file.into_inner().map_err(|error| file_error(WRITING, error.into_error()))
+    }
+}

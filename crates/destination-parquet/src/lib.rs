@@ -1,1 +1,124 @@
-//! destination-parquet
+#![doc = include_str!("../README.md")]
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::ZstdLevel;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use pipeline_core::{Error, ErrorKind, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A row group that has grown this large in memory is written.
+const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
+
+/// Settings of the Parquet destination.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParquetConfig {
+    /// The folder. Created when it does not exist.
+    pub path: PathBuf,
+    /// How columns are compressed. Default: `zstd`.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// How columns are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Small and fast; read by every current engine.
+    #[default]
+    Zstd,
+    /// A little faster and larger; read by old engines too.
+    Snappy,
+    /// Not at all.
+    None,
+}
+
+impl ParquetConfig {
+    /// Opens the folder, and finishes or removes what an interrupted process left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
+    pub fn open(&self) -> Result<FileDestination> {
+        FileDestination::open(&self.path, Parquet::new(self.compression))
+    }
+}
+
+/// The Parquet file format.
+#[derive(Debug)]
+pub struct Parquet {
+    properties: WriterProperties,
+}
+
+impl Parquet {
+    /// Files with that compression, which holds for each column by itself.
+    pub fn new(compression: Compression) -> Self {
+        let compression = match compression {
+            Compression::Zstd => parquet::basic::Compression::ZSTD(ZstdLevel::default()),
+            Compression::Snappy => parquet::basic::Compression::SNAPPY,
+            Compression::None => parquet::basic::Compression::UNCOMPRESSED,
+        };
+        Self { properties: WriterProperties::builder().set_compression(compression).build() }
+    }
+}
+
+impl FileFormat for Parquet {
+    fn extension(&self) -> &'static str {
+        "parquet"
+    }
+
+    fn begin(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn FileWriter>> {
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(self.properties.clone())).map_err(explain)?;
+        Ok(Box::new(Writer(writer)))
+    }
+}
+
+struct Writer(ArrowWriter<File>);
+
+impl FileWriter for Writer {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.0.write(batch).map_err(explain)?;
+        if self.0.in_progress_size() >= ROW_GROUP_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn buffered(&self) -> usize {
+        self.0.memory_size()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.0.flush().map_err(explain)
+    }
+
+    fn written(&self) -> u64 {
+        self.0.bytes_written() as u64
+    }
+
+    fn finish(self: Box<Self>) -> Result<File> {
+        self.0.into_inner().map_err(explain)
+    }
+}
+
+/// The file system's error when there is one inside.
+fn explain(error: ParquetError) -> Error {
+    const WRITING: &str = "writing a Parquet file";
+    let other = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Destination, "the rows cannot be written as Parquet")
+            .with_operation(WRITING)
+            .with_help("report this as a defect")
+            .with_source(cause)
+    };
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(cause) => file_error(WRITING, *cause),
+            Err(cause) => other(cause),
+        },
+        error => other(error.into()),
+    }
+}

@@ -1,1 +1,14 @@
-//! destination-sqlite
+#![doc = include_str!("../README.md")]
+
+mod checkpoints;
+mod config;
+mod connection;
+mod destination;
+mod error;
+mod state;
+mod table;
+mod write;
+
+pub use checkpoints::SqliteCheckpoints;
+pub use config::{Deletes, SqliteConfig};
+pub use destination::SqliteDestination;

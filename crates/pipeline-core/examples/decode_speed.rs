@@ -50,7 +50,7 @@ fn columns(record: usize) -> Vec<Column> {
 
 fn nested(record: usize) -> String {
     let mut json = String::from("{\n        \"address\": {\n");
-    for field in 0..8 {
+    for field in 0..17 {
         writeln!(json, "          \"line_{field}\": \"{record} Long Street, flat {field}\",").unwrap();
     }
     json.push_str("          \"country\": \"DE\",\n          \"codes\": [\n            1,\n            2,\n            3\n          ]\n");

@@ -11,9 +11,12 @@ use crate::endpoint::{BodyFormat, Endpoint, LineCheck};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
 use crate::paginate::{PageView, not_advancing};
-use crate::record::{Advance, Page, RawRecord, RecordPath, split};
+use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split};
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
+
+#[cfg(test)]
+mod tests;
 
 /// Pages without a record, one after another, before a list counts as broken.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -157,12 +160,14 @@ fn read_lines<'a>(
     stream::once(spool).map_ok(pages).try_flatten()
 }
 
-/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines are skipped.
+/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines and byte order
+/// marks are passed over.
 fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
     let mut records = Vec::new();
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', lines).chain([lines.len()]) {
         let line = lines[start..end].trim_ascii();
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         if !line.is_empty() {
             records.push(RawRecord::upsert(lines.slice_ref(line)));
         }

@@ -19,8 +19,11 @@
 //! | where data goes (feature `engine`) | `Destination` |
 //! | a sync (feature `engine`) | `engine::Sync` |
 
+#[cfg(feature = "engine")]
+pub mod cell;
 mod clock;
 mod connector;
+mod crash;
 pub mod declared;
 #[cfg(feature = "engine")]
 mod destination;
@@ -40,6 +43,7 @@ mod tests;
 
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry};
+pub use crash::{CRASH_POINT, crash_point};
 #[cfg(feature = "engine")]
 pub use destination::{
     Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,

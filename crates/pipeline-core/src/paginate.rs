@@ -15,7 +15,7 @@ mod offsets;
 #[cfg(test)]
 mod tests;
 
-pub use cursors::{AfterLastId, CursorField, SinglePage, TimeWindow};
+pub use cursors::{AfterLastId, CursorField, More, SinglePage, TimeWindow};
 pub use links::{LinkHeader, NextUrl};
 pub use offsets::{Offset, PageNumber};
 

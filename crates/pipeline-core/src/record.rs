@@ -60,12 +60,9 @@ impl RawRecord {
             .map_err(|error| Error::new(ErrorKind::Decode, "a record does not fit the requested type").with_source(error))
     }
 
-    /// The value of one top-level member, as it stands in the record.
+    /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
-        let mut found = None;
-        let mut json = serde_json::Deserializer::from_slice(&self.json);
-        json.deserialize_map(MemberVisitor { name, found: &mut found }).ok()?;
-        found.map(RawValue::get)
+        member(&self.json, name).ok()?
     }
 
     /// The top-level members in their order, each value as it stands in the record.
@@ -103,6 +100,13 @@ impl fmt::Debug for RawRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}", self.op, String::from_utf8_lossy(&self.json))
     }
+}
+
+/// The last member of that name in an object.
+fn member<'a>(object: &'a [u8], name: &str) -> Result<Option<&'a str>, serde_json::Error> {
+    let mut found = None;
+    serde_json::Deserializer::from_slice(object).deserialize_map(MemberVisitor { name, found: &mut found })?;
+    Ok(found.map(RawValue::get))
 }
 
 struct MemberVisitor<'n, 'o, 'de> {
@@ -183,8 +187,9 @@ pub enum Advance {
 
 /// Where a stream's records stand in a response: members separated by `/`, where `*` stands for every element.
 ///
-/// `data` is the array under `data`; the empty path is the body itself, an array or one record; `tickets/*/metric_set`
-/// is the object inside each ticket; a last member that is an object is one record, null is none.
+/// * `data` is the array under `data`; the empty path is the body itself, an array or one record.
+/// * `tickets/*/metric_set` is the object inside each ticket; a ticket without one is passed over.
+/// * A last member that is an object is one record. Null is none, and so is a null in the place of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPath(Vec<String>);
 
@@ -200,7 +205,7 @@ impl RecordPath {
 pub struct Split {
     /// The records found by each path, in the body's order.
     pub records: Vec<Vec<RawRecord>>,
-    /// The top-level members, the record arrays included.
+    /// The top-level members, but for an array that a path names: it is in `records`.
     pub envelope: Envelope,
 }
 
@@ -213,12 +218,9 @@ pub struct Envelope {
 impl Envelope {
     /// The raw JSON at a path such as `meta/after_cursor`; none when it is absent.
     pub fn get(&self, path: &str) -> Option<Bytes> {
-        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-        let (_, json) = self.members.iter().find(|(name, _)| name == first)?;
-        if rest.is_empty() {
-            return Some(json.clone());
-        }
-        Self::parse(json).ok()?.get(rest)
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let first = self.member(segments.next()?)?.clone();
+        segments.try_fold(first, |json, segment| Some(json.slice_ref(member(&json, segment).ok()??.as_bytes())))
     }
 
     /// A string or number as text; none for null, absent and other values.
@@ -231,15 +233,15 @@ impl Envelope {
         serde_json::from_slice(&self.get(path)?).ok()
     }
 
-    fn parse(object: &Bytes) -> Result<Self, serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(object);
-        Ok(Self { members: MembersSeed { body: object }.deserialize(&mut json)? })
+    fn member(&self, name: &str) -> Option<&Bytes> {
+        self.members.iter().rfind(|(known, _)| known == name).map(|(_, json)| json)
     }
 }
 
 /// Cuts a body into the records found by each path.
 ///
-/// Walks the body once; a path with `*` walks the records of its prefix once more. Nothing is copied.
+/// Walks the body once; a path of several segments walks what it leads through once more. Nothing is copied. A byte order
+/// mark is passed over.
 ///
 /// # Errors
 /// [`ErrorKind::Decode`] when the body is not JSON or a path leads nowhere: a short page is never made of a damaged one.
@@ -247,99 +249,124 @@ pub fn split(body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
     let damaged = |error: serde_json::Error| {
         Error::new(ErrorKind::Decode, "the response is not the JSON that the vendor documents").with_source(error)
     };
+    let body = &body.slice(if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }..);
+    let mut cut = Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default() };
     let mut json = serde_json::Deserializer::from_slice(body);
-    let envelope = match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{') => Envelope { members: MembersSeed { body }.deserialize(&mut json).map_err(damaged)? },
-        _ => Envelope::default(),
+    let walked = match first_byte(body) {
+        Some(b'{') => json.deserialize_map(&mut cut),
+        _ => json.deserialize_ignored_any(IgnoredAny).map(|_| ()),
     };
-    json.end().or_else(|error| if envelope.members.is_empty() { Ok(()) } else { Err(error) }).map_err(damaged)?;
-    let mut records = vec![Vec::new(); paths.len()];
-    for (path, records) in paths.iter().zip(&mut records) {
-        let start = match path.0.split_first() {
-            None => vec![body.clone()],
-            Some((first, _)) => {
-                let member = envelope.members.iter().find(|(name, _)| name == first).map(|(_, json)| json.clone());
-                vec![member.ok_or_else(|| missing(path))?]
+    walked.and_then(|()| json.end()).map_err(damaged)?;
+    let Cut { records, envelope, .. } = cut;
+    let records = records.into_iter().zip(paths).map(|(records, path)| records.map_or_else(|| find(body, &envelope, path), Ok));
+    Ok(Split { records: records.collect::<Result<_>>()?, envelope })
+}
+
+/// What some programs write at the start of a text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+fn first_byte(json: &[u8]) -> Option<u8> {
+    json.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// The records at a path of a body that is known to be JSON.
+fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawRecord>> {
+    let missing = || {
+        Error::new(ErrorKind::Decode, "the response has no records where the vendor documents them").with_context("path", path.0.join("/"))
+    };
+    let (mut values, rest) = match path.0.split_first() {
+        Some((first, rest)) if first != "*" => (vec![envelope.member(first).ok_or_else(missing)?.clone()], rest),
+        _ => (vec![body.clone()], &*path.0),
+    };
+    let mut is_optional = false;
+    for segment in rest {
+        let mut found = Vec::with_capacity(values.len());
+        is_optional |= segment == "*";
+        for value in values.iter().filter(|value| !is_optional || first_byte(value) != Some(b'n')) {
+            if segment == "*" {
+                elements(value, |element| found.push(element)).map_err(|_| missing())?;
+            } else {
+                match member(value, segment).map_err(|_| missing())? {
+                    Some(json) => found.push(value.slice_ref(json.as_bytes())),
+                    None if is_optional => {}
+                    None => return Err(missing()),
+                }
             }
-        };
-        let rest = path.0.get(1..).unwrap_or_default();
-        let found = rest.iter().try_fold(start, |values, segment| descend(&values, segment, path))?;
-        for value in found {
-            push_records(&value, records).map_err(damaged)?;
         }
+        values = found;
     }
-    Ok(Split { records, envelope })
-}
-
-fn missing(path: &RecordPath) -> Error {
-    Error::new(ErrorKind::Decode, "the response has no records where the vendor documents them").with_context("path", path.0.join("/"))
-}
-
-/// Every value one segment further down.
-fn descend(values: &[Bytes], segment: &str, path: &RecordPath) -> Result<Vec<Bytes>> {
-    let mut found = Vec::with_capacity(values.len());
+    let mut records = Vec::new();
     for value in values {
-        if segment == "*" {
-            let mut json = serde_json::Deserializer::from_slice(value);
-            ElementsSeed { body: value, each: &mut |element| found.push(element) }.deserialize(&mut json).map_err(|_| missing(path))?;
-        } else {
-            let envelope = Envelope::parse(value).map_err(|_| missing(path))?;
-            found.extend(envelope.get(segment));
+        match first_byte(&value) {
+            Some(b'[') => elements(&value, |element| records.push(RawRecord::upsert(element))).map_err(|_| missing())?,
+            Some(b'{') => records.push(RawRecord::upsert(value.slice_ref(value.trim_ascii()))),
+            Some(b'n') => {}
+            _ => return Err(missing()),
         }
     }
-    Ok(found)
+    Ok(records)
 }
 
-fn push_records(value: &Bytes, records: &mut Vec<RawRecord>) -> Result<(), serde_json::Error> {
-    match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => {
-            let mut json = serde_json::Deserializer::from_slice(value);
-            ElementsSeed { body: value, each: &mut |element| records.push(RawRecord::upsert(element)) }.deserialize(&mut json)?;
-            json.end()
-        }
-        Some(b'{') => {
-            let record: &RawValue = serde_json::from_slice(value)?;
-            records.push(RawRecord::upsert(value.slice_ref(record.get().as_bytes())));
-            Ok(())
-        }
-        _ => serde_json::from_slice::<()>(value),
-    }
+/// Hands on every element of an array.
+fn elements(array: &Bytes, each: impl FnMut(Bytes)) -> Result<(), serde_json::Error> {
+    ElementsSeed { body: array, each }.deserialize(&mut serde_json::Deserializer::from_slice(array))
 }
 
-struct MembersSeed<'b> {
+/// Walks a body's top level: an array that is a path's records is cut at once, all else is kept as it is.
+struct Cut<'b, 'p> {
     body: &'b Bytes,
+    paths: &'p [RecordPath],
+    records: Vec<Option<Vec<RawRecord>>>,
+    envelope: Envelope,
 }
 
-impl<'de> DeserializeSeed<'de> for MembersSeed<'de> {
-    type Value = Vec<(String, Bytes)>;
+impl Cut<'_, '_> {
+    /// The path that this member, and nothing below it, is the end of; none when another path leads through it as well.
+    fn path(&self, key: &str) -> Option<usize> {
+        let mut paths = self.paths.iter().enumerate().filter(|(_, path)| path.0.first().is_some_and(|first| first == key));
+        let (index, path) = paths.next()?;
+        (path.0.len() == 1 && paths.next().is_none()).then_some(index)
+    }
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+    /// True when the value after a key that was just read is an array. The key is a slice of the body, without its quotes.
+    fn array_follows(&self, key: &Key<'_>) -> bool {
+        let Key(Cow::Borrowed(key)) = key else { return false };
+        let after = key.as_ptr().addr() - self.body.as_ptr().addr() + key.len() + 1;
+        let value = self.body[after..].trim_ascii_start().strip_prefix(b":");
+        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"["))
     }
 }
 
-impl<'de> Visitor<'de> for MembersSeed<'de> {
-    type Value = Vec<(String, Bytes)>;
+impl<'de> Visitor<'de> for &mut Cut<'de, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-            members.push((key.into_owned(), self.body.slice_ref(value.get().as_bytes())));
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let path = self.path(&key.0);
+            if let Some(path) = path.filter(|_| self.array_follows(&key)) {
+                let mut records = Vec::new();
+                map.next_value_seed(ElementsSeed { body: self.body, each: |element| records.push(RawRecord::upsert(element)) })?;
+                self.records[path] = Some(records);
+            } else {
+                let value: &RawValue = map.next_value()?;
+                self.envelope.members.push((key.0.into_owned(), self.body.slice_ref(value.get().as_bytes())));
+                path.map(|path| self.records[path].take());
+            }
         }
-        Ok(members)
+        Ok(())
     }
 }
 
-struct ElementsSeed<'b, 'f> {
+struct ElementsSeed<'b, F> {
     body: &'b Bytes,
-    each: &'f mut dyn FnMut(Bytes),
+    each: F,
 }
 
-impl<'de> DeserializeSeed<'de> for ElementsSeed<'de, '_> {
+impl<'de, F: FnMut(Bytes)> DeserializeSeed<'de> for ElementsSeed<'de, F> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -347,14 +374,14 @@ impl<'de> DeserializeSeed<'de> for ElementsSeed<'de, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for ElementsSeed<'de, '_> {
+impl<'de, F: FnMut(Bytes)> Visitor<'de> for ElementsSeed<'de, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of records")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         while let Some(element) = seq.next_element::<&'de RawValue>()? {
             (self.each)(self.body.slice_ref(element.get().as_bytes()));
         }

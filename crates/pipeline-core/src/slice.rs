@@ -18,7 +18,7 @@ const OPEN_STRETCH: i32 = 32;
 pub struct TimeRange {
     /// Oldest cursor value wanted; none: everything there is.
     pub start: Option<DateTime<Utc>>,
-    /// Where the sync ends; none: now.
+    /// First instant not wanted; none: everything up to now.
     pub end: Option<DateTime<Utc>>,
 }
 
@@ -115,9 +115,9 @@ pub struct Windows {
     pub format: TimeFormat,
     /// Longest window planned; none: one window, left to be split while it is read.
     pub step: Option<TimeDelta>,
-    /// How far behind now a sync ends, because the vendor shows records late.
+    /// How far behind now a sync ends, because the vendor shows records late: with the second, or day, that was then.
     pub lag: TimeDelta,
-    /// How far before the cursor a sync starts, for the same reason.
+    /// How far before the cursor a sync starts, for the same reason. Without a lag at least a second, or a day.
     pub lookback: TimeDelta,
     /// What the first window starts at when the user gives no start.
     pub oldest: Oldest,
@@ -162,6 +162,33 @@ impl Windows {
         DateTime::from_timestamp(time.timestamp().div_euclid(grain) * grain, 0).unwrap_or(time)
     }
 
+    fn ceil(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        let floor = self.floor(time);
+        if floor < time { floor + self.grain() } else { floor }
+    }
+
+    /// Where to read from again when everything before `covered` was asked for: not before what the user wants.
+    fn back(&self, covered: DateTime<Utc>, earliest: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        let back = self.floor(covered - self.lookback());
+        earliest.map_or(back, |earliest| back.max(earliest.min(covered)))
+    }
+
+    /// The part of `[since, planned)` that was read before an interruption: late records may have joined it meanwhile.
+    fn read_again(&self, state: &EndpointState, planned: DateTime<Utc>, since: DateTime<Utc>) -> Vec<SliceState> {
+        let unread = |slice: &SliceState| {
+            let until = slice.window?.until;
+            let reached = slice.reached.filter(|_| self.newest_first);
+            Some(reached.map_or(until, |reached| until.min(self.floor(reached) + self.grain())))
+        };
+        let again = |query: Vec<(String, String)>| {
+            let unread = state.unfinished().filter(|(_, slice)| slice.query == query).filter_map(|(_, slice)| unread(slice)).max();
+            let since = unread.map_or(since, |unread| since.max(unread));
+            let window = Some(Window { since: Some(since), until: planned });
+            (since < planned).then(|| SliceState { window, query, ..SliceState::default() })
+        };
+        self.partitions().into_iter().filter_map(again).collect()
+    }
+
     fn partitions(&self) -> Vec<Vec<(String, String)>> {
         match self.partition {
             None => vec![Vec::new()],
@@ -172,24 +199,26 @@ impl Windows {
 
 impl Slicer for Windows {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
-        let end = self.floor(range.end.unwrap_or(now).min(now) - self.lag) + self.grain();
+        let latest = self.floor(now - self.lag) + self.grain();
+        let end = range.end.map_or(latest, |end| latest.min(self.ceil(end)));
+        let earliest = match (range.start, self.oldest) {
+            (Some(start), _) | (None, Oldest::At(start)) => Some(self.floor(start)),
+            (None, Oldest::Open) => None,
+        };
         let planned = state.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
         let start = match (planned, state.cursor) {
             (Some(planned), _) => Some(planned),
-            (None, Some(cursor)) => Some(self.floor(cursor - self.lookback)),
-            (None, None) => match (range.start, self.oldest) {
-                (Some(start), _) => Some(self.floor(start)),
-                (None, Oldest::At(start)) => Some(self.floor(start)),
-                (None, Oldest::Open) => None,
-            },
+            (None, Some(cursor)) => Some(self.back(cursor, earliest)),
+            (None, None) => earliest,
         };
         if start.is_some_and(|start| start >= end) {
             return Vec::new();
         }
-        let mut slices = Vec::new();
+        let again = planned.map(|planned| self.read_again(state, planned, self.back(planned, earliest)));
+        let mut slices: Vec<SliceState> = again.into_iter().flatten().collect();
         let mut until = end;
         loop {
-            let stepped = self.step.map(|step| until - step);
+            let stepped = self.step.map(|step| self.floor(until - step.max(self.grain())));
             let since = match (stepped, start) {
                 (Some(stepped), Some(start)) if stepped > start => Some(stepped),
                 (_, start) => start,
@@ -228,7 +257,7 @@ impl Slicer for Windows {
             None => reached.checked_sub_signed((window.until - reached) * OPEN_STRETCH)?,
         });
         // The record that the position names stays inside what the slice keeps: vendors refuse one that does not match.
-        if window.since.is_some_and(|since| middle <= since) || middle >= self.floor(reached) {
+        if window.since.is_some_and(|since| middle <= since) || middle >= self.floor(reached).min(window.until) {
             return None;
         }
         let kept = SliceState { window: Some(Window { since: Some(middle), ..window }), ..slice.clone() };
@@ -243,11 +272,15 @@ impl Slicer for Windows {
             return None;
         }
         let until = (self.floor(reached) + self.grain()).min(window.until);
+        if window.since.is_some_and(|since| since >= until) {
+            return None;
+        }
         Some(SliceState { window: Some(Window { until, ..window }), position: Position::Start, ..slice.clone() })
     }
 
     fn lookback(&self) -> TimeDelta {
-        self.lookback
+        // Without a lag a sync ends with the second, or day, that is not over yet: the next one reads it again.
+        if self.lag < self.grain() { self.lookback.max(self.grain()) } else { self.lookback }
     }
 }
 

@@ -1,1 +1,21 @@
-//! pipeline-testkit
+#![doc = include_str!("../README.md")]
+
+mod case;
+#[cfg(unix)]
+pub mod crash;
+pub mod destination_suite;
+mod fault;
+mod fixture;
+mod json;
+mod replay;
+mod run;
+mod secrets;
+mod snapshot;
+mod suite;
+
+pub use fault::{Fault, Faulty};
+pub use fixture::{Exchange, Fixture, Origin, RecordedRequest, RecordedResponse};
+pub use replay::Replay;
+pub use secrets::Secrets;
+pub use snapshot::Update;
+pub use suite::{CaseReport, Report, assert_suite, run_suite};

@@ -238,7 +238,11 @@ impl Decoder {
 
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decoder").field("columns", &self.columns.len()).field("rows", &self.rows).field("bytes", &self.bytes).finish()
+        f.debug_struct("Decoder")
+            .field("columns", &self.columns.len())
+            .field("rows", &self.rows)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,7 @@ mod exchange;
 mod headers;
 mod limit;
 mod limiter;
+mod oauth;
 mod redact;
 #[cfg(feature = "reqwest")]
 mod reqwest;
@@ -16,6 +17,7 @@ mod retry;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod token_endpoint;
 mod tokens;
 
 use std::fmt;
@@ -32,6 +34,7 @@ pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
 pub use self::client::{Call, HttpClient, HttpClientBuilder};
 pub use self::headers::{BucketReader, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
 pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore, gcra};
+pub use self::oauth::OAuth2;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::ReqwestTransport;
 pub use self::retry::RetryPolicy;

@@ -55,10 +55,23 @@ pub(super) fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
     for secret in secrets {
         text = text.replace(secret.as_str(), REDACTED);
     }
-    let text = without_queries(&text);
+    let text = without_queries(&without_masked(&text));
     let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let excerpt = &text[..text.floor_char_boundary(EXCERPT)];
     (!excerpt.is_empty() && !excerpt.starts_with('<')).then(|| excerpt.to_owned())
+}
+
+/// Replaces words with asterisks in the middle: a server masked a secret there and left its ends.
+fn without_masked(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*');
+    let mut out = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c| !is_part(c)) {
+        let word = piece.trim_end_matches(|c| !is_part(c));
+        let masked = word.contains("***") && word.chars().any(char::is_alphanumeric);
+        out.push_str(if masked { REDACTED } else { word });
+        out.push_str(&piece[word.len()..]);
+    }
+    out
 }
 
 /// Replaces `?name=value…` up to the end of the word or string it is in.
@@ -77,4 +90,21 @@ fn without_queries(text: &str) -> String {
         }
     }
     out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn the_ends_of_a_masked_secret_are_taken_out_too() {
+        let cases = [
+            ("Invalid API Key provided: sk_test_*****1234", "Invalid API Key provided: [redacted]"),
+            ("{\"message\":\"The key 'rk_live_***9z' may not\"}", "{\"message\":\"The key '[redacted]' may not\"}"),
+            ("2 * 3 *** note **", "2 * 3 *** note **"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(excerpt(body.as_bytes(), &[]).as_deref(), Some(expected));
+        }
+    }
 }

@@ -9,6 +9,14 @@ use crate::state::Position;
 /// Ids that [`AfterLastId`] keeps in its position, so that deleted records cannot strand it.
 const REMEMBERED_IDS: usize = 20;
 
+/// Stands between those ids. Customers choose some ids, which can hold spaces.
+const ID_SEPARATOR: char = '\n';
+
+/// The id that a position of [`AfterLastId`] names.
+fn last_id(ids: &str) -> &str {
+    ids.rsplit(ID_SEPARATOR).next().unwrap_or(ids)
+}
+
 /// The whole list in one response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SinglePage;
@@ -103,8 +111,7 @@ pub struct AfterLastId {
 impl Paginator for AfterLastId {
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
         if let Some(ids) = current(at) {
-            let last = ids.rsplit(' ').next().unwrap_or(ids);
-            request.set_query(self.param, last);
+            request.set_query(self.param, last_id(ids));
         }
         Ok(())
     }
@@ -120,14 +127,14 @@ impl Paginator for AfterLastId {
         let ids: Option<Vec<String>> = page.records[remembered..].iter().map(|record| record.scalar(self.id)).collect();
         let ids = ids.ok_or_else(|| Error::new(ErrorKind::Decode, "a record has no id, so the next page cannot be asked for"))?;
         let last = ids.last().map_or("", String::as_str);
-        if current(at).is_some_and(|ids| ids.rsplit(' ').next() == Some(last)) {
+        if current(at).is_some_and(|ids| last_id(ids) == last) {
             return Err(super::not_advancing(last));
         }
-        Ok(Advance::Next(ids.join(" ")))
+        Ok(Advance::Next(ids.join(&ID_SEPARATOR.to_string())))
     }
 
     fn recover(&self, at: &Position) -> Option<Position> {
-        let (earlier, _refused) = current(at)?.rsplit_once(' ')?;
+        let (earlier, _refused) = current(at)?.rsplit_once(ID_SEPARATOR)?;
         Some(Position::At(earlier.to_owned()))
     }
 }

@@ -36,8 +36,13 @@ impl Paginator for LinkHeader {
     }
 
     fn advance(&self, _at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let links = page.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-        next(page, links.flat_map(parse_links).find(|(_, is_next)| *is_next).map(|(url, _)| url))
+        for header in page.headers.get_all(LINK) {
+            let links = parse_links(&String::from_utf8_lossy(header.as_bytes()))?;
+            if let Some((url, _)) = links.into_iter().find(|(_, is_next)| *is_next) {
+                return next(page, Some(url));
+            }
+        }
+        Ok(Advance::End)
     }
 }
 
@@ -79,11 +84,12 @@ fn same_origin(current: &Url, next: &str) -> Result<Url> {
 /// Reads one `Link` header: each target, and whether it is the next page.
 ///
 /// Targets may hold commas and semicolons; parameter names and relations ignore case; one `rel` may list several.
-fn parse_links(header: &str) -> Vec<(String, bool)> {
+fn parse_links(header: &str) -> Result<Vec<(String, bool)>> {
     let mut links = Vec::new();
     let mut rest = header;
     while let Some((_, from_target)) = rest.split_once('<') {
-        let Some((target, after)) = from_target.split_once('>') else { break };
+        let unclosed = || Error::new(ErrorKind::Decode, "the link header holds a target without an end");
+        let (target, after) = from_target.split_once('>').ok_or_else(unclosed)?;
         let (parameters, remaining) = split_outside_quotes(after, ',');
         rest = remaining;
         let mut parameters = parameters;
@@ -99,13 +105,15 @@ fn parse_links(header: &str) -> Vec<(String, bool)> {
         }
         links.push((target.to_owned(), is_next));
     }
-    links
+    Ok(links)
 }
 
 fn split_outside_quotes(text: &str, separator: char) -> (&str, &str) {
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     for (at, character) in text.char_indices() {
         match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ if character == separator && !quoted => return (&text[..at], &text[at + character.len_utf8()..]),
             _ => {}

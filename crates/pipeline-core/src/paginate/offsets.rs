@@ -26,7 +26,7 @@ impl Paginator for PageNumber {
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let number = count_at(at, self.first)?;
         let total = self.total_pages.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
-        let next = number + 1;
+        let next = number.saturating_add(1);
         let past_total = total.is_some_and(|total| next >= total.saturating_add(self.first));
         Ok(if page.records.is_empty() || past_total { Advance::End } else { Advance::Next(next.to_string()) })
     }
@@ -52,7 +52,7 @@ impl Paginator for Offset {
     }
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let next = count_at(at, 0)? + page.records.len() as u64;
+        let next = count_at(at, 0)?.saturating_add(page.records.len() as u64);
         let total = self.total.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
         let complete = page.records.is_empty() || total.is_some_and(|total| next >= total);
         Ok(if complete { Advance::End } else { Advance::Next(next.to_string()) })

@@ -146,7 +146,7 @@ pub(super) fn timestamp(json: &str, format: TimeFormat, scratch: &mut String) ->
         TimeFormat::UnixMillis => DateTime::from_timestamp_millis(int64(json)?)?,
         TimeFormat::Rfc3339 | TimeFormat::Date => parse_time(text(json, scratch)?, format)?,
     };
-    let is_exact = time.nanosecond() < 1_000_000_000 && time.nanosecond() % 1_000 == 0 && (1..=9999).contains(&time.year());
+    let is_exact = time.nanosecond() < 1_000_000_000 && time.nanosecond().is_multiple_of(1_000) && (1..=9999).contains(&time.year());
     is_exact.then(|| time.timestamp_micros())
 }
 

@@ -1,0 +1,80 @@
+//! Every answer of the reference, and what it leads to.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+
+use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+
+use super::StripeAnswers;
+
+/// What is done with an answer to a list of charges.
+fn action(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> String {
+    let request = Request::new(Method::GET, "https://api.stripe.com/v1/charges".parse().unwrap());
+    let pair = |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let headers: HeaderMap = headers.iter().map(pair).collect();
+    let answer = Answer { request: &request, status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes() };
+    StripeAnswers.classify(&answer).map_or("no opinion".to_owned(), |action| format!("{action:?}"))
+}
+
+fn error(code: &str, param: &str, message: &str) -> String {
+    serde_json::json!({ "error": { "type": "invalid_request_error", "code": code, "param": param, "message": message } }).to_string()
+}
+
+/// Answers without headers of their own.
+fn refusals() -> Vec<(&'static str, u16, String)> {
+    let message = |message: &str| serde_json::json!({ "error": { "type": "invalid_request_error", "message": message } }).to_string();
+    vec![
+        ("a page", 200, r#"{"object":"list","data":[]}"#.to_owned()),
+        ("cursor deleted", 400, error("resource_missing", "starting_after", "No such charge: 'ch_1'")),
+        ("cursor deleted, newer versions", 404, error("resource_missing", "starting_after", "No such charge: 'ch_1'")),
+        ("other object missing", 404, error("resource_missing", "id", "No such charge: 'ch_1'")),
+        ("other parameter names nothing", 400, error("resource_missing", "customer", "No such customer: 'cus_1'")),
+        ("unknown parameter", 400, error("parameter_unknown", "created", "Received unknown parameter: created")),
+        ("rate limit of old versions", 400, error("rate_limit", "", "Too many requests")),
+        ("product", 400, message("Your account is not set up to use Issuing. Please visit the dashboard to get started.")),
+        ("product, other words", 400, message("Treasury is not enabled for this account.")),
+        ("wrong key", 401, message("Invalid API Key provided: sk_test_*****4567")),
+        ("expired key", 401, error("api_key_expired", "", "Expired API Key provided: rk_live_*****4567")),
+        ("permission as 401", 401, message("This key lacks the permission 'rak_payout_read'.")),
+        (
+            "permission",
+            403,
+            message("The provided key 'rk_live_*****4567' does not have access. Having the 'rak_charge_read' permission would help."),
+        ),
+        ("platform control", 403, message("The key 'rk_live_*****4567' can't access account risk_acct; see its settings.")),
+        ("card", 402, error("card_declined", "", "Your card was declined.")),
+        ("conflict", 409, error("", "", "Conflict")),
+        ("dependency", 424, error("", "", "External dependency failed")),
+        ("lock", 429, error("lock_timeout", "", "This object cannot be accessed right now")),
+        ("too fast, unexplained", 429, error("rate_limit", "", "Too many requests")),
+        ("their fault", 500, error("", "", "Something went wrong")),
+        ("proxy", 502, "<html>Bad gateway</html>".to_owned()),
+        ("teapot", 418, String::new()),
+        ("null members", 400, r#"{"error":{"type":"invalid_request_error","code":null,"message":"No","param":null}}"#.to_owned()),
+    ]
+}
+
+#[test]
+fn every_answer_has_its_action() {
+    let mut table = String::new();
+    for (name, status, body) in refusals() {
+        writeln!(table, "{status} {name}: {}", action(status, &[], &body)).unwrap();
+    }
+    for reason in ["endpoint-rate", "endpoint-concurrency", "global-rate", "global-concurrency", "resource-specific"] {
+        let headers = [("stripe-rate-limited-reason", reason)];
+        writeln!(table, "429 {reason}: {}", action(429, &headers, &error("rate_limit", "", "Too many requests"))).unwrap();
+    }
+    for (status, should_retry) in [(500, "false"), (409, "false"), (429, "false"), (400, "true"), (401, "true"), (200, "false")] {
+        writeln!(table, "{status} should retry {should_retry}: {}", action(status, &[("stripe-should-retry", should_retry)], "")).unwrap();
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn no_action_repeats_any_part_of_a_key() {
+    for (name, status, body) in refusals() {
+        let action = action(status, &[], &body);
+        assert!(!action.contains("4567") && !action.contains("_live_"), "{name}: {action}");
+    }
+}

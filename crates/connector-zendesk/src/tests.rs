@@ -1,0 +1,96 @@
+//! The pure rules: what answers mean, and how exports start and recover.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use chrono::{DateTime, Utc};
+use pipeline_core::RawRecord;
+use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Request, StatusCode};
+use pipeline_core::paginate::Paginator;
+use pipeline_core::slice::{Slicer, TimeRange};
+use pipeline_core::state::{EndpointState, Position};
+
+use crate::classify::ZendeskClassifier;
+use crate::export::{ExportCursor, ExportStart};
+use crate::streams::lean_ticket;
+
+fn request(path: &str) -> Request {
+    let url: url::Url = format!("https://acme.zendesk.com{path}").parse().unwrap();
+    let mut request = Request::new(Method::GET, url.clone());
+    request.query = url.query_pairs().into_owned().collect();
+    request.url.set_query(None);
+    request
+}
+
+fn classify(path: &str, status: u16, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
+    let request = request(path);
+    let status = StatusCode::from_u16(status).unwrap();
+    let answer = Answer { request: &request, status, headers: &headers, body: body.as_bytes() };
+    let action = ZendeskClassifier.classify(&answer);
+    let shown: String = body.chars().take(70).collect();
+    format!("{status} {path} {shown}\n    {}", action.map_or("default".to_owned(), |action| format!("{action:?}")))
+}
+
+#[test]
+fn answers_mean_what_their_text_says() {
+    const EXPORT: &str = "/api/v2/incremental/tickets/cursor?cursor=abc";
+    const START: &str = "/api/v2/incremental/tickets/cursor?start_time=1";
+    const GROUPS: &str = "/api/v2/groups";
+    let table = [
+        classify(EXPORT, 400, &[], r#"{"error":"InvalidPaginationParameter","description":"bad"}"#),
+        classify("/api/v2/groups?page[after]=x", 400, &[], r#"{"error":{"title":"Bad request","message":"invalid cursor"}}"#),
+        classify(START, 400, &[], r#"{"error":"InvalidPaginationParameter"}"#),
+        classify(START, 400, &[], r#"{"error":"StartTimeTooRecent"}"#),
+        classify(EXPORT, 400, &[], r#"{"error":"InvalidValue","description":"per_page"}"#),
+        classify(
+            START,
+            422,
+            &[],
+            r#"{"error":"InvalidValue","description":"Too recent start_time. Use a start_time older than 60 seconds"}"#,
+        ),
+        classify(GROUPS, 401, &[], r#"{"error":"Couldn't authenticate you"}"#),
+        classify(GROUPS, 401, &[], r#"{"error":"invalid_token","error_description":"expired"}"#),
+        classify(START, 403, &[], r#"{"error":{"title":"Forbidden","message":"You do not have access to this page."}}"#),
+        classify(GROUPS, 403, &[], r#"{"error":"Forbidden","description":"Missing the following required scopes: read"}"#),
+        classify(GROUPS, 403, &[], ""),
+        classify(GROUPS, 404, &[], r#"{"error":"RecordNotFound","description":"Not found"}"#),
+        classify(GROUPS, 404, &[], "<!DOCTYPE html><title>The page you were looking for doesn't exist"),
+        classify("/api/v2/users/me", 404, &[], ""),
+        classify(GROUPS, 409, &[], ""),
+        classify(START, 429, &[("retry-after", "93")], r#"{"error":"APIRateLimitExceeded"}"#),
+        classify(START, 429, &[], "Number of allowed API requests per minute exceeded"),
+        classify(START, 504, &[], "upstream request timeout"),
+        classify(GROUPS, 200, &[], "{}"),
+    ];
+    insta::assert_snapshot!(table.join("\n"));
+}
+
+#[test]
+fn an_export_starts_no_later_than_a_minute_ago() {
+    let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
+    let start = |range| ExportStart::new().plan(&EndpointState::default(), range, now).pop().unwrap().query[0].1.clone();
+    assert_eq!(start(TimeRange::all()), "0");
+    assert_eq!(start(TimeRange::since(now)), (now.timestamp() - 61).to_string());
+}
+
+#[test]
+fn a_refused_cursor_gives_way_to_its_second() {
+    let recover = |cursor: &str| ExportCursor::new().recover(&Position::At(cursor.to_owned()));
+    // 1770000000.0||42| and 1770000000.0||42
+    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mnw="), Some(Position::At("@1770000000".to_owned())));
+    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mg"), Some(Position::At("@1770000000".to_owned())));
+    for lost in ["@1770000000", "not base64!", "bm8gdGltZQ=="] {
+        assert_eq!(recover(lost), None, "{lost}");
+    }
+    let mut request = request("/api/v2/incremental/users/cursor?start_time=5");
+    ExportCursor::new().apply(&Position::At("@1770000000".to_owned()), &mut request).unwrap();
+    assert_eq!(request.query, [("start_time".to_owned(), "1770000000".to_owned())]);
+    ExportCursor::new().apply(&Position::At("MTc3+/=".to_owned()), &mut request).unwrap();
+    assert_eq!(request.query, [("cursor".to_owned(), "MTc3+/=".to_owned())]);
+}
+
+#[test]
+fn a_ticket_loses_only_what_is_stored_elsewhere() {
+    let ticket =
+        RawRecord::upsert(r#"{"id":9007199254740993,"fields":[{"id":1}],"custom_fields":[{"id":1}],"metric_set":null,"new":{"a" : 1}}"#);
+    assert_eq!(lean_ticket(&ticket).unwrap().as_bytes(), br#"{"id":9007199254740993,"custom_fields":[{"id":1}],"new":{"a" : 1}}"#);
+}

@@ -1,0 +1,48 @@
+//! What a failure of the file system means to the user.
+
+use std::io;
+use std::path::Path;
+
+use pipeline_core::{Error, ErrorKind, Result};
+
+/// Turns file-system errors into the toolkit's, with the operation that failed and the file.
+pub(crate) trait Explain<T> {
+    fn explain(self, operation: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> Explain<T> for io::Result<T> {
+    fn explain(self, operation: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| file_error(operation, error).with_context("path", path.display().to_string()))
+    }
+}
+
+/// What a file-system error means to the user.
+pub fn file_error(operation: &'static str, error: io::Error) -> Error {
+    let (message, help) = meaning(error.kind());
+    Error::new(ErrorKind::Destination, message).with_help(help).with_operation(operation).with_source(error)
+}
+
+fn meaning(kind: io::ErrorKind) -> (&'static str, &'static str) {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            ("the disk is full", "free some space and run again; nothing that was committed is lost")
+        }
+        Kind::FileTooLarge => {
+            ("a file is larger than the system allows", "raise the limit and run again; nothing that was committed is lost")
+        }
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => ("the folder cannot be written", "allow this user to write to the folder"),
+        Kind::NotFound | Kind::NotADirectory => ("the folder cannot be used", "check that the path exists and is a folder"),
+        Kind::Unsupported => {
+            ("the file system lacks hard links", "choose a path on a local file system, which has them; they keep two writers apart")
+        }
+        _ => ("the disk failed to read or write", "check the disk and run again; nothing that was committed is lost"),
+    }
+}
+
+/// A stored file that is not what was written.
+pub(crate) fn damaged(message: &'static str, path: &Path) -> Error {
+    Error::new(ErrorKind::Destination, message)
+        .with_context("path", path.display().to_string())
+        .with_help("restore the folder from a backup, or move it away and run again to read everything anew")
+}

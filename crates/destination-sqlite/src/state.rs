@@ -1,0 +1,122 @@
+//! Checkpoints and the commit log.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::{Commit, CommitRecord, Error, ErrorKind, Result};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Explain;
+
+const LOADING: &str = "loading the checkpoint";
+const STORING: &str = "storing the checkpoint";
+const LOGGING: &str = "reading the commit log";
+
+pub(crate) fn load(connection: &Connection, endpoint: &EndpointId) -> Result<EndpointState> {
+    let mut select = connection.prepare_cached("SELECT state FROM _pipeline_state WHERE source = ? AND endpoint = ?").explain(LOADING)?;
+    let json: Option<String> = select.query_row([&endpoint.source, &endpoint.endpoint], |row| row.get(0)).optional().explain(LOADING)?;
+    json.map_or_else(|| Ok(EndpointState::default()), |json| parse(endpoint, &json))
+}
+
+pub(crate) fn list(connection: &Connection) -> Result<Vec<(EndpointId, EndpointState)>> {
+    let mut select =
+        connection.prepare_cached("SELECT source, endpoint, state FROM _pipeline_state ORDER BY source, endpoint").explain(LOADING)?;
+    let rows = select
+        .query_map([], |row| Ok((EndpointId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get::<_, String>(2)?)))
+        .explain(LOADING)?;
+    rows.map(|row| {
+        let (endpoint, json) = row.explain(LOADING)?;
+        let state = parse(&endpoint, &json)?;
+        Ok((endpoint, state))
+    })
+    .collect()
+}
+
+fn parse(endpoint: &EndpointId, json: &str) -> Result<EndpointState> {
+    EndpointState::from_json(json).map_err(|error| error.with_operation(LOADING).with_context("endpoint", endpoint.to_string()))
+}
+
+/// Applies changes inside the open transaction, which must be rolled back when this fails.
+pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
+    let mut states = BTreeMap::new();
+    for change in changes {
+        let endpoint = change.endpoint();
+        if !states.contains_key(endpoint) {
+            states.insert(endpoint.clone(), load(connection, endpoint)?);
+        }
+        if let Some(state) = states.get_mut(endpoint) {
+            state.apply(change)?;
+        }
+    }
+    let mut store = connection
+        .prepare_cached(
+            "INSERT INTO _pipeline_state (source, endpoint, state) VALUES (?, ?, ?)
+             ON CONFLICT (source, endpoint) DO UPDATE SET state = excluded.state",
+        )
+        .explain(STORING)?;
+    for (endpoint, state) in states {
+        store.execute([endpoint.source, endpoint.endpoint, state.to_json()]).explain(STORING)?;
+    }
+    Ok(())
+}
+
+/// Adds a commit to the log inside the open transaction, and returns its number.
+pub(crate) fn log(connection: &Connection, commit: &Commit) -> Result<u64> {
+    let last: i64 =
+        connection.query_row("SELECT coalesce(max(sequence), 0) FROM _pipeline_commits", [], |row| row.get(0)).explain(STORING)?;
+    let sequence = last + 1;
+    let bytes = i64::try_from(commit.bytes).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("INSERT INTO _pipeline_commits VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .and_then(|mut insert| {
+            let (changes, rows) = (json(&commit.changes), json(&commit.rows));
+            insert.execute(params![sequence, commit.run, commit.at.to_rfc3339(), changes, rows, bytes, commit.content_hash])
+        })
+        .explain(STORING)?;
+    Ok(sequence.unsigned_abs())
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("changes and table names have only string and integer keys"))
+}
+
+/// The newest commits, newest first.
+pub(crate) fn commits(connection: &Connection, limit: usize) -> Result<Vec<CommitRecord>> {
+    let mut select = connection
+        .prepare_cached(
+            "SELECT sequence, run, at, changes, rows, bytes, content_hash FROM _pipeline_commits ORDER BY sequence DESC LIMIT ?",
+        )
+        .explain(LOGGING)?;
+    let mut rows = select.query([i64::try_from(limit).unwrap_or(i64::MAX)]).explain(LOGGING)?;
+    let mut commits = Vec::new();
+    while let Some(row) = rows.next().explain(LOGGING)? {
+        commits.push(record(row)?);
+    }
+    Ok(commits)
+}
+
+fn record(row: &Row<'_>) -> Result<CommitRecord> {
+    let text = |index| row.get::<_, String>(index).explain(LOGGING);
+    let number = |index| row.get::<_, i64>(index).explain(LOGGING);
+    let at = DateTime::parse_from_rfc3339(&text(2)?).map_err(|error| damaged().with_source(error))?;
+    Ok(CommitRecord {
+        sequence: number(0)?.unsigned_abs(),
+        run: text(1)?,
+        at: at.with_timezone(&Utc),
+        changes: decode(&text(3)?)?,
+        rows: decode(&text(4)?)?,
+        bytes: number(5)?.unsigned_abs(),
+        content_hash: text(6)?,
+    })
+}
+
+fn decode<T: DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| damaged().with_source(error))
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorKind::Decode, "the commit log is damaged").with_operation(LOGGING).with_help("restore the database from a backup")
+}

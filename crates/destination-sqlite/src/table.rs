@@ -1,0 +1,248 @@
+//! Tables: their names, their columns, and the generation that waits to take their place.
+
+use arrow_schema::{DataType, FieldRef};
+use pipeline_core::{Error, ErrorKind, Generation, Result, Table, TableId, crash_point};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::Explain;
+
+const PREPARING: &str = "preparing a table";
+const PUBLISHING: &str = "publishing a table";
+
+/// A table as it stands in the database, matched with the columns of a batch.
+#[derive(Debug)]
+pub(crate) struct Physical {
+    /// Its name.
+    pub(crate) name: String,
+    /// For each column of the batch, the table's.
+    pub(crate) columns: Vec<String>,
+    /// Columns of the table that identify a row; empty: none do.
+    pub(crate) key: Vec<String>,
+}
+
+/// Name, columns with their types, and the unique constraint.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Shape {
+    columns: Vec<(String, String)>,
+    key: Vec<String>,
+}
+
+/// Creates the table of a generation, or widens it; never drops or narrows a column.
+pub(crate) fn ensure(connection: &Connection, table: &Table) -> Result<Physical> {
+    let visible = name(connection, &table.id())?;
+    let target = match table.generation {
+        Generation::Current => visible.clone(),
+        Generation::Next => next_name(&visible),
+    };
+    let present = shape(connection, &target)?;
+    let known = match &present {
+        Some(shape) => shape.clone(),
+        None => shape(connection, &visible)?.unwrap_or_default(),
+    };
+    let (columns, names) = widen(known.columns, table.schema.fields());
+    let position = |key: &String| table.schema.index_of(key).map(|index| names[index].clone());
+    let key = table.primary_key.iter().map(position).collect::<Result<_, _>>().map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "a key column is not among the table's columns").with_source(error).with_operation(PREPARING)
+    })?;
+    let wanted = Shape { columns, key };
+    match present {
+        None => create(connection, &target, &wanted)?,
+        Some(present) => migrate(connection, &target, &present, &wanted)?,
+    }
+    Ok(Physical { name: target, columns: names, key: wanted.key })
+}
+
+/// The table of a stream, given once and kept.
+fn name(connection: &Connection, id: &TableId) -> Result<String> {
+    if let Some(name) = known_name(connection, id)? {
+        return Ok(name);
+    }
+    let plain = plain_name(id);
+    let taken = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)
+                     OR EXISTS (SELECT 1 FROM _pipeline_tables WHERE name = ?1 COLLATE NOCASE)";
+    let taken: bool = connection.query_row(taken, [&plain], |row| row.get(0)).explain(PREPARING)?;
+    let name = if taken { format!("{plain}_{}", fingerprint(&format!("{}\0{}", id.source, id.stream))) } else { plain };
+    let insert = "INSERT INTO _pipeline_tables (source, stream, name) VALUES (?, ?, ?)";
+    connection.execute(insert, [&id.source, &id.stream, &name]).explain(PREPARING)?;
+    Ok(name)
+}
+
+fn known_name(connection: &Connection, id: &TableId) -> Result<Option<String>> {
+    let select = "SELECT name FROM _pipeline_tables WHERE source = ? AND stream = ?";
+    connection.query_row(select, [&id.source, &id.stream], |row| row.get(0)).optional().explain(PREPARING)
+}
+
+/// `<source>_<stream>` of letters, digits and underscores, outside the names that SQLite and this crate reserve.
+fn plain_name(id: &TableId) -> String {
+    let clean = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
+    let name = format!("{}_{}", clean(&id.source), clean(&id.stream));
+    let reserved = ["sqlite_", "_pipeline_"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+    if reserved { format!("t{name}") } else { name }
+}
+
+/// Where the next generation of a table is collected.
+fn next_name(visible: &str) -> String {
+    format!("_pipeline_next_{visible}")
+}
+
+/// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that SQLite takes for one.
+fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:08x}")
+}
+
+/// Adds the fields to the columns, and tells which column each field is. Names that differ only in case, which SQLite
+/// takes for one, are told apart by a fingerprint; so is the row number's name.
+fn widen(mut columns: Vec<(String, String)>, fields: &[FieldRef]) -> (Vec<(String, String)>, Vec<String>) {
+    let mut names: Vec<String> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let plain = field.name().replace('\0', "\u{2400}");
+        let candidates = [format!("{plain}_{}", fingerprint(field.name())), plain];
+        let [marked, plain] = &candidates;
+        let present = |name: &String| !names.contains(name) && columns.iter().any(|(column, _)| column == name);
+        let clashes = |name: &str| columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
+        let name = match candidates.iter().find(|name| present(name)) {
+            Some(name) => name,
+            None if clashes(plain) || ROWID.eq_ignore_ascii_case(plain) => marked,
+            None => plain,
+        }
+        .clone();
+        let wanted = affinity(field.data_type());
+        match columns.iter_mut().find(|(column, _)| *column == name) {
+            Some((_, present)) => present.replace_range(.., wider(present, wanted).to_owned().as_str()),
+            None => columns.push((name.clone(), wanted.to_owned())),
+        }
+        names.push(name);
+    }
+    (columns, names)
+}
+
+/// The row number's name, which no column of a batch gets.
+pub(crate) const ROWID: &str = "_rowid_";
+
+/// Types from the narrowest to the one that holds all: an integer column keeps fractions, a real one loses digits.
+const AFFINITIES: [&str; 3] = ["REAL", "INTEGER", "TEXT"];
+
+fn affinity(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Boolean | DataType::Int64 => "INTEGER",
+        DataType::Float64 => "REAL",
+        _ => "TEXT",
+    }
+}
+
+fn wider<'a>(present: &'a str, wanted: &'a str) -> &'a str {
+    let rank = |name: &str| AFFINITIES.iter().position(|affinity| *affinity == name);
+    if rank(present).is_some_and(|present| Some(present) < rank(wanted)) { wanted } else { present }
+}
+
+fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
+    let strings = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
+        connection.prepare_cached(sql)?.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let columns = strings("SELECT name, type FROM pragma_table_info(?) ORDER BY cid").explain(PREPARING)?;
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let key = strings(
+        "SELECT i.name, l.name FROM pragma_index_list(?) AS l, pragma_index_info(l.name) AS i WHERE l.origin = 'u' ORDER BY i.seqno",
+    )
+    .explain(PREPARING)?;
+    Ok(Some(Shape { columns, key: key.into_iter().map(|(column, _)| column).collect() }))
+}
+
+fn create(connection: &Connection, name: &str, shape: &Shape) -> Result<()> {
+    let mut parts: Vec<String> = shape.columns.iter().map(|(column, affinity)| format!("{} {affinity}", quote(column))).collect();
+    if !shape.key.is_empty() {
+        parts.push(format!("UNIQUE ({})", quote_all(&shape.key)));
+    }
+    connection.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), parts.join(", "))).explain(PREPARING)
+}
+
+/// Adds columns; when the key or a column's type changed, copies the table into one that fits.
+fn migrate(connection: &Connection, name: &str, present: &Shape, wanted: &Shape) -> Result<()> {
+    let added = &wanted.columns[present.columns.len()..];
+    if present.key == wanted.key && wanted.columns.starts_with(&present.columns) {
+        return added.iter().try_for_each(|(column, affinity)| {
+            let sql = format!("ALTER TABLE {} ADD COLUMN {} {affinity}", quote(name), quote(column));
+            connection.execute_batch(&sql).explain(PREPARING)
+        });
+    }
+    let copy = "_pipeline_copy";
+    create(connection, copy, wanted)?;
+    let columns = quote_all(present.columns.iter().map(|(column, _)| column));
+    let sql = format!("INSERT OR REPLACE INTO {copy} ({ROWID}, {columns}) SELECT {ROWID}, {columns} FROM {} ORDER BY {ROWID}", quote(name));
+    connection.execute_batch(&sql).explain(PREPARING)?;
+    replace(connection, name, copy, PREPARING)
+}
+
+/// Puts one table in another's place, with the indexes and triggers that somebody added to the old one.
+fn replace(connection: &Connection, old: &str, new: &str, operation: &'static str) -> Result<()> {
+    let added: Vec<String> = connection
+        .prepare_cached("SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL")
+        .and_then(|mut select| select.query_map([old], |row| row.get(0))?.collect())
+        .explain(operation)?;
+    connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(old))).explain(operation)?;
+    crash_point("sqlite-replacing-table");
+    connection.execute_batch(&format!("ALTER TABLE {} RENAME TO {}", quote(new), quote(old))).explain(operation)?;
+    added.iter().try_for_each(|sql| connection.execute_batch(sql)).explain(operation)
+}
+
+/// The highest row number of a table; rows that come later have a higher one.
+pub(crate) fn last_row(connection: &Connection, name: &str) -> Result<i64> {
+    let sql = format!("SELECT coalesce(max({ROWID}), 0) FROM {}", quote(name));
+    connection.query_row(&sql, [], |row| row.get(0)).explain(PREPARING)
+}
+
+/// Drops what earlier transactions collected of the next generation. `kept` gives the row number after which the rows of
+/// this transaction begin, when it wrote some.
+pub(crate) fn discard(connection: &Connection, id: &TableId, kept: impl Fn(&str) -> Option<i64>) -> Result<()> {
+    let Some(visible) = known_name(connection, id)? else { return Ok(()) };
+    let next = next_name(&visible);
+    let sql = match kept(&next) {
+        Some(last) => format!("DELETE FROM {} WHERE {ROWID} <= {last}", quote(&next)),
+        None => format!("DROP TABLE IF EXISTS {}", quote(&next)),
+    };
+    connection.execute_batch(&sql).explain(PUBLISHING)
+}
+
+/// Puts the next generation in the visible one's place; when nothing was collected, the table becomes empty.
+pub(crate) fn publish(connection: &Connection, id: &TableId) -> Result<()> {
+    let Some(visible) = known_name(connection, id)? else { return Ok(()) };
+    let next = next_name(&visible);
+    match (shape(connection, &next)?, shape(connection, &visible)?) {
+        (Some(_), _) => replace(connection, &visible, &next, PUBLISHING),
+        (None, Some(_)) => connection.execute_batch(&format!("DELETE FROM {}", quote(&visible))).explain(PUBLISHING),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Visible rows, per table.
+pub(crate) fn row_counts(connection: &Connection) -> Result<Vec<(TableId, u64)>> {
+    let operation = "counting rows";
+    let tables: Vec<(TableId, String)> = connection
+        .prepare_cached("SELECT source, stream, name FROM _pipeline_tables ORDER BY source, stream")
+        .and_then(|mut select| {
+            select.query_map([], |row| Ok((TableId { source: row.get(0)?, stream: row.get(1)? }, row.get(2)?)))?.collect()
+        })
+        .explain(operation)?;
+    let mut counts = Vec::with_capacity(tables.len());
+    for (id, name) in tables {
+        if shape(connection, &name)?.is_some() {
+            let sql = format!("SELECT count(*) FROM {}", quote(&name));
+            let count: i64 = connection.query_row(&sql, [], |row| row.get(0)).explain(operation)?;
+            counts.push((id, count.unsigned_abs()));
+        }
+    }
+    Ok(counts)
+}
+
+/// An identifier that cannot end early.
+pub(crate) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Identifiers, joined by commas.
+pub(crate) fn quote_all<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    names.into_iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,185 @@
+//! Rows: from Arrow columns into statements, without a copy of the batch in between.
+
+use std::ops::Range;
+
+use arrow_array::RecordBatch;
+use pipeline_core::cell::{Cell, Column};
+use pipeline_core::{DELETED, Generation, Result, SYNCED_AT, Table};
+use rusqlite::types::Null;
+use rusqlite::{CachedStatement, Connection};
+
+use crate::config::Deletes;
+use crate::error::Explain;
+use crate::table::{self, ROWID, quote, quote_all};
+
+const WRITING: &str = "writing rows";
+/// Rows of one statement: enough that its fixed cost does not show.
+const ROWS_PER_STATEMENT: usize = 32;
+/// Parameters that SQLite allows in one statement.
+const MAX_PARAMETERS: usize = 32_766;
+
+/// How rows get into one table.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) name: String,
+    /// The highest row number before this transaction, for the next generation. Its rows get numbers of their own, also
+    /// when they replace a row, so that those of earlier transactions can be told apart and discarded.
+    pub(crate) before: Option<i64>,
+    next_row: Option<i64>,
+    rows_per_statement: usize,
+    insert_one: String,
+    insert_many: String,
+    delete: Option<String>,
+    /// Columns of the batch that a tombstone sets: the key and the system columns.
+    mark: Option<(String, Vec<usize>)>,
+    key: Vec<usize>,
+    deleted: Option<usize>,
+}
+
+impl Writer {
+    /// Creates or widens the table, and writes the statements for it.
+    pub(crate) fn new(connection: &Connection, table: &Table, deletes: Deletes) -> Result<Self> {
+        let physical = table::ensure(connection, table)?;
+        let before = match table.generation {
+            Generation::Current => None,
+            Generation::Next => Some(table::last_row(connection, &physical.name)?),
+        };
+        let numbered = before.is_some();
+        let all: Vec<usize> = (0..physical.columns.len()).collect();
+        let index = |name: &str| table.schema.index_of(name).ok();
+        let key: Vec<usize> = table.primary_key.iter().filter_map(|name| index(name)).collect();
+        let marked: Vec<usize> = key.iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
+        let width = physical.columns.len() + usize::from(numbered);
+        let rows_per_statement = (MAX_PARAMETERS / width.max(1)).clamp(1, ROWS_PER_STATEMENT);
+        let matches: Vec<String> = physical.key.iter().map(|name| format!("{} = ?", quote(name))).collect();
+        let tombstones = !key.is_empty();
+        Ok(Self {
+            insert_one: insert(&physical, &all, numbered, 1),
+            insert_many: insert(&physical, &all, numbered, rows_per_statement),
+            delete: (tombstones && deletes == Deletes::Remove)
+                .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
+            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, 1), marked)),
+            name: physical.name,
+            next_row: before.map(|last| last + 1),
+            before,
+            rows_per_statement,
+            key,
+            deleted: index(DELETED),
+        })
+    }
+
+    /// Writes a batch in its order, so that of rows with one key the last one stays.
+    pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<()> {
+        let columns = Column::of(batch)?;
+        let mut binder = Binder { columns: &columns, text: String::new() };
+        let deleted = self.deleted.map(|index| columns[index]);
+        let is_tombstone = |row: usize| deleted.is_some_and(|column| column.cell(row) == Cell::Bool(true));
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let tombstones = is_tombstone(start);
+            let end = (start..batch.num_rows()).find(|row| is_tombstone(*row) != tombstones).unwrap_or(batch.num_rows());
+            match (&self.delete, &self.mark) {
+                (Some(delete), _) if tombstones => each_row(connection, delete, start..end, &self.key, &mut None, &mut binder)?,
+                (_, Some((mark, marked))) if tombstones => {
+                    each_row(connection, mark, start..end, marked, &mut self.next_row, &mut binder)?;
+                }
+                _ => self.insert(connection, start..end, &mut binder)?,
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, connection: &Connection, rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
+        let all: Vec<usize> = (0..binder.columns.len()).collect();
+        let whole = rows.start + rows.len() / self.rows_per_statement * self.rows_per_statement;
+        if whole > rows.start {
+            let mut statement = connection.prepare_cached(&self.insert_many).explain(WRITING)?;
+            for first in (rows.start..whole).step_by(self.rows_per_statement) {
+                let mut parameter = 1;
+                for row in first..first + self.rows_per_statement {
+                    parameter = binder.bind_row(&mut statement, parameter, row, &all, &mut self.next_row).explain(WRITING)?;
+                }
+                statement.raw_execute().explain(WRITING)?;
+            }
+        }
+        each_row(connection, &self.insert_one, whole..rows.end, &all, &mut self.next_row, binder)
+    }
+}
+
+/// Runs a statement once per row.
+fn each_row(
+    connection: &Connection,
+    sql: &str,
+    rows: Range<usize>,
+    columns: &[usize],
+    number: &mut Option<i64>,
+    binder: &mut Binder<'_>,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(sql).explain(WRITING)?;
+    for row in rows {
+        binder.bind_row(&mut statement, 1, row, columns, number).explain(WRITING)?;
+        statement.raw_execute().explain(WRITING)?;
+    }
+    Ok(())
+}
+
+/// An insert of some columns that replaces their values when the key exists.
+fn insert(physical: &table::Physical, columns: &[usize], numbered: bool, rows: usize) -> String {
+    let mut names: Vec<String> = columns.iter().map(|index| quote(&physical.columns[*index])).collect();
+    if numbered {
+        names.insert(0, ROWID.to_owned());
+    }
+    let values = format!("({})", vec!["?"; names.len()].join(", "));
+    let values = vec![values; rows].join(", ");
+    let mut sql = format!("INSERT INTO {} ({}) VALUES {values}", quote(&physical.name), names.join(", "));
+    if !physical.key.is_empty() {
+        let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        sql = format!("{sql} ON CONFLICT ({}) DO UPDATE SET {}", quote_all(&physical.key), sets.join(", "));
+    }
+    sql
+}
+
+/// Hands the values of a batch to statements.
+struct Binder<'a> {
+    columns: &'a [Column<'a>],
+    text: String,
+}
+
+impl Binder<'_> {
+    /// Binds a row from a parameter on, after its number if it has one; returns the parameter that follows.
+    fn bind_row(
+        &mut self,
+        statement: &mut CachedStatement<'_>,
+        mut parameter: usize,
+        row: usize,
+        columns: &[usize],
+        number: &mut Option<i64>,
+    ) -> rusqlite::Result<usize> {
+        if let Some(number) = number {
+            statement.raw_bind_parameter(parameter, *number)?;
+            *number += 1;
+            parameter += 1;
+        }
+        for column in columns {
+            self.bind(statement, parameter, self.columns[*column].cell(row))?;
+            parameter += 1;
+        }
+        Ok(parameter)
+    }
+
+    fn bind(&mut self, statement: &mut CachedStatement<'_>, parameter: usize, cell: Cell<'_>) -> rusqlite::Result<()> {
+        match cell {
+            Cell::Null => statement.raw_bind_parameter(parameter, Null),
+            Cell::Bool(value) => statement.raw_bind_parameter(parameter, value),
+            Cell::Int64(value) => statement.raw_bind_parameter(parameter, value),
+            Cell::Float64(value) => statement.raw_bind_parameter(parameter, value),
+            Cell::String(text) | Cell::Json(text) => statement.raw_bind_parameter(parameter, text),
+            Cell::Decimal(..) | Cell::Date(_) | Cell::Timestamp(_) => {
+                self.text.clear();
+                cell.push_text(&mut self.text);
+                statement.raw_bind_parameter(parameter, self.text.as_str())
+            }
+        }
+    }
+}

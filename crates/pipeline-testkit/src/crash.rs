@@ -1,0 +1,195 @@
+//! Destinations in a process that dies, or whose disk is full: the test executes itself again as that process.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the suite is test code")]
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use arrow_schema::DataType;
+use pipeline_core::state::Position;
+use pipeline_core::{CRASH_POINT, Commit, Destination, ErrorKind, Generation, Table};
+
+use crate::destination_suite::{
+    DestinationFixture, Row, advance, batch, commit, endpoint, expected, gone, plan, row, shown, store, table, table_of,
+};
+
+/// Environment variable that makes the test the process under test, and gives it its folder.
+const FOLDER: &str = "PIPELINE_SUITE_FOLDER";
+const ENDPOINT: &str = "charges";
+const SIGABRT: i32 = 6;
+
+/// Kills the destination at every crash point, each time that it passes it; then what is visible must match the
+/// checkpoint, and going on must lead to what an uninterrupted run leads to.
+pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFixture, test: &str) {
+    if let Some(folder) = under_test() {
+        run(&*fixture.open(&folder).await.unwrap()).await;
+        return;
+    }
+    for point in fixture.crash_points() {
+        for nth in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let place = format!("{point}:{nth}");
+            let status = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
+            if status.success() {
+                assert!(nth > 1, "the crash point {point} is never passed");
+                break;
+            }
+            assert_eq!(status.signal(), Some(SIGABRT), "{place}: the process failed by itself");
+            verify(fixture, dir.path(), &place).await;
+            run(&*fixture.open(dir.path()).await.unwrap()).await;
+            assert_eq!(verify(fixture, dir.path(), &place).await, Some(script().len()), "{place}");
+        }
+    }
+}
+
+/// Writes more than the process may; then the last commit is intact, and with room again everything goes on.
+pub async fn a_full_disk_loses_nothing(fixture: &dyn DestinationFixture, test: &str) {
+    let events = table("events", &[], Generation::Current);
+    if let Some(folder) = under_test() {
+        let destination = fixture.open(&folder).await.unwrap();
+        let error = fill(&*destination, &events).await.expect_err("the disk has no room for this");
+        assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
+        assert!(error.help().is_some(), "{error:?}");
+        assert_eq!(shown(fixture, &folder, &events), ["1=a"], "beside the failure");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let destination = fixture.open(dir.path()).await.unwrap();
+    store(&*destination, &[(&events, vec![row(1, "a")])], &commit(vec![plan(ENDPOINT)])).await.unwrap();
+    drop(destination);
+    // A shell limits the size of files to 2 or 4 MiB, depending on its unit; ignoring the signal leaves the write error.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    assert!(respawn(limited, test, dir.path(), "").success(), "the process under test failed: run it with {FOLDER} set");
+
+    let destination = fixture.open(dir.path()).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &events), ["1=a"]);
+    assert_eq!(destination.status(10).await.unwrap().commits.len(), 1);
+    store(&*destination, &[(&events, vec![row(2, "b")])], &commit(vec![advance(ENDPOINT, 0)])).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "2=b"]);
+}
+
+/// Commits 16 MiB of text that does not compress well.
+async fn fill(destination: &dyn Destination, events: &Arc<Table>) -> pipeline_core::Result<u64> {
+    let mut transaction = destination.begin().await?;
+    let mut seed = 1_u64;
+    for _ in 0..16 {
+        let text: String = (0..1 << 16)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                format!("{seed:016x}")
+            })
+            .collect();
+        let rows: Vec<Row> = (0..1).map(|id| row(id, text.clone().leak())).collect();
+        transaction.write(events, batch(events, &rows)).await?;
+    }
+    transaction.commit(&commit(vec![advance(ENDPOINT, 0)])).await
+}
+
+fn under_test() -> Option<PathBuf> {
+    std::env::var_os(FOLDER).map(PathBuf::from)
+}
+
+/// Executes one test of this binary as the process under test. `test` is its path with the crate's name.
+fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> ExitStatus {
+    let (_, test) = test.split_once("::").unwrap();
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(FOLDER, dir).env(CRASH_POINT, crash_point).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap()
+}
+
+/// One commit of the run that is killed.
+#[derive(Default)]
+struct Step {
+    writes: Vec<(Arc<Table>, Vec<Row>)>,
+    discard: bool,
+    publish: bool,
+}
+
+fn charges(generation: Generation) -> Arc<Table> {
+    table("charges", &["id"], generation)
+}
+
+/// Upserts, tombstones, an abandoned refresh, a complete one, a new column and rows without a key.
+fn script() -> Vec<Step> {
+    let (current, next) = (charges(Generation::Current), charges(Generation::Next));
+    let events = table("events", &[], Generation::Current);
+    let columns = [("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)];
+    let wide = table_of("demo", "charges", &["id"], Generation::Current, &columns);
+    let writes = |writes: &[(&Arc<Table>, Vec<Row>)]| writes.iter().map(|(table, rows)| (Arc::clone(table), rows.clone())).collect();
+    let step = |step: &[(&Arc<Table>, Vec<Row>)]| Step { writes: writes(step), ..Step::default() };
+    vec![
+        step(&[(&current, vec![row(1, "a"), row(2, "b")]), (&events, vec![row(1, "e")])]),
+        step(&[(&current, vec![row(1, "aa"), gone(2)]), (&events, vec![row(1, "e"), row(2, "e")])]),
+        step(&[(&next, vec![row(7, "abandoned"), row(8, "abandoned")])]),
+        Step { discard: true, ..step(&[(&next, vec![row(1, "n"), row(3, "n")])]) },
+        step(&[(&next, vec![row(3, "nn")]), (&events, vec![row(3, "e")])]),
+        Step { publish: true, ..step(&[(&next, vec![row(4, "n")])]) },
+        step(&[(&wide, vec![row(4, "nn"), row(5, "w")])]),
+        step(&[(&next, vec![row(9, "abandoned")])]),
+        Step { discard: true, ..step(&[]) },
+    ]
+}
+
+/// Steps committed; none: not even planned.
+async fn committed(destination: &dyn Destination) -> Option<usize> {
+    let state = destination.load(&endpoint(ENDPOINT)).await.unwrap();
+    match &state.slices.get(&0)?.position {
+        Position::At(step) => Some(step.parse().unwrap()),
+        _ => Some(0),
+    }
+}
+
+/// Runs the script from where it is to its end.
+async fn run(destination: &dyn Destination) {
+    destination.prepare(&[charges(Generation::Current)]).await.unwrap();
+    if committed(destination).await.is_none() {
+        store(destination, &[], &commit(vec![plan(ENDPOINT)])).await.unwrap();
+    }
+    let done = committed(destination).await.unwrap();
+    for (index, step) in script().iter().enumerate().skip(done) {
+        let id = charges(Generation::Current).id();
+        let commit = Commit {
+            discard: step.discard.then(|| id.clone()).into_iter().collect(),
+            publish: step.publish.then_some(id).into_iter().collect(),
+            ..commit(vec![advance(ENDPOINT, index)])
+        };
+        let tables: Vec<_> = step.writes.iter().map(|(table, _)| Arc::clone(table)).collect();
+        destination.prepare(&tables).await.unwrap();
+        let writes: Vec<_> = step.writes.iter().map(|(table, rows)| (table, rows.clone())).collect();
+        store(destination, &writes, &commit).await.unwrap();
+    }
+}
+
+/// Compares what is visible with what the committed steps lead to, and returns their number.
+async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Option<usize> {
+    let destination = fixture.open(dir).await.unwrap();
+    let done = committed(&*destination).await;
+    let (mut current, mut next, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for step in script().into_iter().take(done.unwrap_or_default()) {
+        if step.discard {
+            next.clear();
+        }
+        for (table, rows) in step.writes {
+            match (table.stream.as_str(), table.generation) {
+                ("events", _) => events.extend(rows),
+                (_, Generation::Current) => current.extend(rows),
+                (_, Generation::Next) => next.extend(rows),
+            }
+        }
+        if step.publish {
+            current = std::mem::take(&mut next);
+        }
+    }
+    assert_eq!(shown(fixture, dir, &charges(Generation::Current)), expected(fixture, true, &current), "{place} after step {done:?}");
+    let table = table("events", &[], Generation::Current);
+    assert_eq!(shown(fixture, dir, &table), expected(fixture, false, &events), "{place} after step {done:?}");
+    let status = destination.status(usize::MAX).await.unwrap();
+    let sequences: Vec<u64> = status.commits.iter().rev().map(|commit| commit.sequence).collect();
+    let commits = done.map_or(0, |steps| steps as u64 + 1);
+    assert_eq!(sequences, (1..=commits).collect::<Vec<_>>(), "{place}");
+    let rows: u64 = status.rows.iter().map(|(_, rows)| rows).sum();
+    assert_eq!(rows as usize, expected(fixture, true, &current).len() + events.len(), "{place}");
+    done
+}

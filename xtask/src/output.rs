@@ -1,0 +1,36 @@
+//! Running commands, and saying what is going on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A task's outcome; the error is told to the person who ran it.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// The workspace's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Prints a section's heading.
+pub(crate) fn heading(text: &str) {
+    eprintln!("\n=== {text} ===");
+}
+
+/// `cargo` as it runs this task, with these arguments, in the workspace's folder.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from));
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Runs a command under a heading; its output is the caller's.
+pub(crate) fn step(title: &str, command: &mut Command) -> Outcome {
+    heading(title);
+    let status = command.status().map_err(|error| format!("`{title}` cannot be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{title}` failed")) }
+}
+
+/// Whether a cargo component such as `fmt` is installed.
+pub(crate) fn has_component(name: &str) -> bool {
+    cargo(&[name, "--version"]).output().is_ok_and(|output| output.status.success())
+}
