@@ -62,7 +62,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with a message and what can be done about it.
     pub(crate) fn new(exit: Exit, message: impl AsRef<str>, help: Option<&str>) -> Self {
-        Self { text: render(message.as_ref(), help), exit }
+        Self { text: render("error", message.as_ref(), help), exit }
     }
 
     /// Wrong usage.
@@ -94,9 +94,9 @@ impl From<Error> for Failure {
 }
 
 /// A message and what can be done about it, as every failure is printed.
-pub(crate) fn render(message: &str, help: Option<&str>) -> String {
+pub(crate) fn render(severity: &str, message: &str, help: Option<&str>) -> String {
     match help {
-        Some(help) => format!("error: {message}\n help: {help}"),
-        None => format!("error: {message}"),
+        Some(help) => format!("{severity}: {message}\n help: {help}"),
+        None => format!("{severity}: {message}"),
     }
 }

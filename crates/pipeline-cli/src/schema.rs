@@ -55,6 +55,25 @@ impl Property<'_> {
         write_only(self.schema) || parts.chain(self.schema["allOf"].as_array().into_iter().flatten()).any(write_only)
     }
 
+    /// What may be written for it: the default, a reference for a secret, or a place to fill in.
+    pub(crate) fn example(&self, connector: &str) -> String {
+        let schema = self.schema;
+        if !schema["default"].is_null() {
+            return schema["default"].to_string();
+        }
+        let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), self.name.to_uppercase());
+        let is_type =
+            |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|types| types.iter().any(|known| known == name));
+        match self.name {
+            _ if self.is_secret() => variable,
+            "start_date" => "\"2024-01-01\"".to_owned(),
+            _ if is_type("integer") || is_type("number") => "0".to_owned(),
+            _ if is_type("boolean") => "false".to_owned(),
+            _ if is_type("array") => "[]".to_owned(),
+            _ => "\"\"".to_owned(),
+        }
+    }
+
     /// The first sentence of its description.
     pub(crate) fn summary(&self) -> &str {
         self.schema["description"].as_str().map_or("", first_sentence)

@@ -54,7 +54,7 @@ pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
@@ -73,8 +73,15 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        let cases =
-            [("200ms", Some(200)), ("90s", Some(90_000)), ("1h30m", Some(5_400_000)), ("10", None), ("", None), ("5 days", None), ("s", None)];
+        let cases = [
+            ("200ms", Some(200)),
+            ("90s", Some(90_000)),
+            ("1h30m", Some(5_400_000)),
+            ("10", None),
+            ("", None),
+            ("5 days", None),
+            ("s", None),
+        ];
         for (text, millis) in cases {
             assert_eq!(duration(text).ok(), millis.map(Duration::from_millis), "{text}");
         }
@@ -85,6 +92,9 @@ mod tests {
     fn numbers_and_times_are_short() {
         assert_eq!([number(0), number(999), number(1_000), number(1_234_567)], ["0", "999", "1 000", "1 234 567"]);
         let seconds = |s| short(Duration::from_secs(s));
-        assert_eq!([seconds(0), seconds(12), seconds(250), seconds(11_100), seconds(187_200)], ["0 ms", "12.0 s", "4 m 10 s", "3 h 5 m", "2 d 4 h"]);
+        assert_eq!(
+            [seconds(0), seconds(12), seconds(250), seconds(11_100), seconds(187_200)],
+            ["0 ms", "12.0 s", "4 m 10 s", "3 h 5 m", "2 d 4 h"]
+        );
     }
 }

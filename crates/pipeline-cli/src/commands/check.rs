@@ -11,7 +11,7 @@ use crate::args::{self, Format};
 use crate::config::{Config, build_all};
 use crate::connectors;
 use crate::console::Console;
-use crate::exit::{Exit, Failure, Result, render};
+use crate::exit::{Exit, Failure, Result};
 use crate::output::table::{Align, Table};
 use crate::setup;
 
@@ -116,7 +116,7 @@ fn json(checked: &[(&str, Result<CheckReport, Error>)], destination: Result<&Arc
     let failure = |text: &str| json!({ "error": text });
     let sources = checked.iter().map(|(source, result)| match result {
         Ok(report) => json!({ "source": source, "facts": report.facts, "endpoints": report.endpoints }),
-        Err(error) => json!({ "source": source, "error": render(&error.to_string(), error.help()) }),
+        Err(error) => json!({ "source": source, "error": Failure::from(error).text }),
     });
     json!({
         "sources": sources.collect::<Vec<_>>(),

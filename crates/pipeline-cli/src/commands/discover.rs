@@ -36,7 +36,8 @@ pub(super) async fn run(args: &args::Discover, console: &Arc<Console>) -> Result
 
 fn streams(catalogs: &[(&str, Catalog)]) -> String {
     use Align::{Left, Right};
-    let columns = [("SOURCE", Left), ("STREAM", Left), ("KEY", Left), ("CURSOR", Left), ("MODE", Left), ("DELETIONS", Left), ("COLUMNS", Right)];
+    let columns =
+        [("SOURCE", Left), ("STREAM", Left), ("KEY", Left), ("CURSOR", Left), ("MODE", Left), ("DELETIONS", Left), ("COLUMNS", Right)];
     let mut table = Table::new(columns);
     for (source, catalog) in catalogs {
         for stream in &catalog.streams {

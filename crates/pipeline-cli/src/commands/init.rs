@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind as IoErrorKind, Write as _};
 
 use pipeline_core::Registry;
-use serde_json::Value;
 
 use crate::args;
 use crate::config::{reason, suggest};
@@ -61,13 +60,15 @@ fn template(registry: &Registry, wanted: &[String]) -> Result<String> {
     for name in known.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)) {
         let _ = write!(text, "\n[sources.{name}]\nconnector = \"{name}\"\n");
         let properties = schema::properties(registry.spec(name)?);
-        let (required, optional): (Vec<_>, Vec<_>) = properties.into_iter().partition(|property| property.required);
+        let (required, mut optional): (Vec<_>, Vec<_>) = properties.into_iter().partition(|property| property.required);
+        // Credentials and choices first, settings that have a good default last.
+        optional.sort_by_key(|property| !property.schema["default"].is_null());
         for property in required {
-            let _ = writeln!(text, "# {}\n{} = {}", comment(&property), property.name, example(name, &property));
+            let _ = writeln!(text, "# {}\n{} = {}", comment(&property), property.name, property.example(name));
         }
         let _ = writeln!(text, "# streams = [\"…\"]   # default: all that the credentials may read; see `pipeline discover`");
         for property in optional {
-            let _ = writeln!(text, "# {}\n# {} = {}", comment(&property), property.name, example(name, &property));
+            let _ = writeln!(text, "# {}\n# {} = {}", comment(&property), property.name, property.example(name));
         }
     }
     Ok(text)
@@ -75,23 +76,4 @@ fn template(registry: &Registry, wanted: &[String]) -> Result<String> {
 
 fn comment(property: &Property<'_>) -> String {
     property.summary().replace('\n', " ")
-}
-
-/// The default, a reference for a secret, or a place to fill in.
-fn example(connector: &str, property: &Property<'_>) -> String {
-    let schema = property.schema;
-    match &schema["default"] {
-        Value::Null => {}
-        default => return default.to_string(),
-    }
-    let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), property.name.to_uppercase());
-    let is_type = |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|types| types.iter().any(|known| known == name));
-    match property.name {
-        _ if property.is_secret() => variable,
-        "start_date" => "\"2024-01-01\"".to_owned(),
-        _ if is_type("integer") || is_type("number") => "0".to_owned(),
-        _ if is_type("boolean") => "false".to_owned(),
-        _ if is_type("array") => "[]".to_owned(),
-        _ => "\"\"".to_owned(),
-    }
 }

@@ -26,7 +26,8 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
     };
     let simulator = start(simulation).await?;
     console.print(&configuration(&simulator, "simulated.db"));
-    console.note(&format!("Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Ctrl-C ends it.", simulator.url()));
+    console
+        .note(&format!("Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Ctrl-C ends it.", simulator.url()));
     interrupt::wait().await;
     let stats = simulator.stats();
     simulator.stop().await;

@@ -59,11 +59,10 @@ async fn reset(destination: &dyn Destination, what: &str, yes: bool, console: &C
 
 /// The stored states of a source or an endpoint, or all.
 async fn stored(destination: &dyn Destination, what: Option<&str>) -> Result<Vec<(EndpointId, EndpointState)>> {
-    let status = destination.status(0).await.map_err(|error| Failure::of_destination(&error))?;
-    let Some(what) = what else { return Ok(status.endpoints) };
-    let known: Vec<String> = status.endpoints.iter().map(|(id, _)| id.to_string()).collect();
-    let states = status.endpoints.into_iter().filter(|(id, _)| id.source == what || id.to_string() == what);
-    let states: Vec<_> = states.collect();
+    let all = destination.status(0).await.map_err(|error| Failure::of_destination(&error))?.endpoints;
+    let Some(what) = what else { return Ok(all) };
+    let known: Vec<String> = all.iter().map(|(id, _)| id.to_string()).collect();
+    let states: Vec<_> = all.into_iter().filter(|(id, _)| id.source == what || id.to_string() == what).collect();
     if states.is_empty() {
         let help = suggest(what, "checkpoints", known.iter().map(String::as_str));
         return Err(Failure::usage(format!("there is no checkpoint of `{what}`"), &help));

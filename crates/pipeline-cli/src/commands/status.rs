@@ -20,9 +20,10 @@ const COMMITS: usize = 1_000;
 
 pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    let status = match config.destination.exists() {
-        true => setup::destination(&config)?.status(COMMITS).await.map_err(|error| Failure::of_destination(&error))?,
-        false => Status::default(),
+    let status = if config.destination.exists() {
+        setup::destination(&config)?.status(COMMITS).await.map_err(|error| Failure::of_destination(&error))?
+    } else {
+        Status::default()
     };
     let rows = entries(&status, SystemClock.now());
     match args.output {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
-use pipeline_core::{Clock, Delivery, Error, Observer, Observers, SystemClock};
+use pipeline_core::{Clock, Delivery, Error, ErrorKind, Observer, Observers, SystemClock};
 
 use crate::args::{self, Format};
 use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest};
@@ -92,7 +92,8 @@ impl Watchers {
                 return Err(failure);
             }
         };
-        let exit = summary.failure().map_or(Exit::Done, Exit::from);
+        let failure = summary.failure().filter(|kind| !(args.dry_run && *kind == ErrorKind::Cancelled));
+        let exit = failure.map_or(Exit::Done, Exit::from);
         let report = Report { summary: &summary, metrics: &self.metrics, delivery, exit, dry_run: args.dry_run };
         match &self.events {
             Some(lines) => drop(lines.finish(Some(&report.json(console)))),
@@ -104,7 +105,10 @@ impl Watchers {
 
 fn request_log(path: &Path) -> Result<Arc<Lines>> {
     let file = File::create(path).map_err(|error| {
-        Failure::usage(format!("the request log {} cannot be written: {}", path.display(), reason(&error)), "choose another file with --log-requests FILE")
+        Failure::usage(
+            format!("the request log {} cannot be written: {}", path.display(), reason(&error)),
+            "choose another file with --log-requests FILE",
+        )
     })?;
     Ok(Arc::new(Lines::new(Box::new(file) as Box<dyn Write + Send>)))
 }

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::tree::{Member, Node, Span, Table, Value};
-use super::{Config, Problem, reference, suggest, table, text};
+use super::{Config, Problem, known_members, reference, suggest, table, text};
 use crate::console::Console;
 use crate::exit::Failure;
+use crate::schema;
 
 const KINDS: [&str; 3] = ["sqlite", "parquet", "jsonl"];
 
@@ -45,7 +47,8 @@ impl DestinationConfig {
         let member = root.get("destination").ok_or_else(|| Problem::new(0..0, "there is no destination").help(example))?;
         let inner = table(&member.node, "destination")?;
         let required = |name: &str, example: &str| {
-            let missing = || Problem::new(member.span.clone(), format!("destination has no `{name}`")).help(format!("add {name} = \"{example}\""));
+            let missing =
+                || Problem::new(member.span.clone(), format!("destination has no `{name}`")).help(format!("add {name} = \"{example}\""));
             inner.get(name).ok_or_else(missing)
         };
         let (kind, path) = (required("type", "sqlite")?, required("path", "warehouse.db")?);
@@ -66,24 +69,19 @@ impl DestinationConfig {
     }
 
     /// The destination's own configuration: the path and every member that is not read here.
-    pub(crate) fn parse_as<T: DeserializeOwned>(&self, config: &Config) -> Result<T, Failure> {
+    pub(crate) fn parse_as<T: DeserializeOwned + JsonSchema>(&self, config: &Config) -> Result<T, Failure> {
+        let spec = schemars::schema_for!(T).to_value();
+        let known: Vec<&str> = schema::members(&spec).into_iter().chain(["type"]).collect();
+        known_members(&self.members, "destination", &known).map_err(|problem| config.failure(&problem))?;
         let mut object = Map::new();
         for Member { name, node, .. } in &self.members.0 {
-            object.insert(name.clone(), self.json(node, name, &config.folder).map_err(|problem| config.failure(&problem))?);
+            object.insert(name.clone(), json(node, name, &config.folder).map_err(|problem| config.failure(&problem))?);
         }
         object.insert("path".to_owned(), Json::String(self.path.display().to_string()));
         serde_path_to_error::deserialize(Json::Object(object)).map_err(|error| {
             let span = self.members.locate(&error.path().to_string()).unwrap_or_else(|| self.header.clone());
             config.failure(&Problem::new(span, format!("destination: {}", error.inner())))
         })
-    }
-
-    fn json(&self, node: &Node, name: &str, folder: &Path) -> Result<Json, Problem> {
-        match &node.value {
-            Value::Text(_) => resolved(node, name, folder).map(Json::String),
-            Value::Plain(value) => Ok(value.clone()),
-            other => Err(Problem::new(node.span.clone(), format!("`{name}` cannot be {}", other.kind()))),
-        }
     }
 
     /// True when there is something to read at all, without creating it.
@@ -96,6 +94,14 @@ impl DestinationConfig {
         if self.kind == DestinationKind::Stdout {
             console.leave_stdout_to_rows();
         }
+    }
+}
+
+fn json(node: &Node, name: &str, folder: &Path) -> Result<Json, Problem> {
+    match &node.value {
+        Value::Text(_) => resolved(node, name, folder).map(Json::String),
+        Value::Plain(value) => Ok(value.clone()),
+        other => Err(Problem::new(node.span.clone(), format!("`{name}` cannot be {}", other.kind()))),
     }
 }
 

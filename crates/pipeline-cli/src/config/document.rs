@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::tree::Span;
+use crate::console::HIDDEN;
 use crate::exit::{Exit, Failure};
 
 /// The file's name and text.
@@ -23,12 +24,14 @@ pub(crate) struct Problem {
     pub(crate) span: Span,
     /// What would be right.
     pub(crate) help: Option<String>,
+    /// True when the value on the line may be a secret.
+    pub(crate) hides_value: bool,
 }
 
 impl Problem {
     /// A problem at a place.
     pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span, help: None }
+        Self { message: message.into(), span, help: None, hides_value: false }
     }
 
     /// Says what would be right.
@@ -53,12 +56,13 @@ impl Document {
         let start = problem.span.start.min(self.text.len());
         let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
-        let line = self.text[line_start..line_end].trim_end_matches('\r');
+        let line = shown(self.text[line_start..line_end].trim_end_matches('\r'), problem.hides_value);
         let number = self.text[..start].matches('\n').count() + 1;
         let column = self.text[line_start..start].chars().count() + 1;
         let end = problem.span.end.clamp(start, line_end);
         let carets = self.text[start..end].trim_end().chars().count().max(1);
         let gutter = " ".repeat(number.to_string().len());
+        let column = column.min(line.chars().count() + 1);
         let indent: String = line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
 
         let mut text = format!("{severity}: {}\n", problem.message);
@@ -70,6 +74,14 @@ impl Document {
             let _ = write!(text, "\n{gutter} = help: {help}");
         }
         text
+    }
+}
+
+/// The line, without a value that may be a secret.
+fn shown(line: &str, hides_value: bool) -> String {
+    match line.split_once('=') {
+        Some((name, _)) if hides_value => format!("{name}= {HIDDEN}"),
+        _ => line.to_owned(),
     }
 }
 

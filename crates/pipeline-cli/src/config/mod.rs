@@ -15,8 +15,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use self::destination::DestinationConfig;
-use self::document::Document;
 pub(crate) use self::destination::DestinationKind;
+use self::document::Document;
 pub(crate) use self::document::{Problem, suggest};
 pub(crate) use self::reference::reason;
 pub(crate) use self::source::{SourceConfig, build_all, stream_names};
@@ -62,14 +62,15 @@ impl Config {
             Failure::usage(message, "write one with `pipeline init`, name another with --config FILE, or try `pipeline demo`")
         })?;
         let document = Document { name: path.display().to_string(), text };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::parse(document, folder)
     }
 
     fn parse(document: Document, folder: PathBuf) -> Result<Self> {
         let shown = |problem: Problem| document.failure(&problem);
-        let root = tree::parse(&document.text)
-            .map_err(|(message, span)| shown(Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", ")))))?;
+        let root = tree::parse(&document.text).map_err(|(message, span)| {
+            shown(Problem { hides_value: true, ..Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", "))) })
+        })?;
         known_members(&root, "the configuration", &MEMBERS).map_err(shown)?;
         let destination = DestinationConfig::parse(&root, &folder).map_err(shown)?;
         let sync = sync(&root).map_err(shown)?;
@@ -81,7 +82,8 @@ impl Config {
             None => Vec::new(),
         };
         if sources.is_empty() {
-            let problem = Problem::new(0..0, "there is no source").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
+            let problem =
+                Problem::new(0..0, "there is no source").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
             return Err(shown(problem));
         }
         Ok(Self { folder, destination, sources, sync, document })
@@ -91,7 +93,10 @@ impl Config {
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&SourceConfig>> {
         let known = || self.sources.iter().map(|source| source.name.as_str());
         if let Some(unknown) = names.iter().find(|name| !known().any(|source| source == *name)) {
-            return Err(Failure::usage(format!("there is no source `{unknown}` in {}", self.document.name), &suggest(unknown, "sources", known().collect::<Vec<_>>())));
+            return Err(Failure::usage(
+                format!("there is no source `{unknown}` in {}", self.document.name),
+                &suggest(unknown, "sources", known().collect::<Vec<_>>()),
+            ));
         }
         Ok(self.sources.iter().filter(|source| names.is_empty() || names.contains(&source.name)).collect())
     }
@@ -136,14 +141,18 @@ fn positive(node: &Node, name: &str) -> Result<u64, Problem> {
 fn table<'a>(node: &'a Node, name: &str) -> Result<&'a Table, Problem> {
     match &node.value {
         Value::Table(table) => Ok(table),
-        other => Err(Problem::new(node.span.clone(), format!("`{name}` must be a table, not {}", other.kind())).help(format!("write [{name}]"))),
+        other => {
+            Err(Problem::new(node.span.clone(), format!("`{name}` must be a table, not {}", other.kind())).help(format!("write [{name}]")))
+        }
     }
 }
 
 fn text<'a>(node: &'a Node, name: &str) -> Result<&'a str, Problem> {
     match &node.value {
         Value::Text(text) => Ok(text),
-        other => Err(Problem::new(node.span.clone(), format!("`{name}` must be a string, not {}", other.kind())).help("put it in double quotes")),
+        other => {
+            Err(Problem::new(node.span.clone(), format!("`{name}` must be a string, not {}", other.kind())).help("put it in double quotes"))
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl SourceConfig {
         let owner = format!("sources.{name}");
         let all = table(&member.node, &owner)?;
         let connector = all.get("connector").ok_or_else(|| {
-            Problem::new(member.span.clone(), format!("{owner} has no `connector`")).help("add one, such as connector = \"stripe\"; see `pipeline connectors`")
+            Problem::new(member.span.clone(), format!("{owner} has no `connector`"))
+                .help("add one, such as connector = \"stripe\"; see `pipeline connectors`")
         })?;
         let streams = all.get("streams").map(|member| streams(&member.node)).transpose()?;
         let own = |member: &&Member| member.name != "connector" && member.name != "streams";
@@ -64,20 +65,21 @@ impl SourceConfig {
         let value = self.resolve(config, spec, console).map_err(shown)?;
         self.check_members(spec).map_err(shown)?;
         let context = BuildContext { source: self.name.clone(), ..context.clone() };
-        let connector = registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, shown))?;
+        let connector = registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, spec, shown))?;
         let streams = self.selection(&*connector).map_err(shown)?;
         Ok(Source { name: self.name.clone(), connector, streams })
     }
 
     /// The connector's configuration as JSON, with references replaced.
     fn resolve(&self, config: &Config, spec: &Json, console: &Console) -> Result<Json, Problem> {
-        let secrets = schema::secrets(spec);
+        let (known, secrets) = (schema::members(spec), schema::secrets(spec));
         let mut resolver = Resolver { folder: &config.folder, console, warnings: Vec::new() };
         let mut object = Map::new();
         for member in &self.members.0 {
             let value = resolver.json(&member.node)?;
-            if let (Some(secret), true) = (value.as_str(), secrets.contains(&member.name.as_str())) {
-                console.hide(secret.into());
+            // What has a wrong name may be a secret, too.
+            if secrets.contains(&member.name.as_str()) || !known.contains(&member.name.as_str()) {
+                console.hide(value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).into());
             }
             object.insert(member.name.clone(), value);
         }
@@ -94,16 +96,28 @@ impl SourceConfig {
     }
 
     /// Shows what the connector found wrong at the member that it names.
-    fn config_failure(&self, error: &Error, shown: impl Fn(Problem) -> Failure) -> Failure {
+    fn config_failure(&self, error: &Error, spec: &Json, shown: impl Fn(Problem) -> Failure) -> Failure {
         if error.kind() != ErrorKind::ConfigInvalid {
             return error.into();
         }
         let field = error.context_value("field").unwrap_or_default();
         let span = self.members.locate(field).unwrap_or_else(|| self.header.clone());
         let at = if field.is_empty() || field == "." { String::new() } else { format!("`{field}`: ") };
-        let mut problem = Problem::new(span, format!("sources.{}: {at}{}", self.name, error.message()));
-        problem.help = error.help().map(ToOwned::to_owned);
+        let mut problem = Problem::new(span, format!("sources.{}: {at}{}", self.name, plain(error.message())));
+        problem.help = error.help().map(ToOwned::to_owned).or_else(|| self.help(spec, field, error.message()));
         shown(problem)
+    }
+
+    /// What the connector's specification says about the member that an error is about.
+    fn help(&self, spec: &Json, field: &str, message: &str) -> Option<String> {
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let name = missing.unwrap_or(field);
+        let property = schema::properties(spec).into_iter().find(|property| property.name == name)?;
+        let about = property.summary().replace('\n', " ");
+        Some(match missing {
+            Some(name) => format!("add {name} = {}: {about}", property.example(&self.connector)),
+            None => format!("{name}: {about}"),
+        })
     }
 
     fn selection(&self, connector: &dyn Connector) -> Result<Selection, Problem> {
@@ -117,13 +131,22 @@ impl SourceConfig {
     }
 }
 
+/// The message without names of Rust's types.
+fn plain(message: &str) -> String {
+    let types = ["u8", "u16", "u32", "u64", "i64", "usize"].map(|name| (name, "a whole number"));
+    let mut types = types.into_iter().chain([("f64", "a number"), ("a boolean", "true or false")]);
+    let known = types.find_map(|(name, plain)| Some(format!("{}expected {plain}", message.strip_suffix(&format!("expected {name}"))?)));
+    known.unwrap_or_else(|| message.to_owned())
+}
+
 /// The names of all streams of a connector.
 pub(crate) fn stream_names(connector: &dyn Connector) -> Vec<&str> {
     connector.endpoints().iter().flat_map(|endpoint| endpoint.streams().map(pipeline_core::StreamDef::name)).collect()
 }
 
 fn streams(node: &Node) -> Result<Vec<(String, Span)>, Problem> {
-    let wrong = |span: &Span| Problem::new(span.clone(), "`streams` must be a list of names").help("write streams = [\"charges\", \"customers\"]");
+    let wrong =
+        |span: &Span| Problem::new(span.clone(), "`streams` must be a list of names").help("write streams = [\"charges\", \"customers\"]");
     let Value::List(items) = &node.value else { return Err(wrong(&node.span)) };
     if items.is_empty() {
         return Err(Problem::new(node.span.clone(), "`streams` is empty").help("name one, or leave `streams` out to read all"));

@@ -64,7 +64,7 @@ impl Report<'_> {
 
     fn stream(&self, endpoint: &EndpointSummary, stream: &StreamSummary, figures: &Figures, console: &Console) -> Value {
         let (status, error, help) = match &endpoint.outcome {
-            Outcome::Done if self.dry_run => ("planned", None, None),
+            Outcome::Done | Outcome::Interrupted if self.dry_run => ("planned", None, None),
             Outcome::Done => ("done", None, None),
             Outcome::Interrupted => ("interrupted", None, None),
             Outcome::Unavailable { reason, help } => ("unavailable", Some(console.redact(reason)), help.clone()),

@@ -12,6 +12,9 @@ use crate::units;
 /// Reasons printed per stream for values that did not go to their column.
 const DRIFT_SHOWN: usize = 3;
 
+/// Endpoints named that failed in the same way.
+const NAMES_SHOWN: usize = 6;
+
 impl Report<'_> {
     /// The whole report.
     pub(crate) fn text(&self) -> String {
@@ -62,7 +65,7 @@ impl Report<'_> {
 
     fn status(&self, endpoint: &EndpointSummary) -> &'static str {
         match &endpoint.outcome {
-            Outcome::Done if self.dry_run => "planned",
+            Outcome::Done | Outcome::Interrupted if self.dry_run => "planned",
             Outcome::Done => "done",
             Outcome::Interrupted => "interrupted",
             Outcome::Unavailable { .. } => "unavailable",
@@ -90,30 +93,31 @@ impl Report<'_> {
         for endpoint in &self.summary.endpoints {
             for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
                 let (source, name, count) = (&endpoint.id.source, &stream.name, units::number(stream.rejected));
-                let _ = writeln!(text, "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason");
+                let _ = writeln!(
+                    text,
+                    "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
+                );
             }
         }
     }
 
-    /// What could not be read, each reason once.
+    /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
     fn failures(&self, text: &mut String) {
-        let mut told: Vec<(String, Vec<String>)> = Vec::new();
+        let mut told: Vec<(&str, Option<&str>, String, Vec<String>)> = Vec::new();
         for endpoint in &self.summary.endpoints {
-            let reason = match &endpoint.outcome {
-                Outcome::Unavailable { reason, help } => match help {
-                    Some(help) => format!("unavailable: {reason}\n help: {help}"),
-                    None => format!("unavailable: {reason}"),
-                },
-                Outcome::Failed { error } => render(&error.message, error.help.as_deref()),
+            let (severity, message, help) = match &endpoint.outcome {
+                Outcome::Unavailable { reason, help } => ("unavailable", reason.as_str(), help.as_deref()),
+                Outcome::Failed { error } => ("error", error.message.as_str(), error.help.as_deref()),
                 Outcome::Done | Outcome::Interrupted => continue,
             };
-            match told.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, endpoints)) => endpoints.push(endpoint.id.to_string()),
-                None => told.push((reason, vec![endpoint.id.to_string()])),
+            let what = what_failed(message);
+            match told.iter_mut().find(|(known, known_help, ..)| *known == what && *known_help == help) {
+                Some((.., endpoints)) => endpoints.push(endpoint.id.to_string()),
+                None => told.push((what, help, render(severity, message, help), vec![endpoint.id.to_string()])),
             }
         }
-        for (reason, endpoints) in told {
-            let _ = writeln!(text, "\n{}\n{reason}", endpoints.join(", "));
+        for (.., first, endpoints) in told {
+            let _ = writeln!(text, "\n{}\n{first}", some_of(&endpoints));
         }
     }
 
@@ -127,13 +131,32 @@ impl Report<'_> {
             Exit::Done => format!("Done: {committed}. Run it again to read what is new; `pipeline status` shows what is there."),
             Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it goes on where this run stopped."),
             Exit::Authentication => {
-                format!("Incomplete: {committed}. Repair the credentials (`pipeline check` tries them), then run again: it goes on from here.")
+                format!(
+                    "Incomplete: {committed}. Repair the credentials (`pipeline check` tries them), then run again: it goes on from here."
+                )
             }
-            Exit::Destination => format!("Failed at the destination: {committed}. Repair it, then run again: nothing that was committed is lost."),
+            Exit::Destination => {
+                format!("Failed at the destination: {committed}. Repair it, then run again: nothing that was committed is lost.")
+            }
             Exit::Conflict => format!("Stopped: {committed}. Another sync writes to this destination: let it end, then run again."),
             Exit::Usage => format!("Incomplete: {committed}. Correct the configuration, then run again: it goes on from here."),
-            Exit::Bug => format!("Failed: {committed}. This is a defect of the program; what was committed is safe, and a new run goes on from it."),
+            Exit::Bug => {
+                format!("Failed: {committed}. This is a defect of the program; what was committed is safe, and a new run goes on from it.")
+            }
         }
+    }
+}
+
+/// The part of a message that does not depend on the request.
+fn what_failed(message: &str) -> &str {
+    message.split_once(" (while ").map_or(message, |(what, _)| what)
+}
+
+/// The first names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 1) {
+        Some(more) => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
+        None => names.join(", "),
     }
 }
 

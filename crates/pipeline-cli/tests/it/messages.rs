@@ -16,7 +16,8 @@ fn source(members: &str) -> String {
 fn a_broken_configuration_is_shown_where_it_is_broken() {
     let key = "api_key = \"sk_test_x1x2x3\"";
     let cases = [
-        ("a string without end", format!("{DESTINATION}[sources.payments\nconnector = \"stripe\"")),
+        ("a table without end", format!("{DESTINATION}[sources.payments\nconnector = \"stripe\"")),
+        ("a string without end", source("api_key = \"sk_test_x1x2x3")),
         ("a value twice", format!("{DESTINATION}type = \"jsonl\"")),
         ("no destination", "[sources.payments]\nconnector = \"stripe\"".to_owned()),
         ("a destination without path", "[destination]\ntype = \"sqlite\"".to_owned()),

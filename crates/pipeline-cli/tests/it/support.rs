@@ -97,7 +97,7 @@ impl Sandbox {
         self.command(&["sync", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The ids in a table of the database, sorted; none when there is no database.
+    /// The ids in a table of the database, sorted; none when it is not there yet.
     pub(crate) fn ids(&self, table: &str) -> Vec<String> {
         ids(&self.path("warehouse.db"), table)
     }
@@ -109,9 +109,14 @@ pub(crate) fn ran(mut command: Command) -> Ran {
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The ids in a table, sorted.
-pub(crate) fn ids(database: &Path, table: &str) -> Vec<String> {
+fn ids(database: &Path, table: &str) -> Vec<String> {
+    if !database.exists() {
+        return Vec::new();
+    }
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    if !connection.table_exists(None, table).unwrap() {
+        return Vec::new();
+    }
     let mut statement = connection.prepare(&format!("SELECT id FROM {table} ORDER BY id")).unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }

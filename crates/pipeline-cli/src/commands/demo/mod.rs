@@ -89,7 +89,9 @@ struct Place {
 
 impl Place {
     fn new(keep: bool) -> Result<Self> {
-        let failed = |error: std::io::Error| Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "set TMPDIR to a folder that can be written");
+        let failed = |error: std::io::Error| {
+            Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "set TMPDIR to a folder that can be written")
+        };
         let kept = if keep { Some(std::env::current_dir().map_err(failed)?.join(DATABASE)) } else { None };
         if let Some(kept) = kept.as_ref().filter(|kept| kept.exists()) {
             return Err(Failure::usage(format!("{} is there already", kept.display()), "remove it, or run the demo without --keep"));
@@ -110,7 +112,8 @@ impl Place {
     fn write(&self, simulator: &Simulator) -> Result<()> {
         let database = self.database().display().to_string().replace('\\', "/");
         let text = simulate::configuration(simulator, &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
-        std::fs::write(self.config(), text).map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
+        std::fs::write(self.config(), text)
+            .map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
     }
 
     fn next(&self, elapsed: std::time::Duration) -> String {

@@ -41,7 +41,8 @@ impl Verdict {
             let _ = writeln!(text, "   WRONG  {line}");
         }
         if self.is_exact() {
-            let _ = writeln!(text, "   {} tables, {} rows: every record is there, and exactly once.", self.tables, units::number(self.rows));
+            let _ =
+                writeln!(text, "   {} tables, {} rows: every record is there, and exactly once.", self.tables, units::number(self.rows));
         }
         text
     }
