@@ -56,8 +56,8 @@ impl Paginator for SessionPages {
         Ok(())
     }
 
-    /// A page is the last when it is empty, or shorter than the size that the server tells and the total agrees: a
-    /// server that lowers the size on the way must not end the scan.
+    /// A page is the last when it is shorter than the size that the server tells and the total names no further page. A
+    /// scan that ends too early would count every profile behind it as deleted, so an empty page alone ends nothing.
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let place = match at {
             Position::At(text) => Place::parse(text)?,
@@ -67,8 +67,8 @@ impl Paginator for SessionPages {
         let size = number("page_size").ok_or_else(|| missing("page_size"))?;
         let total = place.total.or_else(|| number("total"));
         let rows = page.records.len() as u64;
-        let is_complete = total.is_none_or(|total| place.page.saturating_mul(size).saturating_add(rows) >= total);
-        if rows == 0 || (rows < size && is_complete) {
+        let has_more = total.is_some_and(|total| (place.page + 1).saturating_mul(size) < total);
+        if !has_more && (rows < size || rows == 0) {
             return Ok(Advance::End);
         }
         let session = page.envelope.text("session_id").filter(|session| !session.is_empty()).ok_or_else(|| missing("session_id"))?;

@@ -29,7 +29,7 @@ fn columns(record: usize) -> Vec<Column> {
         add(&format!("description_{field}"), DataType::String, format!("\"payment {field} for order {record}, thank you\""));
     }
     for field in 0..6 {
-        add(&format!("is_flag_{field}"), DataType::Bool, (record % (field + 2) == 0).to_string());
+        add(&format!("is_flag_{field}"), DataType::Bool, record.is_multiple_of(field + 2).to_string());
     }
     for field in 0..4 {
         add(&format!("absent_{field}"), DataType::String, "null".to_owned());

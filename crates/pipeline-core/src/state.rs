@@ -251,7 +251,7 @@ impl EndpointState {
 }
 
 fn touches(left: Option<Window>, right: Option<Window>) -> bool {
-    matches!((left, right), (Some(left), Some(right)) if right.since.is_some_and(|since| since <= left.until))
+    matches!((left, right), (Some(left), Some(right)) if right.since.is_none_or(|since| since <= left.until))
 }
 
 /// A change to one endpoint's state, from what it was to what it becomes.

@@ -216,7 +216,7 @@ pub fn endpoint(name: &str) -> EndpointId {
 
 /// The change that plans an endpoint: one slice, nothing read.
 pub fn plan(name: &str) -> Change {
-    let mut to = EndpointState::default();
+    let mut to = EndpointState::default().next_plan();
     to.add_slice(SliceState::default());
     Change::Replace { endpoint: endpoint(name), from: EndpointState::default(), to }
 }
@@ -224,7 +224,15 @@ pub fn plan(name: &str) -> Change {
 /// The change that reads on from one page to the next; page 0 is the start.
 pub fn advance(name: &str, from: usize) -> Change {
     let position = |page: usize| if page == 0 { Position::Start } else { Position::At(page.to_string()) };
-    Change::Advance { endpoint: endpoint(name), plan: 0, slice: 0, from: position(from), to: position(from + 1), reached: None, seen: Vec::new() }
+    Change::Advance {
+        endpoint: endpoint(name),
+        plan: 1,
+        slice: 0,
+        from: position(from),
+        to: position(from + 1),
+        reached: None,
+        seen: Vec::new(),
+    }
 }
 
 /// A commit of some changes.
@@ -500,8 +508,19 @@ mod rules {
         let columns: Vec<(&str, DataType)> =
             columns.iter().map(|&name| (name, if name == "id" { DataType::Int64 } else { DataType::Utf8 })).collect();
         let names = [
-            ("a_b", "c"), ("a", "b_c"), ("a", "B_c"), ("../x", ".."), ("..", "../../x"), ("sqlite", "master"), ("_pipeline", "state"),
-            ("_manifest", "_staging"), ("ü😀", "q\"uo'te"), ("x.y", "z;--"), ("/etc", "C:\\con"), ("", ""), ("%2E", "."),
+            ("a_b", "c"),
+            ("a", "b_c"),
+            ("a", "B_c"),
+            ("../x", ".."),
+            ("..", "../../x"),
+            ("sqlite", "master"),
+            ("_pipeline", "state"),
+            ("_manifest", "_staging"),
+            ("ü😀", "q\"uo'te"),
+            ("x.y", "z;--"),
+            ("/etc", "C:\\con"),
+            ("", ""),
+            ("%2E", "."),
         ];
         let tables = names.map(|(source, stream)| table_of(source, stream, &["id"], Generation::Current, &columns));
         destination.prepare(&tables).await.unwrap();

@@ -1,7 +1,6 @@
 //! One request on its way through its attempts: breaker, limits, auth, send, observe, classify, act. The order is an
 //! invariant.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use super::auth::Generation;
 use super::breaker::Admission;
 use super::classify::{Answer, ResponseAction, Throttle, default_action, is_cut_off, is_web_page};
 use super::client::{Call, Inner};
-use super::headers::{RateHint, retry_after};
+use super::headers::{Hint, retry_after};
 use super::limiter::{Obstacle, Turn};
 use super::retry::{Backoff, Retrying};
 use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, transport_error};
@@ -22,6 +21,8 @@ use crate::event::{Attempt, Event};
 
 /// How much of an error's body is read.
 const ERROR_BODY: usize = 64 << 10;
+/// Longer than any run, and short enough to be added to a time.
+const FOR_EVER: Duration = Duration::from_hours(365 * 24);
 /// Shortest wait that observers are told of.
 const NOTEWORTHY: Duration = Duration::from_millis(50);
 
@@ -64,8 +65,8 @@ pub(super) struct Exchange<'a> {
 struct Outcome {
     result: Result<Received>,
     latency: Duration,
-    /// What must not show up in an error.
-    secrets: Vec<String>,
+    /// The request with the credential, which must not show up in an error.
+    authenticated: Request,
 }
 
 /// What observers are told of an attempt.
@@ -75,9 +76,6 @@ struct Facts {
     request_id: Option<String>,
     latency: Duration,
 }
-
-/// What the vendor said about the limit of a bucket.
-type Hint = (Cow<'static, str>, RateHint);
 
 /// What an outcome means.
 enum Verdict {
@@ -108,7 +106,7 @@ impl<'a> Exchange<'a> {
             request,
             call,
             target,
-            deadline: Instant::now() + client.retry.max_elapsed,
+            deadline: Instant::now() + client.retry.max_elapsed.min(FOR_EVER),
             sent: 0,
             failures: 0,
             refreshed: false,
@@ -133,7 +131,7 @@ impl<'a> Exchange<'a> {
         let admission = self.breaker().await?;
         let turn = self.limits().await?;
         let (authenticated, generation) = self.auth().await?;
-        let outcome = self.send(&authenticated).await;
+        let outcome = self.send(authenticated).await;
         let (facts, hints) = self.observe(&outcome).await?;
         let verdict = self.classify(outcome);
         self.record(&facts, &turn, &verdict);
@@ -159,7 +157,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn before_wait(&self, obstacle: &Obstacle) -> Result<()> {
-        if obstacle.wait > self.client.retry.max_server_delay {
+        if obstacle.wait > self.client.retry.max_server_delay.min(FOR_EVER) {
             return Err(self.too_long(obstacle.wait).with_context("limit", obstacle.limit.clone()));
         }
         if obstacle.wait > NOTEWORTHY {
@@ -176,9 +174,8 @@ impl<'a> Exchange<'a> {
         Ok((request, generation))
     }
 
-    async fn send(&mut self, authenticated: &Request) -> Outcome {
+    async fn send(&mut self, authenticated: Request) -> Outcome {
         self.sent += 1;
-        let secrets = redact::secrets(&self.request, authenticated);
         let started = Instant::now();
         let result = match self.target {
             Target::Memory => timeout(self.client.total_timeout, self.receive(authenticated.clone()))
@@ -186,7 +183,7 @@ impl<'a> Exchange<'a> {
                 .unwrap_or_else(|_| Err(transport_error(TransportError::Timeout("total")))),
             Target::Spool(_) => self.receive(authenticated.clone()).await,
         };
-        Outcome { result, latency: started.elapsed(), secrets }
+        Outcome { result, latency: started.elapsed(), authenticated }
     }
 
     async fn receive(&self, request: Request) -> Result<Received> {
@@ -223,9 +220,7 @@ impl<'a> Exchange<'a> {
         self.client.learn_time(&received.headers, outcome.latency);
         let (answer, now) = (self.answer(received), self.client.now());
         let hints: Vec<_> = self.client.readers.iter().flat_map(|reader| reader.read(&answer, now)).collect();
-        for (bucket, hint) in &hints {
-            self.client.limiter.learn(bucket, hint).await?;
-        }
+        self.client.limiter.learn(&hints).await?;
         Ok((facts, hints))
     }
 
@@ -239,7 +234,7 @@ impl<'a> Exchange<'a> {
         let answer = self.answer(&received);
         let vendor = self.client.classifier.as_ref().and_then(|classifier| classifier.classify(&answer));
         let cut_off = received.status != StatusCode::NO_CONTENT && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
-        let error = |kind, message: &str| self.answer_error(kind, message, &received, &outcome.secrets);
+        let error = |kind, message: &str| self.answer_error(kind, message, &received, &outcome.authenticated);
         let asked = |after: Option<Duration>| after.or_else(|| retry_after(&received.headers, self.client.now()));
         match vendor.unwrap_or_else(|| default_action(&answer)) {
             ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
@@ -337,7 +332,7 @@ impl<'a> Exchange<'a> {
 
     /// The limit that was hit: the one that the headers say is used up, else the request's narrowest bucket.
     fn scope(&self, hints: &[Hint]) -> Option<Throttle> {
-        let mut used_up = hints.iter().filter(|(_, hint)| hint.remaining == Some(0.0));
+        let mut used_up = hints.iter().filter(|(_, hint)| hint.is_used_up());
         match (used_up.clone().find(|(_, hint)| !hint.concurrency), used_up.next()) {
             (Some((bucket, _)), _) => Some(Throttle::Rate(bucket.clone())),
             (None, Some((bucket, _))) => Some(Throttle::Concurrency(bucket.clone())),
@@ -379,7 +374,7 @@ impl<'a> Exchange<'a> {
 
     /// Refuses a wait that the policy does not allow.
     fn check_wait(&self, wait: Duration, error: Error) -> Result<Error> {
-        if wait > self.client.retry.max_server_delay {
+        if wait > self.client.retry.max_server_delay.min(FOR_EVER) {
             return Err(self.too_long(wait).with_source(error));
         }
         if Instant::now() + wait > self.deadline { Err(error) } else { Ok(error) }
@@ -416,7 +411,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// An error about an answer, with what a person needs to look into it.
-    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received, secrets: &[String]) -> Error {
+    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received, authenticated: &Request) -> Error {
         let mut error = Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
         if let Some(id) = self.request_id(&received.headers) {
             error = error.with_context("request_id", id);
@@ -424,9 +419,13 @@ impl<'a> Exchange<'a> {
         if let Some(host) = redirect_host(&self.request, received) {
             error = error.with_context("redirect_host", host);
         }
-        match redact::excerpt(self.answer(received).body, secrets) {
-            Some(excerpt) if !received.status.is_success() => error.with_context("answer", excerpt),
-            _ => error,
+        if received.status.is_success() {
+            return error;
+        }
+        let secrets = redact::secrets(&self.request, authenticated);
+        match redact::excerpt(self.answer(received).body, &secrets) {
+            Some(excerpt) => error.with_context("answer", excerpt),
+            None => error,
         }
     }
 

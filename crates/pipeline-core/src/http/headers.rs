@@ -26,10 +26,24 @@ pub struct RateHint {
     pub policy: Option<String>,
 }
 
+impl RateHint {
+    /// True when nothing is left.
+    pub fn is_used_up(&self) -> bool {
+        self.remaining.is_some_and(|left| left <= 0.0)
+    }
+
+    fn says_something(&self) -> bool {
+        self.limit.is_some() || self.remaining.is_some()
+    }
+}
+
+/// A hint and the name of the bucket that it is about.
+pub type Hint = (Cow<'static, str>, RateHint);
+
 /// Reads what a vendor says about its limits, and which bucket each saying is about.
 pub trait RateReader: Send + Sync + Debug {
-    /// Hints by the name of the bucket that they are about. `now` is the vendor's wall clock.
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)>;
+    /// What an answer says. `now` is the vendor's wall clock.
+    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint>;
 }
 
 /// What the number in a reset header means.
@@ -89,16 +103,17 @@ impl RateHeaders {
 
     /// Reads the headers. `now` is the vendor's wall clock.
     pub fn parse(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
-        match self {
+        let mut hints = match self {
             Self::Plain { limit, remaining, reset, unit } => {
                 let limit = text(headers, limit).and_then(number);
                 let remaining = text(headers, remaining).and_then(number);
                 let reset = text(headers, reset).and_then(|text| reset_in(&text, *unit, now));
-                let told = limit.is_some() || remaining.is_some();
-                Vec::from_iter(told.then(|| RateHint { limit, remaining, reset, ..RateHint::default() }))
+                vec![RateHint { limit, remaining, reset, ..RateHint::default() }]
             }
             Self::Ietf => ietf(headers, now),
-        }
+        };
+        hints.retain(RateHint::says_something);
+        hints
     }
 
     /// A reader that applies everything these headers say to one bucket.
@@ -124,7 +139,7 @@ impl BucketReader {
 }
 
 impl RateReader for BucketReader {
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
+    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let hints = self.headers.parse(answer.headers, now).into_iter();
         hints.map(|hint| (self.bucket.clone(), RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint })).collect()
     }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex as FairMutex, Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::classify::Throttle;
-use super::headers::RateHint;
+use super::headers::{Hint, RateHint};
 use super::limit::{BucketKey, Charge, Grant, Quota, RateLimitStore, at_least_one, whole};
 use crate::error::Result;
 
@@ -21,6 +21,8 @@ const LEAST: f64 = 0.05;
 const RECOVERY: f64 = 0.01;
 /// Slots that come back in a second after there were too many requests at once.
 const SLOT_RECOVERY: f64 = 0.2;
+/// Windows longer than this, and than the quota's own, say nothing about the rate.
+const LONG_WINDOW: Duration = Duration::from_mins(1);
 /// Throttled answers within this span are one event: they were all sent before the first was known.
 const ONE_EVENT: Duration = Duration::from_secs(1);
 
@@ -137,14 +139,16 @@ impl Limiter {
         Ok(Turn { waited, limit: limit.map(Bucket::describe), slots: buckets.clone() })
     }
 
-    /// Takes note of what the vendor says about a bucket.
-    pub(super) async fn learn(&self, bucket: &str, hint: &RateHint) -> Result<()> {
-        let Some(bucket) = self.buckets.get(bucket) else { return Ok(()) };
-        bucket.learn(hint);
-        match (hint.remaining, hint.reset) {
-            (Some(0.0), Some(reset)) if !hint.concurrency => self.store.block(&bucket.key, reset).await,
-            _ => Ok(()),
+    /// Takes note of what one answer says about the buckets.
+    pub(super) async fn learn(&self, hints: &[Hint]) -> Result<()> {
+        for (name, bucket) in &self.buckets {
+            let about: Vec<_> = hints.iter().filter(|(about, _)| about == name).map(|(_, hint)| hint).collect();
+            bucket.learn(&about);
+            for hint in about.iter().filter(|hint| hint.is_used_up() && !hint.concurrency) {
+                self.store.block(&bucket.key, hint.reset.unwrap_or_default()).await?;
+            }
         }
+        Ok(())
     }
 
     /// A request was throttled: the limit it hit gives way. True when waiting for the limit is enough; otherwise the
@@ -219,23 +223,22 @@ impl Bucket {
         }
     }
 
-    fn learn(&self, hint: &RateHint) {
+    fn learn(&self, hints: &[&RateHint]) {
         let mut learned = self.learned();
-        if hint.concurrency {
-            learned.concurrency = hint.limit.map(whole).filter(|limit| *limit > 0).or(learned.concurrency);
-            return;
-        }
-        let window = hint.window.unwrap_or(self.quota.per).as_secs_f64();
-        if let Some(limit) = hint.limit.filter(|limit| *limit > 0.0 && window > 0.0) {
-            learned.rate = Some(limit / window);
-        }
+        let slots = hints.iter().filter(|hint| hint.concurrency).filter_map(|hint| hint.limit.map(whole)).filter(|limit| *limit > 0);
+        learned.concurrency = slots.min().or(learned.concurrency);
+        // A long window is there to be used at any pace, until nothing is left of it.
+        let long = self.quota.per.max(LONG_WINDOW);
+        let rates = hints.iter().filter(|hint| !hint.concurrency && hint.window.is_none_or(|window| window <= long));
+        let told = rates.clone().filter_map(|hint| Some(hint.limit? / hint.window.unwrap_or(self.quota.per).as_secs_f64()));
+        learned.rate = told.filter(|rate| *rate > 0.0).min_by(f64::total_cmp).or(learned.rate);
         // Other programs spend from the same account: what is left has to last until the window ends.
-        if let (Some(remaining), Some(reset)) = (hint.remaining, hint.reset)
-            && remaining > 0.0
-        {
+        let left = rates.filter_map(|hint| {
+            let (remaining, reset) = (hint.remaining.filter(|left| *left > 0.0)?, hint.reset.filter(|reset| *reset <= long)?);
             let reset = reset.max(Duration::from_secs(1));
-            learned.window = Some((remaining / reset.as_secs_f64(), Instant::now() + reset.min(self.quota.per)));
-        }
+            Some((remaining / reset.as_secs_f64(), Instant::now() + reset))
+        });
+        learned.window = left.min_by(|a, b| a.0.total_cmp(&b.0)).or(learned.window);
     }
 
     fn slow_down(&self) {

@@ -32,7 +32,7 @@ use url::Url;
 pub use self::auth::{Anonymous, ApiKey, Authenticator, Basic, Bearer, Generation};
 pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
 pub use self::client::{Call, HttpClient, HttpClientBuilder};
-pub use self::headers::{BucketReader, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
+pub use self::headers::{BucketReader, Hint, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
 pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore, gcra};
 pub use self::oauth::OAuth2;
 #[cfg(feature = "reqwest")]

@@ -55,18 +55,16 @@ impl Spool {
         Ok(spool)
     }
 
-    /// The next lines, about `bytes` of them, without the last newline; none at the end. A line is never cut.
+    /// The next lines, no more than `bytes` of them unless the first is longer, without the last newline; none at the end.
+    /// A line is never cut.
     pub async fn next_lines(&mut self, bytes: usize) -> Result<Option<Bytes>> {
         let mut scanned = 0;
         loop {
-            if self.buffer.len() >= bytes {
-                // Only what is new can hold a newline that was not seen, unless a shorter piece is asked for.
-                if let Some(end) = memchr::memrchr(b'\n', &self.buffer[scanned..]) {
-                    let lines = self.buffer.split_to(scanned + end + 1).freeze();
-                    return Ok(Some(lines.slice(..lines.len() - 1)));
-                }
-                scanned = self.buffer.len();
+            if let Some(end) = last_line_end(&self.buffer, bytes, scanned) {
+                let lines = self.buffer.split_to(end + 1).freeze();
+                return Ok(Some(lines.slice(..end)));
             }
+            scanned = self.buffer.len();
             self.buffer.reserve(BLOCK);
             if self.file.read_buf(&mut self.buffer).await.map_err(disk)? == 0 {
                 let rest = self.buffer.split().freeze();
@@ -83,6 +81,14 @@ impl Spool {
     pub(super) fn length(&self) -> u64 {
         self.length
     }
+}
+
+/// Where the last line ends that fits into `bytes`, or else the first one beyond. The first `scanned` bytes were too few.
+fn last_line_end(buffer: &[u8], bytes: usize, scanned: usize) -> Option<usize> {
+    let (within, beyond) = buffer.split_at_checked(bytes)?;
+    let end = if scanned < bytes { memchr::memrchr(b'\n', within) } else { None };
+    let from = scanned.saturating_sub(bytes);
+    end.or_else(|| Some(bytes + from + memchr::memchr(b'\n', &beyond[from..])?))
 }
 
 /// Cuts at byte 0x0A only: other line separators are legal inside JSON strings.

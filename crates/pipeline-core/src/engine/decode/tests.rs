@@ -472,7 +472,7 @@ fn plain(number: &str) -> (bool, String, i64) {
     let digits = format!("{whole}{fraction}");
     let trimmed = digits.trim_end_matches('0');
     let dropped = digits.len() - trimmed.len();
-    let power = exponent.parse::<i64>().unwrap() - fraction.len() as i64 + dropped as i64;
+    let power = exponent.parse::<i64>().unwrap() - i64::try_from(fraction.len()).unwrap() + i64::try_from(dropped).unwrap();
     let digits = trimmed.trim_start_matches('0').to_owned();
     let power = if digits.is_empty() { 0 } else { power };
     (number.starts_with('-'), digits, power)

@@ -1,0 +1,163 @@
+//! The Parquet destination under the conformance suite, and its own rules.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use destination_files::FileDestination;
+use destination_parquet::{Compression, Parquet, ParquetConfig};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use pipeline_core::{Commit, Destination, Generation, Result, Table};
+use pipeline_testkit::destination_suite::{
+    self as suite, Damage, DestinationFixture, advance, canonical, commit, plan, row, shown, store, table,
+};
+
+struct Lake;
+
+fn destination(dir: &Path) -> Result<FileDestination> {
+    FileDestination::open_with(dir, Parquet::new(Compression::Zstd), 4)
+}
+
+fn globbed(destination: &FileDestination, table: &Table) -> Vec<PathBuf> {
+    let folder = fs::read_dir(destination.folder(&table.id()));
+    let mut files: Vec<PathBuf> = folder.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[async_trait]
+impl DestinationFixture for Lake {
+    async fn open(&self, dir: &Path) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(destination(dir)?))
+    }
+
+    /// By a glob, which must agree with the manifests.
+    fn rows(&self, dir: &Path, table: &Table) -> Vec<String> {
+        let destination = destination(dir).unwrap();
+        let files = globbed(&destination, table);
+        assert_eq!(files, destination.files(&table.id()).unwrap());
+        let read = |path: &PathBuf| ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+        let mut rows: Vec<String> = files.iter().flat_map(read).flat_map(|batch| canonical(&batch.unwrap())).collect();
+        rows.sort();
+        rows
+    }
+
+    fn upserts(&self) -> bool {
+        false
+    }
+
+    fn crash_points(&self) -> &[&'static str] {
+        &[
+            "files-after-write",
+            "files-before-manifest",
+            "files-after-manifest",
+            "files-replacing",
+            "files-discarding",
+            "files-placing",
+            "files-before-snapshot",
+        ]
+    }
+
+    fn damages(&self) -> &[Damage] {
+        &[
+            Damage { name: "a truncated manifest", inflict: |dir| truncate(&dir.join("_manifest/0000000009.json")) },
+            Damage { name: "a changed manifest", inflict: |dir| replace(&dir.join("_manifest/0000000009.json"), "\"8\"", "\"2\"") },
+            Damage {
+                name: "a lost manifest",
+                inflict: |dir| {
+                    fs::remove_file(dir.join("_manifest/0000000009.json"))
+                        .and_then(|()| fs::copy(dir.join("_manifest/0000000008.json"), dir.join("_manifest/0000000010.json")).map(drop))
+                        .unwrap()
+                },
+            },
+            Damage { name: "garbage as snapshot", inflict: |dir| fs::write(dir.join("_manifest/snapshot.json"), "garbage").unwrap() },
+            Damage { name: "a lost data file", inflict: |dir| fs::remove_file(dir.join("demo/events/0000000003-0000.parquet")).unwrap() },
+            Damage {
+                name: "a newer version",
+                inflict: |dir| replace(&dir.join("_manifest/snapshot.json"), "\"version\":1", "\"version\":9"),
+            },
+        ]
+    }
+}
+
+fn truncate(path: &Path) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from));
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+pipeline_testkit::destination_suite!(Lake);
+
+#[tokio::test]
+async fn a_destroyed_snapshot_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = table("events", &[], Generation::Current);
+    for page in 0..9 {
+        let changes = if page == 0 { vec![plan("events"), advance("events", 0)] } else { vec![advance("events", page)] };
+        store(&destination(dir.path()).unwrap(), &[(&events, vec![row(1, "a")])], &commit(changes)).await.unwrap();
+    }
+    let before = destination(dir.path()).unwrap().status(9).await.unwrap();
+    fs::remove_file(dir.path().join("_manifest/snapshot.json")).unwrap();
+    let after = destination(dir.path()).unwrap().status(9).await.unwrap();
+    assert_eq!((after.endpoints, after.rows, after.commits), (before.endpoints, before.rows, before.commits));
+}
+
+#[tokio::test]
+async fn left_overs_are_removed_unless_somebody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let left_over = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "left over").unwrap();
+        path
+    };
+    let events = table("events", &[], Generation::Current);
+    store(&destination(dir.path()).unwrap(), &[(&events, vec![row(1, "a")])], &commit(vec![])).await.unwrap();
+    let removed = ["_staging/x.tmp", "_manifest/x.tmp", "demo/events/0000000001-0009.parquet"].map(left_over);
+    let kept = ["demo/events/notes.txt", "demo/other/mine.parquet"].map(left_over);
+    let living = destination(dir.path()).unwrap();
+    assert!(removed.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+
+    let staged = left_over("_staging/y.tmp");
+    drop(destination(dir.path()).unwrap());
+    assert!(staged.exists(), "it may be a living writer's");
+    drop(living);
+    drop(destination(dir.path()).unwrap());
+    assert!(!staged.exists());
+}
+
+#[tokio::test]
+async fn a_large_transaction_is_many_files_and_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let uncompressed = ParquetConfig { path: dir.path().to_owned(), compression: Compression::None }.open().unwrap();
+    let events = table("events", &[], Generation::Current);
+    let mut transaction = uncompressed.begin().await.unwrap();
+    let batch = {
+        let names = (0..2000).map(|index| format!("{index:0>4096}").leak());
+        let rows: Vec<_> = names.enumerate().map(|(id, name)| row(i64::try_from(id).unwrap(), name)).collect();
+        suite::batch(&events, &rows)
+    };
+    for _ in 0..20 {
+        transaction.write(&events, batch.clone()).await.unwrap();
+    }
+    transaction.commit(&Commit { rows: vec![(events.id(), 40_000)], ..commit(vec![]) }).await.unwrap();
+    assert_eq!(uncompressed.status(0).await.unwrap().rows, [(events.id(), 40_000)]);
+    drop(uncompressed);
+    let files = globbed(&destination(dir.path()).unwrap(), &events);
+    assert!(!files.is_empty());
+    assert_eq!(shown(&Lake, dir.path(), &events).len(), 40_000);
+}
+
+#[test]
+fn settings_are_checked() {
+    let good: ParquetConfig = serde_json::from_str(r#"{"path":"lake"}"#).unwrap();
+    assert_eq!(good.compression, Compression::Zstd);
+    serde_json::from_str::<ParquetConfig>(r#"{"path":"lake","compression":"lzo"}"#).unwrap_err();
+    serde_json::from_str::<ParquetConfig>(r#"{"path":"lake","partition":"day"}"#).unwrap_err();
+}

@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a defect of this program
+  2  usage or configuration
+  3  authentication: credentials refused, or not allowed to read a stream that was asked for by name
+  4  incomplete, and the next run goes on where this one stopped
+  5  destination
+  6  checkpoint conflict: another sync wrote to the same destination
+  130  interrupted twice";
+
+/// Syncs Stripe, Zendesk and Mixpanel into SQLite, Parquet or JSON Lines, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, max_term_width = 110, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented pipeline.toml
+    Init(Init),
+    /// List the connectors
+    Connectors,
+    /// Print the JSON Schema of a connector's configuration
+    Spec(Spec),
+    /// Try credentials, endpoints and destination
+    Check(Check),
+    /// List streams: key, cursor, mode, deletions, columns
+    Discover(Discover),
+    /// Read what is new into the destination
+    #[command(after_help = EXIT_CODES)]
+    Sync(Sync),
+    /// Show what the destination holds
+    Status(Status),
+    /// Show or forget stored checkpoints
+    State(State),
+    /// Serve simulated vendors on this machine
+    Simulate(Simulate),
+    /// Sync simulated vendors, with a crash in the middle, and prove the result
+    Demo(Demo),
+}
+
+/// The configuration file, of every command that reads one.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml", env = "PIPELINE_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+/// For whom output is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Human,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Connectors to write sources for; all when none are named
+    #[arg(long = "connector", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) connectors: Vec<String>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Spec {
+    /// Name of the connector
+    pub(crate) connector: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Sources to check; all when none are named
+    pub(crate) sources: Vec<String>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discover {
+    /// Sources to describe; all when none are named
+    pub(crate) sources: Vec<String>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Print every column with its type
+    #[arg(long)]
+    pub(crate) columns: bool,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// Sources to read; all when none are named
+    pub(crate) sources: Vec<String>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Streams to read, instead of those in the configuration
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) streams: Vec<String>,
+    /// Read everything again; the new rows replace the old ones when they are complete
+    #[arg(long)]
+    pub(crate) full_refresh: bool,
+    /// Plan, and neither read nor write
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Stop after this time, such as 90s, 10m or 1h, with everything read so far committed
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) max_duration: Option<Duration>,
+    /// Output for people, or one JSON event a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// Write one JSON line per request attempt to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_requests: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct State {
+    #[command(subcommand)]
+    pub(crate) command: Option<StateCommand>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Print checkpoints as JSON
+    Show {
+        /// Only this source's, or this endpoint's
+        #[arg(value_name = "SOURCE[/ENDPOINT]")]
+        what: Option<String>,
+    },
+    /// Forget checkpoints, so that the next sync reads from the beginning
+    Reset {
+        /// The source, or one endpoint of it
+        #[arg(value_name = "SOURCE[/ENDPOINT]")]
+        what: String,
+        /// Do it: without this, only say what would be forgotten
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// Port on 127.0.0.1; 0 takes any
+    #[arg(long, default_value_t = 8401)]
+    pub(crate) port: u16,
+    /// Charges in the Stripe account
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) charges: u64,
+    /// Tickets in the Zendesk account
+    #[arg(long, value_name = "N", default_value_t = 3_000)]
+    pub(crate) tickets: u64,
+    /// Events a day in the Mixpanel project
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub(crate) events: u64,
+    /// Rate limits that are enforced
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) limits: Limits,
+    /// Time that passes before each answer, such as 150ms
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0ms")]
+    pub(crate) latency: Duration,
+    /// Chooses the values in the records
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// Rate limits of the simulated vendors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Limits {
+    /// None
+    None,
+    /// The published ones, with those of a Stripe sandbox
+    #[default]
+    Sandbox,
+    /// The published ones, with those of a live Stripe account
+    Live,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Keep demo.db afterwards
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Charges in the simulated Stripe account
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) charges: u64,
+}

@@ -1,0 +1,177 @@
+//! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that nothing is missing or there twice.
+
+mod proof;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::simulate;
+use crate::args;
+use crate::config::reason;
+use crate::console::Console;
+use crate::exit::{Exit, Failure, Result};
+use crate::units;
+
+const DATABASE: &str = "demo.db";
+
+pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exit> {
+    let started = Instant::now();
+    let place = Place::new(args.keep)?;
+    let simulator = simulate::start(simulation(args.charges)).await?;
+    place.write(&simulator)?;
+    introduce(&simulator, console);
+
+    console.print("1. `pipeline sync`, which is killed (SIGKILL) when about half is committed:\n");
+    let half = total(&simulator) / 2;
+    let (binary, file) = (binary()?, place.config());
+    let killed_at = blocking(move || killed_sync(&binary, &file, half)).await?;
+    match killed_at {
+        Some(rows) => console.print(&format!("   killed after {} committed rows\n", units::number(rows))),
+        None => console.print("   it was done before it could be killed\n"),
+    }
+
+    console.print("2. The same command again. It goes on where the last commit was:\n");
+    let (binary, file) = (self::binary()?, place.config());
+    let finished = blocking(move || sync(&binary, &file).status()).await?;
+    if !finished.success() {
+        return Err(Failure::new(Exit::Bug, "the second sync did not finish", Some("what it printed above says why")));
+    }
+
+    console.print("3. What is in the database, compared with what the vendors hold:\n");
+    let verdict = proof::compare(&place.database(), simulator.truth())?;
+    console.print(&verdict.text());
+    if verdict.is_exact() {
+        console.print("4. One question to two vendors at once: who pays most, and how often do they ask for help?\n");
+        console.print(&proof::question(&place.database())?);
+        console.print(&place.next(started.elapsed()));
+    }
+    simulator.stop().await;
+    Ok(if verdict.is_exact() { Exit::Done } else { Exit::Bug })
+}
+
+fn simulation(charges: u64) -> Simulation {
+    Simulation {
+        stripe: StripeWorld { charges, customers: 600, ..StripeWorld::default() },
+        limits: Limits::live(),
+        latency: std::time::Duration::from_millis(40),
+        ..Simulation::default()
+    }
+}
+
+fn total(simulator: &Simulator) -> u64 {
+    let truth = simulator.truth();
+    truth.tables().into_iter().map(|table| truth.count(table)).sum()
+}
+
+fn introduce(simulator: &Simulator, console: &Console) {
+    let truth = simulator.truth();
+    let count = |table: &str| units::number(truth.count(table));
+    console.print(&format!(
+        "Stripe with {} charges, Zendesk with {} tickets and Mixpanel with {} events are simulated at {},\nwith the rate limits of a live account and 40 ms of latency.\n",
+        count("charges"),
+        count("tickets"),
+        count("export"),
+        simulator.url()
+    ));
+}
+
+/// Where the demo keeps its files: a folder that is removed at the end, but for the database when it is to be kept.
+struct Place {
+    folder: PathBuf,
+    kept: Option<PathBuf>,
+}
+
+impl Place {
+    fn new(keep: bool) -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "set TMPDIR to a folder that can be written")
+        };
+        let kept = if keep { Some(std::env::current_dir().map_err(failed)?.join(DATABASE)) } else { None };
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.exists()) {
+            return Err(Failure::usage(format!("{} is there already", kept.display()), "remove it, or run the demo without --keep"));
+        }
+        let folder = std::env::temp_dir().join(format!("pipeline-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        Ok(Self { folder, kept })
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("pipeline.toml")
+    }
+
+    fn database(&self) -> PathBuf {
+        self.kept.clone().unwrap_or_else(|| self.folder.join(DATABASE))
+    }
+
+    fn write(&self, simulator: &Simulator) -> Result<()> {
+        let database = self.database().display().to_string().replace('\\', "/");
+        let text = simulate::configuration(simulator, &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
+        std::fs::write(self.config(), text)
+            .map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
+    }
+
+    fn next(&self, elapsed: std::time::Duration) -> String {
+        let database = match &self.kept {
+            Some(kept) => format!("The database is kept: {}\n", kept.display()),
+            None => "Nothing is left behind; `pipeline demo --keep` keeps demo.db to look into.\n".to_owned(),
+        };
+        format!(
+            "That took {}. {database}\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync",
+            units::short(elapsed)
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn binary() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Failure::new(Exit::Bug, format!("this program does not find itself: {error}"), None))
+}
+
+fn sync(binary: &Path, config: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.arg("sync").arg("--config").arg(config);
+    command
+}
+
+/// Starts a sync and kills it once so many rows are committed. Returns how many, or none when it ended by itself.
+fn killed_sync(binary: &Path, config: &Path, rows_wanted: u64) -> std::io::Result<Option<u64>> {
+    let mut child = sync(binary, config).args(["--output", "json"]).stdout(Stdio::piped()).spawn()?;
+    let killed = kill_after(&mut child, rows_wanted);
+    let _ = child.kill();
+    child.wait()?;
+    Ok(killed)
+}
+
+fn kill_after(child: &mut Child, rows_wanted: u64) -> Option<u64> {
+    let mut rows = 0;
+    for line in BufReader::new(child.stdout.take()?).lines() {
+        let event: Value = serde_json::from_str(&line.ok()?).ok()?;
+        if event["event"] == "committed" {
+            rows += event["rows"].as_u64().unwrap_or(0);
+        }
+        if rows >= rows_wanted {
+            return Some(rows);
+        }
+        if event["event"] == "sync_finished" {
+            return None;
+        }
+    }
+    None
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
+    let failed = |error: String| Failure::new(Exit::Bug, format!("the sync cannot be started: {error}"), None);
+    let ended = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?;
+    ended.map_err(|error| failed(error.to_string()))
+}

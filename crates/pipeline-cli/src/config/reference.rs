@@ -1,0 +1,133 @@
+//! References in strings: `${NAME}`, `${NAME:-default}` and `file:PATH`.
+
+use std::path::{Path, PathBuf};
+
+/// What a string in the configuration stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The value.
+    pub(crate) text: String,
+    /// What came from outside the file, and so is never shown.
+    pub(crate) hidden: Vec<String>,
+    /// A file that others can read as well.
+    pub(crate) exposed: Option<PathBuf>,
+}
+
+/// Why a reference has no value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unresolved {
+    /// What is wrong.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) help: String,
+}
+
+/// Replaces the references in a string. `file:` paths are relative to `folder`; `$${` stands for `${`.
+pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Resolved, Unresolved> {
+    if let Some(path) = text.strip_prefix("file:") {
+        return read(&folder.join(path));
+    }
+    let mut resolved = Resolved { text: String::new(), hidden: Vec::new(), exposed: None };
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, reference) = rest.split_at(start);
+        if let Some(before) = before.strip_suffix('$') {
+            resolved.text.push_str(before);
+            resolved.text.push_str("${");
+            rest = &reference[2..];
+            continue;
+        }
+        resolved.text.push_str(before);
+        let Some((inner, tail)) = reference[2..].split_once('}') else {
+            return Err(Unresolved {
+                message: "a reference that starts with `${` has no end".to_owned(),
+                help: "write ${NAME}, or $${ for the two characters themselves".to_owned(),
+            });
+        };
+        let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
+        match (variable(name).filter(|value| !value.is_empty()), default) {
+            (Some(value), _) => {
+                resolved.text.push_str(&value);
+                resolved.hidden.push(value);
+            }
+            (None, Some(default)) => resolved.text.push_str(default),
+            (None, None) => {
+                return Err(Unresolved {
+                    message: format!("the environment variable {name} is not set"),
+                    help: format!("set it: export {name}=…, or give a default: ${{{name}:-…}}"),
+                });
+            }
+        }
+        rest = tail;
+    }
+    resolved.text.push_str(rest);
+    Ok(resolved)
+}
+
+/// A secret from a file, without the newline that editors put at its end.
+fn read(path: &Path) -> Result<Resolved, Unresolved> {
+    let text = std::fs::read_to_string(path).map_err(|error| Unresolved {
+        message: format!("the file {} cannot be read: {}", path.display(), reason(&error)),
+        help: "the path is relative to the configuration file".to_owned(),
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text).to_owned();
+    Ok(Resolved { hidden: vec![text.clone()], text, exposed: readable_by_others(path).then(|| path.to_owned()) })
+}
+
+/// The cause without the number of the system's error.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+#[cfg(unix)]
+fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn text(of: &str) -> Result<String, String> {
+        let variable = |name: &str| match name {
+            "KEY" => Some("k1".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        resolve(of, Path::new("."), variable).map(|resolved| resolved.text).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn references_are_replaced_where_they_stand() {
+        let cases = [
+            ("plain", "plain"),
+            ("a-${KEY}-${KEY}", "a-k1-k1"),
+            ("${NONE:-https://x}", "https://x"),
+            ("${EMPTY:-d}", "d"),
+            ("${KEY:-d}", "k1"),
+            ("$${KEY}", "${KEY}"),
+            ("100 $", "100 $"),
+        ];
+        for (reference, value) in cases {
+            assert_eq!(text(reference).unwrap(), value, "{reference}");
+        }
+        assert!(text("${NONE}").unwrap_err().contains("NONE is not set"));
+        assert!(text("${KEY").unwrap_err().contains("has no end"));
+    }
+
+    #[test]
+    fn only_what_comes_from_outside_is_hidden() {
+        let hidden = |of: &str| resolve(of, Path::new("."), |_| Some("v".to_owned())).unwrap().hidden;
+        assert_eq!(hidden("https://${A}:-${A}"), ["v", "v"]);
+        assert!(hidden("plain").is_empty());
+    }
+}

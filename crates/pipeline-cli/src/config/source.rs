@@ -1,0 +1,203 @@
+//! One table `[sources.NAME]`, and the connector that it describes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pipeline_core::engine::{Selection, Source};
+use pipeline_core::{BuildContext, Connector, Error, ErrorKind, Registry};
+use serde_json::{Map, Value as Json};
+
+use super::tree::{Member, Node, Span, Table, Value};
+use super::{Config, Problem, known_members, reference, suggest, table, text};
+use crate::console::Console;
+use crate::exit::{Failure, Result};
+use crate::schema;
+
+/// A source as it stands in the file; references are not replaced yet.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceConfig {
+    /// Its name, which tables and checkpoints carry.
+    pub(crate) name: String,
+    /// The connector's name.
+    pub(crate) connector: String,
+    streams: Option<Vec<(String, Span)>>,
+    header: Span,
+    connector_span: Span,
+    members: Table,
+}
+
+impl SourceConfig {
+    pub(super) fn parse(member: &Member) -> Result<Self, Problem> {
+        let name = &member.name;
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            let problem = Problem::new(member.span.clone(), format!("`{name}` cannot be a source's name"));
+            return Err(problem.help("use letters, digits and _: the name becomes a part of table names"));
+        }
+        let owner = format!("sources.{name}");
+        let all = table(&member.node, &owner)?;
+        let connector = all.get("connector").ok_or_else(|| {
+            Problem::new(member.span.clone(), format!("{owner} has no `connector`"))
+                .help("add one, such as connector = \"stripe\"; see `pipeline connectors`")
+        })?;
+        let streams = all.get("streams").map(|member| streams(&member.node)).transpose()?;
+        let own = |member: &&Member| member.name != "connector" && member.name != "streams";
+        Ok(Self {
+            name: name.clone(),
+            connector: text(&connector.node, "connector")?.to_owned(),
+            streams,
+            header: member.span.clone(),
+            connector_span: connector.node.span.clone(),
+            members: Table(all.0.iter().filter(own).cloned().collect()),
+        })
+    }
+
+    /// Builds the source's connector. Every value that came from outside the file is hidden from now on, and so is every
+    /// member that the connector calls a secret.
+    pub(crate) fn build(&self, config: &Config, registry: &Registry, context: &BuildContext, console: &Console) -> Result<Source> {
+        let shown = |problem: Problem| {
+            let failure = config.failure(&problem);
+            Failure { text: console.redact(&failure.text), ..failure }
+        };
+        let spec = registry.spec(&self.connector).map_err(|_| {
+            let problem = Problem::new(self.connector_span.clone(), format!("there is no connector `{}`", self.connector));
+            shown(problem.help(suggest(&self.connector, "connectors", registry.names().collect::<Vec<_>>())))
+        })?;
+        let value = self.resolve(config, spec, console).map_err(shown)?;
+        self.check_members(spec).map_err(shown)?;
+        let context = BuildContext { source: self.name.clone(), ..context.clone() };
+        let connector = registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, spec, shown))?;
+        let streams = self.selection(&*connector).map_err(shown)?;
+        Ok(Source { name: self.name.clone(), connector, streams })
+    }
+
+    /// The connector's configuration as JSON, with references replaced.
+    fn resolve(&self, config: &Config, spec: &Json, console: &Console) -> Result<Json, Problem> {
+        let (known, secrets) = (schema::members(spec), schema::secrets(spec));
+        let mut resolver = Resolver { folder: &config.folder, console, warnings: Vec::new() };
+        let mut object = Map::new();
+        for member in &self.members.0 {
+            let value = resolver.json(&member.node)?;
+            // What has a wrong name may be a secret, too.
+            if secrets.contains(&member.name.as_str()) || !known.contains(&member.name.as_str()) {
+                console.hide(value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).into());
+            }
+            object.insert(member.name.clone(), value);
+        }
+        for warning in resolver.warnings {
+            console.note(&config.warning(&warning));
+        }
+        Ok(Json::Object(object))
+    }
+
+    fn check_members(&self, spec: &Json) -> Result<(), Problem> {
+        let mut known: Vec<&str> = schema::members(spec);
+        known.extend(["connector", "streams"]);
+        known_members(&self.members, &format!("sources.{}", self.name), &known)
+    }
+
+    /// Shows what the connector found wrong at the member that it names.
+    fn config_failure(&self, error: &Error, spec: &Json, shown: impl Fn(Problem) -> Failure) -> Failure {
+        if error.kind() != ErrorKind::ConfigInvalid {
+            return error.into();
+        }
+        let field = error.context_value("field").unwrap_or_default();
+        let span = self.members.locate(field).unwrap_or_else(|| self.header.clone());
+        let at = if field.is_empty() || field == "." { String::new() } else { format!("`{field}`: ") };
+        let mut problem = Problem::new(span, format!("sources.{}: {at}{}", self.name, plain(error.message())));
+        problem.help = error.help().map(ToOwned::to_owned).or_else(|| self.help(spec, field, error.message()));
+        shown(problem)
+    }
+
+    /// What the connector's specification says about the member that an error is about.
+    fn help(&self, spec: &Json, field: &str, message: &str) -> Option<String> {
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let name = missing.unwrap_or(field);
+        let property = schema::properties(spec).into_iter().find(|property| property.name == name)?;
+        let about = property.summary().replace('\n', " ");
+        Some(match missing {
+            Some(name) => format!("add {name} = {}: {about}", property.example(&self.connector)),
+            None => format!("{name}: {about}"),
+        })
+    }
+
+    fn selection(&self, connector: &dyn Connector) -> Result<Selection, Problem> {
+        let Some(streams) = &self.streams else { return Ok(Selection::All) };
+        let known = stream_names(connector);
+        if let Some((unknown, span)) = streams.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            let problem = Problem::new(span.clone(), format!("{} has no stream `{unknown}`", self.connector));
+            return Err(problem.help(suggest(unknown, "streams", known)));
+        }
+        Ok(Selection::Named(streams.iter().map(|(name, _)| name.clone()).collect()))
+    }
+}
+
+/// The message without names of Rust's types.
+fn plain(message: &str) -> String {
+    let types = ["u8", "u16", "u32", "u64", "i64", "usize"].map(|name| (name, "a whole number"));
+    let mut types = types.into_iter().chain([("f64", "a number"), ("a boolean", "true or false")]);
+    let known = types.find_map(|(name, plain)| Some(format!("{}expected {plain}", message.strip_suffix(&format!("expected {name}"))?)));
+    known.unwrap_or_else(|| message.to_owned())
+}
+
+/// The names of all streams of a connector.
+pub(crate) fn stream_names(connector: &dyn Connector) -> Vec<&str> {
+    connector.endpoints().iter().flat_map(|endpoint| endpoint.streams().map(pipeline_core::StreamDef::name)).collect()
+}
+
+fn streams(node: &Node) -> Result<Vec<(String, Span)>, Problem> {
+    let wrong =
+        |span: &Span| Problem::new(span.clone(), "`streams` must be a list of names").help("write streams = [\"charges\", \"customers\"]");
+    let Value::List(items) = &node.value else { return Err(wrong(&node.span)) };
+    if items.is_empty() {
+        return Err(Problem::new(node.span.clone(), "`streams` is empty").help("name one, or leave `streams` out to read all"));
+    }
+    let name = |item: &Node| match &item.value {
+        Value::Text(name) => Ok((name.clone(), item.span.clone())),
+        _ => Err(wrong(&item.span)),
+    };
+    items.iter().map(name).collect()
+}
+
+struct Resolver<'a> {
+    folder: &'a Path,
+    console: &'a Console,
+    warnings: Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    fn json(&mut self, node: &Node) -> Result<Json, Problem> {
+        Ok(match &node.value {
+            Value::Text(text) => Json::String(self.text(text, &node.span)?),
+            Value::Plain(value) => value.clone(),
+            Value::List(items) => Json::Array(items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?),
+            Value::Table(table) => {
+                let member = |member: &Member| Ok((member.name.clone(), self.json(&member.node)?));
+                Json::Object(table.0.iter().map(member).collect::<Result<_, Problem>>()?)
+            }
+        })
+    }
+
+    fn text(&mut self, text: &str, span: &Span) -> Result<String, Problem> {
+        let resolved = reference::resolve(text, self.folder, |name| std::env::var(name).ok())
+            .map_err(|error| Problem::new(span.clone(), error.message).help(error.help))?;
+        for secret in resolved.hidden {
+            self.console.hide(secret.into());
+        }
+        if let Some(path) = resolved.exposed {
+            let problem = Problem::new(span.clone(), format!("every user of this machine can read {}", path.display()));
+            self.warnings.push(problem.help(format!("chmod 600 {}", path.display())));
+        }
+        Ok(resolved.text)
+    }
+}
+
+/// Sources that share limits, observers and tokens.
+pub(crate) fn build_all(
+    config: &Config,
+    selected: &[&SourceConfig],
+    registry: &Registry,
+    context: &BuildContext,
+    console: &Arc<Console>,
+) -> Result<Vec<Source>> {
+    selected.iter().map(|source| source.build(config, registry, context, console)).collect()
+}

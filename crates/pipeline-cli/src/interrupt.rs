@@ -1,0 +1,77 @@
+//! Ctrl-C and SIGTERM: the first one stops the sync with a commit, the second one stops at once.
+
+use std::sync::Arc;
+
+use pipeline_core::engine::CancellationToken;
+
+use crate::console::Console;
+
+/// Exit code after the second one, as shells have it for an interrupted program.
+const INTERRUPTED: i32 = 130;
+
+/// Listens from now on.
+pub(crate) fn listen(cancel: CancellationToken, console: Arc<Console>) {
+    tokio::spawn(async move {
+        let Some(mut signals) = Signals::new() else { return };
+        signals.next().await;
+        console.note("stopping: what is complete is being committed (interrupt again to stop at once)");
+        cancel.cancel();
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+}
+
+/// Waits for one.
+pub(crate) async fn wait() {
+    match Signals::new() {
+        Some(mut signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Option<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Some(Self { interrupt: signal(SignalKind::interrupt()).ok()?, terminate: signal(SignalKind::terminate()).ok()? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Option<Self> {
+        Some(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Takes the signal of a file that grows beyond the shell's limit, so that the write fails instead of the process.
+pub(crate) fn survive_file_limit() {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        const SIGXFSZ: i32 = 25;
+        // A registered handler stays for the life of the process.
+        drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(SIGXFSZ)));
+    }
+}

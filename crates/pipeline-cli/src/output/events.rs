@@ -1,0 +1,98 @@
+//! Events as JSON: all of them for `--output json`, attempts for `--log-requests`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline_core::{Attempt, Clock, Event, Observer, SystemClock};
+use serde_json::{Value, json};
+
+use super::lines::Lines;
+use crate::console::Console;
+
+/// Writes every event as a line.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) console: Arc<Console>,
+}
+
+impl Observer for EventLog {
+    fn observe(&self, event: &Event<'_>) {
+        if let Some(mut value) = event_json(event, &self.console) {
+            value["time"] = json!(SystemClock.now());
+            self.lines.push(&value);
+        }
+    }
+}
+
+/// Writes every attempt as a line.
+#[derive(Debug)]
+pub(crate) struct RequestLog(pub(crate) Arc<Lines>);
+
+impl Observer for RequestLog {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Attempt(attempt) = event {
+            self.0.push(&attempt_json(attempt));
+        }
+    }
+}
+
+/// Milliseconds, as every duration in JSON is told.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn attempt_json(attempt: &Attempt<'_>) -> Value {
+    json!({
+        "time": attempt.at,
+        "source": attempt.source,
+        "endpoint": attempt.endpoint,
+        "path": attempt.path,
+        "attempt": attempt.attempt,
+        "status": attempt.status.map(|status| status.as_u16()),
+        "latency_ms": millis(attempt.latency),
+        "bytes": attempt.bytes,
+        "limit_wait_ms": millis(attempt.limit_wait),
+        "limit": attempt.limit,
+        "throttled": attempt.throttled,
+        "failure": attempt.failure,
+        "request_id": attempt.request_id,
+    })
+}
+
+/// An event as JSON. The end of a run is told by the report, which knows more.
+fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
+    Some(match event {
+        Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),
+        Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
+            "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
+            "streams": streams, "slices": slices, "resumed": resumed,
+        }),
+        Event::Attempt(attempt) => {
+            let mut value = attempt_json(attempt);
+            value["event"] = json!("request");
+            value
+        }
+        Event::Waiting { source, endpoint, limit, wait } => json!({
+            "event": "waiting", "source": source, "endpoint": endpoint, "limit": limit, "wait_ms": millis(*wait),
+        }),
+        Event::Retrying { source, endpoint, reason, wait } => json!({
+            "event": "retrying", "source": source, "endpoint": endpoint, "reason": reason, "wait_ms": millis(*wait),
+        }),
+        Event::BreakerOpened { host, wait } => json!({ "event": "breaker_opened", "host": host, "wait_ms": millis(*wait) }),
+        Event::PageRead { endpoint, records, bytes } => json!({
+            "event": "page_read", "source": endpoint.source, "endpoint": endpoint.endpoint, "records": records, "bytes": bytes,
+        }),
+        Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
+        Event::Drift { endpoint, stream, message, records } => json!({
+            "event": "drift", "source": endpoint.source, "endpoint": endpoint.endpoint,
+            "stream": stream, "message": message, "records": records,
+        }),
+        Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
+        Event::EndpointFinished { endpoint, error } => json!({
+            "event": "endpoint_finished", "source": endpoint.source, "endpoint": endpoint.endpoint,
+            "error": error.map(|error| console.redact(&error.to_string())),
+        }),
+        _ => return None,
+    })
+}

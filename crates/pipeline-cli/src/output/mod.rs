@@ -1,0 +1,8 @@
+//! What people and programs see.
+
+pub(crate) mod events;
+pub(crate) mod lines;
+pub(crate) mod progress;
+pub(crate) mod report;
+pub(crate) mod summary;
+pub(crate) mod table;

@@ -1,0 +1,181 @@
+//! A finished run for people: a table, then what deserves attention, then what to do next.
+
+use std::fmt::Write;
+
+use pipeline_core::engine::{EndpointSummary, Figures, Outcome};
+
+use super::report::Report;
+use super::table::{Align, Table};
+use crate::exit::{Exit, render};
+use crate::units;
+
+/// Reasons printed per stream for values that did not go to their column.
+const DRIFT_SHOWN: usize = 3;
+
+/// Endpoints named that failed in the same way.
+const NAMES_SHOWN: usize = 6;
+
+impl Report<'_> {
+    /// The whole report.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.table();
+        self.drift(&mut text);
+        self.rejected(&mut text);
+        self.failures(&mut text);
+        let _ = write!(text, "\n{}\n", self.closing());
+        text
+    }
+
+    fn table(&self) -> String {
+        use Align::{Left, Right};
+        let mut table = Table::new([
+            ("SOURCE", Left),
+            ("STREAM", Left),
+            ("STATUS", Left),
+            ("RECORDS", Right),
+            ("ROWS", Right),
+            ("REQUESTS", Right),
+            ("RETRIES", Right),
+            ("429S", Right),
+            ("P50/P95 MS", Right),
+            ("UP TO", Left),
+            ("WAITED", Left),
+        ]);
+        for endpoint in &self.summary.endpoints {
+            let figures = self.metrics.figures(&endpoint.id);
+            for (index, stream) in endpoint.streams.iter().enumerate() {
+                let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
+                table.row([
+                    endpoint.id.source.clone(),
+                    stream.name.clone(),
+                    self.status(endpoint).to_owned(),
+                    units::number(stream.records),
+                    units::number(stream.rows),
+                    requests(units::number(figures.requests)),
+                    requests(units::number(figures.retries)),
+                    requests(units::number(figures.throttled)),
+                    requests(latencies(&figures)),
+                    resume(endpoint),
+                    requests(waited(&figures)),
+                ]);
+            }
+        }
+        table.render()
+    }
+
+    fn status(&self, endpoint: &EndpointSummary) -> &'static str {
+        match &endpoint.outcome {
+            Outcome::Done | Outcome::Interrupted if self.dry_run => "planned",
+            Outcome::Done => "done",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Unavailable { .. } => "unavailable",
+            Outcome::Failed { .. } => "failed",
+        }
+    }
+
+    fn drift(&self, text: &mut String) {
+        let mut title = "\nKept in _extra, because it did not fit a column:\n";
+        for endpoint in &self.summary.endpoints {
+            for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
+                text.push_str(std::mem::take(&mut title));
+                let shown = stream.drift.iter().take(DRIFT_SHOWN);
+                let mut fields: Vec<String> =
+                    shown.map(|drift| format!("{} ({}, {})", drift.field, drift.reason, units::number(drift.records))).collect();
+                if let Some(more) = stream.drift.len().checked_sub(DRIFT_SHOWN).filter(|more| *more > 0) {
+                    fields.push(format!("{more} more"));
+                }
+                let _ = writeln!(text, "  {}/{}: {}", endpoint.id.source, stream.name, fields.join(", "));
+            }
+        }
+    }
+
+    fn rejected(&self, text: &mut String) {
+        for endpoint in &self.summary.endpoints {
+            for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
+                let (source, name, count) = (&endpoint.id.source, &stream.name, units::number(stream.rejected));
+                let _ = writeln!(
+                    text,
+                    "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
+                );
+            }
+        }
+    }
+
+    /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
+    fn failures(&self, text: &mut String) {
+        let mut told: Vec<(&str, Option<&str>, String, Vec<String>)> = Vec::new();
+        for endpoint in &self.summary.endpoints {
+            let (severity, message, help) = match &endpoint.outcome {
+                Outcome::Unavailable { reason, help } => ("unavailable", reason.as_str(), help.as_deref()),
+                Outcome::Failed { error } => ("error", error.message.as_str(), error.help.as_deref()),
+                Outcome::Done | Outcome::Interrupted => continue,
+            };
+            let what = what_failed(message);
+            match told.iter_mut().find(|(known, known_help, ..)| *known == what && *known_help == help) {
+                Some((.., endpoints)) => endpoints.push(endpoint.id.to_string()),
+                None => told.push((what, help, render(severity, message, help), vec![endpoint.id.to_string()])),
+            }
+        }
+        for (.., first, endpoints) in told {
+            let _ = writeln!(text, "\n{}\n{first}", some_of(&endpoints));
+        }
+    }
+
+    /// One sentence on how it ended and what to do next.
+    fn closing(&self) -> String {
+        let rows: u64 = self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.rows).sum();
+        let (rows, commits, elapsed) = (units::number(rows), self.summary.commits, units::short(self.summary.elapsed));
+        let committed = format!("{rows} rows committed in {commits} commits, {elapsed}");
+        match self.exit {
+            Exit::Done if self.dry_run => "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned(),
+            Exit::Done => format!("Done: {committed}. Run it again to read what is new; `pipeline status` shows what is there."),
+            Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it goes on where this run stopped."),
+            Exit::Authentication => {
+                format!(
+                    "Incomplete: {committed}. Repair the credentials (`pipeline check` tries them), then run again: it goes on from here."
+                )
+            }
+            Exit::Destination => {
+                format!("Failed at the destination: {committed}. Repair it, then run again: nothing that was committed is lost.")
+            }
+            Exit::Conflict => format!("Stopped: {committed}. Another sync writes to this destination: let it end, then run again."),
+            Exit::Usage => format!("Incomplete: {committed}. Correct the configuration, then run again: it goes on from here."),
+            Exit::Bug => {
+                format!("Failed: {committed}. This is a defect of the program; what was committed is safe, and a new run goes on from it.")
+            }
+        }
+    }
+}
+
+/// The part of a message that does not depend on the request.
+fn what_failed(message: &str) -> &str {
+    message.split_once(" (while ").map_or(message, |(what, _)| what)
+}
+
+/// The first names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 1) {
+        Some(more) => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
+        None => names.join(", "),
+    }
+}
+
+fn latencies(figures: &Figures) -> String {
+    if figures.requests == 0 { "-".to_owned() } else { format!("{}/{}", figures.p50.as_millis(), figures.p95.as_millis()) }
+}
+
+fn waited(figures: &Figures) -> String {
+    match &figures.limit {
+        Some(limit) if figures.waited.as_millis() > 0 => format!("{} for {limit}", units::short(figures.waited)),
+        _ => "-".to_owned(),
+    }
+}
+
+fn resume(endpoint: &EndpointSummary) -> String {
+    let cursor = endpoint.cursor.map_or_else(|| "-".to_owned(), units::instant);
+    match endpoint.unfinished {
+        0 => cursor,
+        1 => format!("{cursor}, 1 slice left"),
+        left => format!("{cursor}, {left} slices left"),
+    }
+}

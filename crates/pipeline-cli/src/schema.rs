@@ -1,0 +1,106 @@
+//! What the JSON Schema of a connector's configuration says about its members.
+
+use serde_json::{Map, Value};
+
+/// A member of a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Property<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its own schema.
+    pub(crate) schema: &'a Value,
+    /// True when there is no default.
+    pub(crate) required: bool,
+}
+
+/// Every member that may occur, alternatives included, in the schema's order.
+pub(crate) fn properties(spec: &Value) -> Vec<Property<'_>> {
+    let mut found = Vec::new();
+    collect(spec, spec, true, &mut found);
+    found
+}
+
+fn collect<'a>(root: &'a Value, schema: &'a Value, all: bool, found: &mut Vec<Property<'a>>) {
+    if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|path| root.pointer(path.trim_start_matches('#'))) {
+        collect(root, target, all, found);
+    }
+    let required = |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name));
+    for (name, member) in schema["properties"].as_object().into_iter().flat_map(Map::iter) {
+        if !found.iter().any(|known| known.name == name) {
+            found.push(Property { name, schema: member, required: all && required(name) });
+        }
+    }
+    for (keyword, all) in [("allOf", all), ("oneOf", false), ("anyOf", false)] {
+        for part in schema[keyword].as_array().into_iter().flatten() {
+            collect(root, part, all, found);
+        }
+    }
+}
+
+/// The names of all members.
+pub(crate) fn members(spec: &Value) -> Vec<&str> {
+    properties(spec).into_iter().map(|property| property.name).collect()
+}
+
+/// The names of the members that are secrets: those marked `writeOnly`.
+pub(crate) fn secrets(spec: &Value) -> Vec<&str> {
+    properties(spec).into_iter().filter(Property::is_secret).map(|property| property.name).collect()
+}
+
+impl Property<'_> {
+    /// True when the value must not be seen.
+    pub(crate) fn is_secret(&self) -> bool {
+        let write_only = |schema: &Value| schema["writeOnly"] == true;
+        let parts = self.schema["anyOf"].as_array().into_iter().flatten();
+        write_only(self.schema) || parts.chain(self.schema["allOf"].as_array().into_iter().flatten()).any(write_only)
+    }
+
+    /// What may be written for it: the default, a reference for a secret, or a place to fill in.
+    pub(crate) fn example(&self, connector: &str) -> String {
+        let schema = self.schema;
+        if !schema["default"].is_null() {
+            return schema["default"].to_string();
+        }
+        let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), self.name.to_uppercase());
+        let is_type =
+            |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|types| types.iter().any(|known| known == name));
+        match self.name {
+            _ if self.is_secret() => variable,
+            "start_date" => "\"2024-01-01\"".to_owned(),
+            _ if is_type("integer") || is_type("number") => "0".to_owned(),
+            _ if is_type("boolean") => "false".to_owned(),
+            _ if is_type("array") => "[]".to_owned(),
+            _ => "\"\"".to_owned(),
+        }
+    }
+
+    /// The first sentence of its description.
+    pub(crate) fn summary(&self) -> &str {
+        self.schema["description"].as_str().map_or("", first_sentence)
+    }
+}
+
+/// The first sentence of a text, on one line, without the stop.
+pub(crate) fn first_sentence(text: &str) -> &str {
+    let paragraph = text.split("\n\n").next().unwrap_or(text);
+    paragraph.split(". ").next().unwrap_or(paragraph).trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_alternatives_and_references_are_known() {
+        let spec = serde_json::json!({
+            "properties": {"subdomain": {"description": "The account. More."}, "token": {"writeOnly": true}},
+            "required": ["subdomain"],
+            "oneOf": [{"properties": {"email": {}}, "required": ["email"]}, {"$ref": "#/$defs/OAuth"}],
+            "$defs": {"OAuth": {"properties": {"client_secret": {"anyOf": [{"writeOnly": true}, {"type": "null"}]}}}},
+        });
+        assert_eq!(members(&spec), ["subdomain", "token", "email", "client_secret"]);
+        assert_eq!(secrets(&spec), ["token", "client_secret"]);
+        let required: Vec<_> = properties(&spec).into_iter().filter(|p| p.required).map(|p| (p.name, p.summary().to_owned())).collect();
+        assert_eq!(required, [("subdomain", "The account".to_owned())]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The command as users meet it: the real binary, against simulated vendors on loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
+mod failures;
+mod help;
+mod interrupts;
+mod kill;
+mod messages;
+mod output;
+mod support;

@@ -1,0 +1,137 @@
+//! Compression, sizes, and responses that go to disk.
+
+use super::*;
+use crate::error::{Error, ErrorStatus};
+
+async fn send(body: Vec<u8>, encoding: Option<&'static str>) -> (crate::Result<Response>, usize) {
+    let transport = Scripted::new(move |_, _| {
+        let reply = Reply::pieces(body.chunks(1000).map(|chunk| Piece::Data(chunk.to_vec().into())).collect());
+        match encoding {
+            Some(encoding) => reply.header("content-encoding", encoding),
+            None => reply,
+        }
+    });
+    let context = BuildContext { max_body: 4 << 20, ..context(&transport) };
+    let client = HttpClient::builder(&context, base()).build().unwrap();
+    (client.send(&request(), &NO_LIMIT).await, transport.count())
+}
+
+#[tokio::test]
+async fn b16_b17_the_content_decides_how_it_is_compressed() {
+    let json = format!("{{\"data\": [{}]}}", vec!["1"; 10_000].join(",")).into_bytes();
+    let (zipped, twice, zstandard) = (gzip(&json).await, gzip(&gzip(&json).await).await, zstd(&json).await);
+    let members = [gzip(&json[..500]).await, gzip(&json[500..]).await].concat();
+    let cases = [
+        ("plain", json.clone(), None),
+        ("gzip", zipped.clone(), Some("gzip")),
+        ("zstd", zstandard, Some("zstd")),
+        ("several members", members, Some("GZIP")),
+        ("gzip declared but plain", json.clone(), Some("gzip")),
+        ("zstd declared but plain", json.clone(), Some("zstd")),
+        ("gzip undeclared", zipped.clone(), None),
+        ("double gzip declared once", twice.clone(), Some("gzip")),
+        ("double gzip declared twice", twice, Some("gzip, gzip")),
+        ("identity", json.clone(), Some("identity")),
+    ];
+    for (case, body, encoding) in cases {
+        assert_eq!(send(body, encoding).await.0.expect(case).body, json, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b17_an_unknown_encoding_is_final() {
+    let (result, count) = send(b"{}".to_vec(), Some("br")).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.status(), count), (ErrorKind::Decode, ErrorStatus::Permanent, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_body_that_is_cut_or_damaged_is_asked_for_again() {
+    let zipped = gzip(&vec![b'7'; 100_000]).await;
+    let mut damaged = zipped.clone();
+    let checksum = damaged.len() - 6;
+    damaged[checksum] ^= 1;
+    for body in [zipped[..zipped.len() - 4].to_vec(), damaged] {
+        let (result, count) = send(body, Some("gzip")).await;
+        assert_eq!((result.unwrap_err().status(), count), (ErrorStatus::Persistent, 8));
+    }
+}
+
+#[tokio::test]
+async fn b18_a_bomb_stops_at_the_size_and_at_the_ratio() {
+    let lines = vec![b'\n'; 64 << 20];
+    let bombs = [(gzip(&lines).await, "gzip"), (zstd(&lines).await, "zstd")];
+    for (bomb, encoding) in bombs {
+        let (result, count) = send(bomb.clone(), Some(encoding)).await;
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.status(), count), (ErrorKind::Decode, ErrorStatus::Permanent, 1));
+        let transport = Scripted::new(move |_, _| Reply::json(bomb.clone()).header("content-encoding", encoding));
+        let error = client(&transport).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+        assert_eq!(error.message(), "the response exceeds a compression ratio of 1000", "{encoding}");
+    }
+}
+
+fn is_json(line: &[u8]) -> crate::Result<()> {
+    if line.starts_with(b"{") && line.ends_with(b"}") {
+        Ok(())
+    } else if line == b"terminated early" {
+        Err(Error::new(ErrorKind::Unavailable, "the export ended early").temporary())
+    } else {
+        Err(Error::new(ErrorKind::Decode, "a line is not an object"))
+    }
+}
+
+async fn lines(spool: &mut Spool, bytes: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    while let Some(piece) = spool.next_lines(bytes).await.unwrap() {
+        pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+    }
+    pieces
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_hands_out_whole_lines() {
+    let line = |n: usize| format!("{{\"n\": {n}, \"text\": \"a\u{2028}b\"}}");
+    let whole: Vec<_> = (0..1000).map(line).collect();
+    for (end, encoding) in [("", "identity"), ("\n", "gzip"), ("\r\n\n", "gzip")] {
+        let text = whole.join("\n") + end;
+        let body = if encoding == "gzip" { gzip(text.as_bytes()).await } else { text.clone().into_bytes() };
+        let transport = Scripted::new(move |_, _| {
+            Reply::pieces(body.chunks(7).map(|chunk| Piece::Data(chunk.to_vec().into())).collect()).header("content-encoding", encoding)
+        });
+        let mut spool = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+        let pieces = lines(&mut spool, 4096).await;
+        assert!(pieces.len() > 5 && pieces.iter().all(|piece| piece.len() <= 4096), "{}", pieces.len());
+        assert_eq!(pieces.join("\n").trim_end(), text.trim_end());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b19_a_line_that_says_so_fails_the_attempt_and_not_more() {
+    let transport = Scripted::sequence(vec![|| Reply::json("{}\n{}\nterminated early\n"), || Reply::json("{}\n{\"n\": 2}")]);
+    let mut spool = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    assert_eq!((lines(&mut spool, 1).await.join("\n").as_str(), transport.count()), ("{}\n{\"n\": 2}", 2));
+    let transport = Scripted::new(|_, _| Reply::json("{}\n{\"cut"));
+    let error = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap_err();
+    assert_eq!((error.message(), transport.count()), ("a line is not an object", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_may_take_long_and_be_empty_but_not_stall() {
+    let long =
+        || Reply::pieces((0..100).flat_map(|_| [Piece::Pause(Duration::from_secs(50)), Piece::Data("{}\n".repeat(500).into())]).collect());
+    let transport = Scripted::sequence(vec![long]);
+    client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    assert_eq!(transport.count(), 1);
+    let mut empty = client(&Scripted::new(|_, _| Reply::json(""))).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    assert_eq!(empty.next_lines(1).await.unwrap(), None);
+    let page = client(&Scripted::new(|_, _| Reply::json("<html>"))).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+    assert_eq!(page.kind(), ErrorKind::Decode);
+}
+
+#[tokio::test]
+async fn a_line_has_a_longest_length() {
+    let transport = Scripted::new(|_, _| Reply::pieces((0..40).map(|_| Piece::Data(vec![b'x'; 1 << 20].into())).collect()));
+    let error = client(&transport).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+    assert!(error.message().contains("longer than 32 MiB"), "{error}");
+}

@@ -1,0 +1,235 @@
+//! OAuth 2.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::*;
+
+fn token_url() -> Url {
+    Url::parse("https://api.test/oauth/tokens").unwrap()
+}
+
+fn is_token(request: &Request) -> bool {
+    request.url.path() == "/oauth/tokens"
+}
+
+fn text(request: &Request) -> String {
+    String::from_utf8(request.body.to_vec()).unwrap()
+}
+
+fn credentials(context: &BuildContext) -> OAuth2 {
+    OAuth2::client_credentials(context, &token_url(), "client", &"s3cret".into()).unwrap()
+}
+
+fn rotating(context: &BuildContext) -> OAuth2 {
+    OAuth2::refresh_token(context, &token_url(), "client", Some(&"s3cret".into()), "first".into()).unwrap()
+}
+
+async fn bearer(auth: &OAuth2) -> String {
+    let mut request = request();
+    auth.authenticate(&mut request).await.unwrap();
+    request.headers["authorization"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn e01_fifty_refused_tasks_cause_one_refresh() {
+    let issued = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&issued);
+    let revoking = Scripted::slow(Duration::from_millis(100), move |_, request| {
+        if is_token(request) {
+            *counter.lock().unwrap() += 1;
+            return Reply::status(201, format!("{{\"access_token\": \"t{}\"}}", counter.lock().unwrap()));
+        }
+        let current = format!("Bearer t{}", counter.lock().unwrap());
+        let revoked = request.headers["authorization"] == *"Bearer t1";
+        if revoked || request.headers["authorization"] != *current { Reply::status(401, "") } else { Reply::json("{}") }
+    });
+    let context = context(&revoking);
+    let client = HttpClient::builder(&context, base()).authenticator(credentials(&context)).build().unwrap();
+    let results = futures::future::join_all((0..50).map(|_| async { client.send(&request(), &NO_LIMIT).await })).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(*issued.lock().unwrap(), 2, "the first token, and one refresh");
+    assert_eq!(revoking.count(), 50 + 50 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_replaced_after_three_quarters_of_its_life() {
+    let cases = [
+        ("\"expires_in\": 3600,", 2700),
+        ("\"expires_in\": \"1000\",", 750),
+        ("", 1350),
+        ("\"expires_in\": 0,", 1350),
+        ("\"expires_in\": -7,", 1350),
+    ];
+    for (life, replaced) in cases {
+        let transport = Scripted::new(move |n, _| Reply::json(format!("{{{life} \"access_token\": \"t{n}\"}}")));
+        let auth = credentials(&context(&transport));
+        assert_eq!(bearer(&auth).await, "Bearer t0");
+        sleep(Duration::from_secs(replaced - 1)).await;
+        assert_eq!(bearer(&auth).await, "Bearer t0", "{life}");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(bearer(&auth).await, "Bearer t1", "{life}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_still_good_outlives_an_outage_of_the_endpoint() {
+    let transport =
+        Scripted::new(|n, _| if n == 0 { Reply::json("{\"access_token\": \"t0\", \"expires_in\": 3600}") } else { Reply::status(503, "") });
+    let auth = credentials(&context(&transport));
+    bearer(&auth).await;
+    sleep(Duration::from_secs(2800)).await;
+    assert_eq!(bearer(&auth).await, "Bearer t0");
+    assert_eq!(transport.count(), 1 + 4, "four attempts, then later again");
+    bearer(&auth).await;
+    assert_eq!(transport.count(), 5);
+    sleep(Duration::from_mins(15)).await;
+    assert_eq!(auth.authenticate(&mut request()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+/// Refuses to store, or stores, and writes down when.
+#[derive(Debug, Default)]
+struct Disk {
+    tokens: MemoryTokens,
+    broken: Mutex<bool>,
+    saved: Mutex<Vec<(String, usize)>>,
+    transport: Mutex<Option<Arc<Scripted>>>,
+}
+
+#[async_trait]
+impl TokenStore for Disk {
+    async fn load(&self, key: &str) -> crate::Result<Option<SecretString>> {
+        self.tokens.load(key).await
+    }
+
+    async fn save(&self, key: &str, token: &SecretString) -> crate::Result<()> {
+        if *self.broken.lock().unwrap() {
+            return Err(Error::new(ErrorKind::Unexpected, "disk full"));
+        }
+        let requests = self.transport.lock().unwrap().as_ref().map_or(0, |transport| transport.count());
+        self.saved.lock().unwrap().push((token.expose_secret().to_owned(), requests));
+        self.tokens.save(key, token).await
+    }
+}
+
+/// Hands out `a1`, `r1`, then `a2`, `r2` and so on, each refresh token once.
+fn rotation() -> Arc<Scripted> {
+    let valid = Mutex::new(("first".to_owned(), 0));
+    Scripted::new(move |_, request| {
+        if !is_token(request) {
+            return Reply::json("{}");
+        }
+        let mut valid = valid.lock().unwrap();
+        if !text(request).contains(&format!("refresh_token={}&", valid.0)) {
+            return Reply::status(400, "{\"error\": \"invalid_grant\", \"error_description\": \"used\"}");
+        }
+        *valid = (format!("r{}", valid.1 + 1), valid.1 + 1);
+        Reply::json(format!(
+            "{{\"access_token\": \"a{}\", \"refresh_token\": \"{}\", \"expires_in\": 1000, \"token_type\": \"bearer\"}}",
+            valid.1, valid.0
+        ))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn e02_a_rotated_token_is_stored_before_its_sibling_is_used() {
+    let transport = rotation();
+    let disk = Arc::new(Disk { transport: Mutex::new(Some(Arc::clone(&transport))), ..Disk::default() });
+    let context = BuildContext { tokens: Arc::clone(&disk) as _, ..context(&transport) };
+    let client = HttpClient::builder(&context, base()).authenticator(rotating(&context)).build().unwrap();
+    client.send(&request(), &NO_LIMIT).await.unwrap();
+    assert_eq!(*disk.saved.lock().unwrap(), [("r1".to_owned(), 1)], "saved when only the token endpoint had been asked");
+    // The process ends and begins anew: the configuration still says `first`, which is worth nothing by now.
+    assert_eq!(bearer(&rotating(&context)).await, "Bearer a2");
+    let second = disk.saved.lock().unwrap()[1].0.clone();
+    assert_eq!(second, "r2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e02_a_token_that_cannot_be_stored_is_not_used_and_not_lost() {
+    let transport = rotation();
+    let disk = Arc::new(Disk { broken: Mutex::new(true), ..Disk::default() });
+    let context = BuildContext { tokens: Arc::clone(&disk) as _, ..context(&transport) };
+    let auth = rotating(&context);
+    assert_eq!(auth.authenticate(&mut request()).await.unwrap_err().message(), "disk full");
+    *disk.broken.lock().unwrap() = false;
+    assert_eq!(bearer(&auth).await, "Bearer a2");
+    let saved: Vec<_> = disk.saved.lock().unwrap().iter().map(|(token, _)| token.clone()).collect();
+    assert_eq!(saved, ["r1", "r2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e02_a_newly_configured_token_is_preferred_to_an_older_stored_one() {
+    let transport = Scripted::new(|_, request| {
+        Reply::json(format!("{{\"access_token\": \"{}\", \"refresh_token\": \"next\"}}", text(request).contains("refresh_token=second")))
+    });
+    let context = context(&transport);
+    bearer(&rotating(&context)).await;
+    let second = OAuth2::refresh_token(&context, &token_url(), "client", None, "second".into()).unwrap();
+    assert_eq!(bearer(&second).await, "Bearer true");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e03_a_dead_refresh_token_says_what_to_do() {
+    let transport = Scripted::new(|_, _| Reply::status(400, "{\"error\": \"invalid_grant\", \"error_description\": \"first is used\"}"));
+    let context = context(&transport);
+    let client = HttpClient::builder(&context, base()).authenticator(rotating(&context)).build().unwrap();
+    let error = client.send(&request(), &NO_LIMIT).await.unwrap_err();
+    assert_eq!((error.kind(), transport.count()), (ErrorKind::Unauthenticated, 1));
+    assert!(error.help().unwrap().contains("re-authorise"), "{error:?}");
+    assert!(!format!("{error:?}").contains("first"), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e04_the_token_endpoint_is_asked_again_but_not_hammered() {
+    let transport = Scripted::sequence(vec![
+        || Reply::status(429, "").header("retry-after", "20"),
+        || Reply::Broken(TransportError::Interrupted("reset".into())),
+        || Reply::json("{\"access_token\": \"t\"}"),
+    ]);
+    let started = Instant::now();
+    assert_eq!(bearer(&credentials(&context(&transport))).await, "Bearer t");
+    assert!(started.elapsed() >= Duration::from_secs(20) && started.elapsed() < Duration::from_secs(25));
+    let transport = Scripted::new(|_, _| Reply::status(500, ""));
+    let error = credentials(&context(&transport)).authenticate(&mut request()).await.unwrap_err();
+    assert_eq!((error.kind(), transport.count()), (ErrorKind::Unavailable, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_to_the_token_endpoint_take_the_vendors_shape() {
+    let transport = Scripted::new(|_, _| Reply::json("{\"access_token\": \"t\"}").header("content-type", "text/plain"));
+    let context = context(&transport);
+    bearer(&credentials(&context).scope("read").param("expires_in", "172800").json_body()).await;
+    bearer(&credentials(&context).scope("read").scope("write").basic_auth()).await;
+    bearer(&rotating(&context)).await;
+    let seen = transport.seen.lock().unwrap();
+    let shown: Vec<_> =
+        seen.iter().map(|(_, request)| format!("{} {}", request.headers["content-type"].to_str().unwrap(), text(request))).collect();
+    assert_eq!(
+        shown,
+        [
+            "application/json {\"client_id\":\"client\",\"client_secret\":\"s3cret\",\"expires_in\":172800,\"grant_type\":\"client_credentials\",\"scope\":\"read\"}",
+            "application/x-www-form-urlencoded grant_type=client_credentials&scope=read+write",
+            "application/x-www-form-urlencoded grant_type=refresh_token&refresh_token=first&client_id=client&client_secret=s3cret",
+        ]
+    );
+    assert!(seen[1].1.headers["authorization"].to_str().unwrap().starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn files_hold_a_token_for_the_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileTokens::new(directory.path().join("tokens"));
+    assert!(store.load("a").await.unwrap().is_none());
+    for token in ["one", "two"] {
+        store.save("a", &token.into()).await.unwrap();
+        assert_eq!(store.load("a").await.unwrap().unwrap().expose_secret(), token);
+    }
+    store.save("../b", &"three".into()).await.unwrap();
+    let files: Vec<_> = std::fs::read_dir(directory.path().join("tokens")).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 2, "one file a key, nothing left over: {files:?}");
+    #[cfg(unix)]
+    for file in files {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
