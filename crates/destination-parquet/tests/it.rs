@@ -65,11 +65,7 @@ impl DestinationFixture for Lake {
             Damage { name: "a changed manifest", inflict: |dir| replace(&dir.join("_manifest/0000000009.json"), "\"8\"", "\"2\"") },
             Damage {
                 name: "a lost manifest",
-                inflict: |dir| {
-                    fs::remove_file(dir.join("_manifest/0000000009.json"))
-                        .and_then(|()| fs::copy(dir.join("_manifest/0000000008.json"), dir.join("_manifest/0000000010.json")).map(drop))
-                        .unwrap()
-                },
+                inflict: |dir| fs::rename(dir.join("_manifest/0000000009.json"), dir.join("_manifest/0000000010.json")).unwrap(),
             },
             Damage { name: "garbage as snapshot", inflict: |dir| fs::write(dir.join("_manifest/snapshot.json"), "garbage").unwrap() },
             Damage { name: "a lost data file", inflict: |dir| fs::remove_file(dir.join("demo/events/0000000003-0000.parquet")).unwrap() },
@@ -139,7 +135,7 @@ async fn a_large_transaction_is_many_files_and_little_memory() {
     let events = table("events", &[], Generation::Current);
     let mut transaction = uncompressed.begin().await.unwrap();
     let batch = {
-        let names = (0..2000).map(|index| format!("{index:0>4096}").leak());
+        let names = (0..2000).map(|index| format!("{index:0>4096}"));
         let rows: Vec<_> = names.enumerate().map(|(id, name)| row(i64::try_from(id).unwrap(), name)).collect();
         suite::batch(&events, &rows)
     };
