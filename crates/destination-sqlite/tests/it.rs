@@ -209,7 +209,7 @@ async fn checkpoints_in_a_file_apply_together_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn memory_and_time_of_a_large_transaction_are_bounded() {
+async fn a_large_transaction_spills_to_disk() {
     let dir = tempfile::tempdir().unwrap();
     let destination = SqliteDestination::open(config(dir.path())).unwrap();
     let events = table("events", &[], Generation::Current);
