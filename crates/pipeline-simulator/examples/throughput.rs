@@ -5,11 +5,11 @@
 #![allow(clippy::print_stdout, reason = "the figures are the point")]
 
 use std::error::Error;
-use std::time::Instant;
 
 use futures::future::try_join_all;
 use pipeline_simulator::{MixpanelWorld, Simulation, Simulator, StripeWorld};
 use reqwest::Client;
+use tokio::time::Instant;
 
 const PAGES: u32 = 2_000;
 

@@ -117,7 +117,7 @@ pub(crate) async fn me(State(service): State<Arc<Service>>, headers: HeaderMap) 
 
 /// Takes one request from the hour's quota.
 fn counted(service: &Service, operation: &str) -> Result<(), Response> {
-    let admitted = service.admit(Vendor::Mixpanel, operation, |gate, now| gate.mixpanel_query(now));
+    let admitted = service.admit(Vendor::Mixpanel, operation, crate::limits::Gate::mixpanel_query);
     admitted.map_err(|budget| quota_exceeded(service, operation, budget))
 }
 

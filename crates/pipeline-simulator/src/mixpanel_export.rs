@@ -52,7 +52,7 @@ struct Export {
 impl Export {
     fn plan(service: &Service, query: &Parameters, headers: &HeaderMap) -> Result<Export, Response> {
         authenticate(service, query, headers)?;
-        let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", |gate, now| gate.mixpanel_export(now));
+        let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", crate::limits::Gate::mixpanel_export);
         admitted.map_err(|wait| throttled(whole_seconds(wait)))?;
         let (from, to) = (day(query, "from_date")?, day(query, "to_date")?);
         if to > service.now().div_euclid(DAY) * DAY {

@@ -1,6 +1,7 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pipeline_simulator::{Faults, Simulation, Throttle, Vendor};
+use tokio::time::Instant;
 
 use crate::Api;
 
