@@ -11,22 +11,33 @@ pub(crate) struct Args {
     quick: bool,
 }
 
-/// Runs the task.
+/// Runs the task. A section that fails does not keep the others from being run.
 pub(crate) fn run(args: &Args) -> Outcome {
-    heading("rules of the workspace");
-    tidy::run(&tidy::Args::default())?;
-    heading("generated files");
-    cargo_step(&["run", "--quiet", "--package", "xtask", "--", "codegen", "stripe", "--check"])?;
-    if args.quick {
-        tests(&["test", "--workspace", "--all-features", "--lib", "--bins"])?;
-    } else {
-        tests(&["test", "--workspace", "--all-features"])?;
-    }
-    heading("fixtures");
-    test_fixtures::run(&test_fixtures::Args::default())
+    let sections: [fn(&Args) -> Outcome; 4] = [rules, generated, tests, fixtures];
+    let failures: Vec<String> = sections.iter().filter_map(|section| section(args).err()).map(|error| error.to_string()).collect();
+    heading(if failures.is_empty() { "everything passed" } else { "not everything passed" });
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
 }
 
-/// Runs tests; snapshots that differ are failures and nothing is written.
-fn tests(args: &[&str]) -> Outcome {
-    step(&format!("cargo {}", args.join(" ")), cargo(args).env("INSTA_UPDATE", "no"))
+fn rules(_args: &Args) -> Outcome {
+    heading("rules of the workspace");
+    tidy::run(&tidy::Args::default())
+}
+
+fn generated(_args: &Args) -> Outcome {
+    cargo_step(&["run", "--quiet", "--package", "xtask", "--", "codegen", "stripe", "--check"])
+}
+
+/// Snapshots that differ are failures and nothing is written. All tests are run, whichever fail.
+fn tests(args: &Args) -> Outcome {
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    if args.quick {
+        command.args(["--lib", "--bins"]);
+    }
+    step("unit, integration and documentation tests", command.env("INSTA_UPDATE", "no"))
+}
+
+fn fixtures(_args: &Args) -> Outcome {
+    heading("fixtures, killed after every page and with every fault");
+    test_fixtures::run(&test_fixtures::Args::default())
 }

@@ -10,7 +10,8 @@ use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::classify::MixpanelClassifier;
@@ -33,7 +34,9 @@ const PROJECT_SECRET_SUNSET: &str = "project secrets stop working on 2027-03-03;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixpanelConfig {
-    /// The project's number.
+    /// The project's number, with or without quotes.
+    #[serde(deserialize_with = "number_or_text")]
+    #[schemars(with = "NumberOrText")]
     project_id: u64,
     /// Username of a service account; use together with `secret`.
     #[serde(default)]
@@ -74,6 +77,22 @@ pub struct MixpanelConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
     base_url: Option<Url>,
+}
+
+/// Mixpanel itself writes a project's number both ways.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = match NumberOrText::deserialize(deserializer).map_err(|_| D::Error::custom("expected the project's number, such as 12345"))? {
+        NumberOrText::Number(number) => Ok(number),
+        NumberOrText::Text(text) => text.trim().parse(),
+    };
+    number.map_err(|_| D::Error::custom("expected the project's number, such as \"12345\""))
 }
 
 /// Where a project's data resides. A project lives in exactly one region; in others its credentials are unknown.

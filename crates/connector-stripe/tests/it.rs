@@ -1,4 +1,4 @@
-//! The connector against a transport that answers from a function: what is sent, at which pace, and what comes of it.
+//! The connector against its fixtures, and against a transport that answers from a function.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,6 +15,8 @@ use pipeline_core::slice::TimeRange;
 use pipeline_core::{
     Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, Error, ErrorKind, RawRecord, Registry, TokioClock,
 };
+
+pipeline_testkit::connector_suite!(StripeConfig, "fixtures/stripe");
 
 type Answer = Box<dyn Fn(&Request) -> (u16, String) + Send + Sync>;
 

@@ -68,12 +68,12 @@ impl Log {
         Ok(commits)
     }
 
-    /// Fails when there is a commit after the last one that was found, so that a lost manifest is not taken for the end.
+    /// Fails when a commit is missing between the last one that was found and a later one: a lost manifest is not the end.
     pub(crate) fn check_end(&self, last: u64) -> Result<()> {
         for entry in fs::read_dir(&self.folder).explain(READING, &self.folder)? {
             let name = entry.explain(READING, &self.folder)?.file_name();
             let sequence = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
-            if sequence.is_some_and(|sequence| sequence > last + 1) {
+            if sequence.is_some_and(|sequence| sequence > last + 1) && !self.path(last + 1).exists() {
                 return Err(damaged("a manifest is missing", &self.path(last + 1)));
             }
         }

@@ -198,6 +198,8 @@ fn push_two(out: &mut String, number: i64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn text(cell: Cell<'_>) -> String {

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
 pub const STATE_VERSION: u32 = 1;
 
-/// Most boundary entries that a state keeps.
+/// Most boundary entries that a state keeps. What comes beyond may be written again by the next sync.
 pub const BOUNDARY_CAPACITY: usize = 10_000;
 
 /// Names one endpoint of one configured source.
@@ -237,7 +237,8 @@ impl EndpointState {
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.reached = reached.or(state.reached);
-                self.boundary.extend(seen.iter().copied());
+                let room = BOUNDARY_CAPACITY.saturating_sub(self.boundary.len());
+                self.boundary.extend(seen.iter().take(room).copied());
             }
             Change::Replace { from, to, .. } => {
                 if self != from {

@@ -3,7 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use arrow_schema::DataType;
@@ -30,7 +30,7 @@ pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFi
         for nth in 1.. {
             let dir = tempfile::tempdir().unwrap();
             let place = format!("{point}:{nth}");
-            let status = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
+            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
             if status.success() {
                 assert!(nth > 1, "the crash point {point} is never passed");
                 break;
@@ -61,7 +61,9 @@ pub async fn a_full_disk_loses_nothing(fixture: &dyn DestinationFixture, test: &
     // A shell limits the size of files to 2 or 4 MiB, depending on its unit; ignoring the signal leaves the write error.
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-    assert!(respawn(limited, test, dir.path(), "").success(), "the process under test failed: run it with {FOLDER} set");
+    let output = respawn(limited, test, dir.path(), "");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("1 passed"), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
 
     let destination = fixture.open(dir.path()).await.unwrap();
     assert_eq!(shown(fixture, dir.path(), &events), ["1=a"]);
@@ -75,14 +77,12 @@ async fn fill(destination: &dyn Destination, events: &Arc<Table>) -> pipeline_co
     let mut transaction = destination.begin().await?;
     let mut seed = 1_u64;
     for _ in 0..16 {
-        let text: String = (0..1 << 16)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                format!("{seed:016x}")
-            })
-            .collect();
-        let rows: Vec<Row> = (0..1).map(|id| row(id, text.clone().leak())).collect();
-        transaction.write(events, batch(events, &rows)).await?;
+        let mut text = String::with_capacity(1 << 20);
+        while text.len() < 1 << 20 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            text += &seed.to_string();
+        }
+        transaction.write(events, batch(events, &[row(0, text)])).await?;
     }
     transaction.commit(&commit(vec![advance(ENDPOINT, 0)])).await
 }
@@ -92,11 +92,10 @@ fn under_test() -> Option<PathBuf> {
 }
 
 /// Executes one test of this binary as the process under test. `test` is its path with the crate's name.
-fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> ExitStatus {
+fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> Output {
     let (_, test) = test.split_once("::").unwrap();
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    command.env(FOLDER, dir).env(CRASH_POINT, crash_point).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().unwrap()
+    command.env(FOLDER, dir).env(CRASH_POINT, crash_point).output().unwrap()
 }
 
 /// One commit of the run that is killed.
@@ -190,6 +189,6 @@ async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Op
     let commits = done.map_or(0, |steps| steps as u64 + 1);
     assert_eq!(sequences, (1..=commits).collect::<Vec<_>>(), "{place}");
     let rows: u64 = status.rows.iter().map(|(_, rows)| rows).sum();
-    assert_eq!(rows as usize, expected(fixture, true, &current).len() + events.len(), "{place}");
+    assert_eq!(rows, (expected(fixture, true, &current).len() + events.len()) as u64, "{place}");
     done
 }

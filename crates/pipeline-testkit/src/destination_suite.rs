@@ -6,6 +6,7 @@
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the suite is test code")]
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ use pipeline_core::cell::{Cell, Column, JSON};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceState};
 use pipeline_core::{Commit, DELETED, Delivery, Destination, EXTRA, ErrorKind, Generation, Result, SYNCED_AT, Table, TableId};
 use serde_json::{Map, Value};
+
+mod rules;
+
+pub use rules::*;
 
 /// A destination to test.
 #[async_trait]
@@ -97,12 +102,12 @@ macro_rules! destination_suite {
 #[derive(Clone, Debug)]
 pub struct Row {
     id: i64,
-    name: Option<&'static str>,
+    name: Option<Cow<'static, str>>,
 }
 
 /// A row.
-pub fn row(id: i64, name: &'static str) -> Row {
-    Row { id, name: Some(name) }
+pub fn row(id: i64, name: impl Into<Cow<'static, str>>) -> Row {
+    Row { id, name: Some(name.into()) }
 }
 
 /// A tombstone.
@@ -141,8 +146,8 @@ pub fn batch(table: &Table, rows: &[Row]) -> RecordBatch {
         match field.name().as_str() {
             "id" => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.id))),
             SYNCED_AT => Arc::new(TimestampMicrosecondArray::from(vec![0; rows.len()]).with_timezone("UTC")),
-            DELETED => Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.name.is_none())))),
-            "name" => Arc::new(StringArray::from_iter(rows.iter().map(|row| row.name))),
+            DELETED => Arc::new(rows.iter().map(|row| Some(row.name.is_none())).collect::<BooleanArray>()),
+            "name" => Arc::new(rows.iter().map(|row| row.name.as_deref()).collect::<StringArray>()),
             _ => arrow_array::new_null_array(field.data_type(), rows.len()),
         }
     });
@@ -196,12 +201,12 @@ pub fn expected<'a>(fixture: &dyn DestinationFixture, keyed: bool, rows: impl In
     for row in rows {
         if keyed && fixture.upserts() {
             visible.retain(|other| other.id != row.id);
-            visible.extend(row.name.map(|_| row));
+            visible.extend(row.name.is_some().then_some(row));
         } else {
             visible.push(row);
         }
     }
-    let text = |row: &&Row| row.name.map_or_else(|| format!("{} gone", row.id), |name| format!("{}={name}", row.id));
+    let text = |row: &&Row| row.name.as_ref().map_or_else(|| format!("{} gone", row.id), |name| format!("{}={name}", row.id));
     let mut lines: Vec<String> = visible.iter().map(text).collect();
     lines.sort();
     lines
@@ -251,409 +256,4 @@ pub async fn store(destination: &dyn Destination, writes: &[(&Arc<Table>, Vec<Ro
         transaction.write(table, batch(table, rows)).await?;
     }
     transaction.commit(commit).await
-}
-
-// ---- rules ----
-
-#[allow(missing_docs, reason = "the names say it, and only the macro calls them")]
-mod rules {
-    use super::*;
-
-    pub async fn nothing_is_visible_before_the_commit(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        assert_eq!(destination.delivery(), Delivery::ExactlyOnce);
-        let charges = table("charges", &["id"], Generation::Current);
-        destination.check().await.unwrap();
-        destination.prepare(std::slice::from_ref(&charges)).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
-
-        let mut transaction = destination.begin().await.unwrap();
-        transaction.write(&charges, batch(&charges, &[row(1, "a"), row(2, "b")])).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
-        assert_eq!(destination.load(&endpoint("charges")).await.unwrap(), EndpointState::default(), "a read beside a transaction");
-        destination.check().await.unwrap();
-        destination.prepare(std::slice::from_ref(&charges)).await.unwrap();
-        assert_eq!(transaction.commit(&commit(vec![plan("charges")])).await.unwrap(), 1);
-        assert_eq!(shown(fixture, dir.path(), &charges), ["1=a", "2=b"]);
-    }
-
-    pub async fn a_dropped_transaction_leaves_nothing(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let charges = table("charges", &["id"], Generation::Current);
-        let before = files(dir.path());
-        let mut transaction = destination.begin().await.unwrap();
-        transaction.write(&charges, batch(&charges, &[row(1, "a")])).await.unwrap();
-        drop(transaction);
-        assert_eq!(files(dir.path()), before);
-        store(&*destination, &[(&charges, vec![row(2, "b")])], &commit(vec![])).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &charges), ["2=b"]);
-    }
-
-    pub async fn a_cancelled_write_leaves_nothing(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let charges = table("charges", &["id"], Generation::Current);
-        let mut transaction = destination.begin().await.unwrap();
-        let rows: Vec<Row> = (0..20_000).map(|id| row(id, "a")).collect();
-        let finished = transaction.write(&charges, batch(&charges, &rows)).now_or_never();
-        assert!(finished.is_none(), "the write was to be cancelled");
-        let error = transaction.commit(&commit(vec![plan("charges")])).await.expect_err("half of it is lost");
-        assert!(error.help().is_some());
-        assert_eq!(destination.load(&endpoint("charges")).await.unwrap(), EndpointState::default());
-        store(&*destination, &[(&charges, vec![row(2, "b")])], &commit(vec![])).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &charges), ["2=b"]);
-    }
-
-    pub async fn rows_and_checkpoint_survive_a_restart(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let events = table("events", &[], Generation::Current);
-        let mut written = Vec::new();
-        for page in 0..10 {
-            let destination = open(fixture, dir.path()).await;
-            let state = destination.load(&endpoint("events")).await.unwrap();
-            let changes = if page == 0 { vec![plan("events"), advance("events", 0)] } else { vec![advance("events", page)] };
-            assert_eq!(state.slices.get(&0).map(|slice| slice.position.clone()), (page > 0).then(|| Position::At(page.to_string())));
-            let id = i64::try_from(page).unwrap();
-            store(&*destination, &[(&events, vec![row(id, "a")])], &commit(changes)).await.unwrap();
-            written.push(row(id, "a"));
-            assert_eq!(shown(fixture, dir.path(), &events), expected(fixture, false, &written));
-        }
-    }
-
-    pub async fn a_refused_change_refuses_everything(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let charges = table("charges", &["id"], Generation::Current);
-        store(&*destination, &[(&charges, vec![row(1, "a")])], &commit(vec![plan("charges")])).await.unwrap();
-        let before = destination.status(10).await.unwrap();
-        let bad = commit(vec![advance("charges", 0), plan("refunds"), advance("charges", 5)]);
-        let error = store(&*destination, &[(&charges, vec![row(1, "b"), row(2, "b")])], &bad).await.expect_err("it starts from page 5");
-        assert_eq!(error.kind(), ErrorKind::CheckpointConflict);
-        assert!(error.help().is_some());
-        let after = destination.status(10).await.unwrap();
-        assert_eq!(after.endpoints, before.endpoints);
-        assert_eq!(after.commits, before.commits);
-        assert_eq!(after.rows, before.rows);
-        assert_eq!(shown(fixture, dir.path(), &charges), ["1=a"]);
-    }
-
-    pub async fn of_two_writers_with_one_delta_one_wins(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let events = table("events", &[], Generation::Current);
-        let (left, right) = (open(fixture, dir.path()).await, open(fixture, dir.path()).await);
-        store(&*left, &[], &commit(vec![plan("events")])).await.unwrap();
-        for page in 0..5 {
-            let delta = commit(vec![advance("events", page)]);
-            let rows = [(&events, vec![row(i64::try_from(page).unwrap(), "a")])];
-            let (left, right) = tokio::join!(store(&*left, &rows, &delta), store(&*right, &rows, &delta));
-            let lost = if left.is_ok() { right } else { left.and(right) };
-            assert_eq!(lost.expect_err("only one may win").kind(), ErrorKind::CheckpointConflict);
-        }
-        assert_eq!(shown(fixture, dir.path(), &events), ["0=a", "1=a", "2=a", "3=a", "4=a"]);
-        assert_eq!(left.load(&endpoint("events")).await.unwrap(), right.load(&endpoint("events")).await.unwrap());
-        assert_eq!(right.status(1).await.unwrap().commits[0].sequence, 6);
-    }
-
-    pub async fn writers_of_different_endpoints_both_win(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let events = table("events", &[], Generation::Current);
-        let (left, right) = (open(fixture, dir.path()).await, open(fixture, dir.path()).await);
-        let (rows_left, rows_right) = ([(&events, vec![row(1, "a")])], [(&events, vec![row(2, "b")])]);
-        let (plan_left, plan_right) = (commit(vec![plan("events")]), commit(vec![plan("refunds")]));
-        let (left, right) = tokio::join!(store(&*left, &rows_left, &plan_left), store(&*right, &rows_right, &plan_right));
-        let mut sequences = [left.unwrap(), right.unwrap()];
-        sequences.sort_unstable();
-        assert_eq!(sequences, [1, 2]);
-        let reopened = open(fixture, dir.path()).await;
-        assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "2=b"]);
-        assert_eq!(reopened.status(0).await.unwrap().endpoints.len(), 2);
-    }
-
-    pub async fn rows_without_a_key_are_appended(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let events = table("events", &[], Generation::Current);
-        for _ in 0..2 {
-            store(&*destination, &[(&events, vec![row(1, "a"), row(1, "a"), gone(2)])], &commit(vec![])).await.unwrap();
-        }
-        assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "1=a", "1=a", "1=a", "2 gone", "2 gone"]);
-    }
-
-    pub async fn rows_with_a_key_replace_each_other(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let charges = table("charges", &["id"], Generation::Current);
-        let mut written = Vec::new();
-        let many: Vec<Row> = (100..300).map(|id| row(id, "many")).collect();
-        for rows in [
-            vec![row(1, "a"), row(2, "a"), row(1, "b"), row(3, "a")],
-            vec![row(2, "c"), gone(1), row(4, "a"), gone(4), row(4, "b")],
-            vec![row(1, "again"), gone(3), gone(3), gone(99)],
-            many,
-            vec![gone(100), row(101, "new"), row(100, "back")],
-        ] {
-            let halves = rows.split_at(rows.len() / 2);
-            let writes = [(&charges, halves.0.to_vec()), (&charges, halves.1.to_vec())];
-            store(&*destination, &writes, &commit(vec![])).await.unwrap();
-            written.extend(rows);
-            assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
-        }
-        let visible = expected(fixture, true, &written).len();
-        assert_eq!(destination.status(0).await.unwrap().rows, [(charges.id(), visible as u64)]);
-    }
-
-    pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut destination = open(fixture, dir.path()).await;
-        let current = table("charges", &["id"], Generation::Current);
-        let next = table("charges", &["id"], Generation::Next);
-        destination.prepare(&[Arc::clone(&current), Arc::clone(&next)]).await.unwrap();
-        store(&*destination, &[(&current, vec![row(1, "old"), row(2, "old")])], &commit(vec![])).await.unwrap();
-        let refreshed = [vec![row(1, "new"), row(3, "new")], vec![row(3, "newer"), gone(1)], vec![row(4, "last")]];
-        for rows in &refreshed[..2] {
-            store(&*destination, &[(&next, rows.clone())], &commit(vec![])).await.unwrap();
-            assert_eq!(shown(fixture, dir.path(), &current), ["1=old", "2=old"]);
-            drop(destination);
-            destination = open(fixture, dir.path()).await;
-        }
-        let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
-        store(&*destination, &[(&next, refreshed[2].clone())], &publish).await.unwrap();
-        let mut written = refreshed.concat();
-        assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &written));
-        store(&*destination, &[(&current, vec![row(4, "after")])], &commit(vec![])).await.unwrap();
-        written.push(row(4, "after"));
-        drop(destination);
-        drop(open(fixture, dir.path()).await);
-        assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &written));
-    }
-
-    pub async fn discarding_spares_the_rows_of_its_own_transaction(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let current = table("charges", &["id"], Generation::Current);
-        let next = table("charges", &["id"], Generation::Next);
-        store(&*destination, &[(&current, vec![row(9, "old")])], &commit(vec![])).await.unwrap();
-        let abandoned = vec![row(1, "abandoned"), row(2, "abandoned"), row(3, "abandoned")];
-        store(&*destination, &[(&next, abandoned)], &commit(vec![])).await.unwrap();
-        let kept = vec![row(2, "kept"), row(4, "kept"), gone(3), row(5, "kept")];
-        let discard = Commit { discard: vec![current.id()], ..commit(vec![]) };
-        store(&*destination, &[(&next, kept.clone())], &discard).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &current), ["9=old"]);
-        let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
-        store(&*destination, &[], &publish).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &kept));
-
-        store(&*destination, &[(&next, vec![row(6, "abandoned")])], &commit(vec![])).await.unwrap();
-        store(&*destination, &[], &discard).await.unwrap();
-        store(&*destination, &[(&next, vec![row(7, "fresh")])], &publish).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &current), ["7=fresh"]);
-    }
-
-    pub async fn publishing_nothing_empties_the_table(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let charges = table("charges", &["id"], Generation::Current);
-        store(&*destination, &[(&charges, vec![row(1, "old")])], &commit(vec![])).await.unwrap();
-        let unknown = TableId { source: "demo".to_owned(), stream: "never_written".to_owned() };
-        let publish = Commit { publish: vec![charges.id(), unknown.clone()], discard: vec![unknown], ..commit(vec![]) };
-        store(&*destination, &[], &publish).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
-    }
-
-    pub async fn columns_are_added(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let narrow = table("charges", &["id"], Generation::Current);
-        let columns = [("note", DataType::Utf8), ("id", DataType::Int64), ("name", DataType::Utf8), ("count", DataType::Int64)];
-        let wide = table_of("demo", "charges", &["id"], Generation::Current, &columns);
-        store(&*destination, &[(&narrow, vec![row(1, "a"), row(2, "a")])], &commit(vec![])).await.unwrap();
-        destination.prepare(&[Arc::clone(&wide)]).await.unwrap();
-        store(&*destination, &[(&wide, vec![row(1, "b")]), (&narrow, vec![row(3, "c")])], &commit(vec![])).await.unwrap();
-        let written = [row(1, "a"), row(2, "a"), row(1, "b"), row(3, "c")];
-        assert_eq!(shown(fixture, dir.path(), &wide), expected(fixture, true, &written));
-        // The same in one transaction, without preparing.
-        let wider = table_of("demo", "events", &[], Generation::Next, &columns);
-        let narrow = table("events", &[], Generation::Next);
-        let publish = Commit { publish: vec![narrow.id()], ..commit(vec![]) };
-        store(&*destination, &[(&narrow, vec![row(1, "a")]), (&wider, vec![row(2, "b")])], &publish).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &wider), ["1=a", "2=b"]);
-    }
-
-    pub async fn every_type_comes_back(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        let (table, batch) = every_type();
-        let mut transaction = destination.begin().await.unwrap();
-        transaction.write(&table, batch).await.unwrap();
-        transaction.commit(&commit(vec![])).await.unwrap();
-        let mut expected: Vec<String> = [
-            r#"{"_deleted":false,"_extra":{"a":[1,null]},"_synced_at":"2026-01-31T12:00:00.123456Z","bool":true,"date":"1969-12-31","decimal":"-0.010","float":0.1,"int":-9223372036854775808,"json":{"b":[1.5,"x"]},"text":"a\"b'c\\\u0000\n\t漢😀","time":"1969-12-31T23:59:59.999999Z"}"#,
-            r#"{"_deleted":false,"_synced_at":"2026-01-31T12:00:00.123456Z","bool":false,"date":"9999-12-31","decimal":"99999999999999999999999999999999999.999","float":1e300,"int":9223372036854775807,"json":"plain","text":"","time":"9999-12-31T23:59:59.000000Z"}"#,
-            r#"{"_deleted":false,"_synced_at":"2026-01-31T12:00:00.123456Z","text":"only text"}"#,
-        ]
-        .map(|line| canonical_object(serde_json::from_str(line).unwrap()))
-        .into();
-        expected.sort();
-        assert_eq!(fixture.rows(dir.path(), &table), expected);
-    }
-
-    pub async fn strange_names_stay_apart(fixture: &dyn DestinationFixture) {
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("data");
-        fs::create_dir(&dir).unwrap();
-        let destination = open(fixture, &dir).await;
-        let columns = ["id", "name", "ID", "Id", "rowid", "_rowid_", "we\"ird", "it's", "dots.and spaces", "select", "😀", "a\0b", "?1"];
-        let columns: Vec<(&str, DataType)> =
-            columns.iter().map(|&name| (name, if name == "id" { DataType::Int64 } else { DataType::Utf8 })).collect();
-        let names = [
-            ("a_b", "c"),
-            ("a", "b_c"),
-            ("a", "B_c"),
-            ("../x", ".."),
-            ("..", "../../x"),
-            ("sqlite", "master"),
-            ("_pipeline", "state"),
-            ("_manifest", "_staging"),
-            ("ü😀", "q\"uo'te"),
-            ("x.y", "z;--"),
-            ("/etc", "C:\\con"),
-            ("", ""),
-            ("%2E", "."),
-        ];
-        let tables = names.map(|(source, stream)| table_of(source, stream, &["id"], Generation::Current, &columns));
-        destination.prepare(&tables).await.unwrap();
-        let of = |index: usize| vec![row(i64::try_from(index).unwrap(), "a"), row(-1, "b")];
-        let writes: Vec<_> = tables.iter().enumerate().map(|(index, table)| (table, of(index))).collect();
-        store(&*destination, &writes, &commit(vec![])).await.unwrap();
-        drop(destination);
-        drop(open(fixture, &dir).await);
-        for (table, rows) in writes {
-            assert_eq!(shown(fixture, &dir, table), expected(fixture, true, &rows), "{:?}", table.id());
-        }
-        let outside: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(outside, ["data"], "nothing leaves the folder");
-    }
-
-    pub async fn the_commit_log_has_no_gaps(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
-        assert!(destination.status(10).await.unwrap().commits.is_empty());
-        let events = table("events", &[], Generation::Current);
-        let mut wanted = Vec::new();
-        for page in 0..12 {
-            let changes = if page == 0 { vec![plan("events")] } else { vec![advance("events", page - 1)] };
-            let commit = Commit { rows: vec![(events.id(), 1)], ..commit(changes) };
-            let sequence = store(&*destination, &[(&events, vec![row(1, "a")])], &commit).await.unwrap();
-            wanted.insert(0, commit.record(sequence));
-            // A transaction that fails or is dropped takes no number.
-            drop(destination.begin().await.unwrap());
-            store(&*destination, &[], &Commit { changes: vec![plan("events")], ..commit }).await.expect_err("it is planned already");
-        }
-        assert_eq!(wanted.iter().map(|record| record.sequence).collect::<Vec<_>>(), (1..=12).rev().collect::<Vec<_>>());
-        drop(destination);
-        let status = open(fixture, dir.path()).await.status(5).await.unwrap();
-        assert_eq!(status.commits, wanted[..5]);
-        assert_eq!(status.rows, [(events.id(), 12)]);
-        assert_eq!(status.endpoints.len(), 1);
-    }
-
-    pub async fn an_unusable_location_is_explained(fixture: &dyn DestinationFixture) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "not a folder").unwrap();
-        let mut places = vec![file.join("below")];
-        let locked = dir.path().join("locked");
-        fs::create_dir(&locked).unwrap();
-        let mut permissions = fs::metadata(&locked).unwrap().permissions();
-        permissions.set_readonly(true);
-        fs::set_permissions(&locked, permissions).unwrap();
-        // The superuser writes anywhere: for it only the first place is unusable.
-        if fs::write(locked.join("probe"), "").is_err() {
-            places.push(locked);
-        }
-        for place in places {
-            let tried = match fixture.open(&place).await {
-                Ok(destination) => destination.check().await,
-                Err(error) => Err(error),
-            };
-            let error = tried.expect_err("the place cannot be written");
-            assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
-            assert!(error.help().is_some() && error.context_value("path").is_some(), "{error:?}");
-        }
-    }
-
-    pub async fn damage_is_never_taken_for_emptiness(fixture: &dyn DestinationFixture) {
-        for damage in fixture.damages() {
-            let dir = tempfile::tempdir().unwrap();
-            let events = table("events", &[], Generation::Current);
-            let destination = open(fixture, dir.path()).await;
-            store(&*destination, &[(&events, vec![row(0, "a")])], &commit(vec![plan("events")])).await.unwrap();
-            for page in 0..8 {
-                store(&*destination, &[(&events, vec![row(1, "a")])], &commit(vec![advance("events", page)])).await.unwrap();
-            }
-            drop(destination);
-            (damage.inflict)(dir.path());
-            let loaded = match fixture.open(dir.path()).await {
-                Ok(destination) => destination.load(&endpoint("events")).await,
-                Err(error) => Err(error),
-            };
-            let error = loaded.expect_err(damage.name);
-            assert!(matches!(error.kind(), ErrorKind::Destination | ErrorKind::Decode), "{}: {error:?}", damage.name);
-            assert!(error.help().is_some(), "{}: {error:?}", damage.name);
-        }
-    }
-}
-
-pub use rules::*;
-
-/// One row of the least and one of the greatest values, and one of nulls.
-fn every_type() -> (Arc<Table>, RecordBatch) {
-    let plain = table_of("demo", "types", &["text"], Generation::Current, &[]);
-    let mut fields = vec![
-        Field::new("bool", DataType::Boolean, true),
-        Field::new("int", DataType::Int64, true),
-        Field::new("float", DataType::Float64, true),
-        Field::new("decimal", DataType::Decimal128(38, 3), true),
-        Field::new("text", DataType::Utf8, true),
-        Field::new("date", DataType::Date32, true),
-        Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
-        json_field("json"),
-    ];
-    fields.extend(plain.schema.fields().iter().map(|field| field.as_ref().clone()));
-    let table = Arc::new(Table { schema: Arc::new(Schema::new(fields)), ..Table::clone(&plain) });
-    let decimals = vec![Some(-10), Some(99_999_999_999_999_999_999_999_999_999_999_999_999), None];
-    let synced = TimestampMicrosecondArray::from(vec![1_769_860_800_123_456; 3]);
-    let times = TimestampMicrosecondArray::from(vec![Some(-1), Some(253_402_300_799_000_000), None]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])),
-        Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None])),
-        Arc::new(Float64Array::from(vec![Some(0.1), Some(1e300), None])),
-        Arc::new(Decimal128Array::from(decimals).with_precision_and_scale(38, 3).unwrap()),
-        Arc::new(StringArray::from(vec!["a\"b'c\\\0\n\t漢😀", "", "only text"])),
-        Arc::new(Date32Array::from(vec![Some(-1), Some(2_932_896), None])),
-        Arc::new(times.with_timezone("UTC")),
-        Arc::new(StringArray::from(vec![Some("{\"b\":\n[1.5,\"x\"]}"), Some("\"plain\""), None])),
-        Arc::new(StringArray::from(vec![Some(r#"{"a":[1,null]}"#), None, None])),
-        Arc::new(synced.with_timezone("UTC")),
-        Arc::new(BooleanArray::from(vec![false; 3])),
-    ];
-    let batch = RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap();
-    (table, batch)
-}
-
-/// Every file below a folder, except SQLite's, which keep their names.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }

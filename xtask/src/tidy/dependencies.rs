@@ -68,7 +68,9 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// Only core's feature `reqwest` brings reqwest.
 fn transports(metadata: &Metadata) -> Vec<String> {
-    let uses = |package: &&Package| package.dependencies.iter().any(|dependency| dependency.name == "reqwest");
+    let uses = |package: &&Package| {
+        package.dependencies.iter().any(|dependency| dependency.name == "reqwest" && dependency.kind != DependencyKind::Development)
+    };
     let mut problems = Vec::new();
     for package in metadata.packages.iter().filter(uses) {
         if package.name.as_str() != "pipeline-core" {

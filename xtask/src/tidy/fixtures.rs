@@ -41,7 +41,7 @@ fn check_cases(connector: &str, folder: &Path) -> Outcome<Vec<String>> {
     for case in Fixture::load_all(folder)? {
         match case {
             Ok(fixture) => {
-                problems.extend(fixture.exchanges.iter().filter_map(|exchange| check_headers(connector, &fixture.name, exchange)))
+                problems.extend(fixture.exchanges.iter().filter_map(|exchange| check_headers(connector, &fixture.name, exchange)));
             }
             Err(error) => problems.push(format!("fixtures/{connector}/{error}; the format is in fixtures/README.md")),
         }

@@ -11,7 +11,7 @@ const MAX_LINES: usize = 600;
 
 /// Something that a line may not hold.
 struct Rule {
-    /// Texts that break the rule, lower case. Written in two parts where this file would break it itself.
+    /// Texts that break the rule. Written in two parts where this file would break it itself.
     texts: &'static [&'static str],
     /// Files that it holds for.
     applies: fn(&str) -> bool,
@@ -21,17 +21,24 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        texts: &["stripe", "zendesk", "mixpanel"],
+        texts: &["stripe", "Stripe", "zendesk", "Zendesk", "mixpanel", "Mixpanel"],
         applies: |path| path.starts_with("crates/pipeline-core/src/"),
         fix: "core names no vendor: say what kind of API it is, or move this to the connector",
     },
     Rule {
-        texts: &["serde_json::value", "serde_json::map", "serde_json::{value", "serde_json::{map", "json!("],
+        texts: &[
+            "<serde_json::Value",
+            ": serde_json::Value",
+            "&serde_json::Value",
+            "serde_json::Value;",
+            "serde_json::{Value",
+            "serde_json::Map",
+        ],
         applies: is_record_path,
         fix: "no JSON tree on the record path: read the members you need from RawRecord, or into a type",
     },
     Rule {
-        texts: &["utc::now(", "local::now(", "systemtime::now(", "std::time::instant"],
+        texts: &["Utc::now(", "Local::now(", "SystemTime::now(", "std::time::Instant"],
         applies: |path| is_deterministic(path) && path != "crates/pipeline-core/src/clock.rs",
         fix: "take the time from the Clock that is passed in, and wait with tokio's time",
     },
@@ -41,7 +48,7 @@ const RULES: &[Rule] = &[
         fix: "finish it, or delete it",
     },
     Rule {
-        texts: &[concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("c:\\", "users")],
+        texts: &[concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("C:\\", "Users")],
         applies: |_| true,
         fix: "no absolute path: make it relative to the workspace, or take it from the environment",
     },
@@ -55,9 +62,9 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/examples/") || path.contains("/benches/")
 }
 
-/// Where vendors' records pass.
+/// Where vendors' records pass: in core, all but the registry's configurations and the tokens' endpoint.
 fn is_record_path(path: &str) -> bool {
-    let is_core = path.starts_with("crates/pipeline-core/src/") && path != "crates/pipeline-core/src/connector.rs";
+    let is_core = path.starts_with("crates/pipeline-core/src/") && !path.ends_with("/connector.rs") && !path.contains("/http/token");
     let is_connector = path.starts_with("crates/connector-") && path.contains("/src/") && !path.ends_with("/config.rs");
     (is_core || is_connector) && !is_test(path)
 }
@@ -99,15 +106,13 @@ fn check_file(path: &str, text: &str) -> Vec<String> {
     problems
 }
 
-/// Lines in lower case with their numbers, up to the tests in the same file. A line whose lint is expected by name is
-/// not counted: the reason is written there.
-fn code(text: &str) -> impl Iterator<Item = (usize, String)> {
-    let before_tests = text.lines();
+/// Lines with their numbers. The line after one that expects the lint by name is not counted: the reason is written there.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut excused = false;
-    before_tests.enumerate().filter_map(move |(index, line)| {
+    text.lines().enumerate().filter_map(move |(index, line)| {
         let was_excused = std::mem::replace(&mut excused, line.contains("clippy::disallowed_methods"));
         excused |= was_excused && (line.trim().is_empty() || line.trim_start().starts_with("fn "));
-        (!was_excused).then(|| (index + 1, line.to_lowercase()))
+        (!was_excused).then(|| (index + 1, line))
     })
 }
 
@@ -119,7 +124,7 @@ fn check_shape(path: &str, text: &str) -> Vec<String> {
     if lines > MAX_LINES && !is_generated {
         problems.push(format!("{path}: {lines} lines; split it by concern, {MAX_LINES} is the most for a file written by hand"));
     }
-    if !head.iter().any(|line| line.starts_with("//!") || line.starts_with("#![doc")) {
+    if !is_test(path) && !head.iter().any(|line| line.starts_with("//!") || line.starts_with("#![doc")) {
         problems.push(format!("{path}: begin with a `//!` line that says what the module is for"));
     }
     problems

@@ -45,16 +45,21 @@ pub(super) async fn read(mut chunks: Chunks, max: u64) -> Result<Bytes, Transpor
 }
 
 /// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.
-pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> Bytes {
+/// Says whether all of it, or as much as is wanted, was there.
+pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bool) {
     let mut body = BytesMut::new();
-    while let Ok(Some(chunk)) = chunks.try_next().await {
-        let room = max - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == max {
-            break;
+    loop {
+        match chunks.try_next().await {
+            Ok(Some(chunk)) => {
+                let room = max - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if body.len() == max {
+                    return (body.freeze(), true);
+                }
+            }
+            outcome => return (body.freeze(), outcome.is_ok()),
         }
     }
-    body.freeze()
 }
 
 /// The decompressed body, in pieces. No piece comes later than `idle` after the one before.

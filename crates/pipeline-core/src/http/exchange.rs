@@ -44,6 +44,8 @@ pub(super) struct Received {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// True when a refusal came without its end.
+    broken: bool,
 }
 
 /// One request, its attempts so far, and its bounds.
@@ -192,6 +194,7 @@ impl<'a> Exchange<'a> {
         let raw: RawResponse = answer.and_then(|answer| answer).map_err(transport_error)?;
         let (status, headers) = (raw.status, raw.headers.clone());
         let chunks = body::decoded(raw, idle).await;
+        let mut broken = false;
         let body = if status.is_success() {
             let chunks = chunks.map_err(transport_error)?;
             match self.target {
@@ -199,12 +202,14 @@ impl<'a> Exchange<'a> {
                 Target::Spool(check) => Body::Spool(Spool::write(chunks, check).await?),
             }
         } else {
-            Body::Memory(match chunks {
+            let (body, complete) = match chunks {
                 Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,
-                Err(_) => Bytes::new(),
-            })
+                Err(_) => (Bytes::new(), false),
+            };
+            broken = !complete || (body.len() < ERROR_BODY && !body.is_empty() && is_cut_off(&body));
+            Body::Memory(body)
         };
-        Ok(Received { status, headers, body })
+        Ok(Received { status, headers, body, broken })
     }
 
     /// Learns from the answer before anything is decided, so that everybody profits.
@@ -260,6 +265,10 @@ impl<'a> Exchange<'a> {
             ),
             ResponseAction::ResetPagination => {
                 Verdict::Fail(error(ErrorKind::CursorExpired, "the vendor refuses the position from which to go on"))
+            }
+            // What only the body would have told.
+            ResponseAction::Fail(ErrorKind::Unexpected, _) if received.broken => {
+                Verdict::Retry(None, error(ErrorKind::Decode, "the response is empty or cut off").temporary())
             }
             ResponseAction::Fail(kind, help) => {
                 let error = error(kind, failure(kind, &answer));
