@@ -22,7 +22,7 @@ fn a_broken_configuration_is_shown_where_it_is_broken() {
         ("no destination", "[sources.payments]\nconnector = \"stripe\"".to_owned()),
         ("a destination without path", "[destination]\ntype = \"sqlite\"".to_owned()),
         ("an unknown destination", "[destination]\ntype = \"sqllite\"\npath = \"x\"".to_owned()),
-        ("an unknown member of the destination", format!("{}paht = \"x\"\n[sources.payments]\nconnector = \"stripe\"\n{key}", DESTINATION)),
+        ("an unknown member of the destination", format!("{DESTINATION}paht = \"x\"\n[sources.payments]\nconnector = \"stripe\"\n{key}")),
         ("an unknown table", format!("{DESTINATION}\n[source.payments]\nconnector = \"stripe\"")),
         ("no source", DESTINATION.to_owned()),
         ("a source that is no table", format!("sources = 5\n{DESTINATION}")),
