@@ -42,6 +42,19 @@ pub(crate) fn members(spec: &Value) -> Vec<&str> {
     properties(spec).into_iter().map(|property| property.name).collect()
 }
 
+/// The value as the member wants it: variables are text, so text that is a number or a truth value becomes one where no
+/// text may stand.
+pub(crate) fn fitting(spec: &Value, member: &str, value: Value) -> Value {
+    let property = properties(spec).into_iter().find(|property| property.name == member);
+    match (property, &value) {
+        (Some(property), Value::String(text)) if ["integer", "number", "boolean"].iter().any(|name| property.is_type(name)) => {
+            let parsed = serde_json::from_str(text).ok().filter(|parsed: &Value| parsed.is_number() || parsed.is_boolean());
+            parsed.unwrap_or(value)
+        }
+        _ => value,
+    }
+}
+
 /// The names of the members that are secrets: those marked `writeOnly`.
 pub(crate) fn secrets(spec: &Value) -> Vec<&str> {
     properties(spec).into_iter().filter(Property::is_secret).map(|property| property.name).collect()
@@ -55,6 +68,11 @@ impl Property<'_> {
         write_only(self.schema) || parts.chain(self.schema["allOf"].as_array().into_iter().flatten()).any(write_only)
     }
 
+    fn is_type(&self, name: &str) -> bool {
+        let types = &self.schema["type"];
+        types == name || types.as_array().is_some_and(|types| types.iter().any(|known| known == name))
+    }
+
     /// What may be written for it: the default, a reference for a secret, or a place to fill in.
     pub(crate) fn example(&self, connector: &str) -> String {
         let schema = self.schema;
@@ -62,14 +80,12 @@ impl Property<'_> {
             return schema["default"].to_string();
         }
         let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), self.name.to_uppercase());
-        let is_type =
-            |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|types| types.iter().any(|known| known == name));
         match self.name {
             _ if self.is_secret() => variable,
             "start_date" => "\"2024-01-01\"".to_owned(),
-            _ if is_type("integer") || is_type("number") => "0".to_owned(),
-            _ if is_type("boolean") => "false".to_owned(),
-            _ if is_type("array") => "[]".to_owned(),
+            _ if self.is_type("integer") || self.is_type("number") => "0".to_owned(),
+            _ if self.is_type("boolean") => "false".to_owned(),
+            _ if self.is_type("array") => "[]".to_owned(),
             _ => "\"\"".to_owned(),
         }
     }
@@ -89,6 +105,14 @@ pub(crate) fn first_sentence(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_becomes_a_number_only_where_no_text_may_stand() {
+        let spec = serde_json::json!({"properties": {"id": {"type": "integer"}, "name": {"type": ["string", "null"]}}});
+        for (member, text, fitting_value) in [("id", "12", Value::from(12)), ("id", "x", "x".into()), ("name", "12", "12".into())] {
+            assert_eq!(fitting(&spec, member, text.into()), fitting_value);
+        }
+    }
 
     #[test]
     fn members_of_alternatives_and_references_are_known() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta};
 use pipeline_simulator::{MixpanelWorld, Simulation, Simulator, StripeWorld, ZendeskWorld};
 
 use crate::args::{self, Limits};
@@ -13,7 +14,7 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
     let simulation = Simulation {
         seed: args.seed,
         port: args.port,
-        stripe: StripeWorld { charges: args.charges, ..StripeWorld::default() },
+        stripe: StripeWorld { charges: args.charges, live: args.limits == Limits::Live, ..StripeWorld::default() },
         zendesk: ZendeskWorld { tickets: args.tickets, ..ZendeskWorld::default() },
         mixpanel: MixpanelWorld { events_per_day: args.events, ..MixpanelWorld::default() },
         limits: match args.limits {
@@ -25,7 +26,7 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
         ..Simulation::default()
     };
     let simulator = start(simulation).await?;
-    console.print(&configuration(&simulator, "simulated.db"));
+    console.print(&configuration(&simulator, key(args.limits), "simulated.db"));
     console
         .note(&format!("Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Ctrl-C ends it.", simulator.url()));
     interrupt::wait().await;
@@ -33,6 +34,11 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
     simulator.stop().await;
     console.note(&format!("{} requests, {} refused by a limit", stats.requests, stats.rejected.values().sum::<u64>()));
     Ok(Exit::Done)
+}
+
+/// The kind of key decides which limits a client expects.
+fn key(limits: Limits) -> &'static str {
+    if limits == Limits::Live { "rk_live_sim" } else { "rk_test_sim" }
 }
 
 /// Starts a simulator.
@@ -44,11 +50,14 @@ pub(super) async fn start(simulation: Simulation) -> Result<Simulator> {
     })
 }
 
-/// A configuration that reads everything from a simulator with default credentials.
-pub(super) fn configuration(simulator: &Simulator, database: &str) -> String {
+/// A configuration that reads everything from a simulator with default credentials. The simulated data ends at a fixed day, so
+/// that events are asked for from a fixed day on, and in windows of some days, because exports are few an hour.
+pub(super) fn configuration(simulator: &Simulator, key: &str, database: &str) -> String {
     let (url, zendesk, mixpanel) = (simulator.url(), ZendeskWorld::default(), MixpanelWorld::default());
     let (email, token) = (zendesk.email, zendesk.token);
-    let MixpanelWorld { project_id, username, secret, .. } = mixpanel;
+    let MixpanelWorld { project_id, username, secret, days, .. } = mixpanel;
+    let end = DateTime::from_timestamp(Simulation::default().until, 0).unwrap_or_default();
+    let start = (end - TimeDelta::days(days.into())).format("%Y-%m-%d");
     format!(
         r#"[destination]
 type = "sqlite"
@@ -56,7 +65,7 @@ path = "{database}"
 
 [sources.payments]
 connector = "stripe"
-api_key = "sk_test_sim"
+api_key = "{key}"
 base_url = "{url}"
 
 [sources.support]
@@ -68,9 +77,11 @@ base_url = "{url}"
 
 [sources.product]
 connector = "mixpanel"
-project_id = "{project_id}"
+project_id = {project_id}
 username = "{username}"
 secret = "{secret}"
+start_date = "{start}"
+export_window_days = 10
 base_url = "{url}"
 "#
     )

@@ -76,7 +76,7 @@ impl SourceConfig {
         let mut resolver = Resolver { folder: &config.folder, console, warnings: Vec::new() };
         let mut object = Map::new();
         for member in &self.members.0 {
-            let value = resolver.json(&member.node)?;
+            let value = schema::fitting(spec, &member.name, resolver.json(&member.node)?);
             // What has a wrong name may be a secret, too.
             if secrets.contains(&member.name.as_str()) || !known.contains(&member.name.as_str()) {
                 console.hide(value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).into());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline_core::state::EndpointId;
 use pipeline_core::{Event, Observer};
 use tokio::time::Instant;
@@ -16,12 +16,18 @@ use crate::units;
 
 /// How often a terminal is drawn.
 const FRAME: Duration = Duration::from_millis(200);
+/// Most draws a second: every line of a frame is one, and one that is left out would leave an old line on the screen.
+const DRAWS: u8 = 250;
 /// How often a line is written where nobody watches.
 const REMARK: Duration = Duration::from_secs(5);
 /// Endpoints shown at once.
 const LINES: usize = 12;
 /// How long an endpoint without news stays on the screen.
 const RECENT: Duration = Duration::from_secs(3);
+/// How long a wait stays on the screen after its end: most are shorter than a frame.
+const LINGER: Duration = Duration::from_secs(1);
+/// From which wait on a limit counts as the one that binds.
+const BINDING: Duration = Duration::from_millis(20);
 /// Weight of the newest frame in the rate shown.
 const SMOOTHING: f64 = 0.15;
 
@@ -63,7 +69,14 @@ impl Observer for Progress {
         let mut board = self.board();
         match event {
             Event::EndpointStarted { endpoint, .. } => drop(board.endpoints.entry((*endpoint).clone()).or_default()),
-            Event::Attempt(attempt) => board.line(EndpointId::new(attempt.source, attempt.endpoint)).touch(),
+            Event::Attempt(attempt) => {
+                let line = board.line(EndpointId::new(attempt.source, attempt.endpoint));
+                line.touch();
+                // A wait that is too short for an event of its own still shows which limit binds.
+                if let Some(limit) = attempt.limit.filter(|_| attempt.limit_wait >= BINDING) {
+                    line.wait(format!("waiting for {limit}"), Duration::ZERO);
+                }
+            }
             Event::Waiting { source, endpoint, limit, wait } => {
                 board.line(EndpointId::new(*source, *endpoint)).wait(format!("waiting for {limit}"), *wait);
             }
@@ -93,7 +106,7 @@ impl Line {
 
     fn wait(&mut self, text: String, wait: Duration) {
         self.touch();
-        self.waiting = Some((text, self.last + wait));
+        self.waiting = Some((text, self.last + wait + LINGER));
     }
 
     fn is_active(&self, now: Instant) -> bool {
@@ -174,7 +187,7 @@ impl Drawing {
 }
 
 fn on_terminal(progress: &Progress, console: &Console, wait: impl Fn(Duration) -> bool) {
-    let (screen, started) = (MultiProgress::new(), Instant::now());
+    let (screen, started) = (MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS)), Instant::now());
     // Lines are cut at the terminal's edge; a wrapped line could not be cleared.
     let style = || ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let total = screen.add(ProgressBar::new_spinner().with_style(style()));
@@ -189,10 +202,8 @@ fn on_terminal(progress: &Progress, console: &Console, wait: impl Fn(Duration) -
         }
         for (bar, line) in bars.iter().zip(lines) {
             bar.set_message(console.redact(&line));
-            bar.tick();
         }
         total.set_message(summary);
-        total.tick();
     }
     let _ = screen.clear();
 }

@@ -1,6 +1,8 @@
 //! A finished run for people: a table, then what deserves attention, then what to do next.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use pipeline_core::engine::{EndpointSummary, Figures, Outcome};
 
@@ -12,6 +14,9 @@ use crate::units;
 /// Reasons printed per stream for values that did not go to their column.
 const DRIFT_SHOWN: usize = 3;
 
+/// Limits named that requests waited for.
+const LIMITS_SHOWN: usize = 5;
+
 /// Endpoints named that failed in the same way.
 const NAMES_SHOWN: usize = 6;
 
@@ -19,6 +24,7 @@ impl Report<'_> {
     /// The whole report.
     pub(crate) fn text(&self) -> String {
         let mut text = self.table();
+        self.limits(&mut text);
         self.drift(&mut text);
         self.rejected(&mut text);
         self.failures(&mut text);
@@ -34,12 +40,12 @@ impl Report<'_> {
             ("STATUS", Left),
             ("RECORDS", Right),
             ("ROWS", Right),
-            ("REQUESTS", Right),
+            ("REQS", Right),
             ("RETRIES", Right),
-            ("429S", Right),
+            ("429", Right),
             ("P50/P95 MS", Right),
             ("UP TO", Left),
-            ("WAITED", Left),
+            ("WAITED", Right),
         ]);
         for endpoint in &self.summary.endpoints {
             let figures = self.metrics.figures(&endpoint.id);
@@ -70,6 +76,28 @@ impl Report<'_> {
             Outcome::Interrupted => "interrupted",
             Outcome::Unavailable { .. } => "unavailable",
             Outcome::Failed { .. } => "failed",
+        }
+    }
+
+    /// The limits that requests waited for longest. The time is that of all requests together.
+    fn limits(&self, text: &mut String) {
+        let mut limits: BTreeMap<(&str, String), (Duration, usize)> = BTreeMap::new();
+        for endpoint in &self.summary.endpoints {
+            let figures = self.metrics.figures(&endpoint.id);
+            if let Some(limit) = figures.limit.filter(|_| figures.waited.as_millis() > 0) {
+                let (waited, endpoints) = limits.entry((&endpoint.id.source, limit)).or_default();
+                *waited += figures.waited;
+                *endpoints += 1;
+            }
+        }
+        let mut limits: Vec<_> = limits.into_iter().collect();
+        limits.sort_by_key(|(_, (waited, _))| std::cmp::Reverse(*waited));
+        if !limits.is_empty() {
+            text.push_str("\nRequests waited for these limits (time of all requests together):\n");
+        }
+        for ((source, limit), (waited, endpoints)) in limits.into_iter().take(LIMITS_SHOWN) {
+            let of = if endpoints == 1 { "1 endpoint".to_owned() } else { format!("{endpoints} endpoints") };
+            let _ = writeln!(text, "  {:>10}  {source}: {limit} ({of})", units::short(waited));
         }
     }
 
@@ -165,10 +193,7 @@ fn latencies(figures: &Figures) -> String {
 }
 
 fn waited(figures: &Figures) -> String {
-    match &figures.limit {
-        Some(limit) if figures.waited.as_millis() > 0 => format!("{} for {limit}", units::short(figures.waited)),
-        _ => "-".to_owned(),
-    }
+    if figures.waited.as_millis() == 0 { "-".to_owned() } else { units::short(figures.waited) }
 }
 
 fn resume(endpoint: &EndpointSummary) -> String {

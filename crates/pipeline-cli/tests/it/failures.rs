@@ -54,8 +54,8 @@ async fn a_stream_that_may_not_be_read_is_a_failure_only_when_it_is_named() {
     assert!(named.stdout.contains("failed"), "{}", named.stdout);
     assert_eq!(sandbox.ids("payments_customers").len(), 50, "the other stream is read all the same");
     let config = fs::read_to_string(sandbox.path("pipeline.toml")).unwrap();
-    let all = config.lines().filter(|line| !line.starts_with("streams")).collect::<Vec<_>>().join("\n");
-    sandbox.write("pipeline.toml", &all);
+    let all: Vec<&str> = config.lines().filter(|line| !line.starts_with("streams")).collect();
+    sandbox.write("pipeline.toml", &all.join("\n"));
     let unnamed = sandbox.run(&["sync"]).ended_with(0);
     assert!(unnamed.stdout.contains("unavailable"), "{}", unnamed.stdout);
 }

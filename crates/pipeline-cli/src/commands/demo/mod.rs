@@ -4,7 +4,7 @@ mod proof;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
@@ -27,27 +27,27 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
     place.write(&simulator)?;
     introduce(&simulator, console);
 
-    console.print("1. `pipeline sync`, which is killed (SIGKILL) when about half is committed:\n");
+    console.print("1. `pipeline sync`, which is killed (SIGKILL) when about half is committed:\n\n");
     let half = total(&simulator) / 2;
     let (binary, file) = (binary()?, place.config());
-    let killed_at = blocking(move || killed_sync(&binary, &file, half)).await?;
-    match killed_at {
-        Some(rows) => console.print(&format!("   killed after {} committed rows\n", units::number(rows))),
-        None => console.print("   it was done before it could be killed\n"),
+    match blocking(move || killed_sync(&binary, &file, half)).await? {
+        Crash::Killed(rows) => console.print(&format!("   killed after {} committed rows\n\n", units::number(rows))),
+        Crash::Ended(status) if status.success() => console.print("   it was done before it could be killed\n\n"),
+        Crash::Ended(_) => return Err(failed("first")),
     }
 
-    console.print("2. The same command again. It goes on where the last commit was:\n");
+    console.print("2. The same command again. It goes on where the last commit was:\n\n");
     let (binary, file) = (self::binary()?, place.config());
     let finished = blocking(move || sync(&binary, &file).status()).await?;
     if !finished.success() {
-        return Err(Failure::new(Exit::Bug, "the second sync did not finish", Some("what it printed above says why")));
+        return Err(failed("second"));
     }
 
-    console.print("3. What is in the database, compared with what the vendors hold:\n");
+    console.print("\n3. What is in the database, compared with what the vendors hold:\n\n");
     let verdict = proof::compare(&place.database(), simulator.truth())?;
     console.print(&verdict.text());
     if verdict.is_exact() {
-        console.print("4. One question to two vendors at once: who pays most, and how often do they ask for help?\n");
+        console.print("\n4. One question to two vendors at once: who pays most, and how often do they ask for help?\n\n");
         console.print(&proof::question(&place.database())?);
         console.print(&place.next(started.elapsed()));
     }
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
 
 fn simulation(charges: u64) -> Simulation {
     Simulation {
-        stripe: StripeWorld { charges, customers: 600, ..StripeWorld::default() },
+        stripe: StripeWorld { charges, customers: 600, live: true, ..StripeWorld::default() },
         limits: Limits::live(),
         latency: std::time::Duration::from_millis(40),
         ..Simulation::default()
@@ -73,7 +73,7 @@ fn introduce(simulator: &Simulator, console: &Console) {
     let truth = simulator.truth();
     let count = |table: &str| units::number(truth.count(table));
     console.print(&format!(
-        "Stripe with {} charges, Zendesk with {} tickets and Mixpanel with {} events are simulated at {},\nwith the rate limits of a live account and 40 ms of latency.\n",
+        "Stripe with {} charges, Zendesk with {} tickets and Mixpanel with {} events are simulated at {},\nwith the rate limits of a live account and 40 ms of latency.\n\n",
         count("charges"),
         count("tickets"),
         count("export"),
@@ -111,7 +111,7 @@ impl Place {
 
     fn write(&self, simulator: &Simulator) -> Result<()> {
         let database = self.database().display().to_string().replace('\\', "/");
-        let text = simulate::configuration(simulator, &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
+        let text = simulate::configuration(simulator, "rk_live_sim", &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
         std::fs::write(self.config(), text)
             .map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
     }
@@ -122,7 +122,7 @@ impl Place {
             None => "Nothing is left behind; `pipeline demo --keep` keeps demo.db to look into.\n".to_owned(),
         };
         format!(
-            "That took {}. {database}\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync",
+            "\nThat took {}. {database}\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync",
             units::short(elapsed)
         )
     }
@@ -144,13 +144,27 @@ fn sync(binary: &Path, config: &Path) -> Command {
     command
 }
 
-/// Starts a sync and kills it once so many rows are committed. Returns how many, or none when it ended by itself.
-fn killed_sync(binary: &Path, config: &Path, rows_wanted: u64) -> std::io::Result<Option<u64>> {
+fn failed(which: &str) -> Failure {
+    Failure::new(Exit::Bug, format!("the {which} sync did not finish"), Some("what it printed above says why"))
+}
+
+/// How the first sync ended.
+enum Crash {
+    /// Killed after so many committed rows.
+    Killed(u64),
+    /// By itself, before that.
+    Ended(ExitStatus),
+}
+
+/// Starts a sync and kills it once so many rows are committed.
+fn killed_sync(binary: &Path, config: &Path, rows_wanted: u64) -> std::io::Result<Crash> {
     let mut child = sync(binary, config).args(["--output", "json"]).stdout(Stdio::piped()).spawn()?;
     let killed = kill_after(&mut child, rows_wanted);
-    let _ = child.kill();
-    child.wait()?;
-    Ok(killed)
+    if killed.is_some() {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(killed.map_or(Crash::Ended(status), Crash::Killed))
 }
 
 fn kill_after(child: &mut Child, rows_wanted: u64) -> Option<u64> {
