@@ -177,7 +177,7 @@ impl Fixture {
             match file.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
                 "case.json" => {}
                 number if is_exchange(number) => exchanges.push(read_json(&file)?),
-                other if is_snapshot(other) => {}
+                other if Path::new(other).extension().is_some_and(|extension| extension == "snap") => {}
                 other => return Err(format!("{name}/{other}: neither case.json, nor NNN.json, nor a snapshot; delete or rename it")),
             }
         }
@@ -211,11 +211,6 @@ impl Fixture {
 /// `001.json` and so on.
 fn is_exchange(name: &str) -> bool {
     name.strip_suffix(".json").is_some_and(|stem| stem.len() == 3 && stem.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// A snapshot, or one that waits for review.
-fn is_snapshot(name: &str) -> bool {
-    matches!(name.split_once('.'), Some((_, "snap" | "snap.new")))
 }
 
 /// What a folder holds, sorted.

@@ -12,20 +12,14 @@ pub enum Update {
     /// It is a failure.
     #[default]
     No,
-    /// It is a failure, and the new contents are written beside it for `cargo insta review --workspace-root .`.
-    New,
     /// The new contents replace it.
     Always,
 }
 
 impl Update {
-    /// What insta's variable `INSTA_UPDATE` says; `no` unless set.
+    /// `Always` when insta's variable `INSTA_UPDATE` is `always`.
     pub fn from_env() -> Self {
-        match std::env::var("INSTA_UPDATE").as_deref() {
-            Ok("always") => Self::Always,
-            Ok("new" | "unseen" | "auto") => Self::New,
-            _ => Self::No,
-        }
+        if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") { Self::Always } else { Self::No }
     }
 }
 
@@ -58,7 +52,6 @@ impl Snapshots {
         };
         match self.update {
             Update::Always => write(&path, contents),
-            Update::New => write(&path.with_extension("snap.new"), contents).and(Err(format!("{}: {difference}", shown(&path)))),
             Update::No => Err(format!("{}: {difference}", shown(&path))),
         }
     }
