@@ -36,7 +36,7 @@ const PROJECT_SECRET_SUNSET: &str = "project secrets stop working on 2027-03-03;
 pub struct MixpanelConfig {
     /// The project's number, with or without quotes.
     #[serde(deserialize_with = "number_or_text")]
-    #[schemars(with = "NumberOrText")]
+    #[schemars(with = "String")]
     project_id: u64,
     /// Username of a service account; use together with `secret`.
     #[serde(default)]
@@ -80,7 +80,7 @@ pub struct MixpanelConfig {
 }
 
 /// Mixpanel itself writes a project's number both ways.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {
     Number(u64),
