@@ -56,7 +56,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// Configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml", env = "PIPELINE_CONFIG")]
+    #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml", env = "PIPELINE_CONFIG", global = true)]
     pub(crate) config: PathBuf,
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Property<'a> {
     pub(crate) schema: &'a Value,
     /// True when there is no default.
     pub(crate) required: bool,
+    /// The schema that it is a part of, for references.
+    root: &'a Value,
 }
 
 /// Every member that may occur, alternatives included, in the schema's order.
@@ -21,13 +23,13 @@ pub(crate) fn properties(spec: &Value) -> Vec<Property<'_>> {
 }
 
 fn collect<'a>(root: &'a Value, schema: &'a Value, all: bool, found: &mut Vec<Property<'a>>) {
-    if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|path| root.pointer(path.trim_start_matches('#'))) {
+    if let Some(target) = referred(root, schema) {
         collect(root, target, all, found);
     }
     let required = |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name));
     for (name, member) in schema["properties"].as_object().into_iter().flat_map(Map::iter) {
         if !found.iter().any(|known| known.name == name) {
-            found.push(Property { name, schema: member, required: all && required(name) });
+            found.push(Property { name, schema: member, required: all && required(name), root });
         }
     }
     for (keyword, all) in [("allOf", all), ("oneOf", false), ("anyOf", false)] {
@@ -35,6 +37,11 @@ fn collect<'a>(root: &'a Value, schema: &'a Value, all: bool, found: &mut Vec<Pr
             collect(root, part, all, found);
         }
     }
+}
+
+/// What `$ref` points at.
+fn referred<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
+    root.pointer(schema["$ref"].as_str()?.trim_start_matches('#'))
 }
 
 /// The names of all members.
@@ -60,7 +67,7 @@ pub(crate) fn secrets(spec: &Value) -> Vec<&str> {
     properties(spec).into_iter().filter(Property::is_secret).map(|property| property.name).collect()
 }
 
-impl Property<'_> {
+impl<'a> Property<'a> {
     /// True when the value must not be seen.
     pub(crate) fn is_secret(&self) -> bool {
         let write_only = |schema: &Value| schema["writeOnly"] == true;
@@ -80,6 +87,9 @@ impl Property<'_> {
             return schema["default"].to_string();
         }
         let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), self.name.to_uppercase());
+        if let Some(choice) = self.choices().first() {
+            return format!("\"{choice}\"");
+        }
         match self.name {
             _ if self.is_secret() => variable,
             "start_date" => "\"2024-01-01\"".to_owned(),
@@ -88,6 +98,17 @@ impl Property<'_> {
             _ if self.is_type("array") => "[]".to_owned(),
             _ => "\"\"".to_owned(),
         }
+    }
+
+    /// The words that may be written for it, when no others may.
+    pub(crate) fn choices(&self) -> Vec<&'a str> {
+        let parts = self.schema["anyOf"].as_array().into_iter().flatten().chain([self.schema]);
+        let schemas = parts.map(|part| referred(self.root, part).unwrap_or(part));
+        let words = |schema: &'a Value| {
+            let named = schema["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);
+            named.chain(schema["enum"].as_array().into_iter().flatten()).filter_map(Value::as_str)
+        };
+        schemas.flat_map(words).collect()
     }
 
     /// The first sentence of its description.

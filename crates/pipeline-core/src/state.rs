@@ -142,7 +142,7 @@ impl EndpointState {
         }
         let damaged = |error: serde_json::Error| {
             Error::new(ErrorKind::Decode, "the stored checkpoint is damaged")
-                .with_help("restore the destination from a backup, or run with --full-refresh to read everything again")
+                .with_help("restore the destination from a backup, or move it away and read everything again")
                 .with_source(error)
         };
         let Version { version } = serde_json::from_str(json).map_err(damaged)?;

@@ -75,5 +75,6 @@ fn template(registry: &Registry, wanted: &[String]) -> Result<String> {
 }
 
 fn comment(property: &Property<'_>) -> String {
-    property.summary().replace('\n', " ")
+    let (summary, choices) = (property.summary().replace('\n', " "), property.choices());
+    if choices.is_empty() { summary } else { format!("{summary}: {}", choices.join(", ")) }
 }

@@ -91,3 +91,16 @@ fn jsonl_ids(file: &Path) -> Vec<String> {
     let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned();
     text.lines().map(id).collect()
 }
+
+#[test]
+fn the_demo_kills_a_sync_of_three_vendors_and_proves_the_result() {
+    let sandbox = Sandbox::new();
+    let demo = sandbox.run(&["demo", "--keep", "--charges", "3000"]).ended_with(0);
+    for text in ["killed after", "every record is there, and exactly once", "REVENUE", "pipeline init"] {
+        assert!(demo.stdout.contains(text), "no `{text}`:\n{}", demo.text());
+    }
+    let kept = rusqlite::Connection::open(sandbox.path("demo.db")).unwrap();
+    let charges: i64 = kept.query_row("SELECT count(*) FROM payments_charges", [], |row| row.get(0)).unwrap();
+    assert_eq!(charges, 3_000);
+    sandbox.run(&["demo", "--keep"]).ended_with(2);
+}
