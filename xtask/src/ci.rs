@@ -1,6 +1,6 @@
 //! Everything that continuous integration checks.
 
-use crate::output::{Outcome, cargo, cargo_step, has_component, step};
+use crate::output::{Outcome, all, cargo, cargo_step, has_component, step};
 use crate::test;
 
 /// Checks formatting, lints and documentation, then runs `test`.
@@ -14,19 +14,23 @@ pub(crate) struct Args {
 /// Features of the core crate, each checked alone.
 const CORE_FEATURES: [&str; 3] = ["", "reqwest", "engine"];
 
-/// Runs the task.
+/// Runs the task. A check that fails does not keep the others from being run.
 pub(crate) fn run(args: &Args) -> Outcome {
+    let mut outcomes = Vec::new();
     if has_component("fmt") {
-        cargo_step(&["fmt", "--all", "--check"])?;
+        outcomes.push(cargo_step(&["fmt", "--all", "--check"]));
     }
     if has_component("clippy") {
-        cargo_step(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])?;
+        outcomes.push(cargo_step(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]));
         for features in CORE_FEATURES {
             let alone = ["clippy", "--package", "pipeline-core", "--no-default-features", "--features", features, "--", "-D", "warnings"];
-            cargo_step(&alone)?;
+            outcomes.push(cargo_step(&alone));
         }
     }
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
-    step("cargo doc, warnings denied", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"))?;
-    if args.skip_tests { Ok(()) } else { test::run(&test::Args::default()) }
+    outcomes.push(step("cargo doc, warnings denied", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")));
+    if !args.skip_tests {
+        outcomes.push(test::run(&test::Args::default()));
+    }
+    all(outcomes)
 }

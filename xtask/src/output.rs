@@ -36,6 +36,12 @@ pub(crate) fn cargo_step(args: &[&str]) -> Outcome {
     step(&format!("cargo {}", args.join(" ")), &mut cargo(args))
 }
 
+/// One outcome of several: every failure.
+pub(crate) fn all(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
+    let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+}
+
 /// Whether a cargo component such as `fmt` is installed; says so when it is not.
 pub(crate) fn has_component(name: &str) -> bool {
     let found = cargo(&[name, "--version"]).output().is_ok_and(|output| output.status.success());

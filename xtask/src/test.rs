@@ -1,6 +1,6 @@
 //! What must pass before a change is merged.
 
-use crate::output::{Outcome, cargo, cargo_step, heading, step};
+use crate::output::{Outcome, all, cargo, cargo_step, heading, step};
 use crate::{test_fixtures, tidy};
 
 /// Checks the workspace's rules, then runs all tests and the fixtures. Needs nothing but cargo.
@@ -14,9 +14,9 @@ pub(crate) struct Args {
 /// Runs the task. A section that fails does not keep the others from being run.
 pub(crate) fn run(args: &Args) -> Outcome {
     let sections: [fn(&Args) -> Outcome; 4] = [rules, generated, tests, fixtures];
-    let failures: Vec<String> = sections.iter().filter_map(|section| section(args).err()).map(|error| error.to_string()).collect();
-    heading(if failures.is_empty() { "everything passed" } else { "not everything passed" });
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+    let outcome = all(sections.map(|section| section(args)));
+    heading(if outcome.is_ok() { "everything passed" } else { "not everything passed" });
+    outcome
 }
 
 fn rules(_args: &Args) -> Outcome {

@@ -88,10 +88,11 @@ enum NumberOrText {
 }
 
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = match NumberOrText::deserialize(deserializer).map_err(|_| D::Error::custom("expected the project's number, such as 12345"))? {
-        NumberOrText::Number(number) => Ok(number),
-        NumberOrText::Text(text) => text.trim().parse(),
-    };
+    let number =
+        match NumberOrText::deserialize(deserializer).map_err(|_| D::Error::custom("expected the project's number, such as 12345"))? {
+            NumberOrText::Number(number) => Ok(number),
+            NumberOrText::Text(text) => text.trim().parse(),
+        };
     number.map_err(|_| D::Error::custom("expected the project's number, such as \"12345\""))
 }
 

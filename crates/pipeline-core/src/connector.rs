@@ -116,8 +116,8 @@ impl Default for BuildContext {
             retry: RetryPolicy::default(),
             max_body: 64 << 20,
             connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(60),
-            total_timeout: Duration::from_secs(300),
+            read_timeout: Duration::from_mins(1),
+            total_timeout: Duration::from_mins(5),
             seed: None,
         }
     }

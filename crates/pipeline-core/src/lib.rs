@@ -11,7 +11,7 @@
 //! | what failed and what to do | [`Error`] |
 //! | one record, cutting a response into records | [`RawRecord`], [`split`] |
 //! | how a list is walked | [`paginate`] |
-//! | how an endpoint is cut into slices | [`slice`] |
+//! | how an endpoint is cut into slices | [`mod@slice`] |
 //! | progress and its changes | [`state`] |
 //! | an API as data | [`Endpoint`], [`StreamDef`] |
 //! | requests, limits, credentials, retries | [`http`] |

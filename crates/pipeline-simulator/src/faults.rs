@@ -64,11 +64,7 @@ impl Faults {
     /// The fault that meets the `n`th affected request, counted from 1.
     pub(crate) fn nth(&self, n: u64) -> Option<Fault> {
         let due = |every: u64| every > 0 && n.is_multiple_of(every);
-        let Throttle {
-            every,
-            length,
-            retry_after,
-        } = self.throttle;
+        let Throttle { every, length, retry_after } = self.throttle;
         if self.unauthorized {
             Some(Fault::Unauthorized)
         } else if self.captive_portal {
@@ -77,11 +73,7 @@ impl Faults {
             Some(Fault::Throttle(retry_after))
         } else if due(self.error_every) {
             let odd = (n / self.error_every) % 2 == 1;
-            Some(Fault::Error(if odd {
-                StatusCode::INTERNAL_SERVER_ERROR
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            }))
+            Some(Fault::Error(if odd { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::SERVICE_UNAVAILABLE }))
         } else if due(self.cut_every) {
             Some(Fault::Cut)
         } else if due(self.slow_every) {
@@ -107,13 +99,7 @@ impl Fault {
                 Vendor::Mixpanel => mixpanel::throttled(seconds),
             }),
             Fault::Error(status) => Some(match vendor {
-                Vendor::Stripe => stripe::error(
-                    status,
-                    "api_error",
-                    "An unknown error occurred.",
-                    None,
-                    None,
-                ),
+                Vendor::Stripe => stripe::error(status, "api_error", "An unknown error occurred.", None, None),
                 Vendor::Zendesk => (status, "Sorry, something went wrong").into_response(),
                 Vendor::Mixpanel => mixpanel::error(status, "unknown error"),
             }),
@@ -130,14 +116,9 @@ impl Fault {
 pub(crate) fn cut(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
-        parts
-            .headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let half = body
-        .into_data_stream()
-        .take(1)
-        .map(|piece| piece.map(|bytes| bytes.slice(..bytes.len() / 2)));
+    let half = body.into_data_stream().take(1).map(|piece| piece.map(|bytes| bytes.slice(..bytes.len() / 2)));
     let broken = stream::once(async {
         // Being idle once makes the connection send what it has.
         tokio::task::yield_now().await;

@@ -17,10 +17,7 @@
 //! # }
 //! ```
 
-#![expect(
-    clippy::result_large_err,
-    reason = "the error of a handler's step is the answer itself"
-)]
+#![expect(clippy::result_large_err, reason = "the error of a handler's step is the answer itself")]
 
 mod faults;
 mod limits;
@@ -127,9 +124,7 @@ pub struct StripeWorld {
 impl Default for StripeWorld {
     fn default() -> StripeWorld {
         StripeWorld {
-            keys: ["sk_test_sim", "rk_test_sim", "sk_live_sim", "rk_live_sim"]
-                .map(str::to_owned)
-                .to_vec(),
+            keys: ["sk_test_sim", "rk_test_sim", "sk_live_sim", "rk_live_sim"].map(str::to_owned).to_vec(),
             live: false,
             charges: 2_000,
             customers: 500,

@@ -47,10 +47,7 @@ impl Limits {
 
     /// The published limits, with those of a live Stripe account (100 requests a second in all, 25 an operation).
     pub fn live() -> Limits {
-        Limits {
-            stripe_global: Some(100),
-            ..Limits::sandbox()
-        }
+        Limits { stripe_global: Some(100), ..Limits::sandbox() }
     }
 }
 
@@ -113,11 +110,7 @@ impl Gate {
     }
 
     /// The error is the account's budget and how long to wait.
-    pub(crate) fn zendesk(
-        &mut self,
-        export: bool,
-        now: Instant,
-    ) -> Result<Budget, (Budget, Duration)> {
+    pub(crate) fn zendesk(&mut self, export: bool, now: Instant) -> Result<Budget, (Budget, Duration)> {
         let account = self.zendesk_account.budget(now);
         let exports = self.zendesk_export.budget(now);
         if account.remaining == 0 {
@@ -135,10 +128,7 @@ impl Gate {
 
     /// The error is how long to wait.
     pub(crate) fn mixpanel_export(&mut self, now: Instant) -> Result<(), Duration> {
-        let (second, hour) = (
-            self.mixpanel_export_second.budget(now),
-            self.mixpanel_export_hour.budget(now),
-        );
+        let (second, hour) = (self.mixpanel_export_second.budget(now), self.mixpanel_export_hour.budget(now));
         for budget in [hour, second] {
             if budget.remaining == 0 {
                 return Err(budget.reset);
@@ -171,12 +161,7 @@ struct Bucket {
 impl Bucket {
     fn full(rate: Option<u32>, burst: Option<u32>, now: Instant) -> Bucket {
         let capacity = f64::from(burst.or(rate).unwrap_or(1).max(1));
-        Bucket {
-            rate: rate.map(f64::from),
-            capacity,
-            tokens: capacity,
-            filled: now,
-        }
+        Bucket { rate: rate.map(f64::from), capacity, tokens: capacity, filled: now }
     }
 
     fn ready(&mut self, now: Instant) -> bool {
@@ -203,32 +188,18 @@ struct Window {
 
 impl Window {
     fn new(limit: Option<u32>, period: Duration) -> Window {
-        Window {
-            limit,
-            period,
-            taken: VecDeque::new(),
-        }
+        Window { limit, period, taken: VecDeque::new() }
     }
 
     fn budget(&mut self, now: Instant) -> Budget {
-        while self
-            .taken
-            .front()
-            .is_some_and(|taken| now.duration_since(*taken) >= self.period)
-        {
+        while self.taken.front().is_some_and(|taken| now.duration_since(*taken) >= self.period) {
             self.taken.pop_front();
         }
         // What Zendesk documents as the ceiling of any account stands for "unlimited" in headers.
         let limit = self.limit.unwrap_or(100_000);
         let used = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
-        let reset = self.taken.front().map_or(self.period, |oldest| {
-            self.period.saturating_sub(now.duration_since(*oldest))
-        });
-        Budget {
-            limit,
-            remaining: limit.saturating_sub(used),
-            reset,
-        }
+        let reset = self.taken.front().map_or(self.period, |oldest| self.period.saturating_sub(now.duration_since(*oldest)));
+        Budget { limit, remaining: limit.saturating_sub(used), reset }
     }
 
     fn take(&mut self, now: Instant) {

@@ -42,34 +42,18 @@ pub(crate) async fn query(
 fn parameters(body: &[u8]) -> Parameters {
     if let Ok(Value::Object(members)) = serde_json::from_slice(body) {
         let text = |value: Value| {
-            if let Value::String(text) = value {
-                text
-            } else {
-                value.to_string()
-            }
+            if let Value::String(text) = value { text } else { value.to_string() }
         };
-        return members
-            .into_iter()
-            .map(|(name, value)| (name, text(value)))
-            .collect();
+        return members.into_iter().map(|(name, value)| (name, text(value))).collect();
     }
-    let uri = format!("/?{}", String::from_utf8_lossy(body))
-        .parse()
-        .unwrap_or_default();
-    Pairs::try_from_uri(&uri)
-        .map(|Pairs(pairs)| pairs)
-        .unwrap_or_default()
+    let uri = format!("/?{}", String::from_utf8_lossy(body)).parse().unwrap_or_default();
+    Pairs::try_from_uri(&uri).map(|Pairs(pairs)| pairs).unwrap_or_default()
 }
 
 fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     let number = |name: &str| query.get(name).and_then(|value| value.parse::<u64>().ok());
-    let (page, size) = (
-        number("page").unwrap_or(0),
-        number("page_size").unwrap_or(PROFILES).clamp(1, PROFILES),
-    );
-    let session = query
-        .get("session_id")
-        .filter(|session| !session.is_empty());
+    let (page, size) = (number("page").unwrap_or(0), number("page_size").unwrap_or(PROFILES).clamp(1, PROFILES));
+    let session = query.get("session_id").filter(|session| !session.is_empty());
     let session = match session {
         // Pages of an open session aren't counted.
         Some(session) if known(service, session) => session.clone(),
@@ -80,22 +64,16 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
             format!("{}-{}", service.simulation.until, state.sessions)
         }
         _ => {
-            return Err(error(
-                StatusCode::BAD_REQUEST,
-                "request for page in uncached query for params",
-            ));
+            return Err(error(StatusCode::BAD_REQUEST, "request for page in uncached query for params"));
         }
     };
     let world = &*service.world;
     let table = world.table("engage");
     let total = world.tables[table].count();
-    let indexes: Vec<u64> = (page.saturating_mul(size)..total)
-        .take(usize::try_from(size).unwrap_or(0))
-        .collect();
+    let indexes: Vec<u64> = (page.saturating_mul(size)..total).take(usize::try_from(size).unwrap_or(0)).collect();
     let mut body = b"{\"results\":[".to_vec();
     world.write_all(table, &indexes, &[], &mut body);
-    let mut tail =
-        json!({ "page": page, "page_size": size, "session_id": session, "status": "ok" });
+    let mut tail = json!({ "page": page, "page_size": size, "session_id": session, "status": "ok" });
     if page == 0 {
         tail["total"] = Value::from(total);
     }
@@ -106,9 +84,7 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
 
 /// Whether a session was opened here.
 fn known(service: &Service, session: &str) -> bool {
-    let number = session
-        .strip_prefix(&format!("{}-", service.simulation.until))
-        .and_then(|text| text.parse::<u64>().ok());
+    let number = session.strip_prefix(&format!("{}-", service.simulation.until)).and_then(|text| text.parse::<u64>().ok());
     number.is_some_and(|number| (1..=service.state().sessions).contains(&number))
 }
 
@@ -141,29 +117,20 @@ pub(crate) async fn me(State(service): State<Arc<Service>>, headers: HeaderMap) 
 
 /// Takes one request from the hour's quota.
 fn counted(service: &Service, operation: &str) -> Result<(), Response> {
-    let admitted = service.admit(Vendor::Mixpanel, operation, |gate, now| {
-        gate.mixpanel_query(now)
-    });
+    let admitted = service.admit(Vendor::Mixpanel, operation, crate::limits::Gate::mixpanel_query);
     admitted.map_err(|budget| quota_exceeded(service, operation, budget))
 }
 
 fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Response {
     let (limit, wait) = (budget.limit, whole_seconds(budget.reset));
     let project = service.simulation.mixpanel.project_id;
-    let text = format!(
-        "Query rate limit exceeded for project {project}: {}/{limit} queries per hour",
-        limit + 1
-    );
+    let text = format!("Query rate limit exceeded for project {project}: {}/{limit} queries per hour", limit + 1);
     let request = operation.trim_start_matches("POST ");
     let body = json!({ "request": format!("{request}?project_id={project}"), "error": text });
     let mut response = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
     let policy = format!("\"project\";q={limit};w=3600");
     let left = format!("\"project\";r=0;t={wait}");
-    for (name, value) in [
-        ("ratelimit-policy", policy),
-        ("ratelimit", left),
-        ("retry-after", wait.to_string()),
-    ] {
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left), ("retry-after", wait.to_string())] {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
@@ -173,31 +140,19 @@ fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Respons
 
 fn authentic(service: &Service, headers: &HeaderMap) -> bool {
     let project = &service.simulation.mixpanel;
-    let expected = format!(
-        "Basic {}",
-        STANDARD.encode(format!("{}:{}", project.username, project.secret))
-    );
-    headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes() == expected.as_bytes())
+    let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", project.username, project.secret)));
+    headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes() == expected.as_bytes())
 }
 
 /// A service account has to name the project with every request but `me`.
-pub(crate) fn authenticate(
-    service: &Service,
-    query: &Parameters,
-    headers: &HeaderMap,
-) -> Result<(), Response> {
+pub(crate) fn authenticate(service: &Service, query: &Parameters, headers: &HeaderMap) -> Result<(), Response> {
     if !authentic(service, headers) {
         return Err(invalid_credentials());
     }
     match query.get("project_id") {
         Some(id) if *id == service.simulation.mixpanel.project_id.to_string() => Ok(()),
         Some(_) => Err(error(StatusCode::NOT_FOUND, "project not found")),
-        None => Err(error(
-            StatusCode::BAD_REQUEST,
-            "project_id is required for service accounts",
-        )),
+        None => Err(error(StatusCode::BAD_REQUEST, "project_id is required for service accounts")),
     }
 }
 
@@ -209,17 +164,11 @@ pub(crate) fn invalid_credentials() -> Response {
 /// 429 of the raw export, whose body isn't documented beyond the status.
 pub(crate) fn throttled(retry_after: u64) -> Response {
     let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate limit exceeded");
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
     response
 }
 
 /// The usual error body.
 pub(crate) fn error(status: StatusCode, text: &str) -> Response {
-    (
-        status,
-        axum::Json(json!({ "error": text, "status": "error" })),
-    )
-        .into_response()
+    (status, axum::Json(json!({ "error": text, "status": "error" }))).into_response()
 }

@@ -27,14 +27,8 @@ const PLAIN: usize = 1400;
 const MOST_ROWS: u64 = 100_000;
 
 /// `GET /api/2.0/export`: the events of whole UTC days as lines of JSON, in one answer of any length.
-pub(crate) async fn export(
-    State(service): State<Arc<Service>>,
-    Pairs(query): Pairs<Parameters>,
-    headers: HeaderMap,
-) -> Response {
-    let gzip = headers
-        .get(header::ACCEPT_ENCODING)
-        .is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")));
+pub(crate) async fn export(State(service): State<Arc<Service>>, Pairs(query): Pairs<Parameters>, headers: HeaderMap) -> Response {
+    let gzip = headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")));
     match Export::plan(&service, &query, &headers) {
         Ok(export) => export.respond(gzip),
         Err(refused) => refused,
@@ -56,22 +50,13 @@ struct Export {
 }
 
 impl Export {
-    fn plan(
-        service: &Service,
-        query: &Parameters,
-        headers: &HeaderMap,
-    ) -> Result<Export, Response> {
+    fn plan(service: &Service, query: &Parameters, headers: &HeaderMap) -> Result<Export, Response> {
         authenticate(service, query, headers)?;
-        let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", |gate, now| {
-            gate.mixpanel_export(now)
-        });
+        let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", crate::limits::Gate::mixpanel_export);
         admitted.map_err(|wait| throttled(whole_seconds(wait)))?;
         let (from, to) = (day(query, "from_date")?, day(query, "to_date")?);
         if to > service.now().div_euclid(DAY) * DAY {
-            return Err(error(
-                StatusCode::BAD_REQUEST,
-                "to_date cannot be later than today",
-            ));
+            return Err(error(StatusCode::BAD_REQUEST, "to_date cannot be later than today"));
         }
         let (events, rows) = (events(query)?, rows(query)?);
         let world = Arc::clone(&service.world);
@@ -80,27 +65,10 @@ impl Export {
         let mut state = service.state();
         state.exports += 1;
         let every = state.faults.export_terminated_every;
-        let terminated = every > 0
-            && state.exports.is_multiple_of(every)
-            && state.faults.affects(Vendor::Mixpanel);
-        let end = if terminated {
-            days.start.midpoint(days.end)
-        } else {
-            days.end
-        };
-        let milliseconds = query
-            .get("time_in_ms")
-            .is_some_and(|value| value == "true" || value == "1");
-        Ok(Export {
-            table,
-            next: days.start,
-            end,
-            rows,
-            events,
-            milliseconds,
-            terminated,
-            world,
-        })
+        let terminated = every > 0 && state.exports.is_multiple_of(every) && state.faults.affects(Vendor::Mixpanel);
+        let end = if terminated { days.start.midpoint(days.end) } else { days.end };
+        let milliseconds = query.get("time_in_ms").is_some_and(|value| value == "true" || value == "1");
+        Ok(Export { table, next: days.start, end, rows, events, milliseconds, terminated, world })
     }
 
     fn respond(mut self, gzip: bool) -> Response {
@@ -115,18 +83,12 @@ impl Export {
             let (mut export, mut encoder, piece) = state?;
             let finished = export.finished();
             let bytes = compress(&mut encoder, piece, finished);
-            let rest = if finished {
-                None
-            } else {
-                Some((export.piece(), export))
-            };
+            let rest = if finished { None } else { Some((export.piece(), export)) };
             Some((bytes, rest.map(|(piece, export)| (export, encoder, piece))))
         });
         let mut response = (kind, Body::from_stream(body)).into_response();
         if gzip {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
     }
@@ -139,10 +101,7 @@ impl Export {
     fn piece(&mut self) -> Vec<u8> {
         let mut out = Vec::with_capacity(PIECE + 2048);
         while !self.finished() && out.len() < PIECE {
-            let row = Row {
-                table: self.table,
-                index: self.next,
-            };
+            let row = Row { table: self.table, index: self.next };
             self.next += 1;
             if self.wanted(row) {
                 self.rows -= 1;
@@ -160,9 +119,7 @@ impl Export {
             return true;
         };
         let event = self.world.field(row, "event").unwrap_or_default();
-        names
-            .iter()
-            .any(|name| event == format!("\"{name}\"").as_bytes())
+        names.iter().any(|name| event == format!("\"{name}\"").as_bytes())
     }
 
     /// The template has the time in milliseconds; whole seconds are the default.
@@ -171,15 +128,10 @@ impl Export {
         let start = out.len();
         self.world.write(row, &[], out);
         if !self.milliseconds
-            && let Some(found) = out[start..]
-                .windows(TIME.len())
-                .position(|window| window == TIME)
+            && let Some(found) = out[start..].windows(TIME.len()).position(|window| window == TIME)
         {
             let digits = start + found + TIME.len();
-            let length = out[digits..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let length = out[digits..].iter().take_while(|byte| byte.is_ascii_digit()).count();
             out.drain(digits + length.saturating_sub(3)..digits + length);
         }
         out.push(b'\n');
@@ -210,11 +162,7 @@ fn rows(query: &Parameters) -> Result<u64, Response> {
 }
 
 /// Compression into memory can't fail.
-fn compress(
-    encoder: &mut Option<GzEncoder<Vec<u8>>>,
-    piece: Vec<u8>,
-    last: bool,
-) -> std::io::Result<Bytes> {
+fn compress(encoder: &mut Option<GzEncoder<Vec<u8>>>, piece: Vec<u8>, last: bool) -> std::io::Result<Bytes> {
     let Some(gzip) = encoder else {
         return Ok(piece.into());
     };
@@ -229,18 +177,10 @@ fn compress(
 fn day(query: &Parameters, name: &str) -> Result<i64, Response> {
     let text = query.get(name).map(String::as_str).unwrap_or_default();
     let parsed = NaiveDate::parse_from_str(text, "%Y-%m-%d");
-    let date = parsed.map_err(|_| {
-        error(
-            StatusCode::BAD_REQUEST,
-            &format!("Error in {name}: invalid date"),
-        )
-    })?;
+    let date = parsed.map_err(|_| error(StatusCode::BAD_REQUEST, &format!("Error in {name}: invalid date")))?;
     let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
     if midnight < 30 * 365 * DAY {
-        return Err(error(
-            StatusCode::BAD_REQUEST,
-            &format!("Error in {name}: invalid date, bad year"),
-        ));
+        return Err(error(StatusCode::BAD_REQUEST, &format!("Error in {name}: invalid date, bad year")));
     }
     Ok(midnight)
 }

@@ -50,12 +50,7 @@ impl Simulator {
             let _ = stopped.await;
         });
         let server = tokio::spawn(server.into_future());
-        Ok(Simulator {
-            truth: Truth::new(Arc::clone(&service.world)),
-            service,
-            stop,
-            server,
-        })
+        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, stop, server })
     }
 
     /// The base of all three APIs, without a slash at the end: `http://127.0.0.1:PORT`.
@@ -132,13 +127,7 @@ impl Service {
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
         };
         let world = Arc::new(World::new(&simulation)?);
-        Ok(Service {
-            simulation,
-            world,
-            address,
-            started,
-            state: Mutex::new(state),
-        })
+        Ok(Service { simulation, world, address, started, state: Mutex::new(state) })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -165,9 +154,7 @@ impl Service {
     ) -> Result<T, E> {
         let (now, mut state) = (Instant::now(), self.state());
         let answer = limit(&mut state.gate, now);
-        state
-            .stats
-            .record(vendor, operation, now - self.started, answer.is_ok());
+        state.stats.record(vendor, operation, now - self.started, answer.is_ok());
         answer
     }
 
@@ -197,10 +184,9 @@ impl Drop for InFlight {
 
 /// Two minutes after the newest record that is shown, because Zendesk withholds the last minute and readers of Stripe
 /// keep a distance as well; the machine's time, an hour after the data at least, when all of it is shown.
+#[expect(clippy::disallowed_methods, reason = "nothing injects a clock into a server that stands for a vendor")]
 fn clock(shown_until: Option<i64>, until: i64) -> i64 {
-    let machine = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let machine = i64::try_from(machine.as_secs()).unwrap_or(0);
     shown_until.map_or_else(|| machine.max(until + 3600), |second| second + 120)
 }
@@ -221,11 +207,7 @@ fn router(service: &Arc<Service>) -> Router {
 async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let vendor = Vendor::of(request.uri().path());
     let (_in_flight, fault) = service.arrive(vendor);
-    let extra = if let Some(Fault::Slow(extra)) = fault {
-        extra
-    } else {
-        Duration::ZERO
-    };
+    let extra = if let Some(Fault::Slow(extra)) = fault { extra } else { Duration::ZERO };
     let delay = service.simulation.latency + extra;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

@@ -33,13 +33,9 @@ pub(crate) async fn get(
     Pairs(pairs): Pairs<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let mut response =
-        answer(&service, uri.path(), &pairs, &headers).unwrap_or_else(|refused| refused);
+    let mut response = answer(&service, uri.path(), &pairs, &headers).unwrap_or_else(|refused| refused);
     let request_id = format!("req_{:014x}", draw(service.state().stats.requests, 0) >> 8);
-    let version = headers
-        .get("stripe-version")
-        .cloned()
-        .unwrap_or(HeaderValue::from_static(VERSION));
+    let version = headers.get("stripe-version").cloned().unwrap_or(HeaderValue::from_static(VERSION));
     response.headers_mut().insert("stripe-version", version);
     if let Ok(request_id) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert("request-id", request_id);
@@ -48,12 +44,7 @@ pub(crate) async fn get(
 }
 
 /// Both sides of the result are answers; the error is one that cuts the work short.
-fn answer(
-    service: &Service,
-    path: &str,
-    pairs: &[(String, String)],
-    headers: &HeaderMap,
-) -> Result<Response, Response> {
+fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &HeaderMap) -> Result<Response, Response> {
     authenticate(service, headers)?;
     let route = route(service, path).ok_or_else(|| unknown_url(path))?;
     let world = &service.world;
@@ -63,87 +54,46 @@ fn answer(
         Route::Retrieve(..) => format!("GET {}/{{id}}", table.path),
         Route::List(_) | Route::Account(_) => format!("GET {}", table.path),
     };
-    let admitted = service.admit(Vendor::Stripe, &operation, |gate, now| {
-        gate.stripe(&operation, now)
-    });
+    let admitted = service.admit(Vendor::Stripe, &operation, |gate, now| gate.stripe(&operation, now));
     admitted.map_err(|reason| rate_limited(Some(reason)))?;
     // Permission is checked before existence.
     permitted(service, table)?;
     match route {
         Route::List(_) => list(service, ordinal, pairs).map_err(refused),
-        Route::Account(_) => Ok(object(
-            service,
-            Row {
-                table: ordinal,
-                index: 0,
-            },
-        )),
+        Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 })),
         Route::Retrieve(_, id) => {
             let index = table.index(id).ok_or_else(|| not_found(table, id))?;
-            Ok(object(
-                service,
-                Row {
-                    table: ordinal,
-                    index,
-                },
-            ))
+            Ok(object(service, Row { table: ordinal, index }))
         }
     }
 }
 
 fn route<'a>(service: &Service, path: &'a str) -> Option<Route<'a>> {
-    let listed = |path: &str| {
-        service
-            .world
-            .tables
-            .iter()
-            .position(|table| table.path == path)
-    };
+    let listed = |path: &str| service.world.tables.iter().position(|table| table.path == path);
     match listed(path) {
         Some(table) if path == "/v1/account" => Some(Route::Account(table)),
         Some(table) => Some(Route::List(table)),
         None => {
             let (parent, id) = path.rsplit_once('/')?;
-            Some(Route::Retrieve(
-                listed(parent).filter(|_| parent != "/v1/account")?,
-                id,
-            ))
+            Some(Route::Retrieve(listed(parent).filter(|_| parent != "/v1/account")?, id))
         }
     }
 }
 
-fn list(
-    service: &Service,
-    ordinal: usize,
-    pairs: &[(String, String)],
-) -> Result<Response, Refusal> {
+fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result<Response, Refusal> {
     let (world, table) = (&*service.world, &service.world.tables[ordinal]);
     let query = Query::parse(pairs, world, table)?;
     let page = query.page(world, ordinal)?;
     let expand: Vec<&str> = query.expand.iter().map(String::as_str).collect();
     let mut body = Vec::with_capacity(page.indexes.len() * 4096 + 256);
     let Table { path, .. } = table;
-    let head = format!(
-        "{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [",
-        page.has_more
-    );
+    let head = format!("{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [", page.has_more);
     body.extend_from_slice(head.as_bytes());
     for (position, index) in page.indexes.iter().enumerate() {
         body.extend_from_slice(if position == 0 { b"\n    " } else { b",\n    " });
-        world.write(
-            Row {
-                table: ordinal,
-                index: *index,
-            },
-            &expand,
-            &mut body,
-        );
+        world.write(Row { table: ordinal, index: *index }, &expand, &mut body);
     }
-    body.extend_from_slice(if page.indexes.is_empty() {
-        b"]\n}\n"
-    } else {
-        b"\n  ]\n}\n"
-    });
+    body.extend_from_slice(if page.indexes.is_empty() { b"]\n}\n" } else { b"\n  ]\n}\n" });
     Ok(json_body(StatusCode::OK, body))
 }
 
@@ -157,41 +107,21 @@ fn object(service: &Service, row: Row) -> Response {
 
 /// The key comes as a bearer token or as the user name of Basic authentication.
 fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> {
-    let header = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = if let Some(encoded) = header.strip_prefix("Basic ") {
-        let text = STANDARD
-            .decode(encoded)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_default();
+        let text = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
         text.split(':').next().unwrap_or_default().to_owned()
     } else {
-        header
-            .strip_prefix("Bearer ")
-            .unwrap_or_default()
-            .to_owned()
+        header.strip_prefix("Bearer ").unwrap_or_default().to_owned()
     };
     if key.is_empty() {
         let message = "You did not provide an API key. You need to provide your API key in the Authorization header, using \
                        Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').";
-        return Err(error(
-            StatusCode::UNAUTHORIZED,
-            "invalid_request_error",
-            message,
-            None,
-            None,
-        ));
+        return Err(error(StatusCode::UNAUTHORIZED, "invalid_request_error", message, None, None));
     }
     let stripe = &service.simulation.stripe;
     let mode = if stripe.live { "k_live_" } else { "k_test_" };
-    if stripe.keys.contains(&key) && key.get(1..).is_some_and(|rest| rest.starts_with(mode)) {
-        Ok(())
-    } else {
-        Err(invalid_key())
-    }
+    if stripe.keys.contains(&key) && key.get(1..).is_some_and(|rest| rest.starts_with(mode)) { Ok(()) } else { Err(invalid_key()) }
 }
 
 fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
@@ -203,116 +133,54 @@ fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
              'rak_{permission}_read' permission would allow this request to continue."
         );
         let code = Some("more_permissions_required");
-        return Err(error(
-            StatusCode::FORBIDDEN,
-            "invalid_request_error",
-            &message,
-            code,
-            None,
-        ));
+        return Err(error(StatusCode::FORBIDDEN, "invalid_request_error", &message, code, None));
     }
     if stripe.not_enabled.contains(&table.name) {
-        let product = if table.path.starts_with("/v1/issuing/") {
-            "Issuing"
-        } else {
-            &table.name
-        };
+        let product = if table.path.starts_with("/v1/issuing/") { "Issuing" } else { &table.name };
         let message = format!("Your account is not set up to use {product}.");
-        return Err(error(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            &message,
-            None,
-            None,
-        ));
+        return Err(error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, None, None));
     }
     Ok(())
 }
 
 fn refused(refusal: Refusal) -> Response {
-    let Refusal {
-        code,
-        message,
-        param,
-    } = refusal;
-    error(
-        StatusCode::BAD_REQUEST,
-        "invalid_request_error",
-        &message,
-        code,
-        Some(&param),
-    )
+    let Refusal { code, message, param } = refusal;
+    error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, code, Some(&param))
 }
 
 fn not_found(table: &Table, id: &str) -> Response {
     let message = missing(table, id);
-    error(
-        StatusCode::NOT_FOUND,
-        "invalid_request_error",
-        &message,
-        Some("resource_missing"),
-        Some("id"),
-    )
+    error(StatusCode::NOT_FOUND, "invalid_request_error", &message, Some("resource_missing"), Some("id"))
 }
 
 fn unknown_url(path: &str) -> Response {
     let message = format!("Unrecognized request URL (GET: {path}).");
-    error(
-        StatusCode::NOT_FOUND,
-        "invalid_request_error",
-        &message,
-        None,
-        None,
-    )
+    error(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, None)
 }
 
 /// The answer to a key that isn't known or was revoked. Real answers show the ends of the key; this one none of it.
 pub(crate) fn invalid_key() -> Response {
     let message = "Invalid API Key provided: sk_****";
-    error(
-        StatusCode::UNAUTHORIZED,
-        "invalid_request_error",
-        message,
-        None,
-        None,
-    )
+    error(StatusCode::UNAUTHORIZED, "invalid_request_error", message, None, None)
 }
 
 /// 429. There is no `Retry-After`, and the reason may be absent.
 pub(crate) fn rate_limited(reason: Option<&'static str>) -> Response {
     let message = "Request rate limit exceeded.";
     let code = Some("rate_limit");
-    let mut response = error(
-        StatusCode::TOO_MANY_REQUESTS,
-        "invalid_request_error",
-        message,
-        code,
-        None,
-    );
+    let mut response = error(StatusCode::TOO_MANY_REQUESTS, "invalid_request_error", message, code, None);
     if let Some(reason) = reason {
-        response.headers_mut().insert(
-            "stripe-rate-limited-reason",
-            HeaderValue::from_static(reason),
-        );
+        response.headers_mut().insert("stripe-rate-limited-reason", HeaderValue::from_static(reason));
     }
     response
 }
 
 /// The envelope of all errors of version 1 of the API.
-pub(crate) fn error(
-    status: StatusCode,
-    kind: &str,
-    message: &str,
-    code: Option<&str>,
-    param: Option<&str>,
-) -> Response {
+pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: Option<&str>, param: Option<&str>) -> Response {
     let mut error = json!({ "message": message, "type": kind });
     if let Some(code) = code {
         error["code"] = Value::from(code);
-        error["doc_url"] = Value::from(format!(
-            "https://stripe.com/docs/error-codes/{}",
-            code.replace('_', "-")
-        ));
+        error["doc_url"] = Value::from(format!("https://stripe.com/docs/error-codes/{}", code.replace('_', "-")));
     }
     if let Some(param) = param {
         error["param"] = Value::from(param);

@@ -11,80 +11,45 @@ use crate::{Simulation, StripeWorld};
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_refills_at_its_rate() {
-    let limits = Limits {
-        stripe_operation: Some(10),
-        stripe_burst: Some(4),
-        ..Limits::default()
-    };
+    let limits = Limits { stripe_operation: Some(10), stripe_burst: Some(4), ..Limits::default() };
     let mut gate = Gate::new(limits, Instant::now());
     let mut accepted = 0;
     for _ in 0..1_000 {
         accepted += u32::from(gate.stripe("GET /v1/charges", Instant::now()).is_ok());
         advance(Duration::from_millis(10)).await;
     }
-    assert!(
-        (103..=104).contains(&accepted),
-        "the burst and ten a second for ten seconds: {accepted}"
-    );
+    assert!((103..=104).contains(&accepted), "the burst and ten a second for ten seconds: {accepted}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_window_says_when_it_opens() {
-    let limits = Limits {
-        mixpanel_query_hour: Some(2),
-        ..Limits::default()
-    };
+    let limits = Limits { mixpanel_query_hour: Some(2), ..Limits::default() };
     let mut gate = Gate::new(limits, Instant::now());
     assert!(gate.mixpanel_query(Instant::now()).is_ok());
     advance(Duration::from_mins(20)).await;
     assert!(gate.mixpanel_query(Instant::now()).is_ok());
     let spent = gate.mixpanel_query(Instant::now()).unwrap_err();
-    assert_eq!(
-        (spent.limit, spent.remaining, spent.reset),
-        (2, 0, Duration::from_mins(40))
-    );
+    assert_eq!((spent.limit, spent.remaining, spent.reset), (2, 0, Duration::from_mins(40)));
     advance(spent.reset).await;
     assert!(gate.mixpanel_query(Instant::now()).is_ok());
 }
 
 #[test]
 fn a_timeline_never_goes_back_and_bisects_exactly() {
-    for (count, recent, burst) in [
-        (0, 50, 1),
-        (1, 50, 128),
-        (17, 900, 4),
-        (5_000, 900, 128),
-        (5_000, 1000, 1),
-    ] {
-        let line = Timeline {
-            count,
-            start: 1_000,
-            span: 3_000,
-            recent,
-            burst,
-        };
+    for (count, recent, burst) in [(0, 50, 1), (1, 50, 128), (17, 900, 4), (5_000, 900, 128), (5_000, 1000, 1)] {
+        let line = Timeline { count, start: 1_000, span: 3_000, recent, burst };
         let times: Vec<i64> = (0..count).map(|index| line.at(index)).collect();
         assert!(times.is_sorted() && times.iter().all(|time| (1_000..4_000).contains(time)));
         for time in 990..4_010 {
-            assert_eq!(
-                line.before(time),
-                times.partition_point(|known| *known < time) as u64
-            );
+            assert_eq!(line.before(time), times.partition_point(|known| *known < time) as u64);
         }
     }
 }
 
 #[test]
 fn ids_lead_back_to_their_records() {
-    let stripe = StripeWorld {
-        charges: 1_000_000,
-        ..StripeWorld::default()
-    };
-    let world = World::new(&Simulation {
-        stripe,
-        ..Simulation::default()
-    })
-    .unwrap();
+    let stripe = StripeWorld { charges: 1_000_000, ..StripeWorld::default() };
+    let world = World::new(&Simulation { stripe, ..Simulation::default() }).unwrap();
     for table in &world.tables {
         for index in [0, table.count() / 2, table.count() - 1] {
             assert_eq!(table.index(&table.id(index)), Some(index), "{}", table.name);

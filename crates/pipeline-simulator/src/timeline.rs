@@ -24,11 +24,7 @@ impl Timeline {
         let index = if block % 8 == 3 { block * burst } else { index };
         let old = self.count - self.count * self.recent.min(1000) / 1000;
         let turn = self.span - self.span / 20;
-        let offset = if index < old {
-            scale(index, turn, old)
-        } else {
-            turn + scale(index - old, self.span - turn, self.count - old)
-        };
+        let offset = if index < old { scale(index, turn, old) } else { turn + scale(index - old, self.span - turn, self.count - old) };
         self.start.saturating_add_unsigned(offset)
     }
 
@@ -49,6 +45,5 @@ impl Timeline {
 
 /// `part * span / whole` without overflow.
 fn scale(part: u64, span: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(part) * u128::from(span) / u128::from(whole.max(1)))
-        .unwrap_or(u64::MAX)
+    u64::try_from(u128::from(part) * u128::from(span) / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }

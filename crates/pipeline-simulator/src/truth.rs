@@ -19,12 +19,7 @@ impl Truth {
 
     /// The names of all tables.
     pub fn tables(&self) -> Vec<&str> {
-        self.0
-            .tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .filter(|name| *name != "account")
-            .collect()
+        self.0.tables.iter().map(|table| table.name.as_str()).filter(|name| *name != "account").collect()
     }
 
     /// How many records a table has; none if there is no such table.
@@ -34,10 +29,7 @@ impl Truth {
 
     /// The ids of a table's records, sorted as strings.
     pub fn ids(&self, table: &str) -> Vec<String> {
-        let mut ids: Vec<String> = self
-            .rows(table)
-            .map(|row| self.0.tables[row.table].id(row.index))
-            .collect();
+        let mut ids: Vec<String> = self.rows(table).map(|row| self.0.tables[row.table].id(row.index)).collect();
         ids.sort_unstable();
         ids
     }
@@ -49,15 +41,8 @@ impl Truth {
             return Vec::new();
         };
         let indexes = self.0.tables[ordinal].between(times);
-        let rows = indexes
-            .map(|index| Row {
-                table: ordinal,
-                index,
-            })
-            .filter(|row| self.0.exists(*row));
-        let mut ids: Vec<String> = rows
-            .map(|row| self.0.tables[ordinal].id(row.index))
-            .collect();
+        let rows = indexes.map(|index| Row { table: ordinal, index }).filter(|row| self.0.exists(*row));
+        let mut ids: Vec<String> = rows.map(|row| self.0.tables[ordinal].id(row.index)).collect();
         ids.sort_unstable();
         ids
     }
@@ -65,25 +50,15 @@ impl Truth {
     /// A record as the API gives it when nothing is expanded or sideloaded; events have their time in milliseconds.
     pub fn record(&self, table: &str, id: &str) -> Option<Value> {
         let table = self.0.find(table)?;
-        let row = Row {
-            table,
-            index: self.0.tables[table].index(id)?,
-        };
+        let row = Row { table, index: self.0.tables[table].index(id)? };
         let mut text = Vec::new();
-        self.0
-            .exists(row)
-            .then(|| self.0.write(row, &[], &mut text))?;
+        self.0.exists(row).then(|| self.0.write(row, &[], &mut text))?;
         serde_json::from_slice(&text).ok()
     }
 
     fn rows(&self, table: &str) -> impl Iterator<Item = Row> {
-        let table = self
-            .0
-            .find(table)
-            .filter(|table| self.0.tables[*table].name != "account");
-        let rows = table.into_iter().flat_map(|table| {
-            (0..self.0.tables[table].count()).map(move |index| Row { table, index })
-        });
+        let table = self.0.find(table).filter(|table| self.0.tables[*table].name != "account");
+        let rows = table.into_iter().flat_map(|table| (0..self.0.tables[table].count()).map(move |index| Row { table, index }));
         rows.filter(|row| self.0.exists(*row))
     }
 }

@@ -93,34 +93,17 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(simulation: &Simulation) -> std::io::Result<World> {
         let mut definitions = Vec::new();
-        for (file, layout) in [
-            (STRIPE, Layout::Pretty),
-            (ZENDESK, Layout::Compact),
-            (MIXPANEL, Layout::Compact),
-        ] {
+        for (file, layout) in [(STRIPE, Layout::Pretty), (ZENDESK, Layout::Compact), (MIXPANEL, Layout::Compact)] {
             let all: Vec<Definition> = serde_json::from_str(file)?;
             definitions.extend(all.into_iter().map(|definition| (definition, layout)));
         }
-        let names: HashMap<String, usize> = definitions
-            .iter()
-            .enumerate()
-            .map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal))
-            .collect();
+        let names: HashMap<String, usize> =
+            definitions.iter().enumerate().map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal)).collect();
         let shown_until = Arc::new(AtomicI64::new(simulation.shown_until.unwrap_or(i64::MAX)));
         let find = |name: &str| names.get(name).copied().unwrap_or(0);
-        let tables = definitions
-            .into_iter()
-            .map(|(definition, layout)| {
-                Table::new(definition, layout, simulation, &find, &shown_until)
-            })
-            .collect();
-        Ok(World {
-            tables,
-            names,
-            live: simulation.stripe.live,
-            project: simulation.mixpanel.project_id,
-            shown_until,
-        })
+        let tables =
+            definitions.into_iter().map(|(definition, layout)| Table::new(definition, layout, simulation, &find, &shown_until)).collect();
+        Ok(World { tables, names, live: simulation.stripe.live, project: simulation.mixpanel.project_id, shown_until })
     }
 
     /// Hides the records that are as new as this second or newer.
@@ -145,26 +128,13 @@ impl World {
 
     /// The record that this one points to in another table.
     pub(crate) fn referenced(&self, row: Row, table: usize, salt: u64) -> Row {
-        Row {
-            table,
-            index: draw(self.key(row), salt) % self.tables[table].timeline.count.max(1),
-        }
+        Row { table, index: draw(self.key(row), salt) % self.tables[table].timeline.count.max(1) }
     }
 
     /// Whether the record is there: a deleted ticket has no metrics.
     pub(crate) fn exists(&self, row: Row) -> bool {
         let table = &self.tables[row.table];
-        let deleted = || {
-            table.like.and_then(|owner| {
-                self.field(
-                    Row {
-                        table: owner,
-                        index: row.index,
-                    },
-                    "status",
-                )
-            })
-        };
+        let deleted = || table.like.and_then(|owner| self.field(Row { table: owner, index: row.index }, "status"));
         row.index < table.count() && deleted().as_deref() != Some(b"\"deleted\"")
     }
 
@@ -179,31 +149,16 @@ impl World {
 
     /// Appends the record as JSON.
     pub(crate) fn write(&self, row: Row, requested: &[&str], out: &mut Vec<u8>) {
-        self.tables[row.table]
-            .template
-            .write(self, row, requested, out);
+        self.tables[row.table].template.write(self, row, requested, out);
     }
 
     /// Appends records separated by commas.
-    pub(crate) fn write_all(
-        &self,
-        table: usize,
-        indexes: &[u64],
-        requested: &[&str],
-        out: &mut Vec<u8>,
-    ) {
+    pub(crate) fn write_all(&self, table: usize, indexes: &[u64], requested: &[&str], out: &mut Vec<u8>) {
         for (position, index) in indexes.iter().enumerate() {
             if position > 0 {
                 out.push(b',');
             }
-            self.write(
-                Row {
-                    table,
-                    index: *index,
-                },
-                requested,
-                out,
-            );
+            self.write(Row { table, index: *index }, requested, out);
         }
     }
 
@@ -234,27 +189,13 @@ impl Table {
         find: &dyn Fn(&str) -> usize,
         shown_until: &Arc<AtomicI64>,
     ) -> Table {
-        let Definition {
-            name,
-            path,
-            prefix,
-            first,
-            step,
-            like,
-            params,
-            expandable,
-            record,
-        } = definition;
+        let Definition { name, path, prefix, first, step, like, params, expandable, record } = definition;
         let owner = like.clone().unwrap_or_else(|| name.clone());
         let (timeline, unit) = timeline(&owner, simulation);
         Table {
             template: Template::compile(&record, layout, find),
             key: draw(simulation.seed, hash(owner.as_bytes())),
-            ids: if step == 0 {
-                Ids::Scattered
-            } else {
-                Ids::Numbered { first, step }
-            },
+            ids: if step == 0 { Ids::Scattered } else { Ids::Numbered { first, step } },
             like: like.as_deref().map(find),
             name,
             path,
@@ -309,9 +250,7 @@ impl Table {
         let rest = id.strip_prefix(&self.prefix)?;
         let index = match self.ids {
             Ids::Numbered { first, step } => rest.parse::<u64>().ok()?.checked_sub(first)? / step,
-            Ids::Scattered => base62(rest.get(..11)?)?
-                .wrapping_mul(GATHER)
-                .wrapping_sub(self.key),
+            Ids::Scattered => base62(rest.get(..11)?)?.wrapping_mul(GATHER).wrapping_sub(self.key),
         };
         (index < self.count() && self.id(index) == id).then_some(index)
     }
@@ -319,73 +258,34 @@ impl Table {
 
 /// How many records of a table there are and when they were made.
 fn timeline(name: &str, simulation: &Simulation) -> (Timeline, i64) {
-    let Simulation {
-        stripe,
-        zendesk,
-        mixpanel,
-        until,
-        days,
-        ..
-    } = simulation;
+    let Simulation { stripe, zendesk, mixpanel, until, days, .. } = simulation;
     let whole = i64::from(*days) * DAY;
     let seconds = |count, length: i64, recent_share: f64, burst| {
         let span = length.unsigned_abs();
-        (
-            Timeline {
-                count,
-                start: until - length,
-                span,
-                recent: per_mille(recent_share),
-                burst,
-            },
-            1,
-        )
+        (Timeline { count, start: until - length, span, recent: per_mille(recent_share), burst }, 1)
     };
     match name {
         "tickets" => seconds(zendesk.tickets, whole, zendesk.recent_share, zendesk.burst),
         "users" => seconds(zendesk.users, whole, zendesk.recent_share, zendesk.burst),
-        "organizations" => seconds(
-            zendesk.organizations,
-            whole,
-            zendesk.recent_share,
-            zendesk.burst,
-        ),
+        "organizations" => seconds(zendesk.organizations, whole, zendesk.recent_share, zendesk.burst),
         "groups" => seconds(zendesk.groups, whole, 0.05, 1),
         "export" => {
             // Whole days, so that every day has exactly its share.
             let (end, length) = (until.div_euclid(DAY) * DAY, i64::from(mixpanel.days) * DAY);
             let count = u64::from(mixpanel.days) * mixpanel.events_per_day;
             let span = 1000 * length.unsigned_abs();
-            (
-                Timeline {
-                    count,
-                    start: 1000 * (end - length),
-                    span,
-                    recent: 50,
-                    burst: 1,
-                },
-                1000,
-            )
+            (Timeline { count, start: 1000 * (end - length), span, recent: 50, burst: 1 }, 1000)
         }
         "engage" => seconds(mixpanel.profiles, whole, 0.05, 1),
         "cohorts" => seconds(mixpanel.cohorts, whole, 0.05, 1),
         "account" => seconds(1, whole, 0.05, 1),
         // Stripe keeps events for thirty days.
-        "events" => seconds(
-            stripe.count(name),
-            whole.min(30 * DAY),
-            stripe.recent_share,
-            stripe.burst,
-        ),
+        "events" => seconds(stripe.count(name), whole.min(30 * DAY), stripe.recent_share, stripe.burst),
         _ => seconds(stripe.count(name), whole, stripe.recent_share, stripe.burst),
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to 0 ..= 1000"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 ..= 1000")]
 fn per_mille(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 1000.0).round() as u64
 }
@@ -405,9 +305,7 @@ pub(crate) fn choice(value: u64, length: usize) -> usize {
 
 /// FNV-1a: names become numbers the same way in every build.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 fn push_base62(mut number: u64, out: &mut String) {

@@ -1,6 +1,6 @@
 //! Checks one case: what is recorded, killed after every page, and with every fault at every request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +159,7 @@ impl Case<'_> {
         let what = format!("{fault:?} at request {}", at + 1);
         let refreshes = self.fixture.refreshes_tokens();
         let (attempts, pause) = faulty.map_or((0, None), |faulty| (faulty.faulted(), faulty.pause()));
-        if let Some(problem) = judge(fault.expected(self.fixture), at, whole, &run, pause) {
+        if let Some(problem) = judge(fault.expected(refreshes), at, whole, &run, pause) {
             self.problem(format!("{what}: {problem}"));
         }
         for line in replay.unexpected() {
@@ -186,7 +186,6 @@ fn judge(expected: Expected, at: usize, whole: &Run, run: &Run, pause: Option<Du
         }),
         Expected::Fails(kinds) => fails(kinds, at, whole, run),
         Expected::WithoutPageOrFails(_) => without_page(at, whole, run),
-        Expected::EndsEarly => ends_early(at, whole, run),
     }
 }
 
@@ -201,24 +200,11 @@ fn fails(kinds: &[ErrorKind], at: usize, whole: &Run, run: &Run) -> Option<Strin
     if !run.error.as_ref().is_some_and(|error| kinds.contains(&error.kind())) {
         return Some(format!("expected {kinds:?}, found {}", outcome(run)));
     }
-    let before = before(at, whole);
+    let before = whole.pages.iter().take_while(|page| page.requests <= at).last().map(|page| page.committed.clone()).unwrap_or_default();
     let is_prefix =
         run.progress.records.iter().all(|(stream, records)| whole.progress.records.get(stream).is_some_and(|all| all.starts_with(records)));
     (run.progress.counts() != before || !is_prefix)
         .then(|| format!("expected the records of the pages before, {before:?}, found {:?}", run.progress.counts()))
-}
-
-/// Records of each stream when the request number `at` was sent, counted.
-fn before(at: usize, whole: &Run) -> BTreeMap<String, usize> {
-    whole.pages.iter().take_while(|page| page.requests <= at).last().map(|page| page.committed.clone()).unwrap_or_default()
-}
-
-/// The list ended with the empty page, as the vendor documents.
-fn ends_early(at: usize, whole: &Run, run: &Run) -> Option<String> {
-    let (before, found) = (before(at, whole), run.progress.counts());
-    let is_short = before.iter().any(|(stream, count)| found.get(stream).is_none_or(|found| found < count));
-    (run.error.is_some() || is_short)
-        .then(|| format!("expected the records of the pages before, {before:?}, found {found:?}, {}", outcome(run)))
 }
 
 /// The list went on after the empty page: of every stream, only that page's records are missing.

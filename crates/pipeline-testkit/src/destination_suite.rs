@@ -1,6 +1,6 @@
 //! What every destination must do, as one generated test per rule.
 //!
-//! ```ignore
+//! ```text
 //! struct Fixture; // implements DestinationFixture
 //! pipeline_testkit::destination_suite!(Fixture);
 //! ```

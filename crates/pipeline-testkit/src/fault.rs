@@ -11,7 +11,7 @@ use pipeline_core::http::{HeaderMap, HeaderValue, HttpService, RawResponse, Requ
 use pipeline_core::{Clock, ErrorKind};
 use tokio::time::Instant;
 
-use crate::fixture::{Fixture, is_for_token};
+use crate::fixture::is_for_token;
 use crate::replay::{Replay, headers, status};
 
 /// What the vendor asks to wait where it says so.
@@ -68,8 +68,6 @@ pub(crate) enum Expected {
     SameOrFails(&'static [ErrorKind]),
     /// All records but those of the emptied page, or an error.
     WithoutPageOrFails(&'static [ErrorKind]),
-    /// All records of the pages before, as far as the list's own end.
-    EndsEarly,
 }
 
 impl Fault {
@@ -101,19 +99,14 @@ impl Fault {
         }
     }
 
-    /// Whether it can befall a request that is answered with this status. What goes wrong with a body does so with one
-    /// that is needed: a refusal is understood without.
+    /// Whether it can befall a request that is answered with this status: a refusal holds no records.
     pub(crate) fn befalls(self, status: u16) -> bool {
-        let is_of_body =
-            matches!(self, Self::ResetAfterHeaders | Self::CutBody | Self::TruncatedBody | Self::StalledBody | Self::EmptyPage);
-        !is_of_body || (200..300).contains(&status)
+        !matches!(self, Self::TruncatedBody | Self::EmptyPage) || (200..300).contains(&status)
     }
 
-    /// What must come of it in a case.
-    pub(crate) fn expected(self, fixture: &Fixture) -> Expected {
-        let refreshes_tokens = fixture.refreshes_tokens();
+    /// What must come of it, for a connector that can ask for another token or that cannot.
+    pub(crate) fn expected(self, refreshes_tokens: bool) -> Expected {
         match self {
-            Self::EmptyPage if fixture.empty_page_ends => Expected::EndsEarly,
             Self::Unauthorized if refreshes_tokens => Expected::Same,
             Self::Unauthorized | Self::UnauthorizedForEver => Expected::Fails(&[ErrorKind::Unauthenticated]),
             Self::ThrottledSeconds | Self::ThrottledDate => Expected::SameAfter(RETRY_AFTER),
@@ -306,8 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_a_body_befall_answers_that_have_one() {
-        assert!(Fault::CutBody.befalls(200) && !Fault::CutBody.befalls(400));
+    fn faults_of_records_befall_answers_that_have_some() {
+        assert!(Fault::EmptyPage.befalls(200) && !Fault::EmptyPage.befalls(400));
         assert!(Fault::ResetBeforeHeaders.befalls(400));
     }
 }

@@ -48,8 +48,6 @@ pub struct Fixture {
     pub start: Option<DateTime<Utc>>,
     /// The error that the run ends with; none: it succeeds.
     pub expect_error: Option<ErrorKind>,
-    /// The vendor documents that an empty page ends a list, whatever else it says.
-    pub empty_page_ends: bool,
     /// Requests and responses, in the order of their files.
     pub exchanges: Vec<Exchange>,
 }
@@ -85,8 +83,6 @@ struct CaseFile {
     start: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "error_kind")]
     expect_error: Option<ErrorKind>,
-    #[serde(default)]
-    empty_page_ends: bool,
 }
 
 /// One request and its response.
@@ -194,7 +190,6 @@ impl Fixture {
             now: case.now,
             start: case.start,
             expect_error: case.expect_error,
-            empty_page_ends: case.empty_page_ends,
             exchanges,
         })
     }

@@ -43,7 +43,13 @@ const RULES: &[Rule] = &[
         fix: "take the time from the Clock that is passed in, and wait with tokio's time",
     },
     Rule {
-        texts: &[concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimpl", "emented!("), concat!("db", "g!(")],
+        texts: &[
+            concat!("#[ig", "nore"),
+            concat!("```ig", "nore"),
+            concat!("to", "do!("),
+            concat!("unimpl", "emented!("),
+            concat!("db", "g!("),
+        ],
         applies: is_rust,
         fix: "finish it, or delete it",
     },

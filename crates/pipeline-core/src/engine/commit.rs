@@ -181,7 +181,7 @@ impl Committer {
 
     /// Commits everything staged, if there is anything.
     pub(super) async fn commit(&mut self) -> Result<()> {
-        let buffered: Vec<TableId> = self.buffers.iter().filter(|(_, b)| b.decoder.len() > 0).map(|(id, _)| id.clone()).collect();
+        let buffered: Vec<TableId> = self.buffers.iter().filter(|(_, b)| !b.decoder.is_empty()).map(|(id, _)| id.clone()).collect();
         for id in buffered {
             self.flush(&id).await?;
         }

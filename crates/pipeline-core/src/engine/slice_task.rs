@@ -150,9 +150,9 @@ impl SliceReader<'_> {
             if let Some(advance) = page.advance {
                 committer.change(self.run.advance(self.id, &advance, prepared.mark)?);
                 if whole {
-                    committer.commit_if_due().await?
+                    committer.commit_if_due().await?;
                 } else {
-                    committer.commit().await?
+                    committer.commit().await?;
                 }
                 self.pages += 1.0;
                 return Ok(Some(advance));
@@ -230,7 +230,7 @@ impl SliceReader<'_> {
             return Err(error.with_help("the stream has no key, so reading it again would repeat rows; run with --full-refresh"));
         }
         let restarted = self.run.endpoint().slicer().restart(&slice);
-        let restarted = restarted.unwrap_or_else(|| SliceState { position: crate::state::Position::Start, ..slice });
+        let restarted = restarted.unwrap_or(SliceState { position: crate::state::Position::Start, ..slice });
         let mut committer = self.shared.committer.lock().await;
         committer.change(self.run.replan(self.id, restarted, None));
         Ok(Step::Replanned)

@@ -10,23 +10,11 @@ const DAY: i64 = 86_400_000;
 const END: i64 = 1_793_491_200_000;
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn insert_ids(events: &[Value]) -> Vec<String> {
-    sorted(
-        events
-            .iter()
-            .map(|event| {
-                event["properties"]["$insert_id"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
-            .collect(),
-    )
+    sorted(events.iter().map(|event| event["properties"]["$insert_id"].as_str().unwrap().to_owned()).collect())
 }
 
 fn export(days: &str) -> String {
@@ -36,40 +24,16 @@ fn export(days: &str) -> String {
 #[tokio::test]
 async fn a_day_is_exactly_a_day() {
     let api = Api::start(Simulation::default()).await;
-    let answer = api
-        .mixpanel(&export(
-            "from_date=2026-10-30&to_date=2026-10-31&time_in_ms=true",
-        ))
-        .await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.header("content-type")),
-        (200, Some("text/plain"))
-    );
+    let answer = api.mixpanel(&export("from_date=2026-10-30&to_date=2026-10-31&time_in_ms=true")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("text/plain")));
     let events = lines(&answer.text());
     assert_eq!(events.len(), 1_000);
-    assert_eq!(
-        insert_ids(&events),
-        api.simulator
-            .truth()
-            .ids_between("export", END - 2 * DAY..END)
-    );
+    assert_eq!(insert_ids(&events), api.simulator.truth().ids_between("export", END - 2 * DAY..END));
     let time = |event: &Value| event["properties"]["time"].as_i64().unwrap();
-    assert!(
-        events
-            .iter()
-            .all(|event| (END - 2 * DAY..END).contains(&time(event)))
-    );
-    let seconds = lines(
-        &api.mixpanel(&export("from_date=2026-10-30&to_date=2026-10-31"))
-            .await
-            .text(),
-    );
+    assert!(events.iter().all(|event| (END - 2 * DAY..END).contains(&time(event))));
+    let seconds = lines(&api.mixpanel(&export("from_date=2026-10-30&to_date=2026-10-31")).await.text());
     assert_eq!(time(&seconds[999]), time(&events[999]) / 1000);
-    let all = lines(
-        &api.mixpanel(&export("from_date=2026-01-01&to_date=2026-11-01"))
-            .await
-            .text(),
-    );
+    let all = lines(&api.mixpanel(&export("from_date=2026-01-01&to_date=2026-11-01")).await.text());
     assert_eq!(insert_ids(&all), api.simulator.truth().ids("export"));
     let profile = all[0]["properties"]["distinct_id"].as_str().unwrap();
     assert!(api.simulator.truth().record("engage", profile).is_some());
@@ -78,35 +42,22 @@ async fn a_day_is_exactly_a_day() {
 #[tokio::test]
 async fn filters_limit_and_gzip() {
     let api = Api::start(Simulation::default()).await;
-    let some = api
-        .mixpanel(&export(
-            "from_date=2026-10-01&to_date=2026-10-31&event=%5B%22Checkout%20Done%22%5D",
-        ))
-        .await;
+    let some = api.mixpanel(&export("from_date=2026-10-01&to_date=2026-10-31&event=%5B%22Checkout%20Done%22%5D")).await;
     let some = lines(&some.text());
     assert!(!some.is_empty() && some.iter().all(|event| event["event"] == "Checkout Done"));
-    let few = api
-        .mixpanel(&export("from_date=2026-10-01&to_date=2026-10-31&limit=7"))
-        .await;
+    let few = api.mixpanel(&export("from_date=2026-10-01&to_date=2026-10-31&limit=7")).await;
     assert_eq!(lines(&few.text()).len(), 7);
     let zipped = async |days: &str| {
-        let request = api
-            .get(&export(days))
-            .basic_auth("sim.service-account", Some("sim_secret"));
+        let request = api.get(&export(days)).basic_auth("sim.service-account", Some("sim_secret"));
         send(request.header("accept-encoding", "gzip")).await
     };
     let big: Answer = zipped("from_date=2026-10-02&to_date=2026-10-31").await;
     assert_eq!(big.header("content-encoding"), Some("gzip"));
     let mut text = String::new();
-    flate2::read::GzDecoder::new(big.body.as_slice())
-        .read_to_string(&mut text)
-        .unwrap();
+    flate2::read::GzDecoder::new(big.body.as_slice()).read_to_string(&mut text).unwrap();
     assert_eq!(lines(&text).len(), 15_000);
     let small = zipped("from_date=2026-10-31&to_date=2026-10-31&limit=1").await;
-    assert_eq!(
-        (small.header("content-encoding"), lines(&small.text()).len()),
-        (None, 1)
-    );
+    assert_eq!((small.header("content-encoding"), lines(&small.text()).len()), (None, 1));
     let none = zipped("from_date=2020-01-01&to_date=2020-01-01").await;
     assert_eq!((none.status.as_u16(), none.body.len()), (200, 0));
 }
@@ -115,94 +66,42 @@ async fn filters_limit_and_gzip() {
 async fn profiles_in_a_session() {
     let api = Api::start(Simulation::default()).await;
     let ask = async |path: &str, body: &str| {
-        send(
-            api.post(path)
-                .basic_auth("sim.service-account", Some("sim_secret"))
-                .body(body.to_owned()),
-        )
-        .await
+        send(api.post(path).basic_auth("sim.service-account", Some("sim_secret")).body(body.to_owned())).await
     };
-    let first = ask("/api/query/engage?project_id=2000001", "page_size=200")
-        .await
-        .json();
-    assert_eq!(
-        (&first["total"], &first["page_size"], &first["status"]),
-        (&json!(500), &json!(200), &json!("ok"))
-    );
+    let first = ask("/api/query/engage?project_id=2000001", "page_size=200").await.json();
+    assert_eq!((&first["total"], &first["page_size"], &first["status"]), (&json!(500), &json!(200), &json!("ok")));
     let mut found = ids(&first["results"], "$distinct_id");
     for page in 1..3 {
         let body = json!({ "page": page, "page_size": 200, "session_id": first["session_id"] });
-        let next = ask("/api/query/engage?project_id=2000001", &body.to_string())
-            .await
-            .json();
+        let next = ask("/api/query/engage?project_id=2000001", &body.to_string()).await.json();
         assert!(next.get("total").is_none());
         found.extend(ids(&next["results"], "$distinct_id"));
     }
     assert_eq!(sorted(found), api.simulator.truth().ids("engage"));
     let refused = ask("/api/query/engage?project_id=2000001", "page=1").await;
-    assert_eq!(
-        (refused.status.as_u16(), &refused.json()["error"]),
-        (400, &json!("request for page in uncached query for params"))
-    );
-    let cohorts = ask("/api/query/cohorts/list?project_id=2000001", "")
-        .await
-        .json();
-    assert_eq!(
-        (cohorts.as_array().unwrap().len(), &cohorts[0]["project_id"]),
-        (4, &json!(2_000_001))
-    );
-    assert_eq!(
-        sorted(ids(&cohorts, "id")),
-        api.simulator.truth().ids("cohorts")
-    );
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]), (400, &json!("request for page in uncached query for params")));
+    let cohorts = ask("/api/query/cohorts/list?project_id=2000001", "").await.json();
+    assert_eq!((cohorts.as_array().unwrap().len(), &cohorts[0]["project_id"]), (4, &json!(2_000_001)));
+    assert_eq!(sorted(ids(&cohorts, "id")), api.simulator.truth().ids("cohorts"));
     let me = api.mixpanel("/api/app/me").await.json();
     assert_eq!(me["results"]["projects"]["2000001"]["timezone"], "UTC");
 }
 
 #[tokio::test]
 async fn only_the_first_page_costs_quota() {
-    let limits = Limits {
-        mixpanel_query_hour: Some(1),
-        mixpanel_export_second: Some(1),
-        ..Limits::default()
-    };
-    let api = Api::start(Simulation {
-        limits,
-        ..Simulation::default()
-    })
-    .await;
+    let limits = Limits { mixpanel_query_hour: Some(1), mixpanel_export_second: Some(1), ..Limits::default() };
+    let api = Api::start(Simulation { limits, ..Simulation::default() }).await;
     let ask = async |body: String| {
         let path = "/api/query/engage?project_id=2000001";
-        send(
-            api.post(path)
-                .basic_auth("sim.service-account", Some("sim_secret"))
-                .body(body),
-        )
-        .await
+        send(api.post(path).basic_auth("sim.service-account", Some("sim_secret")).body(body)).await
     };
-    let session = ask(String::new()).await.json()["session_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert_eq!(
-        ask(format!("page=1&session_id={session}")).await.status,
-        200
-    );
+    let session = ask(String::new()).await.json()["session_id"].as_str().unwrap().to_owned();
+    assert_eq!(ask(format!("page=1&session_id={session}")).await.status, 200);
     let spent = ask(String::new()).await;
     assert_eq!(spent.status, 429);
-    assert_eq!(
-        spent.header("ratelimit-policy"),
-        Some("\"project\";q=1;w=3600")
-    );
-    assert!(
-        spent
-            .header("ratelimit")
-            .unwrap()
-            .starts_with("\"project\";r=0;t=")
-    );
-    assert!(
-        spent.header("retry-after").is_some() && spent.text().contains("Query rate limit exceeded")
-    );
+    assert_eq!(spent.header("ratelimit-policy"), Some("\"project\";q=1;w=3600"));
+    assert!(spent.header("ratelimit").unwrap().starts_with("\"project\";r=0;t="));
+    assert!(spent.header("retry-after").is_some() && spent.text().contains("Query rate limit exceeded"));
     let days = export("from_date=2026-10-31&to_date=2026-10-31");
     assert_eq!(api.mixpanel(&days).await.status, 200);
     assert_eq!(api.mixpanel(&days).await.header("retry-after"), Some("1"));
@@ -211,28 +110,11 @@ async fn only_the_first_page_costs_quota() {
 #[tokio::test]
 async fn refusals() {
     let api = Api::start(Simulation::default()).await;
-    let future = api
-        .mixpanel(&export("from_date=2026-10-31&to_date=2199-01-01"))
-        .await;
+    let future = api.mixpanel(&export("from_date=2026-10-31&to_date=2199-01-01")).await;
     assert_eq!(future.status, 400);
     assert!(future.text().contains("to_date cannot be later than today"));
-    assert_eq!(
-        api.mixpanel(&export("from_date=yesterday&to_date=2026-10-31"))
-            .await
-            .status,
-        400
-    );
-    assert_eq!(
-        api.mixpanel("/api/2.0/export?from_date=2026-10-31&to_date=2026-10-31")
-            .await
-            .status,
-        400
-    );
-    assert_eq!(
-        api.mixpanel("/api/2.0/export?project_id=1&from_date=2026-10-31&to_date=2026-10-31")
-            .await
-            .status,
-        404
-    );
+    assert_eq!(api.mixpanel(&export("from_date=yesterday&to_date=2026-10-31")).await.status, 400);
+    assert_eq!(api.mixpanel("/api/2.0/export?from_date=2026-10-31&to_date=2026-10-31").await.status, 400);
+    assert_eq!(api.mixpanel("/api/2.0/export?project_id=1&from_date=2026-10-31&to_date=2026-10-31").await.status, 404);
     assert_eq!(send(api.get("/api/app/me")).await.status, 401);
 }

@@ -23,10 +23,7 @@ async fn walk(api: &Api, first: &str) -> Vec<Value> {
 }
 
 fn records(pages: &[Value], key: &str) -> Value {
-    pages
-        .iter()
-        .flat_map(|page| page[key].as_array().unwrap().iter().cloned())
-        .collect()
+    pages.iter().flat_map(|page| page[key].as_array().unwrap().iter().cloned()).collect()
 }
 
 #[tokio::test]
@@ -36,112 +33,42 @@ async fn tickets_and_metrics_in_one_walk() {
     let pages = walk(&api, first).await;
     assert_eq!(pages.len(), 5);
     let tickets = records(&pages, "tickets");
-    assert_eq!(
-        sorted(ids(&tickets, "id")),
-        api.simulator.truth().ids("tickets")
-    );
+    assert_eq!(sorted(ids(&tickets, "id")), api.simulator.truth().ids("tickets"));
     let all = tickets.as_array().unwrap();
-    let key = |ticket: &Value| {
-        (
-            ticket["generated_timestamp"].as_i64().unwrap(),
-            ticket["id"].as_i64().unwrap(),
-        )
-    };
-    assert!(
-        all.is_sorted_by_key(key),
-        "ordered by (generated_timestamp, id)"
-    );
-    assert!(
-        all.iter()
-            .all(|ticket| ticket["metric_set"].is_null() == (ticket["status"] == "deleted"))
-    );
-    let metrics: Value = all
-        .iter()
-        .map(|ticket| ticket["metric_set"].clone())
-        .filter(|set| !set.is_null())
-        .collect();
-    assert_eq!(
-        sorted(ids(&metrics, "id")),
-        api.simulator.truth().ids("ticket_metrics")
-    );
+    let key = |ticket: &Value| (ticket["generated_timestamp"].as_i64().unwrap(), ticket["id"].as_i64().unwrap());
+    assert!(all.is_sorted_by_key(key), "ordered by (generated_timestamp, id)");
+    assert!(all.iter().all(|ticket| ticket["metric_set"].is_null() == (ticket["status"] == "deleted")));
+    let metrics: Value = all.iter().map(|ticket| ticket["metric_set"].clone()).filter(|set| !set.is_null()).collect();
+    assert_eq!(sorted(ids(&metrics, "id")), api.simulator.truth().ids("ticket_metrics"));
     assert!(metrics[0]["ticket_id"].is_i64());
-    let agents = records(
-        &walk(&api, "/api/v2/incremental/tickets/cursor.json?start_time=0").await,
-        "tickets",
-    );
-    assert!(
-        agents
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|ticket| ticket["support_type"] == "agent" && ticket.get("metric_set").is_none())
-    );
+    let agents = records(&walk(&api, "/api/v2/incremental/tickets/cursor.json?start_time=0").await, "tickets");
+    assert!(agents.as_array().unwrap().iter().all(|ticket| ticket["support_type"] == "agent" && ticket.get("metric_set").is_none()));
     let kept = walk(&api, "/api/v2/incremental/tickets/cursor?start_time=0&exclude_deleted=true&support_type_scope=all").await;
-    assert_eq!(
-        records(&kept, "tickets").as_array().unwrap().len() as u64,
-        api.simulator.truth().count("ticket_metrics")
-    );
+    assert_eq!(records(&kept, "tickets").as_array().unwrap().len() as u64, api.simulator.truth().count("ticket_metrics"));
 }
 
 #[tokio::test]
 async fn users_with_identities_and_an_idle_cursor() {
     let api = Api::start(Simulation::default()).await;
-    let pages = walk(
-        &api,
-        "/api/v2/incremental/users/cursor?start_time=0&per_page=250&include=identities",
-    )
-    .await;
+    let pages = walk(&api, "/api/v2/incremental/users/cursor?start_time=0&per_page=250&include=identities").await;
     let truth = api.simulator.truth();
-    assert_eq!(
-        sorted(ids(&records(&pages, "users"), "id")),
-        truth.ids("users")
-    );
-    assert_eq!(
-        sorted(ids(&records(&pages, "identities"), "id")),
-        truth.ids("user_identities")
-    );
-    let cursor = pages.last().unwrap()["after_cursor"]
-        .as_str()
-        .unwrap()
-        .replace('=', "%3D");
-    let idle = api
-        .zendesk(&format!("/api/v2/incremental/users/cursor?cursor={cursor}"))
-        .await
-        .json();
-    assert_eq!(
-        (&idle["users"], &idle["end_of_stream"]),
-        (&json!([]), &json!(true))
-    );
+    assert_eq!(sorted(ids(&records(&pages, "users"), "id")), truth.ids("users"));
+    assert_eq!(sorted(ids(&records(&pages, "identities"), "id")), truth.ids("user_identities"));
+    let cursor = pages.last().unwrap()["after_cursor"].as_str().unwrap().replace('=', "%3D");
+    let idle = api.zendesk(&format!("/api/v2/incremental/users/cursor?cursor={cursor}")).await.json();
+    assert_eq!((&idle["users"], &idle["end_of_stream"]), (&json!([]), &json!(true)));
     // The same people as Stripe's customers.
     let customers = truth.ids("customers");
-    let emails: std::collections::HashSet<Value> = customers
-        .iter()
-        .map(|id| truth.record("customers", id).unwrap()["email"].clone())
-        .collect();
+    let emails: std::collections::HashSet<Value> =
+        customers.iter().map(|id| truth.record("customers", id).unwrap()["email"].clone()).collect();
     let users = records(&pages, "users");
-    assert_eq!(
-        users
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|user| emails.contains(&user["email"]))
-            .count(),
-        500
-    );
+    assert_eq!(users.as_array().unwrap().iter().filter(|user| emails.contains(&user["email"])).count(), 500);
 }
 
 #[tokio::test]
 async fn organizations_repeat_the_boundary_second() {
-    let zendesk = ZendeskWorld {
-        organizations: 900,
-        burst: 40,
-        ..ZendeskWorld::default()
-    };
-    let api = Api::start(Simulation {
-        zendesk,
-        ..Simulation::default()
-    })
-    .await;
+    let zendesk = ZendeskWorld { organizations: 900, burst: 40, ..ZendeskWorld::default() };
+    let api = Api::start(Simulation { zendesk, ..Simulation::default() }).await;
     let (mut start, mut seen, mut rows) = (0, std::collections::BTreeSet::new(), 0);
     loop {
         let path = format!("/api/v2/incremental/organizations?start_time={start}&per_page=25");
@@ -154,10 +81,7 @@ async fn organizations_repeat_the_boundary_second() {
         assert!(page["end_time"].as_i64().unwrap() > start, "progress");
         start = page["end_time"].as_i64().unwrap();
     }
-    assert_eq!(
-        sorted(seen.into_iter().collect()),
-        api.simulator.truth().ids("organizations")
-    );
+    assert_eq!(sorted(seen.into_iter().collect()), api.simulator.truth().ids("organizations"));
     assert!(rows > 900, "the border's second came twice");
 }
 
@@ -168,11 +92,7 @@ async fn groups_have_links_on_the_last_page_too() {
     loop {
         let page = api.zendesk(&path).await.json();
         found.extend(ids(&page["groups"], "id"));
-        path = page["links"]["next"]
-            .as_str()
-            .unwrap()
-            .trim_start_matches(&api.simulator.url())
-            .to_owned();
+        path = page["links"]["next"].as_str().unwrap().trim_start_matches(&api.simulator.url()).to_owned();
         if page["meta"]["has_more"] == false {
             break;
         }
@@ -183,151 +103,66 @@ async fn groups_have_links_on_the_last_page_too() {
 #[tokio::test]
 async fn refusals_and_headers() {
     let api = Api::start(Simulation::default()).await;
-    let recent = api
-        .zendesk("/api/v2/incremental/tickets/cursor?start_time=9999999999")
-        .await;
+    let recent = api.zendesk("/api/v2/incremental/tickets/cursor?start_time=9999999999").await;
     assert_eq!(recent.status, 422);
-    assert!(
-        recent.json()["description"]
-            .as_str()
-            .unwrap()
-            .starts_with("Too recent start_time")
-    );
-    let bad = api
-        .zendesk("/api/v2/incremental/users/cursor?cursor=AAAA")
-        .await;
-    assert_eq!(
-        (bad.status.as_u16(), &bad.json()["error"]),
-        (400, &json!("InvalidPaginationParameter"))
-    );
+    assert!(recent.json()["description"].as_str().unwrap().starts_with("Too recent start_time"));
+    let bad = api.zendesk("/api/v2/incremental/users/cursor?cursor=AAAA").await;
+    assert_eq!((bad.status.as_u16(), &bad.json()["error"]), (400, &json!("InvalidPaginationParameter")));
     assert_eq!(api.zendesk("/api/v2/sandwiches").await.status, 404);
     let anonymous = send(api.get("/api/v2/users/me")).await;
-    assert_eq!(
-        (anonymous.status.as_u16(), anonymous.json()),
-        (401, json!({ "error": "Couldn't authenticate you" }))
-    );
+    assert_eq!((anonymous.status.as_u16(), anonymous.json()), (401, json!({ "error": "Couldn't authenticate you" })));
     let me = api.zendesk("/api/v2/users/me.json").await;
     assert_eq!(me.json()["user"]["role"], "admin");
-    for name in [
-        "x-rate-limit",
-        "x-rate-limit-remaining",
-        "ratelimit-limit",
-        "ratelimit-reset",
-        "x-request-id",
-    ] {
+    for name in ["x-rate-limit", "x-rate-limit-remaining", "ratelimit-limit", "ratelimit-reset", "x-request-id"] {
         assert!(me.header(name).is_some(), "{name}");
     }
 }
 
 #[tokio::test]
 async fn exports_have_their_own_budget() {
-    let limits = Limits {
-        zendesk_export: Some(2),
-        zendesk_account: Some(4),
-        ..Limits::default()
-    };
-    let api = Api::start(Simulation {
-        limits,
-        ..Simulation::default()
-    })
-    .await;
+    let limits = Limits { zendesk_export: Some(2), zendesk_account: Some(4), ..Limits::default() };
+    let api = Api::start(Simulation { limits, ..Simulation::default() }).await;
     for expected in [200, 200, 429] {
-        let answer = api
-            .zendesk("/api/v2/incremental/users/cursor?start_time=0&per_page=1")
-            .await;
+        let answer = api.zendesk("/api/v2/incremental/users/cursor?start_time=0&per_page=1").await;
         assert_eq!(answer.status, expected);
         if expected == 429 {
             assert_eq!(answer.json()["error"], "APIRateLimitExceeded");
-            assert!(
-                (50..=60).contains(
-                    &answer
-                        .header("retry-after")
-                        .unwrap()
-                        .parse::<u32>()
-                        .unwrap()
-                )
-            );
+            assert!((50..=60).contains(&answer.header("retry-after").unwrap().parse::<u32>().unwrap()));
         }
     }
-    assert_eq!(
-        api.zendesk("/api/v2/users/me")
-            .await
-            .header("x-rate-limit-remaining"),
-        Some("1")
-    );
+    assert_eq!(api.zendesk("/api/v2/users/me").await.header("x-rate-limit-remaining"), Some("1"));
     assert_eq!(api.zendesk("/api/v2/users/me").await.status, 200);
     let spent = api.zendesk("/api/v2/users/me").await;
-    assert_eq!(
-        (spent.status.as_u16(), spent.text().as_str()),
-        (429, "Number of allowed API requests per minute exceeded")
-    );
+    assert_eq!((spent.status.as_u16(), spent.text().as_str()), (429, "Number of allowed API requests per minute exceeded"));
 }
 
 #[tokio::test]
 async fn oauth_rotates_refresh_tokens() {
-    let zendesk = ZendeskWorld {
-        token_lifetime: Duration::from_millis(300),
-        ..ZendeskWorld::default()
-    };
-    let api = Api::start(Simulation {
-        zendesk,
-        ..Simulation::default()
-    })
-    .await;
+    let zendesk = ZendeskWorld { token_lifetime: Duration::from_millis(300), ..ZendeskWorld::default() };
+    let api = Api::start(Simulation { zendesk, ..Simulation::default() }).await;
     let ask = async |body: Value| send(api.post("/oauth/tokens").body(body.to_string())).await;
     let client = json!({ "client_id": "sim_client", "client_secret": "sim_secret" });
     let with = |more: Value| {
         let mut body = client.clone();
-        body.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         body
     };
-    let granted = ask(with(
-        json!({ "grant_type": "client_credentials", "expires_in": 300 }),
-    ))
-    .await
-    .json();
+    let granted = ask(with(json!({ "grant_type": "client_credentials", "expires_in": 300 }))).await.json();
     assert!(granted["expires_in"].is_u64() && granted.get("refresh_token").is_none());
-    let bearer = async |token: &Value| {
-        send(
-            api.get("/api/v2/users/me")
-                .bearer_auth(token.as_str().unwrap()),
-        )
-        .await
-    };
+    let bearer = async |token: &Value| send(api.get("/api/v2/users/me").bearer_auth(token.as_str().unwrap())).await;
     assert_eq!(bearer(&granted["access_token"]).await.status, 200);
     tokio::time::sleep(Duration::from_millis(350)).await;
     let expired = bearer(&granted["access_token"]).await;
-    assert_eq!(
-        (expired.status.as_u16(), &expired.json()["error"]),
-        (401, &json!("invalid_token"))
-    );
+    assert_eq!((expired.status.as_u16(), &expired.json()["error"]), (401, &json!("invalid_token")));
 
-    let refresh =
-        |token: &Value| with(json!({ "grant_type": "refresh_token", "refresh_token": token }));
+    let refresh = |token: &Value| with(json!({ "grant_type": "refresh_token", "refresh_token": token }));
     let first = ask(refresh(&json!("sim_refresh"))).await.json();
-    assert!(
-        first.get("expires_in").is_none(),
-        "told only when asked for"
-    );
+    assert!(first.get("expires_in").is_none(), "told only when asked for");
     assert_eq!(bearer(&first["access_token"]).await.status, 200);
     let reused = ask(refresh(&json!("sim_refresh"))).await;
-    assert_eq!(
-        (reused.status.as_u16(), &reused.json()["error"]),
-        (400, &json!("invalid_grant"))
-    );
+    assert_eq!((reused.status.as_u16(), &reused.json()["error"]), (400, &json!("invalid_grant")));
     let second = ask(refresh(&first["refresh_token"])).await.json();
     assert_eq!(bearer(&second["access_token"]).await.status, 200);
-    assert_eq!(
-        bearer(&first["access_token"]).await.status,
-        401,
-        "the old pair is dead"
-    );
-    assert_eq!(
-        ask(json!({ "grant_type": "client_credentials" }))
-            .await
-            .status,
-        401
-    );
+    assert_eq!(bearer(&first["access_token"]).await.status, 401, "the old pair is dead");
+    assert_eq!(ask(json!({ "grant_type": "client_credentials" })).await.status, 401);
 }

@@ -88,7 +88,7 @@ async fn a_run_killed_after_any_page_is_resumed_without_loss_or_repetition() {
     for pages in 0..40 {
         let (store, account) = (Store::appending(), Account::evenly(200));
         account.hang_after(pages);
-        let killed = tokio::time::timeout(Duration::from_secs(3600), run(&store, &account)).await;
+        let killed = tokio::time::timeout(Duration::from_hours(1), run(&store, &account)).await;
         account.hang_after(usize::MAX);
         let summary = run(&store, &account).await;
         assert!(matches!(outcome(&summary), Outcome::Done));
@@ -136,7 +136,7 @@ async fn the_next_sync_reads_what_is_new_and_writes_what_is_new_or_changed() {
     run(&store, &account).await;
     account.grow(25);
     account.touch_newest(3);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let summary = run(&store, &account).await;
     let orders = &summary.endpoints[0].streams[0];
     assert_eq!((orders.rows, orders.records > 28), (28, true), "{orders:?}");
@@ -164,7 +164,7 @@ async fn a_full_refresh_replaces_the_table_in_one_step() {
     account.hang_after(account.pages_served() + 10);
     let mut refresh = job(&store, &account);
     refresh.options.full_refresh = true;
-    assert!(tokio::time::timeout(Duration::from_secs(3600), sync(refresh)).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_hours(1), sync(refresh)).await.is_err());
     assert_eq!(store.ids("orders").len(), 300, "an unfinished refresh is invisible");
     account.hang_after(usize::MAX);
     run(&store, &account).await;
@@ -298,7 +298,7 @@ proptest! {
             let (store, account) = (Store::appending(), Account::with_gaps(&gaps));
             for pages in kills {
                 account.hang_after(account.pages_served() + pages);
-                let _ = tokio::time::timeout(Duration::from_secs(3600), run(&store, &account)).await;
+                let _ = tokio::time::timeout(Duration::from_hours(1), run(&store, &account)).await;
             }
             account.hang_after(usize::MAX);
             run(&store, &account).await;
