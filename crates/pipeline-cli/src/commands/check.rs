@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pipeline_core::engine::{Selection, Source};
 use pipeline_core::{Availability, CheckReport, Destination, Error, NoObserver, StreamDef};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::args::{self, Format};
 use crate::config::{Config, build_all};
@@ -94,18 +94,21 @@ fn report_text(report: &CheckReport, text: &mut String) {
     let mut table = Table::new([("  ENDPOINT", Align::Left), ("RESULT", Align::Left), ("REASON", Align::Left)]);
     let mut available = 0;
     for (endpoint, availability) in &report.endpoints {
-        let (result, reason) = match availability {
-            Availability::Available => {
-                available += 1;
-                ("available", "")
-            }
-            Availability::Unavailable(reason) => ("unavailable", reason.as_str()),
-            Availability::Failed(reason) => ("failed", reason.as_str()),
-        };
-        table.row([format!("  {endpoint}"), result.to_owned(), reason.to_owned()]);
+        let (result, reason) = told(availability);
+        available += usize::from(*availability == Availability::Available);
+        table.row([format!("  {endpoint}"), result.to_owned(), reason.unwrap_or_default().to_owned()]);
     }
     text.push_str(&table.render());
     let _ = writeln!(text, "  {available} of {} endpoints can be read", report.endpoints.len());
+}
+
+/// The word for it, and why.
+fn told(availability: &Availability) -> (&'static str, Option<&str>) {
+    match availability {
+        Availability::Available => ("available", None),
+        Availability::Unavailable(reason) => ("unavailable", Some(reason)),
+        Availability::Failed(reason) => ("failed", Some(reason)),
+    }
 }
 
 fn indented(text: &str) -> String {
@@ -115,7 +118,14 @@ fn indented(text: &str) -> String {
 fn json(checked: &[(&str, Result<CheckReport, Error>)], destination: Result<&Arc<dyn Destination>, &Failure>) -> Value {
     let failure = |text: &str| json!({ "error": text });
     let sources = checked.iter().map(|(source, result)| match result {
-        Ok(report) => json!({ "source": source, "facts": report.facts, "endpoints": report.endpoints }),
+        Ok(report) => {
+            let facts: Map<_, _> = report.facts.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+            let endpoints = report.endpoints.iter().map(|(endpoint, availability)| {
+                let (result, reason) = told(availability);
+                json!({ "endpoint": endpoint, "result": result, "reason": reason })
+            });
+            json!({ "source": source, "facts": facts, "endpoints": endpoints.collect::<Vec<_>>() })
+        }
         Err(error) => json!({ "source": source, "error": Failure::from(error).text }),
     });
     json!({

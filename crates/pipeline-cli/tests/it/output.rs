@@ -36,6 +36,22 @@ async fn the_last_event_tells_everything_about_every_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_tells_facts_and_every_selected_endpoint() {
+    let mut simulation = stripe(10, 10);
+    simulation.stripe.forbidden = vec!["customers".to_owned()];
+    let simulator = Simulator::start(simulation).await.unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.configure(&simulator, SQLITE, &["charges", "customers"]);
+    let checked: Value = serde_json::from_str(&sandbox.run(&["check", "--output", "json"]).ended_with(3).stdout).unwrap();
+    let results: Vec<_> = checked["sources"][0]["endpoints"].as_array().unwrap().iter().map(|e| (&e["endpoint"], &e["result"])).collect();
+    assert_eq!(results, [(&"charges".into(), &"available".into()), (&"customers".into(), &"unavailable".into())]);
+    assert_eq!(checked["sources"][0]["facts"]["mode"], "test");
+    assert_eq!(checked["destination"]["delivery"], "exactly_once");
+    sandbox.configure(&simulator, SQLITE, &["charges"]);
+    assert!(sandbox.run(&["check"]).ended_with(0).stdout.contains("1 of 1 endpoints can be read"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_neither_reads_nor_writes() {
     let (sandbox, simulator) = synced().await;
     let dry = sandbox.run(&["sync", "--dry-run"]).ended_with(0);
