@@ -1,5 +1,7 @@
 //! The configuration, and what an API key says about itself.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
@@ -29,6 +31,16 @@ pub struct StripeConfig {
     /// Share of Stripe's rate limits to use, above 0 up to 1; the rest is left to other programs. Default 0.8.
     #[serde(default = "defaults::rate_share")]
     pub rate_share: f64,
+
+    /// Requests per second that Stripe allows the account, if support has changed it for you. Default 100 live, 25 test.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub account_rps: Option<NonZeroU32>,
+
+    /// Requests per second that Stripe allows each list, if support has changed it for you. Default 25, files 20.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub list_rps: Option<NonZeroU32>,
 
     /// Objects per page, 1 to 100. Default 100: Stripe counts requests, not objects.
     #[serde(default = "defaults::page_size")]
@@ -79,6 +91,8 @@ impl StripeConfig {
             start_date: None,
             account: None,
             rate_share: defaults::rate_share(),
+            account_rps: None,
+            list_rps: None,
             page_size: defaults::page_size(),
             lag_seconds: defaults::lag_seconds(),
             lookback_seconds: defaults::lookback_seconds(),

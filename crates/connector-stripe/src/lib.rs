@@ -6,6 +6,7 @@ mod config;
 mod schemas;
 mod streams;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,19 +41,23 @@ impl Stripe {
     /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when a value cannot be right.
     pub fn new(config: StripeConfig, context: BuildContext) -> Result<Self> {
         let (key, base) = config.validate()?;
+        let account_rate = config.account_rps.map_or(key.rate(), NonZeroU32::get);
         let mut client = HttpClient::builder(&context, base)
             .authenticator(Bearer::new(config.api_key.clone()))
             .classifier(StripeAnswers)
             .account(&["stripe", config.api_key.expose_secret()])
             .default_header("stripe-version", API_VERSION)
             .request_id_header("request-id")
-            .quota(ACCOUNT, Quota::per_second(key.rate()).concurrency(key.rate() / 2).share(config.rate_share));
+            .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(account_rate / 2).share(config.rate_share));
         if let Some(account) = &config.account {
             let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
             client = client.default_header(header, account);
         }
         for stream in STREAMS {
-            client = client.quota(stream.operation(), Quota::per_second(stream.rate).share(config.rate_share));
+            client = client.quota(
+                stream.operation(),
+                Quota::per_second(config.list_rps.map_or(stream.rate, NonZeroU32::get)).share(config.rate_share),
+            );
         }
         let reading = Reading {
             page_size: config.page_size,
