@@ -2,6 +2,7 @@
 //! completes.
 
 use std::fs;
+use std::process::Command;
 
 use pipeline_simulator::{Faults, Simulator};
 
@@ -87,12 +88,17 @@ async fn a_destination_that_cannot_be_written_ends_with_5() {
     let (sandbox, simulator) = half_done().await;
     let (folder, database) = (sandbox.folder.path().to_owned(), sandbox.path("warehouse.db"));
     let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let copy = folder.join("copy-of-pipeline");
+    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &copy).unwrap();
+    mode(&copy, 0o555);
     mode(&database, 0o444);
     mode(&folder, 0o555);
     let mut command = sandbox.command(&["sync"]);
-    // Permissions do not bind root.
+    // Permissions do not bind root; and who is not root may not be let into the folder that was built in.
     if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
-        command.uid(65_534);
+        command = Command::new(&copy);
+        sandbox.prepare(&mut command);
+        command.arg("sync").uid(65_534);
     }
     let refused = ran(command).ended_with(5);
     mode(&folder, 0o755);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use rusqlite::{Connection, OpenFlags};
@@ -104,7 +105,13 @@ impl Sandbox {
 }
 
 pub(crate) fn ran(mut command: Command) -> Ran {
-    let output = command.output().unwrap();
+    let output = loop {
+        match command.output() {
+            // A copy of the program that another thread's child still holds open for writing, for an instant.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(20)),
+            output => break output.unwrap(),
+        }
+    };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

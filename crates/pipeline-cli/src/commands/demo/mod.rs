@@ -44,12 +44,12 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
     }
 
     console.print("\n3. What is in the database, compared with what the vendors hold:\n\n");
-    let verdict = proof::compare(&place.database(), simulator.truth())?;
+    let verdict = proof::compare(&place.database, simulator.truth())?;
     console.print(&verdict.text());
     if verdict.is_exact() {
         console.print("\n4. One question to two vendors at once: who pays most, and how often do they ask for help?\n\n");
-        console.print(&proof::question(&place.database())?);
-        console.print(&place.next(started.elapsed()));
+        console.print(&proof::question(&place.database)?);
+        console.print(&next(started.elapsed()));
     }
     simulator.stop().await;
     Ok(if verdict.is_exact() { Exit::Done } else { Exit::Bug })
@@ -110,22 +110,11 @@ impl Place {
         self.folder.join("pipeline.toml")
     }
 
-    fn database(&self) -> PathBuf {
-        self.database.clone()
-    }
-
     fn write(&self, simulator: &Simulator) -> Result<()> {
-        let database = self.database().display().to_string().replace('\\', "/");
+        let database = self.database.display().to_string().replace('\\', "/");
         let text = simulate::configuration(simulator, "rk_live_sim", &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
         std::fs::write(self.config(), text)
             .map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
-    }
-
-    fn next(&self, elapsed: std::time::Duration) -> String {
-        format!(
-            "\nThat took {}. The database is {DATABASE}; look into it:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
-            units::short(elapsed)
-        )
     }
 }
 
@@ -133,6 +122,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What to type next.
+fn next(elapsed: std::time::Duration) -> String {
+    format!(
+        "\nThat took {}. The database is {DATABASE}; look into it:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
+        units::short(elapsed)
+    )
 }
 
 fn binary() -> Result<PathBuf> {
