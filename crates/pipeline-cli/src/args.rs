@@ -212,9 +212,6 @@ pub(crate) enum Limits {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Keep demo.db afterwards
-    #[arg(long)]
-    pub(crate) keep: bool,
     /// Charges in the simulated Stripe account
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) charges: u64,

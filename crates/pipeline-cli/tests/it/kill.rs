@@ -95,12 +95,20 @@ fn jsonl_ids(file: &Path) -> Vec<String> {
 #[test]
 fn the_demo_kills_a_sync_of_three_vendors_and_proves_the_result() {
     let sandbox = Sandbox::new();
-    let demo = sandbox.run(&["demo", "--keep", "--charges", "3000"]).ended_with(0);
+    let demo = sandbox.run(&["demo", "--charges", "3000"]).ended_with(0);
     for text in ["killed after", "every record is there, and exactly once", "REVENUE", "pipeline init"] {
         assert!(demo.stdout.contains(text), "no `{text}`:\n{}", demo.text());
     }
     let kept = rusqlite::Connection::open(sandbox.path("demo.db")).unwrap();
     let charges: i64 = kept.query_row("SELECT count(*) FROM payments_charges", [], |row| row.get(0)).unwrap();
     assert_eq!(charges, 3_000);
-    sandbox.run(&["demo", "--keep"]).ended_with(2);
+}
+
+#[test]
+fn the_demo_does_not_overwrite_a_file_that_is_not_its_own() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("demo.db"), "my own notes").unwrap();
+    let refused = sandbox.run(&["demo"]).ended_with(2);
+    assert!(refused.text().contains("demo.db is not from the demo"), "{}", refused.text());
+    assert_eq!(std::fs::read_to_string(sandbox.path("demo.db")).unwrap(), "my own notes");
 }

@@ -22,7 +22,7 @@ const DATABASE: &str = "demo.db";
 
 pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exit> {
     let started = Instant::now();
-    let place = Place::new(args.keep)?;
+    let place = Place::new()?;
     let simulator = simulate::start(simulation(args.charges)).await?;
     place.write(&simulator)?;
     introduce(&simulator, console);
@@ -81,24 +81,29 @@ fn introduce(simulator: &Simulator, console: &Console) {
     ));
 }
 
-/// Where the demo keeps its files: a folder that is removed at the end, but for the database when it is to be kept.
+/// Where the demo keeps its files: `demo.db` in the current folder, and the rest in a folder that is removed at the end.
 struct Place {
     folder: PathBuf,
-    kept: Option<PathBuf>,
+    database: PathBuf,
 }
 
 impl Place {
-    fn new(keep: bool) -> Result<Self> {
+    fn new() -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "set TMPDIR to a folder that can be written")
+            Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "run it in a folder that can be written")
         };
-        let kept = if keep { Some(std::env::current_dir().map_err(failed)?.join(DATABASE)) } else { None };
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.exists()) {
-            return Err(Failure::usage(format!("{} is there already", kept.display()), "remove it, or run the demo without --keep"));
+        let database = std::env::current_dir().map_err(failed)?.join(DATABASE);
+        if database.exists() {
+            proof::is_demo(&database)?;
+            std::fs::remove_file(&database).map_err(failed)?;
+            for companion in ["-wal", "-shm"] {
+                // There only if the demo before was interrupted.
+                let _ = std::fs::remove_file(format!("{}{companion}", database.display()));
+            }
         }
         let folder = std::env::temp_dir().join(format!("pipeline-demo-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(failed)?;
-        Ok(Self { folder, kept })
+        Ok(Self { folder, database })
     }
 
     fn config(&self) -> PathBuf {
@@ -106,7 +111,7 @@ impl Place {
     }
 
     fn database(&self) -> PathBuf {
-        self.kept.clone().unwrap_or_else(|| self.folder.join(DATABASE))
+        self.database.clone()
     }
 
     fn write(&self, simulator: &Simulator) -> Result<()> {
@@ -117,12 +122,8 @@ impl Place {
     }
 
     fn next(&self, elapsed: std::time::Duration) -> String {
-        let database = match &self.kept {
-            Some(kept) => format!("The database is kept: {}\n", kept.display()),
-            None => "Nothing is left behind; `pipeline demo --keep` keeps demo.db to look into.\n".to_owned(),
-        };
         format!(
-            "\nThat took {}. {database}\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync",
+            "\nThat took {}. The database is {DATABASE}; look into it:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
             units::short(elapsed)
         )
     }

@@ -48,6 +48,15 @@ impl Verdict {
     }
 }
 
+/// Refuses a database that the demo did not write, so that nothing of the user's is overwritten.
+pub(super) fn is_demo(database: &Path) -> Result<()> {
+    let commits = open(database)
+        .and_then(|connection| connection.query_row("SELECT count(*) FROM _pipeline_commits", [], |row| row.get::<_, i64>(0)));
+    commits
+        .map(drop)
+        .map_err(|_| Failure::usage(format!("{} is not from the demo", database.display()), "move it away, or run the demo elsewhere"))
+}
+
 /// Compares the ids in every table that the truth knows.
 pub(super) fn compare(database: &Path, truth: &Truth) -> Result<Verdict> {
     let compared = open(database).and_then(|connection| {
