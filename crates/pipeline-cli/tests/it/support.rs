@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use rusqlite::{Connection, OpenFlags};
@@ -108,7 +107,7 @@ pub(crate) fn ran(mut command: Command) -> Ran {
     let output = loop {
         match command.output() {
             // A copy of the program that another thread's child still holds open for writing, for an instant.
-            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
             output => break output.unwrap(),
         }
     };
