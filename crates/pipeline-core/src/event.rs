@@ -73,14 +73,16 @@ pub enum Event<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
-    /// Data that is kept, but not where it was declared: see the message.
+    /// Data that is kept, but not where it was declared. Told once a batch.
     Drift {
-        /// The endpoint.
-        endpoint: &'a EndpointId,
+        /// The source's name.
+        source: &'a str,
         /// The stream's name.
         stream: &'a str,
-        /// What, in words.
-        message: &'a str,
+        /// The member of the records.
+        field: &'a str,
+        /// What became of it, in words.
+        reason: &'a str,
         /// How many records.
         records: u64,
     },

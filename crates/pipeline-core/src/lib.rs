@@ -40,6 +40,7 @@ pub mod slice;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry};
@@ -54,3 +55,4 @@ pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
 pub use schema::{DataType, Field, Schema, TimeFormat};
+pub use trace::Trace;

@@ -84,9 +84,8 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
             "event": "page_read", "source": endpoint.source, "endpoint": endpoint.endpoint, "records": records, "bytes": bytes,
         }),
         Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
-        Event::Drift { endpoint, stream, message, records } => json!({
-            "event": "drift", "source": endpoint.source, "endpoint": endpoint.endpoint,
-            "stream": stream, "message": message, "records": records,
+        Event::Drift { source, stream, field, reason, records } => json!({
+            "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
         }),
         Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({

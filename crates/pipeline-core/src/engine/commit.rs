@@ -36,7 +36,7 @@ pub(super) struct TableFigures {
     /// Records kept in [`REJECTED`].
     pub(super) rejected: u64,
     /// Members kept in `_extra`: by name and reason.
-    pub(super) drift: BTreeMap<(String, String), u64>,
+    pub(super) drift: BTreeMap<(String, &'static str), u64>,
 }
 
 /// Decodes records into batches, stages them, and commits them together with the positions that they lead to.
@@ -141,7 +141,10 @@ impl Committer {
         let Some(batch) = buffer.decoder.finish()? else { return Ok(()) };
         let figures = self.figures.entry(id.clone()).or_default();
         for drift in buffer.decoder.drift() {
-            *figures.drift.entry((drift.field, describe(drift.kind))).or_default() += drift.count;
+            let (reason, records) = (describe(drift.kind), drift.count);
+            let (source, stream, field) = (&*id.source, &*id.stream, &*drift.field);
+            self.job.observer.observe(&Event::Drift { source, stream, field, reason, records });
+            *figures.drift.entry((drift.field, reason)).or_default() += records;
         }
         *self.pending.rows.entry(id.clone()).or_default() += batch.num_rows() as u64;
         let table = Arc::clone(&buffer.table);
@@ -252,11 +255,10 @@ fn coalesce(changes: &mut [Change], change: &Change) -> bool {
     false
 }
 
-fn describe(kind: DriftKind) -> String {
+fn describe(kind: DriftKind) -> &'static str {
     match kind {
         DriftKind::UnknownField => "not declared: kept in _extra",
         DriftKind::TypeMismatch => "does not fit its column: kept in _extra",
         DriftKind::RepeatedField => "written twice in a record: the last value counts",
     }
-    .to_owned()
 }

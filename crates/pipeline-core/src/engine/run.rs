@@ -252,7 +252,7 @@ fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
         let (counts, figures) = (run.counts(index), committer.figures(&table.id()));
-        let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason, records });
+        let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,
