@@ -72,7 +72,8 @@ pub(crate) fn log(connection: &Connection, commit: &Commit) -> Result<u64> {
     connection
         .prepare_cached("INSERT INTO _pipeline_commits VALUES (?, ?, ?, ?, ?, ?, ?)")
         .and_then(|mut insert| {
-            let (changes, rows) = (json(&commit.changes), json(&commit.rows));
+            let record = commit.record(sequence.unsigned_abs());
+            let (changes, rows) = (json(&record.changes), json(&record.rows));
             insert.execute(params![sequence, commit.run, commit.at.to_rfc3339(), changes, rows, bytes, commit.content_hash])
         })
         .explain(STORING)?;

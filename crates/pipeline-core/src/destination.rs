@@ -102,7 +102,7 @@ pub struct CommitRecord {
     pub run: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// The endpoints whose checkpoints changed, and their positions after it, as JSON.
+    /// What changed of which checkpoint, without boundary entries.
     pub changes: Vec<Change>,
     /// Rows written, per table.
     pub rows: Vec<(TableId, u64)>,
@@ -119,7 +119,7 @@ impl Commit {
             sequence,
             run: self.run.clone(),
             at: self.at,
-            changes: self.changes.clone(),
+            changes: self.changes.iter().map(Change::without_boundary).collect(),
             rows: self.rows.clone(),
             bytes: self.bytes,
             content_hash: self.content_hash.clone(),

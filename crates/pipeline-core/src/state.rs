@@ -296,6 +296,19 @@ impl Change {
             Self::Advance { endpoint, .. } | Self::Replace { endpoint, .. } => endpoint,
         }
     }
+
+    /// The change as a log keeps it: the positions, without the thousands of boundary entries.
+    pub fn without_boundary(&self) -> Self {
+        let mut change = self.clone();
+        match &mut change {
+            Self::Advance { seen, .. } => seen.clear(),
+            Self::Replace { from, to, .. } => {
+                from.boundary.clear();
+                to.boundary.clear();
+            }
+        }
+        change
+    }
 }
 
 /// Holds endpoint states apart from the data, for destinations that cannot hold them.
