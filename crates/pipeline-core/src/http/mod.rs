@@ -20,6 +20,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod token_pair;
 mod tokens;
 
 use std::fmt;
@@ -43,7 +44,7 @@ pub use self::reqwest::ReqwestTransport;
 pub use self::retry::RetryPolicy;
 pub use self::spool::Spool;
 pub use self::store::MemoryLimits;
-pub use self::tokens::{FileTokens, MemoryTokens, TokenStore};
+pub use self::tokens::{FileTokens, MemoryTokens, TokenLock, TokenStore};
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind};
 
