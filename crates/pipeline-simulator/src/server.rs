@@ -22,6 +22,7 @@ use crate::limits::Gate;
 use crate::stats::Stats;
 use crate::truth::Truth;
 use crate::world::World;
+use crate::written::Written;
 use crate::zendesk_auth::Tokens;
 use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zendesk_auth};
 
@@ -92,6 +93,7 @@ impl Simulator {
 pub(crate) struct Service {
     pub(crate) simulation: Simulation,
     pub(crate) world: Arc<World>,
+    pub(crate) written: Option<Written>,
     address: SocketAddr,
     started: Instant,
     state: Mutex<Mutable>,
@@ -127,7 +129,8 @@ impl Service {
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
         };
         let world = Arc::new(World::new(&simulation)?);
-        Ok(Service { simulation, world, address, started, state: Mutex::new(state) })
+        let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
+        Ok(Service { simulation, world, written, address, started, state: Mutex::new(state) })
     }
 
     pub(crate) fn url(&self) -> String {
