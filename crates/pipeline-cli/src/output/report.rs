@@ -46,11 +46,11 @@ impl Report<'_> {
             "delivery": self.delivery,
             "totals": self.totals(),
             "streams": streams,
-            "notices": self.notices(console),
+            "notices": self.notices_json(console),
         })
     }
 
-    fn notices(&self, console: &Console) -> Vec<Value> {
+    fn notices_json(&self, console: &Console) -> Vec<Value> {
         let notice = |(id, message): (EndpointId, String)| json!({ "source": id.source, "endpoint": id.endpoint, "message": console.redact(&message) });
         self.metrics.notices().into_iter().map(notice).collect()
     }
