@@ -39,7 +39,6 @@ struct Progress {
     running: BTreeSet<SliceId>,
     failure: Option<Failure>,
     interrupted: bool,
-    complete: bool,
     counts: Vec<Counts>,
     /// Records of a parent list that were passed over.
     skipped: u64,
@@ -60,7 +59,6 @@ impl EndpointRun {
             running: BTreeSet::new(),
             failure: None,
             interrupted: false,
-            complete: false,
             counts: vec![Counts::default(); tables.len()],
             skipped: 0,
             state: plan.to.clone(),
@@ -179,7 +177,6 @@ impl EndpointRun {
     /// Marks everything as read, and returns the change to commit.
     pub(super) fn complete(&self) -> Change {
         let mut progress = self.progress();
-        progress.complete = true;
         let to = finished(self.endpoint(), &progress.state);
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
@@ -187,10 +184,7 @@ impl EndpointRun {
 
     /// Takes note of a failure; the first one counts.
     pub(super) fn fail(&self, failure: Failure) {
-        let mut progress = self.progress();
-        if !progress.complete {
-            progress.failure.get_or_insert(failure);
-        }
+        self.progress().failure.get_or_insert(failure);
     }
 
     /// True when no further page is wanted.
@@ -198,14 +192,15 @@ impl EndpointRun {
         self.progress().failure.is_some()
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    /// How it ended. What was read to the end and then could not be committed is not done.
+    pub(super) fn outcome(&self, committed: bool) -> Outcome {
         let progress = self.progress();
         match &progress.failure {
+            _ if committed => Outcome::Done,
             Some(failure) if !self.named && is_unavailable(failure.kind) => {
                 Outcome::Unavailable { reason: failure.message.clone(), help: failure.help.clone() }
             }
             Some(failure) => Outcome::Failed { error: failure.clone() },
-            None if progress.complete => Outcome::Done,
             None => Outcome::Interrupted,
         }
     }

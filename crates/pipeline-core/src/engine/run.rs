@@ -14,6 +14,7 @@ use super::endpoint_run::EndpointRun;
 use super::plan::{Plan, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+use super::write::Figures;
 use super::{Job, Selection, Source};
 use crate::connector::Preparation;
 use crate::destination::{Generation, Table};
@@ -30,8 +31,8 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     let job = Arc::new(job);
     let wanted = resolve(&job.sources)?;
     job.observer.observe(&Event::SyncStarted { run: &job.run });
-    let mut committer = Committer::new(Arc::clone(&job));
-    let runs = prepare(&job, wanted, &mut committer).await?;
+    let committer = Committer::new(Arc::clone(&job));
+    let runs = prepare(&job, wanted, &committer).await?;
     if !job.options.dry_run {
         committer.commit().await?;
     }
@@ -74,7 +75,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
 }
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &Committer) -> Result<Vec<Arc<EndpointRun>>> {
     let refused = prepare_connectors(job, &wanted).await;
     let mut runs = Vec::with_capacity(wanted.len());
     let mut tables = Vec::new();
@@ -89,16 +90,14 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, com
             Some(_) => Plan::unchanged(stored),
         };
         let stream_tables = stream_tables(source, index, &wanted, &plan);
-        for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
-            let Some(table) = table else { continue };
-            committer.add_table(table, stream.schema());
+        for table in stream_tables.iter().flatten() {
             if plan.discard {
                 committer.discard(table.id());
             }
             tables.push(Arc::clone(table));
         }
         if plan.from != plan.to {
-            committer.change(Change::Replace { endpoint: id, from: plan.from.clone(), to: plan.to.clone() });
+            committer.change(|| Change::Replace { endpoint: id.clone(), from: plan.from.clone(), to: plan.to.clone() });
         }
         let run = EndpointRun::new(source, index, stream_tables, &plan);
         if let Some(error) = failure {
@@ -131,7 +130,9 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<Strin
         };
         match prepared {
             Ok(Preparation { notes, unavailable }) => {
-                notes.iter().for_each(|text| job.observer.observe(&Event::Note { source: &source.name, text }));
+                for text in &notes {
+                    job.observer.observe(&Event::Note { source: &source.name, text });
+                }
                 refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
             }
             Err(error) => {
@@ -169,7 +170,7 @@ struct Scheduler {
 impl Scheduler {
     async fn run(&mut self) {
         for index in 0..self.runs.len() {
-            self.announce(index).await;
+            self.announce(index);
         }
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -178,25 +179,24 @@ impl Scheduler {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.tasks.join_next() => self.ended(ended).await,
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = self.shared.wake.notified() => {}
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
-        let committed = self.shared.committer.lock().await.commit().await;
-        if let Err(error) = committed {
+        if let Err(error) = self.shared.committer.commit().await {
             self.stop(&error);
         }
     }
 
     /// Tells that an endpoint begins; one without anything to read is done at once.
-    async fn announce(&self, index: usize) {
+    fn announce(&self, index: usize) {
         let run = &self.runs[index];
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
         if slices == 0 && !run.stopped() {
-            self.complete(run).await;
+            self.complete(run);
         }
     }
 
@@ -221,7 +221,7 @@ impl Scheduler {
         self.shared.running.store(self.tasks.len(), Ordering::Relaxed);
     }
 
-    async fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
         let (index, slice, result) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
@@ -232,21 +232,16 @@ impl Scheduler {
         let run = Arc::clone(&self.runs[index]);
         let last = run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
         match result {
-            Ok(SliceEnd::Read) if last => self.complete(&run).await,
+            Ok(SliceEnd::Read) if last => self.complete(&run),
             Ok(_) => {}
             Err(error) => self.failed(&run, &error),
         }
     }
 
     /// Publishes what an endpoint read, with the next commit.
-    async fn complete(&self, run: &EndpointRun) {
-        let mut committer = self.shared.committer.lock().await;
-        committer.change(run.complete());
-        if run.generation == Generation::Next {
-            for table in run.tables.iter().flatten() {
-                committer.publish(table.id());
-            }
-        }
+    fn complete(&self, run: &EndpointRun) {
+        let published = run.tables.iter().flatten().filter(|_| run.generation == Generation::Next);
+        self.shared.committer.complete(&run.id, published.map(|table| table.id()).collect(), || run.complete());
         self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
     }
 
@@ -273,25 +268,22 @@ impl Scheduler {
     }
 
     async fn commit_if_due(&self) {
-        // A task that stages rows holds the lock and looks itself.
-        let Ok(mut committer) = self.shared.committer.try_lock() else { return };
-        if let Err(error) = committer.commit_if_due().await {
-            drop(committer);
+        if let Err(error) = self.shared.committer.commit_if_due().await {
             self.stop(&error);
         }
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let committer = self.shared.committer.lock().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &committer)).collect();
-        Summary { run: self.shared.job.run.clone(), endpoints, commits: committer.commits(), elapsed }
+        let figures = self.shared.committer.figures().await;
+        let endpoints = self.runs.iter().map(|run| summarise(run, &figures)).collect();
+        Summary { run: self.shared.job.run.clone(), endpoints, commits: figures.commits, elapsed }
     }
 }
 
-fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
+fn summarise(run: &EndpointRun, figures: &Figures) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
-        let (counts, figures) = (run.counts(index), committer.figures(&table.id()));
+        let (counts, figures) = (run.counts(index), figures.tables.get(&table.id()).cloned().unwrap_or_default());
         let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
         Some(StreamSummary {
             name: table.stream.clone(),
@@ -304,7 +296,7 @@ fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
         })
     });
     let state = run.state();
-    let outcome = run.outcome();
+    let outcome = run.outcome(figures.completed.contains(&run.id));
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
     let (streams, skipped) = (streams.collect(), run.skipped());
     EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
