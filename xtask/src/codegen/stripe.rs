@@ -1,8 +1,8 @@
 //! What the Stripe connector holds that follows from Stripe's OpenAPI file and from its own table of streams: the columns,
 //! the parameters that its lists take, the table in its README, and a fixture case for every stream.
 
-mod columns;
-mod readme;
+pub(super) mod columns;
+pub(super) mod readme;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use connector_stripe::{API_VERSION, Stream, streams};
 
-pub(super) use self::columns::{Column, columns, data_type, render, verify_seal};
-pub(super) use self::readme::{replace_between, table};
+use self::columns::{columns, render, verify_seal};
+use self::readme::{replace_between, table};
 use super::Result;
 use super::openapi::Spec;
 

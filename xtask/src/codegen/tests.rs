@@ -5,7 +5,8 @@
 use connector_stripe::{Stream, stream};
 
 use super::openapi::{Property, Spec};
-use super::stripe::{Column, columns, data_type, render, replace_between, table, verify_seal};
+use super::stripe::columns::{Column, columns, data_type, render, verify_seal};
+use super::stripe::readme::{replace_between, table};
 
 /// The coupon of a specification that has one member of each kind.
 fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {

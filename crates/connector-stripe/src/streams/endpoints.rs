@@ -58,11 +58,7 @@ fn list(stream: &Stream, reading: Reading) -> Endpoint {
 const PAGES: AfterLastId = AfterLastId { param: "starting_after", more: "has_more", id: "id" };
 
 fn definition(stream: &Stream, mode: SyncMode) -> StreamDef {
-    let definition = StreamDef::new(stream.name, stream.schema());
-    let definition = match stream.key {
-        [one, other] => definition.primary_key([one, other]),
-        _ => definition.primary_key(["id"]),
-    };
+    let definition = StreamDef::new(stream.name, stream.schema()).primary_key(stream.key.iter().copied());
     definition.deletes(match mode {
         SyncMode::FullRefresh => Deletes::BySnapshot,
         SyncMode::Incremental => Deletes::Invisible,

@@ -35,9 +35,9 @@ pub(super) const TIMESTAMP: &str = "Timestamp(UnixSeconds)";
 
 /// One column: its name and its type as Rust.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::codegen) struct Column {
-    pub(in crate::codegen) name: String,
-    pub(in crate::codegen) data_type: &'static str,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) data_type: &'static str,
 }
 
 /// False for a member that the object does not have, because nobody asks for it.
@@ -47,7 +47,7 @@ pub(super) fn is_sent(stream: &Stream, member: &str) -> bool {
 }
 
 /// The columns of a stream, after everything that the table says about it was found to be true.
-pub(in crate::codegen) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
+pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
     let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
     verify(spec, stream).map_err(wrong)?;
     let component = spec.components.schemas.get(stream.object).ok_or_else(|| wrong("its object is missing".to_owned()))?;
@@ -66,7 +66,7 @@ pub(in crate::codegen) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Co
 }
 
 /// The column that holds a member. Ids that could be expanded are text; everything that is no scalar is JSON.
-pub(in crate::codegen) fn data_type(property: &Property) -> Result<&'static str, String> {
+pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
     if !property.any_of.is_empty() {
         let is_text = |alternative: &Property| alternative.kind.as_deref() == Some("string");
         let is_id = property.expansion.is_some() && property.any_of.iter().any(is_text);
@@ -85,7 +85,7 @@ pub(in crate::codegen) fn data_type(property: &Property) -> Result<&'static str,
 }
 
 /// The text of `schemas.rs`.
-pub(in crate::codegen) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
+pub(crate) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
     let used: BTreeSet<&str> = columns.iter().flatten().map(|column| column.data_type.split('(').next().unwrap_or_default()).collect();
     let used: Vec<&str> = used.into_iter().collect();
     let mut body = format!(
@@ -120,7 +120,7 @@ fn seal(head: &str, body: &str) -> String {
 }
 
 /// Fails when the file is not as it was written.
-pub(in crate::codegen) fn verify_seal(text: &str) -> Result<()> {
+pub(crate) fn verify_seal(text: &str) -> Result<()> {
     let intact = text.split_once(SEAL).and_then(|(head, rest)| {
         let (known, body) = rest.split_once("\n\n")?;
         Some(known == seal(head, body))

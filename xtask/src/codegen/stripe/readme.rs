@@ -11,7 +11,7 @@ use super::super::Result;
 const MARKERS: [&str; 2] = ["<!-- streams: written by `cargo xtask codegen stripe` -->\n", "<!-- end of streams -->\n"];
 
 /// The README's table of streams.
-pub(in crate::codegen) fn table(streams: &[&Stream], columns: impl Fn(&Stream) -> usize) -> String {
+pub(crate) fn table(streams: &[&Stream], columns: impl Fn(&Stream) -> usize) -> String {
     let mut table = "| Stream | List | Key | Columns | A sync reads | Note |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
     for stream in streams {
         let (name, path, key) = (stream.name, stream.path, stream.key.join("`, `"));
@@ -32,7 +32,7 @@ fn reads(stream: &Stream) -> String {
 }
 
 /// The README with another table.
-pub(in crate::codegen) fn replace_between(text: &str, table: &str) -> Result<String> {
+pub(crate) fn replace_between(text: &str, table: &str) -> Result<String> {
     let [begin, end] = MARKERS;
     let parts = text.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
     let (before, after) = parts.ok_or("the README has lost the markers around its table of streams")?;
