@@ -131,7 +131,9 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<Strin
         };
         match prepared {
             Ok(Preparation { notes, unavailable }) => {
-                notes.iter().for_each(|text| job.observer.observe(&Event::Note { source: &source.name, text }));
+                for message in &notes {
+                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+                }
                 refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
             }
             Err(error) => {
@@ -306,5 +308,6 @@ fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
     let state = run.state();
     let outcome = run.outcome();
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
-    EndpointSummary { id: run.id.clone(), outcome, streams: streams.collect(), cursor: state.freshness(), unfinished }
+    let (streams, skipped) = (streams.collect(), run.skipped());
+    EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
 }
