@@ -1,6 +1,7 @@
 //! Properties as columns of their own, under names that depend on nothing but the property.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use pipeline_core::{DataType, Error, ErrorKind, Field, Result, Schema, TimeFormat};
 use schemars::JsonSchema;
@@ -90,6 +91,12 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
+    /// Of a stream that has no such properties.
+    pub(crate) fn none() -> &'static Self {
+        static NONE: LazyLock<Columns> = LazyLock::new(Columns::default);
+        &NONE
+    }
+
     /// Names the columns of a stream that has `promoted` ones already.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use pipeline_core::{Advance, Error, ErrorKind, RawRecord, Result};
 use url::form_urlencoded;
 
 use crate::json::{Row, elements, find, is_object, members, quoted, text};
+use crate::reports::GROUP;
 use crate::rows::About;
 use crate::table::Source;
 
@@ -37,8 +38,8 @@ pub(crate) fn profile(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<R
     let json = find(&profile, "$properties").unwrap_or("{}");
     let properties = members(json)?;
     let mut row = Row::with_capacity(json.len() + json.len() / 2 + 256);
-    if let Some(group) = about.report {
-        row = row.text("data_group_id", &group.name);
+    if let Some(group) = about.report.and_then(|report| report.parameter(GROUP)) {
+        row = row.text(GROUP, &group);
     }
     for (name, value) in profile.iter().filter(|(name, _)| name != "$distinct_id" && name != "$properties") {
         row = row.json(name, value);

@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use crate::table::{Asks, STREAMS, Stream};
 
-/// Days that a report covers unless told otherwise.
-const DEFAULT_DAYS: u32 = 90;
-
 /// Most days that a report covers.
-const MAX_DAYS: u32 = 3660;
+pub(crate) const MAX_DAYS: u32 = 3660;
+
+/// The parameter that asks for profiles of groups.
+pub(crate) const GROUP: &str = "data_group_id";
 
 /// What names a slice's report in the state.
 pub(crate) const REPORT: &str = "report";
@@ -34,21 +34,17 @@ pub struct Report {
     /// Parameters as Mixpanel's reference names them. The project, the workspace and the dates are filled in.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, Value>,
-    /// Days that it covers, up to today in the project's time zone.
-    #[serde(default = "default_days")]
+    /// Days that it covers, up to today in the project's time zone; as many as `report_days` unless set.
+    #[serde(default)]
     #[schemars(range(min = 1, max = 3660))]
-    pub(crate) days: u32,
-}
-
-fn default_days() -> u32 {
-    DEFAULT_DAYS
+    pub(crate) days: Option<u32>,
 }
 
 impl Report {
-    /// A request for one thing of several, such as the profiles of one group.
-    pub(crate) fn only(name: &str, parameter: &str) -> Self {
-        let parameters = BTreeMap::from([(parameter.to_owned(), Value::from(name))]);
-        Self { name: name.to_owned(), stream: String::new(), parameters, days: DEFAULT_DAYS }
+    /// A request for the profiles of one kind of group.
+    pub(crate) fn of_group(id: &str) -> Self {
+        let parameters = BTreeMap::from([(GROUP.to_owned(), Value::from(id))]);
+        Self { name: id.to_owned(), stream: "group_profiles".to_owned(), parameters, days: None }
     }
 
     /// A parameter's value as it is sent: text as it is, lists as JSON.
@@ -74,7 +70,7 @@ impl Report {
         if let Some(missing) = required.iter().find(|required| !self.parameters.contains_key(**required)) {
             return Err(invalid(format!("report `{name}`: the parameter `{missing}` is missing")));
         }
-        if !(1..=MAX_DAYS).contains(&self.days) {
+        if self.days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
             return Err(invalid(format!("report `{name}`: the days are not between 1 and {MAX_DAYS}")));
         }
         Ok(())
@@ -104,19 +100,15 @@ pub(crate) struct Reports {
     pub(crate) reports: Vec<Report>,
     /// True when Mixpanel must be told the days.
     pub(crate) is_dated: bool,
+    /// How many, where a report does not say.
+    pub(crate) days: u32,
 }
 
 impl Reports {
     /// The configured reports of a stream.
-    pub(crate) fn of(stream: &Stream, reports: &[Report]) -> Self {
+    pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
         let reports = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
-        Self { reports, is_dated: stream.asks.is_some_and(|asks| asks.has_days) }
-    }
-
-    /// The report that a slice asks for; none when it was taken out of the configuration meanwhile.
-    pub(crate) fn find<'a>(reports: &'a [Report], slice: &SliceState) -> Option<&'a Report> {
-        let name = slice.query.iter().find(|(name, _)| name == REPORT).map(|(_, value)| value)?;
-        reports.iter().find(|report| report.name == *name)
+        Self { reports, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days }
     }
 }
 
@@ -127,7 +119,7 @@ impl Slicer for Reports {
             return Vec::new();
         }
         let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
-        let window = |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.into())), until: tomorrow };
+        let window = |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into())), until: tomorrow };
         let slice = |report: &Report| SliceState {
             window: self.is_dated.then(|| window(report)),
             query: vec![(REPORT.to_owned(), report.name.clone())],
@@ -137,8 +129,9 @@ impl Slicer for Reports {
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
-        let Some(report) = Self::find(&self.reports, slice) else {
-            return Err(Error::new(ErrorKind::Unexpected, "the report is not configured any more"));
+        let name = slice.query.iter().find(|(name, _)| name == REPORT).map(|(_, value)| value);
+        let Some(report) = self.reports.iter().find(|report| Some(&report.name) == name) else {
+            return Err(Error::new(ErrorKind::Unexpected, "a slice asks for a report that is not configured"));
         };
         for (name, value) in &report.parameters {
             request.set_query(name, written(value));

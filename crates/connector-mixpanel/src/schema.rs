@@ -277,6 +277,15 @@ pub(crate) const WAREHOUSE_IMPORT: &[Field] = &[
     column("creator_email", String),
 ];
 
+/// A run of such an import. Times are numbers as Mixpanel writes them, and absent while they lie ahead.
+pub(crate) const WAREHOUSE_IMPORT_RUN: &[Field] = &[
+    column("import_id", Int64),
+    column("status", String),
+    column("start_time", Int64),
+    column("end_time", Int64),
+    column("num_events_imported", Int64),
+];
+
 /// A project that the service account sees.
 pub(crate) const PROJECT: &[Field] = &[
     column("id", String),

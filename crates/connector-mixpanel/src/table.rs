@@ -7,7 +7,7 @@ use crate::rows::{Rows, as_sent};
 use crate::{answers, profiles, schema};
 
 /// One stream as data.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     /// The stream's name.
     pub name: &'static str,
@@ -116,6 +116,13 @@ impl Stream {
         stream
     }
 
+    const fn by(mut self, api: Api) -> Self {
+        if let Source::List(list) = &mut self.source {
+            list.api = api;
+        }
+        self
+    }
+
     const fn holds(mut self, columns: &'static [Field], key: &'static [&'static str]) -> Self {
         self.columns = columns;
         self.key = key;
@@ -220,7 +227,10 @@ pub const STREAMS: &[Stream] = &[
         .query(&[("filter_by_cohort", "{id}"), ("include_all_users", "true")])
         .each("cohorts", &[("id", "cohort_id")], has_members)
         .note("one request for each cohort that has members"),
-    Stream::list("group_profiles", Api::Engage, "engage", "results")
+    Stream::report("group_profiles", "engage", &["data_group_id"], &["where"])
+        .by(Api::Engage)
+        .undated()
+        .records_at("results")
         .holds(schema::GROUP_PROFILE, &["data_group_id", "distinct_id"])
         .made_by(profiles::profile)
         .note("needs `group_ids`"),
@@ -229,7 +239,7 @@ pub const STREAMS: &[Stream] = &[
         .made_by(answers::funnel)
         .query(&[("funnel_id", "{funnel_id}")])
         .each("funnels_list", &[("funnel_id", "funnel_id"), ("name", "name")], all)
-        .note("the last `funnel_days` of every funnel, one request each"),
+        .note("the last `report_days` of every funnel, one request each"),
     Stream::list("revenue", Api::Query, "engage/revenue", "")
         .holds(schema::REVENUE, &["date"])
         .made_by(answers::revenue)
@@ -314,7 +324,12 @@ pub const STREAMS: &[Stream] = &[
         .note("needs `workspace_id`"),
     Stream::list("lookup_tables", Api::Ingestion, "lookup-tables", "results").holds(schema::LOOKUP_TABLE, &["id"]),
     Stream::list("warehouse_imports", Api::App, "projects/{project}/warehouse-sources/imports", "results")
-        .holds(schema::WAREHOUSE_IMPORT, &["id"]),
+        .holds(schema::WAREHOUSE_IMPORT, &["id"])
+        .note("imports from data warehouses"),
+    Stream::list("warehouse_import_runs", Api::App, "projects/{project}/warehouse-sources/imports/{id}/history", "results/runs")
+        .holds(schema::WAREHOUSE_IMPORT_RUN, &[])
+        .each("warehouse_imports", &[("id", "import_id")], all)
+        .note("the 30 newest runs of each import"),
     Stream::list("projects", Api::App, "me", "").holds(schema::PROJECT, &["id"]).made_by(answers::by_id),
     Stream::from("workspaces", Source::With("projects")).holds(schema::BY_ID, &["id"]).made_by(answers::by_id),
     Stream::from("organizations", Source::With("projects")).holds(schema::BY_ID, &["id"]).made_by(answers::by_id),
