@@ -1,6 +1,6 @@
 //! A run from start to end: resolve what is wanted, plan it, keep slices running, finish what is complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::commit::Committer;
 use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
-use super::plan::{Plan, Wanted, plan};
+use super::plan::{Plan, Request, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
 use super::{Job, Selection, Source};
 use crate::destination::{Generation, Table};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::state::{Change, EndpointId, SliceId};
@@ -34,7 +35,9 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     if !job.options.dry_run {
         committer.commit().await?;
     }
-    let mut scheduler = Scheduler { shared: Arc::new(Shared::new(Arc::clone(&job), committer)), runs, tasks: JoinSet::new(), turn: 0 };
+    let open = (0..runs.len()).collect();
+    let shared = Arc::new(Shared::new(Arc::clone(&job), committer));
+    let mut scheduler = Scheduler { shared, runs, open, tasks: JoinSet::new(), turn: 0 };
     if !job.options.dry_run {
         scheduler.run().await;
     }
@@ -43,8 +46,11 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The endpoints to read of each source, and the streams wanted of each.
-fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>> {
+/// An endpoint to read, by its index in the connector, and the streams wanted of it.
+type Selected = (usize, BTreeSet<String>);
+
+/// The endpoints to read of each source.
+fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
     let mut wanted = Vec::new();
     for source in sources {
         let endpoints = source.connector.endpoints();
@@ -57,6 +63,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
                     .with_help(format!("known streams: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
             }
         }
+        let mut selected = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let is_wanted = |name: &str| match &source.streams {
                 Selection::All => true,
@@ -65,62 +72,72 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
             let streams: BTreeSet<String> =
                 endpoint.streams().map(|stream| stream.name().to_owned()).filter(|name| is_wanted(name)).collect();
             if !streams.is_empty() {
-                wanted.push((source, index, streams));
+                selected.push((index, streams));
             }
         }
+        wanted.push((source, selected));
     }
     Ok(wanted)
 }
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
-    let mut runs = Vec::with_capacity(wanted.len());
-    let mut tables = Vec::new();
-    for (source, index, streams) in wanted {
-        let endpoint = &source.connector.endpoints()[index];
-        let id = EndpointId::new(&source.name, endpoint.name());
-        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
-        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        let plan = plan(endpoint, stored, &wanted, source.connector.client().now());
-        let stream_tables = stream_tables(source, index, &wanted, &plan);
-        for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
-            let Some(table) = table else { continue };
-            committer.add_table(table, stream.schema());
-            if plan.discard {
-                committer.discard(table.id());
+async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+    let mut runs = Vec::new();
+    let mut tables = BTreeMap::new();
+    for (source, selected) in wanted {
+        let mut requests = Vec::with_capacity(selected.len());
+        for (index, streams) in selected {
+            let endpoint = &source.connector.endpoints()[index];
+            let id = EndpointId::new(&source.name, endpoint.name());
+            let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
+            let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
+            requests.push(Request { endpoint, stored, wanted });
+        }
+        let plans = plan(&requests, source.connector.client().now());
+        for (Request { endpoint, wanted, .. }, plan) in requests.iter().zip(plans) {
+            let stream_tables = stream_tables(source, endpoint, wanted, &plan);
+            for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
+                let Some(table) = table else { continue };
+                committer.add_table(table, stream.schema());
+                if plan.discard {
+                    committer.discard(table.id());
+                }
+                tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
             }
-            tables.push(Arc::clone(table));
+            let run = EndpointRun::new(source, runs.len(), endpoint, stream_tables, &plan);
+            if plan.from != plan.to {
+                committer.change(Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
+            }
+            runs.push(Arc::new(run));
         }
-        if plan.from != plan.to {
-            committer.change(Change::Replace { endpoint: id, from: plan.from.clone(), to: plan.to.clone() });
-        }
-        runs.push(Arc::new(EndpointRun::new(source, index, stream_tables, &plan)));
     }
     if !job.options.dry_run {
         job.destination.check().await?;
-        job.destination.prepare(&tables).await?;
+        job.destination.prepare(&tables.into_values().collect::<Vec<_>>()).await?;
     }
     Ok(runs)
 }
 
-fn stream_tables(source: &Source, index: usize, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
-    let table = |stream: &crate::StreamDef| {
+fn stream_tables(source: &Source, endpoint: &Endpoint, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
+    let table = |(stream, generation): (&crate::StreamDef, &Generation)| {
         wanted.streams.contains(stream.name()).then(|| {
             Arc::new(Table {
                 source: source.name.clone(),
                 stream: stream.name().to_owned(),
                 primary_key: stream.key().iter().map(ToString::to_string).collect(),
                 schema: Decoder::arrow_schema(stream.schema()),
-                generation: plan.generation,
+                generation: *generation,
             })
         })
     };
-    source.connector.endpoints()[index].streams().map(table).collect()
+    endpoint.streams().zip(&plan.generations).map(table).collect()
 }
 
 struct Scheduler {
     shared: Arc<Shared>,
     runs: Vec<Arc<EndpointRun>>,
+    /// Indexes of the endpoints that are not over.
+    open: Vec<usize>,
     tasks: JoinSet<(usize, SliceId, Result<SliceEnd>)>,
     /// Endpoint whose turn it is, so that none starves another.
     turn: usize,
@@ -166,11 +183,13 @@ impl Scheduler {
         if self.shared.job.cancel.is_cancelled() {
             return;
         }
+        self.open.retain(|index| !self.runs[*index].is_over());
         let mut idle = 0;
-        while idle < self.runs.len() && self.tasks.len() < options.max_slices {
-            let index = self.turn % self.runs.len();
+        while idle < self.open.len() && self.tasks.len() < options.max_slices {
+            let index = self.open[self.turn % self.open.len()];
             self.turn += 1;
-            let Some(slice) = self.runs[index].start_slice(options.max_slices_per_endpoint) else {
+            let startable = (!self.waits(&self.runs[index])).then(|| self.runs[index].start_slice(options.max_slices_per_endpoint));
+            let Some(slice) = startable.flatten() else {
                 idle += 1;
                 continue;
             };
@@ -179,6 +198,12 @@ impl Scheduler {
             self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
         }
         self.shared.running.store(self.tasks.len(), Ordering::Relaxed);
+    }
+
+    /// True when an endpoint is to be read last and others of its source are not over.
+    fn waits(&self, run: &EndpointRun) -> bool {
+        let is_before = |other: &EndpointRun| !other.endpoint().last && other.id.source == run.id.source;
+        run.endpoint().last && self.open.iter().any(|index| is_before(&self.runs[*index]))
     }
 
     async fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
@@ -190,24 +215,37 @@ impl Scheduler {
             }
         };
         let run = Arc::clone(&self.runs[index]);
-        let last = run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
-        match result {
-            Ok(SliceEnd::Read) if last => self.complete(&run).await,
-            Ok(_) => {}
-            Err(error) => self.failed(&run, &error),
+        run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
+        if let Err(error) = result {
+            self.failed(&run, &error);
+        }
+        if run.is_over() {
+            self.complete(&run).await;
         }
     }
 
-    /// Publishes what an endpoint read, with the next commit.
+    /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
+    /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
     async fn complete(&self, run: &EndpointRun) {
+        if run.is_read() && run.complete() {
+            self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
+            if !run.refresh {
+                self.shared.committer.lock().await.change(run.finish());
+            }
+        }
+        let group: Vec<_> = self.runs.iter().filter(|other| run.publishes_with(other)).collect();
+        let is_complete =
+            group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
+        if !is_complete {
+            return;
+        }
         let mut committer = self.shared.committer.lock().await;
-        committer.change(run.complete());
-        if run.generation == Generation::Next {
+        for run in group {
+            committer.change(run.finish());
             for table in run.tables.iter().flatten() {
                 committer.publish(table.id());
             }
         }
-        self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
     }
 
     /// Decides how far a failure reaches: the endpoint, its source, or the run.
@@ -242,17 +280,17 @@ impl Scheduler {
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let committer = self.shared.committer.lock().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &committer)).collect();
+        let mut committer = self.shared.committer.lock().await;
+        let endpoints = self.runs.iter().map(|run| summarise(run, &mut committer)).collect();
         Summary { run: self.shared.job.run.clone(), endpoints, commits: committer.commits(), elapsed }
     }
 }
 
-fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
+fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
-        let (counts, figures) = (run.counts(index), committer.figures(&table.id()));
-        let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
+        let (counts, figures) = (run.counts(index), committer.figures(run.ordinal, &table.id()));
+        let drift = committer.take_drift(&table.id()).into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,
