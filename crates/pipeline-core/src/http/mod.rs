@@ -18,6 +18,7 @@ mod spool;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod token_pair;
 mod tokens;
 
 use std::fmt;
@@ -39,7 +40,7 @@ pub use self::oauth::OAuth2;
 pub use self::reqwest::ReqwestTransport;
 pub use self::retry::RetryPolicy;
 pub use self::spool::Spool;
-pub use self::tokens::{FileTokens, MemoryTokens, TokenStore};
+pub use self::tokens::{FileTokens, MemoryTokens, TokenLock, TokenStore};
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind};
 
