@@ -234,8 +234,7 @@ impl Scheduler {
             }
         }
         let group: Vec<_> = self.runs.iter().filter(|other| run.publishes_with(other)).collect();
-        let is_complete =
-            group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
+        let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
         if !is_complete {
             return;
         }
@@ -290,7 +289,11 @@ fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
         let (counts, figures) = (run.counts(index), committer.figures(run.ordinal, &table.id()));
-        let drift = committer.take_drift(&table.id()).into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
+        let drift = committer.take_drift(&table.id()).into_iter().map(|((field, reason), records)| DriftSummary {
+            field,
+            reason: reason.to_owned(),
+            records,
+        });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,

@@ -20,13 +20,15 @@ use crate::schema::{DataType, Schema};
 use crate::slice::{Slicer, TimeRange};
 use crate::state::{EndpointState, SliceState};
 
+/// What a list has to give: ids and values, or what it fails with.
+type Orders = std::result::Result<Vec<(&'static str, i64)>, ErrorKind>;
+
 /// Shops whose orders go into one table, each from a list of its own, and a feed of changes to all of them.
 #[derive(Debug)]
 struct Shops {
     client: HttpClient,
     endpoints: Vec<Endpoint>,
-    /// What each endpoint has to give; an error is what it fails with.
-    lists: Mutex<BTreeMap<&'static str, std::result::Result<Vec<(&'static str, i64)>, ErrorKind>>>,
+    lists: Mutex<BTreeMap<&'static str, Orders>>,
     /// The endpoints in the order in which they were read.
     read: Mutex<Vec<String>>,
 }
