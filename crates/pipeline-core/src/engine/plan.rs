@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::destination::Generation;
 use crate::endpoint::{Endpoint, SyncMode};
+use crate::error::Error;
 use crate::slice::TimeRange;
 use crate::state::{BOUNDARY_CAPACITY, EndpointState, Position};
 
@@ -18,7 +19,7 @@ pub(super) struct Plan {
     pub(super) to: EndpointState,
     /// Where the rows of each stream go.
     pub(super) generations: Vec<Generation>,
-    /// True when the endpoint fills the next generation of its tables, which is published when it is read.
+    /// True when the next generation of its tables is filled, which is published when it is read.
     pub(super) refresh: bool,
     /// The endpoints of a source that fill the same tables have the same number: they publish together.
     pub(super) group: usize,
@@ -46,6 +47,8 @@ pub(super) struct Request<'a> {
     /// The committed state.
     pub(super) stored: EndpointState,
     pub(super) wanted: Wanted,
+    /// Why it is not to be read in this run.
+    pub(super) refused: Option<&'a Error>,
 }
 
 /// How an endpoint begins.
@@ -59,6 +62,8 @@ enum Start {
     Join,
     /// Where an interrupted refresh stopped.
     Resume,
+    /// Not in this run.
+    Never,
 }
 
 /// Plans the endpoints of one source, all at the same instant.
@@ -67,13 +72,14 @@ enum Start {
 /// * A refresh starts when one is asked for, when the endpoint knows no other way, when a stream was selected that the
 ///   committed data does not hold (half a table would be silent loss), and when a feed of changes has a gap.
 /// * Endpoints that feed the same table refresh together: a generation is complete when all of them are.
+/// * What is not to be read keeps its state, and holds up no other.
 /// * Otherwise unfinished slices are kept, and what is new since the last plan is added.
 pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
     let gaps: BTreeSet<&str> = requests.iter().filter(|request| request.has_gap(now)).flat_map(Request::streams).collect();
     let groups = groups(requests);
     let mut starts: Vec<Start> = requests.iter().map(|request| request.start(&gaps)).collect();
     agree(requests, &groups, &mut starts);
-    let refreshed = requests.iter().zip(&starts).filter(|(_, start)| **start != Start::Continue);
+    let refreshed = requests.iter().zip(&starts).filter(|(_, start)| !matches!(start, Start::Continue | Start::Never));
     let refreshed: BTreeSet<&str> = refreshed.flat_map(|(request, _)| request.streams()).collect();
     let plans = requests.iter().zip(starts).zip(groups);
     plans.map(|((request, start), group)| Plan { group, ..request.plan(start, &refreshed, now) }).collect()
@@ -97,7 +103,7 @@ fn groups(requests: &[Request<'_>]) -> Vec<usize> {
 /// Lets the endpoints of a group refresh together, or none of them.
 fn agree(requests: &[Request<'_>], groups: &[usize], starts: &mut [Start]) {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, group) in groups.iter().enumerate() {
+    for (index, group) in groups.iter().enumerate().filter(|(index, _)| starts[*index] != Start::Never) {
         members.entry(*group).or_default().push(index);
     }
     for members in members.values() {
@@ -124,11 +130,14 @@ impl Request<'_> {
 
     /// True for a feed that cannot go on where it stopped.
     fn has_gap(&self, now: DateTime<Utc>) -> bool {
-        self.endpoint.last && self.endpoint.slicer().expired(&self.stored, now)
+        self.endpoint.last && self.refused.is_none() && self.endpoint.slicer().expired(&self.stored, now)
     }
 
     fn start(&self, gaps: &BTreeSet<&str>) -> Start {
-        let Self { endpoint, stored, wanted } = self;
+        let Self { endpoint, stored, wanted, refused } = self;
+        if refused.is_some() {
+            return Start::Never;
+        }
         if endpoint.last {
             return Start::Continue;
         }
@@ -143,20 +152,18 @@ impl Request<'_> {
     }
 
     fn plan(&self, start: Start, refreshed: &BTreeSet<&str>, now: DateTime<Utc>) -> Plan {
-        let generation = |name: &str| match start {
-            Start::Continue if refreshed.contains(name) => Generation::Next,
-            Start::Continue => Generation::Current,
-            Start::Refresh | Start::Join | Start::Resume => Generation::Next,
-        };
+        let fills = start != Start::Continue && start != Start::Never;
+        let generation = |name: &str| if fills || refreshed.contains(name) { Generation::Next } else { Generation::Current };
         let generations = self.endpoint.streams().map(|stream| generation(stream.name())).collect();
         let (to, resumed) = match start {
+            Start::Never => (self.stored.clone(), false),
             Start::Resume => (self.stored.clone(), true),
             Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(now) }, false),
             Start::Continue if self.has_gap(now) => (self.begin(now), false),
             Start::Continue => self.go_on(now),
         };
-        let (refresh, discard) = (start != Start::Continue, start == Start::Refresh);
-        Plan { from: self.stored.clone(), to, generations, refresh, group: 0, discard, resumed }
+        let refresh = fills || (start == Start::Never && self.streams().any(|stream| refreshed.contains(stream)));
+        Plan { from: self.stored.clone(), to, generations, refresh, group: 0, discard: start == Start::Refresh, resumed }
     }
 
     /// The state with everything to be read.

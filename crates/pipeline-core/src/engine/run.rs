@@ -15,8 +15,8 @@ use super::plan::{Plan, Request, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
 use super::{Job, Selection, Source};
+use crate::connector::Preparation;
 use crate::destination::{Generation, Table};
-use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::state::{Change, EndpointId, SliceId};
@@ -82,21 +82,15 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
 async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+    let refused = prepare_connectors(job, &wanted).await;
     let mut runs = Vec::new();
     let mut tables = BTreeMap::new();
     for (source, selected) in wanted {
-        let mut requests = Vec::with_capacity(selected.len());
-        for (index, streams) in selected {
-            let endpoint = &source.connector.endpoints()[index];
-            let id = EndpointId::new(&source.name, endpoint.name());
-            let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
-            let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-            requests.push(Request { endpoint, stored, wanted });
-        }
+        let requests = requests(job, source, selected, &refused).await?;
         let plans = plan(&requests, source.connector.client().now());
-        for (Request { endpoint, wanted, .. }, plan) in requests.iter().zip(plans) {
-            let stream_tables = stream_tables(source, endpoint, wanted, &plan);
-            for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
+        for (request, plan) in requests.iter().zip(plans) {
+            let stream_tables = stream_tables(source, request, &plan);
+            for (table, stream) in stream_tables.iter().zip(request.endpoint.streams()) {
                 let Some(table) = table else { continue };
                 committer.add_table(table, stream.schema());
                 if plan.discard {
@@ -104,7 +98,11 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &m
                 }
                 tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
             }
-            let run = EndpointRun::new(source, runs.len(), endpoint, stream_tables, &plan);
+            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan);
+            if let Some(error) = request.refused {
+                run.fail(Failure::from(error));
+                job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+            }
             if plan.from != plan.to {
                 committer.change(Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
             }
@@ -118,9 +116,52 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &m
     Ok(runs)
 }
 
-fn stream_tables(source: &Source, endpoint: &Endpoint, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
+/// Why endpoints are not to be read.
+type Refused = BTreeMap<EndpointId, Arc<Error>>;
+
+/// Lets every connector learn what it must know of its account.
+async fn prepare_connectors(job: &Job, wanted: &[(&Source, Vec<Selected>)]) -> Refused {
+    let mut refused = BTreeMap::new();
+    for (source, selected) in wanted.iter().filter(|(_, selected)| !selected.is_empty()) {
+        let endpoints = source.connector.endpoints();
+        let names: Vec<&str> = selected.iter().map(|(index, _)| endpoints[*index].name()).collect();
+        let prepared = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled before it began")),
+            prepared = source.connector.prepare(&names) => prepared,
+        };
+        match prepared {
+            Ok(Preparation { notes, unavailable }) => {
+                for text in &notes {
+                    job.observer.observe(&Event::Note { source: &source.name, text });
+                }
+                refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                refused.extend(names.into_iter().map(|name| (EndpointId::new(&source.name, name), Arc::clone(&error))));
+            }
+        }
+    }
+    refused
+}
+
+/// What is to be planned of a source.
+async fn requests<'a>(job: &Job, source: &'a Source, selected: Vec<Selected>, refused: &'a Refused) -> Result<Vec<Request<'a>>> {
+    let mut requests = Vec::with_capacity(selected.len());
+    for (index, streams) in selected {
+        let endpoint = &source.connector.endpoints()[index];
+        let id = EndpointId::new(&source.name, endpoint.name());
+        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
+        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
+        requests.push(Request { endpoint, stored, wanted, refused: refused.get(&id).map(|error| &**error) });
+    }
+    Ok(requests)
+}
+
+fn stream_tables(source: &Source, request: &Request<'_>, plan: &Plan) -> Vec<Option<Arc<Table>>> {
     let table = |(stream, generation): (&crate::StreamDef, &Generation)| {
-        wanted.streams.contains(stream.name()).then(|| {
+        request.wanted.streams.contains(stream.name()).then(|| {
             Arc::new(Table {
                 source: source.name.clone(),
                 stream: stream.name().to_owned(),
@@ -130,7 +171,7 @@ fn stream_tables(source: &Source, endpoint: &Endpoint, wanted: &Wanted, plan: &P
             })
         })
     };
-    endpoint.streams().zip(&plan.generations).map(table).collect()
+    request.endpoint.streams().zip(&plan.generations).map(table).collect()
 }
 
 struct Scheduler {
@@ -172,7 +213,7 @@ impl Scheduler {
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
-        if slices == 0 {
+        if slices == 0 && !run.stopped() {
             self.complete(run).await;
         }
     }
@@ -307,5 +348,6 @@ fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
     let state = run.state();
     let outcome = run.outcome();
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
-    EndpointSummary { id: run.id.clone(), outcome, streams: streams.collect(), cursor: state.freshness(), unfinished }
+    let (streams, skipped) = (streams.collect(), run.skipped());
+    EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
 }

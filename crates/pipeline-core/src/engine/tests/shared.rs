@@ -105,7 +105,7 @@ impl Connector for Shops {
         let page = match &self.lists.lock().unwrap()[endpoint.name()] {
             Ok(orders) => {
                 let record = |(id, value): &(&str, i64)| RawRecord::upsert(format!(r#"{{"id":"{id}","value":{value}}}"#));
-                Ok(Page { records: vec![orders.iter().map(record).collect()], advance: Some(Advance::End) })
+                Ok(Page::new(vec![orders.iter().map(record).collect()], Some(Advance::End)))
             }
             Err(kind) => Err(Error::new(*kind, "the shop is closed")),
         };
