@@ -132,8 +132,8 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, Vec<Selected>)]) -> R
         };
         match prepared {
             Ok(Preparation { notes, unavailable }) => {
-                for text in &notes {
-                    job.observer.observe(&Event::Note { source: &source.name, text });
+                for message in &notes {
+                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
                 }
                 refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
             }
