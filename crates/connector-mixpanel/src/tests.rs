@@ -149,7 +149,12 @@ fn c27_times_are_utc_whichever_way_they_were_stored() {
         event_at("2022-07-15T09:15:01", new_york),
         event_at("2022-01-15T09:15:01", new_york),
         event_at("2022-07-15T09:15:01", local(chrono_tz::Asia::Kolkata)),
-    ].join("\n"), @"");
+    ].join("\n"), @"
+        2025-11-20T09:15:01Z
+        2022-07-15T13:15:01Z
+        2022-01-15T14:15:01Z
+        2022-07-15T03:45:01Z
+        ");
 }
 
 #[test]
@@ -162,7 +167,13 @@ fn c28_a_time_that_occurs_twice_is_the_earlier_one_and_says_so() {
         // Clocks went from 02:00 to 03:00, so this never was; it counts on from before.
         event_at("2022-03-13T02:30:00", new_york),
         event_at("2022-03-13T03:00:00", new_york),
-    ].join("\n"), @"");
+    ].join("\n"), @"
+        2022-11-06T04:59:59Z
+        2022-11-06T05:30:00Z, or an hour later
+        2022-11-06T07:00:00Z
+        2022-03-13T07:30:00Z
+        2022-03-13T07:00:00Z
+        ");
 }
 
 #[test]
@@ -257,7 +268,12 @@ fn c51_c52_flattened_properties_are_columns_beside_their_old_place() {
         br#"{"event":"A","properties":{"time":1,"$insert_id":"k","$city":null}}"#,
     ];
     insta::assert_snapshot!(shown(&rows_in("export", &lines, UTC, None, &columns)));
-    insta::assert_snapshot!(columns.collisions.join("\n"), @"");
+    insta::assert_snapshot!(columns.collisions.join("\n"), @"
+        property `City` is column `city__u__341732`
+        property `city` is column `city__u`
+        property `event` is column `event__u`
+        property `time_raw` is column `time_raw__u`
+        ");
 }
 
 #[test]
