@@ -1,6 +1,7 @@
 //! Events as JSON: all of them for `--output json`, attempts for `--log-requests`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pipeline_core::{Attempt, Clock, Event, Observer, SystemClock};
@@ -33,6 +34,26 @@ impl Observer for RequestLog {
     fn observe(&self, event: &Event<'_>) {
         if let Event::Attempt(attempt) = event {
             self.0.push(&attempt_json(attempt));
+        }
+    }
+}
+
+/// Tells what connectors have to say before the first endpoint is read. What they say later is in the summary, where all
+/// of it stands together.
+#[derive(Debug)]
+pub(crate) struct Preface {
+    pub(crate) console: Arc<Console>,
+    pub(crate) begun: AtomicBool,
+}
+
+impl Observer for Preface {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::EndpointStarted { .. } => self.begun.store(true, Ordering::Relaxed),
+            Event::Notice { source, message, .. } if !self.begun.load(Ordering::Relaxed) => {
+                self.console.note(&format!("{source}: {message}"));
+            }
+            _ => {}
         }
     }
 }
@@ -86,6 +107,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
         Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
         Event::Drift { source, stream, field, reason, records } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
+        }),
+        Event::Notice { source, endpoint, message } => json!({
+            "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),
         }),
         Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({
