@@ -204,7 +204,8 @@ fn of_property(about: &About<'_>) -> Row {
 
 /// Adds the span of time, and the day in which it begins.
 fn in_bucket(row: Row, bucket: &str) -> Row {
-    let is_day = |day: &&str| day.bytes().enumerate().all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+    let is_day =
+        |day: &&str| day.bytes().enumerate().all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
     let day = bucket.get(..DAY).filter(is_day).map(quote);
     row.text("bucket", bucket).json_if("date", day.as_deref())
 }

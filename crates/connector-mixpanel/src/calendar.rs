@@ -44,12 +44,12 @@ pub(crate) struct Moment {
 
 impl Calendar {
     /// The wall clock in the project's zone, which the days of all queries are counted by, read as if it were UTC.
-    pub(crate) fn local(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub(crate) fn local(self, now: DateTime<Utc>) -> DateTime<Utc> {
         now.with_timezone(&self.zone).naive_local().and_utc()
     }
 
     /// The clock that the days of the export are counted by, read as if it were UTC.
-    pub(crate) fn export_clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub(crate) fn export_clock(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.storage {
             TimeStorage::Utc => now,
             TimeStorage::ProjectLocal => self.local(now),
@@ -57,7 +57,7 @@ impl Calendar {
     }
 
     /// Today, as queries count days.
-    pub(crate) fn today(&self, now: DateTime<Utc>) -> NaiveDate {
+    pub(crate) fn today(self, now: DateTime<Utc>) -> NaiveDate {
         self.local(now).date_naive()
     }
 
@@ -65,7 +65,7 @@ impl Calendar {
     ///
     /// Wall-clock times are resolved by the zone's rules of that day. Of a time that occurs twice, when clocks are set
     /// back, it is the earlier one; one that never occurs, when clocks are set forward, counts on from before the change.
-    pub(crate) fn moment(&self, millis: i64) -> Moment {
+    pub(crate) fn moment(self, millis: i64) -> Moment {
         let wall_clock = DateTime::from_timestamp_millis(millis).filter(|_| self.storage == TimeStorage::ProjectLocal);
         let Some(wall_clock) = wall_clock.map(|time| time.naive_utc()) else { return Moment { millis, is_ambiguous: false } };
         match self.zone.from_local_datetime(&wall_clock) {

@@ -84,7 +84,8 @@ fn in_band_error(answer: &Answer<'_>) -> Option<String> {
     let is_property = answer.request.url.path() == PROPERTIES;
     let counts = |value: &&RawValue| !(is_property && value.get().starts_with('{'));
     let is_refused = envelope.status.filter(counts).is_some_and(|status| status.get() != "\"ok\"");
-    (envelope.error.filter(counts).is_some() || is_refused).then(|| envelope.error.map_or(String::new(), |error| error.get().to_owned()))
+    (envelope.error.as_ref().is_some_and(counts) || is_refused)
+        .then(|| envelope.error.map_or(String::new(), |error| error.get().to_owned()))
 }
 
 /// Which limit was hit and how long to wait: seconds for queries under way at once, up to an hour for the hourly budget.

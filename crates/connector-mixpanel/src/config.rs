@@ -22,7 +22,7 @@ use crate::flatten::{Columns, Flattened};
 use crate::limits::Hourly;
 use crate::region::{Hosts, Region};
 use crate::reports::{self, Report};
-use crate::streams::{Place, Project};
+use crate::streams::{Credentials, Place, Project};
 use crate::{Mixpanel, limits, schema};
 
 /// Days of history that a first sync reads unless told otherwise: one request each, of 60 an hour.
@@ -207,7 +207,7 @@ impl ConnectorConfig for MixpanelConfig {
         };
         let zone = self.time_zone.as_deref().map(parse_zone).transpose()?;
         let (project, storage) = (self.project(now)?, self.time_storage);
-        if storage == TimeStorage::ProjectLocal && zone.is_none() && !project.has_service_account {
+        if storage == TimeStorage::ProjectLocal && zone.is_none() && project.credentials == Credentials::ProjectSecret {
             return Err(invalid("time_zone", "a project secret cannot ask for the time zone that events are stored in")
                 .with_help("set time_zone to what the project's settings show, such as US/Pacific"));
         }
@@ -253,7 +253,7 @@ impl MixpanelConfig {
         Ok(Project {
             id: self.project_id,
             workspace_id: self.workspace_id,
-            has_service_account: self.project_secret.is_none(),
+            credentials: self.credentials(),
             oldest: now - DEFAULT_HISTORY,
             window_days: self.export_window_days,
             lookback_days: self.lookback_days,
@@ -274,7 +274,7 @@ impl MixpanelConfig {
             let hosts = Hosts::all_at(url);
             return Ok(vec![Site { region: None, client: self.client(context, &hosts)?, hosts }]);
         }
-        let by_secret = self.project_secret.is_some();
+        let by_secret = self.credentials() == Credentials::ProjectSecret;
         let region = match self.region {
             None if by_secret => Region::Us,
             None => Region::Auto,
@@ -308,10 +308,14 @@ impl MixpanelConfig {
         }
     }
 
+    fn credentials(&self) -> Credentials {
+        if self.project_secret.is_some() { Credentials::ProjectSecret } else { Credentials::ServiceAccount }
+    }
+
     /// What is worth telling of the credentials.
     fn facts(&self, now: DateTime<Utc>) -> Vec<(String, String)> {
         let fact = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-        if self.project_secret.is_none() {
+        if self.credentials() == Credentials::ServiceAccount {
             return vec![fact("authentication", "service account")];
         }
         let warning = match (PROJECT_SECRET_END - now.date_naive()).num_days() {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use pipeline_core::{Error, ErrorKind, RawRecord, Result};
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// An object's members in their order, each value as it stands in the text.

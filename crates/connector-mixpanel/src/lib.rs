@@ -26,15 +26,13 @@ use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{
-    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared,
-};
+use pipeline_core::{Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared};
 use tokio::sync::OnceCell;
 
 use crate::account::{Site, Told};
 use crate::calendar::Calendar;
 use crate::rows::{About, Occurrences, reshape};
-use crate::streams::{Place, Project};
+use crate::streams::{Credentials, Place, Project};
 
 pub use calendar::TimeStorage;
 pub use config::MixpanelConfig;
@@ -81,7 +79,7 @@ impl Mixpanel {
     async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
         let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
         let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
-        let asks = self.project.has_service_account && (self.sites.len() > 1 || wants_zone && self.zone.is_none());
+        let asks = self.project.credentials == Credentials::ServiceAccount && (self.sites.len() > 1 || wants_zone && self.zone.is_none());
         let told = if asks { account::ask(&self.sites, self.project.id).await? } else { Told { site: 0, zone: None } };
         let zone = self.zone.or(told.zone);
         if zone.is_none() && wants_zone && self.storage == TimeStorage::ProjectLocal {

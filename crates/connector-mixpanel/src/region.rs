@@ -57,9 +57,7 @@ impl Region {
             Self::Eu => ("https://eu.mixpanel.com", "https://data-eu.mixpanel.com", "https://api-eu.mixpanel.com"),
             Self::In => ("https://in.mixpanel.com", "https://data-in.mixpanel.com", "https://api-in.mixpanel.com"),
         };
-        let parse = |host| {
-            Url::parse(host).map_err(|error| Error::new(ErrorKind::Unexpected, "the region has no host").with_source(error))
-        };
+        let parse = |host| Url::parse(host).map_err(|error| Error::new(ErrorKind::Unexpected, "the region has no host").with_source(error));
         Ok(Hosts { query: parse(query)?, data: parse(data)?, ingestion: parse(ingestion)? })
     }
 }

@@ -84,9 +84,10 @@ fn written(value: &Value) -> Cow<'_, str> {
 /// Checks the configured reports, and that no two of a stream share a name.
 pub(crate) fn check(reports: &[Report]) -> Result<()> {
     reports.iter().try_for_each(Report::check)?;
-    let twice = reports.iter().enumerate().find(|(index, report)| {
-        reports[..*index].iter().any(|other| (&other.name, &other.stream) == (&report.name, &report.stream))
-    });
+    let twice = reports
+        .iter()
+        .enumerate()
+        .find(|(index, report)| reports[..*index].iter().any(|other| (&other.name, &other.stream) == (&report.name, &report.stream)));
     twice.map_or(Ok(()), |(_, report)| {
         let message = format!("two reports of `{}` are called `{}`", report.stream, report.name);
         Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports"))
@@ -97,7 +98,7 @@ pub(crate) fn check(reports: &[Report]) -> Result<()> {
 #[derive(Clone, Debug)]
 pub(crate) struct Reports {
     /// What is asked for.
-    pub(crate) reports: Vec<Report>,
+    pub(crate) asked: Vec<Report>,
     /// True when Mixpanel must be told the days.
     pub(crate) is_dated: bool,
     /// How many, where a report does not say.
@@ -107,8 +108,8 @@ pub(crate) struct Reports {
 impl Reports {
     /// The configured reports of a stream.
     pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
-        let reports = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
-        Self { reports, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days }
+        let asked = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
+        Self { asked, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days }
     }
 }
 
@@ -119,18 +120,19 @@ impl Slicer for Reports {
             return Vec::new();
         }
         let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
-        let window = |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into())), until: tomorrow };
+        let window =
+            |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into())), until: tomorrow };
         let slice = |report: &Report| SliceState {
             window: self.is_dated.then(|| window(report)),
             query: vec![(REPORT.to_owned(), report.name.clone())],
             ..SliceState::default()
         };
-        self.reports.iter().map(slice).collect()
+        self.asked.iter().map(slice).collect()
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
         let name = slice.query.iter().find(|(name, _)| name == REPORT).map(|(_, value)| value);
-        let Some(report) = self.reports.iter().find(|report| Some(&report.name) == name) else {
+        let Some(report) = self.asked.iter().find(|report| Some(&report.name) == name) else {
             return Err(Error::new(ErrorKind::Unexpected, "a slice asks for a report that is not configured"));
         };
         for (name, value) in &report.parameters {

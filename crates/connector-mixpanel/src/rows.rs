@@ -50,6 +50,7 @@ impl Occurrences {
 }
 
 /// Rows that are just what Mixpanel sent.
+#[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
 pub(crate) fn as_sent(record: &RawRecord, _about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
     out.push(record.clone());
     Ok(())

@@ -120,8 +120,7 @@ pub(crate) const FUNNEL_RESULT: &[Field] =
     &[column("funnel_id", Int64), column("name", String), column("date", Date), column("steps", Json), column("analysis", Json)];
 
 /// What a day earned.
-pub(crate) const REVENUE: &[Field] =
-    &[column("date", Date), column("amount", AMOUNT), column("count", Int64), column("paid_count", Int64)];
+pub(crate) const REVENUE: &[Field] = &[column("date", Date), column("amount", AMOUNT), column("count", Int64), column("paid_count", Int64)];
 
 /// How many of those who came on a day came back. `counts` has one number for each interval.
 pub(crate) const RETENTION: &[Field] = &[
@@ -134,13 +133,8 @@ pub(crate) const RETENTION: &[Field] = &[
 ];
 
 /// How many did something in one, two, three … of the units of a period.
-pub(crate) const FREQUENCY: &[Field] = &[
-    column("report", String),
-    column("segment", String),
-    column("bucket", String),
-    column("date", Date),
-    column("counts", Json),
-];
+pub(crate) const FREQUENCY: &[Field] =
+    &[column("report", String), column("segment", String), column("bucket", String), column("date", Date), column("counts", Json)];
 
 /// A number for a segment and a span of time. `bucket` is the span as Mixpanel names it, `date` the day in which it begins.
 pub(crate) const SEGMENT: &[Field] = &[

@@ -7,8 +7,8 @@ use pipeline_core::{Endpoint, Error, ErrorKind, Schema, StreamDef, TimeFormat};
 
 use crate::calendar::{Calendar, DayClock, ProjectDays};
 use crate::flatten::Columns;
-use crate::line;
 use crate::limits::{APP, EXPORT, EXPORT_PACE, LEXICON, QUERY, QUERY_PACE};
+use crate::line;
 use crate::profiles::SessionPages;
 use crate::region::Hosts;
 use crate::reports::{REPORT, Report, Reports};
@@ -21,8 +21,8 @@ pub(crate) struct Project {
     pub(crate) id: u64,
     /// The view that queries are made in, for projects with data views.
     pub(crate) workspace_id: Option<u64>,
-    /// True when requests are made by a service account, which may read more than a project's secret.
-    pub(crate) has_service_account: bool,
+    /// Who reads it.
+    pub(crate) credentials: Credentials,
     /// First day of a first sync.
     pub(crate) oldest: DateTime<Utc>,
     /// Days of one export request.
@@ -45,6 +45,15 @@ pub(crate) struct Project {
     pub(crate) event_columns: Columns,
     /// Properties of profiles that are columns.
     pub(crate) profile_columns: Columns,
+}
+
+/// Who reads a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    /// A service account, which can be asked what it sees.
+    ServiceAccount,
+    /// The project's own secret, which may read events and make queries, and nothing else.
+    ProjectSecret,
 }
 
 /// Where and when a project is read.
@@ -197,7 +206,7 @@ impl Project {
         let Source::List(list) = &stream.source else { return None };
         let refuse = |message: &str, help: &str| Some(Error::new(ErrorKind::Unsupported, message).with_help(help));
         let needs_account = matches!(list.api, Api::App | Api::Lexicon | Api::Ingestion);
-        if needs_account && !self.has_service_account {
+        if needs_account && self.credentials == Credentials::ProjectSecret {
             return refuse("a project secret may not read this", "configure a service account instead: username and secret");
         }
         if list.path.contains("{workspace}") && self.workspace_id.is_none() {

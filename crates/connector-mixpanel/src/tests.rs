@@ -249,7 +249,8 @@ fn an_event_keeps_its_key_when_it_is_exported_again() {
 #[test]
 fn equal_lines_without_an_insert_id_are_different_events() {
     let line = br#"{"event":"A","properties":{"time":1,"distinct_id":"a"}}"#;
-    let keys = || rows_in("export", &[line, line, line], UTC, None, Columns::none()).iter().map(|row| row.scalar("event_key")).collect::<Vec<_>>();
+    let keys =
+        || rows_in("export", &[line, line, line], UTC, None, Columns::none()).iter().map(|row| row.scalar("event_key")).collect::<Vec<_>>();
     let first = keys();
     assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
     assert_eq!(first, keys(), "they keep their keys when the day is read again");
@@ -295,7 +296,11 @@ fn c44_c45_a_profile_is_lifted_out_of_its_envelope() {
 #[test]
 fn lists_that_profiles_keep_are_rows() {
     let profile = r#"{"$distinct_id":42,"$properties":{"$transactions":[{"$time":"2026-02-02T01:02:03","$amount":5.5,"sku":"x"},7],"$android_devices":"token-1","$answers":null}}"#;
-    insta::assert_snapshot!(["transactions", "android_devices", "answers", "surveys"].map(|stream| format!("# {stream}\n{}", shown(&rows(stream, profile)))).join("\n"));
+    insta::assert_snapshot!(
+        ["transactions", "android_devices", "answers", "surveys"]
+            .map(|stream| format!("# {stream}\n{}", shown(&rows(stream, profile))))
+            .join("\n")
+    );
 }
 
 #[test]
@@ -305,19 +310,28 @@ fn answers_to_reports_are_rows() {
     }))
     .unwrap();
     let answers = [
-        ("segmentation", r#"{"data":{"series":["2026-11-21"],"values":{"pro":{"2026-11-21":1,"2026-11-20 13:00:00":2.5}}},"legend_size":1}"#),
+        (
+            "segmentation",
+            r#"{"data":{"series":["2026-11-21"],"values":{"pro":{"2026-11-21":1,"2026-11-20 13:00:00":2.5}}},"legend_size":1}"#,
+        ),
         ("segmentation_sum", r#"{"status":"ok","results":{"2026-11-21":4}}"#),
         ("event_counts", r#"{"data":{"series":[],"values":{"Buy":{"2026-11-21":3}}}}"#),
         ("event_property_counts", r#"{"data":{"series":[],"values":{"pro":{"2026-11-21":3}}}}"#),
         ("retention", r#"{"2026-11-20":{"counts":[2,1],"first":2},"2026-11-21":{"pro":{"counts":[1],"first":1}}}"#),
         ("frequency", r#"{"data":{"2026-11-20":[3,1]}}"#),
-        ("insights", r#"{"computed_at":"2026-11-21T16:35:41+00:00","headers":["$event","plan"],"series":{"Buy":{"pro":{"2026-11-20T00:00:00-07:00":9},"$overall":10}}}"#),
+        (
+            "insights",
+            r#"{"computed_at":"2026-11-21T16:35:41+00:00","headers":["$event","plan"],"series":{"Buy":{"pro":{"2026-11-20T00:00:00-07:00":9},"$overall":10}}}"#,
+        ),
         ("event_properties_top", r#"{"ad version":{"count":295},"error":{"count":1}}"#),
         ("event_property_values", r#""dog""#),
         ("top_events", r#"{"amount":2,"event":"funnel","percent_change":-0.35}"#),
         ("event_names", r#""battle""#),
         ("revenue", r#"{"results":{"$overall":{"amount":1},"2026-06-01":{"amount":0.0,"count":124,"paid_count":0}},"status":"ok"}"#),
-        ("funnels", r#"{"funnel_id":7,"name":"F","meta":{"dates":[]},"data":{"$overall":{},"2026-11-16":{"steps":[],"analysis":{"worst":1}}}}"#),
+        (
+            "funnels",
+            r#"{"funnel_id":7,"name":"F","meta":{"dates":[]},"data":{"$overall":{},"2026-11-16":{"steps":[],"analysis":{"worst":1}}}}"#,
+        ),
     ];
     let table = answers.map(|(stream, answer)| {
         format!("# {stream}\n{}", shown(&rows_in(stream, &[answer.as_bytes()], UTC, Some(&report), Columns::none())))
