@@ -8,7 +8,7 @@ use url::Url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
 use crate::paginate::{Paginator, SinglePage};
-use crate::record::{RawRecord, RecordPath};
+use crate::record::{RawRecord, RecordPath, StreamIndex};
 use crate::schema::{Schema, TimeFormat};
 use crate::slice::{Slicer, Whole};
 
@@ -138,6 +138,7 @@ pub struct Endpoint {
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
+    pub(crate) last: bool,
     pub(crate) parent: Option<Parent>,
 }
 
@@ -162,6 +163,8 @@ impl Parent {
 pub(crate) struct Feed {
     pub(crate) stream: StreamDef,
     pub(crate) path: RecordPath,
+    /// False when nobody wants its records.
+    pub(crate) wanted: bool,
     /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
     pub(crate) inside: Option<usize>,
 }
@@ -242,6 +245,7 @@ impl Endpoint {
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
+            last: false,
             parent: None,
         }
     }
@@ -292,7 +296,7 @@ impl Endpoint {
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path), inside: None });
+        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
         self
     }
 
@@ -308,7 +312,7 @@ impl Endpoint {
     pub fn feeds_nested(mut self, list: NestedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
-            self.feeds.push(Feed { stream: feed.stream.clone(), path, inside: Some(self.nested.len()) });
+            self.feeds.push(Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) });
         }
         self.completes(list)
     }
@@ -328,6 +332,16 @@ impl Endpoint {
     /// Reads only what is new since the last sync. Needs a slicer or a paginator that can say where to go on.
     pub fn incremental(mut self) -> Self {
         self.mode = SyncMode::Incremental;
+        self
+    }
+
+    /// Is read when all other endpoints of its source have ended: a feed of changes to what they list.
+    ///
+    /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a stream that is selected
+    /// later changes nothing for it; but when what it waits for can no longer be read
+    /// ([`Slicer::expired`]), the lists of all its streams are read again.
+    pub fn last(mut self) -> Self {
+        self.last = true;
         self
     }
 
@@ -379,6 +393,21 @@ impl Endpoint {
     /// The streams it feeds, in the order of their [`StreamIndex`](crate::StreamIndex).
     pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamDef> {
         self.feeds.iter().map(|feed| &feed.stream)
+    }
+
+    /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
+    /// to the endpoint that they read; every stream is, as declared.
+    pub fn wants(&self, stream: StreamIndex) -> bool {
+        self.feeds.get(stream).is_some_and(|feed| feed.wanted)
+    }
+
+    /// The endpoint as it is read when only these streams are selected.
+    #[must_use]
+    pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
+        for feed in &mut self.feeds {
+            feed.wanted = is_selected(feed.stream.name());
+        }
+        self
     }
 
     /// The member that orders records in time.

@@ -53,10 +53,11 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
     Ok((records.collect(), gone))
 }
 
-/// Completes every list inside a record.
+/// Completes every list inside a record, but for those that nobody wants.
 async fn complete(client: &HttpClient, endpoint: &Endpoint, mut record: RawRecord) -> Result<(RawRecord, u64)> {
     let mut gone = 0;
-    for list in &endpoint.nested {
+    let is_wanted = |index| endpoint.wants(0) || endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
+    for list in endpoint.nested.iter().enumerate().filter_map(|(index, list)| is_wanted(index).then_some(list)) {
         let Some(beginning) = Beginning::of(list, &record)? else { continue };
         match beginning.rest(client, &record).await? {
             Some(all) => record = beginning.replace(&record, &all)?,
