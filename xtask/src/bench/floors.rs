@@ -163,7 +163,7 @@ fn one_core(pages: &[Bytes], mut work: impl FnMut(&Bytes) -> Outcome<usize>) -> 
 }
 
 fn decoding() -> Outcome<impl FnMut(&Bytes) -> Outcome<usize>> {
-    let charges = connector_stripe::STREAMS.iter().find(|stream| stream.name == "charges").ok_or("there is no stream `charges`")?;
+    let charges = connector_stripe::stream("charges").ok_or("there is no stream `charges`")?;
     let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
     let now = SystemClock.now();
     Ok(move |page: &Bytes| {

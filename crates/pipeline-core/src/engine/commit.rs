@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Job;
 use super::decode::{Drift, DriftKind};
+use super::endpoint_run::EndpointRun;
 use super::page::Rows;
 use super::rejected::Rejected;
 use super::write::{Figures, Writer};
@@ -34,7 +35,7 @@ pub(super) struct Staged {
     pub(super) tables: Vec<StagedTable>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) changes: Vec<Change>,
-    pub(super) completed: Vec<EndpointId>,
+    pub(super) finished: Vec<EndpointId>,
     pub(super) publish: Vec<TableId>,
     pub(super) discard: Vec<TableId>,
     pub(super) bytes: u64,
@@ -49,6 +50,8 @@ pub(super) struct Staged {
 pub(super) struct StagedTable {
     pub(super) table: Arc<Table>,
     pub(super) batches: Vec<RecordBatch>,
+    /// How many rows are of which endpoint, by its number in the run.
+    pub(super) rows: BTreeMap<usize, u64>,
     /// How often fields departed from what is declared.
     pub(super) drift: BTreeMap<(String, DriftKind), u64>,
 }
@@ -141,12 +144,17 @@ impl Committer {
         staged.change(change());
     }
 
-    /// Stages the last change of an endpoint, with the tables whose visible rows are replaced by their next generation.
-    pub(super) fn complete(&self, endpoint: &EndpointId, publish: Vec<TableId>, change: impl FnOnce() -> Change) {
+    /// Stages the last changes of endpoints that are over, all in one step. Tables that they refresh are published: what is
+    /// staged until then belongs to the next generation, what is staged later to the visible rows.
+    pub(super) fn finish(&self, runs: &[&EndpointRun]) {
         let mut staged = self.staged();
-        staged.change(change());
-        staged.completed.push(endpoint.clone());
-        staged.publish.extend(publish);
+        for run in runs {
+            staged.change(run.finish());
+            staged.finished.push(run.id.clone());
+            if run.refresh {
+                staged.publish.extend(run.tables.iter().flatten().map(|table| table.id()));
+            }
+        }
     }
 
     /// Empties the next generation of a table at the next commit.
@@ -216,19 +224,22 @@ impl Drop for Alone<'_> {
 
 impl Staged {
     fn add(&mut self, rows: Rows) {
-        let Rows { table, batch, bytes, content_hash, drift, rejected } = rows;
+        let Rows { endpoint, table, batch, bytes, content_hash, drift, rejected } = rows;
         self.since.get_or_insert_with(Instant::now);
         self.bytes += bytes;
         self.uncommitted += bytes;
         self.content_hash = self.content_hash.wrapping_add(content_hash);
-        self.rejected.extend(rejected.iter().map(|(record, rejection)| Rejected::new(&table, record, *rejection)));
+        self.rejected.extend(rejected.iter().map(|(record, rejection)| Rejected::new(endpoint, &table, record, *rejection)));
         let known = self.tables.iter().position(|known| Arc::ptr_eq(&known.table, &table));
         let index = known.unwrap_or_else(|| {
-            self.tables.push(StagedTable { table, batches: Vec::new(), drift: BTreeMap::new() });
+            self.tables.push(StagedTable { table, batches: Vec::new(), rows: BTreeMap::new(), drift: BTreeMap::new() });
             self.tables.len() - 1
         });
         let staged = &mut self.tables[index];
-        staged.batches.extend(batch);
+        if let Some(batch) = batch {
+            *staged.rows.entry(endpoint).or_default() += batch.num_rows() as u64;
+            staged.batches.push(batch);
+        }
         for Drift { field, kind, count } in drift {
             *staged.drift.entry((field, kind)).or_default() += count;
         }

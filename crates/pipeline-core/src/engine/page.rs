@@ -13,10 +13,15 @@ use crate::error::Result;
 use crate::record::RawRecord;
 
 /// The decoders of one slice's task: one for each stream that is wanted.
-pub(super) struct Decoders(Vec<Option<(Arc<Table>, Decoder)>>);
+pub(super) struct Decoders {
+    endpoint: usize,
+    streams: Vec<Option<(Arc<Table>, Decoder)>>,
+}
 
 /// What a page has for one table.
 pub(super) struct Rows {
+    /// The endpoint's number in the run.
+    pub(super) endpoint: usize,
     pub(super) table: Arc<Table>,
     /// None when there are no rows.
     pub(super) batch: Option<RecordBatch>,
@@ -35,19 +40,20 @@ impl Decoders {
             let table = table.as_ref()?;
             Some((Arc::clone(table), Decoder::new(stream.schema(), stream.key())))
         };
-        Self(run.endpoint().streams().zip(&run.tables).map(decoder).collect())
+        Self { endpoint: run.ordinal, streams: run.endpoint().streams().zip(&run.tables).map(decoder).collect() }
     }
 
     /// Decodes the records of each stream; those of streams that are not wanted are dropped.
     pub(super) fn decode(&mut self, records: Vec<Vec<Hashed>>, synced_at: DateTime<Utc>) -> Result<Vec<Rows>> {
-        let wanted = self.0.iter_mut().zip(records).filter_map(|(decoder, records)| Some((decoder.as_mut()?, records)));
+        let wanted = self.streams.iter_mut().zip(records).filter_map(|(decoder, records)| Some((decoder.as_mut()?, records)));
         let filled = wanted.filter(|(_, records)| !records.is_empty());
-        filled.map(|((table, decoder), records)| rows(table, decoder, records, synced_at)).collect()
+        filled.map(|((table, decoder), records)| rows(self.endpoint, table, decoder, records, synced_at)).collect()
     }
 }
 
-fn rows(table: &Arc<Table>, decoder: &mut Decoder, records: Vec<Hashed>, synced_at: DateTime<Utc>) -> Result<Rows> {
-    let mut rows = Rows { table: Arc::clone(table), batch: None, bytes: 0, content_hash: 0, drift: Vec::new(), rejected: Vec::new() };
+fn rows(endpoint: usize, table: &Arc<Table>, decoder: &mut Decoder, records: Vec<Hashed>, synced_at: DateTime<Utc>) -> Result<Rows> {
+    let mut rows =
+        Rows { endpoint, table: Arc::clone(table), batch: None, bytes: 0, content_hash: 0, drift: Vec::new(), rejected: Vec::new() };
     for Hashed { record, hash } in records {
         match decoder.push(&record, synced_at) {
             Ok(()) => {

@@ -20,17 +20,19 @@ static FIELDS: [Field; 3] =
 
 /// A record that cannot be a row.
 pub(super) struct Rejected {
+    /// The endpoint that it came from, by its number in the run.
+    pub(super) endpoint: usize,
     /// The table that it was meant for.
     pub(super) table: Arc<Table>,
     row: String,
 }
 
 impl Rejected {
-    pub(super) fn new(table: &Arc<Table>, record: &RawRecord, rejection: Rejection) -> Self {
+    pub(super) fn new(endpoint: usize, table: &Arc<Table>, record: &RawRecord, rejection: Rejection) -> Self {
         let (stream, reason) = (&table.stream, rejection.to_string());
         let text = String::from_utf8_lossy(record.as_bytes());
         let row = serde_json::json!({ "stream": stream, "reason": reason, "record": text }).to_string();
-        Self { table: Arc::clone(table), row }
+        Self { endpoint, table: Arc::clone(table), row }
     }
 }
 

@@ -10,28 +10,29 @@ use super::Job;
 use super::commit::{Staged, StagedTable, push_change};
 use super::decode::DriftKind;
 use super::rejected::{self, Rejected};
-use crate::destination::{Commit, Table, TableId, Transaction};
+use crate::destination::{Commit, Generation, Table, TableId, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::state::{Change, EndpointId};
 
-/// What became of the records of one table.
-#[derive(Clone, Debug, Default)]
+/// What became of the records that one endpoint read for one table.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TableFigures {
     /// Rows committed.
     pub(super) rows: u64,
     /// Records kept in the table of rejected ones.
     pub(super) rejected: u64,
-    /// Members kept in `_extra`: by name and reason.
-    pub(super) drift: BTreeMap<(String, &'static str), u64>,
 }
 
 /// What a run has done so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
-    pub(super) tables: BTreeMap<TableId, TableFigures>,
-    /// Endpoints of which everything is committed.
-    pub(super) completed: BTreeSet<EndpointId>,
+    /// By the endpoint's number in the run.
+    pub(super) tables: BTreeMap<(usize, TableId), TableFigures>,
+    /// Members kept in `_extra`, by table: by name and reason.
+    pub(super) drift: BTreeMap<TableId, BTreeMap<(String, &'static str), u64>>,
+    /// Endpoints whose last change is committed.
+    pub(super) finished: BTreeSet<EndpointId>,
     pub(super) commits: u64,
 }
 
@@ -41,8 +42,10 @@ pub(super) struct Writer {
     figures: Figures,
     transaction: Option<Box<dyn Transaction>>,
     pending: Pending,
-    /// Tables of rejected records, by source.
-    rejected: BTreeMap<String, Arc<Table>>,
+    /// The tables as they are written to now.
+    tables: BTreeMap<TableId, Arc<Table>>,
+    /// Tables whose next generation this run has published: rows go to the visible ones since.
+    published: BTreeSet<TableId>,
     /// After a failure nothing is written any more: rows are missing whose positions may be staged.
     failed: bool,
 }
@@ -50,17 +53,26 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Pending {
     changes: Vec<Change>,
-    completed: Vec<EndpointId>,
-    publish: Vec<TableId>,
-    discard: Vec<TableId>,
-    rows: BTreeMap<TableId, u64>,
+    finished: Vec<EndpointId>,
+    publish: BTreeSet<TableId>,
+    discard: BTreeSet<TableId>,
+    /// By the endpoint's number in the run; it has none where the engine makes rows of its own.
+    rows: BTreeMap<(Option<usize>, TableId), u64>,
     bytes: u64,
     content_hash: u128,
 }
 
 impl Writer {
     pub(super) fn new(job: Arc<Job>) -> Self {
-        Self { job, figures: Figures::default(), transaction: None, pending: Pending::default(), rejected: BTreeMap::new(), failed: false }
+        Self {
+            job,
+            figures: Figures::default(),
+            transaction: None,
+            pending: Pending::default(),
+            tables: BTreeMap::new(),
+            published: BTreeSet::new(),
+            failed: false,
+        }
     }
 
     pub(super) fn figures(&self) -> &Figures {
@@ -76,16 +88,19 @@ impl Writer {
     }
 
     async fn try_write(&mut self, staged: Staged) -> Result<()> {
-        let Staged { tables, rejected, changes, completed, publish, discard, bytes, content_hash, .. } = staged;
-        for StagedTable { table, batches, drift } in tables {
+        let Staged { tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
+        for StagedTable { table, batches, rows, drift } in tables {
             self.tell_drift(&table, drift);
+            for (endpoint, rows) in rows {
+                *self.pending.rows.entry((Some(endpoint), table.id())).or_default() += rows;
+            }
             self.write_table(&table, &batches).await?;
         }
         self.write_rejected(&rejected).await?;
         for change in changes {
             push_change(&mut self.pending.changes, change);
         }
-        self.pending.completed.extend(completed);
+        self.pending.finished.extend(finished);
         self.pending.publish.extend(publish);
         self.pending.discard.extend(discard);
         self.pending.bytes += bytes;
@@ -101,7 +116,15 @@ impl Writer {
             batches => concat_batches(&table.schema, batches)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "the batches of a table do not fit together").with_source(error))?,
         };
-        *self.pending.rows.entry(table.id()).or_default() += batch.num_rows() as u64;
+        let id = table.id();
+        let is_published = self.published.contains(&id);
+        let table = self.tables.entry(id).or_insert_with(|| {
+            let mut table = Arc::clone(table);
+            if is_published {
+                Arc::make_mut(&mut table).generation = Generation::Current;
+            }
+            table
+        });
         if self.transaction.is_none() {
             self.transaction = Some(self.job.destination.begin().await?);
         }
@@ -114,16 +137,15 @@ impl Writer {
     async fn write_rejected(&mut self, all: &[Rejected]) -> Result<()> {
         let mut sources: BTreeMap<&str, Vec<&Rejected>> = BTreeMap::new();
         for rejected in all {
-            self.figures.tables.entry(rejected.table.id()).or_default().rejected += 1;
+            self.figures.tables.entry((rejected.endpoint, rejected.table.id())).or_default().rejected += 1;
             sources.entry(&rejected.table.source).or_default().push(rejected);
         }
         for (source, rejected) in sources {
-            if !self.rejected.contains_key(source) {
-                let table = Arc::new(rejected::table(source));
+            let table = Arc::new(rejected::table(source));
+            if !self.tables.contains_key(&table.id()) {
                 self.job.destination.prepare(&[Arc::clone(&table)]).await?;
-                self.rejected.insert(source.to_owned(), table);
             }
-            let table = Arc::clone(&self.rejected[source]);
+            *self.pending.rows.entry((None, table.id())).or_default() += rejected.len() as u64;
             let batch = rejected::rows(rejected, self.job.clock.now())?;
             self.write_table(&table, &Vec::from_iter(batch)).await?;
         }
@@ -147,23 +169,30 @@ impl Writer {
             Some(transaction) => transaction,
             None => self.job.destination.begin().await?,
         };
-        let rows = pending.rows.values().sum();
+        let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
+        for ((_, id), rows) in &pending.rows {
+            *table_rows.entry(id.clone()).or_default() += rows;
+        }
+        let rows = table_rows.values().sum();
         let commit = Commit {
             run: self.job.run.clone(),
             at: self.job.clock.now(),
             changes: pending.changes,
-            publish: pending.publish,
-            discard: pending.discard,
-            rows: pending.rows.clone().into_iter().collect(),
+            publish: pending.publish.into_iter().collect(),
+            discard: pending.discard.into_iter().collect(),
+            rows: table_rows.into_iter().collect(),
             bytes: pending.bytes,
             content_hash: format!("{:032x}", pending.content_hash),
         };
         let sequence = transaction.commit(&commit).await?;
         self.figures.commits += 1;
-        self.figures.completed.extend(pending.completed);
-        for (id, rows) in pending.rows {
-            self.figures.tables.entry(id).or_default().rows += rows;
+        self.figures.finished.extend(pending.finished);
+        for ((endpoint, id), rows) in pending.rows {
+            let Some(endpoint) = endpoint else { continue };
+            self.figures.tables.entry((endpoint, id)).or_default().rows += rows;
         }
+        self.tables.retain(|id, _| !commit.publish.contains(id));
+        self.published.extend(commit.publish);
         self.job.observer.observe(&Event::Committed { sequence, rows, bytes: pending.bytes });
         Ok(())
     }
@@ -179,7 +208,7 @@ impl Writer {
         for ((field, kind), records) in drift {
             let reason = describe(kind);
             self.job.observer.observe(&Event::Drift { source: &table.source, stream: &table.stream, field: &field, reason, records });
-            *self.figures.tables.entry(table.id()).or_default().drift.entry((field, reason)).or_default() += records;
+            *self.figures.drift.entry(table.id()).or_default().entry((field, reason)).or_default() += records;
         }
     }
 
