@@ -79,7 +79,7 @@ impl Quota {
     }
 
     /// Most permits in any window of length `per`.
-    fn ceiling(&self) -> u32 {
+    pub(super) fn ceiling(&self) -> u32 {
         whole(self.permits.ceil()).max(1)
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod exchange;
 mod headers;
 mod limit;
+mod limit_file;
 mod limiter;
 mod oauth;
 mod redact;
@@ -34,6 +35,7 @@ pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
 pub use self::client::{Call, HttpClient, HttpClientBuilder};
 pub use self::headers::{BucketReader, Hint, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
 pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore, gcra};
+pub use self::limit_file::FileLimits;
 pub use self::oauth::OAuth2;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::ReqwestTransport;

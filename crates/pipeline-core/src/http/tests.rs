@@ -6,6 +6,7 @@ mod breaker;
 mod faults;
 mod headers;
 mod lifecycle;
+mod limit_file;
 mod limits;
 mod oauth;
 mod secrets;
