@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use faults::{Faults, Throttle};
 pub use limits::Limits;
-pub use server::Simulator;
+pub use server::{Body, Simulator};
 pub use stats::{Operation, Stats};
 pub use truth::Truth;
 

@@ -1,21 +1,25 @@
 //! The server around the three APIs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::extract::{Request as Received, State};
+use axum::http::{HeaderValue, Request, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
+use bytes::Bytes;
 use chrono::DateTime;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tower_service::Service as _;
 
 use crate::faults::{self, Fault, Faults};
 use crate::limits::Gate;
@@ -28,19 +32,22 @@ use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zend
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// A body as it leaves the server: in pieces, or broken off.
+pub type Body = BoxStream<'static, Result<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
 /// A running server. It also stops, without waiting, when dropped.
 pub struct Simulator {
     service: Arc<Service>,
     truth: Truth,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<std::io::Result<()>>,
+    /// What stops the server, and the server; none if it has no port.
+    server: Option<(oneshot::Sender<()>, JoinHandle<std::io::Result<()>>)>,
 }
 
 impl Simulator {
     /// Binds the port and starts to serve on the current runtime.
     pub async fn start(simulation: Simulation) -> std::io::Result<Simulator> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, simulation.port)).await?;
-        let service = Arc::new(Service::new(simulation, listener.local_addr()?)?);
+        let service = Arc::new(Service::new(simulation, format!("http://{}", listener.local_addr()?))?);
         // Small answers would otherwise wait for the client's delayed acknowledgement.
         let listener = listener.tap_io(|connection| {
             let _ = connection.set_nodelay(true);
@@ -50,7 +57,25 @@ impl Simulator {
             let _ = stopped.await;
         });
         let server = tokio::spawn(server.into_future());
-        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, stop, server })
+        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, server: Some((stop, server)) })
+    }
+
+    /// A server without a port, asked by [`answer`](Self::answer) only. It runs on tokio's clock, so that with the clock
+    /// paused a test of hours takes as long as its work. Its URL is `http://simulator.localhost`.
+    pub fn without_port(simulation: Simulation) -> std::io::Result<Simulator> {
+        let service = Arc::new(Service::new(simulation, "http://simulator.localhost".to_owned())?);
+        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, server: None })
+    }
+
+    /// Answers a request as the server does, without a socket. The URI may be the path and the query alone.
+    pub fn answer(&self, request: Request<Bytes>) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
+        let mut router = router(&self.service);
+        let request = request.map(axum::body::Body::from);
+        async move {
+            let answered = router.call(request).await;
+            let response = answered.unwrap_or_else(|never| match never {});
+            response.map(|body| body.into_data_stream().map_err(Into::into).boxed())
+        }
     }
 
     /// The base of all three APIs, without a slash at the end: `http://127.0.0.1:PORT`.
@@ -83,8 +108,10 @@ impl Simulator {
 
     /// Stops accepting connections, gives answers under way a second to finish, and returns.
     pub async fn stop(self) {
-        let _ = self.stop.send(());
-        let _ = tokio::time::timeout(GRACE, self.server).await;
+        if let Some((stop, server)) = self.server {
+            let _ = stop.send(());
+            let _ = tokio::time::timeout(GRACE, server).await;
+        }
     }
 }
 
@@ -92,7 +119,7 @@ impl Simulator {
 pub(crate) struct Service {
     pub(crate) simulation: Simulation,
     pub(crate) world: Arc<World>,
-    address: SocketAddr,
+    url: String,
     started: Instant,
     state: Mutex<Mutable>,
 }
@@ -114,7 +141,7 @@ pub(crate) struct Mutable {
 }
 
 impl Service {
-    fn new(simulation: Simulation, address: SocketAddr) -> std::io::Result<Service> {
+    fn new(simulation: Simulation, url: String) -> std::io::Result<Service> {
         let started = Instant::now();
         let state = Mutable {
             clock: (started, clock(simulation.shown_until, simulation.until)),
@@ -127,11 +154,11 @@ impl Service {
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
         };
         let world = Arc::new(World::new(&simulation)?);
-        Ok(Service { simulation, world, address, started, state: Mutex::new(state) })
+        Ok(Service { simulation, world, url, started, state: Mutex::new(state) })
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The server's clock.
@@ -204,7 +231,7 @@ fn router(service: &Arc<Service>) -> Router {
 }
 
 /// Counts, delays and spoils every request.
-async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+async fn around(State(service): State<Arc<Service>>, request: Received, next: Next) -> Response {
     let vendor = Vendor::of(request.uri().path());
     let (_in_flight, fault) = service.arrive(vendor);
     let extra = if let Some(Fault::Slow(extra)) = fault { extra } else { Duration::ZERO };

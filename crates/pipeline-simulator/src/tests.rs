@@ -58,3 +58,24 @@ fn ids_lead_back_to_their_records() {
         assert_eq!(table.index("zz"), None);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_a_port_lives_on_the_paused_clock() {
+    use futures::TryStreamExt as _;
+    let limits = Limits { zendesk_export: Some(1), ..Limits::default() };
+    let simulation = Simulation { limits, latency: Duration::from_secs(2), ..Simulation::default() };
+    let simulator = crate::Simulator::without_port(simulation).unwrap();
+    let ask = || {
+        let request = axum::http::Request::get("/api/v2/incremental/users/cursor?start_time=0&per_page=2");
+        let request = request.header("authorization", "Basic YWRtaW5AZXhhbXBsZS5jb20vdG9rZW46c2ltX3Rva2Vu");
+        simulator.answer(request.body(bytes::Bytes::new()).unwrap())
+    };
+    let started = Instant::now();
+    let answer = ask().await;
+    assert_eq!(answer.status(), 200);
+    let body: Vec<bytes::Bytes> = answer.into_body().try_collect().await.unwrap();
+    assert!(body.concat().starts_with(b"{\"users\":["));
+    let refused = ask().await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "58"));
+    assert_eq!(started.elapsed(), Duration::from_secs(4));
+}

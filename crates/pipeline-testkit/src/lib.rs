@@ -6,6 +6,7 @@ pub mod crash;
 pub mod destination_suite;
 mod fault;
 mod fixture;
+mod in_process;
 mod json;
 mod replay;
 mod run;
@@ -15,6 +16,7 @@ mod suite;
 
 pub use fault::{Fault, Faulty};
 pub use fixture::{Exchange, Fixture, Origin, RecordedRequest, RecordedResponse};
+pub use in_process::{InProcess, Pieces};
 pub use replay::Replay;
 pub use secrets::Secrets;
 pub use snapshot::Update;

@@ -23,7 +23,7 @@ const RULES: &[Allowed] = &[
         normal: &["pipeline-core", "pipeline-simulator", "connector-", "destination-"],
         dev: &["pipeline-testkit"],
     },
-    Allowed { name: "connector-", normal: &["pipeline-core"], dev: &["pipeline-testkit"] },
+    Allowed { name: "connector-", normal: &["pipeline-core"], dev: &["pipeline-simulator", "pipeline-testkit"] },
     Allowed { name: "destination-", normal: &["pipeline-core", "destination-files"], dev: &["pipeline-testkit"] },
     Allowed { name: "xtask", normal: &["pipeline-core", "pipeline-simulator", "pipeline-testkit", "connector-", "destination-"], dev: &[] },
 ];
