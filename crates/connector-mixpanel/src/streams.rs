@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::slice::{Oldest, Windows};
-use pipeline_core::{Deletes, Endpoint, StreamDef, TimeFormat};
+use pipeline_core::{Deletes, Endpoint, Lines, StreamDef, TimeFormat};
 use url::Url;
 
 use crate::limits::{EXPORT, EXPORT_PACE, QUERY, QUERY_PACE};
@@ -60,7 +60,7 @@ impl Project {
             .query("time_in_ms", "true")
             .slices(windows)
             .incremental()
-            .ndjson(line::check)
+            .ndjson(Lines { check: line::check, malformed: 0 })
             .buckets([EXPORT, EXPORT_PACE])
             .feeds(stream, "")
     }

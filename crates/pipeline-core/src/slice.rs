@@ -55,6 +55,13 @@ pub trait Slicer: Send + Sync + Debug {
         None
     }
 
+    /// Requests that what is unread of a slice takes, where that can be told: slices that take many are split while other
+    /// tasks are idle, and a person is told when all will be done.
+    fn requests_left(&self, slice: &SliceState) -> Option<u64> {
+        let _ = slice;
+        None
+    }
+
     /// How far back before the cursor a sync reads again, to catch records that became visible late.
     fn lookback(&self) -> TimeDelta {
         TimeDelta::zero()

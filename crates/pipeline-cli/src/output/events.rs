@@ -68,6 +68,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,
         }),
+        Event::Planned { endpoint, requests, limit, until } => json!({
+            "event": "planned", "source": endpoint.source, "endpoint": endpoint.endpoint, "requests": requests, "limit": limit, "until": until,
+        }),
         Event::Attempt(attempt) => {
             let mut value = attempt_json(attempt);
             value["event"] = json!("request");

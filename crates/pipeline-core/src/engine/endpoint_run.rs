@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::plan::{Plan, finished};
 use super::summary::{Failure, Outcome};
@@ -12,6 +12,7 @@ use crate::connector::Connector;
 use crate::destination::{Generation, Table};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Observer};
 use crate::record::Advance;
 use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, SliceState};
 
@@ -40,6 +41,7 @@ struct Progress {
     failure: Option<Failure>,
     interrupted: bool,
     complete: bool,
+    begun: bool,
     counts: Vec<Counts>,
 }
 
@@ -59,6 +61,7 @@ impl EndpointRun {
             failure: None,
             interrupted: false,
             complete: false,
+            begun: false,
             counts: vec![Counts::default(); tables.len()],
             state: plan.to.clone(),
         };
@@ -85,6 +88,7 @@ impl EndpointRun {
 
     /// The next slice to read, if another may run.
     pub(super) fn start_slice(&self, limit: usize) -> Option<SliceId> {
+        let limit = self.at_most(limit);
         let mut progress = self.progress();
         if progress.running.len() >= limit || progress.failure.is_some() {
             return None;
@@ -106,7 +110,11 @@ impl EndpointRun {
     /// True when another slice of this endpoint could be read at once.
     pub(super) fn has_room(&self, limit: usize) -> bool {
         let progress = self.progress();
-        progress.queued.is_empty() && progress.running.len() < limit
+        progress.queued.is_empty() && progress.running.len() < self.at_most(limit)
+    }
+
+    fn at_most(&self, limit: usize) -> usize {
+        self.endpoint().at_most.map_or(limit, |own| own.min(limit))
     }
 
     pub(super) fn slice(&self, id: SliceId) -> SliceState {
@@ -119,6 +127,22 @@ impl EndpointRun {
 
     pub(super) fn slices_left(&self) -> usize {
         self.progress().state.unfinished().count()
+    }
+
+    /// Tells how many requests all slices still need, and until when the limits will let them pass.
+    pub(super) fn forecast(&self, observer: &dyn Observer) {
+        let (client, slicer) = (self.connector.client(), self.endpoint().slicer());
+        let requests = self.progress().state.unfinished().map(|(_, slice)| slicer.requests_left(slice)).sum::<Option<u64>>();
+        let Some(requests) = requests.filter(|requests| *requests > 0) else { return };
+        let call = crate::declared::call(self.endpoint(), &Position::Start);
+        let Some((limit, time)) = client.forecast(&call, requests) else { return };
+        let until = client.now() + TimeDelta::from_std(time).unwrap_or_default();
+        observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
+    }
+
+    /// True for the first page that any slice of this run has read.
+    pub(super) fn is_first_page(&self) -> bool {
+        !std::mem::replace(&mut self.progress().begun, true)
     }
 
     /// The end of the time that this run covers, for endpoints cut by time.

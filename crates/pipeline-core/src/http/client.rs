@@ -21,7 +21,7 @@ use super::retry::{RetryBudget, RetryPolicy};
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
-use crate::endpoint::LineCheck;
+use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Observer;
 
@@ -97,6 +97,11 @@ impl HttpClient {
         self.0.now()
     }
 
+    /// The limit that decides how long so many requests of an endpoint take, in words, and how long that is.
+    pub fn forecast(&self, call: &Call<'_>, requests: u64) -> Option<(String, Duration)> {
+        self.0.limiter.forecast(call.buckets, requests)
+    }
+
     /// Sends a request and reads its response to the end.
     ///
     /// # Errors
@@ -113,15 +118,16 @@ impl HttpClient {
         Ok(Response { status: received.status, headers: received.headers, body })
     }
 
-    /// Sends a request and writes its response to a temporary file, however large. Every line must pass the check, or the
-    /// attempt failed: a temporary error has it tried again, any other ends it. So the file is complete when this returns.
+    /// Sends a request and writes its response to a temporary file, however large, compressed as it comes. Its lines are
+    /// judged on the way, so the file is complete when this returns.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn download(&self, request: &Request, call: &Call<'_>, check: LineCheck) -> Result<Spool> {
-        match Exchange::new(&self.0, request, call, Target::Spool(check))?.run().await?.body {
+    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor twice did not finish the answer: a request for
+    /// less may succeed.
+    pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
+        match Exchange::new(&self.0, request, call, Target::Spool(lines))?.run().await?.body {
             Body::Spool(spool) => Ok(spool),
-            Body::Memory(_) => Spool::empty(),
+            Body::Memory(_) => Ok(Spool::empty()),
         }
     }
 }

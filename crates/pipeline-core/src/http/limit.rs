@@ -73,6 +73,14 @@ impl Quota {
         self.permits / self.per.as_secs_f64()
     }
 
+    /// Time from the first to the last of so many requests, if the quota was unused before.
+    pub fn time_for(&self, requests: u64) -> Duration {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let paced = self.interval().saturating_mul(requests.saturating_sub(self.burst.get()));
+        let windows = self.per.saturating_mul(requests.saturating_sub(1) / self.ceiling());
+        paced.max(windows)
+    }
+
     /// Time between two permits at the steady rate.
     fn interval(&self) -> Duration {
         self.per.div_f64(self.permits.max(f64::MIN_POSITIVE).max(1e-6))

@@ -100,6 +100,12 @@ impl Limiter {
         self.select(names).first().map(|bucket| bucket.key.bucket.clone())
     }
 
+    /// The limit that decides how long so many requests take, in words, and how long that is.
+    pub(super) fn forecast(&self, names: &[Cow<'static, str>], requests: u64) -> Option<(String, Duration)> {
+        let times = self.select(names).into_iter().map(|bucket| (bucket.current().time_for(requests), bucket));
+        times.max_by_key(|(time, _)| *time).map(|(time, bucket)| (bucket.describe(), time))
+    }
+
     /// Waits until every named bucket lets a request pass. `before_wait` may refuse a known wait.
     pub(super) async fn acquire(&self, names: &[Cow<'static, str>], mut before_wait: impl FnMut(&Obstacle) -> Result<()>) -> Result<Turn> {
         let buckets = self.select(names);
