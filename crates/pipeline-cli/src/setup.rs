@@ -6,7 +6,7 @@ use std::sync::Arc;
 use destination_jsonl::{JsonlConfig, StreamDestination};
 use destination_parquet::ParquetConfig;
 use destination_sqlite::{SqliteCheckpoints, SqliteConfig, SqliteDestination};
-use pipeline_core::http::{FileLimits, FileTokens};
+use pipeline_core::http::{FileLedger, FileTokens, MemoryLimits};
 use pipeline_core::{BuildContext, Destination, Observer, SystemClock, WithCheckpoints};
 
 use crate::config::{Config, DestinationKind};
@@ -30,21 +30,13 @@ pub(crate) fn destination(config: &Config) -> Result<Arc<dyn Destination>> {
 
 /// What every connector of a run shares: limits, tokens, and who is told what happens.
 pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildContext {
+    let ledger = Arc::new(FileLedger::new(config.folder.join(".pipeline").join("limits")));
     BuildContext {
-        limits: Arc::new(FileLimits::new(limits_file(config), Arc::new(SystemClock))),
+        limits: Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))),
         tokens: Arc::new(FileTokens::new(config.folder.join(".pipeline").join("tokens"))),
         observer,
         ..BuildContext::default()
     }
-}
-
-/// The use of long limits is kept beside the destination: all that write there spend the same quotas.
-fn limits_file(config: &Config) -> PathBuf {
-    let beside = match config.destination.kind {
-        DestinationKind::Stdout => None,
-        _ => config.destination.path.parent(),
-    };
-    beside.unwrap_or(&config.folder).join(".pipeline").join("limits.json")
 }
 
 fn private_folder(beside: &Path) -> Result<PathBuf> {

@@ -54,7 +54,7 @@ impl StreamDef {
     }
 
     /// Members that together identify a record; a later record with the same values replaces the earlier one.
-    pub fn primary_key<const N: usize>(mut self, key: [&'static str; N]) -> Self {
+    pub fn primary_key(mut self, key: impl IntoIterator<Item = &'static str>) -> Self {
         self.primary_key = key.into_iter().map(Cow::Borrowed).collect();
         self
     }
@@ -148,6 +148,23 @@ pub struct Endpoint {
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
     pub(crate) at_most: Option<usize>,
+    pub(crate) parent: Option<Parent>,
+}
+
+/// The list whose records each have a list of their own, and what they pass on.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    pub(crate) endpoint: Box<Endpoint>,
+    /// Tells whether a record has such a list at all.
+    pub(crate) when: Option<fn(&RawRecord) -> bool>,
+    /// Members of the parent, and what they are called in its children.
+    pub(crate) inherited: Vec<(&'static str, &'static str)>,
+}
+
+impl Parent {
+    pub(crate) fn wants(&self, record: &RawRecord) -> bool {
+        self.when.is_none_or(|when| when(record))
+    }
 }
 
 /// A stream fed by an endpoint, and where its records stand.
@@ -193,7 +210,40 @@ impl Endpoint {
             cursor: None,
             format: BodyFormat::Json,
             at_most: None,
+            parent: None,
         }
+    }
+
+    /// Requests this endpoint once for every record of another list, its parents.
+    ///
+    /// * `{member}` in the path, or as the value of a parameter, stands for that member of the parent's record.
+    /// * Slices, mode and progress are those of the parents' list, which this endpoint walks by itself: a list that may
+    ///   not be read never fails the stream of its parents. Every page of every parent is a place to stop.
+    /// * A parent that is gone (the classifier ignores the answer) is passed over. One that is refused while others can be
+    ///   read is passed over, counted and told; when none can be read, the endpoint fails.
+    /// * The parents' list must not be cut into lines. Parents can be children themselves.
+    pub fn for_each(mut self, parent: Self) -> Self {
+        self.slicer = Arc::clone(&parent.slicer);
+        self.mode = parent.mode;
+        self.parent = Some(Parent { endpoint: Box::new(parent), when: None, inherited: Vec::new() });
+        self
+    }
+
+    /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
+    pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.when = Some(when);
+        }
+        self
+    }
+
+    /// Copies a member of the parent into each of its children, unless they have one of that name. Needs
+    /// [`for_each`](Self::for_each).
+    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.inherited.push((member, name));
+        }
+        self
     }
 
     /// Another host than the connector's base URL. The HTTP client must be told that credentials may go there.
@@ -233,13 +283,13 @@ impl Endpoint {
     }
 
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
-    pub fn buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
         self
     }
 
     /// The limits that the pages after the first count against, where the vendor counts a list only once.
-    pub fn next_page_buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn next_page_buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.next_page_buckets = Some(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }
@@ -292,6 +342,11 @@ impl Endpoint {
     /// The member that orders records in time.
     pub fn cursor_field(&self) -> Option<Cursor> {
         self.cursor
+    }
+
+    /// The endpoint whose records each have a list of this one.
+    pub fn parent(&self) -> Option<&Endpoint> {
+        self.parent.as_ref().map(|parent| &*parent.endpoint)
     }
 
     /// How it is cut into slices.

@@ -17,6 +17,13 @@ pub enum Event<'a> {
         /// Identifies the run in events, logs and the commit log.
         run: &'a str,
     },
+    /// A connector has something to say before it is read: a cost, a deadline, an oddity of the account.
+    Note {
+        /// The source's name.
+        source: &'a str,
+        /// What there is to say.
+        text: &'a str,
+    },
     /// An endpoint's plan is stored and its slices can be read.
     EndpointStarted {
         /// The endpoint.
@@ -96,6 +103,15 @@ pub enum Event<'a> {
         reason: &'a str,
         /// How many records.
         records: u64,
+    },
+    /// Something that the reader of the data, or whoever pays for the requests, should know. Told in the summary, once.
+    Notice {
+        /// The source's name.
+        source: &'a str,
+        /// The endpoint's name; empty when it concerns the whole source.
+        endpoint: &'a str,
+        /// The sentence, without a final stop.
+        message: &'a str,
     },
     /// Data and checkpoint were committed together.
     Committed {

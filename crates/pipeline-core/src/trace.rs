@@ -11,6 +11,7 @@ impl Observer for Trace {
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::SyncStarted { run } => tracing::info!(run, "sync started"),
+            Event::Note { source, text } => tracing::info!(source, "{text}"),
             Event::EndpointStarted { endpoint, slices, resumed, .. } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
             Event::Planned { endpoint, requests, limit, until } => tracing::info!(%endpoint, requests, limit, %until, "planned"),
             Event::Attempt(attempt) => trace_attempt(attempt),
@@ -20,6 +21,7 @@ impl Observer for Trace {
             Event::PageRead { endpoint, records, bytes } => tracing::debug!(%endpoint, records, bytes, "page read"),
             Event::SliceSplit { endpoint } => tracing::debug!(%endpoint, "slice split"),
             Event::Drift { source, stream, field, reason, records } => tracing::warn!(source, stream, field, records, "{reason}"),
+            Event::Notice { source, endpoint, message } => tracing::warn!(source, endpoint, "{message}"),
             Event::Committed { sequence, rows, bytes } => tracing::info!(sequence, rows, bytes, "committed"),
             Event::EndpointFinished { endpoint, error: None } => tracing::info!(%endpoint, "endpoint finished"),
             Event::EndpointFinished { endpoint, error: Some(error) } => tracing::error!(%endpoint, %error, "endpoint failed"),

@@ -37,6 +37,23 @@ impl Observer for RequestLog {
     }
 }
 
+/// Tells what connectors have to say.
+#[derive(Debug)]
+pub(crate) struct Notes(pub(crate) Arc<Console>);
+
+impl Observer for Notes {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Note { source, text } => self.0.note(&format!("{source}: {text}")),
+            Event::Planned { endpoint, requests, limit, until } => {
+                let until = until.format("%Y-%m-%d %H:%M UTC");
+                self.0.note(&format!("{endpoint}: {requests} requests planned ({limit}), the last of them by {until}"));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Milliseconds, as every duration in JSON is told.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -64,6 +81,7 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {
         Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),
+        Event::Note { source, text } => json!({ "event": "note", "source": source, "text": console.redact(text) }),
         Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,
@@ -89,6 +107,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
         Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
         Event::Drift { source, stream, field, reason, records } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
+        }),
+        Event::Notice { source, endpoint, message } => json!({
+            "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),
         }),
         Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({

@@ -41,8 +41,11 @@ struct Progress {
     failure: Option<Failure>,
     interrupted: bool,
     complete: bool,
-    begun: bool,
+    /// True once it was told how long the requests will take.
+    forecast: bool,
     counts: Vec<Counts>,
+    /// Records of a parent list that were passed over.
+    skipped: u64,
 }
 
 /// Records of one stream so far.
@@ -61,8 +64,9 @@ impl EndpointRun {
             failure: None,
             interrupted: false,
             complete: false,
-            begun: false,
+            forecast: false,
             counts: vec![Counts::default(); tables.len()],
+            skipped: 0,
             state: plan.to.clone(),
         };
         Self {
@@ -129,20 +133,20 @@ impl EndpointRun {
         self.progress().state.unfinished().count()
     }
 
-    /// Tells how many requests all slices still need, and until when the limits will let them pass.
-    pub(super) fn forecast(&self, observer: &dyn Observer) {
+    /// Tells, once it can be told, how many requests all slices still need, and until when the limits let them pass.
+    pub(super) async fn forecast(&self, observer: &dyn Observer) {
         let (client, slicer) = (self.connector.client(), self.endpoint().slicer());
-        let requests = self.progress().state.unfinished().map(|(_, slice)| slicer.requests_left(slice)).sum::<Option<u64>>();
+        let requests = {
+            let progress = self.progress();
+            let mut left = progress.state.unfinished().map(|(_, slice)| slicer.requests_left(slice));
+            if progress.forecast { None } else { left.try_fold(0, |sum, left| Some(sum + left?)) }
+        };
         let Some(requests) = requests.filter(|requests| *requests > 0) else { return };
         let call = crate::declared::call(self.endpoint(), &Position::Start);
-        let Some((limit, time)) = client.forecast(&call, requests) else { return };
+        let Ok(Some((limit, time))) = client.forecast(&call, requests).await else { return };
+        self.progress().forecast = true;
         let until = client.now() + TimeDelta::from_std(time).unwrap_or_default();
         observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
-    }
-
-    /// True for the first page that any slice of this run has read.
-    pub(super) fn is_first_page(&self) -> bool {
-        !std::mem::replace(&mut self.progress().begun, true)
     }
 
     /// The end of the time that this run covers, for endpoints cut by time.
@@ -159,6 +163,15 @@ impl EndpointRun {
 
     pub(super) fn counts(&self, stream: usize) -> Counts {
         self.progress().counts[stream]
+    }
+
+    /// Takes note of parents that were passed over, because what belongs to them was refused.
+    pub(super) fn skip(&self, parents: u64) {
+        self.progress().skipped += parents;
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.progress().skipped
     }
 
     /// Applies a page's advance to the staged state, and returns the change to commit.

@@ -126,9 +126,7 @@ impl SliceReader<'_> {
                 Some(Advance::End | Advance::CaughtUp(_)) => return Ok(Step::Ended(SliceEnd::Read)),
                 Some(Advance::Next(_)) => {}
             }
-            if run.is_first_page() {
-                run.forecast(&*shared.job.observer);
-            }
+            run.forecast(&*shared.job.observer).await;
             if self.split().await? {
                 return Ok(Step::Replanned);
             }
@@ -140,6 +138,8 @@ impl SliceReader<'_> {
     async fn take(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
         let whole = page.advance.is_some();
         let mut prepared = self.prepare(page.records);
+        prepared.mark.reached = page.reached.or(prepared.mark.reached);
+        self.run.skip(page.skipped);
         let mut committer = self.shared.committer.lock().await;
         if !whole {
             committer.commit().await?;

@@ -15,7 +15,7 @@ use super::breaker::Breaker;
 use super::classify::Classifier;
 use super::exchange::{Body, Exchange, Target};
 use super::headers::{RateReader, date};
-use super::limit::Quota;
+use super::limit::{Left, Quota};
 use super::limiter::Limiter;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -97,9 +97,27 @@ impl HttpClient {
         self.0.now()
     }
 
-    /// The limit that decides how long so many requests of an endpoint take, in words, and how long that is.
-    pub fn forecast(&self, call: &Call<'_>, requests: u64) -> Option<(String, Duration)> {
-        self.0.limiter.forecast(call.buckets, requests)
+    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
+    /// `endpoint` stands for the whole source.
+    pub fn notice(&self, endpoint: &str, message: &str) {
+        self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
+    }
+
+    /// The limit that decides how long so many requests take, in words, and how long that is.
+    ///
+    /// # Errors
+    /// As [`left`](Self::left).
+    pub async fn forecast(&self, call: &Call<'_>, requests: u64) -> Result<Option<(String, Duration)>> {
+        self.0.limiter.forecast(call.buckets, requests).await
+    }
+
+    /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
+    /// no such bucket, or nobody knows its quota.
+    ///
+    /// # Errors
+    /// When what earlier runs spent cannot be read.
+    pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+        self.0.limiter.left(bucket).await
     }
 
     /// Sends a request and reads its response to the end.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::classify::Throttle;
 use super::headers::{Hint, RateHint};
-use super::limit::{BucketKey, Charge, Grant, Quota, RateLimitStore, at_least_one, whole};
+use super::limit::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, at_least_one, whole};
 use crate::error::Result;
 
 /// What is left of the rate after a request was throttled.
@@ -101,9 +101,24 @@ impl Limiter {
     }
 
     /// The limit that decides how long so many requests take, in words, and how long that is.
-    pub(super) fn forecast(&self, names: &[Cow<'static, str>], requests: u64) -> Option<(String, Duration)> {
-        let times = self.select(names).into_iter().map(|bucket| (bucket.current().time_for(requests), bucket));
-        times.max_by_key(|(time, _)| *time).map(|(time, bucket)| (bucket.describe(), time))
+    pub(super) async fn forecast(&self, names: &[Cow<'static, str>], requests: u64) -> Result<Option<(String, Duration)>> {
+        let mut longest = None;
+        for bucket in self.select(names).into_iter().filter(|bucket| bucket.quota.is_known()) {
+            let left = self.store.left(&bucket.key, &bucket.quota).await?;
+            let time = bucket.quota.time_for(requests, left);
+            if longest.as_ref().is_none_or(|(_, longest)| time > *longest) {
+                longest = Some((bucket.describe(), time));
+            }
+        }
+        Ok(longest)
+    }
+
+    /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its quota.
+    pub(super) async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+        match self.buckets.get(bucket).filter(|bucket| bucket.quota.is_known()) {
+            Some(bucket) => Ok(Some(self.store.left(&bucket.key, &bucket.quota).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Waits until every named bucket lets a request pass. `before_wait` may refuse a known wait.
@@ -214,7 +229,7 @@ impl Bucket {
     }
 
     fn charge(&self) -> Charge {
-        Charge { key: self.key.clone(), quota: self.current(), cost: 1 }
+        Charge { key: self.key.clone(), quota: self.quota, pace: self.current(), cost: 1 }
     }
 
     fn has_slot(&self) -> bool {
