@@ -131,7 +131,9 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<Strin
         };
         match prepared {
             Ok(Preparation { notes, unavailable }) => {
-                notes.iter().for_each(|text| job.observer.observe(&Event::Note { source: &source.name, text }));
+                for message in &notes {
+                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+                }
                 refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
             }
             Err(error) => {
