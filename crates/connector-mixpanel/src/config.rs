@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::classify::MixpanelClassifier;
+use crate::export::{Days, Reread};
 use crate::streams::Project;
 use crate::{Mixpanel, limits};
 
@@ -58,14 +59,29 @@ pub struct MixpanelConfig {
     /// First day of events to read, such as `2026-01-31`; 30 days ago unless set.
     #[serde(default)]
     start_date: Option<String>,
-    /// Days in one export request. More days need fewer requests, of 60 an hour; a failure then costs more.
+    /// Most days in one export request, of 60 an hour. A request asks for as many as bring `export_window_mb`.
     #[serde(default = "default_window")]
     #[schemars(range(min = 1, max = 30))]
     export_window_days: u32,
-    /// Days that every sync reads again for events that arrive late.
+    /// Megabytes of events, not compressed, that one export request should bring. A day is not cut for being larger.
+    #[serde(default = "default_window_mb")]
+    #[schemars(range(min = 1))]
+    export_window_mb: u32,
+    /// Days that are read again, once a day, for events that arrive late.
     #[serde(default = "default_lookback")]
     #[schemars(range(max = 365))]
     lookback_days: u32,
+    /// Days that are read again once a week, for events that arrive later still; 0 for none.
+    #[serde(default)]
+    #[schemars(range(max = 365))]
+    sweep_days: u32,
+    /// Which events of days that are read again are stored again: `all`, which merges them by key, or `new` ones only,
+    /// for destinations that keep every version of a row.
+    #[serde(default)]
+    reread: Reread,
+    /// Lines of one export that may be malformed. They are kept in the table `_rejected`; with one more the export fails.
+    #[serde(default)]
+    max_bad_lines: u32,
     /// Reads the running day too, as far as it is; the next sync reads it again.
     #[serde(default)]
     include_today: bool,
@@ -121,7 +137,11 @@ impl Region {
 }
 
 fn default_window() -> u32 {
-    1
+    30
+}
+
+fn default_window_mb() -> u32 {
+    512
 }
 
 fn default_lookback() -> u32 {
@@ -157,16 +177,18 @@ impl ConnectorConfig for MixpanelConfig {
         // Limits count by project, whatever the credentials.
         let builder = limits::declare(builder.account(&[&self.project_id.to_string()]), self.rate_share);
         let (builder, notes) = self.authenticate(builder.classifier(MixpanelClassifier))?;
-        let project = Project {
-            id: self.project_id,
-            workspace_id: self.workspace_id,
-            data,
+        let days = Days {
             oldest: now - DEFAULT_HISTORY,
-            window_days: self.export_window_days,
-            lookback_days: self.lookback_days,
+            window: TimeDelta::days(self.export_window_days.into()),
+            bytes: u64::from(self.export_window_mb) << 20,
+            lookback: TimeDelta::days(self.lookback_days.into()),
+            sweep: TimeDelta::days(self.sweep_days.into()),
             include_today: self.include_today,
+            reread: self.reread,
         };
-        Ok(Arc::new(Mixpanel { client: builder.build()?, endpoints: project.endpoints(), probes: project.probes(), range, notes }))
+        let project =
+            Project { id: self.project_id, workspace_id: self.workspace_id, data, days: days.clone(), max_bad_lines: self.max_bad_lines };
+        Ok(Arc::new(Mixpanel { client: builder.build()?, endpoints: project.endpoints(), probes: project.probes(), days, range, notes }))
     }
 }
 
@@ -175,8 +197,9 @@ impl MixpanelConfig {
         let rules = [
             ("rate_share", self.rate_share > 0.0 && self.rate_share <= 1.0, "the share is not above 0 and at most 1"),
             ("export_window_days", (1..=30).contains(&self.export_window_days), "the window is not between 1 and 30 days"),
+            ("export_window_mb", self.export_window_mb > 0, "the window is not above 0 megabytes"),
             ("lookback_days", self.lookback_days <= 365, "the lookback is longer than 365 days"),
-            ("lookback_days", !self.include_today || self.lookback_days > 0, "the running day needs a lookback of a day or more"),
+            ("sweep_days", self.sweep_days <= 365, "the sweep is longer than 365 days"),
         ];
         rules.into_iter().find(|(_, holds, _)| !holds).map_or(Ok(()), |(field, _, message)| Err(invalid(field, message)))
     }

@@ -23,8 +23,9 @@ const HOURLY: u32 = 60;
 /// What it allows in a second.
 const SECONDLY: u32 = 3;
 
-/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file.
-const EXPORTS_AT_ONCE: u32 = 4;
+/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file until it is
+/// loaded.
+pub(crate) const EXPORTS_AT_ONCE: u8 = 4;
 
 /// Queries under way at once: Mixpanel's own limit.
 const QUERIES_AT_ONCE: u32 = 5;
@@ -33,7 +34,7 @@ const QUERIES_AT_ONCE: u32 = 5;
 pub(crate) fn declare(builder: HttpClientBuilder, share: f64) -> HttpClientBuilder {
     builder
         .quota(EXPORT, Quota::per_hour(HOURLY).share(share))
-        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE))
+        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()))
         .quota(QUERY, Quota::per_hour(HOURLY).share(share))
         .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
         .rate_headers(QueryRates { share })

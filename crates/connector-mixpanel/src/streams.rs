@@ -1,11 +1,10 @@
 //! The endpoints and the streams that they feed.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use pipeline_core::slice::{Oldest, Windows};
-use pipeline_core::{Deletes, Endpoint, Lines, StreamDef, TimeFormat};
+use pipeline_core::{Deletes, Endpoint, Lines, StreamDef};
 use url::Url;
 
-use crate::limits::{EXPORT, EXPORT_PACE, QUERY, QUERY_PACE};
+use crate::export::Days;
+use crate::limits::{EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, QUERY, QUERY_PACE};
 use crate::profiles::{SessionPages, profile};
 use crate::{line, schema};
 
@@ -18,14 +17,10 @@ pub(crate) struct Project {
     pub(crate) workspace_id: Option<u64>,
     /// Host of the raw export.
     pub(crate) data: Url,
-    /// First day of a first sync.
-    pub(crate) oldest: DateTime<Utc>,
-    /// Days of one export request.
-    pub(crate) window_days: u32,
-    /// Days that every sync reads again.
-    pub(crate) lookback_days: u32,
-    /// Whether the running day is read too.
-    pub(crate) include_today: bool,
+    /// The days to export.
+    pub(crate) days: Days,
+    /// Lines of an export that may be no events.
+    pub(crate) max_bad_lines: u32,
 }
 
 impl Project {
@@ -43,24 +38,14 @@ impl Project {
     /// users rewrites events in place, hence a key that survives it. No cursor is declared: days that are read again hold
     /// millions of events, which the destination merges by key; remembering each would be a copy of them.
     fn export(&self) -> Endpoint {
-        let windows = Windows {
-            since: "from_date",
-            until: "to_date",
-            format: TimeFormat::Date,
-            step: Some(TimeDelta::days(self.window_days.into())),
-            lag: if self.include_today { TimeDelta::zero() } else { TimeDelta::days(1) },
-            lookback: TimeDelta::days(self.lookback_days.into()),
-            oldest: Oldest::At(self.oldest),
-            newest_first: false,
-            partition: None,
-        };
-        let stream = StreamDef::new("export", schema::event()).primary_key(["event_key"]).map(line::event);
+        let stream = StreamDef::new("export", schema::event()).primary_key(["event_key"]);
         self.of_project(Endpoint::get("export", "/api/2.0/export"))
             .base(self.data.clone())
             .query("time_in_ms", "true")
-            .slices(windows)
+            .slices(self.days.clone())
+            .at_most(EXPORTS_AT_ONCE.into())
             .incremental()
-            .ndjson(Lines { check: line::check, malformed: 0 })
+            .ndjson(Lines { check: line::check, malformed: self.max_bad_lines })
             .buckets([EXPORT, EXPORT_PACE])
             .feeds(stream, "")
     }

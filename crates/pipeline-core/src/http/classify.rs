@@ -22,7 +22,7 @@ pub enum ResponseAction {
         /// How long the vendor asks to wait; none: what `Retry-After` says, or a growing delay.
         after: Option<Duration>,
     },
-    /// Send the request again, and take a second failure for the sign that a smaller answer should be asked for: the vendor
+    /// Send the request again, and take a third failure for the sign that a smaller answer should be asked for: the vendor
     /// ran out of time or broke off.
     TooLarge,
     /// Send the request again, once the limit that the vendor names lets it.

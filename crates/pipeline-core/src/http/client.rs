@@ -140,7 +140,7 @@ impl HttpClient {
     /// judged on the way, so the file is complete when this returns.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor twice did not finish the answer: a request for
+    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor did not finish the answer three times: a request for
     /// less may succeed.
     pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
         match Exchange::new(&self.0, request, call, Target::Spool(lines))?.run().await?.body {

@@ -26,7 +26,7 @@ const FOR_EVER: Duration = Duration::from_hours(365 * 24);
 /// Shortest wait that observers are told of.
 const NOTEWORTHY: Duration = Duration::from_millis(50);
 /// Attempts at an answer that the vendor does not finish because of its size.
-const TOO_LARGE_ATTEMPTS: u32 = 2;
+const TOO_LARGE_ATTEMPTS: u32 = 3;
 
 /// Where the body of a success goes.
 #[derive(Clone, Copy)]
@@ -60,6 +60,8 @@ pub(super) struct Exchange<'a> {
     deadline: Instant,
     sent: u32,
     failures: u32,
+    /// Failures that an answer's size may have caused.
+    too_large: u32,
     refreshed: bool,
     backoff: Backoff,
     retrying: Option<Retrying<'a>>,
@@ -113,6 +115,7 @@ impl<'a> Exchange<'a> {
             deadline: Instant::now() + client.retry.max_elapsed.min(FOR_EVER),
             sent: 0,
             failures: 0,
+            too_large: 0,
             refreshed: false,
             backoff: Backoff::new(&client.retry, client.fork_rng()),
             retrying: None,
@@ -383,8 +386,8 @@ impl<'a> Exchange<'a> {
         {
             self.client.limiter.pause(&bucket, wait).await?;
         }
-        let attempts = self.client.retry.max_attempts;
-        if self.failures >= if error.kind() == ErrorKind::TooLarge { attempts.min(TOO_LARGE_ATTEMPTS) } else { attempts } {
+        self.too_large += u32::from(error.kind() == ErrorKind::TooLarge);
+        if self.failures >= self.client.retry.max_attempts || self.too_large >= TOO_LARGE_ATTEMPTS {
             return Err(error);
         }
         let error = self.check_wait(wait, error)?;

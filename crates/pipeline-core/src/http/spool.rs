@@ -76,17 +76,13 @@ impl Spool {
             }
             scanned = self.buffer.len();
             let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
-            match chunks.try_next().await.map_err(|error| disk(io::Error::other(error)))? {
-                Some(chunk) => {
-                    self.buffer.reserve(if self.buffer.is_empty() { bytes + chunk.len() } else { chunk.len() });
-                    self.buffer.extend_from_slice(&chunk);
-                }
-                None => {
-                    let rest = self.buffer.split().freeze();
-                    let rest = rest.strip_suffix(b"\n").map_or(rest.clone(), |lines| rest.slice_ref(lines));
-                    return Ok(Some(rest).filter(|rest| !rest.is_empty()));
-                }
-            }
+            let Some(chunk) = chunks.try_next().await.map_err(|error| disk(io::Error::other(error)))? else {
+                let rest = self.buffer.split().freeze();
+                let rest = rest.strip_suffix(b"\n").map_or(rest.clone(), |lines| rest.slice_ref(lines));
+                return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+            };
+            self.buffer.reserve(if self.buffer.is_empty() { bytes + chunk.len() } else { chunk.len() });
+            self.buffer.extend_from_slice(&chunk);
         }
     }
 
@@ -133,6 +129,10 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<(Bytes,
     while let Some(chunk) = chunks.try_next().await.map_err(interrupted)? {
         length += chunk.len() as u64;
         beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
+        if beginning.first() == Some(&b'<') {
+            // A web page instead of lines, which is for the classifier to tell.
+            break;
+        }
         judge.chunk(&chunk)?;
     }
     judge.end()?;
@@ -230,7 +230,7 @@ impl Judge {
     fn end(mut self) -> Result<()> {
         let line = std::mem::take(&mut self.line);
         self.line(&line)?;
-        let cut_off = |error| Error::new(ErrorKind::TooLarge, "the response ends within a line").temporary().with_source(error);
+        let cut_off = |error| Error::new(ErrorKind::Decode, "the response ends within a line").temporary().with_source(error);
         self.error.map_or(Ok(()), |error| Err(cut_off(error)))
     }
 

@@ -117,7 +117,7 @@ async fn b19_a_line_that_says_so_fails_the_attempt_and_not_more() {
     assert_eq!((lines(&mut spool, 1).await.join("\n").as_str(), transport.count()), ("{}\n{\"n\": 2}", 2));
     let cut = Scripted::new(|_, _| Reply::json("{}\n{\"cut"));
     let error = client(&cut).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
-    assert_eq!((error.kind(), error.message(), cut.count()), (ErrorKind::TooLarge, "the response ends within a line", 2));
+    assert_eq!((error.kind(), error.message(), cut.count()), (ErrorKind::Decode, "the response ends within a line", 8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,9 +155,9 @@ async fn b20_a_malformed_line_in_the_middle_is_told_by_its_number_or_passed_on()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_vendor_cannot_finish_is_asked_for_twice() {
+async fn what_the_vendor_cannot_finish_is_asked_for_three_times() {
     let stalls: fn() -> Reply = || Reply::pieces(vec![Piece::Data("{}\n".into()), Piece::Pause(Duration::from_hours(1))]);
     let transport = Scripted::sequence(vec![stalls]);
     let error = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
-    assert_eq!((error.kind(), error.status(), transport.count()), (ErrorKind::TooLarge, ErrorStatus::Persistent, 2));
+    assert_eq!((error.kind(), error.status(), transport.count()), (ErrorKind::TooLarge, ErrorStatus::Persistent, 3));
 }
