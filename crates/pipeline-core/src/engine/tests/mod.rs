@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod account;
+mod shared;
 mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
