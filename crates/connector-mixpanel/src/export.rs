@@ -12,7 +12,7 @@ use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Result, declared};
 
 /// Name of the endpoint.
-pub(crate) const EXPORT: &str = "export";
+pub(crate) const NAME: &str = "export";
 
 /// Parts into which a request is cut that Mixpanel does not finish: a day into quarters, and those again, down to
 /// [`SHORTEST`].
@@ -390,8 +390,12 @@ pub(crate) fn processed_since(slice: &SliceState) -> Option<i64> {
     slice.query.iter().find(|(name, _)| name == PROCESSED_SINCE).and_then(|(_, since)| since.parse().ok())
 }
 
-/// True for an event that was processed since, or of which that is not known.
-pub(crate) fn is_new(event: &RawRecord, since: i64) -> bool {
-    let processed = event.scalar("mp_processing_time_ms").and_then(|processed| processed.parse::<i64>().ok());
-    processed.is_none_or(|processed| processed >= since)
+/// Leaves out the events that were processed before; those of which that is not known stay.
+pub(crate) fn newer(mut page: Page, since: Option<i64>) -> Page {
+    let Some(since) = since else { return page };
+    let processed = |event: &RawRecord| event.scalar("mp_processing_time_ms")?.parse::<i64>().ok();
+    for events in &mut page.records {
+        events.retain(|event| processed(event).is_none_or(|processed| processed >= since));
+    }
+    page
 }
