@@ -4,6 +4,7 @@ mod classify;
 mod config;
 mod export;
 mod limits;
+mod rates;
 mod schema;
 mod streams;
 #[cfg(test)]
