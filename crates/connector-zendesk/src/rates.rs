@@ -85,12 +85,18 @@ mod tests {
     use super::*;
 
     fn read(path: &str, headers: &[(&str, &str)]) -> String {
-        let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
         let request = Request::new(Method::GET, format!("https://acme.zendesk.com/api/v2/{path}").parse().unwrap());
         let answer = Answer { request: &request, status: StatusCode::OK, headers: &headers, body: b"{}" };
         let hints = ZendeskRates { share: 0.8 }.read(&answer, "2026-11-22T12:00:45Z".parse().unwrap());
         let shown = hints.into_iter().map(|(bucket, hint)| {
-            format!("{bucket}: {:.0} of {:.0} left for {:?}", hint.remaining.unwrap_or(-1.0), hint.limit.unwrap_or(-1.0), hint.reset.unwrap_or_default())
+            format!(
+                "{bucket}: {:.0} of {:.0} left for {:?}",
+                hint.remaining.unwrap_or(-1.0),
+                hint.limit.unwrap_or(-1.0),
+                hint.reset.unwrap_or_default()
+            )
         });
         shown.collect::<Vec<_>>().join("; ")
     }

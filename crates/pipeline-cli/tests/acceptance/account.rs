@@ -1,7 +1,7 @@
 //! A simulated Zendesk account, and syncs of it that can be killed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,7 @@ pub(crate) struct Account {
     pub(crate) config: Value,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
+    notices: Mutex<Vec<String>>,
 }
 
 impl Account {
@@ -53,6 +54,7 @@ impl Account {
             folder: tempfile::tempdir().unwrap(),
             config,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
+            notices: Mutex::default(),
             clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(UNTIL + 120, 0).unwrap())),
         }
     }
@@ -88,8 +90,16 @@ impl Account {
         let streams = streams.iter().map(ToString::to_string).collect();
         let source = Source { name: "support".to_owned(), connector, streams: Selection::Named(streams) };
         let options = Options { commit_interval: Duration::from_secs(60), ..Options::default() };
-        let job = Job { options, observer: metrics, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
-        engine::sync(job).await.unwrap()
+        let observer = Arc::clone(&metrics) as _;
+        let job = Job { options, observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
+        let summary = engine::sync(job).await.unwrap();
+        *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
+        summary
+    }
+
+    /// What the last sync said that whoever runs it should know.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.notices.lock().unwrap().clone()
     }
 
     /// Reads the streams to their end, and fails unless everything was read.
@@ -97,11 +107,6 @@ impl Account {
         let summary = self.sync(streams).await;
         assert!(summary.failure().is_none(), "{summary:#?}");
         summary
-    }
-
-    /// Kills a sync after this much of its time: nothing of it is told that it ends. True when it was still running.
-    pub(crate) async fn killed_after(&self, time: Duration, streams: &[&str]) -> bool {
-        tokio::time::timeout(time, self.sync(streams)).await.is_err()
     }
 
     /// A member of every row of a table, by id; `null` where it has none.
@@ -129,7 +134,8 @@ impl Account {
 
     /// How many pages an export has, walked from its start without any limit.
     pub(crate) async fn pages(&self, path: &str, page_size: u64) -> usize {
-        let credentials = base64_of(&format!("{}/token:{}", self.config["email"].as_str().unwrap(), self.config["api_token"].as_str().unwrap()));
+        let credentials =
+            base64_of(&format!("{}/token:{}", self.config["email"].as_str().unwrap(), self.config["api_token"].as_str().unwrap()));
         let mut next = format!("/api/v2/incremental/{path}&per_page={page_size}&start_time=0");
         let mut pages = 0;
         loop {

@@ -34,7 +34,11 @@ async fn exports_use_their_whole_budget_and_no_page_twice() {
 
     let unlimited = Account::new(Simulation { limits: Limits::default(), latency: Duration::ZERO, ..simulation.clone() });
     let mut exist = 0;
-    for path in ["tickets/cursor?include=metric_sets&support_type_scope=all", "ticket_events?include=comment_events", "users/cursor?include=identities"] {
+    for path in [
+        "tickets/cursor?include=metric_sets&support_type_scope=all",
+        "ticket_events?include=comment_events",
+        "users/cursor?include=identities",
+    ] {
         exist += unlimited.pages(path, page_size).await;
     }
 
@@ -57,7 +61,9 @@ async fn exports_use_their_whole_budget_and_no_page_twice() {
     assert!(used >= 0.97, "{used}");
     assert!(busiest_minute(&exports) <= 10 && account.refused() == 0);
     assert!(meanwhile > 10, "{meanwhile}");
-    for (table, truth) in [("tickets", "tickets"), ("ticket_events", "ticket_events"), ("ticket_comments", "ticket_comments"), ("users", "users")] {
+    for (table, truth) in
+        [("tickets", "tickets"), ("ticket_events", "ticket_events"), ("ticket_comments", "ticket_comments"), ("users", "users")]
+    {
         assert_eq!(account.rows(table, "id", "id").len() as u64, account.simulator.truth().count(truth), "{table}");
     }
 }

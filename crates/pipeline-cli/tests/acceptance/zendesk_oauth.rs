@@ -158,3 +158,13 @@ async fn a_process_that_dies_before_the_answer_needs_a_new_authorization() {
     account.complete(&STREAMS).await;
     assert_complete(&account);
 }
+
+/// A sync with an API token says until when these work.
+#[tokio::test(start_paused = true)]
+async fn a_sync_with_an_api_token_tells_when_these_end() {
+    let zendesk = ZendeskWorld { tickets: 40, users: 10, ..ZendeskWorld::default() };
+    let account = Account::new(Simulation { zendesk, ..Simulation::default() });
+    account.complete(&["groups"]).await;
+    let notices = account.notices();
+    assert_eq!(notices, ["API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth client instead"]);
+}
