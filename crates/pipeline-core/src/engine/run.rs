@@ -186,7 +186,7 @@ struct Scheduler {
 impl Scheduler {
     async fn run(&mut self) {
         for index in 0..self.runs.len() {
-            self.announce(index);
+            self.announce(index).await;
         }
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -206,11 +206,12 @@ impl Scheduler {
     }
 
     /// Tells that an endpoint begins; one without anything to read is done at once.
-    fn announce(&self, index: usize) {
+    async fn announce(&self, index: usize) {
         let run = &self.runs[index];
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
+        run.forecast(&*self.shared.job.observer).await;
         if slices == 0 && !run.stopped() {
             self.complete(run);
         }
