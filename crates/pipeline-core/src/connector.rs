@@ -37,6 +37,16 @@ pub trait Connector: Send + Sync + Debug + 'static {
         TimeRange::all()
     }
 
+    /// Learns what planning needs to know of the account, such as its time zone, before a run plans the named endpoints.
+    /// [`endpoints`](Self::endpoints) may differ afterwards in all but names and order.
+    ///
+    /// # Errors
+    /// When it cannot be learned; then none of the endpoints is read.
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        let _ = endpoints;
+        Ok(Preparation::default())
+    }
+
     /// Tries the credentials and asks each of the named endpoints (all when none are named) for its first page.
     ///
     /// # Errors
@@ -123,6 +133,15 @@ impl Default for BuildContext {
     }
 }
 
+/// What a connector knows before it is read.
+#[derive(Debug, Default)]
+pub struct Preparation {
+    /// What is worth telling a person: a cost, a deadline, an oddity of the account.
+    pub notes: Vec<String>,
+    /// Endpoints that cannot be read as configured, and why. They are not planned.
+    pub unavailable: Vec<(String, Error)>,
+}
+
 /// What can be read with the configured credentials.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CheckReport {
@@ -158,6 +177,9 @@ pub struct CatalogStream {
     pub name: String,
     /// The endpoint that feeds it.
     pub endpoint: String,
+    /// The stream whose records it belongs to, each of which has a list of its own; none: the account has one list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Members that identify a record.
     pub primary_key: Vec<String>,
     /// The member by which records are ordered in time.
@@ -176,6 +198,7 @@ impl Catalog {
         let entry = |endpoint: &Endpoint, stream: &crate::StreamDef| CatalogStream {
             name: stream.name().to_owned(),
             endpoint: endpoint.name().to_owned(),
+            parent: endpoint.parent_of(stream).map(|parent| parent.name().to_owned()),
             primary_key: stream.key().iter().map(ToString::to_string).collect(),
             cursor: endpoint.cursor_field().map(|cursor| cursor.field.to_owned()),
             mode: match endpoint.mode() {
@@ -190,7 +213,16 @@ impl Catalog {
             },
             schema: stream.schema().clone(),
         };
-        Self { streams: endpoints.iter().flat_map(|endpoint| endpoint.streams().map(move |stream| entry(endpoint, stream))).collect() }
+        let mut streams: Vec<CatalogStream> = Vec::new();
+        for endpoint in endpoints {
+            for stream in endpoint.streams() {
+                // Of several endpoints that feed a stream the first is the one that reads all of it.
+                if !streams.iter().any(|known| known.name == stream.name()) {
+                    streams.push(entry(endpoint, stream));
+                }
+            }
+        }
+        Self { streams }
     }
 }
 

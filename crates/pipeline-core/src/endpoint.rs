@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
 use crate::paginate::{Paginator, SinglePage};
-use crate::record::{RawRecord, RecordPath};
+use crate::record::{RawRecord, RecordPath, StreamIndex};
 use crate::schema::{Schema, TimeFormat};
 use crate::slice::{Slicer, Whole};
 
@@ -54,7 +54,7 @@ impl StreamDef {
     }
 
     /// Members that together identify a record; a later record with the same values replaces the earlier one.
-    pub fn primary_key<const N: usize>(mut self, key: [&'static str; N]) -> Self {
+    pub fn primary_key(mut self, key: impl IntoIterator<Item = &'static str>) -> Self {
         self.primary_key = key.into_iter().map(Cow::Borrowed).collect();
         self
     }
@@ -114,12 +114,22 @@ pub enum BodyFormat {
     #[default]
     Json,
     /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
-    /// before its first record counts: every line must pass the check.
-    Ndjson(LineCheck),
+    /// before its first record counts.
+    Ndjson(Lines),
 }
 
-/// Refuses a line that shows that the response is not what was asked for, such as an error in its middle.
+/// Judges a line that is not blank. A temporary error: the response broke off, and is asked for again. Any other: the
+/// line is malformed. The last one being malformed, the response was cut off.
 pub type LineCheck = fn(&[u8]) -> Result<()>;
+
+/// What the lines of a response must be like for it to count as complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    /// Judges each of them.
+    pub check: LineCheck,
+    /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
+    pub malformed: u32,
+}
 
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
 #[derive(Clone, Debug)]
@@ -130,6 +140,7 @@ pub struct Endpoint {
     pub(crate) path: Cow<'static, str>,
     pub(crate) query: Vec<(Cow<'static, str>, String)>,
     pub(crate) feeds: Vec<Feed>,
+    pub(crate) nested: Vec<NestedList>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
@@ -137,6 +148,25 @@ pub struct Endpoint {
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
+    pub(crate) at_most: Option<usize>,
+    pub(crate) last: bool,
+    pub(crate) parent: Option<Parent>,
+}
+
+/// The list whose records each have a list of their own, and what they pass on.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    pub(crate) endpoint: Box<Endpoint>,
+    /// Tells whether a record has such a list at all.
+    pub(crate) when: Option<fn(&RawRecord) -> bool>,
+    /// Members of the parent, and what they are called in its children.
+    pub(crate) inherited: Vec<(&'static str, &'static str)>,
+}
+
+impl Parent {
+    pub(crate) fn wants(&self, record: &RawRecord) -> bool {
+        self.when.is_none_or(|when| when(record))
+    }
 }
 
 /// A stream fed by an endpoint, and where its records stand.
@@ -144,6 +174,50 @@ pub struct Endpoint {
 pub(crate) struct Feed {
     pub(crate) stream: StreamDef,
     pub(crate) path: RecordPath,
+    /// False when nobody wants its records.
+    pub(crate) wanted: bool,
+    /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
+    pub(crate) inside: Option<usize>,
+}
+
+/// A list inside a record, of which the vendor sends the beginning only.
+#[derive(Clone, Debug)]
+pub struct NestedList {
+    pub(crate) member: &'static str,
+    pub(crate) more: &'static str,
+    pub(crate) list: Endpoint,
+    pub(crate) total: Option<&'static str>,
+    pub(crate) inherited: Vec<(&'static str, &'static str)>,
+}
+
+impl NestedList {
+    /// The list in `member` of a record, which goes on when its own member `more` is true.
+    ///
+    /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for that member of the
+    /// record, its paginator goes on behind the entries that are there, and the stream that it feeds tells where in the
+    /// list entries stand, such as `data`, and what tells them apart. Entries that cannot be told apart are read again from
+    /// the start.
+    pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
+        Self { member, more, list, total: None, inherited: Vec::new() }
+    }
+
+    /// The list's member that tells how many entries it has: another number of them is an error.
+    pub fn total(mut self, member: &'static str) -> Self {
+        self.total = Some(member);
+        self
+    }
+
+    /// Copies a member of the record into each entry, unless it has a value of that name.
+    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+        self.inherited.push((member, name));
+        self
+    }
+
+    /// Where entries stand in the list.
+    pub(crate) fn entries(&self) -> Result<&RecordPath> {
+        let path = self.list.feeds.first().map(|feed| &feed.path).filter(|path| path.name().is_some());
+        path.ok_or_else(|| Error::new(ErrorKind::Unexpected, "the endpoint of a nested list feeds no stream from one of its members"))
+    }
 }
 
 /// The member by which records are ordered in time.
@@ -174,6 +248,7 @@ impl Endpoint {
             path: path.into(),
             query: Vec::new(),
             feeds: Vec::new(),
+            nested: Vec::new(),
             paginator: Arc::new(SinglePage),
             slicer: Arc::new(Whole),
             mode: SyncMode::FullRefresh,
@@ -181,7 +256,42 @@ impl Endpoint {
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
+            at_most: None,
+            last: false,
+            parent: None,
         }
+    }
+
+    /// Requests this endpoint once for every record of another list, its parents.
+    ///
+    /// * `{member}` in the path, or as the value of a parameter, stands for that member of the parent's record.
+    /// * Slices, mode and progress are those of the parents' list, which this endpoint walks by itself: a list that may
+    ///   not be read never fails the stream of its parents. Every page of every parent is a place to stop.
+    /// * A parent that is gone (the classifier ignores the answer) is passed over. One that is refused while others can be
+    ///   read is passed over, counted and told; when none can be read, the endpoint fails.
+    /// * The parents' list must not be cut into lines. Parents can be children themselves.
+    pub fn for_each(mut self, parent: Self) -> Self {
+        self.slicer = Arc::clone(&parent.slicer);
+        self.mode = parent.mode;
+        self.parent = Some(Parent { endpoint: Box::new(parent), when: None, inherited: Vec::new() });
+        self
+    }
+
+    /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
+    pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.when = Some(when);
+        }
+        self
+    }
+
+    /// Copies a member of the parent into each of its children, unless they have a value of that name. Needs
+    /// [`for_each`](Self::for_each).
+    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.inherited.push((member, name));
+        }
+        self
     }
 
     /// Another host than the connector's base URL. The HTTP client must be told that credentials may go there.
@@ -198,8 +308,25 @@ impl Endpoint {
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path) });
+        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
         self
+    }
+
+    /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
+    /// its own path, and the record gets all of it.
+    pub fn completes(mut self, list: NestedList) -> Self {
+        self.nested.push(list);
+        self
+    }
+
+    /// Feeds a stream from a list inside each record of the first stream, completed. The stream is the one that the list's
+    /// own endpoint feeds.
+    pub fn feeds_nested(mut self, list: NestedList) -> Self {
+        if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
+            let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
+            self.feeds.push(Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) });
+        }
+        self.completes(list)
     }
 
     /// How pages follow each other; [`SinglePage`] unless set.
@@ -220,14 +347,24 @@ impl Endpoint {
         self
     }
 
+    /// Is read when all other endpoints of its source have ended: a feed of changes to what they list.
+    ///
+    /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a stream that is selected
+    /// later changes nothing for it; but when what it waits for can no longer be read
+    /// ([`Slicer::expired`]), the lists of all its streams are read again.
+    pub fn last(mut self) -> Self {
+        self.last = true;
+        self
+    }
+
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
-    pub fn buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
         self
     }
 
     /// The limits that the pages after the first count against, where the vendor counts a list only once.
-    pub fn next_page_buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn next_page_buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.next_page_buckets = Some(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }
@@ -244,9 +381,16 @@ impl Endpoint {
         self
     }
 
-    /// The body is one JSON document a line, each of which must pass the check.
-    pub fn ndjson(mut self, check: LineCheck) -> Self {
-        self.format = BodyFormat::Ndjson(check);
+    /// The body is one JSON document a line.
+    pub fn ndjson(mut self, lines: Lines) -> Self {
+        self.format = BodyFormat::Ndjson(lines);
+        self
+    }
+
+    /// Slices read at the same time, where each needs more than memory, such as a response on disk. Default: as the
+    /// engine's options say.
+    pub fn at_most(mut self, slices: usize) -> Self {
+        self.at_most = Some(slices);
         self
     }
 
@@ -270,9 +414,36 @@ impl Endpoint {
         self.feeds.iter().map(|feed| &feed.stream)
     }
 
+    /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
+    /// to the endpoint that they read; every stream is, as declared.
+    pub fn wants(&self, stream: StreamIndex) -> bool {
+        self.feeds.get(stream).is_some_and(|feed| feed.wanted)
+    }
+
+    /// The endpoint as it is read when only these streams are selected.
+    #[must_use]
+    pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
+        for feed in &mut self.feeds {
+            feed.wanted = is_selected(feed.stream.name());
+        }
+        self
+    }
+
     /// The member that orders records in time.
     pub fn cursor_field(&self) -> Option<Cursor> {
         self.cursor
+    }
+
+    /// The stream whose records hold the lists, or have them, that a stream of this endpoint is read from.
+    pub fn parent_of(&self, stream: &StreamDef) -> Option<&StreamDef> {
+        let is_inside = self.feeds.iter().any(|feed| feed.inside.is_some() && feed.stream.name == stream.name);
+        let owner = if is_inside { Some(self) } else { self.parent() };
+        owner?.streams().next()
+    }
+
+    /// The endpoint whose records each have a list of this one.
+    pub fn parent(&self) -> Option<&Endpoint> {
+        self.parent.as_ref().map(|parent| &*parent.endpoint)
     }
 
     /// How it is cut into slices.

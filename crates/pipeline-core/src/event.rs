@@ -28,6 +28,17 @@ pub enum Event<'a> {
         /// True when an interrupted plan goes on.
         resumed: bool,
     },
+    /// How many requests an endpoint still needs is known, and which limit decides when they will have been made.
+    Planned {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// Requests to make.
+        requests: u64,
+        /// The limit, in words.
+        limit: &'a str,
+        /// When the last of them can be sent, if nothing else uses the limit.
+        until: DateTime<Utc>,
+    },
     /// One attempt of one request came to its end.
     Attempt(&'a Attempt<'a>),
     /// A request waits for its turn under a rate or concurrency limit.
@@ -85,6 +96,15 @@ pub enum Event<'a> {
         reason: &'a str,
         /// How many records.
         records: u64,
+    },
+    /// Something that the reader of the data, or whoever pays for the requests, should know. Told in the summary, once.
+    Notice {
+        /// The source's name.
+        source: &'a str,
+        /// The endpoint's name; empty when it concerns the whole source.
+        endpoint: &'a str,
+        /// The sentence, without a final stop.
+        message: &'a str,
     },
     /// Data and checkpoint were committed together.
     Committed {

@@ -43,14 +43,16 @@ mod tests;
 mod trace;
 
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use connector::{Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry};
+pub use connector::{
+    Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
+};
 pub use crash::{CRASH_POINT, crash_point};
 #[cfg(feature = "engine")]
 pub use destination::{
     Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
     WithCheckpoints,
 };
-pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, RecordMap, StreamDef, SyncMode};
+pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordMap, StreamDef, SyncMode};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -63,6 +64,11 @@ impl RawRecord {
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
         member(&self.json, name).ok()?
+    }
+
+    /// The value of one top-level member, not copied.
+    pub(crate) fn slice(&self, name: &str) -> Option<Bytes> {
+        Some(self.json.slice_ref(self.member(name)?.as_bytes()))
     }
 
     /// The top-level members in their order, each value as it stands in the record.
@@ -172,6 +178,17 @@ pub struct Page {
     pub records: Vec<Vec<RawRecord>>,
     /// Where to go on. None: more of the same response follows, so this is no place to stop.
     pub advance: Option<Advance>,
+    /// How far in time the slice is read; none: as far as the cursor of the first stream's last record says.
+    pub reached: Option<DateTime<Utc>>,
+    /// Records of a parent list that were passed over, because what belongs to them was refused.
+    pub skipped: u64,
+}
+
+impl Page {
+    /// A page of records, and what follows it.
+    pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
+        Self { records, advance, reached: None, skipped: 0 }
+    }
 }
 
 /// What follows a page.
@@ -191,12 +208,20 @@ pub enum Advance {
 /// * `tickets/*/metric_set` is the object inside each ticket; a ticket without one is passed over.
 /// * A last member that is an object is one record. Null is none, and so is a null in the place of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordPath(Vec<String>);
+pub struct RecordPath(pub(crate) Vec<String>);
 
 impl RecordPath {
     /// Reads a path; a leading `/` is allowed.
     pub fn new(path: &str) -> Self {
         Self(path.split('/').filter(|segment| !segment.is_empty()).map(ToOwned::to_owned).collect())
+    }
+
+    /// The member that it is, if it leads no deeper.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &*self.0 {
+            [name] if name != "*" => Some(name),
+            _ => None,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ impl Observer for Trace {
         match event {
             Event::SyncStarted { run } => tracing::info!(run, "sync started"),
             Event::EndpointStarted { endpoint, slices, resumed, .. } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
+            Event::Planned { endpoint, requests, limit, until } => tracing::info!(%endpoint, requests, limit, %until, "planned"),
             Event::Attempt(attempt) => trace_attempt(attempt),
             Event::Waiting { source, endpoint, limit, wait } => tracing::debug!(source, endpoint, limit, ?wait, "waiting for a limit"),
             Event::Retrying { source, endpoint, reason, wait } => tracing::warn!(source, endpoint, reason, ?wait, "retrying"),
@@ -19,6 +20,7 @@ impl Observer for Trace {
             Event::PageRead { endpoint, records, bytes } => tracing::debug!(%endpoint, records, bytes, "page read"),
             Event::SliceSplit { endpoint } => tracing::debug!(%endpoint, "slice split"),
             Event::Drift { source, stream, field, reason, records } => tracing::warn!(source, stream, field, records, "{reason}"),
+            Event::Notice { source, endpoint, message } => tracing::warn!(source, endpoint, "{message}"),
             Event::Committed { sequence, rows, bytes } => tracing::info!(sequence, rows, bytes, "committed"),
             Event::EndpointFinished { endpoint, error: None } => tracing::info!(%endpoint, "endpoint finished"),
             Event::EndpointFinished { endpoint, error: Some(error) } => tracing::error!(%endpoint, %error, "endpoint failed"),

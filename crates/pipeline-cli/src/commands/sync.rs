@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
@@ -15,7 +16,7 @@ use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::events::{EventLog, RequestLog};
+use crate::output::events::{EventLog, Preface, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
 use crate::output::report::Report;
@@ -67,6 +68,8 @@ impl Watchers {
         let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&self.progress) as _, Arc::clone(&self.metrics) as _];
         if let Some(lines) = &self.events {
             observers.push(Arc::new(EventLog { lines: Arc::clone(lines), console: Arc::clone(&self.console) }));
+        } else {
+            observers.push(Arc::new(Preface { console: Arc::clone(&self.console), begun: AtomicBool::new(false) }));
         }
         if let Some(lines) = &self.requests {
             observers.push(Arc::new(RequestLog(Arc::clone(lines))));

@@ -1,6 +1,7 @@
 //! Events as JSON: all of them for `--output json`, attempts for `--log-requests`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pipeline_core::{Attempt, Clock, Event, Observer, SystemClock};
@@ -37,6 +38,30 @@ impl Observer for RequestLog {
     }
 }
 
+/// Tells what connectors have to say before the first endpoint is read, and how long what is planned will take. What
+/// they say later is in the summary, where all of it stands together.
+#[derive(Debug)]
+pub(crate) struct Preface {
+    pub(crate) console: Arc<Console>,
+    pub(crate) begun: AtomicBool,
+}
+
+impl Observer for Preface {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Planned { endpoint, requests, limit, until } => {
+                let until = until.format("%Y-%m-%d %H:%M UTC");
+                self.console.note(&format!("{endpoint}: {requests} requests planned ({limit}), the last of them by {until}"));
+            }
+            Event::EndpointStarted { .. } => self.begun.store(true, Ordering::Relaxed),
+            Event::Notice { source, message, .. } if !self.begun.load(Ordering::Relaxed) => {
+                self.console.note(&format!("{source}: {message}"));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Milliseconds, as every duration in JSON is told.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -68,6 +93,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,
         }),
+        Event::Planned { endpoint, requests, limit, until } => json!({
+            "event": "planned", "source": endpoint.source, "endpoint": endpoint.endpoint, "requests": requests, "limit": limit, "until": until,
+        }),
         Event::Attempt(attempt) => {
             let mut value = attempt_json(attempt);
             value["event"] = json!("request");
@@ -86,6 +114,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
         Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
         Event::Drift { source, stream, field, reason, records } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
+        }),
+        Event::Notice { source, endpoint, message } => json!({
+            "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),
         }),
         Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({

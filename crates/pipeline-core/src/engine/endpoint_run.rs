@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::plan::{Plan, finished};
+use super::plan::{Plan, finished, forgotten};
 use super::summary::{Failure, Outcome};
 use super::{Selection, Source};
 use crate::connector::Connector;
-use crate::destination::{Generation, Table};
+use crate::destination::Table;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Observer};
 use crate::record::Advance;
 use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, SliceState};
 
@@ -19,13 +20,18 @@ use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, S
 pub(super) struct EndpointRun {
     pub(super) id: EndpointId,
     pub(super) connector: Arc<dyn Connector>,
-    /// Index in the connector's endpoints.
-    index: usize,
+    /// Number of the endpoint in the run, for figures.
+    pub(super) ordinal: usize,
+    /// The endpoint, told which of its streams are wanted.
+    endpoint: Endpoint,
     /// True when the user asked for one of its streams by name.
     named: bool,
     /// The table of each stream that it feeds; none: not selected.
     pub(super) tables: Vec<Option<Arc<Table>>>,
-    pub(super) generation: Generation,
+    /// True when it is read into the next generation of its tables.
+    pub(super) refresh: bool,
+    /// Endpoints of a source with the same number publish together.
+    group: usize,
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
@@ -40,7 +46,11 @@ struct Progress {
     failure: Option<Failure>,
     interrupted: bool,
     complete: bool,
+    /// True once it was told how long the requests will take.
+    forecast: bool,
     counts: Vec<Counts>,
+    /// Records of a parent list that were passed over.
+    skipped: u64,
 }
 
 /// Records of one stream so far.
@@ -52,23 +62,27 @@ pub(super) struct Counts {
 }
 
 impl EndpointRun {
-    pub(super) fn new(source: &Source, index: usize, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
+    pub(super) fn new(source: &Source, ordinal: usize, endpoint: &Endpoint, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
         let progress = Progress {
             queued: plan.to.unfinished().map(|(id, _)| id).collect(),
             running: BTreeSet::new(),
             failure: None,
             interrupted: false,
             complete: false,
+            forecast: false,
             counts: vec![Counts::default(); tables.len()],
+            skipped: 0,
             state: plan.to.clone(),
         };
         Self {
-            id: EndpointId::new(&source.name, source.connector.endpoints()[index].name()),
+            id: EndpointId::new(&source.name, endpoint.name()),
             connector: Arc::clone(&source.connector),
-            index,
+            ordinal,
+            endpoint: endpoint.clone().select(|name| tables.iter().flatten().any(|table| table.stream == name)),
             named: matches!(source.streams, Selection::Named(_)),
             tables,
-            generation: plan.generation,
+            refresh: plan.refresh,
+            group: plan.group,
             resumed: plan.resumed,
             boundary: plan.to.boundary.clone(),
             progress: Mutex::new(progress),
@@ -76,7 +90,12 @@ impl EndpointRun {
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.connector.endpoints()[self.index]
+        &self.endpoint
+    }
+
+    /// True when the other is published together with this one.
+    pub(super) fn publishes_with(&self, other: &Self) -> bool {
+        self.refresh && other.refresh && self.group == other.group && self.id.source == other.id.source
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -85,6 +104,7 @@ impl EndpointRun {
 
     /// The next slice to read, if another may run.
     pub(super) fn start_slice(&self, limit: usize) -> Option<SliceId> {
+        let limit = self.at_most(limit);
         let mut progress = self.progress();
         if progress.running.len() >= limit || progress.failure.is_some() {
             return None;
@@ -95,18 +115,44 @@ impl EndpointRun {
         Some(slice)
     }
 
-    /// Takes note that a slice is no longer read. True when it was the last, and everything was read.
-    pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) -> bool {
+    /// Takes note that a slice is no longer read.
+    pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) {
         let mut progress = self.progress();
         progress.running.remove(&slice);
         progress.interrupted |= interrupted;
+    }
+
+    /// True when nothing of it is read any more, nor will be in this run.
+    pub(super) fn is_over(&self) -> bool {
+        let progress = self.progress();
+        progress.running.is_empty() && (progress.queued.is_empty() || progress.failure.is_some())
+    }
+
+    /// True when everything was read.
+    pub(super) fn is_read(&self) -> bool {
+        let progress = self.progress();
         progress.running.is_empty() && progress.queued.is_empty() && progress.failure.is_none() && !progress.interrupted
+    }
+
+    /// True when [`complete`](Self::complete) was called.
+    pub(super) fn is_complete(&self) -> bool {
+        self.progress().complete
+    }
+
+    /// True when it ended because this account has no such data.
+    pub(super) fn is_unavailable(&self) -> bool {
+        let progress = self.progress();
+        progress.running.is_empty() && progress.failure.as_ref().is_some_and(|failure| is_unavailable(failure.kind))
     }
 
     /// True when another slice of this endpoint could be read at once.
     pub(super) fn has_room(&self, limit: usize) -> bool {
         let progress = self.progress();
-        progress.queued.is_empty() && progress.running.len() < limit
+        progress.queued.is_empty() && progress.running.len() < self.at_most(limit)
+    }
+
+    fn at_most(&self, limit: usize) -> usize {
+        self.endpoint().at_most.map_or(limit, |own| own.min(limit))
     }
 
     pub(super) fn slice(&self, id: SliceId) -> SliceState {
@@ -119,6 +165,22 @@ impl EndpointRun {
 
     pub(super) fn slices_left(&self) -> usize {
         self.progress().state.unfinished().count()
+    }
+
+    /// Tells, once it can be told, how many requests all slices still need, and until when the limits let them pass.
+    pub(super) async fn forecast(&self, observer: &dyn Observer) {
+        let (client, slicer) = (self.connector.client(), self.endpoint().slicer());
+        let requests = {
+            let progress = self.progress();
+            let mut left = progress.state.unfinished().map(|(_, slice)| slicer.requests_left(slice));
+            if progress.forecast { None } else { left.try_fold(0, |sum, left| Some(sum + left?)) }
+        };
+        let Some(requests) = requests.filter(|requests| *requests > 0) else { return };
+        let call = crate::declared::call(self.endpoint(), &Position::Start);
+        let Ok(Some((limit, time))) = client.forecast(&call, requests).await else { return };
+        self.progress().forecast = true;
+        let until = client.now() + TimeDelta::from_std(time).unwrap_or_default();
+        observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
     }
 
     /// The end of the time that this run covers, for endpoints cut by time.
@@ -135,6 +197,15 @@ impl EndpointRun {
 
     pub(super) fn counts(&self, stream: usize) -> Counts {
         self.progress().counts[stream]
+    }
+
+    /// Takes note of parents that were passed over, because what belongs to them was refused.
+    pub(super) fn skip(&self, parents: u64) {
+        self.progress().skipped += parents;
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.progress().skipped
     }
 
     /// Applies a page's advance to the staged state, and returns the change to commit.
@@ -164,21 +235,22 @@ impl EndpointRun {
         Change::Replace { endpoint: self.id.clone(), from, to: progress.state.clone() }
     }
 
-    /// Marks everything as read, and returns the change to commit.
-    pub(super) fn complete(&self) -> Change {
+    /// Marks everything as read. True unless it was so before.
+    pub(super) fn complete(&self) -> bool {
+        !std::mem::replace(&mut self.progress().complete, true)
+    }
+
+    /// The change to commit when its tables are complete, with or without it.
+    pub(super) fn finish(&self) -> Change {
         let mut progress = self.progress();
-        progress.complete = true;
-        let to = finished(self.endpoint(), &progress.state);
+        let to = if progress.complete { finished(&self.endpoint, &progress.state) } else { forgotten(&progress.state) };
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
     }
 
     /// Takes note of a failure; the first one counts.
     pub(super) fn fail(&self, failure: Failure) {
-        let mut progress = self.progress();
-        if !progress.complete {
-            progress.failure.get_or_insert(failure);
-        }
+        self.progress().failure.get_or_insert(failure);
     }
 
     /// True when no further page is wanted.
@@ -186,9 +258,11 @@ impl EndpointRun {
         self.progress().failure.is_some()
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    /// How it ended. What was read to the end but could not be committed is not done.
+    pub(super) fn outcome(&self, committed: bool) -> Outcome {
         let progress = self.progress();
         match &progress.failure {
+            _ if committed && progress.complete => Outcome::Done,
             Some(failure) if !self.named && is_unavailable(failure.kind) => {
                 Outcome::Unavailable { reason: failure.message.clone(), help: failure.help.clone() }
             }

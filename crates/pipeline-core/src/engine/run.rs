@@ -1,6 +1,6 @@
 //! A run from start to end: resolve what is wanted, plan it, keep slices running, finish what is complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::commit::Committer;
 use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
-use super::plan::{Plan, Wanted, plan};
+use super::plan::{Plan, Request, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+use super::write::{Figures, TableFigures};
 use super::{Job, Selection, Source};
+use crate::connector::Preparation;
 use crate::destination::{Generation, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -29,12 +31,14 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     let job = Arc::new(job);
     let wanted = resolve(&job.sources)?;
     job.observer.observe(&Event::SyncStarted { run: &job.run });
-    let mut committer = Committer::new(Arc::clone(&job));
-    let runs = prepare(&job, wanted, &mut committer).await?;
+    let committer = Committer::new(Arc::clone(&job));
+    let runs = prepare(&job, wanted, &committer).await?;
     if !job.options.dry_run {
         committer.commit().await?;
     }
-    let mut scheduler = Scheduler { shared: Arc::new(Shared::new(Arc::clone(&job), committer)), runs, tasks: JoinSet::new(), turn: 0 };
+    let open = (0..runs.len()).collect();
+    let shared = Arc::new(Shared::new(Arc::clone(&job), committer));
+    let mut scheduler = Scheduler { shared, runs, open, tasks: JoinSet::new(), turn: 0 };
     if !job.options.dry_run {
         scheduler.run().await;
     }
@@ -43,8 +47,11 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The endpoints to read of each source, and the streams wanted of each.
-fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>> {
+/// An endpoint to read, by its index in the connector, and the streams wanted of it.
+type Selected = (usize, BTreeSet<String>);
+
+/// The endpoints to read of each source.
+fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
     let mut wanted = Vec::new();
     for source in sources {
         let endpoints = source.connector.endpoints();
@@ -57,6 +64,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
                     .with_help(format!("known streams: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
             }
         }
+        let mut selected = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let is_wanted = |name: &str| match &source.streams {
                 Selection::All => true,
@@ -65,62 +73,111 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
             let streams: BTreeSet<String> =
                 endpoint.streams().map(|stream| stream.name().to_owned()).filter(|name| is_wanted(name)).collect();
             if !streams.is_empty() {
-                wanted.push((source, index, streams));
+                selected.push((index, streams));
             }
         }
+        wanted.push((source, selected));
     }
     Ok(wanted)
 }
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
-    let mut runs = Vec::with_capacity(wanted.len());
-    let mut tables = Vec::new();
-    for (source, index, streams) in wanted {
-        let endpoint = &source.connector.endpoints()[index];
-        let id = EndpointId::new(&source.name, endpoint.name());
-        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
-        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        let plan = plan(endpoint, stored, &wanted, source.connector.client().now());
-        let stream_tables = stream_tables(source, index, &wanted, &plan);
-        for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
-            let Some(table) = table else { continue };
-            committer.add_table(table, stream.schema());
-            if plan.discard {
-                committer.discard(table.id());
+async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &Committer) -> Result<Vec<Arc<EndpointRun>>> {
+    let refused = prepare_connectors(job, &wanted).await;
+    let mut runs = Vec::new();
+    let mut tables = BTreeMap::new();
+    for (source, selected) in wanted {
+        let requests = requests(job, source, selected, &refused).await?;
+        let plans = plan(&requests, source.connector.client().now());
+        for (request, plan) in requests.iter().zip(plans) {
+            let stream_tables = stream_tables(source, request, &plan);
+            for table in stream_tables.iter().flatten() {
+                if plan.discard {
+                    committer.discard(table.id());
+                }
+                tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
             }
-            tables.push(Arc::clone(table));
+            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan);
+            if let Some(error) = request.refused {
+                run.fail(Failure::from(error));
+                job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+            }
+            if plan.from != plan.to {
+                committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
+            }
+            runs.push(Arc::new(run));
         }
-        if plan.from != plan.to {
-            committer.change(Change::Replace { endpoint: id, from: plan.from.clone(), to: plan.to.clone() });
-        }
-        runs.push(Arc::new(EndpointRun::new(source, index, stream_tables, &plan)));
     }
     if !job.options.dry_run {
         job.destination.check().await?;
-        job.destination.prepare(&tables).await?;
+        job.destination.prepare(&tables.into_values().collect::<Vec<_>>()).await?;
     }
     Ok(runs)
 }
 
-fn stream_tables(source: &Source, index: usize, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
-    let table = |stream: &crate::StreamDef| {
-        wanted.streams.contains(stream.name()).then(|| {
+/// Why endpoints are not to be read.
+type Refused = BTreeMap<EndpointId, Arc<Error>>;
+
+/// Lets every connector learn what it must know of its account.
+async fn prepare_connectors(job: &Job, wanted: &[(&Source, Vec<Selected>)]) -> Refused {
+    let mut refused = BTreeMap::new();
+    for (source, selected) in wanted.iter().filter(|(_, selected)| !selected.is_empty()) {
+        let endpoints = source.connector.endpoints();
+        let names: Vec<&str> = selected.iter().map(|(index, _)| endpoints[*index].name()).collect();
+        let prepared = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled before it began")),
+            prepared = source.connector.prepare(&names) => prepared,
+        };
+        match prepared {
+            Ok(Preparation { notes, unavailable }) => {
+                for message in &notes {
+                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+                }
+                refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                refused.extend(names.into_iter().map(|name| (EndpointId::new(&source.name, name), Arc::clone(&error))));
+            }
+        }
+    }
+    refused
+}
+
+/// What is to be planned of a source.
+async fn requests<'a>(job: &Job, source: &'a Source, selected: Vec<Selected>, refused: &'a Refused) -> Result<Vec<Request<'a>>> {
+    let mut requests = Vec::with_capacity(selected.len());
+    for (index, streams) in selected {
+        let endpoint = &source.connector.endpoints()[index];
+        let id = EndpointId::new(&source.name, endpoint.name());
+        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
+        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
+        requests.push(Request { endpoint, stored, wanted, refused: refused.get(&id).map(|error| &**error) });
+    }
+    Ok(requests)
+}
+
+fn stream_tables(source: &Source, request: &Request<'_>, plan: &Plan) -> Vec<Option<Arc<Table>>> {
+    let table = |(stream, generation): (&crate::StreamDef, &Generation)| {
+        request.wanted.streams.contains(stream.name()).then(|| {
             Arc::new(Table {
                 source: source.name.clone(),
                 stream: stream.name().to_owned(),
                 primary_key: stream.key().iter().map(ToString::to_string).collect(),
                 schema: Decoder::arrow_schema(stream.schema()),
-                generation: plan.generation,
+                generation: *generation,
             })
         })
     };
-    source.connector.endpoints()[index].streams().map(table).collect()
+    request.endpoint.streams().zip(&plan.generations).map(table).collect()
 }
 
 struct Scheduler {
     shared: Arc<Shared>,
     runs: Vec<Arc<EndpointRun>>,
+    /// Indexes of the endpoints that are not over.
+    open: Vec<usize>,
     tasks: JoinSet<(usize, SliceId, Result<SliceEnd>)>,
     /// Endpoint whose turn it is, so that none starves another.
     turn: usize,
@@ -138,13 +195,12 @@ impl Scheduler {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.tasks.join_next() => self.ended(ended).await,
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = self.shared.wake.notified() => {}
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
-        let committed = self.shared.committer.lock().await.commit().await;
-        if let Err(error) = committed {
+        if let Err(error) = self.shared.committer.commit().await {
             self.stop(&error);
         }
     }
@@ -155,8 +211,9 @@ impl Scheduler {
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
-        if slices == 0 {
-            self.complete(run).await;
+        run.forecast(&*self.shared.job.observer).await;
+        if slices == 0 && !run.stopped() {
+            self.complete(run);
         }
     }
 
@@ -166,11 +223,13 @@ impl Scheduler {
         if self.shared.job.cancel.is_cancelled() {
             return;
         }
+        self.open.retain(|index| !self.runs[*index].is_over());
         let mut idle = 0;
-        while idle < self.runs.len() && self.tasks.len() < options.max_slices {
-            let index = self.turn % self.runs.len();
+        while idle < self.open.len() && self.tasks.len() < options.max_slices {
+            let index = self.open[self.turn % self.open.len()];
             self.turn += 1;
-            let Some(slice) = self.runs[index].start_slice(options.max_slices_per_endpoint) else {
+            let startable = (!self.waits(&self.runs[index])).then(|| self.runs[index].start_slice(options.max_slices_per_endpoint));
+            let Some(slice) = startable.flatten() else {
                 idle += 1;
                 continue;
             };
@@ -181,7 +240,13 @@ impl Scheduler {
         self.shared.running.store(self.tasks.len(), Ordering::Relaxed);
     }
 
-    async fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
+    /// True when an endpoint is to be read last and others of its source are not over.
+    fn waits(&self, run: &EndpointRun) -> bool {
+        let is_before = |other: &EndpointRun| !other.endpoint().last && other.id.source == run.id.source;
+        run.endpoint().last && self.open.iter().any(|index| is_before(&self.runs[*index]))
+    }
+
+    fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
         let (index, slice, result) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
@@ -190,24 +255,29 @@ impl Scheduler {
             }
         };
         let run = Arc::clone(&self.runs[index]);
-        let last = run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
-        match result {
-            Ok(SliceEnd::Read) if last => self.complete(&run).await,
-            Ok(_) => {}
-            Err(error) => self.failed(&run, &error),
+        run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
+        if let Err(error) = result {
+            self.failed(&run, &error);
+        }
+        if run.is_over() {
+            self.complete(&run);
         }
     }
 
-    /// Publishes what an endpoint read, with the next commit.
-    async fn complete(&self, run: &EndpointRun) {
-        let mut committer = self.shared.committer.lock().await;
-        committer.change(run.complete());
-        if run.generation == Generation::Next {
-            for table in run.tables.iter().flatten() {
-                committer.publish(table.id());
+    /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
+    /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
+    fn complete(&self, run: &EndpointRun) {
+        if run.is_read() && run.complete() {
+            self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
+            if !run.refresh {
+                self.shared.committer.finish(&[run]);
             }
         }
-        self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
+        let group: Vec<&EndpointRun> = self.runs.iter().map(|run| &**run).filter(|other| run.publishes_with(other)).collect();
+        let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
+        if is_complete {
+            self.shared.committer.finish(&group);
+        }
     }
 
     /// Decides how far a failure reaches: the endpoint, its source, or the run.
@@ -233,38 +303,43 @@ impl Scheduler {
     }
 
     async fn commit_if_due(&self) {
-        // A task that stages rows holds the lock and looks itself.
-        let Ok(mut committer) = self.shared.committer.try_lock() else { return };
-        if let Err(error) = committer.commit_if_due().await {
-            drop(committer);
+        if let Err(error) = self.shared.committer.commit_if_due().await {
             self.stop(&error);
         }
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let committer = self.shared.committer.lock().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &committer)).collect();
-        Summary { run: self.shared.job.run.clone(), endpoints, commits: committer.commits(), elapsed }
+        let mut figures = self.shared.committer.figures().await;
+        let endpoints = self.runs.iter().map(|run| summarise(run, &mut figures)).collect();
+        Summary { run: self.shared.job.run.clone(), endpoints, commits: figures.commits, elapsed }
     }
 }
 
-fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
+fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
-        let (counts, figures) = (run.counts(index), committer.figures(&table.id()));
-        let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
+        let counts = run.counts(index);
+        let TableFigures { rows, rejected } = figures.tables.get(&(run.ordinal, table.id())).copied().unwrap_or_default();
+        // Of several endpoints that feed the table, the first tells.
+        let drift = figures.drift.remove(&table.id()).unwrap_or_default().into_iter().map(|((field, reason), records)| DriftSummary {
+            field,
+            reason: reason.to_owned(),
+            records,
+        });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,
             bytes: counts.bytes,
             unchanged: counts.unchanged,
-            rows: figures.rows,
-            rejected: figures.rejected,
+            rows,
+            rejected,
             drift: drift.collect(),
         })
     });
+    let committed = figures.finished.contains(&run.id);
     let state = run.state();
-    let outcome = run.outcome();
+    let outcome = run.outcome(committed);
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
-    EndpointSummary { id: run.id.clone(), outcome, streams: streams.collect(), cursor: state.freshness(), unfinished }
+    let (streams, skipped) = (streams.collect(), run.skipped());
+    EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
 }

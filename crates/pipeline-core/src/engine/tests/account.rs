@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::clock::TokioClock;
-use crate::connector::{BuildContext, Connector};
+use crate::connector::{BuildContext, Connector, Preparation};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
@@ -46,6 +46,7 @@ pub(super) struct Account {
     hang_after: AtomicUsize,
     fault: Mutex<Option<(usize, Fault)>>,
     parts: Mutex<Option<(usize, Option<usize>)>>,
+    closed: Mutex<Option<ErrorKind>>,
 }
 
 impl Account {
@@ -73,6 +74,7 @@ impl Account {
             hang_after: AtomicUsize::new(usize::MAX),
             fault: Mutex::new(None),
             parts: Mutex::new(None),
+            closed: Mutex::new(None),
         })
     }
 
@@ -121,6 +123,11 @@ impl Account {
     }
 
     /// Adds orders made since.
+    /// Lets nothing be learned of the account, or lets it again.
+    pub(super) fn close(&self, kind: Option<ErrorKind>) {
+        *self.closed.lock().unwrap() = kind;
+    }
+
     pub(super) fn grow(&self, count: i64) {
         let mut orders = self.orders.lock().unwrap();
         for index in 0..count {
@@ -171,7 +178,7 @@ impl Account {
         let more = start + page.len() < found.len();
         let advance = if more { Advance::Next(page.last().unwrap().id.clone().unwrap()) } else { Advance::End };
         let records: Vec<RawRecord> = page.into_iter().map(record).collect();
-        Page { records: vec![records.clone(), records], advance: Some(advance) }
+        Page::new(vec![records.clone(), records], Some(advance))
     }
 
     /// What goes wrong with the next page, if anything.
@@ -203,6 +210,7 @@ fn record(order: &Order) -> RawRecord {
     RawRecord::upsert(format!(r#"{{"id":{id},"created":{},"value":{}}}"#, order.created, order.value))
 }
 
+#[async_trait::async_trait]
 impl Connector for Account {
     fn client(&self) -> &HttpClient {
         &self.client
@@ -212,14 +220,25 @@ impl Connector for Account {
         &self.endpoints
     }
 
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        match *self.closed.lock().unwrap() {
+            Some(ErrorKind::Unsupported) => {
+                let error = Error::new(ErrorKind::Unsupported, "nothing is configured for it");
+                Ok(Preparation { unavailable: vec![("orders".to_owned(), error)], ..Preparation::default() })
+            }
+            Some(kind) => Err(Error::new(kind, "the account is closed")),
+            None => Ok(Preparation { notes: vec![format!("reads {}", endpoints.join(" and "))], ..Preparation::default() }),
+        }
+    }
+
     fn read<'a>(&'a self, _endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
         if let Some((parts, breaks_at)) = *self.parts.lock().unwrap() {
             let part = move |index| match breaks_at {
                 Some(at) if at == index => Err(Error::new(ErrorKind::Decode, "the file is damaged")),
-                _ if index == parts => Ok(Page { records: vec![Vec::new(), Vec::new()], advance: Some(Advance::End) }),
+                _ if index == parts => Ok(Page::new(vec![Vec::new(), Vec::new()], Some(Advance::End))),
                 _ => {
                     let order = Order { id: Some(format!("or_{index}")), created: 1, value: 0 };
-                    Ok(Page { records: vec![vec![record(&order)], Vec::new()], advance: None })
+                    Ok(Page::new(vec![vec![record(&order)], Vec::new()], None))
                 }
             };
             return stream::iter((0..=parts).map(part)).boxed();

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod account;
+mod shared;
 mod store;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -104,6 +105,7 @@ async fn a_destination_that_fails_at_any_commit_loses_and_repeats_nothing() {
         let failed = sync(job(&store, &account)).await;
         if let Ok(summary) = &failed {
             assert!(matches!(summary.failure(), None | Some(ErrorKind::Destination)), "{summary:?}");
+            assert!(summary.failure().is_some() || store.ids("orders") == account.ids(), "commit {commit} failed: {summary:?}");
         }
         store.fail_at_commit(usize::MAX);
         run(&store, &account).await;
@@ -218,6 +220,37 @@ async fn failures_reach_as_far_as_they_must() {
         run(&store, &account).await;
         assert_eq!(store.ids("orders"), account.ids());
     }
+}
+
+#[derive(Debug, Default)]
+struct Said(Mutex<Vec<String>>);
+
+impl Observer for Said {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Notice { source, message: text, .. } = event {
+            self.0.lock().unwrap().push(format!("{source}: {text}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_nothing_can_be_learned_of_is_not_read() {
+    let (store, account) = (Store::new(), Account::evenly(300));
+    run(&store, &account).await;
+    let (state, said) = (store.state("orders"), Arc::new(Said::default()));
+    account.grow(10);
+    account.close(Some(ErrorKind::Unauthenticated));
+    let summary = sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
+    assert!(matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated), "{summary:?}");
+    assert_eq!(store.state("orders"), state, "nothing is planned for it either");
+    account.close(Some(ErrorKind::Unsupported));
+    let summary = run(&store, &account).await;
+    assert!(matches!(outcome(&summary), Outcome::Unavailable { .. }), "{summary:?}");
+    assert_eq!(store.state("orders"), state);
+    account.close(None);
+    sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
+    assert_eq!(store.ids("orders"), account.ids());
+    assert_eq!(*said.0.lock().unwrap(), ["shop: reads orders"]);
 }
 
 #[tokio::test(start_paused = true)]
