@@ -86,7 +86,8 @@ impl Announced {
     pub(super) fn rate(&self, now: Duration, in_flight: u32) -> Option<f64> {
         let paced = self.window.filter(|told| told.is_short && now < told.end + ROUNDING).map(|told| {
             let left = (told.left - f64::from(in_flight)).max(0.0);
-            left.max(1.0) / told.end.saturating_sub(now).max(SHORTEST).as_secs_f64()
+            // To the earliest end that the rounding leaves open: what is done before it costs nothing.
+            left.max(1.0) / told.end.saturating_sub(now + ROUNDING).max(SHORTEST).as_secs_f64()
         });
         match (self.rate, paced) {
             // What others have left can be used up faster than the window's own rate.

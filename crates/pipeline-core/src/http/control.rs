@@ -34,6 +34,8 @@ const LEAST: f64 = 0.05;
 /// How far a full cycle goes below and above the limit. Enough to be past the limit's own jitter, and at its end, over one
 /// round trip, less than one further request per 200/s.
 const SWING: f64 = 0.02;
+/// The same of a short cycle, whose measurement is less exact, at most.
+const WIDEST: f64 = 0.1;
 /// A full cycle in seconds, of a limit of 100/s; it grows with the root of the time between two requests. A cycle costs one
 /// or two refusals, so that at 10/s they are 2 to 3 of 1,000; a shorter one finds a raised limit sooner. As cycles of a
 /// smaller share hold fewer requests, and so refusals, clients that share a limit tend to equal shares.
@@ -225,7 +227,7 @@ impl Control {
     fn swing(&self) -> f64 {
         let full = self.full_cycle();
         let cycle = self.cycle.min(full);
-        let swing = SWING * (full / cycle).sqrt();
+        let swing = (SWING * (full / cycle).sqrt()).min(WIDEST);
         // By what was accepted, not by the time: who asks for little learns little.
         let passed = self.accepted / (self.limit * self.scale * cycle);
         if self.accepted < 0.5 * self.limit {

@@ -335,7 +335,7 @@ impl<'a> Exchange<'a> {
         match verdict {
             Verdict::Accept(received) => {
                 admission.answered();
-                self.client.budget.earn();
+                self.client.budget.earn(self.retrying.is_some());
                 Ok(Step::Done(received))
             }
             Verdict::Fail(error) => {

@@ -90,7 +90,7 @@ impl Limiter {
             let left = self.store.left(&bucket.key, &bucket.quota).await?;
             let time = bucket.quota.time_for(requests, left);
             if longest.as_ref().is_none_or(|(_, longest)| time > *longest) {
-                longest = Some((bucket.describe(), time));
+                longest = Some((bucket.describe(self.now()), time));
             }
         }
         Ok(longest)

@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
+use super::control::Gate;
+
 /// Lengths that vendors use, in seconds.
 const LENGTHS: [u64; 15] = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 86400];
 /// At most every so many windows one request more than the permits is sent, to see whether there are more now. A window that
 /// small is asked more rarely, so that this costs two of 1,000 requests at most.
-const RAREST: f64 = 5.0;
+const RAREST: f64 = 8.0;
 /// Requests to one question.
 const QUESTION: f64 = 500.0;
 
@@ -47,8 +49,6 @@ enum Asked {
     Refused,
 }
 
-use super::control::Gate;
-
 impl Window {
     /// A window of which only the permits are known, and between which times it began. One request of it is used.
     pub(super) fn new(permits: f64, began: (Duration, Duration), mean: f64) -> Self {
@@ -60,7 +60,7 @@ impl Window {
             accepted: 1.0,
             is_open: true,
             asked: Asked::NotYet,
-            ask_in: (1.0, 1.0),
+            ask_in: (2.0, 2.0),
             step: 1.0,
             refusals: 0,
             mean,
@@ -123,12 +123,7 @@ impl Window {
             let passed = (now.saturating_sub(self.began.1)).div_duration_f64(length).floor();
             let by = length.mul_f64(passed.max(1.0));
             self.began = (self.began.0 + by, self.began.1 + by);
-            if self.ask_in.0 < 1.0 {
-                let rarest = (QUESTION / self.permits).max(RAREST);
-                let every = (self.ask_in.1 * 2.0).min(rarest).max(QUESTION / self.permits);
-                self.ask_in = (every, every);
-            }
-            self.ask_in.0 -= 1.0;
+            self.ask_in = self.next_question();
             (self.granted, self.accepted, self.is_open, self.asked) = (0.0, 0.0, false, Asked::NotYet);
             (self.step, self.refusals) = (1.0, 0);
         }
@@ -137,6 +132,17 @@ impl Window {
             self.asked = Asked::UnderWay;
         }
         self.length.is_none() && self.granted >= self.permits
+    }
+
+    /// In how many windows more than the permits is asked for next; ever more rarely, if there never is more.
+    fn next_question(&self) -> (f64, f64) {
+        let (left, every) = self.ask_in;
+        if left >= 1.0 {
+            return (left - 1.0, every);
+        }
+        let least = QUESTION / self.permits;
+        let every = (every * 2.0).min(least.max(RAREST)).max(least);
+        (every - 1.0, every)
     }
 
     /// A request was accepted. False when so many were that this is no window.
@@ -150,7 +156,7 @@ impl Window {
             // There are more than were known: twice as many further ones each time.
             self.permits = self.accepted + self.step;
             self.step *= 2.0;
-            self.ask_in = (0.0, 1.0);
+            self.ask_in = (0.0, 2.0);
         }
         self.step < MOST_MORE
     }
@@ -186,7 +192,7 @@ impl Window {
             return false;
         }
         self.length = Some(nearest_length(self.began, began));
-        *self = Self { permits: spent, length: self.length, ask_in: self.ask_in, ..Self::new(spent, began, self.mean) };
+        *self = Self { permits: spent, length: self.length, ask_in: self.next_question(), ..Self::new(spent, began, self.mean) };
         true
     }
 }
