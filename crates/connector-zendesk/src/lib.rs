@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod classify;
+mod columns;
 mod config;
-mod export;
 mod limits;
-mod schema;
+mod maps;
+mod pages;
+mod schemas;
+mod slices;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +20,8 @@ use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Result, 
 use serde::Deserialize;
 
 pub use config::ZendeskConfig;
+pub use streams::{BY_KIND, FAMILIES, TALK, lists};
+pub use table::{Columns, List, Parent, Reads, Rows, Stream, Walk};
 
 /// One Zendesk account. Built by [`ZendeskConfig`].
 #[derive(Debug)]

@@ -1,72 +1,103 @@
-//! The endpoints and the streams that they feed.
+//! The table of streams, by family, and the endpoints that are made of it.
 
-use pipeline_core::paginate::{CursorField, More, TimeWindow};
-use pipeline_core::{Deletes, Endpoint, RawRecord, Result, StreamDef, TimeFormat};
+mod help_center;
+mod people;
+mod rules;
+mod talk;
+mod tickets;
 
-use crate::export::{ExportCursor, ExportStart, START_TIME};
-use crate::limits::{EXPORT, SUPPORT};
-use crate::schema;
+use std::borrow::Cow;
+use std::time::Duration;
 
-/// Everything that is read, in the order in which it is worth reading.
-pub(crate) fn endpoints(page_size: u32) -> Vec<Endpoint> {
-    vec![tickets(page_size), users(page_size), organizations(page_size), groups()]
+use pipeline_core::Endpoint;
+
+pub use self::talk::TALK;
+use crate::pages::{PER_PAGE, Pages};
+use crate::slices::{ExportStart, Filter, Filtered};
+use crate::table::{List, Reads, Walk};
+
+/// Everything that is read, by family, in the order in which it is worth reading: what the scarce budget of exports pays
+/// for comes first.
+pub const FAMILIES: [(&str, &[List]); 4] = [
+    ("Tickets", tickets::LISTS),
+    ("People, groups and the account", people::LISTS),
+    ("Business rules", rules::LISTS),
+    ("Help Center and Community", help_center::LISTS),
+];
+
+/// Lists that have a kind of object each: one more for every kind that is configured.
+pub const BY_KIND: &[List] = &[people::CUSTOM_OBJECT_RECORDS];
+
+/// Every list of the table.
+pub fn lists() -> impl Iterator<Item = &'static List> {
+    FAMILIES.into_iter().flat_map(|(_, lists)| lists)
 }
 
-/// One export feeds tickets and their metrics: its pages are the scarce resource. By default it leaves out tickets of
-/// AI agents. Its order is that of `generated_timestamp`; `updated_at` misses changes made by the system.
-fn tickets(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Marked { field: "status", value: "deleted" };
-    export("tickets", "/api/v2/incremental/tickets/cursor", page_size)
-        .query("include", "metric_sets")
-        .query("support_type_scope", "all")
-        .paginate(ExportCursor::new())
-        .cursor("generated_timestamp", TimeFormat::UnixSeconds)
-        .feeds(StreamDef::new("tickets", schema::ticket()).primary_key(["id"]).deletes(deleted).map(lean_ticket), "tickets")
-        .feeds(StreamDef::new("ticket_metrics", schema::ticket_metric()).primary_key(["id"]), "tickets/*/metric_set")
+/// Every endpoint, and one for each kind of custom object whose records are wanted.
+pub(crate) fn endpoints(export_page_size: u32, custom_objects: &[String]) -> Vec<Endpoint> {
+    let records = custom_objects.iter().map(|key| {
+        let name = format!("custom_object_{key}");
+        let path = people::CUSTOM_OBJECT_RECORDS.path.replace("{custom_object_key}", key);
+        endpoint(&people::CUSTOM_OBJECT_RECORDS, name.clone(), path, Some(name), export_page_size)
+    });
+    lists().filter(|list| list.parent.is_none()).map(|list| of(list, export_page_size)).chain(records).collect()
 }
 
-fn users(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Marked { field: "active", value: "false" };
-    export("users", "/api/v2/incremental/users/cursor", page_size)
-        .query("include", "identities")
-        .paginate(ExportCursor::new())
-        .cursor("updated_at", TimeFormat::Rfc3339)
-        .feeds(StreamDef::new("users", schema::user()).primary_key(["id"]).deletes(deleted), "users")
-        .feeds(StreamDef::new("user_identities", schema::user_identity()).primary_key(["id"]), "identities")
+/// The endpoint of a list in the table.
+fn of(list: &'static List, export_page_size: u32) -> Endpoint {
+    let endpoint = endpoint(list, list.name, list.path, None, export_page_size);
+    let Some(parent) = list.parent else { return endpoint };
+    let known = || lists().chain(help_center::PARENTS).find(|known| known.name == parent.list);
+    let parents = of(known().unwrap_or_else(|| unreachable!("`{}` is a list of the table", parent.list)), export_page_size);
+    let _ = parents;
+    endpoint
 }
 
-fn organizations(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Stamped { field: "deleted_at" };
-    export("organizations", "/api/v2/incremental/organizations", page_size)
-        .paginate(TimeWindow { since: START_TIME, until: "end_time", done: "end_of_stream" })
-        .cursor("updated_at", TimeFormat::Rfc3339)
-        .feeds(StreamDef::new("organizations", schema::organization()).primary_key(["id"]).deletes(deleted), "organizations")
+/// An endpoint of a list, possibly under another name.
+fn endpoint(
+    list: &'static List,
+    name: impl Into<Cow<'static, str>>,
+    path: impl Into<Cow<'static, str>>,
+    stream: Option<String>,
+    export_page_size: u32,
+) -> Endpoint {
+    let mut endpoint = Endpoint::get(name, path).paginate(Pages::new(list.walk, lookback(list.reads)));
+    for (name, value) in list.query {
+        endpoint = endpoint.query(*name, *value);
+    }
+    endpoint = match list.walk {
+        Walk::CursorExport | Walk::TimeExport => endpoint.page_size(PER_PAGE, export_page_size),
+        Walk::Cursor(size) => endpoint.page_size("page[size]", size),
+        Walk::Numbered => endpoint.page_size(PER_PAGE, 100),
+        Walk::TimePages | Walk::CursorFeed | Walk::Once => endpoint,
+    };
+    endpoint = match list.reads {
+        Reads::Changes(_) if list.walk == Walk::CursorFeed => endpoint.incremental(),
+        Reads::Changes(_) => endpoint.slices(ExportStart::new()).incremental(),
+        Reads::Created => endpoint.slices(Filtered::new(Filter::Created)).incremental(),
+        Reads::Windows => endpoint.slices(Filtered::new(Filter::StartEnd)).incremental(),
+        Reads::Since => endpoint.slices(Filtered::new(Filter::Since)).incremental(),
+        Reads::Search => endpoint.slices(Filtered::new(Filter::Search)).incremental(),
+        Reads::NewestFirst => endpoint.slices(Filtered::new(Filter::Unfiltered)).newest_first().incremental(),
+        Reads::Everything | Reads::Parents => endpoint,
+    };
+    // The narrowest limit comes first.
+    endpoint = list.limits.iter().rev().fold(endpoint, |endpoint, limit| endpoint.bucket(*limit));
+    if let Some((field, format)) = list.cursor {
+        endpoint = endpoint.cursor(field, format);
+    }
+    if list.by_name {
+        endpoint = endpoint.by_name();
+    }
+    list.streams.iter().fold(endpoint, |endpoint, known| {
+        let name = stream.clone().map_or(Cow::Borrowed(known.name), Cow::Owned);
+        endpoint.feeds(known.definition(name, list.reads), known.records)
+    })
 }
 
-/// Deleted groups are listed only on demand.
-fn groups() -> Endpoint {
-    let deleted = Deletes::Marked { field: "deleted", value: "true" };
-    Endpoint::get("groups", "/api/v2/groups")
-        .query("exclude_deleted", "false")
-        .query("page[size]", "100")
-        .paginate(CursorField {
-            param: "page[after]",
-            token: "meta/after_cursor",
-            more: Some(More::WhenTrue("meta/has_more")),
-            first_page_only: &[],
-            resumable: false,
-        })
-        .buckets([SUPPORT])
-        .feeds(StreamDef::new("groups", schema::group()).primary_key(["id"]).deletes(deleted), "groups")
-}
-
-fn export(name: &'static str, path: &'static str, page_size: u32) -> Endpoint {
-    Endpoint::get(name, path).query("per_page", page_size.to_string()).slices(ExportStart::new()).incremental().buckets([EXPORT, SUPPORT])
-}
-
-/// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a stream of its own.
-pub(crate) fn lean_ticket(record: &RawRecord) -> Result<RawRecord> {
-    let members = record.members()?;
-    let kept = members.iter().filter(|(name, _)| name != "fields" && name != "metric_set");
-    Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))
+fn lookback(reads: Reads) -> Duration {
+    match reads {
+        Reads::Changes(lookback) => lookback,
+        _ => Duration::ZERO,
+    }
 }

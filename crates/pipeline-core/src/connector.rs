@@ -166,6 +166,9 @@ pub struct CatalogStream {
     pub mode: &'static str,
     /// What a deletion looks like.
     pub deletes: String,
+    /// What a reader of the data must know.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub note: &'static str,
     /// The declared columns.
     pub schema: Schema,
 }
@@ -188,6 +191,7 @@ impl Catalog {
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
             },
+            note: stream.remark(),
             schema: stream.schema().clone(),
         };
         Self { streams: endpoints.iter().flat_map(|endpoint| endpoint.streams().map(move |stream| entry(endpoint, stream))).collect() }

@@ -131,9 +131,7 @@ fn cut(endpoint: &Endpoint, position: &Position, request: &Request, response: &R
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
-    let map =
-        |(records, feed): (Vec<RawRecord>, &crate::endpoint::Feed)| records.into_iter().map(|record| feed.stream.mapped(record)).collect();
-    records.into_iter().zip(&endpoint.feeds).map(map).collect()
+    records.into_iter().zip(&endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
 }
 
 fn read_lines<'a>(
