@@ -6,8 +6,8 @@ use std::sync::Arc;
 use destination_jsonl::{JsonlConfig, StreamDestination};
 use destination_parquet::ParquetConfig;
 use destination_sqlite::{SqliteCheckpoints, SqliteConfig, SqliteDestination};
-use pipeline_core::http::{FileTokens, MemoryLimits};
-use pipeline_core::{BuildContext, Destination, Observer, WithCheckpoints};
+use pipeline_core::http::{FileLedger, FileTokens, MemoryLimits};
+use pipeline_core::{BuildContext, Destination, Observer, SystemClock, WithCheckpoints};
 
 use crate::config::{Config, DestinationKind};
 use crate::exit::{Failure, Result};
@@ -30,8 +30,9 @@ pub(crate) fn destination(config: &Config) -> Result<Arc<dyn Destination>> {
 
 /// What every connector of a run shares: limits, tokens, and who is told what happens.
 pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildContext {
+    let ledger = Arc::new(FileLedger::new(config.folder.join(".pipeline").join("limits")));
     BuildContext {
-        limits: Arc::new(MemoryLimits::default()),
+        limits: Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))),
         tokens: Arc::new(FileTokens::new(config.folder.join(".pipeline").join("tokens"))),
         observer,
         ..BuildContext::default()

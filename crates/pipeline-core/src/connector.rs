@@ -37,6 +37,16 @@ pub trait Connector: Send + Sync + Debug + 'static {
         TimeRange::all()
     }
 
+    /// Learns what planning needs to know of the account, such as its time zone, before a run plans the named endpoints.
+    /// [`endpoints`](Self::endpoints) may differ afterwards in all but names and order.
+    ///
+    /// # Errors
+    /// When it cannot be learned; then none of the endpoints is read.
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        let _ = endpoints;
+        Ok(Preparation::default())
+    }
+
     /// Tries the credentials and asks each of the named endpoints (all when none are named) for its first page.
     ///
     /// # Errors
@@ -121,6 +131,15 @@ impl Default for BuildContext {
             seed: None,
         }
     }
+}
+
+/// What a connector knows before it is read.
+#[derive(Debug, Default)]
+pub struct Preparation {
+    /// What is worth telling a person: a cost, a deadline, an oddity of the account.
+    pub notes: Vec<String>,
+    /// Endpoints that cannot be read as configured, and why. They are not planned.
+    pub unavailable: Vec<(String, Error)>,
 }
 
 /// What can be read with the configured credentials.

@@ -65,7 +65,7 @@ impl StreamDef {
     }
 
     /// Members that together identify a record; a later record with the same values replaces the earlier one.
-    pub fn primary_key<const N: usize>(mut self, key: [&'static str; N]) -> Self {
+    pub fn primary_key(mut self, key: impl IntoIterator<Item = &'static str>) -> Self {
         self.primary_key = key.into_iter().map(Cow::Borrowed).collect();
         self
     }
@@ -274,13 +274,13 @@ impl Endpoint {
     }
 
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
-    pub fn buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
         self
     }
 
     /// The limits that the pages after the first count against, where the vendor counts a list only once.
-    pub fn next_page_buckets<const N: usize>(mut self, buckets: [&'static str; N]) -> Self {
+    pub fn next_page_buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.next_page_buckets = Some(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }

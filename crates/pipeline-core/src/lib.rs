@@ -43,7 +43,9 @@ mod tests;
 mod trace;
 
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use connector::{Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Registry};
+pub use connector::{
+    Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
+};
 pub use crash::{CRASH_POINT, crash_point};
 #[cfg(feature = "engine")]
 pub use destination::{

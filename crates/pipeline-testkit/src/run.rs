@@ -136,6 +136,10 @@ struct Reader<'a, 's> {
 
 impl Reader<'_, '_> {
     async fn read_all(&mut self, connector: &dyn Connector) -> Result<()> {
+        let names: Vec<&str> = self.endpoints(connector)?.into_iter().map(Endpoint::name).collect();
+        if let Some((_, error)) = connector.prepare(&names).await?.unavailable.pop() {
+            return Err(error);
+        }
         let endpoints = self.endpoints(connector)?;
         // All plans before the first request, as time passes while pages are read.
         for endpoint in &endpoints {

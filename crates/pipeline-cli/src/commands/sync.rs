@@ -15,7 +15,7 @@ use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::events::{EventLog, RequestLog};
+use crate::output::events::{EventLog, Notes, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
 use crate::output::report::Report;
@@ -67,6 +67,8 @@ impl Watchers {
         let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&self.progress) as _, Arc::clone(&self.metrics) as _];
         if let Some(lines) = &self.events {
             observers.push(Arc::new(EventLog { lines: Arc::clone(lines), console: Arc::clone(&self.console) }));
+        } else {
+            observers.push(Arc::new(Notes(Arc::clone(&self.console))));
         }
         if let Some(lines) = &self.requests {
             observers.push(Arc::new(RequestLog(Arc::clone(lines))));

@@ -37,6 +37,18 @@ impl Observer for RequestLog {
     }
 }
 
+/// Tells what connectors have to say.
+#[derive(Debug)]
+pub(crate) struct Notes(pub(crate) Arc<Console>);
+
+impl Observer for Notes {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Note { source, text } = event {
+            self.0.note(&format!("{source}: {text}"));
+        }
+    }
+}
+
 /// Milliseconds, as every duration in JSON is told.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -64,6 +76,7 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {
         Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),
+        Event::Note { source, text } => json!({ "event": "note", "source": source, "text": console.redact(text) }),
         Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,

@@ -24,6 +24,14 @@ pub(super) struct Plan {
     pub(super) resumed: bool,
 }
 
+impl Plan {
+    /// Nothing is planned, because nothing can be read.
+    pub(super) fn unchanged(stored: EndpointState) -> Self {
+        let generation = if stored.refreshing { Generation::Next } else { Generation::Current };
+        Self { from: stored.clone(), to: stored, generation, discard: false, resumed: false }
+    }
+}
+
 /// What the user wants of an endpoint.
 #[derive(Debug)]
 pub(super) struct Wanted {

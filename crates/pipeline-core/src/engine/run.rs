@@ -1,6 +1,6 @@
 //! A run from start to end: resolve what is wanted, plan it, keep slices running, finish what is complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::plan::{Plan, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
 use super::{Job, Selection, Source};
+use crate::connector::Preparation;
 use crate::destination::{Generation, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -74,6 +75,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
 async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+    let refused = prepare_connectors(job, &wanted).await;
     let mut runs = Vec::with_capacity(wanted.len());
     let mut tables = Vec::new();
     for (source, index, streams) in wanted {
@@ -81,7 +83,11 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, com
         let id = EndpointId::new(&source.name, endpoint.name());
         let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
         let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        let plan = plan(endpoint, stored, &wanted, source.connector.client().now());
+        let failure = refused.get(&id).map(|error| &**error);
+        let plan = match failure {
+            None => plan(endpoint, stored, &wanted, source.connector.client().now()),
+            Some(_) => Plan::unchanged(stored),
+        };
         let stream_tables = stream_tables(source, index, &wanted, &plan);
         for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
             let Some(table) = table else { continue };
@@ -94,13 +100,47 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, com
         if plan.from != plan.to {
             committer.change(Change::Replace { endpoint: id, from: plan.from.clone(), to: plan.to.clone() });
         }
-        runs.push(Arc::new(EndpointRun::new(source, index, stream_tables, &plan)));
+        let run = EndpointRun::new(source, index, stream_tables, &plan);
+        if let Some(error) = failure {
+            run.fail(Failure::from(error));
+            job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+        }
+        runs.push(Arc::new(run));
     }
     if !job.options.dry_run {
         job.destination.check().await?;
         job.destination.prepare(&tables).await?;
     }
     Ok(runs)
+}
+
+/// Lets every connector learn what it must know of its account. Gives the endpoints that are not to be read, each with why.
+async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<String>)]) -> BTreeMap<EndpointId, Arc<Error>> {
+    let mut refused = BTreeMap::new();
+    for source in &job.sources {
+        let endpoints = source.connector.endpoints();
+        let mine = wanted.iter().filter(|(other, ..)| other.name == source.name);
+        let names: Vec<&str> = mine.map(|(_, index, _)| endpoints[*index].name()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let prepared = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled before it began")),
+            prepared = source.connector.prepare(&names) => prepared,
+        };
+        match prepared {
+            Ok(Preparation { notes, unavailable }) => {
+                notes.iter().for_each(|text| job.observer.observe(&Event::Note { source: &source.name, text }));
+                refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                refused.extend(names.into_iter().map(|name| (EndpointId::new(&source.name, name), Arc::clone(&error))));
+            }
+        }
+    }
+    refused
 }
 
 fn stream_tables(source: &Source, index: usize, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
@@ -155,7 +195,7 @@ impl Scheduler {
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
-        if slices == 0 {
+        if slices == 0 && !run.stopped() {
             self.complete(run).await;
         }
     }

@@ -15,7 +15,7 @@ use super::breaker::Breaker;
 use super::classify::Classifier;
 use super::exchange::{Body, Exchange, Target};
 use super::headers::{RateReader, date};
-use super::limit::Quota;
+use super::limit::{Left, Quota};
 use super::limiter::Limiter;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
@@ -95,6 +95,15 @@ impl HttpClient {
     /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
     pub fn now(&self) -> DateTime<Utc> {
         self.0.now()
+    }
+
+    /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
+    /// no such bucket, or nobody knows its quota.
+    ///
+    /// # Errors
+    /// When what earlier runs spent cannot be read.
+    pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+        self.0.limiter.left(bucket).await
     }
 
     /// Sends a request and reads its response to the end.

@@ -1,14 +1,12 @@
-//! Rate limits: quotas per named bucket, reserved before a request is sent.
+//! Rate limits: quotas per named bucket, and the store in which they are reserved before a request is sent.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Debug};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
+use super::ledger::Learned;
 use crate::error::Result;
 
 /// What a vendor allows in one bucket.
@@ -17,7 +15,7 @@ use crate::error::Result;
 /// length `per`, wherever it starts, holds more than `permits`. The second is what vendors count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
-    /// Requests (or cost units) per `per`.
+    /// Requests (or cost units) per `per`; infinite when nobody knows.
     pub permits: f64,
     /// The span that `permits` refers to.
     pub per: Duration,
@@ -25,6 +23,8 @@ pub struct Quota {
     pub burst: NonZeroU32,
     /// Requests that may be under way at the same time; none: no limit.
     pub concurrency: Option<NonZeroU32>,
+    /// Part of a limit found out by asking that is used, from 0 to 1; of a known limit the part is in `permits`.
+    pub part: f64,
 }
 
 impl Quota {
@@ -44,8 +44,19 @@ impl Quota {
         Self::new(n, Duration::from_hours(1), n)
     }
 
+    /// A limit that the vendor does not document: it is found out by asking, carefully at first.
+    pub fn unknown() -> Self {
+        let per = Duration::from_secs(1);
+        Self { permits: f64::INFINITY, per, burst: NonZeroU32::MAX, concurrency: None, part: 1.0 }
+    }
+
     fn new(n: u32, per: Duration, burst: u32) -> Self {
-        Self { permits: f64::from(n.max(1)), per, burst: at_least_one(burst), concurrency: None }
+        Self { permits: f64::from(n.max(1)), per, burst: at_least_one(burst), concurrency: None, part: 1.0 }
+    }
+
+    /// False for a limit that has to be found out.
+    pub fn is_known(&self) -> bool {
+        self.permits.is_finite()
     }
 
     /// Sets how many requests may be sent at once after a pause.
@@ -64,6 +75,7 @@ impl Quota {
     pub fn share(mut self, part: f64) -> Self {
         let part = part.clamp(0.01, 1.0);
         self.permits *= part;
+        self.part *= part;
         self.burst = at_least_one(whole(f64::from(self.burst.get()) * part));
         self
     }
@@ -74,18 +86,21 @@ impl Quota {
     }
 
     /// Time between two permits at the steady rate.
-    fn interval(&self) -> Duration {
+    pub(super) fn interval(&self) -> Duration {
         self.per.div_f64(self.permits.max(f64::MIN_POSITIVE).max(1e-6))
     }
 
     /// Most permits in any window of length `per`.
-    fn ceiling(&self) -> u32 {
+    pub(super) fn ceiling(&self) -> u32 {
         whole(self.permits.ceil()).max(1)
     }
 }
 
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_known() {
+            return f.write_str("no known limit");
+        }
         let permits = (self.permits * 100.0).round() / 100.0;
         match self.per.as_secs() {
             1 => write!(f, "{permits} requests/s"),
@@ -120,8 +135,10 @@ pub struct BucketKey {
 pub struct Charge {
     /// The bucket.
     pub key: BucketKey,
-    /// What it allows at the moment.
+    /// What is never exceeded: no window holds more.
     pub quota: Quota,
+    /// How fast it is used at the moment; only its rate and its burst count.
+    pub pace: Quota,
     /// How many permits the request takes.
     pub cost: u32,
 }
@@ -140,6 +157,15 @@ pub enum Grant {
     },
 }
 
+/// What is left of a quota's current window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Permits that can still be spent before one has to wait.
+    pub permits: u32,
+    /// How long until one more comes free; zero when nothing was spent.
+    pub next: Duration,
+}
+
 /// Holds the buckets. Shared by everything that spends the same account's quota.
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + Debug {
@@ -148,6 +174,24 @@ pub trait RateLimitStore: Send + Sync + Debug {
 
     /// Pauses a bucket for everybody: the vendor said so.
     async fn block(&self, key: &BucketKey, wait: Duration) -> Result<()>;
+
+    /// What is left of a bucket's quota, to plan a run by. By default a store knows of nothing that was spent.
+    async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Left> {
+        let _ = key;
+        Ok(Left { permits: quota.ceiling(), next: Duration::ZERO })
+    }
+
+    /// What answers taught about a bucket in an earlier run. By default nothing is kept.
+    async fn recall(&self, key: &BucketKey) -> Result<Option<Learned>> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Keeps what answers have taught about a bucket. By default it is forgotten.
+    async fn remember(&self, key: &BucketKey, learned: &Learned) -> Result<()> {
+        let _ = (key, learned);
+        Ok(())
+    }
 }
 
 /// The generic cell rate algorithm: spaces permits by the quota's rate, with its burst.
@@ -162,83 +206,12 @@ pub fn gcra(arrival: Duration, now: Duration, quota: &Quota, cost: u32) -> Resul
     if wait.is_zero() { Ok(next) } else { Err(wait) }
 }
 
-/// Buckets in the memory of this process, on its monotonic clock.
-#[derive(Debug, Default)]
-pub struct MemoryLimits {
-    origin: OnceLock<Instant>,
-    buckets: Mutex<HashMap<BucketKey, Bucket>>,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    arrival: Duration,
-    blocked_until: Duration,
-    /// When the permits of the current window were granted, oldest first.
-    granted: VecDeque<(Duration, u32)>,
-}
-
-impl Bucket {
-    /// How long until the cost can be charged; zero: now.
-    fn wait(&mut self, now: Duration, quota: &Quota, cost: u32) -> Duration {
-        let blocked = self.blocked_until.saturating_sub(now);
-        let paced = gcra(self.arrival, now, quota, cost).err().unwrap_or_default();
-        blocked.max(paced).max(self.window_wait(now, quota, cost))
+/// The state of [`gcra`] after a change of the rate: what was spent is the same number of permits as before.
+pub fn rescale(arrival: Duration, now: Duration, from: &Quota, to: &Quota) -> Duration {
+    let (old, new) = (from.interval(), to.interval());
+    let ahead = arrival.saturating_sub(now);
+    if old == new || ahead.is_zero() || old.is_zero() {
+        return arrival;
     }
-
-    fn window_wait(&mut self, now: Duration, quota: &Quota, cost: u32) -> Duration {
-        while self.granted.front().is_some_and(|(at, _)| at.saturating_add(quota.per) <= now) {
-            self.granted.pop_front();
-        }
-        let used: u32 = self.granted.iter().map(|(_, cost)| cost).sum();
-        let mut excess = (used + cost).saturating_sub(quota.ceiling().max(cost));
-        let mut oldest = self.granted.iter();
-        let mut wait = Duration::ZERO;
-        while excess > 0 {
-            let Some((at, cost)) = oldest.next() else { break };
-            excess = excess.saturating_sub(*cost);
-            wait = (*at + quota.per).saturating_sub(now);
-        }
-        wait
-    }
-
-    fn charge(&mut self, now: Duration, quota: &Quota, cost: u32) {
-        self.arrival = gcra(self.arrival, now, quota, cost).unwrap_or(self.arrival);
-        self.granted.push_back((now, cost));
-    }
-}
-
-impl MemoryLimits {
-    fn now(&self) -> Duration {
-        self.origin.get_or_init(Instant::now).elapsed()
-    }
-}
-
-#[async_trait]
-impl RateLimitStore for MemoryLimits {
-    async fn reserve(&self, charges: &[Charge]) -> Result<Grant> {
-        let now = self.now();
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut binding: Option<(Duration, &str)> = None;
-        for Charge { key, quota, cost } in charges {
-            let wait = buckets.entry(key.clone()).or_default().wait(now, quota, *cost);
-            if wait > binding.map_or(Duration::ZERO, |(longest, _)| longest) {
-                binding = Some((wait, &key.bucket));
-            }
-        }
-        if let Some((wait, bucket)) = binding {
-            return Ok(Grant::Wait { wait, bucket: bucket.to_owned() });
-        }
-        for Charge { key, quota, cost } in charges {
-            buckets.entry(key.clone()).or_default().charge(now, quota, *cost);
-        }
-        Ok(Grant::Granted)
-    }
-
-    async fn block(&self, key: &BucketKey, wait: Duration) -> Result<()> {
-        let until = self.now().saturating_add(wait);
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.entry(key.clone()).or_default();
-        bucket.blocked_until = bucket.blocked_until.max(until);
-        Ok(())
-    }
+    now.saturating_add(ahead.mul_f64(new.div_duration_f64(old).min(1e9)))
 }

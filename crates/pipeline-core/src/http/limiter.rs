@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::classify::Throttle;
 use super::headers::{Hint, RateHint};
-use super::limit::{BucketKey, Charge, Grant, Quota, RateLimitStore, at_least_one, whole};
+use super::limit::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, at_least_one, whole};
 use crate::error::Result;
 
 /// What is left of the rate after a request was throttled.
@@ -98,6 +98,14 @@ impl Limiter {
     /// The bucket that a throttled request hit when the vendor does not say which.
     pub(super) fn narrowest(&self, names: &[Cow<'static, str>]) -> Option<String> {
         self.select(names).first().map(|bucket| bucket.key.bucket.clone())
+    }
+
+    /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its quota.
+    pub(super) async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+        match self.buckets.get(bucket).filter(|bucket| bucket.quota.is_known()) {
+            Some(bucket) => Ok(Some(self.store.left(&bucket.key, &bucket.quota).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Waits until every named bucket lets a request pass. `before_wait` may refuse a known wait.
@@ -208,7 +216,7 @@ impl Bucket {
     }
 
     fn charge(&self) -> Charge {
-        Charge { key: self.key.clone(), quota: self.current(), cost: 1 }
+        Charge { key: self.key.clone(), quota: self.quota, pace: self.current(), cost: 1 }
     }
 
     fn has_slot(&self) -> bool {

@@ -7,6 +7,7 @@ mod classify;
 mod client;
 mod exchange;
 mod headers;
+mod ledger;
 mod limit;
 mod limiter;
 mod oauth;
@@ -15,9 +16,11 @@ mod redact;
 mod reqwest;
 mod retry;
 mod spool;
+mod store;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod token_pair;
 mod tokens;
 
 use std::fmt;
@@ -33,13 +36,15 @@ pub use self::auth::{Anonymous, ApiKey, Authenticator, Basic, Bearer, Generation
 pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
 pub use self::client::{Call, HttpClient, HttpClientBuilder};
 pub use self::headers::{BucketReader, Hint, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
-pub use self::limit::{BucketKey, Charge, Grant, MemoryLimits, Quota, RateLimitStore, gcra};
+pub use self::ledger::{BucketRecord, FileLedger, Learned, LearnedWindow, LimitLedger, Spent};
+pub use self::limit::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, rescale};
 pub use self::oauth::OAuth2;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::ReqwestTransport;
 pub use self::retry::RetryPolicy;
 pub use self::spool::Spool;
-pub use self::tokens::{FileTokens, MemoryTokens, TokenStore};
+pub use self::store::MemoryLimits;
+pub use self::tokens::{FileTokens, MemoryTokens, TokenLock, TokenStore};
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind};
 

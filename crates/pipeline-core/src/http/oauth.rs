@@ -12,13 +12,14 @@ use oauth2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use url::Url;
 
 use super::auth::{Authenticator, Generation, set_header};
 use super::client::check_url;
 use super::token_endpoint::TokenEndpoint;
+use super::token_pair::{Access, Pair, jwt_life};
 use super::{Request, TokenStore};
+use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,7 +36,11 @@ type Client = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, Endpoi
 /// Authenticates with OAuth 2 access tokens: client credentials, or a refresh token that may rotate.
 ///
 /// A token is replaced after three quarters of its life, or when the vendor refuses it, by one request however many tasks
-/// wait for it. A new refresh token is stored before the access token that came with it is used.
+/// wait for it.
+///
+/// With a refresh token both tokens are kept in the [`TokenStore`]: a pair is stored before it is used, and a process that
+/// begins uses the stored access token as long as it is good. That makes refreshes rare, and with them the moment that no
+/// client can make safe: between the vendor's answer, which kills the old pair, and the end of writing the new one.
 pub struct OAuth2 {
     client: Client,
     /// The refresh token from the configuration; none: client credentials.
@@ -44,7 +49,8 @@ pub struct OAuth2 {
     endpoint: TokenEndpoint,
     life: Duration,
     tokens: Arc<dyn TokenStore>,
-    /// The stored token's name. It depends on the configured token, so that a newly configured one is not passed over for
+    clock: Arc<dyn Clock>,
+    /// The stored pair's name. It depends on the configured token, so that a newly configured one is not passed over for
     /// an older one in the store.
     key: String,
     state: Mutex<State>,
@@ -54,16 +60,15 @@ pub struct OAuth2 {
 struct State {
     access: Option<Access>,
     generation: Generation,
-    /// A refresh token that could not be stored yet.
-    unsaved: Option<SecretString>,
+    /// The pair that could not be stored yet.
+    unsaved: Option<Pair>,
 }
 
-struct Access {
-    token: SecretString,
-    /// When to replace it.
-    stale: Instant,
-    /// When it ends.
-    expires: Instant,
+impl State {
+    fn accept(&mut self, access: Access) {
+        self.access = Some(access);
+        self.generation += 1;
+    }
 }
 
 impl fmt::Debug for OAuth2 {
@@ -115,6 +120,7 @@ impl OAuth2 {
             endpoint: TokenEndpoint::new(context, token_url)?,
             life: UNKNOWN_LIFE,
             tokens: Arc::clone(&context.tokens),
+            clock: Arc::clone(&context.clock),
             key: format!("oauth-{}", blake3::hash(identity.as_bytes()).to_hex()),
             state: Mutex::default(),
         })
@@ -151,36 +157,50 @@ impl OAuth2 {
         self
     }
 
-    /// Replaces the access token. The caller holds the state, so there is one replacement at a time.
-    async fn replace(&self, state: &mut State) -> Result<()> {
-        let refresh = self.current_refresh_token(state).await?;
-        let answer = self.request(refresh).await?;
-        let rotated = answer.refresh_token().filter(|_| self.configured.is_some());
-        if let Some(rotated) = rotated {
-            state.unsaved = Some(rotated.secret().clone().into());
-            self.save(state).await?;
+    /// Gets another access token than the one there was. The caller holds the state, so there is one replacement at a time.
+    async fn replace(&self, state: &mut State, refused: Option<SecretString>) -> Result<()> {
+        let Some(configured) = &self.configured else {
+            let answer = self.request(None).await?;
+            state.accept(self.access(&answer));
+            return Ok(());
+        };
+        if self.save_unsaved(state).await? {
+            return Ok(());
         }
-        let life = answer.expires_in().filter(|life| !life.is_zero()).unwrap_or(self.life).min(LONGEST_LIFE);
-        let now = Instant::now();
-        let token = answer.access_token().secret().clone().into();
-        state.access = Some(Access { token, stale: now + life.mul_f64(FRESH), expires: now + life });
-        state.generation += 1;
+        // Other processes with the same store wait here, and then find what this one got.
+        let _lock = self.tokens.lock(&self.key).await?;
+        let stored = self.tokens.load(&self.key).await?.map(|text| Pair::read(&text)).transpose()?;
+        let current = stored.unwrap_or_else(|| Pair { refresh: configured.clone(), access: None });
+        if let Some(newer) = current.access.as_ref().filter(|access| access.is_newer_than(refused.as_ref(), self.clock.now())) {
+            state.accept(newer.clone());
+            return Ok(());
+        }
+        // The answer kills the token it was got with, so it is asked for only once it is sure that it can be kept.
+        self.tokens.save(&self.key, &current.text()).await?;
+        let answer = self.request(Some(current.refresh.clone())).await?;
+        let rotated = answer.refresh_token().map_or(current.refresh, |token| token.secret().clone().into());
+        state.unsaved = Some(Pair { refresh: rotated, access: Some(self.access(&answer)) });
+        self.save_unsaved(state).await?;
         Ok(())
     }
 
-    /// The store is asked every time: another process may have rotated the token.
-    async fn current_refresh_token(&self, state: &mut State) -> Result<Option<SecretString>> {
-        let Some(configured) = &self.configured else { return Ok(None) };
-        self.save(state).await?;
-        Ok(Some(self.tokens.load(&self.key).await?.unwrap_or_else(|| configured.clone())))
+    /// Stores the pair that was got last, and only then uses it. False when there is none.
+    async fn save_unsaved(&self, state: &mut State) -> Result<bool> {
+        let Some(pair) = &state.unsaved else { return Ok(false) };
+        self.tokens.save(&self.key, &pair.text()).await?;
+        if let Some(Pair { access: Some(access), .. }) = state.unsaved.take() {
+            state.accept(access);
+        }
+        Ok(true)
     }
 
-    async fn save(&self, state: &mut State) -> Result<()> {
-        if let Some(token) = &state.unsaved {
-            self.tokens.save(&self.key, token).await?;
-            state.unsaved = None;
-        }
-        Ok(())
+    /// The answer's access token and when it ends, which the answer says, or the token itself, or nobody.
+    fn access(&self, answer: &BasicTokenResponse) -> Access {
+        let now = self.clock.now();
+        let token = answer.access_token().secret();
+        let told = answer.expires_in().filter(|life| !life.is_zero());
+        let life = told.or_else(|| jwt_life(token, now)).unwrap_or(self.life).min(LONGEST_LIFE);
+        Access { token: token.clone().into(), stale: now + life.mul_f64(FRESH), expires: now + life }
     }
 
     async fn request(&self, refresh: Option<SecretString>) -> Result<BasicTokenResponse> {
@@ -213,7 +233,7 @@ fn refused(code: &BasicErrorResponseType) -> Error {
         BasicErrorResponseType::InvalidGrant => (
             ErrorKind::Unauthenticated,
             "the refresh token is expired, revoked or already used",
-            "re-authorise this source and configure the new refresh token; no two deployments can share one",
+            "re-authorise this source and configure the new refresh token; no two deployments can share one. A process that dies after the vendor's answer and before it is stored loses the token; client credentials, where the vendor has them, cannot be lost",
         ),
         BasicErrorResponseType::InvalidScope => {
             (ErrorKind::ConfigInvalid, "the token endpoint refuses the scope", "ask only for scopes that the client was given")
@@ -231,13 +251,14 @@ fn refused(code: &BasicErrorResponseType) -> Error {
 impl Authenticator for OAuth2 {
     async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
         let mut state = self.state.lock().await;
-        let now = Instant::now();
+        let now = self.clock.now();
+        let held = state.access.as_ref().map(|access| access.token.clone());
         if state.access.as_ref().is_none_or(|access| access.stale <= now)
-            && let Err(error) = self.replace(&mut state).await
+            && let Err(error) = self.replace(&mut state, held).await
         {
             match &mut state.access {
                 // The old one is still good: try later.
-                Some(access) if error.is_temporary() && Instant::now() < access.expires => access.stale = Instant::now() + TRY_AGAIN,
+                Some(access) if error.is_temporary() && self.clock.now() < access.expires => access.stale = self.clock.now() + TRY_AGAIN,
                 _ => return Err(error.with_operation("getting an access token")),
             }
         }
@@ -250,8 +271,8 @@ impl Authenticator for OAuth2 {
     async fn refresh(&self, refused: Generation) -> Result<bool> {
         let mut state = self.state.lock().await;
         if state.generation <= refused {
-            state.access = None;
-            self.replace(&mut state).await.map_err(|error| error.with_operation("getting an access token"))?;
+            let refused = state.access.take().map(|access| access.token);
+            self.replace(&mut state, refused).await.map_err(|error| error.with_operation("getting an access token"))?;
         }
         Ok(true)
     }

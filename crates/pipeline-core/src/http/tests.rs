@@ -5,6 +5,7 @@ mod bodies;
 mod breaker;
 mod faults;
 mod headers;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod oauth;

@@ -19,7 +19,18 @@ pub trait TokenStore: Send + Sync + Debug {
 
     /// Stores a token durably before it is first used: after a crash the old one is worth nothing.
     async fn save(&self, key: &str, token: &SecretString) -> Result<()>;
+
+    /// Keeps others who use the same store from replacing this token until the lock is dropped: of two processes that
+    /// refresh at once, one would be left with a dead token. Default: there are no others.
+    async fn lock(&self, key: &str) -> Result<TokenLock> {
+        let _ = key;
+        Ok(TokenLock(None))
+    }
 }
+
+/// Holds a token's lock until dropped, or until the process ends.
+#[derive(Debug)]
+pub struct TokenLock(#[expect(dead_code, reason = "closing the file releases the lock")] Option<std::fs::File>);
 
 /// Keeps tokens until the process ends.
 #[derive(Debug, Default)]
@@ -70,6 +81,18 @@ impl TokenStore for FileTokens {
         let write = move || replace(&directory, &path, token.expose_secret());
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(std::io::Error::other).and_then(|written| written).map_err(failed)
+    }
+
+    async fn lock(&self, key: &str) -> Result<TokenLock> {
+        let (directory, path) = (self.directory.clone(), self.path(key).with_extension("lock"));
+        let locked = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(directory)?;
+            let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+            file.lock()?;
+            Ok(file)
+        });
+        let locked = locked.await.map_err(std::io::Error::other).and_then(|locked| locked);
+        locked.map(|file| TokenLock(Some(file))).map_err(failed)
     }
 }
 

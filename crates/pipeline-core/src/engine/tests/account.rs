@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::clock::TokioClock;
-use crate::connector::{BuildContext, Connector};
+use crate::connector::{BuildContext, Connector, Preparation};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
@@ -46,6 +46,7 @@ pub(super) struct Account {
     hang_after: AtomicUsize,
     fault: Mutex<Option<(usize, Fault)>>,
     parts: Mutex<Option<(usize, Option<usize>)>>,
+    closed: Mutex<Option<ErrorKind>>,
 }
 
 impl Account {
@@ -73,6 +74,7 @@ impl Account {
             hang_after: AtomicUsize::new(usize::MAX),
             fault: Mutex::new(None),
             parts: Mutex::new(None),
+            closed: Mutex::new(None),
         })
     }
 
@@ -121,6 +123,11 @@ impl Account {
     }
 
     /// Adds orders made since.
+    /// Lets nothing be learned of the account, or lets it again.
+    pub(super) fn close(&self, kind: Option<ErrorKind>) {
+        *self.closed.lock().unwrap() = kind;
+    }
+
     pub(super) fn grow(&self, count: i64) {
         let mut orders = self.orders.lock().unwrap();
         for index in 0..count {
@@ -203,6 +210,7 @@ fn record(order: &Order) -> RawRecord {
     RawRecord::upsert(format!(r#"{{"id":{id},"created":{},"value":{}}}"#, order.created, order.value))
 }
 
+#[async_trait::async_trait]
 impl Connector for Account {
     fn client(&self) -> &HttpClient {
         &self.client
@@ -210,6 +218,17 @@ impl Connector for Account {
 
     fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        match *self.closed.lock().unwrap() {
+            Some(ErrorKind::Unsupported) => {
+                let error = Error::new(ErrorKind::Unsupported, "nothing is configured for it");
+                Ok(Preparation { unavailable: vec![("orders".to_owned(), error)], ..Preparation::default() })
+            }
+            Some(kind) => Err(Error::new(kind, "the account is closed")),
+            None => Ok(Preparation { notes: vec![format!("reads {}", endpoints.join(" and "))], ..Preparation::default() }),
+        }
     }
 
     fn read<'a>(&'a self, _endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {

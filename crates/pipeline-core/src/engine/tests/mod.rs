@@ -4,8 +4,8 @@
 mod account;
 mod store;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -218,6 +218,37 @@ async fn failures_reach_as_far_as_they_must() {
         run(&store, &account).await;
         assert_eq!(store.ids("orders"), account.ids());
     }
+}
+
+#[derive(Debug, Default)]
+struct Said(Mutex<Vec<String>>);
+
+impl Observer for Said {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Note { source, text } = event {
+            self.0.lock().unwrap().push(format!("{source}: {text}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_nothing_can_be_learned_of_is_not_read() {
+    let (store, account) = (Store::new(), Account::evenly(300));
+    run(&store, &account).await;
+    let (state, said) = (store.state("orders"), Arc::new(Said::default()));
+    account.grow(10);
+    account.close(Some(ErrorKind::Unauthenticated));
+    let summary = sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
+    assert!(matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated), "{summary:?}");
+    assert_eq!(store.state("orders"), state, "nothing is planned for it either");
+    account.close(Some(ErrorKind::Unsupported));
+    let summary = run(&store, &account).await;
+    assert!(matches!(outcome(&summary), Outcome::Unavailable { .. }), "{summary:?}");
+    assert_eq!(store.state("orders"), state);
+    account.close(None);
+    sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
+    assert_eq!(store.ids("orders"), account.ids());
+    assert_eq!(*said.0.lock().unwrap(), ["shop: reads orders"]);
 }
 
 #[tokio::test(start_paused = true)]

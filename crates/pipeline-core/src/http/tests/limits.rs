@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn quota(permits: u32, per: Duration, burst: u32) -> Quota {
-    Quota { permits: f64::from(permits), per, burst: NonZeroU32::new(burst).unwrap(), concurrency: None }
+    Quota { permits: f64::from(permits), per, burst: NonZeroU32::new(burst).unwrap(), concurrency: None, part: 1.0 }
 }
 
 fn charge(bucket: &str, quota: Quota) -> Charge {
-    Charge { key: BucketKey { account: 1, bucket: bucket.to_owned() }, quota, cost: 1 }
+    Charge { key: BucketKey { account: 1, bucket: bucket.to_owned() }, quota, pace: quota, cost: 1 }
 }
 
 proptest! {

@@ -106,7 +106,8 @@ impl TokenStore for Disk {
             return Err(Error::new(ErrorKind::Unexpected, "disk full"));
         }
         let requests = self.transport.lock().unwrap().as_ref().map_or(0, |transport| transport.count());
-        self.saved.lock().unwrap().push((token.expose_secret().to_owned(), requests));
+        let stored: serde_json::Value = serde_json::from_str(token.expose_secret()).unwrap();
+        self.saved.lock().unwrap().push((stored["refresh_token"].as_str().unwrap().to_owned(), requests));
         self.tokens.save(key, token).await
     }
 }
@@ -137,24 +138,70 @@ async fn e02_a_rotated_token_is_stored_before_its_sibling_is_used() {
     let context = BuildContext { tokens: Arc::clone(&disk) as _, ..context(&transport) };
     let client = HttpClient::builder(&context, base()).authenticator(rotating(&context)).build().unwrap();
     client.send(&request(), &NO_LIMIT).await.unwrap();
-    assert_eq!(*disk.saved.lock().unwrap(), [("r1".to_owned(), 1)], "saved when only the token endpoint had been asked");
+    let saved = disk.saved.lock().unwrap().clone();
+    assert_eq!(saved, [("first".to_owned(), 0), ("r1".to_owned(), 1)], "proved writable, and saved when only the token was asked for");
     // The process ends and begins anew: the configuration still says `first`, which is worth nothing by now.
+    assert_eq!(bearer(&rotating(&context)).await, "Bearer a1", "the stored token is still good");
+    sleep(Duration::from_secs(750)).await;
     assert_eq!(bearer(&rotating(&context)).await, "Bearer a2");
-    let second = disk.saved.lock().unwrap()[1].0.clone();
-    assert_eq!(second, "r2");
+    assert_eq!(disk.saved.lock().unwrap().last().unwrap().0, "r2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn e02_a_token_that_cannot_be_stored_is_not_used_and_not_lost() {
+async fn e02_a_token_that_cannot_be_stored_is_not_asked_for() {
     let transport = rotation();
     let disk = Arc::new(Disk { broken: Mutex::new(true), ..Disk::default() });
     let context = BuildContext { tokens: Arc::clone(&disk) as _, ..context(&transport) };
     let auth = rotating(&context);
     assert_eq!(auth.authenticate(&mut request()).await.unwrap_err().message(), "disk full");
+    assert_eq!(transport.count(), 0, "an answer would have killed the old token");
     *disk.broken.lock().unwrap() = false;
-    assert_eq!(bearer(&auth).await, "Bearer a2");
-    let saved: Vec<_> = disk.saved.lock().unwrap().iter().map(|(token, _)| token.clone()).collect();
-    assert_eq!(saved, ["r1", "r2"]);
+    assert_eq!(bearer(&auth).await, "Bearer a1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e02_a_pair_that_cannot_be_stored_is_kept_and_not_used() {
+    let disk = Arc::new(Disk::default());
+    let breaking = Arc::clone(&disk);
+    let transport = Scripted::new(move |n, _| {
+        *breaking.broken.lock().unwrap() = true;
+        Reply::json(format!("{{\"access_token\": \"a{n}\", \"refresh_token\": \"r{n}\", \"expires_in\": 1000}}"))
+    });
+    let context = BuildContext { tokens: Arc::clone(&disk) as _, ..context(&transport) };
+    let auth = rotating(&context);
+    assert_eq!(auth.authenticate(&mut request()).await.unwrap_err().message(), "disk full");
+    *disk.broken.lock().unwrap() = false;
+    assert_eq!(bearer(&auth).await, "Bearer a0");
+    assert_eq!((transport.count(), disk.saved.lock().unwrap().last().unwrap().0.as_str()), (1, "r0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn e02_processes_that_share_a_store_refresh_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let transport = rotation();
+    let context = BuildContext { tokens: Arc::new(FileTokens::new(directory.path())), ..context(&transport) };
+    let processes: Vec<OAuth2> = (0..4).map(|_| rotating(&context)).collect();
+    let bearers = futures::future::join_all(processes.iter().map(bearer)).await;
+    assert_eq!((bearers, transport.count()), (vec!["Bearer a1".to_owned(); 4], 1));
+    // One is refused and refreshes; the others, refused as well, find what it got.
+    for process in &processes {
+        assert!(process.refresh(1).await.unwrap());
+        assert_eq!(bearer(process).await, "Bearer a2");
+    }
+    assert_eq!(transport.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_says_when_it_ends_is_believed() {
+    use base64::Engine;
+    let claims = |exp: i64| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
+    let context = context(&Scripted::new(|_, _| Reply::json("{}")));
+    let now = context.clock.now().timestamp();
+    let life = |token: &str| super::super::token_pair::jwt_life(token, context.clock.now()).map(|life| life.as_secs());
+    assert_eq!(life(&format!("head.{}.signature", claims(now + 90))), Some(90));
+    for other in ["opaque", "a.b.c", &format!("head.{}", claims(now + 90)), &format!("head.{}.signature", claims(now - 1))] {
+        assert_eq!(life(other), None, "{other}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

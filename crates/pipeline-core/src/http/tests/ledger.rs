@@ -1,0 +1,70 @@
+//! What outlives a run: the use of long quotas, and what was learned.
+
+use super::*;
+use crate::clock::Clock;
+
+const MINUTES: Duration = Duration::from_mins(1);
+
+fn key(bucket: &str) -> BucketKey {
+    BucketKey { account: 7, bucket: bucket.to_owned() }
+}
+
+async fn spend(store: &MemoryLimits, quota: Quota, times: u32) -> Grant {
+    let charges = [Charge { key: key("export"), quota, pace: quota, cost: 1 }];
+    for _ in 0..times {
+        assert_eq!(store.reserve(&charges).await.unwrap(), Grant::Granted);
+    }
+    store.reserve(&charges).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hourly_quota_is_not_full_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let start = || MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), Arc::clone(&clock));
+    let quota = Quota::per_hour(60);
+    let first = start();
+    assert_eq!(spend(&first, quota, 20).await, Grant::Granted);
+    drop(first);
+    sleep(20 * MINUTES).await;
+    let second = start();
+    let left = second.left(&key("export"), &quota).await.unwrap();
+    assert_eq!((left.permits, left.next), (39, 40 * MINUTES));
+    assert_eq!(spend(&second, quota, 39).await, Grant::Wait { wait: 40 * MINUTES, bucket: "export".into() });
+    sleep(40 * MINUTES).await;
+    assert_eq!(start().left(&key("export"), &quota).await.unwrap().permits, 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_tells_what_is_left_before_a_run() {
+    let transport = Scripted::new(|_, _| Reply::json("{}"));
+    let client = HttpClient::builder(&context(&transport), base())
+        .quota("read", Quota::per_hour(60))
+        .quota("other", Quota::unknown())
+        .build()
+        .unwrap();
+    for _ in 0..25 {
+        client.send(&request(), &LIMITED).await.unwrap();
+    }
+    assert_eq!(client.left("read").await.unwrap().map(|left| left.permits), Some(35));
+    assert_eq!((client.left("other").await.unwrap(), client.left("none").await.unwrap()), (None, None));
+}
+
+#[tokio::test]
+async fn the_format_is_versioned_and_what_cannot_be_read_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = FileLedger::new(folder.path());
+    let at = "2026-01-01T00:00:00Z".parse().unwrap();
+    let window = LearnedWindow { permits: 700.0, seconds: 60.0, began: at };
+    let record =
+        BucketRecord { spent: vec![Spent { at, permits: 2 }], learned: Some(Learned { at, rate: Some(99.5), window: Some(window) }) };
+    ledger.save(&key("read"), &record).await.unwrap();
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    insta::assert_snapshot!(std::fs::read_to_string(&file).unwrap(), @r#"{"version":1,"bucket":"read","spent":[{"at":"2026-01-01T00:00:00Z","permits":2}],"learned":{"at":"2026-01-01T00:00:00Z","rate":99.5,"window":{"permits":700.0,"seconds":60.0,"began":"2026-01-01T00:00:00Z"}}}"#);
+    assert_eq!(ledger.load(&key("read")).await.unwrap(), Some(record));
+    assert_eq!(ledger.load(&key("other")).await.unwrap(), None);
+    for damaged in ["", "{\"version\":2,\"bucket\":\"read\"}", "{\"version\":1,\"bucket\":\"other\"}"] {
+        std::fs::write(&file, damaged).unwrap();
+        assert_eq!(ledger.load(&key("read")).await.unwrap(), None, "{damaged}");
+    }
+}
