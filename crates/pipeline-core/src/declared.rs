@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::connector::{Availability, CheckReport, Connector};
-use crate::endpoint::{BodyFormat, Endpoint, LineCheck};
+use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
 use crate::paginate::{PageView, not_advancing};
@@ -15,8 +15,11 @@ use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
+mod children;
 #[cfg(test)]
 mod tests;
+
+pub use children::read_children;
 
 /// Pages without a record, one after another, before a list counts as broken.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -32,9 +35,10 @@ pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceStat
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
-    let pages = match endpoint.format {
-        BodyFormat::Json => read_pages(client, endpoint, slice).boxed(),
-        BodyFormat::Ndjson(check) => read_lines(client, endpoint, slice, check).boxed(),
+    let pages = match (&endpoint.parent, endpoint.format) {
+        (Some(parent), _) => children::read(client, endpoint, parent, slice),
+        (None, BodyFormat::Json) => List { client, endpoint, parent: None }.pages(slice).boxed(),
+        (None, BodyFormat::Ndjson(check)) => read_lines(client, endpoint, slice, check).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
@@ -47,15 +51,13 @@ struct Walk {
     empty_pages: u32,
 }
 
-fn read_pages<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
-    let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
-    stream::try_unfold(Some(walk), move |walk| async move {
-        let Some(mut walk) = walk else { return Ok(None) };
-        let (request, response) = fetch(client, endpoint, &walk.slice, &mut walk.position).await?;
-        let page = cut(endpoint, &walk.position, &request, &response)?;
-        let goes_on = walk.step(&page)?;
-        Ok(Some((page, goes_on.then_some(walk))))
-    })
+/// One list of an endpoint: the account's, or that of one record of another list.
+#[derive(Clone)]
+struct List<'a> {
+    client: &'a HttpClient,
+    endpoint: &'a Endpoint,
+    /// The record whose list it is.
+    parent: Option<RawRecord>,
 }
 
 impl Walk {
@@ -81,17 +83,68 @@ impl Walk {
     }
 }
 
-/// Requests the page at `position`, going back to an earlier position when the vendor refuses this one.
-async fn fetch(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
-    loop {
-        let request = request(client, endpoint, slice, position)?;
-        match client.send(&request, &call(endpoint, position)).await {
-            Err(error) if error.kind() == ErrorKind::CursorExpired => match endpoint.paginator.recover(position) {
-                Some(earlier) => *position = earlier,
-                None => return Err(error),
-            },
-            response => return Ok((request, response?)),
+impl<'a> List<'a> {
+    /// Walks the list from the slice's position on.
+    fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
+        let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
+        stream::try_unfold(Some((self, walk)), |walk| async move {
+            let Some((list, mut walk)) = walk else { return Ok(None) };
+            let (request, response) = list.fetch(&walk.slice, &mut walk.position).await?;
+            let page = list.cut(&walk.position, &request, &response)?;
+            let goes_on = walk.step(&page)?;
+            Ok(Some((page, goes_on.then_some((list, walk)))))
+        })
+    }
+
+    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one.
+    async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
+        loop {
+            let request = self.request(slice, position)?;
+            match self.client.send(&request, &call(self.endpoint, position)).await {
+                Err(error) if error.kind() == ErrorKind::CursorExpired => match self.endpoint.paginator.recover(position) {
+                    Some(earlier) => *position = earlier,
+                    None => return Err(error),
+                },
+                response => return Ok((request, response?)),
+            }
         }
+    }
+
+    /// The request for one page.
+    fn request(&self, slice: &SliceState, position: &Position) -> Result<Request> {
+        let Self { client, endpoint, parent } = self;
+        let base = endpoint.base.as_ref().unwrap_or(client.base());
+        let invalid =
+            |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
+        let path = parent.as_ref().map_or(Ok(endpoint.path.to_string()), |parent| children::path(&endpoint.path, parent))?;
+        let mut request = Request::new(endpoint.method.clone(), base.join(&path).map_err(invalid)?);
+        for (name, template) in &endpoint.query {
+            let value = parent.as_ref().map_or(Ok(template.clone()), |parent| children::value(template, parent))?;
+            request.query.push((name.to_string(), value));
+        }
+        if parent.is_none() {
+            endpoint.slicer.apply(slice, &mut request)?;
+        }
+        endpoint.paginator.apply(position, &mut request)?;
+        Ok(request)
+    }
+
+    /// Cuts a response into a page.
+    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+        let endpoint = self.endpoint;
+        if !response.status.is_success() {
+            // The classifier ignored the answer: what was asked for is gone.
+            return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End)));
+        }
+        let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
+        let mut split = split(&response.body, &paths)?;
+        let records = split.records.first().map_or(&[][..], Vec::as_slice);
+        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
+        let advance = endpoint.paginator.advance(position, &view)?;
+        if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
+            split.records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
+        }
+        Ok(Page::new(map_records(endpoint, split.records)?, Some(advance)))
     }
 }
 
@@ -101,33 +154,6 @@ fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
         _ => &endpoint.buckets,
     };
     Call { endpoint: endpoint.name(), buckets }
-}
-
-/// The request for one page.
-pub(crate) fn request(client: &HttpClient, endpoint: &Endpoint, slice: &SliceState, position: &Position) -> Result<Request> {
-    let base = endpoint.base.as_ref().unwrap_or(client.base());
-    let invalid = |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
-    let mut request = Request::new(endpoint.method.clone(), base.join(&endpoint.path).map_err(invalid)?);
-    for (name, value) in &endpoint.query {
-        request.query.push((name.to_string(), value.clone()));
-    }
-    endpoint.slicer.apply(slice, &mut request)?;
-    endpoint.paginator.apply(position, &mut request)?;
-    Ok(request)
-}
-
-/// Cuts a response into a page.
-fn cut(endpoint: &Endpoint, position: &Position, request: &Request, response: &Response) -> Result<Page> {
-    if !response.status.is_success() {
-        // The classifier ignored the answer: what was asked for is gone.
-        return Ok(Page { records: vec![Vec::new(); endpoint.feeds.len()], advance: Some(Advance::End) });
-    }
-    let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
-    let split = split(&response.body, &paths)?;
-    let records = split.records.first().map_or(&[][..], Vec::as_slice);
-    let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
-    let advance = endpoint.paginator.advance(position, &view)?;
-    Ok(Page { records: map_records(endpoint, split.records)?, advance: Some(advance) })
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
@@ -141,18 +167,18 @@ fn read_lines<'a>(
     check: LineCheck,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
-        let request = request(client, endpoint, &slice, &slice.position)?;
+        let request = List { client, endpoint, parent: None }.request(&slice, &slice.position)?;
         client.download(&request, &call(endpoint, &slice.position), check).await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {
             let Some(mut spool): Option<crate::http::Spool> = spool else { return Ok(None) };
             let Some(lines) = spool.next_lines(SPOOL_PAGE).await? else {
-                let end = Page { records: vec![Vec::new(); endpoint.feeds.len()], advance: Some(Advance::End) };
+                let end = Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End));
                 return Ok(Some((end, None)));
             };
             let records = map_records(endpoint, vec![cut_lines(&lines)])?;
-            Ok(Some((Page { records, advance: None }, Some(spool))))
+            Ok(Some((Page::new(records, None), Some(spool))))
         })
     };
     stream::once(spool).map_ok(pages).try_flatten()
@@ -188,9 +214,7 @@ fn fingerprint(text: &str) -> u64 {
 pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     for endpoint in endpoints.iter().filter(|endpoint| names.is_empty() || names.contains(&endpoint.name())) {
-        let slice = endpoint.slicer.plan(&EndpointState::default(), TimeRange::all(), client.now()).pop().unwrap_or_default();
-        let first = request(client, endpoint, &slice, &Position::Start)?;
-        let outcome = client.send(&first, &call(endpoint, &Position::Start)).await;
+        let outcome = first_page(client, endpoint).await;
         let availability = match outcome {
             Ok(_) => Availability::Available,
             Err(error) => match error.kind() {
@@ -202,6 +226,23 @@ pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) 
         report.endpoints.push((endpoint.name().to_owned(), availability));
     }
     Ok(report)
+}
+
+/// The first page of an endpoint; of a child, that of the first parent on its first page.
+async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
+    let mut list = List { client, endpoint, parent: None };
+    if let Some(parent) = &endpoint.parent {
+        let parents = Box::pin(first_page(client, &parent.endpoint)).await?;
+        list.parent = parents.records.into_iter().next().and_then(|records| records.into_iter().find(|record| parent.wants(record)));
+        if list.parent.is_none() {
+            return Ok(Page::new(Vec::new(), None));
+        }
+    }
+    let slice = endpoint.slicer.plan(&EndpointState::default(), TimeRange::all(), client.now()).pop().unwrap_or_default();
+    let request = list.request(&slice, &Position::Start)?;
+    let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
+    // Whether what it holds is understood is for a sync to find out.
+    Ok(list.cut(&Position::Start, &request, &response).unwrap_or(Page::new(Vec::new(), None)))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

@@ -178,6 +178,7 @@ pub struct Endpoint {
     pub(crate) page_size: Option<PageSize>,
     pub(crate) newest_first: bool,
     pub(crate) by_name: bool,
+    pub(crate) parent: Option<Parent>,
 }
 
 /// How large a page is asked for.
@@ -187,6 +188,22 @@ pub(crate) struct PageSize {
     pub(crate) param: Cow<'static, str>,
     /// Records that a page has unless they are too many for the vendor or for us.
     pub(crate) most: u32,
+}
+
+/// The list whose records each have a list of their own, and what they pass on.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    pub(crate) endpoint: Box<Endpoint>,
+    /// Tells whether a record has such a list at all.
+    pub(crate) when: Option<fn(&RawRecord) -> bool>,
+    /// Members of the parent, and what they are called in its children.
+    pub(crate) inherited: Vec<(&'static str, &'static str)>,
+}
+
+impl Parent {
+    pub(crate) fn wants(&self, record: &RawRecord) -> bool {
+        self.when.is_none_or(|when| when(record))
+    }
 }
 
 /// A stream fed by an endpoint, and where its records stand.
@@ -234,7 +251,40 @@ impl Endpoint {
             page_size: None,
             newest_first: false,
             by_name: false,
+            parent: None,
         }
+    }
+
+    /// Requests this endpoint once for every record of another list, its parents.
+    ///
+    /// * `{member}` in the path, or as the value of a parameter, stands for that member of the parent's record.
+    /// * Slices, mode and progress are those of the parents' list, which this endpoint walks by itself: a list that may
+    ///   not be read never fails the stream of its parents. Every page of every parent is a place to stop.
+    /// * A parent that is gone (the classifier ignores the answer) is passed over. One that is refused while others can be
+    ///   read is passed over, counted and told; when none can be read, the endpoint fails.
+    /// * The parents' list must not be cut into lines. Parents can be children themselves.
+    pub fn for_each(mut self, parent: Self) -> Self {
+        self.slicer = Arc::clone(&parent.slicer);
+        self.mode = parent.mode;
+        self.parent = Some(Parent { endpoint: Box::new(parent), when: None, inherited: Vec::new() });
+        self
+    }
+
+    /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
+    pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.when = Some(when);
+        }
+        self
+    }
+
+    /// Copies a member of the parent into each of its children, unless they have one of that name. Needs
+    /// [`for_each`](Self::for_each).
+    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.inherited.push((member, name));
+        }
+        self
     }
 
     /// Another host than the connector's base URL. The HTTP client must be told that credentials may go there.
@@ -351,6 +401,11 @@ impl Endpoint {
     /// True when it is read only if a stream of it is named.
     pub fn is_by_name(&self) -> bool {
         self.by_name
+    }
+
+    /// The endpoint whose records each have a list of this one.
+    pub fn parent(&self) -> Option<&Endpoint> {
+        self.parent.as_ref().map(|parent| &*parent.endpoint)
     }
 
     /// How it is cut into slices.

@@ -93,6 +93,15 @@ pub enum Event<'a> {
         /// How many records.
         records: u64,
     },
+    /// Something that the reader of the data, or whoever pays for the requests, should know. Told in the summary, once.
+    Notice {
+        /// The source's name.
+        source: &'a str,
+        /// The endpoint's name; empty when it concerns the whole source.
+        endpoint: &'a str,
+        /// The sentence, without a final stop.
+        message: &'a str,
+    },
     /// Data and checkpoint were committed together.
     Committed {
         /// Number of the commit at the destination.

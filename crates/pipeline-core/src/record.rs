@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -172,6 +173,17 @@ pub struct Page {
     pub records: Vec<Vec<RawRecord>>,
     /// Where to go on. None: more of the same response follows, so this is no place to stop.
     pub advance: Option<Advance>,
+    /// How far in time the slice is read; none: as far as the cursor of the first stream's last record says.
+    pub reached: Option<DateTime<Utc>>,
+    /// Records of a parent list that were passed over, because what belongs to them was refused.
+    pub skipped: u64,
+}
+
+impl Page {
+    /// A page of records, and what follows it.
+    pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
+        Self { records, advance, reached: None, skipped: 0 }
+    }
 }
 
 /// What follows a page.

@@ -20,6 +20,7 @@ impl Observer for Trace {
             Event::PageRead { endpoint, records, bytes } => tracing::debug!(%endpoint, records, bytes, "page read"),
             Event::SliceSplit { endpoint } => tracing::debug!(%endpoint, "slice split"),
             Event::Drift { source, stream, field, reason, records } => tracing::warn!(source, stream, field, records, "{reason}"),
+            Event::Notice { source, endpoint, message } => tracing::warn!(source, endpoint, "{message}"),
             Event::Committed { sequence, rows, bytes } => tracing::info!(sequence, rows, bytes, "committed"),
             Event::EndpointFinished { endpoint, error: None } => tracing::info!(%endpoint, "endpoint finished"),
             Event::EndpointFinished { endpoint, error: Some(error) } => tracing::error!(%endpoint, %error, "endpoint failed"),

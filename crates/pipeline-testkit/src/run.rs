@@ -279,6 +279,9 @@ impl Reader<'_, '_> {
 
 /// Cursor value of the last record of the endpoint's first stream.
 fn reached(endpoint: &Endpoint, page: &Page) -> Option<DateTime<Utc>> {
+    if page.reached.is_some() {
+        return page.reached;
+    }
     let cursor = endpoint.cursor_field()?;
     let last = page.records.first()?.last()?;
     parse_time(&last.scalar(cursor.field)?, cursor.format)

@@ -161,7 +161,7 @@ impl Connector for CarelessConnector {
     }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        self.0.read(endpoint, slice).map(|page| page.or(Ok(Page { records: vec![Vec::new()], advance: Some(Advance::End) }))).boxed()
+        self.0.read(endpoint, slice).map(|page| page.or(Ok(Page::new(vec![Vec::new()], Some(Advance::End))))).boxed()
     }
 }
 

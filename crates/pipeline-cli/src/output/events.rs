@@ -100,6 +100,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
         Event::Drift { source, stream, field, reason, records } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
         }),
+        Event::Notice { source, endpoint, message } => json!({
+            "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),
+        }),
         Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({
             "event": "endpoint_finished", "source": endpoint.source, "endpoint": endpoint.endpoint,

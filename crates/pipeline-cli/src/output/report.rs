@@ -2,6 +2,7 @@
 
 use pipeline_core::Delivery;
 use pipeline_core::engine::{EndpointSummary, Figures, Metrics, Outcome, StreamSummary, Summary};
+use pipeline_core::state::EndpointId;
 use pipeline_core::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -45,7 +46,13 @@ impl Report<'_> {
             "delivery": self.delivery,
             "totals": self.totals(),
             "streams": streams,
+            "notices": self.notices_json(console),
         })
+    }
+
+    fn notices_json(&self, console: &Console) -> Vec<Value> {
+        let notice = |(id, message): (EndpointId, String)| json!({ "source": id.source, "endpoint": id.endpoint, "message": console.redact(&message) });
+        self.metrics.notices().into_iter().map(notice).collect()
     }
 
     fn totals(&self) -> Value {
@@ -83,6 +90,7 @@ impl Report<'_> {
             "unchanged": stream.unchanged,
             "rejected": stream.rejected,
             "drift": stream.drift,
+            "skipped": endpoint.skipped,
             "requests": figures.requests,
             "retries": figures.retries,
             "throttled": figures.throttled,

@@ -27,6 +27,8 @@ impl Report<'_> {
         self.limits(&mut text);
         self.drift(&mut text);
         self.rejected(&mut text);
+        self.skipped(&mut text);
+        self.notices(&mut text);
         self.failures(&mut text);
         let _ = write!(text, "\n{}\n", self.closing());
         text
@@ -126,6 +128,26 @@ impl Report<'_> {
                     "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
                 );
             }
+        }
+    }
+
+    fn skipped(&self, text: &mut String) {
+        for endpoint in self.summary.endpoints.iter().filter(|endpoint| endpoint.skipped > 0) {
+            let count = units::number(endpoint.skipped);
+            let _ = writeln!(
+                text,
+                "\n{}: what belongs to {count} records was refused, so it is missing; --log-requests names them",
+                endpoint.id
+            );
+        }
+    }
+
+    fn notices(&self, text: &mut String) {
+        let mut title = "\nWorth knowing:\n";
+        for (id, message) in self.metrics.notices() {
+            text.push_str(std::mem::take(&mut title));
+            let of = if id.endpoint.is_empty() { id.source } else { id.to_string() };
+            let _ = writeln!(text, "  {of}: {message}");
         }
     }
 

@@ -27,7 +27,7 @@ fn walk(position: Position) -> Walk {
 }
 
 fn page(next: &str, records: usize) -> Page {
-    Page { records: vec![vec![RawRecord::upsert("{}"); records]], advance: Some(Advance::Next(next.to_owned())) }
+    Page::new(vec![vec![RawRecord::upsert("{}"); records]], Some(Advance::Next(next.to_owned())))
 }
 
 #[test]
@@ -61,6 +61,6 @@ fn empty_pages_end_neither_the_list_nor_the_patience_too_soon() {
 #[test]
 fn a_walk_ends_with_the_list() {
     for advance in [None, Some(Advance::End), Some(Advance::CaughtUp("a".to_owned()))] {
-        assert!(!walk(Position::Start).step(&Page { records: Vec::new(), advance }).unwrap());
+        assert!(!walk(Position::Start).step(&Page::new(Vec::new(), advance)).unwrap());
     }
 }

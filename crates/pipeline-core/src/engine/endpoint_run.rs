@@ -41,6 +41,8 @@ struct Progress {
     interrupted: bool,
     complete: bool,
     counts: Vec<Counts>,
+    /// Records of a parent list that were passed over.
+    skipped: u64,
 }
 
 /// Records of one stream so far.
@@ -60,6 +62,7 @@ impl EndpointRun {
             interrupted: false,
             complete: false,
             counts: vec![Counts::default(); tables.len()],
+            skipped: 0,
             state: plan.to.clone(),
         };
         Self {
@@ -135,6 +138,15 @@ impl EndpointRun {
 
     pub(super) fn counts(&self, stream: usize) -> Counts {
         self.progress().counts[stream]
+    }
+
+    /// Takes note of parents that were passed over, because what belongs to them was refused.
+    pub(super) fn skip(&self, parents: u64) {
+        self.progress().skipped += parents;
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.progress().skipped
     }
 
     /// Applies a page's advance to the staged state, and returns the change to commit.

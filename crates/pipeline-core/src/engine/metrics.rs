@@ -1,4 +1,5 @@
-//! Figures per endpoint, gathered from events: requests, latency, errors, throttling, and what was waited for.
+//! Figures per endpoint, gathered from events: requests, latency, errors, throttling, and what was waited for. And what
+//! else should be said when a run is over.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,14 @@ use serde::Serialize;
 use crate::event::{Attempt, Event, Observer};
 use crate::state::EndpointId;
 
+/// Notices kept.
+const MAX_NOTICES: usize = 1000;
+
 /// Gathers figures per endpoint. Memory does not grow with the number of requests.
 #[derive(Debug, Default)]
 pub struct Metrics {
     endpoints: Mutex<BTreeMap<EndpointId, Gathered>>,
+    notices: Mutex<Vec<(EndpointId, String)>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,11 @@ impl Metrics {
         }
     }
 
+    /// What whoever runs the sync should know, each said once, in the order in which it was said.
+    pub fn notices(&self) -> Vec<(EndpointId, String)> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Gathered>> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,9 +87,19 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::Attempt(attempt) = event {
-            let id = EndpointId::new(attempt.source, attempt.endpoint);
-            self.lock().entry(id).or_default().add(attempt);
+        match event {
+            Event::Attempt(attempt) => {
+                let id = EndpointId::new(attempt.source, attempt.endpoint);
+                self.lock().entry(id).or_default().add(attempt);
+            }
+            Event::Notice { source, endpoint, message } => {
+                let notice = (EndpointId::new(*source, *endpoint), (*message).to_owned());
+                let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+                if notices.len() < MAX_NOTICES && !notices.contains(&notice) {
+                    notices.push(notice);
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -306,5 +306,6 @@ fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
     let state = run.state();
     let outcome = run.outcome();
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
-    EndpointSummary { id: run.id.clone(), outcome, streams: streams.collect(), cursor: state.freshness(), unfinished }
+    let (streams, skipped) = (streams.collect(), run.skipped());
+    EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
 }

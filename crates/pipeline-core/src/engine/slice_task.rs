@@ -137,6 +137,8 @@ impl SliceReader<'_> {
     async fn take(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
         let whole = page.advance.is_some();
         let mut prepared = self.prepare(page.records);
+        prepared.mark.reached = page.reached.or(prepared.mark.reached);
+        self.run.skip(page.skipped);
         let mut committer = self.shared.committer.lock().await;
         if !whole {
             committer.commit().await?;

@@ -34,6 +34,8 @@ pub struct EndpointSummary {
     pub cursor: Option<DateTime<Utc>>,
     /// Slices that are not read to their end: where the next run goes on. Zero when everything up to the cursor is there.
     pub unfinished: usize,
+    /// Records of a parent list that were passed over, because what belongs to them was refused.
+    pub skipped: u64,
 }
 
 /// How an endpoint ended.

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::endpoint::LineCheck;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -104,6 +104,12 @@ impl HttpClient {
     /// When what earlier runs spent cannot be read.
     pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
         self.0.limiter.left(bucket).await
+    }
+
+    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
+    /// `endpoint` stands for the whole source.
+    pub fn notice(&self, endpoint: &str, message: &str) {
+        self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
     }
 
     /// Sends a request and reads its response to the end.

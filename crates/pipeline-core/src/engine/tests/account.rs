@@ -178,7 +178,7 @@ impl Account {
         let more = start + page.len() < found.len();
         let advance = if more { Advance::Next(page.last().unwrap().id.clone().unwrap()) } else { Advance::End };
         let records: Vec<RawRecord> = page.into_iter().map(record).collect();
-        Page { records: vec![records.clone(), records], advance: Some(advance) }
+        Page::new(vec![records.clone(), records], Some(advance))
     }
 
     /// What goes wrong with the next page, if anything.
@@ -235,10 +235,10 @@ impl Connector for Account {
         if let Some((parts, breaks_at)) = *self.parts.lock().unwrap() {
             let part = move |index| match breaks_at {
                 Some(at) if at == index => Err(Error::new(ErrorKind::Decode, "the file is damaged")),
-                _ if index == parts => Ok(Page { records: vec![Vec::new(), Vec::new()], advance: Some(Advance::End) }),
+                _ if index == parts => Ok(Page::new(vec![Vec::new(), Vec::new()], Some(Advance::End))),
                 _ => {
                     let order = Order { id: Some(format!("or_{index}")), created: 1, value: 0 };
-                    Ok(Page { records: vec![vec![record(&order)], Vec::new()], advance: None })
+                    Ok(Page::new(vec![vec![record(&order)], Vec::new()], None))
                 }
             };
             return stream::iter((0..=parts).map(part)).boxed();

@@ -1,0 +1,184 @@
+//! Tests of lists of lists, on a shop with orders, their lines, and the lines' notes.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::connector::BuildContext;
+use crate::endpoint::StreamDef;
+use crate::http::{Answer, Classifier, HeaderMap, HttpService, RawResponse, Request, ResponseAction, StatusCode, TransportError};
+use crate::paginate::AfterLastId;
+use crate::schema::{DataType, Schema};
+
+/// Orders `a` to `e`, two a page. Order `b` has three lines, two a page; `c` is gone, `d` has none; every other has one.
+/// Every line has one note.
+#[derive(Debug, Default)]
+struct Shop {
+    refused: BTreeSet<String>,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Shop {
+    fn answer(&self, request: &Request) -> (u16, String) {
+        let url = request.full_url();
+        let path: Vec<_> = url.path_segments().unwrap().skip(1).collect();
+        let after = url.query_pairs().find(|(name, _)| name == "after").map(|(_, id)| id.into_owned());
+        self.requests.lock().unwrap().push([Some(url.path()), url.query()].into_iter().flatten().collect::<Vec<_>>().join("?"));
+        let ids: Vec<String> = match *path {
+            ["orders"] => ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+            ["orders", order, "lines"] if self.refused.contains(order) => return (403, "{}".to_owned()),
+            ["orders", "b", "lines"] => vec!["b1".into(), "b2".into(), "b3".into()],
+            ["orders", "c", "lines"] => return (404, "{}".to_owned()),
+            ["orders", "d", "lines"] => Vec::new(),
+            ["orders", order, "lines"] => vec![format!("{order}1")],
+            ["lines", line, "notes"] => vec![format!("note-of-{line}")],
+            _ => return (400, "{}".to_owned()),
+        };
+        let start = after.and_then(|after| ids.iter().position(|id| *id == after)).map_or(0, |index| index + 1);
+        let page: Vec<_> = ids[start..].iter().take(2).map(|id| format!(r#"{{"id":"{id}","created":1}}"#)).collect();
+        (200, format!(r#"{{"data":[{}],"more":{}}}"#, page.join(","), start + 2 < ids.len()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Shop {
+    async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
+        let (status, body) = self.answer(&request);
+        Ok(RawResponse::full(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), body))
+    }
+}
+
+#[derive(Debug)]
+struct GoneIsNothing;
+
+impl Classifier for GoneIsNothing {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        (answer.status == StatusCode::NOT_FOUND).then_some(ResponseAction::Ignore)
+    }
+}
+
+fn list(name: &'static str, path: &'static str) -> Endpoint {
+    let schema = Schema::default().with("id", DataType::String);
+    Endpoint::get(name, path).feeds(StreamDef::new(name, schema).primary_key(["id"]), "data").paginate(AfterLastId {
+        param: "after",
+        more: "more",
+        id: "id",
+    })
+}
+
+fn lines() -> Endpoint {
+    list("lines", "orders/{id}/lines").for_each(list("orders", "orders")).inherit("id", "order")
+}
+
+fn client(shop: &Arc<Shop>) -> HttpClient {
+    let context = BuildContext { transport: Some(Arc::clone(shop) as _), ..BuildContext::default() };
+    HttpClient::builder(&context, "https://shop.test/v1/".parse().unwrap()).classifier(GoneIsNothing).build().unwrap()
+}
+
+/// Reads to the end or the first error; each page as its records and the position behind it.
+async fn walk(shop: &Arc<Shop>, endpoint: &Endpoint, from: Position) -> (Vec<(Vec<String>, Position, u64)>, Option<ErrorKind>) {
+    let client = client(shop);
+    let mut pages = super::super::read(&client, endpoint, SliceState { position: from, ..SliceState::default() });
+    let mut walked = Vec::new();
+    loop {
+        let page = match pages.try_next().await {
+            Ok(Some(page)) => page,
+            Ok(None) => return (walked, None),
+            Err(error) => return (walked, Some(error.kind())),
+        };
+        let ids = page.records[0].iter().map(|record| record.scalar("id").unwrap()).collect();
+        let position = match page.advance.unwrap() {
+            Advance::Next(at) | Advance::CaughtUp(at) => Position::At(at),
+            Advance::End => Position::End,
+        };
+        walked.push((ids, position, page.skipped));
+    }
+}
+
+fn ids(pages: &[(Vec<String>, Position, u64)]) -> Vec<&str> {
+    pages.iter().flat_map(|(ids, ..)| ids).map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn children_come_in_the_order_of_their_parents() {
+    let shop = Arc::<Shop>::default();
+    let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+    assert_eq!((ids(&pages), error), (vec!["a1", "b1", "b2", "b3", "e1"], None));
+    insta::assert_debug_snapshot!(pages.iter().map(|(ids, position, _)| (ids, position)).collect::<Vec<_>>());
+    insta::assert_debug_snapshot!("requests", shop.requests.lock().unwrap());
+}
+
+#[tokio::test]
+async fn every_page_is_a_place_to_go_on_from() {
+    for endpoint in [lines(), list("notes", "lines/{id}/notes").for_each(lines())] {
+        let shop = Arc::<Shop>::default();
+        let (pages, _) = walk(&shop, &endpoint, Position::Start).await;
+        let all = ids(&pages);
+        for (index, (_, position, _)) in pages.iter().enumerate() {
+            let (rest, error) = walk(&shop, &endpoint, position.clone()).await;
+            let resumed: Vec<_> = ids(&pages[..=index]).into_iter().chain(ids(&rest)).collect();
+            assert_eq!((&resumed, error), (&all, None), "{} after page {index}", endpoint.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_parent_that_is_refused_alone_is_passed_over_and_counted() {
+    for order in ["a", "b", "e"] {
+        let shop = Arc::new(Shop { refused: [order.to_owned()].into(), ..Shop::default() });
+        let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+        assert_eq!(error, None, "{order}");
+        assert_eq!(pages.iter().map(|(.., skipped)| skipped).sum::<u64>(), 1, "{order}");
+        let expected: Vec<_> = ["a1", "b1", "b2", "b3", "e1"].into_iter().filter(|line| !line.starts_with(order)).collect();
+        assert_eq!(ids(&pages), expected);
+    }
+}
+
+#[tokio::test]
+async fn when_no_parent_can_be_read_the_endpoint_is_refused() {
+    let shop = Arc::new(Shop { refused: ["a", "b", "c", "d", "e"].map(str::to_owned).into(), ..Shop::default() });
+    let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+    assert_eq!((ids(&pages), error), (Vec::new(), Some(ErrorKind::PermissionDenied)));
+}
+
+#[tokio::test]
+async fn parents_without_such_a_list_are_not_asked() {
+    let shop = Arc::<Shop>::default();
+    let endpoint = lines().when(|order| order.member("id") == Some("\"b\""));
+    assert_eq!(ids(&walk(&shop, &endpoint, Position::Start).await.0), ["b1", "b2", "b3"]);
+    assert!(!shop.requests.lock().unwrap().iter().any(|request| request.contains("/a/")));
+}
+
+#[tokio::test]
+async fn the_children_of_one_parent_can_be_read_alone() {
+    let shop = Arc::<Shop>::default();
+    let parent = RawRecord::upsert(r#"{"id":"b"}"#);
+    let children = read_children(&client(&shop), &lines(), &parent).await.unwrap();
+    let children: Vec<_> = children[0].iter().map(|record| String::from_utf8_lossy(record.as_bytes()).into_owned()).collect();
+    assert_eq!(children[2], r#"{"order":"b","id":"b3","created":1}"#);
+}
+
+#[test]
+fn a_parents_id_never_changes_the_shape_of_a_path() {
+    let path_of = |id: &str| path("coupons/{id}/uses", &RawRecord::upsert(format!(r#"{{"id":"{id}"}}"#))).ok();
+    assert_eq!(path_of("50 %/off?#x").as_deref(), Some("coupons/50%20%25%2Foff%3F%23x/uses"));
+    assert_eq!(path_of("é").as_deref(), Some("coupons/%C3%A9/uses"));
+    assert_eq!([path_of(""), path_of("."), path_of("..")], [None, None, None]);
+    assert!(path("coupons/{name}", &RawRecord::upsert("{}")).is_err());
+}
+
+#[test]
+fn members_are_inherited_unless_the_child_has_them() {
+    let parent = RawRecord::upsert(r#"{"id":7,"created":"x"}"#);
+    let inherited = |child: &'static str| {
+        let child = inherit(&RawRecord::upsert(child), &parent, &[("id", "order_id"), ("created", "order_created"), ("none", "none")]);
+        String::from_utf8(child.as_bytes().to_vec()).unwrap()
+    };
+    assert_eq!(inherited(r#"{"id":1}"#), r#"{"order_id":7,"order_created":"x","id":1}"#);
+    assert_eq!(inherited(r#"{"order_id":1}"#), r#"{"order_created":"x","order_id":1}"#);
+    assert_eq!(inherited("{ }"), r#"{"order_id":7,"order_created":"x" }"#);
+    assert_eq!(inherited("[]"), "[]");
+}
