@@ -3,23 +3,28 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::connector::{Availability, CheckReport, Connector};
-use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent};
+use self::shared::Walker;
+use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
+use crate::page_size::PageSize;
 use crate::paginate::{PageView, not_advancing};
 use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split};
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
 mod children;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use children::read_children;
+pub use shared::ParentMap;
 
 /// Pages without a record, one after another, before a list counts as broken.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -37,9 +42,18 @@ pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceStat
     }
     let pages = match (&endpoint.parent, endpoint.format) {
         (Some(parent), _) => children::read(client, endpoint, parent, slice),
-        (None, BodyFormat::Json) => List { client, endpoint, parent: None }.pages(slice).boxed(),
+        (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker: Walker::Own }.pages(slice).boxed(),
         (None, BodyFormat::Ndjson(check)) => read_lines(client, endpoint, slice, check).boxed(),
     };
+    pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
+}
+
+/// Reads one slice of a list for the lists of its records.
+fn read_parents<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    if endpoint.shared.is_none() || endpoint.parent.is_some() || slice.position == Position::End {
+        return read(client, endpoint, slice);
+    }
+    let pages = List { client, endpoint, parent: None, walker: Walker::Children }.pages(slice);
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
 
@@ -58,6 +72,7 @@ struct List<'a> {
     endpoint: &'a Endpoint,
     /// The record whose list it is.
     parent: Option<RawRecord>,
+    walker: Walker,
 }
 
 impl Walk {
@@ -89,14 +104,27 @@ impl<'a> List<'a> {
         let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
         stream::try_unfold(Some((self, walk)), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
-            let (request, response) = list.fetch(&walk.slice, &mut walk.position).await?;
-            let page = list.cut(&walk.position, &request, &response)?;
+            let page = list.page(&walk.slice, &mut walk.position).await?;
             let goes_on = walk.step(&page)?;
             Ok(Some((page, goes_on.then_some((list, walk)))))
         })
     }
 
-    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one.
+    /// The page at `position`, which moves when the vendor refuses it.
+    async fn page(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
+        let asked = position.clone();
+        let read = async {
+            let (request, response) = self.fetch(slice, position).await?;
+            self.cut(slice, position, &request, &response)
+        };
+        match &self.endpoint.shared {
+            Some(shared) if self.parent.is_none() => shared.page(self.walker, slice, &asked, read).await,
+            _ => read.await,
+        }
+    }
+
+    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one, and asking for
+    /// less when the page is too large.
     async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
         loop {
             let request = self.request(slice, position)?;
@@ -105,14 +133,26 @@ impl<'a> List<'a> {
                     Some(earlier) => *position = earlier,
                     None => return Err(error),
                 },
-                response => return Ok((request, response?)),
+                Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => {}
+                Err(error) => return Err(error),
+                Ok(response) => {
+                    self.endpoint.page_size.iter().for_each(PageSize::succeeded);
+                    return Ok((request, response));
+                }
             }
         }
     }
 
+    /// Lowers the size of pages below that of a request; false when it cannot be lowered.
+    fn asks_for_less(&self, request: &Request) -> bool {
+        let Some(page_size) = &self.endpoint.page_size else { return false };
+        let size = request.query.iter().find(|(name, _)| *name == page_size.param).and_then(|(_, size)| size.parse().ok());
+        size.is_some_and(|size| page_size.too_large(size))
+    }
+
     /// The request for one page.
     fn request(&self, slice: &SliceState, position: &Position) -> Result<Request> {
-        let Self { client, endpoint, parent } = self;
+        let Self { client, endpoint, parent, .. } = self;
         let base = endpoint.base.as_ref().unwrap_or(client.base());
         let invalid =
             |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
@@ -122,30 +162,53 @@ impl<'a> List<'a> {
             let value = parent.as_ref().map_or(Ok(template.clone()), |parent| children::value(template, parent))?;
             request.query.push((name.to_string(), value));
         }
+        if let Some(PageSize { param, most, .. }) = &endpoint.page_size {
+            request.set_query(param, most.to_string());
+        }
         if parent.is_none() {
             endpoint.slicer.apply(slice, &mut request)?;
         }
         endpoint.paginator.apply(position, &mut request)?;
+        if let Some(page_size) = &endpoint.page_size {
+            page_size.limit(&mut request);
+        }
         Ok(request)
     }
 
     /// Cuts a response into a page.
-    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    fn cut(&self, slice: &SliceState, position: &Position, request: &Request, response: &Response) -> Result<Page> {
         let endpoint = self.endpoint;
         if !response.status.is_success() {
-            // The classifier ignored the answer: what was asked for is gone.
-            return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End)));
+            // The classifier ignored the answer: what was asked for is gone, or an export has nothing new yet.
+            let end = match position {
+                Position::At(at) if endpoint.mode == SyncMode::Incremental && self.parent.is_none() && slice.window.is_none() => {
+                    Advance::CaughtUp(at.clone())
+                }
+                _ => Advance::End,
+            };
+            return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(end)));
         }
         let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
         let mut split = split(&response.body, &paths)?;
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
         let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
-        let advance = endpoint.paginator.advance(position, &view)?;
+        let mut advance = endpoint.paginator.advance(position, &view)?;
+        let last = records.last().and_then(|record| endpoint.cursor_of(record));
+        if endpoint.newest_first && is_behind(slice, last) {
+            advance = Advance::End;
+        }
         if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
             split.records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
-        Ok(Page::new(map_records(endpoint, split.records)?, Some(advance)))
+        let reached = last.filter(|_| self.parent.is_none());
+        Ok(Page { reached, ..Page::new(map_records(endpoint, split.records)?, Some(advance)) })
     }
+}
+
+/// True when a list that comes newest first has left the slice's window.
+fn is_behind(slice: &SliceState, last: Option<DateTime<Utc>>) -> bool {
+    let since = slice.window.and_then(|window| window.since);
+    matches!((since, last), (Some(since), Some(last)) if last < since)
 }
 
 fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
@@ -167,7 +230,7 @@ fn read_lines<'a>(
     check: LineCheck,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
-        let request = List { client, endpoint, parent: None }.request(&slice, &slice.position)?;
+        let request = List { client, endpoint, parent: None, walker: Walker::Own }.request(&slice, &slice.position)?;
         client.download(&request, &call(endpoint, &slice.position), check).await
     };
     let pages = move |spool| {
@@ -200,10 +263,10 @@ fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
     records
 }
 
-fn fingerprint(text: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
+fn fingerprint(value: &impl std::hash::Hash) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -230,7 +293,7 @@ pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) 
 
 /// The first page of an endpoint; of a child, that of the first parent on its first page.
 async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
-    let mut list = List { client, endpoint, parent: None };
+    let mut list = List { client, endpoint, parent: None, walker: Walker::Own };
     if let Some(parent) = &endpoint.parent {
         let parents = Box::pin(first_page(client, &parent.endpoint)).await?;
         list.parent = parents.records.into_iter().next().and_then(|records| records.into_iter().find(|record| parent.wants(record)));
@@ -242,7 +305,7 @@ async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
     let request = list.request(&slice, &Position::Start)?;
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
-    Ok(list.cut(&Position::Start, &request, &response).unwrap_or(Page::new(Vec::new(), None)))
+    Ok(list.cut(&slice, &Position::Start, &request, &response).unwrap_or(Page::new(Vec::new(), None)))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use url::Url;
 
 use crate::error::Result;
+use crate::declared::shared::{ParentMap, SharedPages};
 use crate::http::Method;
+use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath};
 use crate::schema::{Schema, TimeFormat};
-use crate::slice::{Slicer, Whole};
+use crate::slice::{Slicer, Whole, parse_time};
 
 /// A stream: what the user selects and gets as a table.
 #[derive(Clone, Debug)]
@@ -177,17 +180,9 @@ pub struct Endpoint {
     pub(crate) format: BodyFormat,
     pub(crate) page_size: Option<PageSize>,
     pub(crate) newest_first: bool,
+    pub(crate) shared: Option<SharedPages>,
     pub(crate) by_name: bool,
     pub(crate) parent: Option<Parent>,
-}
-
-/// How large a page is asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct PageSize {
-    /// The query parameter.
-    pub(crate) param: Cow<'static, str>,
-    /// Records that a page has unless they are too many for the vendor or for us.
-    pub(crate) most: u32,
 }
 
 /// The list whose records each have a list of their own, and what they pass on.
@@ -250,6 +245,7 @@ impl Endpoint {
             format: BodyFormat::Json,
             page_size: None,
             newest_first: false,
+            shared: None,
             by_name: false,
             parent: None,
         }
@@ -350,7 +346,7 @@ impl Endpoint {
     /// Asks for pages of this many records. A page that fails with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) is
     /// asked for again with half as many, and the size grows back later.
     pub fn page_size(mut self, param: impl Into<Cow<'static, str>>, most: u32) -> Self {
-        self.page_size = Some(PageSize { param: param.into(), most });
+        self.page_size = Some(PageSize::new(param.into(), most));
         self
     }
 
@@ -358,6 +354,13 @@ impl Endpoint {
     /// window.
     pub fn newest_first(mut self) -> Self {
         self.newest_first = true;
+        self
+    }
+
+    /// Requests every page of this list once, for itself and for the lists of its records (see [`for_each`](Self::for_each)),
+    /// while a run lasts. What they need of a record is kept in memory, as far as 64 MiB hold it.
+    pub fn shared(mut self, keep: ParentMap) -> Self {
+        self.shared = Some(SharedPages::new(keep));
         self
     }
 
@@ -391,6 +394,12 @@ impl Endpoint {
     /// The streams it feeds, in the order of their [`StreamIndex`](crate::StreamIndex).
     pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamDef> {
         self.feeds.iter().map(|feed| &feed.stream)
+    }
+
+    /// The time of a record, if it has one.
+    pub(crate) fn cursor_of(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
+        let cursor = self.cursor?;
+        parse_time(&record.scalar(cursor.field)?, cursor.format)
     }
 
     /// The member that orders records in time.

@@ -33,6 +33,7 @@ pub mod engine;
 mod error;
 mod event;
 pub mod http;
+mod page_size;
 pub mod paginate;
 mod record;
 mod schema;
