@@ -14,14 +14,19 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Writes, or checks, the files that are generated from vendors' API descriptions.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    /// Writes nothing and fails when a generated file of any vendor is stale, as far as it can be told without their
+    /// API descriptions.
+    #[arg(long)]
+    check: bool,
     #[command(subcommand)]
-    vendor: Vendor,
+    vendor: Option<Vendor>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Vendor {
-    /// The columns of the Stripe connector's streams, and the table of streams in its README.
+    /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of streams in its README.
     Stripe {
         /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
         #[arg(long, required_unless_present = "check")]
@@ -38,7 +43,12 @@ enum Vendor {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
-        Vendor::Stripe { spec, check } => stripe::run(spec.as_deref(), *check),
-        Vendor::Zendesk(args) => zendesk::run(args),
+        Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
+        Some(Vendor::Zendesk(args)) => zendesk::run(args),
+        None if args.check => {
+            stripe::run(None, true)?;
+            zendesk::run(&zendesk::Args::check())
+        }
+        None => Err("name a vendor, or check all with `--check`".into()),
     }
 }

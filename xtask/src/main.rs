@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask --help`.
 
+mod bench;
 mod ci;
 mod codegen;
 mod connectors;
@@ -23,6 +24,7 @@ enum Task {
     TestFixtures(test_fixtures::Args),
     Tidy(tidy::Args),
     NewConnector(new_connector::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Task::TestFixtures(args) => test_fixtures::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::NewConnector(args) => new_connector::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
 use pipeline_core::{Availability, CheckReport, Error, ErrorKind, RawRecord, Result};
 
 use crate::config::Key;
-use crate::streams::{ACCOUNT, STREAMS, Stream};
+use crate::streams::{ACCOUNT, Place, Stream, streams};
 
 /// Probes under way at the same time.
 const PARALLEL: usize = 8;
@@ -14,7 +14,8 @@ const PARALLEL: usize = 8;
 pub(crate) async fn check(client: &HttpClient, key: Key, names: &[&str]) -> Result<CheckReport> {
     let (kind, mode) = key.describe();
     let mut facts = vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())];
-    let streams: Vec<&'static Stream> = STREAMS.iter().filter(|stream| names.is_empty() || names.contains(&stream.name)).collect();
+    let is_wanted = |stream: &&Stream| matches!(stream.place, Place::Account) && (names.is_empty() || names.contains(&stream.name));
+    let streams: Vec<&'static Stream> = streams().filter(is_wanted).collect();
     let mut probes = Vec::with_capacity(streams.len());
     for some in streams.chunks(PARALLEL) {
         let outcomes = try_join_all(some.iter().map(|stream| probe(client, stream))).await?;

@@ -6,6 +6,7 @@ mod config;
 mod schemas;
 mod streams;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use secrecy::ExposeSecret;
 use self::classify::StripeAnswers;
 pub use self::config::StripeConfig;
 use self::config::{Key, KeyKind};
-use self::streams::{ACCOUNT, Reading};
-pub use self::streams::{STREAMS, Stream};
+use self::streams::{ACCOUNT, LIST_RATE, Reading, endpoints, operation};
+pub use self::streams::{FAMILIES, Inner, Place, Stream, stream, streams};
 
 /// The version of Stripe's API that every request asks for, and that the columns are of.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
@@ -53,24 +54,26 @@ impl Stripe {
             let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
             client = client.default_header(header, account);
         }
-        for stream in STREAMS {
-            client = client.quota(
-                stream.operation(),
-                Quota::per_second(config.list_rps.map_or(stream.rate, NonZeroU32::get)).share(config.rate_share),
-            );
+        for (path, rate) in operations() {
+            let quota = Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share);
+            client = client.quota(operation(path), quota);
         }
         let reading = Reading {
             page_size: config.page_size,
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
-        Ok(Self {
-            client: client.build()?,
-            endpoints: STREAMS.iter().map(|stream| streams::endpoint(stream, reading)).collect(),
-            range: TimeRange { start: config.start_date, end: None },
-            key,
-        })
+        Ok(Self { client: client.build()?, endpoints: endpoints(reading), range: TimeRange { start: config.start_date, end: None }, key })
     }
+}
+
+/// The path template of every list, and the requests per second that Stripe allows for it.
+fn operations() -> BTreeMap<&'static str, u32> {
+    let lists = streams().flat_map(|stream| {
+        let inner = stream.inner.iter().map(|inner| (inner.path, LIST_RATE));
+        inner.chain([(stream.path, stream.rate)])
+    });
+    lists.collect()
 }
 
 #[async_trait]

@@ -11,11 +11,8 @@ const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
 const SECONDS: DataType = DataType::Timestamp(TimeFormat::UnixSeconds);
 
 /// What a ticket has in the export only, or in recent accounts only.
-pub(crate) const TICKET_EXPORT: &[Field] = &[
-    Field::new("generated_timestamp", SECONDS),
-    Field::new("deleted_ticket_form_id", Int64),
-    Field::new("support_type", String),
-];
+pub(crate) const TICKET_EXPORT: &[Field] =
+    &[Field::new("generated_timestamp", SECONDS), Field::new("deleted_ticket_form_id", Int64), Field::new("support_type", String)];
 
 pub(crate) const TICKET_METRIC_MORE: &[Field] = &[Field::new("custom_status_updated_at", TIME), Field::new("reply_time_in_seconds", Json)];
 
@@ -108,11 +105,8 @@ pub(crate) const FIELD_KEY: &[Field] = &[Field::new("key", String)];
 pub(crate) const SEARCH_RESULT: &[Field] = &[Field::new("result_type", String), Field::new("support_type", String)];
 
 /// What users have beyond the file.
-pub(crate) const USER_MORE: &[Field] = &[
-    Field::new("permanently_deleted", Bool),
-    Field::new("suspension_details", Json),
-    Field::new("is_billing_admin", Bool),
-];
+pub(crate) const USER_MORE: &[Field] =
+    &[Field::new("permanently_deleted", Bool), Field::new("suspension_details", Json), Field::new("is_billing_admin", Bool)];
 
 pub(crate) const DELETED_AT: &[Field] = &[Field::new("deleted_at", TIME)];
 

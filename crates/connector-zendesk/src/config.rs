@@ -108,7 +108,12 @@ impl ConnectorConfig for ZendeskConfig {
         let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
         let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
         let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
-        Ok(Arc::new(Zendesk { client: builder.build()?, endpoints: streams::endpoints(self.export_page_size, &self.custom_objects), range, notes }))
+        Ok(Arc::new(Zendesk {
+            client: builder.build()?,
+            endpoints: streams::endpoints(self.export_page_size, &self.custom_objects),
+            range,
+            notes,
+        }))
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn comments(event: &RawRecord) -> Result<Vec<RawRecord>> {
 }
 
 /// True for a ticket event that changed comments of the past in place, and does not show them.
-pub(crate) fn rewrites_comments(event: &RawRecord) -> bool {
+fn rewrites_comments(event: &RawRecord) -> bool {
     const REWRITES: [&str; 3] = ["CommentRedactionEvent", "CommentPrivacyChange", "AttachmentRedactionEvent"];
     child_events(event).iter().any(|(kind, _)| REWRITES.contains(&kind.as_str()))
 }
@@ -88,9 +88,41 @@ fn elements(record: &RawRecord, array: &str, (name, value): (&str, &str)) -> Res
     elements.into_iter().map(row).collect()
 }
 
-/// True unless the ticket is deleted: its lists answer 404 then.
-pub(crate) fn is_live(ticket: &RawRecord) -> bool {
-    ticket.member("status") != Some("\"deleted\"")
+/// What the lists of a ticket need of it. A deleted ticket has none any more.
+pub(crate) fn live_ticket(ticket: &RawRecord) -> Result<Option<RawRecord>> {
+    let is_deleted = ticket.member("status") == Some("\"deleted\"");
+    if is_deleted { Ok(None) } else { only(ticket, &["id"]) }
+}
+
+/// What the lists of a side conversation need of it.
+pub(crate) fn side_conversation(conversation: &RawRecord) -> Result<Option<RawRecord>> {
+    only(conversation, &["id", "ticket_id"])
+}
+
+/// What the lists of an article need of it.
+pub(crate) fn article(article: &RawRecord) -> Result<Option<RawRecord>> {
+    only(article, &["id", "vote_count"])
+}
+
+/// What the lists of a post need of it.
+pub(crate) fn post(post: &RawRecord) -> Result<Option<RawRecord>> {
+    only(post, &["id", "comment_count", "vote_count"])
+}
+
+/// What the votes on a comment need of it.
+pub(crate) fn comment(comment: &RawRecord) -> Result<Option<RawRecord>> {
+    if has_votes(comment) { only(comment, &["id", "source_id", "post_id", "vote_count"]) } else { Ok(None) }
+}
+
+/// The ticket of an event that changed comments of the past in place.
+pub(crate) fn rewritten_ticket(event: &RawRecord) -> Result<Option<RawRecord>> {
+    if rewrites_comments(event) { only(event, &["ticket_id"]) } else { Ok(None) }
+}
+
+fn only(record: &RawRecord, names: &[&str]) -> Result<Option<RawRecord>> {
+    let members = record.members()?;
+    let kept = members.iter().filter(|(name, _)| names.contains(&&**name));
+    Ok(Some(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value)))))
 }
 
 /// True for what has comments.

@@ -89,10 +89,12 @@ impl Pages {
         let count = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
         let end = page.envelope.text("end_time").and_then(number);
         let is_full = size.is_none_or(|size| count >= size);
-        let is_over = match page.envelope.flag("end_of_stream") {
-            Some(ended) => ended,
-            None => count == 0 || end.is_none_or(|end| end < start || (end == start && !(is_full && size.is_some()))) || !is_full,
-        };
+        let is_over = page.envelope.flag("end_of_stream").unwrap_or_else(|| match end {
+            Some(end) if end > start => !is_full,
+            // A full page at which the time stands still is one second that does not fit on it.
+            Some(end) if end == start => !(is_full && size.is_some()) || count == 0,
+            _ => true,
+        });
         let Some(end) = end else {
             return if is_over { Ok(self.caught_up(here(at, page))) } else { Err(missing("end_time")) };
         };
@@ -108,7 +110,9 @@ impl Pages {
             Some(size) if size < i64::from(LARGEST_PAGE) => Ok(Advance::Next(format!("{START_TIME}={start} {PER_PAGE}={LARGEST_PAGE}"))),
             _ => Err(Error::new(ErrorKind::Decode, "more records changed within one second than an export shows, and it does not go on")
                 .with_context("second", start.to_string())
-                .with_help("no record was skipped; ask Zendesk to touch the records of that second, or read the list anew from a later start_date")),
+                .with_help(
+                    "no record was skipped; ask Zendesk to touch the records of that second, or read the list anew from a later start_date",
+                )),
         }
     }
 

@@ -67,7 +67,7 @@ impl Filtered {
         let (step, lag, lookback, oldest) = match filter {
             Filter::Created => (None, none, none, Oldest::At(DateTime::UNIX_EPOCH)),
             // Nobody documents whether the filter looks at when a rating was asked for or given.
-            Filter::StartEnd => (Some(TimeDelta::days(30)), MIN_AGE, TimeDelta::days(1), Oldest::Open),
+            Filter::StartEnd => (Some(TimeDelta::days(30)), MIN_AGE + TimeDelta::seconds(1), TimeDelta::days(1), Oldest::Open),
             Filter::Since | Filter::Unfiltered => (None, none, none, Oldest::Open),
             // The index lags behind.
             Filter::Search => (Some(TimeDelta::days(30)), none, TimeDelta::days(1), Oldest::Open),
@@ -92,10 +92,16 @@ impl Slicer for Filtered {
                 add("filter[created_at][]", text(until));
             }
             Filter::StartEnd => {
-                since.into_iter().for_each(|since| add(START_TIME, since.timestamp().to_string()));
+                if let Some(since) = since {
+                    add(START_TIME, since.timestamp().to_string());
+                }
                 add("end_time", until.timestamp().to_string());
             }
-            Filter::Since => since.into_iter().for_each(|since| add("since", text(since))),
+            Filter::Since => {
+                if let Some(since) = since {
+                    add("since", text(since));
+                }
+            }
             Filter::Search => {
                 let since = since.map(|since| format!("updated_at>={} ", text(since))).unwrap_or_default();
                 add("query", format!("{since}updated_at<={}", text(until)));

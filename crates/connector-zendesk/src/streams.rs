@@ -14,7 +14,7 @@ use pipeline_core::Endpoint;
 pub use self::talk::TALK;
 use crate::pages::{PER_PAGE, Pages};
 use crate::slices::{ExportStart, Filter, Filtered};
-use crate::table::{List, Reads, Walk};
+use crate::table::{List, Parent, Reads, Walk};
 
 /// Everything that is read, by family, in the order in which it is worth reading: what the scarce budget of exports pays
 /// for comes first.
@@ -35,33 +35,46 @@ pub fn lists() -> impl Iterator<Item = &'static List> {
 
 /// Every endpoint, and one for each kind of custom object whose records are wanted.
 pub(crate) fn endpoints(export_page_size: u32, custom_objects: &[String]) -> Vec<Endpoint> {
-    let records = custom_objects.iter().map(|key| {
-        let name = format!("custom_object_{key}");
-        let path = people::CUSTOM_OBJECT_RECORDS.path.replace("{custom_object_key}", key);
-        endpoint(&people::CUSTOM_OBJECT_RECORDS, name.clone(), path, Some(name), export_page_size)
+    let parents: Vec<Endpoint> = help_center::PARENTS.iter().map(|list| endpoint(list, list.name, list.path, export_page_size)).collect();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for list in lists() {
+        let endpoint = endpoint(list, list.name, list.path, export_page_size);
+        let endpoint = match list.parent {
+            None => endpoint,
+            // Clones of an endpoint share its pages, so the parents' list must be the very one that is read for itself.
+            Some(parent) => {
+                let known = endpoints.iter().chain(&parents).find(|known| known.name() == parent.list);
+                child(endpoint, parent, known.unwrap_or_else(|| unreachable!("`{}` stands before its children", parent.list)).clone())
+            }
+        };
+        endpoints.push(endpoint);
+    }
+    let kinds = custom_objects.iter().map(|key| {
+        let list = &people::CUSTOM_OBJECT_RECORDS;
+        endpoint(list, format!("custom_object_{key}"), list.path.replace("{custom_object_key}", key), export_page_size)
     });
-    lists().filter(|list| list.parent.is_none()).map(|list| of(list, export_page_size)).chain(records).collect()
+    endpoints.extend(kinds);
+    endpoints
 }
 
-/// The endpoint of a list in the table.
-fn of(list: &'static List, export_page_size: u32) -> Endpoint {
-    let endpoint = endpoint(list, list.name, list.path, None, export_page_size);
-    let Some(parent) = list.parent else { return endpoint };
-    let known = || lists().chain(help_center::PARENTS).find(|known| known.name == parent.list);
-    let parents = of(known().unwrap_or_else(|| unreachable!("`{}` is a list of the table", parent.list)), export_page_size);
-    let _ = parents;
-    endpoint
+fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
+    let endpoint = endpoint.for_each(parents);
+    let endpoint = match parent.when {
+        Some(when) => endpoint.when(when),
+        None => endpoint,
+    };
+    parent.inherit.iter().fold(endpoint, |endpoint, (member, name)| endpoint.inherit(member, name))
 }
 
-/// An endpoint of a list, possibly under another name.
+/// An endpoint of a list. Under another name than the list's its stream has that name.
 fn endpoint(
     list: &'static List,
     name: impl Into<Cow<'static, str>>,
     path: impl Into<Cow<'static, str>>,
-    stream: Option<String>,
     export_page_size: u32,
 ) -> Endpoint {
-    let mut endpoint = Endpoint::get(name, path).paginate(Pages::new(list.walk, lookback(list.reads)));
+    let name = name.into();
+    let mut endpoint = Endpoint::get(name.clone(), path).paginate(Pages::new(list.walk, lookback(list.reads)));
     for (name, value) in list.query {
         endpoint = endpoint.query(*name, *value);
     }
@@ -89,10 +102,22 @@ fn endpoint(
     if list.by_name {
         endpoint = endpoint.by_name();
     }
+    if list.last {
+        endpoint = endpoint.last();
+    }
+    if let Some(keep) = list.shared {
+        endpoint = endpoint.shared(keep);
+    }
     list.streams.iter().fold(endpoint, |endpoint, known| {
-        let name = stream.clone().map_or(Cow::Borrowed(known.name), Cow::Owned);
-        endpoint.feeds(known.definition(name, list.reads), known.records)
+        let name = if name == list.name { Cow::Borrowed(known.name) } else { name.clone() };
+        endpoint.feeds(known.definition(name, is_whole(list)), known.records)
     })
+}
+
+/// True when every sync reads everything, so that what is missing is gone.
+fn is_whole(list: &List) -> bool {
+    let parent = || lists().chain(help_center::PARENTS).find(|known| list.parent.is_some_and(|parent| parent.list == known.name));
+    list.reads == Reads::Everything || parent().is_some_and(is_whole)
 }
 
 fn lookback(reads: Reads) -> Duration {

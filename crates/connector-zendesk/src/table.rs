@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use pipeline_core::declared::ParentMap;
 use pipeline_core::{Deletes, Field, RawRecord, Result, Schema, StreamDef, TimeFormat};
 
 use crate::schemas;
@@ -26,8 +27,13 @@ pub struct List {
     pub cursor: Option<(&'static str, TimeFormat)>,
     /// The list whose every record has a list of its own.
     pub parent: Option<Parent>,
+    /// What the lists of its records need of a record, which makes them share its pages. None for a record that has no list
+    /// worth a request.
+    pub shared: Option<ParentMap>,
     /// Read only when a stream of it is named in the configuration.
     pub by_name: bool,
+    /// Read when everything else is: it corrects what other lists feed into the same streams.
+    pub last: bool,
     /// The streams that it feeds.
     pub streams: &'static [Stream],
 }
@@ -139,7 +145,9 @@ pub(crate) const fn list(name: &'static str, path: &'static str, streams: &'stat
         query: &[],
         cursor: None,
         parent: None,
+        shared: None,
         by_name: false,
+        last: false,
         streams,
     }
 }
@@ -193,6 +201,16 @@ impl List {
     ) -> Self {
         self.parent = Some(Parent { list, when, inherit });
         self.reads = Reads::Parents;
+        self
+    }
+
+    pub(crate) const fn shared(mut self, keep: ParentMap) -> Self {
+        self.shared = Some(keep);
+        self
+    }
+
+    pub(crate) const fn last(mut self) -> Self {
+        self.last = true;
         self
     }
 
@@ -259,8 +277,8 @@ impl Stream {
         self.added.iter().fold(Schema::from_static(known), |schema, field| schema.with(field.name.clone(), field.data_type))
     }
 
-    /// The stream as core knows it, of a list that is read so.
-    pub(crate) fn definition(&self, name: Cow<'static, str>, reads: Reads) -> StreamDef {
+    /// The stream as core knows it, of a list that is read whole or not.
+    pub(crate) fn definition(&self, name: Cow<'static, str>, is_whole: bool) -> StreamDef {
         let def = StreamDef::new(name, self.schema()).note(self.note);
         let def = match *self.key {
             [] => def,
@@ -273,8 +291,8 @@ impl Stream {
             Rows::Map(map) => def.map(map),
             Rows::Expand(expand) => def.expand(expand),
         };
-        def.deletes(match (&self.deletes, reads) {
-            (Deletes::Invisible, Reads::Everything) => Deletes::BySnapshot,
+        def.deletes(match (&self.deletes, is_whole) {
+            (Deletes::Invisible, true) => Deletes::BySnapshot,
             (deletes, _) => *deletes,
         })
     }

@@ -213,7 +213,16 @@ impl Catalog {
             note: stream.remark(),
             schema: stream.schema().clone(),
         };
-        Self { streams: endpoints.iter().flat_map(|endpoint| endpoint.streams().map(move |stream| entry(endpoint, stream))).collect() }
+        let mut streams: Vec<CatalogStream> = Vec::new();
+        for endpoint in endpoints {
+            for stream in endpoint.streams() {
+                // Of several endpoints that feed a stream the first is the one that reads all of it.
+                if !streams.iter().any(|known| known.name == stream.name()) {
+                    streams.push(entry(endpoint, stream));
+                }
+            }
+        }
+        Self { streams }
     }
 }
 

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::connector::{Availability, CheckReport, Connector};
 use self::shared::Walker;
+use crate::connector::{Availability, CheckReport, Connector};
 use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
@@ -37,23 +37,19 @@ const SPOOL_PAGE: usize = 1 << 20;
 
 /// Reads one slice of a declared endpoint: what [`Connector::read`] does unless overridden.
 pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    read_for(Walker::Own, client, endpoint, slice)
+}
+
+/// Reads one slice of an endpoint, for itself or for the lists of its records.
+fn read_for<'a>(walker: Walker, client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
     let pages = match (&endpoint.parent, endpoint.format) {
-        (Some(parent), _) => children::read(client, endpoint, parent, slice),
-        (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker: Walker::Own }.pages(slice).boxed(),
+        (Some(parent), _) => children::read(walker, client, endpoint, parent, slice),
+        (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker }.pages(slice).boxed(),
         (None, BodyFormat::Ndjson(check)) => read_lines(client, endpoint, slice, check).boxed(),
     };
-    pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
-}
-
-/// Reads one slice of a list for the lists of its records.
-fn read_parents<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-    if endpoint.shared.is_none() || endpoint.parent.is_some() || slice.position == Position::End {
-        return read(client, endpoint, slice);
-    }
-    let pages = List { client, endpoint, parent: None, walker: Walker::Children }.pages(slice);
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
 
@@ -118,8 +114,8 @@ impl<'a> List<'a> {
             self.cut(slice, position, &request, &response)
         };
         match &self.endpoint.shared {
-            Some(shared) if self.parent.is_none() => shared.page(self.walker, slice, &asked, read).await,
-            _ => read.await,
+            Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, read).await,
+            None => read.await,
         }
     }
 
@@ -150,8 +146,17 @@ impl<'a> List<'a> {
         size.is_some_and(|size| page_size.too_large(size))
     }
 
-    /// The request for one page.
+    /// The request for one page, as large as pages may be at the moment.
     fn request(&self, slice: &SliceState, position: &Position) -> Result<Request> {
+        let mut request = self.asked(slice, position)?;
+        if let Some(page_size) = &self.endpoint.page_size {
+            page_size.limit(&mut request);
+        }
+        Ok(request)
+    }
+
+    /// The request for one page, whatever its size may be at the moment.
+    fn asked(&self, slice: &SliceState, position: &Position) -> Result<Request> {
         let Self { client, endpoint, parent, .. } = self;
         let base = endpoint.base.as_ref().unwrap_or(client.base());
         let invalid =
@@ -169,9 +174,6 @@ impl<'a> List<'a> {
             endpoint.slicer.apply(slice, &mut request)?;
         }
         endpoint.paginator.apply(position, &mut request)?;
-        if let Some(page_size) = &endpoint.page_size {
-            page_size.limit(&mut request);
-        }
         Ok(request)
     }
 

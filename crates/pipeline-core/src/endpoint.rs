@@ -6,12 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use url::Url;
 
-use crate::error::Result;
 use crate::declared::shared::{ParentMap, SharedPages};
+use crate::error::Result;
 use crate::http::Method;
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
-use crate::record::{RawRecord, RecordPath};
+use crate::record::{RawRecord, RecordPath, StreamIndex};
 use crate::schema::{Schema, TimeFormat};
 use crate::slice::{Slicer, Whole, parse_time};
 
@@ -182,6 +182,7 @@ pub struct Endpoint {
     pub(crate) newest_first: bool,
     pub(crate) shared: Option<SharedPages>,
     pub(crate) by_name: bool,
+    pub(crate) last: bool,
     pub(crate) parent: Option<Parent>,
 }
 
@@ -206,6 +207,8 @@ impl Parent {
 pub(crate) struct Feed {
     pub(crate) stream: StreamDef,
     pub(crate) path: RecordPath,
+    /// False when nobody wants its records.
+    pub(crate) wanted: bool,
 }
 
 /// The member by which records are ordered in time.
@@ -247,6 +250,7 @@ impl Endpoint {
             newest_first: false,
             shared: None,
             by_name: false,
+            last: false,
             parent: None,
         }
     }
@@ -297,7 +301,7 @@ impl Endpoint {
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path) });
+        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true });
         self
     }
 
@@ -316,6 +320,16 @@ impl Endpoint {
     /// Reads only what is new since the last sync. Needs a slicer or a paginator that can say where to go on.
     pub fn incremental(mut self) -> Self {
         self.mode = SyncMode::Incremental;
+        self
+    }
+
+    /// Is read when all other endpoints of its source have ended: a feed of changes to what they list.
+    ///
+    /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a stream that is selected
+    /// later changes nothing for it; but when what it waits for can no longer be read
+    /// ([`Slicer::expired`]), the lists of all its streams are read again.
+    pub fn last(mut self) -> Self {
+        self.last = true;
         self
     }
 
@@ -400,6 +414,21 @@ impl Endpoint {
     pub(crate) fn cursor_of(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
         let cursor = self.cursor?;
         parse_time(&record.scalar(cursor.field)?, cursor.format)
+    }
+
+    /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
+    /// to the endpoint that they read; every stream is, as declared.
+    pub fn wants(&self, stream: StreamIndex) -> bool {
+        self.feeds.get(stream).is_some_and(|feed| feed.wanted)
+    }
+
+    /// The endpoint as it is read when only these streams are selected.
+    #[must_use]
+    pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
+        for feed in &mut self.feeds {
+            feed.wanted = is_selected(feed.stream.name());
+        }
+        self
     }
 
     /// The member that orders records in time.

@@ -17,13 +17,6 @@ pub enum Event<'a> {
         /// Identifies the run in events, logs and the commit log.
         run: &'a str,
     },
-    /// A connector has something to say before it is read: a cost, a deadline, an oddity of the account.
-    Note {
-        /// The source's name.
-        source: &'a str,
-        /// What there is to say.
-        text: &'a str,
-    },
     /// An endpoint's plan is stored and its slices can be read.
     EndpointStarted {
         /// The endpoint.

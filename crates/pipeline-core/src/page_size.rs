@@ -95,7 +95,12 @@ mod tests {
         assert_eq!(asked, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
 
         let size = PageSize::new("per_page".into(), 100);
-        let pages_until_full = || (1..).find(|_| { size.succeeded(); size.size() == 100 });
+        let pages_until_full = || {
+            (1..1000).find(|_| {
+                size.succeeded();
+                size.size() == 100
+            })
+        };
         assert!(size.too_large(100));
         let first = pages_until_full();
         assert!(size.too_large(100));

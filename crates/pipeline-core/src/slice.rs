@@ -55,6 +55,13 @@ pub trait Slicer: Send + Sync + Debug {
         None
     }
 
+    /// True when what was to be read next is gone: the vendor keeps it for a limited time only. Asked of endpoints that are
+    /// read [last](crate::Endpoint::last); all streams that they feed are read again then.
+    fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {
+        let _ = (state, now);
+        false
+    }
+
     /// How far back before the cursor a sync reads again, to catch records that became visible late.
     fn lookback(&self) -> TimeDelta {
         TimeDelta::zero()

@@ -11,7 +11,6 @@ impl Observer for Trace {
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::SyncStarted { run } => tracing::info!(run, "sync started"),
-            Event::Note { source, text } => tracing::info!(source, "{text}"),
             Event::EndpointStarted { endpoint, slices, resumed, .. } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
             Event::Attempt(attempt) => trace_attempt(attempt),
             Event::Waiting { source, endpoint, limit, wait } => tracing::debug!(source, endpoint, limit, ?wait, "waiting for a limit"),

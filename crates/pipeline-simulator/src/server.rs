@@ -26,6 +26,7 @@ use crate::limits::Gate;
 use crate::stats::Stats;
 use crate::truth::Truth;
 use crate::world::World;
+use crate::written::Written;
 use crate::zendesk_auth::Tokens;
 use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zendesk_auth};
 
@@ -119,6 +120,7 @@ impl Simulator {
 pub(crate) struct Service {
     pub(crate) simulation: Simulation,
     pub(crate) world: Arc<World>,
+    pub(crate) written: Option<Written>,
     url: String,
     started: Instant,
     state: Mutex<Mutable>,
@@ -154,7 +156,8 @@ impl Service {
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
         };
         let world = Arc::new(World::new(&simulation)?);
-        Ok(Service { simulation, world, url, started, state: Mutex::new(state) })
+        let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
+        Ok(Service { simulation, world, written, url, started, state: Mutex::new(state) })
     }
 
     pub(crate) fn url(&self) -> String {

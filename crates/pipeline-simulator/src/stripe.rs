@@ -89,9 +89,15 @@ fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result
     let Table { path, .. } = table;
     let head = format!("{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [", page.has_more);
     body.extend_from_slice(head.as_bytes());
-    for (position, index) in page.indexes.iter().enumerate() {
-        body.extend_from_slice(if position == 0 { b"\n    " } else { b",\n    " });
-        world.write(Row { table: ordinal, index: *index }, &expand, &mut body);
+    let written = service.written.as_ref().filter(|_| expand.is_empty()).and_then(|written| written.list(ordinal, &page.indexes));
+    if let Some(records) = written {
+        body.extend_from_slice(b"\n    ");
+        body.extend_from_slice(records);
+    } else {
+        for (position, index) in page.indexes.iter().enumerate() {
+            body.extend_from_slice(if position == 0 { b"\n    " } else { b",\n    " });
+            world.write(Row { table: ordinal, index: *index }, &expand, &mut body);
+        }
     }
     body.extend_from_slice(if page.indexes.is_empty() { b"]\n}\n" } else { b"\n  ]\n}\n" });
     Ok(json_body(StatusCode::OK, body))

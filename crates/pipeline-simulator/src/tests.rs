@@ -6,7 +6,8 @@ use tokio::time::{Instant, advance};
 
 use crate::limits::{Gate, Limits};
 use crate::timeline::Timeline;
-use crate::world::World;
+use crate::world::{Row, World};
+use crate::written::Written;
 use crate::{Simulation, StripeWorld};
 
 #[tokio::test(start_paused = true)]
@@ -57,6 +58,27 @@ fn ids_lead_back_to_their_records() {
         assert_eq!(table.index(&table.id(table.count())), None);
         assert_eq!(table.index("zz"), None);
     }
+}
+
+#[test]
+fn records_written_beforehand_are_those_written_on_demand() {
+    let stripe = StripeWorld { charges: 300, ..StripeWorld::default() };
+    let world = World::new(&Simulation { stripe, ..Simulation::default() }).unwrap();
+    let table = world.table("charges");
+    let written = Written::new(&world, table);
+    for indexes in [vec![299, 298], vec![120], vec![1, 0]] {
+        let records = indexes.iter().map(|index| {
+            let mut record = Vec::new();
+            world.write(Row { table, index: *index }, &[], &mut record);
+            String::from_utf8(record).unwrap()
+        });
+        let expected = records.collect::<Vec<_>>().join(",\n    ");
+        assert_eq!(written.list(table, &indexes), Some(expected.as_bytes()), "{indexes:?}");
+    }
+    for indexes in [vec![], vec![9, 7], vec![7, 8], vec![300]] {
+        assert_eq!(written.list(table, &indexes), None, "{indexes:?}");
+    }
+    assert_eq!(written.list(table + 1, &[1]), None);
 }
 
 #[tokio::test(start_paused = true)]

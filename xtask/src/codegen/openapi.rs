@@ -1,15 +1,17 @@
 //! The part of an OpenAPI file that tells what a list takes and what its objects look like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::Result;
+
+/// Where references to components begin.
+const COMPONENTS: &str = "#/components/schemas/";
 
 /// An OpenAPI file.
 #[derive(Debug, Deserialize)]
@@ -17,6 +19,9 @@ pub(crate) struct Spec {
     pub(crate) info: Info,
     pub(crate) paths: BTreeMap<String, PathItem>,
     pub(crate) components: Components,
+    /// Names of events, in a file that was cut down to what a reader needs.
+    #[serde(default, rename = "x-event-types")]
+    event_types: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,6 +32,8 @@ pub(crate) struct Info {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PathItem {
     pub(crate) get: Option<Operation>,
+    #[serde(default)]
+    post: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,38 +45,58 @@ pub(crate) struct Operation {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
+    #[serde(default, rename = "in")]
+    pub(crate) place: String,
     #[serde(default)]
     pub(crate) required: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Components {
-    pub(crate) schemas: BTreeMap<String, Component>,
+    pub(crate) schemas: BTreeMap<String, Property>,
 }
 
-/// An object that the API sends.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Component {
-    #[serde(default)]
-    pub(crate) properties: BTreeMap<String, Property>,
-    #[serde(default, rename = "x-expandableFields")]
-    pub(crate) expandable: Vec<String>,
-}
-
-/// A member of an object.
+/// An object that the API sends, or a member of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Property {
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
     pub(crate) format: Option<String>,
+    pub(crate) nullable: bool,
     #[serde(rename = "enum")]
     pub(crate) values: Vec<serde_json::Value>,
     #[serde(rename = "anyOf")]
     pub(crate) any_of: Vec<Property>,
+    #[serde(rename = "$ref")]
+    pub(crate) reference: Option<String>,
+    pub(crate) properties: BTreeMap<String, Property>,
+    pub(crate) required: Vec<String>,
     /// There when the member is an id that a request can turn into the object it names.
     #[serde(rename = "x-expansionResources")]
-    pub(crate) expansion: Option<IgnoredAny>,
+    pub(crate) expansion: Option<Expansion>,
+    #[serde(rename = "x-expandableFields")]
+    pub(crate) expandable: Vec<String>,
+}
+
+/// What a member can be expanded into.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Expansion {
+    #[serde(rename = "oneOf")]
+    pub(crate) one_of: Vec<Property>,
+}
+
+impl Property {
+    /// The component that this refers to.
+    pub(crate) fn component(&self) -> Option<&str> {
+        self.reference.as_deref()?.strip_prefix(COMPONENTS)
+    }
+
+    /// True for a list of objects with its own paging.
+    pub(crate) fn is_list(&self) -> bool {
+        ["data", "has_more", "url"].iter().all(|member| self.properties.contains_key(*member))
+    }
 }
 
 impl Spec {
@@ -86,5 +113,30 @@ impl Spec {
             Ok(serde_json::from_str(&text)?)
         };
         open().map_err(|error| format!("{}: {error}", path.display()).into())
+    }
+
+    /// The list at a path.
+    pub(crate) fn get(&self, path: &str) -> Option<&Operation> {
+        self.paths.get(path)?.get.as_ref()
+    }
+
+    /// The names of events: those that a webhook endpoint can be told to send.
+    pub(crate) fn event_types(&self) -> BTreeSet<&str> {
+        let body = "/requestBody/content/application~1x-www-form-urlencoded/schema/properties/enabled_events/items/enum";
+        let enabled = self.paths.get("/v1/webhook_endpoints").and_then(|path| path.post.pointer(body)?.as_array());
+        let enabled = enabled.into_iter().flatten().filter_map(serde_json::Value::as_str);
+        enabled.chain(self.event_types.iter().map(String::as_str)).collect()
+    }
+}
+
+impl Operation {
+    /// The names of its query parameters.
+    pub(crate) fn takes(&self) -> impl Iterator<Item = &str> {
+        self.query().map(|parameter| parameter.name.as_str())
+    }
+
+    /// The parameters of the query.
+    pub(crate) fn query(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|parameter| parameter.place != "path")
     }
 }

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use connector_stripe::{STREAMS, Stream};
+use connector_stripe::{Stream, stream};
 
 use super::openapi::{Property, Spec};
-use super::stripe::{Column, columns, data_type, render, replace_between, table, verify_seal};
+use super::stripe::columns::{Column, columns, data_type, render, verify_seal};
+use super::stripe::readme::{replace_between, table};
 
 /// The coupon of a specification that has one member of each kind.
 fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
@@ -34,7 +35,7 @@ fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
 }
 
 fn coupons() -> &'static Stream {
-    STREAMS.iter().find(|stream| stream.name == "coupons").unwrap()
+    stream("coupons").unwrap()
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn members_that_no_request_expands_have_no_column() {
         spec["components"]["schemas"]["customer"] = customer;
         spec["paths"]["/v1/customers"] = spec["paths"]["/v1/coupons"].clone();
     });
-    let customers = STREAMS.iter().find(|stream| stream.name == "customers").unwrap();
+    let customers = stream("customers").unwrap();
     let names: Vec<_> = columns(&spec, customers).unwrap().into_iter().map(|column| column.name).collect();
     assert_eq!(names, ["id", "created", "object"]);
 }
@@ -126,7 +127,7 @@ fn a_table_that_the_specification_contradicts_is_refused() {
 #[test]
 fn an_edited_file_breaks_its_seal() {
     let columns = [columns(&spec(|_| {}), coupons()).unwrap()];
-    let text = render(&[*coupons()], &columns);
+    let text = render(&[coupons()], &columns);
     verify_seal(&text).unwrap();
     for edited in [text.replace("Int64", "Float64"), text.replace("API version: 2", "API version: 1"), text.replace("Seal: ", "Seal: 0")] {
         assert_ne!(edited, text);
@@ -137,10 +138,10 @@ fn an_edited_file_breaks_its_seal() {
 #[test]
 fn only_what_stands_between_the_markers_changes() {
     let readme = "# a\n<!-- streams: written by `cargo xtask codegen stripe` -->\nold\n<!-- end of streams -->\nb\n";
-    let table = table(&[*coupons()], |_| 8);
+    let table = table(&[coupons()], |_| 8);
     let written = replace_between(readme, &table).unwrap();
     assert!(written.starts_with("# a\n<!--") && written.ends_with("-->\nb\n") && !written.contains("old"), "{written}");
-    assert!(written.contains("| `coupons` | `/v1/coupons` | 8 | everything |"), "{written}");
+    assert!(written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything |"), "{written}");
     assert_eq!(replace_between(&written, &table).unwrap(), written);
     replace_between("# a\n", &table).unwrap_err();
 }

@@ -25,13 +25,13 @@ pub(super) const LISTS: &[List] = &[
     .walk(Walk::TimePages)
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("updated_at", Rfc3339)
+    .shared(maps::article)
     .limits(LIMITS),
     list(
         "article_attachments",
         "/api/v2/help_center/articles/{id}/attachments",
         &[stream("article_attachments", "article_attachments").note("descriptions, not the files; one request for each changed article")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("articles", None, &[]),
     list(
@@ -39,7 +39,7 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/help_center/articles/{id}/comments",
         &[stream("article_comments", "comments").note("`source_id` is the article; one request for each changed article")],
     )
-    .cursor("updated_at", Rfc3339)
+    .shared(maps::comment)
     .limits(LIMITS)
     .each("articles", None, &[]),
     list(
@@ -47,7 +47,6 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/help_center/articles/{id}/votes",
         &[stream("article_votes", "votes").note("for changed articles that have votes; `help_center_votes` has all votes at once")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("articles", Some(maps::has_votes), &[]),
     list(
@@ -55,7 +54,6 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/help_center/articles/{source_id}/comments/{id}/votes",
         &[stream("article_comment_votes", "votes").added(columns::OF_ARTICLE).note("for comments of changed articles that have votes")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("article_comments", Some(maps::has_votes), &[("source_id", "article_id")]),
     list(
@@ -63,7 +61,6 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/help_center/articles/{id}/translations",
         &[stream("article_translations", "translations").note("`body` in every locale; an article's own is that of its source locale")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("articles", None, OF_ARTICLE),
     list("article_labels", "/api/v2/help_center/articles/labels", &[stream("article_labels", "labels")]).limits(LIMITS),
@@ -83,7 +80,7 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/community/posts/{id}/comments",
         &[stream("post_comments", "comments").note("for changed posts that have comments")],
     )
-    .cursor("updated_at", Rfc3339)
+    .shared(maps::comment)
     .limits(LIMITS)
     .each("changed_posts", Some(maps::has_comments), &[]),
     list(
@@ -91,7 +88,6 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/community/posts/{id}/votes",
         &[stream("post_votes", "votes").added(columns::OF_POST).note("for changed posts that have votes")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("changed_posts", Some(maps::has_votes), OF_POST),
     list(
@@ -99,7 +95,6 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/community/posts/{post_id}/comments/{id}/votes",
         &[stream("post_comment_votes", "votes").added(columns::OF_POST).note("for comments of changed posts that have votes")],
     )
-    .cursor("updated_at", Rfc3339)
     .limits(LIMITS)
     .each("post_comments", Some(maps::has_votes), &[("post_id", "post_id")]),
 ];
@@ -111,5 +106,6 @@ pub(super) const PARENTS: &[List] = &[
         .reads(Reads::NewestFirst)
         .cursor("updated_at", Rfc3339)
         .query(&[("sort_by", "updated_at")])
+        .shared(maps::post)
         .limits(LIMITS),
 ];

@@ -46,11 +46,7 @@ pub(super) const LISTS: &[List] = &[
     ),
     list("user_fields", "/api/v2/user_fields", &[stream("user_fields", "user_fields")]),
     list("organization_fields", "/api/v2/organization_fields", &[stream("organization_fields", "organization_fields")]),
-    list(
-        "organization_memberships",
-        "/api/v2/organization_memberships",
-        &[stream("organization_memberships", "organization_memberships")],
-    ),
+    list("organization_memberships", "/api/v2/organization_memberships", &[stream("organization_memberships", "organization_memberships")]),
     list(
         "organization_subscriptions",
         "/api/v2/organization_subscriptions",

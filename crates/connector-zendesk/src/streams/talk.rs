@@ -30,7 +30,11 @@ pub const TALK: &[List] = &[
     .walk(Walk::Once),
     list("talk_addresses", "/api/v2/channels/voice/addresses", &[stream("talk_addresses", "addresses")]),
     list("talk_greetings", "/api/v2/channels/voice/greetings", &[stream("talk_greetings", "greetings")]),
-    list("talk_greeting_categories", "/api/v2/channels/voice/greeting_categories", &[stream("talk_greeting_categories", "greeting_categories")]),
+    list(
+        "talk_greeting_categories",
+        "/api/v2/channels/voice/greeting_categories",
+        &[stream("talk_greeting_categories", "greeting_categories")],
+    ),
     list("talk_ivrs", "/api/v2/channels/voice/ivr", &[stream("talk_ivrs", "ivrs")]),
     list("talk_lines", "/api/v2/channels/voice/lines", &[stream("talk_lines", "lines")]),
     list("talk_settings", "/api/v2/channels/voice/settings", &[stream("talk_settings", "settings").key(&[])]).walk(Walk::Once),

@@ -38,6 +38,7 @@ pub(super) const LISTS: &[List] = &[
     .reads(ONWARD)
     .cursor("generated_timestamp", UnixSeconds)
     .query(&[("include", "metric_sets"), ALL_TYPES])
+    .shared(maps::live_ticket)
     .limits(EXPORTS),
     list(
         "ticket_events",
@@ -56,7 +57,16 @@ pub(super) const LISTS: &[List] = &[
     .reads(ONWARD)
     .cursor("timestamp", UnixSeconds)
     .query(&[("include", "comment_events"), ALL_TYPES])
+    .shared(maps::rewritten_ticket)
     .limits(EXPORTS),
+    // What an event tells of a redaction is that there was one: the ticket's comments are read again.
+    list(
+        "rewritten_comments",
+        "/api/v2/tickets/{ticket_id}/comments",
+        &[stream("ticket_comments", "comments").columns(Columns::Hand(columns::TICKET_COMMENT))],
+    )
+    .each("ticket_events", None, &[("ticket_id", "ticket_id")])
+    .last(),
     list(
         "ticket_metric_events",
         "/api/v2/incremental/ticket_metric_events",
@@ -74,9 +84,8 @@ pub(super) const LISTS: &[List] = &[
         "/api/v2/tickets/{id}/audits",
         &[stream("ticket_audits", "audits").note("one request for each ticket that changed; needs the scope `read`")],
     )
-    .cursor("created_at", Rfc3339)
     .limits(&[TICKET_AUDITS, SUPPORT])
-    .each("tickets", Some(maps::is_live), &[]),
+    .each("tickets", None, &[]),
     list(
         "side_conversations",
         "/api/v2/tickets/{id}/side_conversations",
@@ -85,7 +94,8 @@ pub(super) const LISTS: &[List] = &[
             .note("one request for each ticket that changed; needs Suite Professional or the Collaboration add-on")],
     )
     .walk(Walk::Numbered)
-    .each("tickets", Some(maps::is_live), &[]),
+    .shared(maps::side_conversation)
+    .each("tickets", None, &[("id", "ticket_id")]),
     list(
         "side_conversation_events",
         "/api/v2/tickets/{ticket_id}/side_conversations/{id}/events",
@@ -102,7 +112,7 @@ pub(super) const LISTS: &[List] = &[
             .added(columns::OF_TICKET)
             .note("messaging with the turns of bots; one request for each ticket that changed, so read only when named")],
     )
-    .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
+    .each("tickets", None, &[("id", "ticket_id")])
     .by_name(),
     list(
         "satisfaction_ratings",
@@ -123,11 +133,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .query(&[ALL_TYPES])
     .limits(&[DELETED_TICKETS, SUPPORT]),
-    list(
-        "suspended_tickets",
-        "/api/v2/suspended_tickets",
-        &[stream("suspended_tickets", "suspended_tickets").note("Zendesk purges them")],
-    ),
+    list("suspended_tickets", "/api/v2/suspended_tickets", &[stream("suspended_tickets", "suspended_tickets").note("Zendesk purges them")]),
     list(
         "ticket_skips",
         "/api/v2/skips",

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
@@ -15,7 +16,7 @@ use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::events::{EventLog, Notes, RequestLog};
+use crate::output::events::{EventLog, Preface, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
 use crate::output::report::Report;
@@ -68,7 +69,7 @@ impl Watchers {
         if let Some(lines) = &self.events {
             observers.push(Arc::new(EventLog { lines: Arc::clone(lines), console: Arc::clone(&self.console) }));
         } else {
-            observers.push(Arc::new(Notes(Arc::clone(&self.console))));
+            observers.push(Arc::new(Preface { console: Arc::clone(&self.console), begun: AtomicBool::new(false) }));
         }
         if let Some(lines) = &self.requests {
             observers.push(Arc::new(RequestLog(Arc::clone(lines))));

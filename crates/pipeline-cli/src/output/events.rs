@@ -1,6 +1,7 @@
 //! Events as JSON: all of them for `--output json`, attempts for `--log-requests`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pipeline_core::{Attempt, Clock, Event, Observer, SystemClock};
@@ -37,14 +38,22 @@ impl Observer for RequestLog {
     }
 }
 
-/// Tells what connectors have to say.
+/// Tells what connectors have to say before the first endpoint is read. What they say later is in the summary, where all
+/// of it stands together.
 #[derive(Debug)]
-pub(crate) struct Notes(pub(crate) Arc<Console>);
+pub(crate) struct Preface {
+    pub(crate) console: Arc<Console>,
+    pub(crate) begun: AtomicBool,
+}
 
-impl Observer for Notes {
+impl Observer for Preface {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::Note { source, text } = event {
-            self.0.note(&format!("{source}: {text}"));
+        match event {
+            Event::EndpointStarted { .. } => self.begun.store(true, Ordering::Relaxed),
+            Event::Notice { source, message, .. } if !self.begun.load(Ordering::Relaxed) => {
+                self.console.note(&format!("{source}: {message}"));
+            }
+            _ => {}
         }
     }
 }
@@ -76,7 +85,6 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {
         Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),
-        Event::Note { source, text } => json!({ "event": "note", "source": source, "text": console.redact(text) }),
         Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,

@@ -8,14 +8,18 @@ use tokio::time::Instant;
 
 use super::fingerprint;
 use crate::error::Result;
+use crate::http::Request;
 use crate::record::{Advance, Page, RawRecord};
-use crate::state::{Position, SliceState};
+use crate::state::Position;
 
 /// Bytes of records kept for the lists of their own. What comes beyond is requested again by who needs it.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Pages kept whole because a walk through the records' lists was there before the walk that stores the page.
-const WHOLE_PAGES: usize = 2;
+/// Bytes of pages kept whole because a walk through the records' lists was there before the walk that stores the page.
+const WHOLE_BYTES: usize = 32 << 20;
+
+/// What a page costs besides its records.
+const PAGE_BYTES: usize = 512;
 
 /// How long a page counts that ends where it began: what is new later stands at the same place.
 const STANDING: Duration = Duration::from_mins(1);
@@ -33,8 +37,8 @@ pub(crate) struct SharedPages {
 #[derive(Debug, Default)]
 struct Pages {
     slots: HashMap<u64, Arc<tokio::sync::Mutex<Slot>>>,
-    /// Slots that hold a whole page, the oldest first.
-    whole: VecDeque<u64>,
+    /// Slots that hold a whole page and its bytes, the oldest first.
+    whole: VecDeque<(u64, usize)>,
     bytes: usize,
 }
 
@@ -67,40 +71,35 @@ impl SharedPages {
         Self { keep, pages: Arc::default() }
     }
 
-    /// The page at a position, read by `read` unless another walk has read it. Walks that want the same page wait for each
-    /// other.
+    /// The page that a request asks for, read by `read` unless another walk has read it. Walks that want the same page wait
+    /// for each other.
     pub(crate) async fn page(
         &self,
         walker: Walker,
-        slice: &SliceState,
+        request: &Request,
         position: &Position,
         read: impl Future<Output = Result<Page>>,
     ) -> Result<Page> {
-        let key = fingerprint(&(&slice.query, slice.window.map(|window| (window.since, window.until)), format!("{position:?}")));
+        let key = fingerprint(&(request.url.as_str(), &request.query));
         let slot = Arc::clone(self.lock().slots.entry(key).or_default());
         let mut slot = slot.lock().await;
-        match walker {
-            Walker::Own => {
-                if let Some(page) = slot.whole.take() {
-                    return Ok(page);
-                }
-            }
-            Walker::Children => {
-                if let Some(page) = slot.parents.as_ref().and_then(Parents::page) {
-                    return Ok(page);
-                }
-            }
+        let known = match walker {
+            Walker::Own => slot.whole.take(),
+            Walker::Children => slot.parents.as_ref().and_then(Parents::page),
+        };
+        if let Some(page) = known {
+            return Ok(page);
         }
         let page = read.await?;
         let parents = self.parents(&page, position)?;
-        let bytes: usize = parents.records.iter().map(|record| record.as_bytes().len() + size_of::<RawRecord>()).sum();
         let small = parents.page();
-        slot.parents = self.has_room(bytes).then_some(parents);
+        self.keep(key, &mut slot, parents);
         match (walker, small) {
             (Walker::Children, Some(small)) => {
+                let bytes = page.records.iter().flatten().map(|record| record.as_bytes().len()).sum();
                 slot.whole = Some(page);
                 drop(slot);
-                self.forget_whole(key).await;
+                self.forget_whole(key, bytes).await;
                 Ok(small)
             }
             _ => Ok(page),
@@ -111,23 +110,34 @@ impl SharedPages {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
+    /// Keeps what the lists of a page's records need, if there is room.
+    fn keep(&self, key: u64, slot: &mut Slot, parents: Parents) {
+        let records = parents.records.iter().map(|record| record.as_bytes().len() + size_of::<RawRecord>());
+        let bytes = PAGE_BYTES + records.sum::<usize>();
         let mut pages = self.lock();
-        let fits = pages.bytes + bytes <= KEPT_BYTES;
-        pages.bytes += if fits { bytes } else { 0 };
-        fits
+        if pages.bytes + bytes <= KEPT_BYTES {
+            pages.bytes += bytes;
+            slot.parents = Some(parents);
+        } else {
+            pages.slots.remove(&key);
+        }
     }
 
-    /// Forgets the oldest whole page when there are too many: the walk that stores them may not be wanted at all.
-    async fn forget_whole(&self, key: u64) {
-        let oldest = {
+    /// Forgets the oldest whole pages when there are too many: the walk that stores them may not be wanted at all.
+    async fn forget_whole(&self, key: u64, bytes: usize) {
+        let mut forgotten = Vec::new();
+        {
             let mut pages = self.lock();
-            pages.whole.push_back(key);
-            let oldest = (pages.whole.len() > WHOLE_PAGES).then(|| pages.whole.pop_front()).flatten();
-            oldest.and_then(|oldest| pages.slots.get(&oldest).cloned())
-        };
-        if let Some(oldest) = oldest {
-            oldest.lock().await.whole = None;
+            pages.whole.push_back((key, bytes));
+            let mut total: usize = pages.whole.iter().map(|(_, bytes)| bytes).sum();
+            while total > WHOLE_BYTES && pages.whole.len() > 1 {
+                let Some((oldest, bytes)) = pages.whole.pop_front() else { break };
+                total -= bytes;
+                forgotten.extend(pages.slots.get(&oldest).cloned());
+            }
+        }
+        for slot in forgotten {
+            slot.lock().await.whole = None;
         }
     }
 
@@ -153,7 +163,11 @@ impl Parents {
         if self.stands && self.read.elapsed() > STANDING {
             return None;
         }
-        let end = Page { reached: self.end.reached, skipped: self.end.skipped, ..Page::new(vec![self.records.clone()], self.end.advance.clone()) };
+        let end = Page {
+            reached: self.end.reached,
+            skipped: self.end.skipped,
+            ..Page::new(vec![self.records.clone()], self.end.advance.clone())
+        };
         Some(end)
     }
 }

@@ -28,16 +28,17 @@ pub(super) struct Hashed {
     pub(super) hash: u128,
 }
 
-/// What became of the records of one table.
-#[derive(Clone, Debug, Default)]
+/// What became of the records that one endpoint read for one table.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TableFigures {
     /// Rows committed.
     pub(super) rows: u64,
     /// Records kept in [`REJECTED`].
     pub(super) rejected: u64,
-    /// Members kept in `_extra`: by name and reason.
-    pub(super) drift: BTreeMap<(String, &'static str), u64>,
 }
+
+/// Members kept in `_extra`: by name and reason.
+pub(super) type Drift = BTreeMap<(String, &'static str), u64>;
 
 /// Decodes records into batches, stages them, and commits them together with the positions that they lead to.
 pub(super) struct Committer {
@@ -45,7 +46,9 @@ pub(super) struct Committer {
     transaction: Option<Box<dyn Transaction>>,
     buffers: BTreeMap<TableId, Buffer>,
     pending: Pending,
-    figures: BTreeMap<TableId, TableFigures>,
+    /// By the endpoint's number in the run.
+    figures: BTreeMap<(usize, TableId), TableFigures>,
+    drift: BTreeMap<TableId, Drift>,
     commits: u64,
 }
 
@@ -60,7 +63,8 @@ struct Pending {
     changes: Vec<Change>,
     publish: Vec<TableId>,
     discard: Vec<TableId>,
-    rows: BTreeMap<TableId, u64>,
+    /// By the endpoint's number in the run; it has none where the engine makes rows of its own.
+    rows: BTreeMap<(Option<usize>, TableId), u64>,
     bytes: u64,
     content_hash: u128,
     since: Option<Instant>,
@@ -68,17 +72,25 @@ struct Pending {
 
 impl Committer {
     pub(super) fn new(job: Arc<Job>) -> Self {
-        Self { job, transaction: None, buffers: BTreeMap::new(), pending: Pending::default(), figures: BTreeMap::new(), commits: 0 }
+        Self {
+            job,
+            transaction: None,
+            buffers: BTreeMap::new(),
+            pending: Pending::default(),
+            figures: BTreeMap::new(),
+            drift: BTreeMap::new(),
+            commits: 0,
+        }
     }
 
     /// Makes a table known.
     pub(super) fn add_table(&mut self, table: &Arc<Table>, schema: &Schema) {
         let key: Vec<_> = table.primary_key.iter().cloned().map(Into::into).collect();
-        self.buffers.insert(table.id(), Buffer { table: Arc::clone(table), decoder: Decoder::new(schema, &key) });
+        self.buffers.entry(table.id()).or_insert_with(|| Buffer { table: Arc::clone(table), decoder: Decoder::new(schema, &key) });
     }
 
-    /// Takes the records of one page for one table.
-    pub(super) async fn stage(&mut self, table: &Arc<Table>, records: &[Hashed]) -> Result<()> {
+    /// Takes the records of one page of an endpoint for one table.
+    pub(super) async fn stage(&mut self, endpoint: usize, table: &Arc<Table>, records: &[Hashed]) -> Result<()> {
         let now = self.job.clock.now();
         let mut rejected = Vec::new();
         let id = table.id();
@@ -92,7 +104,10 @@ impl Committer {
                 Err(rejection) => rejected.push((record, rejection)),
             }
         }
+        let accepted = (records.len() - rejected.len()) as u64;
+        *self.pending.rows.entry((Some(endpoint), id.clone())).or_default() += accepted;
         self.pending.since.get_or_insert_with(Instant::now);
+        self.figures.entry((endpoint, id.clone())).or_default().rejected += rejected.len() as u64;
         for (record, rejection) in rejected {
             self.reject(table, record, &rejection).await?;
         }
@@ -121,7 +136,7 @@ impl Committer {
             // A row made here has no key and is an object, so it is not rejected in turn.
             let _ = buffer.decoder.push(&RawRecord::upsert(row), now);
         }
-        self.figures.entry(table.id()).or_default().rejected += 1;
+        *self.pending.rows.entry((None, id)).or_default() += 1;
         Ok(())
     }
 
@@ -139,14 +154,13 @@ impl Committer {
     async fn flush(&mut self, id: &TableId) -> Result<()> {
         let Some(buffer) = self.buffers.get_mut(id) else { return Ok(()) };
         let Some(batch) = buffer.decoder.finish()? else { return Ok(()) };
-        let figures = self.figures.entry(id.clone()).or_default();
+        let drifted = self.drift.entry(id.clone()).or_default();
         for drift in buffer.decoder.drift() {
             let (reason, records) = (describe(drift.kind), drift.count);
             let (source, stream, field) = (&*id.source, &*id.stream, &*drift.field);
             self.job.observer.observe(&Event::Drift { source, stream, field, reason, records });
-            *figures.drift.entry((drift.field, reason)).or_default() += records;
+            *drifted.entry((drift.field, reason)).or_default() += records;
         }
-        *self.pending.rows.entry(id.clone()).or_default() += batch.num_rows() as u64;
         let table = Arc::clone(&buffer.table);
         if self.transaction.is_none() {
             self.transaction = Some(self.job.destination.begin().await?);
@@ -165,14 +179,19 @@ impl Committer {
         }
     }
 
-    /// Replaces the visible rows of a table by its next generation at the next commit.
+    /// Replaces the visible rows of a table by its next generation at the next commit. What is staged until then belongs
+    /// to that generation, what is staged later to the visible rows.
     pub(super) fn publish(&mut self, table: TableId) {
-        self.pending.publish.push(table);
+        if !self.pending.publish.contains(&table) {
+            self.pending.publish.push(table);
+        }
     }
 
     /// Empties the next generation of a table at the next commit.
     pub(super) fn discard(&mut self, table: TableId) {
-        self.pending.discard.push(table);
+        if !self.pending.discard.contains(&table) {
+            self.pending.discard.push(table);
+        }
     }
 
     /// Commits when enough is staged, or has been for long enough.
@@ -189,28 +208,38 @@ impl Committer {
             self.flush(&id).await?;
         }
         let pending = std::mem::take(&mut self.pending);
-        if pending.changes.is_empty() && pending.rows.is_empty() {
+        if pending.changes.is_empty() && pending.rows.values().all(|rows| *rows == 0) {
             return Ok(());
         }
         let transaction = match self.transaction.take() {
             Some(transaction) => transaction,
             None => self.job.destination.begin().await?,
         };
-        let rows = pending.rows.values().sum();
+        let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
+        for ((_, id), rows) in pending.rows.iter().filter(|(_, rows)| **rows > 0) {
+            *table_rows.entry(id.clone()).or_default() += rows;
+        }
+        let rows = table_rows.values().sum();
         let commit = Commit {
             run: self.job.run.clone(),
             at: self.job.clock.now(),
             changes: pending.changes,
             publish: pending.publish,
             discard: pending.discard,
-            rows: pending.rows.clone().into_iter().collect(),
+            rows: table_rows.into_iter().collect(),
             bytes: pending.bytes,
             content_hash: format!("{:032x}", pending.content_hash),
         };
         let sequence = transaction.commit(&commit).await?;
         self.commits += 1;
-        for (id, rows) in pending.rows {
-            self.figures.entry(id).or_default().rows += rows;
+        for id in &commit.publish {
+            if let Some(buffer) = self.buffers.get_mut(id) {
+                Arc::make_mut(&mut buffer.table).generation = Generation::Current;
+            }
+        }
+        for ((endpoint, id), rows) in pending.rows {
+            let Some(endpoint) = endpoint else { continue };
+            self.figures.entry((endpoint, id)).or_default().rows += rows;
         }
         self.job.observer.observe(&Event::Committed { sequence, rows, bytes: pending.bytes });
         Ok(())
@@ -226,9 +255,14 @@ impl Committer {
         Ok(())
     }
 
-    /// What became of the records of a table.
-    pub(super) fn figures(&self, table: &TableId) -> TableFigures {
-        self.figures.get(table).cloned().unwrap_or_default()
+    /// What became of the records that an endpoint, named by its number in the run, read for a table.
+    pub(super) fn figures(&self, endpoint: usize, table: &TableId) -> TableFigures {
+        self.figures.get(&(endpoint, table.clone())).copied().unwrap_or_default()
+    }
+
+    /// What did not go to the columns of a table. To be told once.
+    pub(super) fn take_drift(&mut self, table: &TableId) -> Drift {
+        self.drift.remove(table).unwrap_or_default()
     }
 
     /// Commits made.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::plan::{Plan, finished};
+use super::plan::{Plan, finished, forgotten};
 use super::summary::{Failure, Outcome};
 use super::{Selection, Source};
 use crate::connector::Connector;
-use crate::destination::{Generation, Table};
+use crate::destination::Table;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::record::Advance;
@@ -19,13 +19,18 @@ use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, S
 pub(super) struct EndpointRun {
     pub(super) id: EndpointId,
     pub(super) connector: Arc<dyn Connector>,
-    /// Index in the connector's endpoints.
-    index: usize,
+    /// Number of the endpoint in the run, for figures.
+    pub(super) ordinal: usize,
+    /// The endpoint, told which of its streams are wanted.
+    endpoint: Endpoint,
     /// True when the user asked for one of its streams by name.
     named: bool,
     /// The table of each stream that it feeds; none: not selected.
     pub(super) tables: Vec<Option<Arc<Table>>>,
-    pub(super) generation: Generation,
+    /// True when it is read into the next generation of its tables.
+    pub(super) refresh: bool,
+    /// Endpoints of a source with the same number publish together.
+    group: usize,
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
@@ -54,7 +59,7 @@ pub(super) struct Counts {
 }
 
 impl EndpointRun {
-    pub(super) fn new(source: &Source, index: usize, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
+    pub(super) fn new(source: &Source, ordinal: usize, endpoint: &Endpoint, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
         let progress = Progress {
             queued: plan.to.unfinished().map(|(id, _)| id).collect(),
             running: BTreeSet::new(),
@@ -66,12 +71,14 @@ impl EndpointRun {
             state: plan.to.clone(),
         };
         Self {
-            id: EndpointId::new(&source.name, source.connector.endpoints()[index].name()),
+            id: EndpointId::new(&source.name, endpoint.name()),
             connector: Arc::clone(&source.connector),
-            index,
+            ordinal,
+            endpoint: endpoint.clone().select(|name| tables.iter().flatten().any(|table| table.stream == name)),
             named: matches!(source.streams, Selection::Named(_)),
             tables,
-            generation: plan.generation,
+            refresh: plan.refresh,
+            group: plan.group,
             resumed: plan.resumed,
             boundary: plan.to.boundary.clone(),
             progress: Mutex::new(progress),
@@ -79,7 +86,12 @@ impl EndpointRun {
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.connector.endpoints()[self.index]
+        &self.endpoint
+    }
+
+    /// True when the other is published together with this one.
+    pub(super) fn publishes_with(&self, other: &Self) -> bool {
+        self.refresh && other.refresh && self.group == other.group && self.id.source == other.id.source
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -98,12 +110,34 @@ impl EndpointRun {
         Some(slice)
     }
 
-    /// Takes note that a slice is no longer read. True when it was the last, and everything was read.
-    pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) -> bool {
+    /// Takes note that a slice is no longer read.
+    pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) {
         let mut progress = self.progress();
         progress.running.remove(&slice);
         progress.interrupted |= interrupted;
+    }
+
+    /// True when nothing of it is read any more, nor will be in this run.
+    pub(super) fn is_over(&self) -> bool {
+        let progress = self.progress();
+        progress.running.is_empty() && (progress.queued.is_empty() || progress.failure.is_some())
+    }
+
+    /// True when everything was read.
+    pub(super) fn is_read(&self) -> bool {
+        let progress = self.progress();
         progress.running.is_empty() && progress.queued.is_empty() && progress.failure.is_none() && !progress.interrupted
+    }
+
+    /// True when [`complete`](Self::complete) was called.
+    pub(super) fn is_complete(&self) -> bool {
+        self.progress().complete
+    }
+
+    /// True when it ended because this account has no such data.
+    pub(super) fn is_unavailable(&self) -> bool {
+        let progress = self.progress();
+        progress.running.is_empty() && progress.failure.as_ref().is_some_and(|failure| is_unavailable(failure.kind))
     }
 
     /// True when another slice of this endpoint could be read at once.
@@ -176,11 +210,15 @@ impl EndpointRun {
         Change::Replace { endpoint: self.id.clone(), from, to: progress.state.clone() }
     }
 
-    /// Marks everything as read, and returns the change to commit.
-    pub(super) fn complete(&self) -> Change {
+    /// Marks everything as read. True unless it was so before.
+    pub(super) fn complete(&self) -> bool {
+        !std::mem::replace(&mut self.progress().complete, true)
+    }
+
+    /// The change to commit when its tables are complete, with or without it.
+    pub(super) fn finish(&self) -> Change {
         let mut progress = self.progress();
-        progress.complete = true;
-        let to = finished(self.endpoint(), &progress.state);
+        let to = if progress.complete { finished(&self.endpoint, &progress.state) } else { forgotten(&progress.state) };
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
     }

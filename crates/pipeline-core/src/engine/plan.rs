@@ -1,11 +1,12 @@
 //! What is to be read: from the committed state to the state that a run starts with. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::destination::Generation;
 use crate::endpoint::{Endpoint, SyncMode};
+use crate::error::Error;
 use crate::slice::TimeRange;
 use crate::state::{BOUNDARY_CAPACITY, EndpointState, Position};
 
@@ -16,20 +17,16 @@ pub(super) struct Plan {
     pub(super) from: EndpointState,
     /// The state with everything to be read as slices.
     pub(super) to: EndpointState,
-    /// Where rows go.
-    pub(super) generation: Generation,
+    /// Where the rows of each stream go.
+    pub(super) generations: Vec<Generation>,
+    /// True when the next generation of its tables is filled, which is published when it is read.
+    pub(super) refresh: bool,
+    /// The endpoints of a source that fill the same tables have the same number: they publish together.
+    pub(super) group: usize,
     /// True when rows of an abandoned refresh must go first.
     pub(super) discard: bool,
     /// True when an interrupted plan goes on.
     pub(super) resumed: bool,
-}
-
-impl Plan {
-    /// Nothing is planned, because nothing can be read.
-    pub(super) fn unchanged(stored: EndpointState) -> Self {
-        let generation = if stored.refreshing { Generation::Next } else { Generation::Current };
-        Self { from: stored.clone(), to: stored, generation, discard: false, resumed: false }
-    }
 }
 
 /// What the user wants of an endpoint.
@@ -43,36 +40,155 @@ pub(super) struct Wanted {
     pub(super) full_refresh: bool,
 }
 
-/// Plans one endpoint.
-///
-/// * An interrupted refresh goes on where it was.
-/// * A refresh starts when one is asked for, when the endpoint knows no other way, and when a stream was selected that
-///   the committed data does not hold: half a table would be silent loss.
-/// * Otherwise unfinished slices are kept, and what is new since the last plan is added.
-pub(super) fn plan(endpoint: &Endpoint, stored: EndpointState, wanted: &Wanted, now: DateTime<Utc>) -> Plan {
-    let complete = stored.streams.is_superset(&wanted.streams);
-    if stored.refreshing && complete {
-        return Plan { from: stored.clone(), to: stored, generation: Generation::Next, discard: false, resumed: true };
-    }
-    let untouched = stored == EndpointState::default();
-    if wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || !(untouched || complete) {
-        let plan = stored.plan + 1;
-        let mut to = EndpointState { plan, streams: wanted.streams.clone(), refreshing: true, ..EndpointState::default() };
-        add_slices(endpoint, &mut to, wanted.range, now);
-        return Plan { from: stored, to, generation: Generation::Next, discard: true, resumed: false };
-    }
-    let mut to = stored.next_plan();
-    to.streams.clone_from(&wanted.streams);
-    finish_slices(&mut to);
-    prune_boundary(endpoint, &mut to);
-    let resumed = to.unfinished().any(|(_, slice)| slice.window.is_some());
-    add_slices(endpoint, &mut to, wanted.range, now);
-    Plan { from: stored, to, generation: Generation::Current, discard: false, resumed }
+/// An endpoint to be planned.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    /// The committed state.
+    pub(super) stored: EndpointState,
+    pub(super) wanted: Wanted,
+    /// Why it is not to be read in this run.
+    pub(super) refused: Option<&'a Error>,
 }
 
-fn add_slices(endpoint: &Endpoint, state: &mut EndpointState, range: TimeRange, now: DateTime<Utc>) {
-    for slice in endpoint.slicer().plan(state, range, now) {
-        state.add_slice(slice);
+/// How an endpoint begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// With what is new, into the visible rows.
+    Continue,
+    /// With everything, into a next generation that is empty.
+    Refresh,
+    /// With everything, into the next generation that others have begun to fill.
+    Join,
+    /// Where an interrupted refresh stopped.
+    Resume,
+    /// Not in this run.
+    Never,
+}
+
+/// Plans the endpoints of one source, all at the same instant.
+///
+/// * An interrupted refresh goes on where it was.
+/// * A refresh starts when one is asked for, when the endpoint knows no other way, when a stream was selected that the
+///   committed data does not hold (half a table would be silent loss), and when a feed of changes has a gap.
+/// * Endpoints that feed the same table refresh together: a generation is complete when all of them are.
+/// * What is not to be read keeps its state, and holds up no other.
+/// * Otherwise unfinished slices are kept, and what is new since the last plan is added.
+pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
+    let gaps: BTreeSet<&str> = requests.iter().filter(|request| request.has_gap(now)).flat_map(Request::streams).collect();
+    let groups = groups(requests);
+    let mut starts: Vec<Start> = requests.iter().map(|request| request.start(&gaps)).collect();
+    agree(requests, &groups, &mut starts);
+    let refreshed = requests.iter().zip(&starts).filter(|(_, start)| !matches!(start, Start::Continue | Start::Never));
+    let refreshed: BTreeSet<&str> = refreshed.flat_map(|(request, _)| request.streams()).collect();
+    let plans = requests.iter().zip(starts).zip(groups);
+    plans.map(|((request, start), group)| Plan { group, ..request.plan(start, &refreshed, now) }).collect()
+}
+
+/// Numbers the endpoints so that those which fill the same table, directly or through others, have the same number.
+fn groups(requests: &[Request<'_>]) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..requests.len()).collect();
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, request) in requests.iter().enumerate().filter(|(_, request)| !request.endpoint.last) {
+        for stream in request.streams() {
+            let (one, other) = (numbers[*first.entry(stream).or_insert(index)], numbers[index]);
+            if one != other {
+                numbers.iter_mut().filter(|number| **number == other).for_each(|number| *number = one);
+            }
+        }
+    }
+    numbers
+}
+
+/// Lets the endpoints of a group refresh together, or none of them.
+fn agree(requests: &[Request<'_>], groups: &[usize], starts: &mut [Start]) {
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, group) in groups.iter().enumerate().filter(|(index, _)| starts[*index] != Start::Never) {
+        members.entry(*group).or_default().push(index);
+    }
+    for members in members.values() {
+        if members.iter().all(|member| starts[*member] == Start::Continue) {
+            continue;
+        }
+        // What a member has put into the next generation for other streams than those wanted now is of no use.
+        let is_spoiled = members.iter().any(|member| requests[*member].stored.refreshing && starts[*member] != Start::Resume);
+        let is_begun = !is_spoiled && members.iter().any(|member| starts[*member] == Start::Resume);
+        for member in members {
+            starts[*member] = match starts[*member] {
+                Start::Resume if is_begun => Start::Resume,
+                _ if is_begun => Start::Join,
+                _ => Start::Refresh,
+            };
+        }
+    }
+}
+
+impl Request<'_> {
+    fn streams(&self) -> impl Iterator<Item = &str> {
+        self.wanted.streams.iter().map(String::as_str)
+    }
+
+    /// True for a feed that cannot go on where it stopped.
+    fn has_gap(&self, now: DateTime<Utc>) -> bool {
+        self.endpoint.last && self.refused.is_none() && self.endpoint.slicer().expired(&self.stored, now)
+    }
+
+    fn start(&self, gaps: &BTreeSet<&str>) -> Start {
+        let Self { endpoint, stored, wanted, refused } = self;
+        if refused.is_some() {
+            return Start::Never;
+        }
+        if endpoint.last {
+            return Start::Continue;
+        }
+        let complete = stored.streams.is_superset(&wanted.streams);
+        if stored.refreshing && complete {
+            return Start::Resume;
+        }
+        let untouched = *stored == EndpointState { plan: stored.plan, ..EndpointState::default() };
+        let gap = !untouched && self.streams().any(|stream| gaps.contains(stream));
+        let refresh = wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || gap || !(untouched || complete);
+        if refresh { Start::Refresh } else { Start::Continue }
+    }
+
+    fn plan(&self, start: Start, refreshed: &BTreeSet<&str>, now: DateTime<Utc>) -> Plan {
+        let fills = start != Start::Continue && start != Start::Never;
+        let generation = |name: &str| if fills || refreshed.contains(name) { Generation::Next } else { Generation::Current };
+        let generations = self.endpoint.streams().map(|stream| generation(stream.name())).collect();
+        let (to, resumed) = match start {
+            Start::Never => (self.stored.clone(), false),
+            Start::Resume => (self.stored.clone(), true),
+            Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(now) }, false),
+            Start::Continue if self.has_gap(now) => (self.begin(now), false),
+            Start::Continue => self.go_on(now),
+        };
+        let refresh = fills || (start == Start::Never && self.streams().any(|stream| refreshed.contains(stream)));
+        Plan { from: self.stored.clone(), to, generations, refresh, group: 0, discard: start == Start::Refresh, resumed }
+    }
+
+    /// The state with everything to be read.
+    fn begin(&self, now: DateTime<Utc>) -> EndpointState {
+        let streams = self.wanted.streams.clone();
+        let mut to = EndpointState { plan: self.stored.plan + 1, streams, ..EndpointState::default() };
+        self.add_slices(&mut to, now);
+        to
+    }
+
+    /// The state with what is unfinished and what is new, and whether anything was unfinished.
+    fn go_on(&self, now: DateTime<Utc>) -> (EndpointState, bool) {
+        let mut to = self.stored.next_plan();
+        to.streams.clone_from(&self.wanted.streams);
+        finish_slices(&mut to);
+        prune_boundary(self.endpoint, &mut to);
+        let resumed = to.unfinished().any(|(_, slice)| slice.window.is_some());
+        self.add_slices(&mut to, now);
+        (to, resumed)
+    }
+
+    fn add_slices(&self, state: &mut EndpointState, now: DateTime<Utc>) {
+        for slice in self.endpoint.slicer().plan(state, self.wanted.range, now) {
+            state.add_slice(slice);
+        }
     }
 }
 
@@ -86,6 +202,12 @@ pub(super) fn finished(endpoint: &Endpoint, state: &EndpointState) -> EndpointSt
         to.boundary.clear();
     }
     to
+}
+
+/// The state of an endpoint that could not be read while others filled and published its tables: the tables hold nothing
+/// of it now, so that it begins from nothing once it can be read.
+pub(super) fn forgotten(state: &EndpointState) -> EndpointState {
+    EndpointState { plan: state.plan + 1, ..EndpointState::default() }
 }
 
 fn finish_slices(state: &mut EndpointState) {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::commit::Committer;
 use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
-use super::plan::{Plan, Wanted, plan};
+use super::plan::{Plan, Request, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
 use super::{Job, Selection, Source};
@@ -35,7 +35,9 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     if !job.options.dry_run {
         committer.commit().await?;
     }
-    let mut scheduler = Scheduler { shared: Arc::new(Shared::new(Arc::clone(&job), committer)), runs, tasks: JoinSet::new(), turn: 0 };
+    let open = (0..runs.len()).collect();
+    let shared = Arc::new(Shared::new(Arc::clone(&job), committer));
+    let mut scheduler = Scheduler { shared, runs, open, tasks: JoinSet::new(), turn: 0 };
     if !job.options.dry_run {
         scheduler.run().await;
     }
@@ -44,8 +46,11 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The endpoints to read of each source, and the streams wanted of each.
-fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>> {
+/// An endpoint to read, by its index in the connector, and the streams wanted of it.
+type Selected = (usize, BTreeSet<String>);
+
+/// The endpoints to read of each source.
+fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
     let mut wanted = Vec::new();
     for source in sources {
         let endpoints = source.connector.endpoints();
@@ -58,6 +63,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
                     .with_help(format!("known streams: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
             }
         }
+        let mut selected = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let is_wanted = |name: &str| match &source.streams {
                 Selection::All => !endpoint.is_by_name(),
@@ -66,64 +72,59 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, usize, BTreeSet<String>)>
             let streams: BTreeSet<String> =
                 endpoint.streams().map(|stream| stream.name().to_owned()).filter(|name| is_wanted(name)).collect();
             if !streams.is_empty() {
-                wanted.push((source, index, streams));
+                selected.push((index, streams));
             }
         }
+        wanted.push((source, selected));
     }
     Ok(wanted)
 }
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, usize, BTreeSet<String>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
     let refused = prepare_connectors(job, &wanted).await;
-    let mut runs = Vec::with_capacity(wanted.len());
-    let mut tables = Vec::new();
-    for (source, index, streams) in wanted {
-        let endpoint = &source.connector.endpoints()[index];
-        let id = EndpointId::new(&source.name, endpoint.name());
-        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
-        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        let failure = refused.get(&id).map(|error| &**error);
-        let plan = match failure {
-            None => plan(endpoint, stored, &wanted, source.connector.client().now()),
-            Some(_) => Plan::unchanged(stored),
-        };
-        let stream_tables = stream_tables(source, index, &wanted, &plan);
-        for (table, stream) in stream_tables.iter().zip(endpoint.streams()) {
-            let Some(table) = table else { continue };
-            committer.add_table(table, stream.schema());
-            if plan.discard {
-                committer.discard(table.id());
+    let mut runs = Vec::new();
+    let mut tables = BTreeMap::new();
+    for (source, selected) in wanted {
+        let requests = requests(job, source, selected, &refused).await?;
+        let plans = plan(&requests, source.connector.client().now());
+        for (request, plan) in requests.iter().zip(plans) {
+            let stream_tables = stream_tables(source, request, &plan);
+            for (table, stream) in stream_tables.iter().zip(request.endpoint.streams()) {
+                let Some(table) = table else { continue };
+                committer.add_table(table, stream.schema());
+                if plan.discard {
+                    committer.discard(table.id());
+                }
+                tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
             }
-            tables.push(Arc::clone(table));
+            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan);
+            if let Some(error) = request.refused {
+                run.fail(Failure::from(error));
+                job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+            }
+            if plan.from != plan.to {
+                committer.change(Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
+            }
+            runs.push(Arc::new(run));
         }
-        if plan.from != plan.to {
-            committer.change(Change::Replace { endpoint: id, from: plan.from.clone(), to: plan.to.clone() });
-        }
-        let run = EndpointRun::new(source, index, stream_tables, &plan);
-        if let Some(error) = failure {
-            run.fail(Failure::from(error));
-            job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
-        }
-        runs.push(Arc::new(run));
     }
     if !job.options.dry_run {
         job.destination.check().await?;
-        job.destination.prepare(&tables).await?;
+        job.destination.prepare(&tables.into_values().collect::<Vec<_>>()).await?;
     }
     Ok(runs)
 }
 
-/// Lets every connector learn what it must know of its account. Gives the endpoints that are not to be read, each with why.
-async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<String>)]) -> BTreeMap<EndpointId, Arc<Error>> {
+/// Why endpoints are not to be read.
+type Refused = BTreeMap<EndpointId, Arc<Error>>;
+
+/// Lets every connector learn what it must know of its account.
+async fn prepare_connectors(job: &Job, wanted: &[(&Source, Vec<Selected>)]) -> Refused {
     let mut refused = BTreeMap::new();
-    for source in &job.sources {
+    for (source, selected) in wanted.iter().filter(|(_, selected)| !selected.is_empty()) {
         let endpoints = source.connector.endpoints();
-        let mine = wanted.iter().filter(|(other, ..)| other.name == source.name);
-        let names: Vec<&str> = mine.map(|(_, index, _)| endpoints[*index].name()).collect();
-        if names.is_empty() {
-            continue;
-        }
+        let names: Vec<&str> = selected.iter().map(|(index, _)| endpoints[*index].name()).collect();
         let prepared = tokio::select! {
             biased;
             () = job.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled before it began")),
@@ -131,7 +132,9 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<Strin
         };
         match prepared {
             Ok(Preparation { notes, unavailable }) => {
-                notes.iter().for_each(|text| job.observer.observe(&Event::Note { source: &source.name, text }));
+                for message in &notes {
+                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+                }
                 refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
             }
             Err(error) => {
@@ -143,24 +146,39 @@ async fn prepare_connectors(job: &Job, wanted: &[(&Source, usize, BTreeSet<Strin
     refused
 }
 
-fn stream_tables(source: &Source, index: usize, wanted: &Wanted, plan: &Plan) -> Vec<Option<Arc<Table>>> {
-    let table = |stream: &crate::StreamDef| {
-        wanted.streams.contains(stream.name()).then(|| {
+/// What is to be planned of a source.
+async fn requests<'a>(job: &Job, source: &'a Source, selected: Vec<Selected>, refused: &'a Refused) -> Result<Vec<Request<'a>>> {
+    let mut requests = Vec::with_capacity(selected.len());
+    for (index, streams) in selected {
+        let endpoint = &source.connector.endpoints()[index];
+        let id = EndpointId::new(&source.name, endpoint.name());
+        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
+        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
+        requests.push(Request { endpoint, stored, wanted, refused: refused.get(&id).map(|error| &**error) });
+    }
+    Ok(requests)
+}
+
+fn stream_tables(source: &Source, request: &Request<'_>, plan: &Plan) -> Vec<Option<Arc<Table>>> {
+    let table = |(stream, generation): (&crate::StreamDef, &Generation)| {
+        request.wanted.streams.contains(stream.name()).then(|| {
             Arc::new(Table {
                 source: source.name.clone(),
                 stream: stream.name().to_owned(),
                 primary_key: stream.key().iter().map(ToString::to_string).collect(),
                 schema: Decoder::arrow_schema(stream.schema()),
-                generation: plan.generation,
+                generation: *generation,
             })
         })
     };
-    source.connector.endpoints()[index].streams().map(table).collect()
+    request.endpoint.streams().zip(&plan.generations).map(table).collect()
 }
 
 struct Scheduler {
     shared: Arc<Shared>,
     runs: Vec<Arc<EndpointRun>>,
+    /// Indexes of the endpoints that are not over.
+    open: Vec<usize>,
     tasks: JoinSet<(usize, SliceId, Result<SliceEnd>)>,
     /// Endpoint whose turn it is, so that none starves another.
     turn: usize,
@@ -206,11 +224,13 @@ impl Scheduler {
         if self.shared.job.cancel.is_cancelled() {
             return;
         }
+        self.open.retain(|index| !self.runs[*index].is_over());
         let mut idle = 0;
-        while idle < self.runs.len() && self.tasks.len() < options.max_slices {
-            let index = self.turn % self.runs.len();
+        while idle < self.open.len() && self.tasks.len() < options.max_slices {
+            let index = self.open[self.turn % self.open.len()];
             self.turn += 1;
-            let Some(slice) = self.runs[index].start_slice(options.max_slices_per_endpoint) else {
+            let startable = (!self.waits(&self.runs[index])).then(|| self.runs[index].start_slice(options.max_slices_per_endpoint));
+            let Some(slice) = startable.flatten() else {
                 idle += 1;
                 continue;
             };
@@ -219,6 +239,12 @@ impl Scheduler {
             self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
         }
         self.shared.running.store(self.tasks.len(), Ordering::Relaxed);
+    }
+
+    /// True when an endpoint is to be read last and others of its source are not over.
+    fn waits(&self, run: &EndpointRun) -> bool {
+        let is_before = |other: &EndpointRun| !other.endpoint().last && other.id.source == run.id.source;
+        run.endpoint().last && self.open.iter().any(|index| is_before(&self.runs[*index]))
     }
 
     async fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
@@ -230,24 +256,36 @@ impl Scheduler {
             }
         };
         let run = Arc::clone(&self.runs[index]);
-        let last = run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
-        match result {
-            Ok(SliceEnd::Read) if last => self.complete(&run).await,
-            Ok(_) => {}
-            Err(error) => self.failed(&run, &error),
+        run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
+        if let Err(error) = result {
+            self.failed(&run, &error);
+        }
+        if run.is_over() {
+            self.complete(&run).await;
         }
     }
 
-    /// Publishes what an endpoint read, with the next commit.
+    /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
+    /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
     async fn complete(&self, run: &EndpointRun) {
+        if run.is_read() && run.complete() {
+            self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
+            if !run.refresh {
+                self.shared.committer.lock().await.change(run.finish());
+            }
+        }
+        let group: Vec<_> = self.runs.iter().filter(|other| run.publishes_with(other)).collect();
+        let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
+        if !is_complete {
+            return;
+        }
         let mut committer = self.shared.committer.lock().await;
-        committer.change(run.complete());
-        if run.generation == Generation::Next {
+        for run in group {
+            committer.change(run.finish());
             for table in run.tables.iter().flatten() {
                 committer.publish(table.id());
             }
         }
-        self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
     }
 
     /// Decides how far a failure reaches: the endpoint, its source, or the run.
@@ -282,17 +320,21 @@ impl Scheduler {
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let committer = self.shared.committer.lock().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &committer)).collect();
+        let mut committer = self.shared.committer.lock().await;
+        let endpoints = self.runs.iter().map(|run| summarise(run, &mut committer)).collect();
         Summary { run: self.shared.job.run.clone(), endpoints, commits: committer.commits(), elapsed }
     }
 }
 
-fn summarise(run: &EndpointRun, committer: &Committer) -> EndpointSummary {
+fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
-        let (counts, figures) = (run.counts(index), committer.figures(&table.id()));
-        let drift = figures.drift.into_iter().map(|((field, reason), records)| DriftSummary { field, reason: reason.to_owned(), records });
+        let (counts, figures) = (run.counts(index), committer.figures(run.ordinal, &table.id()));
+        let drift = committer.take_drift(&table.id()).into_iter().map(|((field, reason), records)| DriftSummary {
+            field,
+            reason: reason.to_owned(),
+            records,
+        });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,

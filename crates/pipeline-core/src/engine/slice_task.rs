@@ -146,7 +146,7 @@ impl SliceReader<'_> {
         loop {
             for (stream, records) in prepared.records.iter().enumerate() {
                 if let Some(table) = &self.run.tables[stream] {
-                    committer.stage(table, records).await?;
+                    committer.stage(self.run.ordinal, table, records).await?;
                 }
             }
             if let Some(advance) = page.advance {

@@ -97,6 +97,12 @@ impl HttpClient {
         self.0.now()
     }
 
+    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
+    /// `endpoint` stands for the whole source.
+    pub fn notice(&self, endpoint: &str, message: &str) {
+        self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
+    }
+
     /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
     /// no such bucket, or nobody knows its quota.
     ///
@@ -104,12 +110,6 @@ impl HttpClient {
     /// When what earlier runs spent cannot be read.
     pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
         self.0.limiter.left(bucket).await
-    }
-
-    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
-    /// `endpoint` stands for the whole source.
-    pub fn notice(&self, endpoint: &str, message: &str) {
-        self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
     }
 
     /// Sends a request and reads its response to the end.

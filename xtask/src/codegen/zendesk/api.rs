@@ -47,7 +47,8 @@ impl Api {
             let paths = file["paths"].as_object()?;
             Some(paths.iter().find(|(known, _)| without_names(known) == wanted)?.0.clone())
         };
-        let (file, path) = self.0.iter().find_map(|file| Some((file, find(file)?))).ok_or_else(|| format!("GET {path} is not described"))?;
+        let (file, path) =
+            self.0.iter().find_map(|file| Some((file, find(file)?))).ok_or_else(|| format!("GET {path} is not described"))?;
         let answer = resolve(file, &file["paths"][&path]["get"]["responses"]["200"]);
         let body = &answer["content"]["application/json"]["schema"];
         let array = members(file, body).into_iter().find(|(name, _)| name == records).map(|(_, schema)| resolve(file, schema));
@@ -73,13 +74,19 @@ impl Api {
     }
 }
 
-impl<'a> Item<'a> {
+impl Item<'_> {
     /// An invented value of this shape. `number` tells records apart.
     pub(super) fn sample(&self, number: u64) -> Map<String, Value> {
         let mut members: Vec<_> = members(self.file, self.schema);
         members.sort_by(|(a, _), (b, _)| (a != "id", a).cmp(&(b != "id", b)));
-        let readable = members.into_iter().filter(|(_, schema)| schema["writeOnly"] != true && resolve(self.file, schema)["writeOnly"] != true);
-        readable.map(|(name, schema)| { let value = value(self.file, schema, &name, number, 0); (name, value) }).collect()
+        let readable =
+            members.into_iter().filter(|(_, schema)| schema["writeOnly"] != true && resolve(self.file, schema)["writeOnly"] != true);
+        readable
+            .map(|(name, schema)| {
+                let value = value(self.file, schema, &name, number, 0);
+                (name, value)
+            })
+            .collect()
     }
 }
 
@@ -134,14 +141,21 @@ fn value(file: &Value, schema: &Value, name: &str, number: u64, depth: u32) -> V
         "integer" if name == "id" => Value::from(7_253_394_974_000 + number),
         "integer" if name.ends_with("_id") => Value::from(360_000_000_000 + stable(name)),
         "integer" | "number" => Value::from(stable(name) % 7 + number),
-        "boolean" => Value::from(stable(name) % 2 == 0),
+        "boolean" => Value::from(stable(name).is_multiple_of(2)),
         "string" => Value::from(text(schema, name, number)),
         "array" if depth < DEPTH => Value::from(vec![value(file, &schema["items"], name, number, depth + 1)]),
         "array" => Value::Array(Vec::new()),
         "object" if depth < DEPTH => {
             let mut members = members(file, schema);
             members.sort_by(|(a, _), (b, _)| a.cmp(b));
-            members.into_iter().map(|(name, schema)| { let value = value(file, schema, &name, number, depth + 1); (name, value) }).collect::<Map<_, _>>().into()
+            members
+                .into_iter()
+                .map(|(name, schema)| {
+                    let value = value(file, schema, &name, number, depth + 1);
+                    (name, value)
+                })
+                .collect::<Map<_, _>>()
+                .into()
         }
         "object" => Value::Object(Map::new()),
         _ => Value::Null,

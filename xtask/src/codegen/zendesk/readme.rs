@@ -23,7 +23,7 @@ fn table(family: &str, lists: &[List]) -> String {
     let mut table = format!(
         "### {family}\n\n| Stream | Request | A sync reads | Key | Deletions | Columns | Note |\n| --- | --- | --- | --- | --- | --- | --- |\n"
     );
-    for list in lists {
+    for list in lists.iter().filter(|list| !list.last) {
         let path = list.path.trim_start_matches("/api/v2/");
         for (index, stream) in list.streams.iter().enumerate() {
             let request = if index == 0 { format!("`{path}`") } else { format!("the same as `{}`", list.streams[0].name) };

@@ -59,19 +59,23 @@ fn exchanges(api: &Api, list: &List) -> Result<Vec<Value>> {
         let envelope = match list.walk {
             Walk::CursorExport => json!({ "after_cursor": "MTc5MzY5NzI0MC4wfHwzfA==", "after_url": null, "end_of_stream": true }),
             Walk::TimeExport => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null, "end_of_stream": true }),
-            Walk::TimePages => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null }),
-            Walk::CursorFeed => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null }),
+            Walk::TimePages | Walk::CursorFeed => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null }),
             Walk::Numbered => json!({ "count": 2, "next_page": null, "previous_page": null }),
             Walk::Once | Walk::Cursor(_) => json!({}),
         };
-        return Ok(vec![exchange(list, &[], page(vec![record(1)?, record(2)?], envelope))]);
+        let mut exchanges = vec![exchange(list, &[], page(vec![record(1)?, record(2)?], envelope.clone()))];
+        if list.walk == Walk::TimePages {
+            // Nothing but a time that stands still says that this export is at its end.
+            exchanges.push(exchange(list, &[("start_time", "1793697240")], page(vec![record(2)?], envelope)));
+        }
+        return Ok(exchanges);
     };
     // The link to a next page is there on the last one as well.
     let first = json!({ "meta": { "has_more": true, "after_cursor": "YSs/Yg==", "before_cursor": "Yg==" }, "links": links });
-    let last = json!({ "meta": { "has_more": false, "after_cursor": "ZW5k", "before_cursor": "Yw==" }, "links": links });
+    let end = json!({ "meta": { "has_more": false, "after_cursor": "ZW5k", "before_cursor": "Yw==" }, "links": links });
     Ok(vec![
         exchange(list, &[], page(vec![record(1)?, record(2)?], first)),
-        exchange(list, &[("page[after]", "YSs/Yg==")], page(vec![record(3)?], last)),
+        exchange(list, &[("page[after]", "YSs/Yg==")], page(vec![record(3)?], end)),
     ])
 }
 
@@ -82,7 +86,7 @@ fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {
     record.iter_mut().filter(|(name, _)| is_marked(name)).for_each(|(_, value)| *value = Value::from(number == 2));
     for key in list.streams[0].key.iter().filter(|key| **key != "time" && **key != "type") {
         if let Some(Value::String(text)) = record.get_mut(*key) {
-            *text = format!("{} {number}", key);
+            *text = format!("{key} {number}");
         }
     }
     Ok(record)
@@ -112,7 +116,8 @@ fn exchange(list: &List, page: &[(&str, &str)], body: Value) -> Value {
         Reads::Search => add("query", &format!("updated_at>={START_TEXT} updated_at<={UNTIL_TEXT}")),
         Reads::Changes(_) | Reads::NewestFirst | Reads::Everything | Reads::Parents => {}
     }
-    page.iter().for_each(|(name, value)| add(name, value));
+    query.retain(|(known, _)| !page.iter().any(|(name, _)| known == name));
+    query.extend(page.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     query.sort();
     let headers = json!({ "content-type": "application/json", "x-rate-limit": "700", "x-rate-limit-remaining": "699" });
     json!({

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod account;
+mod shared;
 mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -225,7 +226,7 @@ struct Said(Mutex<Vec<String>>);
 
 impl Observer for Said {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::Note { source, text } = event {
+        if let Event::Notice { source, message: text, .. } = event {
             self.0.lock().unwrap().push(format!("{source}: {text}"));
         }
     }

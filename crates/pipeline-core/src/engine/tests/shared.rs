@@ -1,0 +1,177 @@
+//! Tables that several endpoints feed, and a feed of changes that is read last.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+
+use super::account::NOW;
+use super::store::Store;
+use crate::clock::TokioClock;
+use crate::connector::{BuildContext, Connector};
+use crate::endpoint::{Endpoint, StreamDef};
+use crate::engine::{Job, Outcome, Selection, Source, Summary, sync};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{HttpClient, Request};
+use crate::record::{Advance, Page, RawRecord};
+use crate::schema::{DataType, Schema};
+use crate::slice::{Slicer, TimeRange};
+use crate::state::{EndpointState, SliceState};
+
+/// What a list has to give: ids and values, or what it fails with.
+type Orders = std::result::Result<Vec<(&'static str, i64)>, ErrorKind>;
+
+/// Shops whose orders go into one table, each from a list of its own, and a feed of changes to all of them.
+#[derive(Debug)]
+struct Shops {
+    client: HttpClient,
+    endpoints: Vec<Endpoint>,
+    lists: Mutex<BTreeMap<&'static str, Orders>>,
+    /// The endpoints in the order in which they were read.
+    read: Mutex<Vec<String>>,
+}
+
+/// One slice a sync; its position says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    expired: bool,
+}
+
+impl Slicer for Feed {
+    fn plan(&self, _state: &EndpointState, _range: TimeRange, _now: DateTime<Utc>) -> Vec<SliceState> {
+        vec![SliceState::default()]
+    }
+
+    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
+        Ok(())
+    }
+
+    fn expired(&self, state: &EndpointState, _now: DateTime<Utc>) -> bool {
+        self.expired && state.plan > 0
+    }
+}
+
+impl Shops {
+    /// `whole`: the lists are read whole by every sync. `expired`: the feed has lost its place from the second sync on.
+    fn new(whole: bool, expired: bool) -> Arc<Self> {
+        let orders = || {
+            let schema = Schema::default().with("id", DataType::String).with("value", DataType::Int64);
+            StreamDef::new("orders", schema).primary_key(["id"])
+        };
+        let list = |name| {
+            let endpoint = Endpoint::get(name, "/orders").feeds(orders(), "data");
+            if whole { endpoint } else { endpoint.incremental() }
+        };
+        let feed = Endpoint::get("changes", "/changes").feeds(orders(), "data").slices(Feed { expired }).incremental().last();
+        let context = BuildContext { clock: Arc::new(TokioClock::starting_at(NOW)), ..BuildContext::default() };
+        Arc::new(Self {
+            client: HttpClient::builder(&context, "https://shops.test".parse().unwrap()).build().unwrap(),
+            endpoints: vec![feed, list("a"), list("b")],
+            lists: Mutex::new(BTreeMap::from([("a", Ok(vec![("a1", 1), ("a2", 1)])), ("b", Ok(vec![("b1", 1)])), ("changes", Ok(vec![]))])),
+            read: Mutex::default(),
+        })
+    }
+
+    fn has(&self, endpoint: &'static str, orders: &[(&'static str, i64)]) {
+        self.lists.lock().unwrap().insert(endpoint, Ok(orders.to_vec()));
+    }
+
+    fn fails(&self, endpoint: &'static str, kind: ErrorKind) {
+        self.lists.lock().unwrap().insert(endpoint, Err(kind));
+    }
+
+    async fn sync(self: &Arc<Self>, store: &Arc<Store>) -> (Summary, Vec<String>) {
+        let source = Source { name: "shop".to_owned(), connector: self.clone(), streams: Selection::All };
+        let mut job = Job::new("run", store.clone(), vec![source]);
+        job.clock = Arc::new(TokioClock::starting_at(NOW));
+        let summary = sync(job).await.unwrap();
+        (summary, std::mem::take(&mut self.read.lock().unwrap()))
+    }
+}
+
+impl Connector for Shops {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, _slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        self.read.lock().unwrap().push(endpoint.name().to_owned());
+        let page = match &self.lists.lock().unwrap()[endpoint.name()] {
+            Ok(orders) => {
+                let record = |(id, value): &(&str, i64)| RawRecord::upsert(format!(r#"{{"id":"{id}","value":{value}}}"#));
+                Ok(Page::new(vec![orders.iter().map(record).collect()], Some(Advance::End)))
+            }
+            Err(kind) => Err(Error::new(*kind, "the shop is closed")),
+        };
+        stream::once(async { page }).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_several_lists_is_published_when_all_of_them_are_read() {
+    let (store, shops) = (Store::new(), Shops::new(true, false));
+    shops.fails("b", ErrorKind::Unavailable);
+    shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), [""; 0], "half a table is not shown");
+    shops.has("b", &[("b1", 1)]);
+    let (_, read) = shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a1", "a2", "b1"]);
+    assert_eq!(read, ["b", "changes"], "what the first run has read is not read again");
+
+    shops.has("a", &[("a2", 1)]);
+    let (summary, read) = shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a2", "b1"], "what vanished from a list vanishes from the table");
+    assert_eq!(read, ["a", "b", "changes"], "the feed comes last");
+    let rows: Vec<u64> = summary.endpoints.iter().map(|endpoint| endpoint.streams[0].rows).collect();
+    assert_eq!(rows, [0, 1, 1], "each endpoint's rows are its own");
+}
+
+#[tokio::test]
+async fn a_list_that_may_not_be_read_holds_up_no_other() {
+    let (store, shops) = (Store::new(), Shops::new(true, false));
+    shops.sync(&store).await;
+    shops.fails("b", ErrorKind::PermissionDenied);
+    shops.has("a", &[("a3", 1)]);
+    let (summary, _) = shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a3"]);
+    assert!(matches!(summary.endpoints[2].outcome, Outcome::Unavailable { .. }), "{summary:?}");
+    shops.has("b", &[("b2", 1)]);
+    shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a3", "b2"]);
+    shops.fails("a", ErrorKind::PermissionDenied);
+    shops.fails("b", ErrorKind::PermissionDenied);
+    shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a3", "b2"], "nothing to show is no reason to show nothing");
+}
+
+#[tokio::test]
+async fn a_feed_writes_into_the_generation_that_the_lists_fill() {
+    let (store, shops) = (Store::new(), Shops::new(true, false));
+    shops.sync(&store).await;
+    shops.has("changes", &[("a1", 7), ("b9", 7)]);
+    shops.fails("b", ErrorKind::Unavailable);
+    shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a1", "a2", "b1"], "the generation is not complete");
+    shops.has("changes", &[]);
+    shops.has("b", &[("b1", 2)]);
+    shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a1", "a2", "b1", "b9"]);
+    assert_eq!((store.value_of("orders", "a1"), store.value_of("orders", "b1")), (7, 2));
+}
+
+#[tokio::test]
+async fn lists_are_read_again_when_the_feed_has_a_gap() {
+    let (store, shops) = (Store::new(), Shops::new(false, true));
+    shops.sync(&store).await;
+    shops.has("a", &[("a2", 3)]);
+    let (_, read) = shops.sync(&store).await;
+    assert_eq!(store.ids("orders"), ["a2", "b1"], "what vanished while nobody listened is gone");
+    assert_eq!(store.value_of("orders", "a2"), 3);
+    assert_eq!(read.len(), 3, "{read:?}");
+}

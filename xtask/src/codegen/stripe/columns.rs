@@ -1,0 +1,132 @@
+//! The columns of the streams, and the file that holds them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use connector_stripe::{API_VERSION, Stream};
+
+use super::super::Result;
+use super::super::openapi::{Property, Spec};
+use super::verify::verify;
+
+/// Starts the header's line with the hash of the rest of the file.
+const SEAL: &str = "//! Seal: ";
+
+/// Members that objects have only when a request expands them. The specification does not tell them from others.
+const INCLUDABLE: &[(&str, &[&str])] = &[
+    ("charge", &["refunds"]),
+    ("checkout.session", &["line_items"]),
+    ("coupon", &["applies_to"]),
+    ("customer", &["sources", "subscriptions", "tax_ids"]),
+    ("invoice", &["payments"]),
+    ("issuing.card", &["cvc", "number"]),
+    ("item", &["discounts", "taxes"]),
+    ("payment_link", &["line_items"]),
+    ("plan", &["tiers"]),
+    ("price", &["currency_options", "tiers"]),
+    ("quote", &["line_items"]),
+    ("treasury.transaction", &["entries"]),
+];
+
+/// Members that hold seconds since 1970 although the specification does not say so.
+const UNTAGGED_TIMES: &[(&str, &str)] = &[("subscription_item", "created"), ("topup", "expected_availability_date")];
+
+pub(super) const TIMESTAMP: &str = "Timestamp(UnixSeconds)";
+
+/// One column: its name and its type as Rust.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) data_type: &'static str,
+}
+
+/// False for a member that the object does not have, because nobody asks for it.
+pub(super) fn is_sent(stream: &Stream, member: &str) -> bool {
+    let absent = INCLUDABLE.iter().find(|(object, _)| *object == stream.object).map_or(&[][..], |(_, members)| members);
+    !absent.contains(&member) || stream.expand.contains(&member)
+}
+
+/// The columns of a stream, after everything that the table says about it was found to be true.
+pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
+    let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
+    verify(spec, stream).map_err(wrong)?;
+    let component = spec.components.schemas.get(stream.object).ok_or_else(|| wrong("its object is missing".to_owned()))?;
+    let mut columns = Vec::new();
+    for (name, property) in component.properties.iter().filter(|(name, _)| is_sent(stream, name)) {
+        let is_time = UNTAGGED_TIMES.contains(&(stream.object, name));
+        let data_type = if is_time { Ok(TIMESTAMP) } else { data_type(property) };
+        columns.push(Column { name: name.clone(), data_type: data_type.map_err(|what| wrong(format!("`{name}`: {what}")))? });
+    }
+    if let Some(parent) = stream.parent_id.filter(|parent| !component.properties.contains_key(*parent)) {
+        columns.push(Column { name: parent.to_owned(), data_type: "String" });
+    }
+    // The key first, the parent's part of it before the record's own.
+    columns.sort_by_key(|column| stream.key.iter().position(|member| *member == column.name).unwrap_or(usize::MAX));
+    Ok(columns)
+}
+
+/// The column that holds a member. Ids that could be expanded are text; everything that is no scalar is JSON.
+pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
+    if !property.any_of.is_empty() {
+        let is_text = |alternative: &Property| alternative.kind.as_deref() == Some("string");
+        let is_id = property.expansion.is_some() && property.any_of.iter().any(is_text);
+        return Ok(if is_id || property.any_of.iter().all(is_text) { "String" } else { "Json" });
+    }
+    let Some(kind) = property.kind.as_deref() else { return Ok("Json") };
+    match (kind, property.format.as_deref()) {
+        ("boolean", None) => Ok("Bool"),
+        ("integer", Some("unix-time")) => Ok(TIMESTAMP),
+        ("integer", None) => Ok("Int64"),
+        ("number", None) => Ok("Float64"),
+        ("string", None | Some("currency" | "decimal")) => Ok("String"),
+        ("array" | "object", _) => Ok("Json"),
+        (kind, format) => Err(format!("there is no column for the type `{kind}` with the format `{}`", format.unwrap_or_default())),
+    }
+}
+
+/// The text of `schemas.rs`.
+pub(crate) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
+    let used: BTreeSet<&str> = columns.iter().flatten().map(|column| column.data_type.split('(').next().unwrap_or_default()).collect();
+    let used: Vec<&str> = used.into_iter().collect();
+    let mut body = format!(
+        "use pipeline_core::DataType::{{{}}};\nuse pipeline_core::Field;\nuse pipeline_core::TimeFormat::UnixSeconds;\n\n",
+        used.join(", ")
+    );
+    body.push_str("/// Columns of a stream; empty when it is not known.\npub(crate) fn columns(stream: &str) -> &'static [Field] {\n    match stream {\n");
+    for stream in streams {
+        let _ = writeln!(body, "        \"{}\" => {},", stream.name, stream.name.to_uppercase());
+    }
+    body.push_str("        _ => &[],\n    }\n}\n");
+    for (stream, columns) in streams.iter().zip(columns) {
+        let _ = writeln!(body, "\nconst {}: &[Field] = &[", stream.name.to_uppercase());
+        for column in columns {
+            let _ = writeln!(body, "    Field::new(\"{}\", {}),", column.name, column.data_type);
+        }
+        body.push_str("];\n");
+    }
+    let head = format!(
+        "//! The columns of every stream, from Stripe's OpenAPI file.\n//!\n//! Written by `cargo xtask codegen stripe --spec FILE`; do \
+         not edit.\n//!\n//! API version: {API_VERSION}\n//! Specification: stripe/openapi, openapi.spec3.json of that version\n"
+    );
+    let seal = seal(&head, &body);
+    format!("{head}{SEAL}{seal}\n\n{body}")
+}
+
+/// A hash of the file without the line that holds it.
+fn seal(head: &str, body: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(head.as_bytes()).update(body.as_bytes());
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Fails when the file is not as it was written.
+pub(crate) fn verify_seal(text: &str) -> Result<()> {
+    let intact = text.split_once(SEAL).and_then(|(head, rest)| {
+        let (known, body) = rest.split_once("\n\n")?;
+        Some(known == seal(head, body))
+    });
+    match intact {
+        Some(true) => Ok(()),
+        _ => Err("the generated columns were edited by hand; run `cargo xtask codegen stripe --spec FILE`".into()),
+    }
+}
