@@ -19,11 +19,13 @@ use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
 mod children;
+mod nested;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use children::read_children;
+pub use nested::read_record;
 pub use shared::ParentMap;
 
 /// Pages without a record, one after another, before a list counts as broken.
@@ -72,6 +74,11 @@ struct List<'a> {
 }
 
 impl Walk {
+    /// A walk that begins at the slice's position.
+    fn from(slice: SliceState) -> Self {
+        Self { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 }
+    }
+
     /// Moves on past a page; false when it was the last.
     fn step(&mut self, page: &Page) -> Result<bool> {
         let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
@@ -97,21 +104,20 @@ impl Walk {
 impl<'a> List<'a> {
     /// Walks the list from the slice's position on.
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
-        let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
-        stream::try_unfold(Some((self, walk)), |walk| async move {
+        stream::try_unfold(Some((self, Walk::from(slice))), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
-            let page = list.page(&walk.slice, &mut walk.position).await?;
+            let page = list.read(&walk.slice, &mut walk.position).await?;
             let goes_on = walk.step(&page)?;
             Ok(Some((page, goes_on.then_some((list, walk)))))
         })
     }
 
     /// The page at `position`, which moves when the vendor refuses it.
-    async fn page(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
+    async fn read(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
         let asked = position.clone();
         let read = async {
             let (request, response) = self.fetch(slice, position).await?;
-            self.cut(slice, position, &request, &response)
+            self.page(slice, position, &request, &response).await
         };
         match &self.endpoint.shared {
             Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, read).await,
@@ -177,8 +183,8 @@ impl<'a> List<'a> {
         Ok(request)
     }
 
-    /// Cuts a response into a page.
-    fn cut(&self, slice: &SliceState, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    /// Makes a page of a response, with the lists inside its records completed.
+    async fn page(&self, slice: &SliceState, position: &Position, request: &Request, response: &Response) -> Result<Page> {
         let endpoint = self.endpoint;
         if !response.status.is_success() {
             // The classifier ignored the answer: what was asked for is gone, or an export has nothing new yet.
@@ -190,20 +196,28 @@ impl<'a> List<'a> {
             };
             return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(end)));
         }
-        let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
-        let mut split = split(&response.body, &paths)?;
-        let records = split.records.first().map_or(&[][..], Vec::as_slice);
-        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
-        let mut advance = endpoint.paginator.advance(position, &view)?;
-        let last = records.last().and_then(|record| endpoint.cursor_of(record));
+        let (records, mut advance) = self.cut(position, request, response)?;
+        let last = records.first().and_then(|records| endpoint.cursor_of(records.last()?));
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
+        let (mut records, skipped) = nested::spread(self.client, endpoint, records).await?;
         if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
-            split.records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
+            records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
-        Ok(Page { reached, ..Page::new(map_records(endpoint, split.records)?, Some(advance)) })
+        Ok(Page { skipped, reached, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+    }
+
+    /// Cuts a response into the records that it lists, and says what follows it.
+    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
+        let paths: Vec<RecordPath> =
+            self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
+        let split = split(&response.body, &paths)?;
+        let records = split.records.first().map_or(&[][..], Vec::as_slice);
+        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
+        let advance = self.endpoint.paginator.advance(position, &view)?;
+        Ok((split.records, advance))
     }
 }
 
@@ -307,7 +321,7 @@ async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
     let request = list.request(&slice, &Position::Start)?;
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
-    Ok(list.cut(&slice, &Position::Start, &request, &response).unwrap_or(Page::new(Vec::new(), None)))
+    Ok(list.page(&slice, &Position::Start, &request, &response).await.unwrap_or(Page::new(Vec::new(), None)))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

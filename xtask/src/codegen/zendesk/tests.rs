@@ -3,7 +3,7 @@
 use super::api::{Api, Property};
 use super::{data_type, render, verify_seal};
 
-const FILE: &str = r"
+const FILE: &str = r#"
 paths:
   /api/v2/tickets/{ticket_id}/things:
     get:
@@ -31,7 +31,7 @@ components:
         created: { type: string, format: date-time, example: 2026-01-01T00:00:00Z }
         hidden: { type: string, writeOnly: true }
         via: { oneOf: [ { type: string }, { type: object } ] }
-";
+"#;
 
 #[test]
 fn a_list_tells_what_it_holds_whatever_its_braces_are_called() {
