@@ -206,7 +206,7 @@ impl<'a> List<'a> {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
-        Ok(Page { skipped, reached, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+        Ok(Page { reached, skipped, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
     }
 
     /// Cuts a response into the records that it lists, and says what follows it.
