@@ -1,6 +1,8 @@
 //! The budgets of requests.
 
-use pipeline_core::http::{HttpClientBuilder, Quota, RateHeaders};
+use pipeline_core::http::{HttpClientBuilder, Quota};
+
+use crate::rates::ZendeskRates;
 
 /// Every ticketing request, by plan.
 pub(crate) const SUPPORT: &str = "support";
@@ -20,6 +22,9 @@ pub(crate) const DELETED_TICKETS: &str = "deleted_tickets";
 /// The audits of tickets, all tickets together.
 pub(crate) const TICKET_AUDITS: &str = "ticket_audits";
 
+/// The list of tags, by the name in its header.
+pub(crate) const TAGS: &str = "tags-index";
+
 /// What the largest plan allows in a minute. Answers lower it to what the account's own plan allows.
 const LARGEST_PLAN: u32 = 2500;
 
@@ -36,5 +41,6 @@ pub(crate) fn declare(builder: HttpClientBuilder, share: f64, plan_rpm: Option<u
         .quota(SEARCH_EXPORT, Quota::per_minute(100).share(share))
         .quota(DELETED_TICKETS, Quota::per_minute(10))
         .quota(TICKET_AUDITS, Quota::per_minute(450).share(share))
-        .rate_headers(RateHeaders::DELTA.for_bucket(SUPPORT).share(share))
+        .quota(TAGS, Quota::per_minute(100).share(share))
+        .rate_headers(ZendeskRates { share })
 }

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::shared::Walker;
 use crate::connector::{Availability, CheckReport, Connector};
-use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent, SyncMode};
+use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
 use crate::page_size::PageSize;
@@ -50,7 +50,7 @@ fn read_for<'a>(walker: Walker, client: &'a HttpClient, endpoint: &'a Endpoint, 
     let pages = match (&endpoint.parent, endpoint.format) {
         (Some(parent), _) => children::read(walker, client, endpoint, parent, slice),
         (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker }.pages(slice).boxed(),
-        (None, BodyFormat::Ndjson(check)) => read_lines(client, endpoint, slice, check).boxed(),
+        (None, BodyFormat::Ndjson(lines)) => read_lines(client, endpoint, slice, lines).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
@@ -227,7 +227,8 @@ fn is_behind(slice: &SliceState, last: Option<DateTime<Utc>>) -> bool {
     matches!((since, last), (Some(since), Some(last)) if last < since)
 }
 
-fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
+/// What the client must know about a request besides the request.
+pub(crate) fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
     let buckets = match (&endpoint.next_page_buckets, position) {
         (Some(buckets), Position::At(_)) => buckets,
         _ => &endpoint.buckets,
@@ -243,11 +244,11 @@ fn read_lines<'a>(
     client: &'a HttpClient,
     endpoint: &'a Endpoint,
     slice: SliceState,
-    check: LineCheck,
+    lines: Lines,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
         let request = List { client, endpoint, parent: None, walker: Walker::Own }.request(&slice, &slice.position)?;
-        client.download(&request, &call(endpoint, &slice.position), check).await
+        client.download(&request, &call(endpoint, &slice.position), lines).await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {

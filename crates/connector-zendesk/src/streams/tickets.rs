@@ -82,29 +82,33 @@ pub(super) const LISTS: &[List] = &[
     list(
         "ticket_audits",
         "/api/v2/tickets/{id}/audits",
-        &[stream("ticket_audits", "audits").note("one request for each ticket that changed; needs the scope `read`")],
+        &[stream("ticket_audits", "audits")
+            .note("one request for each ticket that changed, so read only when named; needs the scope `read`")],
     )
     .limits(&[TICKET_AUDITS, SUPPORT])
-    .each("tickets", None, &[]),
+    .each("tickets", None, &[])
+    .by_name(),
     list(
         "side_conversations",
         "/api/v2/tickets/{id}/side_conversations",
-        &[stream("side_conversations", "side_conversations")
-            .columns(Columns::Hand(columns::SIDE_CONVERSATION))
-            .note("one request for each ticket that changed; needs Suite Professional or the Collaboration add-on")],
+        &[stream("side_conversations", "side_conversations").columns(Columns::Hand(columns::SIDE_CONVERSATION)).note(
+            "one request for each ticket that changed, so read only when named; needs Suite Professional or the Collaboration add-on",
+        )],
     )
     .walk(Walk::Numbered)
     .shared(maps::side_conversation)
-    .each("tickets", None, &[("id", "ticket_id")]),
+    .each("tickets", None, &[("id", "ticket_id")])
+    .by_name(),
     list(
         "side_conversation_events",
         "/api/v2/tickets/{ticket_id}/side_conversations/{id}/events",
         &[stream("side_conversation_events", "events")
             .columns(Columns::Hand(columns::SIDE_CONVERSATION_EVENT))
-            .note("the messages of side conversations; one request for each conversation of a ticket that changed")],
+            .note("the messages of side conversations; one request for each conversation, so read only when named")],
     )
     .walk(Walk::Numbered)
-    .each("side_conversations", None, &[("id", "side_conversation_id"), ("ticket_id", "ticket_id")]),
+    .each("side_conversations", None, &[("id", "side_conversation_id"), ("ticket_id", "ticket_id")])
+    .by_name(),
     list(
         "conversation_log",
         "/api/v2/tickets/{id}/conversation_log",
