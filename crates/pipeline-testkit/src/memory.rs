@@ -12,8 +12,8 @@ use pipeline_core::{Commit, Delivery, Destination, Generation, Result, Status, T
 /// A row: its columns that are not null, as text.
 pub type Row = BTreeMap<String, String>;
 
-/// A table and which of its generations.
-type Place = (TableId, Generation);
+/// A table, and whether it is the generation that is not visible yet.
+type Place = (TableId, bool);
 
 /// Keeps rows by their key, and checkpoints, until it is dropped.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl MemoryDestination {
     /// The visible rows of a stream, in the order of their keys.
     pub fn rows(&self, source: &str, stream: &str) -> Vec<Row> {
         let table = TableId { source: source.to_owned(), stream: stream.to_owned() };
-        lock(&self.0).tables.get(&(table, Generation::Current)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+        lock(&self.0).tables.get(&(table, false)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
     }
 
     /// One column of the visible rows of a stream, in the order of their keys.
@@ -90,15 +90,15 @@ impl Transaction for Staged {
             next.states.entry(change.endpoint().clone()).or_default().apply(change)?;
         }
         for table in &commit.discard {
-            next.tables.remove(&(table.clone(), Generation::Next));
+            next.tables.remove(&(table.clone(), true));
         }
         for (table, batch) in &self.batches {
-            let rows = next.tables.entry((table.id(), table.generation)).or_default();
+            let rows = next.tables.entry((table.id(), table.generation == Generation::Next)).or_default();
             put(rows, table, batch)?;
         }
         for table in &commit.publish {
-            let published = next.tables.remove(&(table.clone(), Generation::Next)).unwrap_or_default();
-            next.tables.insert((table.clone(), Generation::Current), published);
+            let published = next.tables.remove(&(table.clone(), true)).unwrap_or_default();
+            next.tables.insert((table.clone(), false), published);
         }
         next.commits += 1;
         let sequence = next.commits;
