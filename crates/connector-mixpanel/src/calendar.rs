@@ -123,6 +123,10 @@ impl<S: Slicer> Slicer for ProjectDays<S> {
         self.days.restart(slice)
     }
 
+    fn requests_left(&self, slice: &SliceState) -> Option<u64> {
+        self.days.requests_left(slice)
+    }
+
     fn lookback(&self) -> TimeDelta {
         self.days.lookback()
     }

@@ -25,6 +25,12 @@ impl Classifier for MixpanelClassifier {
             StatusCode::OK if is_enveloped(answer.request.url.path()) => in_band_error(answer).map(|error| {
                 by_text(&error).unwrap_or(ResponseAction::Fail(ErrorKind::Decode, Some("mixpanel answered with an error".to_owned())))
             }),
+            StatusCode::BAD_REQUEST if text.contains("Timeout Error") && is_export(answer) => Some(ResponseAction::TooLarge),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT if is_export(answer) => Some(ResponseAction::TooLarge),
+            // The walk leaves the last day out, once.
+            StatusCode::BAD_REQUEST if text.contains("to_date cannot be later") && is_export(answer) => {
+                Some(ResponseAction::ResetPagination)
+            }
             StatusCode::BAD_REQUEST => by_text(&text),
             StatusCode::UNAUTHORIZED => fail(ErrorKind::Unauthenticated, LOGIN_HELP),
             StatusCode::PAYMENT_REQUIRED => {
@@ -42,6 +48,10 @@ impl Classifier for MixpanelClassifier {
             _ => None,
         }
     }
+}
+
+fn is_export(answer: &Answer<'_>) -> bool {
+    answer.request.url.path().ends_with("/export")
 }
 
 /// What an error's text says, whatever its status.

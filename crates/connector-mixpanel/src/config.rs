@@ -18,6 +18,7 @@ use url::Url;
 use crate::account::{Site, parse_zone};
 use crate::calendar::{Calendar, TimeStorage};
 use crate::classify::MixpanelClassifier;
+use crate::export::{Days, Reread};
 use crate::flatten::{Columns, Flattened};
 use crate::limits::Hourly;
 use crate::region::{Hosts, Region};
@@ -77,14 +78,29 @@ pub struct MixpanelConfig {
     /// Last day of events and annotations to read; today unless set.
     #[serde(default)]
     end_date: Option<String>,
-    /// Days in one export request. More days need fewer requests, of 60 an hour; a failure then costs more.
+    /// Most days in one export request, of 60 an hour. A request asks for as many as bring `export_window_mb`.
     #[serde(default = "default_window")]
     #[schemars(range(min = 1, max = 30))]
     export_window_days: u32,
-    /// Days that every sync reads again for events that arrive late.
+    /// Megabytes of events, not compressed, that one export request should bring. A day is not cut for being larger.
+    #[serde(default = "default_window_mb")]
+    #[schemars(range(min = 1))]
+    export_window_mb: u32,
+    /// Days that are read again, once a day, for events that arrive late.
     #[serde(default = "default_lookback")]
     #[schemars(range(max = 365))]
     lookback_days: u32,
+    /// Days that are read again once a week, for events that arrive later still; 0 for none.
+    #[serde(default)]
+    #[schemars(range(max = 365))]
+    sweep_days: u32,
+    /// Which events of days that are read again are stored again: `all`, which merges them by key, or `new` ones only,
+    /// for destinations that keep every version of a row.
+    #[serde(default)]
+    reread: Reread,
+    /// Lines of one export that may be malformed. They are kept in the table `_rejected`; with one more the export fails.
+    #[serde(default)]
+    max_bad_lines: u32,
     /// Reads the running day too, as far as it is; the next sync reads it again.
     #[serde(default)]
     include_today: bool,
@@ -165,7 +181,11 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::
 }
 
 fn default_window() -> u32 {
-    1
+    30
+}
+
+fn default_window_mb() -> u32 {
+    512
 }
 
 fn default_lookback() -> u32 {
@@ -229,7 +249,8 @@ impl MixpanelConfig {
             ("report_days", (1..=reports::MAX_DAYS).contains(&self.report_days), "the days are not between 1 and 3660"),
             ("exports_per_hour", self.exports_per_hour != Some(0), "no export at all is allowed"),
             ("queries_per_hour", self.queries_per_hour != Some(0), "no query at all is allowed"),
-            ("lookback_days", !self.include_today || self.lookback_days > 0, "the running day needs a lookback of a day or more"),
+            ("export_window_mb", self.export_window_mb > 0, "the window is not above 0 megabytes"),
+            ("sweep_days", self.sweep_days <= 365, "the sweep is longer than 365 days"),
         ];
         rules.into_iter().find(|(_, holds, _)| !holds).map_or(Ok(()), |(field, _, message)| Err(invalid(field, message)))
     }
@@ -254,10 +275,8 @@ impl MixpanelConfig {
             id: self.project_id,
             workspace_id: self.workspace_id,
             credentials: self.credentials(),
-            oldest: now - DEFAULT_HISTORY,
-            window_days: self.export_window_days,
-            lookback_days: self.lookback_days,
-            include_today: self.include_today,
+            days: self.days(now),
+            max_bad_lines: self.max_bad_lines,
             annotated: (date("start_date", &self.start_date)?, date("end_date", &self.end_date)?),
             slim_cohort_members: self.slim_cohort_members,
             legacy_revenue: self.legacy_revenue,
@@ -266,6 +285,19 @@ impl MixpanelConfig {
             event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
             profile_columns: Columns::new(&self.profile_columns, schema::PROFILE, "profile_columns")?,
         })
+    }
+
+    fn days(&self, now: DateTime<Utc>) -> Days {
+        let days = |days: u32| TimeDelta::days(days.into());
+        Days {
+            oldest: now - DEFAULT_HISTORY,
+            window: days(self.export_window_days),
+            bytes: u64::from(self.export_window_mb) << 20,
+            lookback: days(self.lookback_days),
+            sweep: days(self.sweep_days),
+            include_today: self.include_today,
+            reread: self.reread,
+        }
     }
 
     /// The servers to read from: those of the region, or of every region that may be it.

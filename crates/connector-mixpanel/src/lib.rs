@@ -5,6 +5,7 @@ mod answers;
 mod calendar;
 mod classify;
 mod config;
+mod export;
 mod flatten;
 mod json;
 mod limits;
@@ -36,6 +37,7 @@ use crate::streams::{Credentials, Place, Project};
 
 pub use calendar::TimeStorage;
 pub use config::MixpanelConfig;
+pub use export::Reread;
 pub use flatten::{ColumnType, Flattened, FlattenedProperty};
 pub use region::Region;
 pub use reports::Report;
@@ -121,8 +123,13 @@ impl Mixpanel {
             occurrences: Occurrences::default(),
         };
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
-        let pages = declared::read(&self.sites[known.site].client, endpoint, slice);
-        pages.map(move |page| reshape(page?, &mut about)).boxed()
+        let client = &self.sites[known.site].client;
+        if endpoint.name() != export::NAME {
+            return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
+        }
+        let since = export::processed_since(&slice);
+        let events = export::read(client, endpoint, &self.project.days, slice).map(move |page| reshape(page?, &mut about));
+        events.map_ok(move |page| export::newer(page, since)).boxed()
     }
 
     /// Tells what is odd about names of columns.

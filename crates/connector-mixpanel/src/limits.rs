@@ -29,8 +29,9 @@ const HOURLY: u32 = 60;
 /// What it allows in a second.
 const SECONDLY: u32 = 3;
 
-/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file.
-const EXPORTS_AT_ONCE: u32 = 4;
+/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file until it is
+/// loaded.
+pub(crate) const EXPORTS_AT_ONCE: u8 = 4;
 
 /// Queries under way at once: Mixpanel's own limit.
 const QUERIES_AT_ONCE: u32 = 5;
@@ -52,7 +53,7 @@ pub(crate) struct Hourly {
 pub(crate) fn declare(builder: HttpClientBuilder, share: f64, hourly: Hourly) -> HttpClientBuilder {
     builder
         .quota(EXPORT, Quota::per_hour(hourly.exports.unwrap_or(HOURLY)).share(share))
-        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE))
+        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()))
         .quota(QUERY, Quota::per_hour(hourly.queries.unwrap_or(HOURLY)).share(share))
         .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
         .quota(APP, Quota::per_second(APP_SECONDLY).concurrency(QUERIES_AT_ONCE))

@@ -14,6 +14,9 @@ use crate::schema;
 /// Times above this are milliseconds: as seconds they lie beyond the year 5000.
 const MAX_SECONDS: i64 = 100_000_000_000;
 
+/// Characters of an error that are shown.
+const MAX_SHOWN: usize = 200;
+
 /// Digits of an event's key: 128 bits in hexadecimal.
 const KEY_DIGITS: usize = 32;
 
@@ -73,18 +76,24 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
         return Err(broken("the export was terminated early"));
     }
     if !text.starts_with('{') {
-        return Err(broken("a line of the export is no event"));
+        return Err(malformed("a line of the export is no event"));
     }
-    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| broken("a line of the export is not JSON").with_source(error))?;
+    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| malformed("a line of the export is not JSON").with_source(error))?;
     match line {
         Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(()),
-        Line { error: Some(_), .. } => Err(broken("the export ended with an error")),
-        _ => Err(broken("a line of the export is no event")),
+        Line { error: Some(error), .. } => Err(reported(error.get())),
+        _ => Err(malformed("a line of the export is no event")),
     }
 }
 
 /// The event as it is stored: what identifies it and what most projects ask for at the top, all properties unchanged below.
+/// A malformed line that the configuration lets pass stays as it is, to be rejected with its text.
 pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    out.push(row(record, about).unwrap_or_else(|_| record.clone()));
+    Ok(())
+}
+
+fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let line = readable(record.as_bytes());
     let line = members(&line)?;
     let properties = find(&line, "properties").unwrap_or("{}");
@@ -101,8 +110,7 @@ pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<Raw
         let is_taken = schema::EVENT.iter().any(|field| field.name == *name);
         row = if is_taken { row.json(&format!("{name}__u"), value) } else { row.json(name, value) };
     }
-    out.push(row.build());
-    Ok(())
+    Ok(row.build())
 }
 
 /// One line of the export.
@@ -200,9 +208,23 @@ fn starts(json: &RawValue, with: char) -> bool {
     json.get().starts_with(with)
 }
 
-/// An incomplete export; asking again mostly helps.
+/// An export that Mixpanel broke off, as it does with those that take too long.
 fn broken(message: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, message)
-        .temporary()
-        .with_help("if it stays so, lower export_window_days: Mixpanel breaks off exports that take too long")
+    Error::new(ErrorKind::TooLarge, message).temporary()
+}
+
+/// An error in place of an event; all but refused credentials may pass.
+fn reported(text: &str) -> Error {
+    let shown: String = text.trim_matches('"').chars().take(MAX_SHOWN).collect();
+    let error = if text.contains("Unable to authenticate") {
+        Error::new(ErrorKind::Unauthenticated, "the export ended because the credentials were refused")
+    } else {
+        broken("the export ended with an error")
+    };
+    error.with_context("answer", shown)
+}
+
+/// A line that is no event. The last one of an export shows that it was broken off.
+fn malformed(message: &str) -> Error {
+    Error::new(ErrorKind::Decode, message).with_help("set max_bad_lines to keep such lines apart and go on")
 }

@@ -1,13 +1,13 @@
 //! The endpoints, made from the table of streams and the configuration.
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use pipeline_core::slice::{Oldest, Windows};
+use chrono::{NaiveDate, TimeDelta};
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Error, ErrorKind, Schema, StreamDef, TimeFormat};
+use pipeline_core::{Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
 
 use crate::calendar::{Calendar, DayClock, ProjectDays};
+use crate::export::{self, Days};
 use crate::flatten::Columns;
-use crate::limits::{APP, EXPORT, EXPORT_PACE, LEXICON, QUERY, QUERY_PACE};
+use crate::limits::{APP, EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, LEXICON, QUERY, QUERY_PACE};
 use crate::line;
 use crate::profiles::SessionPages;
 use crate::region::Hosts;
@@ -23,14 +23,10 @@ pub(crate) struct Project {
     pub(crate) workspace_id: Option<u64>,
     /// Who reads it.
     pub(crate) credentials: Credentials,
-    /// First day of a first sync.
-    pub(crate) oldest: DateTime<Utc>,
-    /// Days of one export request.
-    pub(crate) window_days: u32,
-    /// Days that every sync reads again.
-    pub(crate) lookback_days: u32,
-    /// Whether the running day is read too.
-    pub(crate) include_today: bool,
+    /// The days to export.
+    pub(crate) days: Days,
+    /// Lines of an export that may be malformed.
+    pub(crate) max_bad_lines: u32,
     /// First and last day of annotations.
     pub(crate) annotated: (Option<NaiveDate>, Option<NaiveDate>),
     /// Whether members of cohorts come with one property only.
@@ -111,24 +107,14 @@ impl Project {
     /// users rewrites events in place, hence a key that survives it. No cursor is declared: days that are read again hold
     /// millions of events, which the destination merges by key; remembering each would be a copy of them.
     fn export(&self, place: &Place) -> Endpoint {
-        let windows = Windows {
-            since: "from_date",
-            until: "to_date",
-            format: TimeFormat::Date,
-            step: Some(TimeDelta::days(self.window_days.into())),
-            lag: if self.include_today { TimeDelta::zero() } else { TimeDelta::days(1) },
-            lookback: TimeDelta::days(self.lookback_days.into()),
-            oldest: Oldest::At(self.oldest),
-            newest_first: false,
-            partition: None,
-        };
-        Endpoint::get("export", "/api/2.0/export")
+        Endpoint::get(export::NAME, "/api/2.0/export")
             .query("project_id", self.id.to_string())
             .base(place.hosts.data.clone())
             .query("time_in_ms", "true")
-            .slices(ProjectDays { days: windows, calendar: place.calendar, clock: DayClock::Export })
+            .slices(ProjectDays { days: self.days.clone(), calendar: place.calendar, clock: DayClock::Export })
             .incremental()
-            .ndjson(line::check)
+            .at_most(EXPORTS_AT_ONCE.into())
+            .ndjson(Lines { check: line::check, malformed: self.max_bad_lines })
             .buckets([EXPORT, EXPORT_PACE])
     }
 
