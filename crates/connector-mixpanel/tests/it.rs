@@ -83,3 +83,16 @@ fn the_specification_marks_secrets() {
         assert_eq!(properties[secret]["writeOnly"], true, "{secret}");
     }
 }
+
+#[test]
+fn every_stream_has_a_case() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mixpanel");
+    let cases = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("case.json")).ok());
+    let cases: Vec<serde_json::Value> = cases.map(|case| serde_json::from_str(&case).unwrap()).collect();
+    let read = |stream: &str| {
+        let succeeds = |case: &&serde_json::Value| case["expect_error"].is_null();
+        cases.iter().filter(succeeds).any(|case| case["streams"].as_array().unwrap().iter().any(|name| name == stream))
+    };
+    let missing: Vec<_> = connector_mixpanel::STREAMS.iter().map(|stream| stream.name).filter(|name| !read(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
