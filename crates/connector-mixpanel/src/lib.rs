@@ -135,7 +135,8 @@ impl Mixpanel {
     /// Tells what is odd about names of columns.
     fn notes(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
-        let columns = endpoints.iter().filter_map(|name| streams::stream(name)).flat_map(|stream| {
+        let readable = endpoints.iter().filter(|name| self.project.unavailable(name).is_none());
+        let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
             let collisions = &self.project.columns(stream).collisions;
             collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
         });

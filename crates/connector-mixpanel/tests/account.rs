@@ -305,3 +305,15 @@ async fn c41_only_the_first_page_of_a_scan_is_charged() {
     assert!(started.elapsed() < Duration::from_mins(3), "300 pages at 3 a second, not at 60 an hour: {:?}", started.elapsed());
     assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 47, "one of 48");
 }
+
+#[tokio::test(start_paused = true)]
+async fn c34_a_quota_of_its_own_is_configured() {
+    let server = Server::new(|_, _| ok("[]"));
+    let left = |changes: serde_json::Value| {
+        let connector = connector(&server, &changes);
+        async move { connector.client().left("query").await.unwrap().unwrap().permits }
+    };
+    assert_eq!(left(json!({})).await, 48);
+    assert_eq!(left(json!({ "queries_per_hour": 240 })).await, 192);
+    assert_eq!(left(json!({ "queries_per_hour": 240, "rate_share": 1.0 })).await, 240);
+}
