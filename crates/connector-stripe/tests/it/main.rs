@@ -2,81 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex};
+mod cases;
+mod fake;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use connector_stripe::{API_VERSION, FAMILIES, Place, Stream, Stripe, StripeConfig, streams};
+use connector_stripe::{FAMILIES, Place, Stream, StripeConfig, streams};
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::{
-    Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, Error, ErrorKind, RawRecord, Registry, TokioClock,
+    Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, Error, ErrorKind, RawRecord, Registry,
 };
 
+use self::fake::{Fake, page, param, refusal};
+
 pipeline_testkit::connector_suite!(StripeConfig, "fixtures/stripe");
-
-type Answer = Box<dyn Fn(&Request) -> (u16, String) + Send + Sync>;
-
-/// A transport that answers from a function and remembers what it was asked.
-struct Fake {
-    answer: Answer,
-    sent: Mutex<Vec<Request>>,
-}
-
-impl fmt::Debug for Fake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fake")
-    }
-}
-
-#[async_trait]
-impl HttpService for Fake {
-    async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
-        let (status, body) = (self.answer)(&request);
-        self.sent.lock().unwrap().push(request);
-        let headers = [("content-type", "application/json"), ("request-id", "req_1"), ("stripe-version", API_VERSION)];
-        let headers: HeaderMap = headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        Ok(RawResponse::full(StatusCode::from_u16(status).unwrap(), headers, Bytes::from(body)))
-    }
-}
-
-impl Fake {
-    fn new(answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { answer: Box::new(answer), sent: Mutex::default() })
-    }
-
-    /// Lists without an object.
-    fn empty() -> Arc<Self> {
-        Self::new(|_| page(&[], false))
-    }
-
-    fn connect(self: &Arc<Self>, config: StripeConfig) -> Stripe {
-        let clock = Arc::new(TokioClock::starting_at("2026-01-31T00:00:00Z".parse().unwrap()));
-        Stripe::new(config, BuildContext { transport: Some(self.clone()), clock, ..BuildContext::default() }).unwrap()
-    }
-
-    /// The requests so far, as a person reads them.
-    fn urls(&self) -> Vec<String> {
-        let readable = |request: &Request| {
-            let url = request.full_url();
-            let query: Vec<String> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
-            format!("{} {}?{}", request.method, url.path(), query.join("&"))
-        };
-        self.sent.lock().unwrap().iter().map(readable).collect()
-    }
-}
-
-fn page(ids: &[&str], has_more: bool) -> (u16, String) {
-    let data: Vec<_> = ids.iter().map(|id| serde_json::json!({ "id": id, "created": 1_769_000_000 })).collect();
-    (200, serde_json::json!({ "object": "list", "data": data, "has_more": has_more }).to_string())
-}
-
-fn refusal(status: u16, code: &str, param: &str, message: &str) -> (u16, String) {
-    (status, serde_json::json!({ "error": { "code": code, "param": param, "message": message } }).to_string())
-}
 
 /// Every stream, by name.
 fn sorted() -> Vec<&'static Stream> {
@@ -143,12 +85,12 @@ async fn a_start_date_bounds_what_happened_and_not_what_is_on_sale() {
 }
 
 #[tokio::test]
-async fn pages_follow_the_last_id_and_a_deleted_one_is_stepped_over() {
-    let fake = Fake::new(|request| match request.query.iter().find(|(name, _)| name == "starting_after") {
+async fn c04_pages_follow_the_last_id_and_a_deleted_one_is_stepped_over() {
+    let fake = Fake::new(|request| match param(request, "starting_after") {
         None => page(&["ch_5", "ch_4"], true),
-        Some((_, id)) if id == "ch_4" => refusal(400, "resource_missing", "starting_after", "No such charge: 'ch_4'"),
-        Some((_, id)) if id == "ch_5" => page(&["ch_3"], false),
-        Some((_, id)) => panic!("unexpected cursor {id}"),
+        Some("ch_4") => refusal(400, "resource_missing", "starting_after", "No such charge: 'ch_4'"),
+        Some("ch_5") => page(&["ch_3"], false),
+        Some(id) => panic!("unexpected cursor {id}"),
     });
     let stripe = fake.connect(StripeConfig::new("rk_live_key"));
     let records: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
@@ -157,13 +99,13 @@ async fn pages_follow_the_last_id_and_a_deleted_one_is_stepped_over() {
 }
 
 #[tokio::test]
-async fn check_tells_what_may_be_read_and_needs_no_permission_for_the_account() {
+async fn c50_check_tells_what_may_be_read_and_needs_no_permission_for_the_account() {
     let fake = Fake::new(|request| match request.url.path() {
         "/v1/account" => refusal(403, "more_permissions_required", "", "The provided key 'rk_test_*****1234' may not."),
         "/v1/disputes" => refusal(403, "", "", "The key 'rk_test_*****1234' lacks the 'rak_dispute_read' permission."),
         "/v1/issuing/transactions" => refusal(400, "", "", "Your account is not set up to use Issuing."),
         "/v1/payouts" => refusal(400, "parameter_unknown", "limit", "Received unknown parameter: limit"),
-        _ => page(&[], false),
+        _ => page::<&str>(&[], false),
     });
     let stripe = fake.connect(StripeConfig::new("rk_test_key"));
     let report = stripe.check(&["disputes", "charges", "payouts", "transactions"]).await.unwrap();
@@ -184,7 +126,7 @@ async fn a_refused_key_fails_the_check_at_once() {
 async fn check_reports_every_stream_and_the_account_when_it_may_be_read() {
     let fake = Fake::new(|request| match request.url.path() {
         "/v1/account" => (200, r#"{"id":"acct_1","object":"account"}"#.to_owned()),
-        _ => page(&[], false),
+        _ => page::<&str>(&[], false),
     });
     let report = fake.connect(StripeConfig::new("sk_live_key")).check(&[]).await.unwrap();
     let facts: Vec<_> = report.facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -208,7 +150,7 @@ async fn pace(key: &str, share: f64, streams: &[&str]) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_keep_to_the_limits_of_the_key() {
+async fn c38_requests_keep_to_the_limits_of_the_key() {
     let five = ["charges", "customers", "invoices", "payouts", "refunds"];
     let cases: [(&str, f64, &[&str], f64); 7] = [
         ("sk_live_key", 1.0, &["charges"], 25.0),
