@@ -64,6 +64,23 @@ async fn c08_what_is_older_than_the_account_is_read_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c30_windows_end_by_stripes_clock_and_not_by_ours() {
+    for answer in [|| (200, r#"{"id":"acct_1"}"#.to_owned()), || refusal(403, "more_permissions_required", "", "No.")] {
+        let fake = Fake::new(move |request| {
+            let reply = Reply::from(if request.url.path() == "/v1/account" { answer() } else { page::<&str>(&[], false) });
+            reply.header("date", "Fri, 30 Jan 2026 23:50:00 GMT")
+        });
+        let stripe = fake.connect(StripeConfig::new("rk_live_key"));
+        stripe.prepare(&["charges"]).await.unwrap();
+        let _: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        // A minute before ten to twelve, that second included.
+        assert_eq!(param(&fake.sent.lock().unwrap()[1], "created[lt]"), Some("1769816941"));
+        let facts = stripe.check(&["charges"]).await.unwrap().facts;
+        assert!(facts.contains(&("clock".to_owned(), "600 s ahead of Stripe's".to_owned())), "{facts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c31_a_limit_of_one_operation_slows_down_that_operation_alone() {
     const OTHERS: usize = 100;
     let throttled = AtomicUsize::new(0);
