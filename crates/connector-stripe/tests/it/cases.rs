@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::engine::Decoder;
+use pipeline_core::engine::decode::Decoder;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::{Connector, ConnectorExt, Endpoint, ErrorKind, RawRecord, Result, SyncMode};
 use tokio::time::{Duration, Instant};
@@ -210,7 +210,7 @@ fn drift(members: &str) -> Vec<(String, u64)> {
     let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
     let now = "2026-01-31T00:00:00Z".parse().unwrap();
     decoder.push(&RawRecord::upsert(format!(r#"{{"id":"ch_1",{members}}}"#)), now).unwrap();
-    decoder.drift().into_iter().map(|drift| (drift.field.clone(), drift.records)).collect()
+    decoder.drift().into_iter().map(|drift| (drift.field.clone(), drift.count)).collect()
 }
 
 #[test]

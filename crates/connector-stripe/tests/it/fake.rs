@@ -50,7 +50,9 @@ impl HttpService for Fake {
         self.sent.lock().unwrap().push(request);
         let fixed = [("content-type", "application/json"), ("request-id", "req_1"), ("stripe-version", API_VERSION)];
         let mut all: HeaderMap = fixed.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        all.extend(headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())));
+        for (name, value) in headers {
+            all.insert(name, value.parse().unwrap());
+        }
         Ok(RawResponse::full(StatusCode::from_u16(status).unwrap(), all, Bytes::from(body)))
     }
 }
