@@ -1,9 +1,11 @@
 //! Writes source files from the API descriptions that vendors publish.
 
+mod mixpanel;
 mod openapi;
 mod stripe;
 #[cfg(test)]
 mod tests;
+mod zendesk;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -25,6 +27,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Vendor {
+    /// The table of streams in the Mixpanel connector's README.
+    Mixpanel {
+        /// Writes nothing and fails when the table is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of streams in its README.
     Stripe {
         /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
@@ -35,13 +43,21 @@ enum Vendor {
         #[arg(long)]
         check: bool,
     },
+    /// The columns of the Zendesk connector's streams, its plain fixture cases, and the tables in its README.
+    Zendesk(zendesk::Args),
 }
 
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
         Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
-        None if args.check => stripe::run(None, true),
+        Some(Vendor::Mixpanel { check }) => mixpanel::run(*check),
+        Some(Vendor::Zendesk(args)) => zendesk::run(args),
+        None if args.check => {
+            stripe::run(None, true)?;
+            mixpanel::run(true)?;
+            zendesk::run(&zendesk::Args::check())
+        }
         None => Err("name a vendor, or check all with `--check`".into()),
     }
 }
