@@ -5,6 +5,8 @@ mod cases;
 mod random;
 mod run;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -86,7 +88,10 @@ fn measure(cases: &[Case], seeds: u64) -> Outcome<Vec<Row>> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((index, (case, limiter))) = { let n = next.fetch_add(1, Ordering::Relaxed); jobs.get(n).map(|job| (n, job)) } {
+                while let Some((index, (case, limiter))) = {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    jobs.get(n).map(|job| (n, job))
+                } {
                     let row = row(case, *limiter, seeds).map_err(|error| error.to_string());
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, row));
                 }

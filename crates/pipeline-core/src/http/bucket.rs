@@ -70,14 +70,7 @@ impl Bucket {
             slots: None,
             kept: None,
         };
-        Self {
-            key,
-            quota,
-            state: Mutex::new(state),
-            line: Arc::default(),
-            answered: Notify::new(),
-            recalled: OnceCell::new(),
-        }
+        Self { key, quota, state: Mutex::new(state), line: Arc::default(), answered: Notify::new(), recalled: OnceCell::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -291,23 +291,27 @@ impl Control {
         if self.window.as_mut().is_some_and(|window| !window.accepted(sent)) {
             self.give_up_window(now);
         }
-        if let State::Stalled(stall) = self.state {
-            if sent >= stall.since {
-                self.end_stall(now, sent, stall);
+        match self.state {
+            State::Stalled(stall) if sent >= stall.since => self.end_stall(now, sent, stall),
+            State::Stalled(_) => {}
+            // A window is used as fast as it was found out.
+            _ if self.window.is_some() => {}
+            State::Growing => self.grow(),
+            State::Holding if self.part < 1.0 && self.is_met => self.scale = (self.scale + RECOVERY / self.limit).min(1.0),
+            State::Holding if self.is_raised(now) => {
+                (self.limit, self.scale, self.is_measured) = (self.rate(), 1.0, false);
+                self.cycle = (self.cycle / 2.0).max(SHORTEST.1);
+                self.state = State::Growing;
             }
-        } else if self.window.is_some() {
-        } else if self.state == State::Growing {
-            // What is not used does not grow.
-            if self.limit < (2.0 * self.pulse.rate()).max(START) {
-                let step = if self.is_met { REGROWTH.0 + REGROWTH.1 / self.limit } else { GROWTH.ln() };
-                self.limit = (self.limit + step).min(self.cap);
-            }
-        } else if self.part < 1.0 && self.is_met {
-            self.scale = (self.scale + RECOVERY / self.limit).min(1.0);
-        } else if self.is_raised(now) {
-            (self.limit, self.scale, self.is_measured) = (self.rate(), 1.0, false);
-            self.cycle = (self.cycle / 2.0).max(SHORTEST.1);
-            self.state = State::Growing;
+            State::Holding => {}
+        }
+    }
+
+    /// By one accepted request, unless the rate is not used.
+    fn grow(&mut self) {
+        if self.limit < (2.0 * self.pulse.rate()).max(START) {
+            let step = if self.is_met { REGROWTH.0 + REGROWTH.1 / self.limit } else { GROWTH.ln() };
+            self.limit = (self.limit + step).min(self.cap);
         }
     }
 
@@ -378,7 +382,7 @@ impl Control {
     fn end_stall(&mut self, now: Duration, sent: Duration, stall: Stall) {
         let is_long = sent.saturating_sub(stall.since) >= LONG;
         let opened = stall.until.filter(|until| *until <= sent).map_or((stall.refused.0, sent), |until| (until, until));
-        let spent = self.since_stall - 1.0;
+        let permits = self.since_stall - 1.0;
         if is_long {
             self.since_stall = 1.0;
         }
@@ -393,9 +397,9 @@ impl Control {
                     self.limit *= CUT;
                 }
             }
-            None if is_long && !self.is_met && spent >= MEASURED.0 => {
+            None if is_long && !self.is_met && permits >= MEASURED.0 => {
                 self.limit *= self.scale;
-                self.window = Some(Window::new(spent, opened, spent / (sent.saturating_sub(self.since).as_secs_f64())));
+                self.window = Some(Window::new(permits, opened, permits / (sent.saturating_sub(self.since).as_secs_f64())));
                 self.state = State::Growing;
                 self.begin_cycle(now);
             }

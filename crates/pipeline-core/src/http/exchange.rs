@@ -146,7 +146,7 @@ impl<'a> Exchange<'a> {
         let mut turn = self.limits().await?;
         let (authenticated, generation) = self.auth().await?;
         let outcome = self.send(authenticated).await;
-        let (facts, hints) = self.observe(&outcome, &turn).await?;
+        let (facts, hints) = self.observe(&outcome, &turn);
         let verdict = self.classify(outcome);
         self.record(&facts, &turn, &verdict);
         let again = self.report(&verdict, &hints, &mut turn).await?;
@@ -235,9 +235,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Learns from the answer before anything is decided, so that everybody profits.
-    async fn observe(&self, outcome: &Outcome, turn: &Turn) -> Result<(Facts, Vec<Hint>)> {
+    fn observe(&self, outcome: &Outcome, turn: &Turn) -> (Facts, Vec<Hint>) {
         let mut facts = Facts { status: None, bytes: 0, request_id: None, latency: outcome.latency };
-        let Ok(received) = &outcome.result else { return Ok((facts, Vec::new())) };
+        let Ok(received) = &outcome.result else { return (facts, Vec::new()) };
         facts.status = Some(received.status);
         facts.request_id = self.request_id(&received.headers).map(str::to_owned);
         facts.bytes = match &received.body {
@@ -247,8 +247,8 @@ impl<'a> Exchange<'a> {
         self.client.learn_time(&received.headers, outcome.latency);
         let (answer, now) = (self.answer(received), self.client.now());
         let hints: Vec<_> = self.client.readers.iter().flat_map(|reader| reader.read(&answer, now)).collect();
-        self.client.limiter.learn(turn, &hints).await?;
-        Ok((facts, hints))
+        self.client.limiter.learn(turn, &hints);
+        (facts, hints)
     }
 
     /// Decides what the outcome means; asks the vendor's classifier first.

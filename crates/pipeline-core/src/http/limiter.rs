@@ -163,7 +163,7 @@ impl Limiter {
     }
 
     /// Takes note of what one answer says about the buckets.
-    pub(super) async fn learn(&self, turn: &Turn, hints: &[Hint]) -> Result<()> {
+    pub(super) fn learn(&self, turn: &Turn, hints: &[Hint]) {
         let now = self.now();
         for (name, bucket) in &self.buckets {
             let about: Vec<_> = hints.iter().filter(|(about, _)| about == name).map(|(_, hint)| hint).collect();
@@ -172,7 +172,6 @@ impl Limiter {
                 bucket.learn(now, turn.sent, &about);
             }
         }
-        Ok(())
     }
 
     /// Takes note of what came of a request. True when waiting for the limit is enough before it is sent again; otherwise the

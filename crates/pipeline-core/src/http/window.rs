@@ -108,9 +108,8 @@ impl Window {
             return Gate::Answer;
         }
         match self.asked {
-            Asked::NotYet if self.granted < self.permits => Gate::Open,
             Asked::NotYet if self.ask_in.0 < 1.0 && self.granted < self.permits + 1.0 => Gate::Open,
-            Asked::UnderWay if self.granted < self.permits => Gate::Open,
+            Asked::NotYet | Asked::UnderWay if self.granted < self.permits => Gate::Open,
             _ => Gate::At(end),
         }
     }

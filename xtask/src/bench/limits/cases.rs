@@ -159,19 +159,17 @@ pub(crate) fn all() -> Vec<Case> {
         ),
         case(
             "quota of 60/h",
-            Scene {
-                count: |_| Count::log(60, 3600.0),
-                quota: Quota::per_hour(60),
-                seconds: 3600.0,
-                steady: 0.0,
-                ..window(Says::Nothing)
-            },
+            Scene { count: |_| Count::log(60, 3600.0), quota: Quota::per_hour(60), seconds: 3600.0, steady: 0.0, ..window(Says::Nothing) },
             vec![
                 Target { what: "used of 60", figure: |it| it.accepted, bound: Bound::AtLeast(60.0) },
                 Target { what: "wasted", figure: |it| it.sent - it.accepted, bound: Bound::AtMost(0.0) },
             ],
         ),
-        case("any window of 700/min, not announced", Scene { count: |_| Count::log(700, 60.0), seconds: 600.0, ..window(Says::Nothing) }, vec![]),
+        case(
+            "any window of 700/min, not announced",
+            Scene { count: |_| Count::log(700, 60.0), seconds: 600.0, ..window(Says::Nothing) },
+            vec![],
+        ),
         case("window of 100/s, not announced", Scene { count: |_| Count::window(100.0, 1.0, 0.37), ..unknown(|_| 100.0) }, vec![]),
         case("10 at once and 100/s", Scene { slots: Some(10), ..unknown(|_| 100.0) }, vec![]),
     ]

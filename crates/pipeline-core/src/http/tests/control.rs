@@ -104,7 +104,7 @@ fn what_was_learned_is_gone_on_with() {
     let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
     control.resume(now, Some(100.0), None);
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), bucket(100.0));
-    assert!(accepted >= 5880 && refused <= 12, "{accepted} {refused}");
+    assert!(accepted >= 5880 && refused <= 30, "{accepted} {refused}");
 }
 
 #[test]
