@@ -177,6 +177,9 @@ pub struct CatalogStream {
     pub name: String,
     /// The endpoint that feeds it.
     pub endpoint: String,
+    /// The stream whose records it belongs to, each of which has a list of its own; none: the account has one list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Members that identify a record.
     pub primary_key: Vec<String>,
     /// The member by which records are ordered in time.
@@ -195,6 +198,7 @@ impl Catalog {
         let entry = |endpoint: &Endpoint, stream: &crate::StreamDef| CatalogStream {
             name: stream.name().to_owned(),
             endpoint: endpoint.name().to_owned(),
+            parent: endpoint.parent_of(stream).map(|parent| parent.name().to_owned()),
             primary_key: stream.key().iter().map(ToString::to_string).collect(),
             cursor: endpoint.cursor_field().map(|cursor| cursor.field.to_owned()),
             mode: match endpoint.mode() {

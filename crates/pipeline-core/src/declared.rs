@@ -16,10 +16,12 @@ use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
 mod children;
+mod nested;
 #[cfg(test)]
 mod tests;
 
 pub use children::read_children;
+pub use nested::read_record;
 
 /// Pages without a record, one after another, before a list counts as broken.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -61,6 +63,11 @@ struct List<'a> {
 }
 
 impl Walk {
+    /// A walk that begins at the slice's position.
+    fn from(slice: SliceState) -> Self {
+        Self { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 }
+    }
+
     /// Moves on past a page; false when it was the last.
     fn step(&mut self, page: &Page) -> Result<bool> {
         let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
@@ -86,11 +93,10 @@ impl Walk {
 impl<'a> List<'a> {
     /// Walks the list from the slice's position on.
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
-        let walk = Walk { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 };
-        stream::try_unfold(Some((self, walk)), |walk| async move {
+        stream::try_unfold(Some((self, Walk::from(slice))), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
             let (request, response) = list.fetch(&walk.slice, &mut walk.position).await?;
-            let page = list.cut(&walk.position, &request, &response)?;
+            let page = list.page(&walk.position, &request, &response).await?;
             let goes_on = walk.step(&page)?;
             Ok(Some((page, goes_on.then_some((list, walk)))))
         })
@@ -129,22 +135,30 @@ impl<'a> List<'a> {
         Ok(request)
     }
 
-    /// Cuts a response into a page.
-    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    /// Makes a page of a response, with the lists inside its records completed.
+    async fn page(&self, position: &Position, request: &Request, response: &Response) -> Result<Page> {
         let endpoint = self.endpoint;
         if !response.status.is_success() {
             // The classifier ignored the answer: what was asked for is gone.
             return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End)));
         }
-        let paths: Vec<RecordPath> = endpoint.feeds.iter().map(|feed| feed.path.clone()).collect();
-        let mut split = split(&response.body, &paths)?;
+        let (records, advance) = self.cut(position, request, response)?;
+        let (mut records, skipped) = nested::spread(self.client, endpoint, records).await?;
+        if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
+            records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
+        }
+        Ok(Page { skipped, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+    }
+
+    /// Cuts a response into the records that it lists, and says what follows it.
+    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
+        let paths: Vec<RecordPath> =
+            self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
+        let split = split(&response.body, &paths)?;
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
         let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
-        let advance = endpoint.paginator.advance(position, &view)?;
-        if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
-            split.records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
-        }
-        Ok(Page::new(map_records(endpoint, split.records)?, Some(advance)))
+        let advance = self.endpoint.paginator.advance(position, &view)?;
+        Ok((split.records, advance))
     }
 }
 
@@ -244,7 +258,7 @@ async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
     let request = list.request(&slice, &Position::Start)?;
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
-    Ok(list.cut(&Position::Start, &request, &response).unwrap_or(Page::new(Vec::new(), None)))
+    Ok(list.page(&Position::Start, &request, &response).await.unwrap_or(Page::new(Vec::new(), None)))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
@@ -130,6 +130,7 @@ pub struct Endpoint {
     pub(crate) path: Cow<'static, str>,
     pub(crate) query: Vec<(Cow<'static, str>, String)>,
     pub(crate) feeds: Vec<Feed>,
+    pub(crate) nested: Vec<NestedList>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
@@ -164,6 +165,48 @@ pub(crate) struct Feed {
     pub(crate) path: RecordPath,
     /// False when nobody wants its records.
     pub(crate) wanted: bool,
+    /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
+    pub(crate) inside: Option<usize>,
+}
+
+/// A list inside a record, of which the vendor sends the beginning only.
+#[derive(Clone, Debug)]
+pub struct NestedList {
+    pub(crate) member: &'static str,
+    pub(crate) more: &'static str,
+    pub(crate) list: Endpoint,
+    pub(crate) total: Option<&'static str>,
+    pub(crate) inherited: Vec<(&'static str, &'static str)>,
+}
+
+impl NestedList {
+    /// The list in `member` of a record, which goes on when its own member `more` is true.
+    ///
+    /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for that member of the
+    /// record, its paginator goes on behind the entries that are there, and the stream that it feeds tells where in the
+    /// list entries stand, such as `data`, and what tells them apart. Entries that cannot be told apart are read again from
+    /// the start.
+    pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
+        Self { member, more, list, total: None, inherited: Vec::new() }
+    }
+
+    /// The list's member that tells how many entries it has: another number of them is an error.
+    pub fn total(mut self, member: &'static str) -> Self {
+        self.total = Some(member);
+        self
+    }
+
+    /// Copies a member of the record into each entry, unless it has a value of that name.
+    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+        self.inherited.push((member, name));
+        self
+    }
+
+    /// Where entries stand in the list.
+    pub(crate) fn entries(&self) -> Result<&RecordPath> {
+        let path = self.list.feeds.first().map(|feed| &feed.path).filter(|path| path.name().is_some());
+        path.ok_or_else(|| Error::new(ErrorKind::Unexpected, "the endpoint of a nested list feeds no stream from one of its members"))
+    }
 }
 
 /// The member by which records are ordered in time.
@@ -194,6 +237,7 @@ impl Endpoint {
             path: path.into(),
             query: Vec::new(),
             feeds: Vec::new(),
+            nested: Vec::new(),
             paginator: Arc::new(SinglePage),
             slicer: Arc::new(Whole),
             mode: SyncMode::FullRefresh,
@@ -229,7 +273,7 @@ impl Endpoint {
         self
     }
 
-    /// Copies a member of the parent into each of its children, unless they have one of that name. Needs
+    /// Copies a member of the parent into each of its children, unless they have a value of that name. Needs
     /// [`for_each`](Self::for_each).
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
@@ -252,8 +296,25 @@ impl Endpoint {
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true });
+        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
         self
+    }
+
+    /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
+    /// its own path, and the record gets all of it.
+    pub fn completes(mut self, list: NestedList) -> Self {
+        self.nested.push(list);
+        self
+    }
+
+    /// Feeds a stream from a list inside each record of the first stream, completed. The stream is the one that the list's
+    /// own endpoint feeds.
+    pub fn feeds_nested(mut self, list: NestedList) -> Self {
+        if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
+            let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
+            self.feeds.push(Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) });
+        }
+        self.completes(list)
     }
 
     /// How pages follow each other; [`SinglePage`] unless set.
@@ -352,6 +413,13 @@ impl Endpoint {
     /// The member that orders records in time.
     pub fn cursor_field(&self) -> Option<Cursor> {
         self.cursor
+    }
+
+    /// The stream whose records hold the lists, or have them, that a stream of this endpoint is read from.
+    pub fn parent_of(&self, stream: &StreamDef) -> Option<&StreamDef> {
+        let is_inside = self.feeds.iter().any(|feed| feed.inside.is_some() && feed.stream.name == stream.name);
+        let owner = if is_inside { Some(self) } else { self.parent() };
+        owner?.streams().next()
     }
 
     /// The endpoint whose records each have a list of this one.

@@ -66,6 +66,11 @@ impl RawRecord {
         member(&self.json, name).ok()?
     }
 
+    /// The value of one top-level member, not copied.
+    pub(crate) fn slice(&self, name: &str) -> Option<Bytes> {
+        Some(self.json.slice_ref(self.member(name)?.as_bytes()))
+    }
+
     /// The top-level members in their order, each value as it stands in the record.
     ///
     /// # Errors
@@ -203,12 +208,20 @@ pub enum Advance {
 /// * `tickets/*/metric_set` is the object inside each ticket; a ticket without one is passed over.
 /// * A last member that is an object is one record. Null is none, and so is a null in the place of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordPath(Vec<String>);
+pub struct RecordPath(pub(crate) Vec<String>);
 
 impl RecordPath {
     /// Reads a path; a leading `/` is allowed.
     pub fn new(path: &str) -> Self {
         Self(path.split('/').filter(|segment| !segment.is_empty()).map(ToOwned::to_owned).collect())
+    }
+
+    /// The member that it is, if it leads no deeper.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &*self.0 {
+            [name] if name != "*" => Some(name),
+            _ => None,
+        }
     }
 }
 

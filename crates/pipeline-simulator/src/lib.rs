@@ -20,6 +20,7 @@
 #![expect(clippy::result_large_err, reason = "the error of a handler's step is the answer itself")]
 
 mod faults;
+mod ledger;
 mod limits;
 mod mixpanel;
 mod mixpanel_export;
@@ -36,7 +37,6 @@ mod truth;
 mod world;
 mod written;
 mod zendesk;
-mod zendesk_auth;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub use limits::Limits;
 pub use server::{Body, Simulator};
 pub use stats::{Operation, Stats};
 pub use truth::Truth;
+pub use zendesk::changes::{ZendeskAccount, ZendeskChange};
 
 /// Everything a server is started with. Two servers with equal settings serve equal data.
 #[derive(Clone, Debug)]
@@ -166,6 +167,27 @@ pub struct ZendeskWorld {
     pub organizations: u64,
     /// How many groups.
     pub groups: u64,
+    /// How many events of tickets, comments among them; three for each ticket if `None`.
+    pub events: Option<u64>,
+    /// How many objects every other list has; the lists of single tickets, articles and so on depend on these.
+    pub others: u64,
+    /// Other numbers of objects for the streams named: `macros`, `articles`, ….
+    pub counts: BTreeMap<String, u64>,
+    /// What the account has paid for. Streams beyond it are refused (403).
+    pub plan: ZendeskPlan,
+    /// Whether there is a Help Center. Without one its requests are answered by a web page (404).
+    pub help_center: bool,
+    /// Streams that the credentials may not read (403), by name.
+    pub forbidden: Vec<String>,
+    /// How many tickets change while each page of an export is on its way.
+    pub changes_per_page: u64,
+    /// Pages of exports and lists asked for with more records than this are answered by 504.
+    pub slow_pages_over: Option<usize>,
+    /// Every so many requests the answer is 503 with `Retry-After: 3`, as under load; 0 for never.
+    pub backpressure_every: u64,
+    /// A page of a time-based export that is one second cuts it off, and ends where it began: the defect that readers get
+    /// caught in. Off, the page holds the whole second.
+    pub cuts_seconds: bool,
     /// As [`StripeWorld::recent_share`], of the times of change.
     pub recent_share: f64,
     /// As [`StripeWorld::burst`].
@@ -191,6 +213,16 @@ impl Default for ZendeskWorld {
             users: 600,
             organizations: 80,
             groups: 12,
+            events: None,
+            others: 12,
+            counts: BTreeMap::new(),
+            plan: ZendeskPlan::Enterprise,
+            help_center: true,
+            forbidden: Vec::new(),
+            changes_per_page: 0,
+            slow_pages_over: None,
+            backpressure_every: 0,
+            cuts_seconds: false,
             recent_share: 0.2,
             burst: 32,
             email: "admin@example.com".to_owned(),
@@ -200,6 +232,28 @@ impl Default for ZendeskWorld {
             refresh_token: "sim_refresh".to_owned(),
             token_lifetime: Duration::from_hours(48),
         }
+    }
+}
+
+/// What a Zendesk account has paid for, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ZendeskPlan {
+    /// Support or Suite Team.
+    Team,
+    /// Support or Suite Professional.
+    Professional,
+    /// Support or Suite Enterprise.
+    Enterprise,
+}
+
+impl ZendeskWorld {
+    /// How many objects a list has at the start.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(self.others)
+    }
+
+    pub(crate) fn event_count(&self) -> u64 {
+        self.events.unwrap_or(3 * self.tickets)
     }
 }
 

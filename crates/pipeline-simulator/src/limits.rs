@@ -22,6 +22,9 @@ pub struct Limits {
     pub zendesk_account: Option<u32>,
     /// Zendesk: requests per minute for all incremental exports together.
     pub zendesk_export: Option<u32>,
+    /// Zendesk: whether the lists that have a limit of their own count it: deleted tickets (10 a minute), tags and the export
+    /// of the search (100), audits of tickets (450).
+    pub zendesk_endpoints: bool,
     /// Mixpanel: raw exports per second.
     pub mixpanel_export_second: Option<u32>,
     /// Mixpanel: raw exports per rolling hour.
@@ -39,6 +42,7 @@ impl Limits {
             stripe_burst: None,
             zendesk_account: Some(700),
             zendesk_export: Some(10),
+            zendesk_endpoints: true,
             mixpanel_export_second: Some(3),
             mixpanel_export_hour: Some(60),
             mixpanel_query_hour: Some(60),
@@ -65,13 +69,41 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
+/// Which of Zendesk's limits a request counts against, besides the account's.
+#[derive(Clone, Copy)]
+pub(crate) struct ZendeskCall<'a> {
+    /// The Help Center's budget instead of the account's.
+    pub(crate) help_center: bool,
+    pub(crate) export: bool,
+    /// The name of the list's own limit.
+    pub(crate) endpoint: Option<&'a str>,
+}
+
+/// What Zendesk tells about its limits.
+#[derive(Clone)]
+pub(crate) struct ZendeskBudgets {
+    pub(crate) account: Budget,
+    pub(crate) endpoint: Option<(String, Budget)>,
+}
+
+/// What Zendesk documents, or sends in headers, for the limits of single lists, a minute.
+fn endpoint_limit(name: &str) -> u32 {
+    match name {
+        "deleted_tickets" => 10,
+        "ticket_audits" => 450,
+        _ => 100,
+    }
+}
+
 /// The state of all limits.
 pub(crate) struct Gate {
     limits: Limits,
     stripe_operations: HashMap<String, Bucket>,
     stripe_global: Bucket,
     zendesk_account: Window,
+    zendesk_help_center: Window,
     zendesk_export: Window,
+    zendesk_endpoints: HashMap<String, Window>,
     mixpanel_export_second: Window,
     mixpanel_export_hour: Window,
     mixpanel_query_hour: Window,
@@ -84,7 +116,9 @@ impl Gate {
             stripe_operations: HashMap::new(),
             stripe_global: Bucket::full(limits.stripe_global, limits.stripe_burst, now),
             zendesk_account: Window::new(limits.zendesk_account, MINUTE),
+            zendesk_help_center: Window::new(limits.zendesk_account, MINUTE),
             zendesk_export: Window::new(limits.zendesk_export, MINUTE),
+            zendesk_endpoints: HashMap::new(),
             mixpanel_export_second: Window::new(limits.mixpanel_export_second, SECOND),
             mixpanel_export_hour: Window::new(limits.mixpanel_export_hour, HOUR),
             mixpanel_query_hour: Window::new(limits.mixpanel_query_hour, HOUR),
@@ -109,21 +143,26 @@ impl Gate {
         Ok(())
     }
 
-    /// The error is the account's budget and how long to wait.
-    pub(crate) fn zendesk(&mut self, export: bool, now: Instant) -> Result<Budget, (Budget, Duration)> {
-        let account = self.zendesk_account.budget(now);
-        let exports = self.zendesk_export.budget(now);
-        if account.remaining == 0 {
-            return Err((account, account.reset));
+    /// The error is the budgets and how long to wait. A refused request costs nothing.
+    pub(crate) fn zendesk(&mut self, call: ZendeskCall, now: Instant) -> Result<ZendeskBudgets, (ZendeskBudgets, Duration)> {
+        let account = if call.help_center { &mut self.zendesk_help_center } else { &mut self.zendesk_account };
+        let export = call.export.then_some(&mut self.zendesk_export);
+        let own = call.endpoint.map(|name| {
+            let limit = self.limits.zendesk_endpoints.then(|| endpoint_limit(name));
+            (name, self.zendesk_endpoints.entry(name.to_owned()).or_insert_with(|| Window::new(limit, MINUTE)))
+        });
+        let (name, mut own) = own.unzip();
+        let mut windows: Vec<&mut Window> = [Some(account), export].into_iter().flatten().collect();
+        windows.extend(own.as_mut().map(|own| &mut **own));
+        let spent = windows.iter_mut().map(|window| window.budget(now)).find(|budget| budget.remaining == 0);
+        if spent.is_none() {
+            windows.iter_mut().for_each(|window| window.take(now));
         }
-        if export && exports.remaining == 0 {
-            return Err((account, exports.reset));
-        }
-        if export {
-            self.zendesk_export.take(now);
-        }
-        self.zendesk_account.take(now);
-        Ok(self.zendesk_account.budget(now))
+        let account = windows[0].budget(now);
+        drop(windows);
+        let endpoint = name.zip(own).map(|(name, window)| (name.to_owned(), window.budget(now)));
+        let budgets = ZendeskBudgets { account, endpoint: endpoint.filter(|_| self.limits.zendesk_endpoints) };
+        spent.map_or_else(|| Ok(budgets.clone()), |spent| Err((budgets.clone(), spent.reset)))
     }
 
     /// The error is how long to wait.

@@ -27,8 +27,9 @@ use crate::stats::Stats;
 use crate::truth::Truth;
 use crate::world::World;
 use crate::written::Written;
-use crate::zendesk_auth::Tokens;
-use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk, zendesk_auth};
+use crate::zendesk::auth::Tokens;
+use crate::zendesk::changes::ZendeskAccount;
+use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk};
 
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -107,6 +108,17 @@ impl Simulator {
         self.service.state().clock = (Instant::now(), clock(Some(second), second));
     }
 
+    /// Zendesk's account, to be changed while it is read.
+    pub fn zendesk(&self) -> ZendeskAccount<'_> {
+        ZendeskAccount { service: &self.service }
+    }
+
+    /// Lets time pass on the server's clock alone: what was withheld because it was new appears.
+    pub fn advance(&self, time: Duration) {
+        let now = self.service.now();
+        self.service.state().clock = (Instant::now(), now.saturating_add_unsigned(time.as_secs()));
+    }
+
     /// Stops accepting connections, gives answers under way a second to finish, and returns.
     pub async fn stop(self) {
         if let Some((stop, server)) = self.server {
@@ -140,6 +152,10 @@ pub(crate) struct Mutable {
     /// How many profile sessions were opened.
     pub(crate) sessions: u64,
     pub(crate) tokens: Tokens,
+    /// How many changes were made to Zendesk's records.
+    pub(crate) changes: u64,
+    /// How many requests Zendesk could have turned away under load.
+    pub(crate) relieved: u64,
 }
 
 impl Service {
@@ -154,6 +170,8 @@ impl Service {
             exports: 0,
             sessions: 0,
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
+            changes: 0,
+            relieved: 0,
         };
         let world = Arc::new(World::new(&simulation)?);
         let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
@@ -225,7 +243,7 @@ fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(stripe::get))
         .route("/api/v2/{*path}", get(zendesk::get))
-        .route("/oauth/tokens", post(zendesk_auth::issue))
+        .route("/oauth/tokens", post(zendesk::auth::issue))
         .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))

@@ -58,6 +58,13 @@ enum Hole {
     Project,
     Time(i64),
     Iso(i64),
+    /// When a record of Zendesk was made, and when somebody changed it last.
+    Created,
+    Updated,
+    /// The id of the record that it is a child of.
+    Parent,
+    /// How many children it has in another table.
+    Children(usize),
     Int(i64, u64),
     Pick(Vec<String>),
     Chars(&'static [u8], usize),
@@ -232,7 +239,8 @@ impl Compiler<'_> {
             _ => source,
         });
         let hole = self.parse(kind, arguments, alone);
-        let quoted = alone && (kind == "text" || matches!(hole, Hole::Iso(_) | Hole::Chars(..) | Hole::Person(..)));
+        let quoted =
+            alone && (kind == "text" || matches!(hole, Hole::Iso(_) | Hole::Created | Hole::Updated | Hole::Chars(..) | Hole::Person(..)));
         if quoted {
             self.text.push('"');
         }
@@ -253,6 +261,10 @@ impl Compiler<'_> {
             "project" => Hole::Project,
             "time" => Hole::Time(number(arguments)),
             "iso" => Hole::Iso(number(arguments)),
+            "created" => Hole::Created,
+            "updated" => Hole::Updated,
+            "parent" => Hole::Parent,
+            "children" => Hole::Children(table(arguments)),
             "int" | "text" => {
                 let (low, high) = arguments.split_once(':').unwrap_or((arguments, arguments));
                 Hole::Int(number(low), number(high).abs_diff(number(low)) + 1)
@@ -308,6 +320,10 @@ fn write_hole(hole: &Hole, salt: u64, alone: bool, world: &World, row: Row, out:
         Hole::Project => print(out, format_args!("{}", world.project)),
         Hole::Time(offset) => print(out, format_args!("{}", world.time(row) + offset)),
         Hole::Iso(offset) => write_iso(world.seconds(row) + offset, out),
+        Hole::Created => write_iso(world.entry(row).map_or(0, |entry| entry.created), out),
+        Hole::Updated => write_iso(world.entry(row).map_or(0, |entry| entry.updated), out),
+        Hole::Parent => world.parent(row).into_iter().for_each(|parent| world.write_id(parent, alone, out)),
+        Hole::Children(table) => print(out, format_args!("{}", world.children(row, *table).len())),
         Hole::Int(low, width) => print(out, format_args!("{}", low.wrapping_add_unsigned(value() % width))),
         Hole::Pick(all) => {
             out.extend_from_slice(all[choice(value(), all.len())].as_bytes());

@@ -51,7 +51,8 @@ fn a_timeline_never_goes_back_and_bisects_exactly() {
 fn ids_lead_back_to_their_records() {
     let stripe = StripeWorld { charges: 1_000_000, ..StripeWorld::default() };
     let world = World::new(&Simulation { stripe, ..Simulation::default() }).unwrap();
-    for table in &world.tables {
+    // Those of Zendesk that follow another table have no number of their own.
+    for table in world.tables.iter().filter(|table| table.count() < u64::MAX) {
         for index in [0, table.count() / 2, table.count() - 1] {
             assert_eq!(table.index(&table.id(index)), Some(index), "{}", table.name);
         }

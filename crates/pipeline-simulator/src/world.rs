@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::Simulation;
+use crate::ledger::{Entry, Fate, Ledger};
 use crate::template::{ALPHANUMERIC, Layout, Template};
 use crate::timeline::Timeline;
+use crate::zendesk::events::EventLog;
+use crate::zendesk::table::{Listing, Of};
 
 const STRIPE: &str = include_str!("../data/stripe.json");
 const ZENDESK: &str = include_str!("../data/zendesk.json");
@@ -51,6 +54,18 @@ struct Definition {
     #[serde(default)]
     expandable: Vec<String>,
     record: Map<String, Value>,
+    /// Ids that are UUIDs, and numbers that are written as text.
+    #[serde(default)]
+    uuid: bool,
+    #[serde(default)]
+    text: bool,
+    /// How Zendesk lists it.
+    list: Option<Listing>,
+    /// One in so many is deleted from the start.
+    deleted_one_in: Option<u64>,
+    /// What is different in a record that is deleted, or deleted for good.
+    deleted: Option<Map<String, Value>>,
+    scrubbed: Option<Map<String, Value>>,
 }
 
 /// How ids follow from indexes.
@@ -61,6 +76,7 @@ enum Ids {
         first: u64,
         step: u64,
     },
+    Uuid,
 }
 
 /// One kind of record.
@@ -77,6 +93,14 @@ pub(crate) struct Table {
     ids: Ids,
     key: u64,
     like: Option<usize>,
+    id_is_text: bool,
+    pub(crate) list: Option<Listing>,
+    /// The table whose records it belongs to, so many to each, which one in so many has.
+    pub(crate) parent: Option<(usize, u64, u64)>,
+    /// What has become of the records; none in tables that don't change, and in those that follow another one.
+    ledger: Option<RwLock<Ledger>>,
+    deleted: Option<Template>,
+    scrubbed: Option<Template>,
     /// The second up to which records are there for readers; shared by all tables.
     shown_until: Arc<AtomicI64>,
 }
@@ -88,6 +112,7 @@ pub(crate) struct World {
     pub(crate) project: u64,
     names: HashMap<String, usize>,
     shown_until: Arc<AtomicI64>,
+    events: RwLock<EventLog>,
 }
 
 impl World {
@@ -101,9 +126,64 @@ impl World {
             definitions.iter().enumerate().map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal)).collect();
         let shown_until = Arc::new(AtomicI64::new(simulation.shown_until.unwrap_or(i64::MAX)));
         let find = |name: &str| names.get(name).copied().unwrap_or(0);
-        let tables =
+        let tables: Vec<Table> =
             definitions.into_iter().map(|(definition, layout)| Table::new(definition, layout, simulation, &find, &shown_until)).collect();
-        Ok(World { tables, names, live: simulation.stripe.live, project: simulation.mixpanel.project_id, shown_until })
+        let tickets = &tables[find("tickets")];
+        let events = RwLock::new(EventLog::new(&tickets.timeline, simulation.zendesk.event_count(), tickets.key));
+        Ok(World { tables, names, live: simulation.stripe.live, project: simulation.mixpanel.project_id, shown_until, events })
+    }
+
+    /// Zendesk's log of what happened to tickets.
+    pub(crate) fn events(&self) -> RwLockReadGuard<'_, EventLog> {
+        self.events.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn events_mut(&self) -> RwLockWriteGuard<'_, EventLog> {
+        self.events.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The second from which on records are hidden.
+    pub(crate) fn shown_until(&self) -> i64 {
+        self.shown_until.load(Ordering::Relaxed)
+    }
+
+    /// The record that decides when this one changes and whether it is there: itself, or the one it belongs to.
+    fn root(&self, row: Row) -> Row {
+        let table = &self.tables[row.table];
+        match (table.like, table.parent) {
+            (Some(owner), _) => self.root(Row { table: owner, index: row.index }),
+            (None, Some(_)) => self.parent(row).map_or(row, |parent| self.root(parent)),
+            (None, None) => row,
+        }
+    }
+
+    /// The record that this one is a child of.
+    pub(crate) fn parent(&self, row: Row) -> Option<Row> {
+        let (table, per, _) = self.tables[row.table].parent?;
+        Some(Row { table, index: row.index / per })
+    }
+
+    /// The children that a record has in another table.
+    pub(crate) fn children(&self, row: Row, table: usize) -> Vec<u64> {
+        let Some((_, per, _)) = self.tables[table].parent else { return Vec::new() };
+        let all = row.index * per..(row.index + 1) * per;
+        all.filter(|index| self.exists(Row { table, index: *index })).collect()
+    }
+
+    /// How many records a table has, those that are hidden or gone included.
+    pub(crate) fn count(&self, table: usize) -> u64 {
+        let known = &self.tables[table];
+        match (known.like, known.parent) {
+            (Some(owner), _) => self.count(owner),
+            (None, Some((parent, per, _))) => self.count(parent) * per,
+            (None, None) => known.count(),
+        }
+    }
+
+    /// What has become of the record that decides.
+    pub(crate) fn entry(&self, row: Row) -> Option<Entry> {
+        let root = self.root(row);
+        self.tables[root.table].ledger()?.entry(root.index)
     }
 
     /// Hides the records that are as new as this second or newer.
@@ -123,7 +203,8 @@ impl World {
 
     /// What a record's holes draw from.
     pub(crate) fn key(&self, row: Row) -> u64 {
-        draw(self.tables[row.table].key, row.index)
+        let version = self.entry(row).map_or(0, |entry| entry.version);
+        draw(self.tables[row.table].key ^ u64::from(version).wrapping_mul(GATHER), row.index)
     }
 
     /// The record that this one points to in another table.
@@ -134,13 +215,24 @@ impl World {
     /// Whether the record is there: a deleted ticket has no metrics.
     pub(crate) fn exists(&self, row: Row) -> bool {
         let table = &self.tables[row.table];
-        let deleted = || table.like.and_then(|owner| self.field(Row { table: owner, index: row.index }, "status"));
-        row.index < table.count() && deleted().as_deref() != Some(b"\"deleted\"")
+        let Some(Entry { fate, time, .. }) = self.entry(row) else { return table.list.is_none() && row.index < table.count() };
+        let is_shown = time < self.shown_until();
+        let of = table.list.as_ref().map_or(Of::Live, |list| list.of);
+        let belongs = match (table.like, table.parent) {
+            (Some(_), _) => of.includes(fate),
+            (None, Some((parent, _, one_in))) => {
+                let parent = Row { table: parent, index: row.index / table.parent.map_or(1, |(_, per, _)| per) };
+                let has = draw(self.tables[row.table].key, parent.index).is_multiple_of(one_in);
+                has && fate == Fate::Live && self.exists(parent)
+            }
+            (None, None) => fate != Fate::Gone,
+        };
+        is_shown && belongs
     }
 
     /// The record's time in the table's unit, and in seconds.
     pub(crate) fn time(&self, row: Row) -> i64 {
-        self.tables[row.table].timeline.at(row.index)
+        self.entry(row).map_or_else(|| self.tables[row.table].timeline.at(row.index), |entry| entry.time)
     }
 
     pub(crate) fn seconds(&self, row: Row) -> i64 {
@@ -149,7 +241,18 @@ impl World {
 
     /// Appends the record as JSON.
     pub(crate) fn write(&self, row: Row, requested: &[&str], out: &mut Vec<u8>) {
-        self.tables[row.table].template.write(self, row, requested, out);
+        self.template(row).write(self, row, requested, out);
+    }
+
+    /// A deleted record looks different.
+    fn template(&self, row: Row) -> &Template {
+        let table = &self.tables[row.table];
+        let special = match self.entry(row).filter(|_| table.ledger.is_some()).map(|entry| entry.fate) {
+            Some(Fate::Deleted) => table.deleted.as_ref(),
+            Some(Fate::Scrubbed) => table.scrubbed.as_ref().or(table.deleted.as_ref()),
+            _ => None,
+        };
+        special.unwrap_or(&table.template)
     }
 
     /// Appends records separated by commas.
@@ -164,13 +267,13 @@ impl World {
 
     /// The JSON text of a top-level field.
     pub(crate) fn field(&self, row: Row, name: &str) -> Option<Vec<u8>> {
-        self.tables[row.table].template.field(name, self, row)
+        self.template(row).field(name, self, row)
     }
 
     /// Appends a record's id; `json` for a JSON value instead of bare text.
     pub(crate) fn write_id(&self, row: Row, json: bool, out: &mut Vec<u8>) {
         let id = self.tables[row.table].id(row.index);
-        let quoted = json && self.tables[row.table].id_is_text();
+        let quoted = json && self.tables[row.table].id_is_text;
         if quoted {
             out.push(b'"');
         }
@@ -189,13 +292,30 @@ impl Table {
         find: &dyn Fn(&str) -> usize,
         shown_until: &Arc<AtomicI64>,
     ) -> Table {
-        let Definition { name, path, prefix, first, step, like, params, expandable, record } = definition;
+        let Definition { name, path, prefix, first, step, like, params, expandable, record, list, .. } = definition;
         let owner = like.clone().unwrap_or_else(|| name.clone());
-        let (timeline, unit) = timeline(&owner, simulation);
+        let (timeline, unit) = timeline(&owner, list.is_some(), simulation);
+        let key = draw(simulation.seed, hash(owner.as_bytes()));
+        let parent = list.as_ref().and_then(|list| Some((find(list.parent.as_deref()?), list.per, list.one_in)));
+        let deleted = |index| definition.deleted_one_in.is_some_and(|one_in| draw(key, index).is_multiple_of(one_in));
+        let ledger = list.as_ref().filter(|_| like.is_none() && parent.is_none());
+        let ledger = ledger.map(|_| RwLock::new(Ledger::new(&timeline, deleted)));
+        let variant = |changed: Option<&Map<String, Value>>| {
+            let mut record = record.clone();
+            record.extend(changed?.clone());
+            Some(Template::compile(&record, layout, find))
+        };
         Table {
             template: Template::compile(&record, layout, find),
-            key: draw(simulation.seed, hash(owner.as_bytes())),
-            ids: if step == 0 { Ids::Scattered } else { Ids::Numbered { first, step } },
+            deleted: variant(definition.deleted.as_ref()),
+            scrubbed: variant(definition.scrubbed.as_ref()),
+            key,
+            ids: match (definition.uuid, step) {
+                (true, _) => Ids::Uuid,
+                (false, 0) => Ids::Scattered,
+                (false, step) => Ids::Numbered { first, step },
+            },
+            id_is_text: definition.uuid || definition.text || step == 0 || !prefix.is_empty(),
             like: like.as_deref().map(find),
             name,
             path,
@@ -204,12 +324,36 @@ impl Table {
             expandable,
             timeline,
             unit,
+            list,
+            parent,
+            ledger,
             shown_until: Arc::clone(shown_until),
         }
     }
 
+    /// The table that it belongs to record by record.
+    pub(crate) fn like_table(&self) -> Option<usize> {
+        self.like
+    }
+
+    pub(crate) fn ledger(&self) -> Option<RwLockReadGuard<'_, Ledger>> {
+        Some(self.ledger.as_ref()?.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn ledger_mut(&self) -> Option<RwLockWriteGuard<'_, Ledger>> {
+        Some(self.ledger.as_ref()?.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How many records there are for readers.
     pub(crate) fn count(&self) -> u64 {
+        if let Some(ledger) = self.ledger() {
+            // Which of them are hidden depends on each.
+            return ledger.len();
+        }
+        if self.list.is_some() {
+            // Those of the table that it follows.
+            return u64::MAX;
+        }
         match self.shown_until.load(Ordering::Relaxed) {
             i64::MAX => self.timeline.count,
             second => self.timeline.before(second.saturating_mul(self.unit)),
@@ -226,14 +370,11 @@ impl Table {
         self.first_since(times.start)..self.first_since(times.end)
     }
 
-    fn id_is_text(&self) -> bool {
-        matches!(self.ids, Ids::Scattered) || !self.prefix.is_empty()
-    }
-
     /// A record's id.
     pub(crate) fn id(&self, index: u64) -> String {
         match self.ids {
             Ids::Numbered { first, step } => format!("{}{}", self.prefix, first + index * step),
+            Ids::Uuid => format!("{:08x}-0000-4000-8000-{index:012x}", self.key >> 32),
             Ids::Scattered => {
                 let code = index.wrapping_add(self.key).wrapping_mul(SPREAD);
                 let mut id = String::with_capacity(self.prefix.len() + 22);
@@ -245,10 +386,20 @@ impl Table {
         }
     }
 
+    /// The first record whose id is greater than this one, which needn't be that of a record.
+    pub(crate) fn rank(&self, id: &str) -> Option<u64> {
+        let rest = id.strip_prefix(&self.prefix)?;
+        match self.ids {
+            Ids::Numbered { first, step } => Some(rest.parse::<u64>().ok()?.checked_sub(first).map_or(0, |above| above / step + 1)),
+            Ids::Uuid | Ids::Scattered => Some(self.index(id)? + 1),
+        }
+    }
+
     /// The record with this id.
     pub(crate) fn index(&self, id: &str) -> Option<u64> {
         let rest = id.strip_prefix(&self.prefix)?;
         let index = match self.ids {
+            Ids::Uuid => u64::from_str_radix(rest.get(24..)?, 16).ok()?,
             Ids::Numbered { first, step } => rest.parse::<u64>().ok()?.checked_sub(first)? / step,
             Ids::Scattered => base62(rest.get(..11)?)?.wrapping_mul(GATHER).wrapping_sub(self.key),
         };
@@ -257,7 +408,7 @@ impl Table {
 }
 
 /// How many records of a table there are and when they were made.
-fn timeline(name: &str, simulation: &Simulation) -> (Timeline, i64) {
+fn timeline(name: &str, is_zendesk: bool, simulation: &Simulation) -> (Timeline, i64) {
     let Simulation { stripe, zendesk, mixpanel, until, days, .. } = simulation;
     let whole = i64::from(*days) * DAY;
     let seconds = |count, length: i64, recent_share: f64, burst| {
@@ -269,6 +420,7 @@ fn timeline(name: &str, simulation: &Simulation) -> (Timeline, i64) {
         "users" => seconds(zendesk.users, whole, zendesk.recent_share, zendesk.burst),
         "organizations" => seconds(zendesk.organizations, whole, zendesk.recent_share, zendesk.burst),
         "groups" => seconds(zendesk.groups, whole, 0.05, 1),
+        _ if is_zendesk => seconds(zendesk.count(name), whole, zendesk.recent_share, 1),
         "export" => {
             // Whole days, so that every day has exactly its share.
             let (end, length) = (until.div_euclid(DAY) * DAY, i64::from(mixpanel.days) * DAY);

@@ -286,6 +286,9 @@ pub(crate) fn render_catalog(catalog: &Catalog, wanted: impl Fn(&str) -> bool) -
             stream.mode,
             stream.primary_key.join(", ")
         );
+        if let Some(parent) = &stream.parent {
+            _ = writeln!(out, "  parent: {parent}");
+        }
         _ = writeln!(out, "  deletions: {}", stream.deletes);
         for field in stream.schema.fields() {
             let data_type = serde_json::to_string(&field.data_type).unwrap_or_default();

@@ -1,13 +1,15 @@
 //! The endpoints that the table describes.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, SliceState};
-use pipeline_core::{Deletes, Endpoint, Result, StreamDef, SyncMode, TimeFormat};
+use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, StreamDef, SyncMode, TimeFormat};
 
-use super::{ACCOUNT, Place, Stream, operation, streams};
+use super::{ACCOUNT, Place, Stream, operation, stream, streams};
 
 /// What the user decides about all lists.
 #[derive(Clone, Copy, Debug)]
@@ -17,16 +19,33 @@ pub(crate) struct Reading {
     pub(crate) lookback: TimeDelta,
 }
 
-/// The endpoints that read every stream.
+/// The endpoints that read every stream, by name. The streams inside the records of another one are fed by its endpoint.
 pub(crate) fn endpoints(reading: Reading) -> Vec<Endpoint> {
-    let mut own: Vec<_> = streams().filter(|stream| matches!(stream.place, Place::Account)).collect();
-    own.sort_by_key(|stream| stream.name);
-    own.into_iter().map(|stream| endpoint(stream, reading)).collect()
+    let mut all: Vec<_> = streams().filter_map(|stream| Some((stream.name, endpoint(stream, reading)?))).collect();
+    all.sort_by_key(|(name, _)| *name);
+    all.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
-/// The endpoint that reads a stream.
-fn endpoint(stream: &Stream, reading: Reading) -> Endpoint {
-    let endpoint = list(stream, reading).feeds(definition(stream, stream.mode), "data");
+/// The endpoint that reads a stream; none for one that another's endpoint feeds.
+fn endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
+    match stream.place {
+        Place::Account => Some(complete(walk(stream, reading, &list(stream, reading)), stream, reading)),
+        Place::Each { parent, when } => {
+            let parent = self::stream(parent)?;
+            // Nothing of the parents is stored, so nothing in them is expanded or completed.
+            let bare = Stream { expand: &[], ..*parent };
+            let own = list(stream, reading).feeds(definition(stream, mode(stream)), "data");
+            let own = own.for_each(walk(&bare, reading, &list(&bare, reading)));
+            let own = stream.parent_id.into_iter().fold(own, |own, column| own.inherit("id", column));
+            Some(when.into_iter().fold(own, Endpoint::when))
+        }
+        Place::Inside { .. } => None,
+    }
+}
+
+/// A list with its slices.
+fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
+    let endpoint = list.clone().feeds(definition(stream, stream.mode), "data");
     let Some(cursor) = stream.cursor else {
         return match stream.partition {
             Some((name, values)) => endpoint.slices(Values { name, values }),
@@ -46,16 +65,50 @@ fn endpoint(stream: &Stream, reading: Reading) -> Endpoint {
     }
 }
 
-/// The requests of a list.
+/// Adds the lists inside the records: all are completed, and some are streams.
+fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoint {
+    for child in streams() {
+        let Place::Inside { parent, member } = child.place else { continue };
+        if parent == stream.name {
+            let rest = list(child, reading).feeds(definition(child, stream.mode), "data");
+            let nested = NestedList::new(member, "has_more", rest).total("total_count");
+            endpoint = endpoint.feeds_nested(child.parent_id.into_iter().fold(nested, |nested, column| nested.inherit("id", column)));
+        }
+    }
+    for inner in stream.inner {
+        let name = format!("{}.{}", stream.name, inner.member);
+        let entries = StreamDef::new(name.clone(), Schema::default()).primary_key(["id"]);
+        let rest = request(name, inner.path).query("limit", reading.page_size.to_string()).paginate(PAGES).feeds(entries, "data");
+        let rest = inner.query.iter().fold(rest, |rest, (name, value)| rest.query(*name, *value));
+        endpoint = endpoint.completes(NestedList::new(inner.member, "has_more", rest).total("total_count"));
+    }
+    endpoint
+}
+
+/// The requests of a stream's list.
 fn list(stream: &Stream, reading: Reading) -> Endpoint {
-    let mut endpoint = Endpoint::get(stream.name, stream.path).buckets([ACCOUNT]).bucket(operation(stream.path));
+    let mut endpoint = request(stream.name, stream.path);
     if stream.paged {
         endpoint = endpoint.query("limit", reading.page_size.to_string()).paginate(PAGES);
     }
     stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value))
 }
 
+/// A request with its limits. What a path of Stripe's names in braces is always the id of the record that the list is of.
+fn request(name: impl Into<Cow<'static, str>>, template: &'static str) -> Endpoint {
+    let path = match (template.split_once('{'), template.split_once('}')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}{{id}}{after}").into(),
+        _ => Cow::Borrowed(template),
+    };
+    Endpoint::get(name, path).buckets([ACCOUNT]).bucket(operation(template))
+}
+
 const PAGES: AfterLastId = AfterLastId { param: "starting_after", more: "has_more", id: "id" };
+
+/// How a stream is read from one sync to the next: a list of other records as those are.
+fn mode(stream: &Stream) -> SyncMode {
+    stream.parent().and_then(self::stream).map_or(stream.mode, mode)
+}
 
 fn definition(stream: &Stream, mode: SyncMode) -> StreamDef {
     let definition = StreamDef::new(stream.name, stream.schema()).primary_key(stream.key.iter().copied());

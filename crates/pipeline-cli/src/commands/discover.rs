@@ -36,8 +36,16 @@ pub(super) async fn run(args: &args::Discover, console: &Arc<Console>) -> Result
 
 fn streams(catalogs: &[(&str, Catalog)]) -> String {
     use Align::{Left, Right};
-    let columns =
-        [("SOURCE", Left), ("STREAM", Left), ("KEY", Left), ("CURSOR", Left), ("MODE", Left), ("DELETIONS", Left), ("COLUMNS", Right)];
+    let columns = [
+        ("SOURCE", Left),
+        ("STREAM", Left),
+        ("PARENT", Left),
+        ("KEY", Left),
+        ("CURSOR", Left),
+        ("MODE", Left),
+        ("DELETIONS", Left),
+        ("COLUMNS", Right),
+    ];
     let mut table = Table::new(columns);
     for (source, catalog) in catalogs {
         for stream in &catalog.streams {
@@ -45,7 +53,8 @@ fn streams(catalogs: &[(&str, Catalog)]) -> String {
             let cursor = stream.cursor.clone().unwrap_or_else(|| "-".to_owned());
             let deletes = stream.deletes.clone();
             let count = stream.schema.fields().len().to_string();
-            table.row([(*source).to_owned(), stream.name.clone(), key, cursor, stream.mode.to_owned(), deletes, count]);
+            let parent = stream.parent.clone().unwrap_or_else(|| "-".to_owned());
+            table.row([(*source).to_owned(), stream.name.clone(), parent, key, cursor, stream.mode.to_owned(), deletes, count]);
         }
     }
     table.render() + "\n`--columns` prints the columns; `--output json` everything.\n"

@@ -310,22 +310,16 @@ pub(super) fn value(template: &str, parent: &RawRecord) -> Result<String> {
     fill(template, parent, |value| Some(value.to_owned()))
 }
 
-/// A child with members of its parent before its own.
+/// A child with members of its parent before its own, where its own have no value.
 pub(super) fn inherit(child: &RawRecord, parent: &RawRecord, inherited: &[(&'static str, &'static str)]) -> RawRecord {
-    let own = child.as_bytes().trim_ascii_start();
-    let Some(own) = own.strip_prefix(b"{") else { return child.clone() };
-    let mut json = Vec::with_capacity(own.len() + 64);
-    json.push(b'{');
-    for (member, name) in inherited {
-        let (Some(value), None) = (parent.member(member), child.member(name)) else { continue };
-        json.extend_from_slice(format!("\"{name}\":{value},").as_bytes());
-    }
-    if own.trim_ascii_start().starts_with(b"}") && json.len() > 1 {
-        json.pop();
-    }
-    json.extend_from_slice(own);
+    let is_missing = |name: &str| child.member(name).is_none_or(|value| value == "null");
+    let added = inherited.iter().filter_map(|(member, name)| Some((*name, parent.member(member)?)));
+    let added: Vec<(&str, &str)> = added.filter(|(name, _)| is_missing(name)).collect();
+    let (false, Ok(own)) = (added.is_empty(), child.members()) else { return child.clone() };
+    let own = own.iter().map(|(name, value)| (&**name, *value)).filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
+    let all = RawRecord::from_members(added.iter().copied().chain(own));
     match child.op() {
-        Op::Upsert => RawRecord::upsert(json),
-        Op::Delete => RawRecord::delete(json),
+        Op::Upsert => all,
+        Op::Delete => RawRecord::delete(all.as_bytes().to_vec()),
     }
 }

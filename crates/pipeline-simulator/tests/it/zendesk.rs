@@ -166,3 +166,130 @@ async fn oauth_rotates_refresh_tokens() {
     assert_eq!(bearer(&first["access_token"]).await.status, 401, "the old pair is dead");
     assert_eq!(ask(json!({ "grant_type": "client_credentials" })).await.status, 401);
 }
+
+/// The streams that have a list of their own, with its path.
+fn lists() -> Vec<(String, String, String)> {
+    let tables: Vec<Value> = serde_json::from_str(include_str!("../../data/zendesk.json")).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let listed = tables.iter().filter(|table| ["cursor", "offset", "single"].contains(&table["list"]["pages"].as_str().unwrap()));
+    let flat = listed.filter(|table| !table["list"]["path"].as_str().unwrap().contains('{'));
+    flat.map(|table| (text(&table["name"]), text(&table["list"]["path"]), text(&table["list"]["key"]))).collect()
+}
+
+#[tokio::test]
+async fn every_list_walks_to_exactly_the_truth() {
+    let api = Api::start(Simulation::default()).await;
+    let lists = lists();
+    assert_eq!(lists.len(), 52);
+    for (name, list, key) in lists {
+        let (mut found, mut path) = (Vec::new(), format!("/api/v2/{list}?page%5Bsize%5D=5&exclude_deleted=false"));
+        loop {
+            let answer = api.zendesk(&path).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let page = answer.json();
+            let id = if name == "custom_objects" {
+                "key"
+            } else if name == "tags" {
+                "name"
+            } else {
+                "id"
+            };
+            found.extend(ids(&page[&key], id));
+            let next = if page["meta"]["has_more"] == true { &page["links"]["next"] } else { &page["next_page"] };
+            let Some(next) = next.as_str() else { break };
+            path = next.replace(&api.simulator.url(), "");
+        }
+        let truth = api.simulator.truth().ids(&name);
+        // Lists of metrics leave archived tickets out.
+        assert_eq!(found.len() < truth.len(), name == "ticket_metrics", "{name}");
+        if name != "ticket_metrics" {
+            assert_eq!(sorted(found), truth, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn children_belong_to_their_parents() {
+    let api = Api::start(Simulation::default()).await;
+    let truth = api.simulator.truth();
+    let mut found = Vec::new();
+    for post in truth.ids("posts") {
+        let answer = api.zendesk(&format!("/api/v2/help_center/community/posts/{post}/comments?page%5Bsize%5D=100")).await.json();
+        assert_eq!(answer["comments"].as_array().unwrap().len() as u64, truth.record("posts", &post).unwrap()["comment_count"], "{post}");
+        assert!(answer["comments"].as_array().unwrap().iter().all(|comment| comment["post_id"].to_string() == post));
+        assert!(answer["links"].get("next").is_none(), "the Help Center drops the link");
+        found.extend(ids(&answer["comments"], "id"));
+    }
+    assert!(!found.is_empty());
+    assert_eq!(sorted(found), truth.ids("post_comments"));
+    let ticket = &truth.ids("tickets")[7];
+    let audits = api.zendesk(&format!("/api/v2/tickets/{ticket}/audits?page%5Bsize%5D=100")).await.json();
+    assert!(ids(&audits["audits"], "id").iter().all(|id| truth.record("ticket_audits", id).unwrap()["ticket_id"].to_string() == *ticket));
+    let nothing = api.zendesk("/api/v2/tickets/999999999/audits").await;
+    assert_eq!((nothing.status.as_u16(), &nothing.json()["error"]), (404, &json!("RecordNotFound")));
+}
+
+#[tokio::test]
+async fn plans_and_products_refuse_what_they_lack() {
+    let zendesk = ZendeskWorld {
+        plan: pipeline_simulator::ZendeskPlan::Team,
+        help_center: false,
+        forbidden: vec!["macros".to_owned()],
+        ..ZendeskWorld::default()
+    };
+    let api = Api::start(Simulation { zendesk, ..Simulation::default() }).await;
+    let refused = api.zendesk("/api/v2/audit_logs").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["title"]), (403, &json!("Forbidden")));
+    assert_eq!(api.zendesk("/api/v2/macros").await.status, 403);
+    let empty = api.zendesk("/api/v2/tickets/1/side_conversations").await;
+    assert_eq!((empty.status.as_u16(), empty.text().as_str(), empty.header("content-type")), (403, "", Some("text/html")));
+    let off = api.zendesk("/api/v2/community/posts").await;
+    assert_eq!((off.status.as_u16(), off.text().starts_with("<!DOCTYPE html>")), (404, true));
+}
+
+#[tokio::test]
+async fn changes_move_records_to_the_end_of_exports() {
+    use pipeline_simulator::ZendeskChange::{Create, Delete, Redact, Remove, Scrub, Update, UpdateBySystem};
+    let api = Api::start(Simulation::default()).await;
+    let (account, truth) = (api.simulator.zendesk(), api.simulator.truth());
+    let first = "/api/v2/incremental/tickets/cursor?start_time=0&include=metric_sets&support_type_scope=all";
+    let before = walk(&api, first).await;
+    let cursor = before.last().unwrap()["after_cursor"].as_str().unwrap().replace('=', "%3D");
+    let changes = [(Create, 3), (Update, 10), (UpdateBySystem, 4), (Delete, 5), (Redact, 2)];
+    assert!(changes.into_iter().all(|(change, count)| account.change("tickets", change, count) == count));
+    assert_eq!(account.change("tickets", Scrub, 1), 1);
+    let next = format!("/api/v2/incremental/tickets/cursor?cursor={cursor}&support_type_scope=all");
+    assert_eq!(records(&walk(&api, &next).await, "tickets"), json!([]), "the last minute is withheld");
+    api.simulator.advance(Duration::from_mins(2));
+    let changed = records(&walk(&api, &next).await, "tickets");
+    let changed = changed.as_array().unwrap();
+    assert!((20..=25).contains(&changed.len()), "{}", changed.len());
+    let scrubbed: Vec<&Value> = changed.iter().filter(|ticket| ticket["subject"] == "SCRUBBED").collect();
+    assert_eq!((scrubbed.len(), &scrubbed[0]["status"]), (1, &json!("deleted")));
+    assert!(scrubbed[0]["updated_at"].as_str().unwrap() < "2026-11-01", "scrubbing does not move updated_at");
+    assert_eq!(truth.members("tickets", "subject").values().filter(|subject| *subject == "\"SCRUBBED\"").count(), 1);
+    let gone = truth.count("macros");
+    assert_eq!(account.change("macros", Remove, 2), 2);
+    assert_eq!(truth.count("macros"), gone - 2);
+    let events = truth.members("ticket_events", "child_events");
+    assert_eq!(events.values().filter(|children| children.contains("CommentRedactionEvent")).count(), 2);
+    assert_eq!(truth.members("ticket_comments", "body").values().filter(|body| body.contains('\u{2587}')).count(), 2);
+}
+
+#[tokio::test]
+async fn a_second_of_more_events_than_a_page_is_whole_or_a_trap() {
+    for (cuts_seconds, expected) in [(false, 1500), (true, 1000)] {
+        let zendesk = ZendeskWorld { organizations: 24_000, burst: 1500, cuts_seconds, ..ZendeskWorld::default() };
+        let api = Api::start(Simulation { zendesk, ..Simulation::default() }).await;
+        let second = {
+            let mut times = std::collections::BTreeMap::<String, usize>::new();
+            let updated = api.simulator.truth().members("organizations", "updated_at");
+            updated.into_values().for_each(|time| *times.entry(time).or_default() += 1);
+            times.into_iter().find(|(_, count)| *count == 1500).unwrap().0
+        };
+        let start = chrono::DateTime::parse_from_rfc3339(second.trim_matches('"')).unwrap().timestamp();
+        let page = api.zendesk(&format!("/api/v2/incremental/organizations?start_time={start}")).await.json();
+        assert_eq!(page["organizations"].as_array().unwrap().len(), expected);
+        assert_eq!(page["end_time"], start + i64::from(!cuts_seconds));
+    }
+}

@@ -179,6 +179,6 @@ fn members_are_inherited_unless_the_child_has_them() {
     };
     assert_eq!(inherited(r#"{"id":1}"#), r#"{"order_id":7,"order_created":"x","id":1}"#);
     assert_eq!(inherited(r#"{"order_id":1}"#), r#"{"order_created":"x","order_id":1}"#);
-    assert_eq!(inherited("{ }"), r#"{"order_id":7,"order_created":"x" }"#);
+    assert_eq!(inherited("{ }"), r#"{"order_id":7,"order_created":"x"}"#);
     assert_eq!(inherited("[]"), "[]");
 }

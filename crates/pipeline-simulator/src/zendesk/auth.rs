@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::server::Service;
-use crate::zendesk;
 
 /// How long an access token lives when the request doesn't say.
 const DEFAULT_LIFE: Duration = Duration::from_mins(30);
@@ -114,7 +113,7 @@ pub(crate) fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(),
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if let Some(token) = header.strip_prefix("Bearer ") {
         let expires = service.state().tokens.access.get(token).copied();
-        return if expires.is_some_and(|expires| Instant::now() < expires) { Ok(()) } else { Err(zendesk::invalid_token()) };
+        return if expires.is_some_and(|expires| Instant::now() < expires) { Ok(()) } else { Err(super::invalid_token()) };
     }
     let account = &service.simulation.zendesk;
     let expected = STANDARD.encode(format!("{}/token:{}", account.email, account.token));
