@@ -27,7 +27,7 @@ use self::coverage::Coverage;
 use self::event::Event;
 use self::fetch::Fetcher;
 use self::routes::Routes;
-pub(crate) use self::routes::tells_deletions;
+pub(crate) use self::routes::{is_heard, tells_deletions};
 use self::target::{Found, Targets};
 use crate::streams::{ACCOUNT, Reading, operation, stream};
 
@@ -187,7 +187,7 @@ impl Changes {
                 Ok(Some((page, goes_on.then_some(pass))))
             })
         };
-        stream::once(begin).map_ok(pages).try_flatten().map_err(|error| error.with_context("endpoint", CHANGES)).boxed()
+        stream::once(begin).map_ok(pages).try_flatten().map_err(|error: Error| error.with_context("endpoint", CHANGES)).boxed()
     }
 }
 
@@ -219,8 +219,9 @@ impl<'a> Pass<'a> {
         let position = place.after.clone().map_or(Position::Start, Position::At);
         let targets = Targets::new(&changes.routes, &changes.coverage, &changes.fetcher, endpoint, changes.lag);
         let types = routes::types(&|stream| targets.wants(stream));
-        let types = if types.len() <= MOST_TYPES { types } else { BTreeMap::<String, ()>::new().into_keys().collect() };
-        let query = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name)).collect();
+        let names = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name));
+        let query: Vec<_> = names.take(MOST_TYPES + 1).collect();
+        let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
         let slice = SliceState { window, query, position, reached: None };
         // Nothing can have happened before the feed begins.
         let events = if until == place.since { stream::empty().boxed() } else { declared::read(client, &changes.events, slice) };

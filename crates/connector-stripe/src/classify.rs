@@ -40,7 +40,7 @@ const RETRY: ResponseAction = ResponseAction::Retry { throttled: false, after: N
 
 /// Slows down what Stripe names. It names nothing in some answers, and a limit of one object in others.
 fn throttled(answer: &Answer<'_>) -> ResponseAction {
-    let operation = || operation(template(answer.request.url.path())).into();
+    let operation = || operation(&template(answer.request.url.path())).into();
     let scope = match text(answer.headers, "stripe-rate-limited-reason") {
         "endpoint-rate" => Throttle::Rate(operation()),
         "endpoint-concurrency" => Throttle::Concurrency(operation()),

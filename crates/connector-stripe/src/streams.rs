@@ -52,6 +52,8 @@ pub struct Stream {
     pub parent_id: Option<&'static str>,
     /// How it is read from one sync to the next.
     pub mode: SyncMode,
+    /// True when the start date of the configuration does not bound it: what is on sale may be older than what happened.
+    pub ageless: bool,
     /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
     pub cursor: Option<&'static str>,
     /// Parameters of every request: those without which the list hides objects, and those that name the parent, whose
@@ -113,6 +115,7 @@ impl Stream {
             key: &["id"],
             parent_id: None,
             mode: SyncMode::Incremental,
+            ageless: false,
             cursor: Some("created"),
             query: &[],
             partition: None,
@@ -127,6 +130,12 @@ impl Stream {
     /// Read as a whole by every sync: short lists that people keep, whose entries change and disappear.
     const fn whole(mut self) -> Self {
         self.mode = SyncMode::FullRefresh;
+        self.ageless()
+    }
+
+    /// Read whatever its age, as what people keep: a subscription of today can have a price of ten years ago.
+    const fn ageless(mut self) -> Self {
+        self.ageless = true;
         self
     }
 
@@ -233,8 +242,15 @@ pub(crate) fn operation(path: &str) -> String {
     format!("GET {path}")
 }
 
-/// The template of the table that a request's path was made from; the path itself when there is none.
-pub(crate) fn template(path: &str) -> &str {
+/// The template that a request's path was made from: one of the table, or that of a single object of a list; the path
+/// itself when there is none.
+pub(crate) fn template(path: &str) -> Cow<'_, str> {
+    let of_list = || path.rsplit_once('/').and_then(|(list, _)| listed(list));
+    listed(path).map(Cow::Borrowed).or_else(|| Some(format!("{}/{{id}}", of_list()?).into())).unwrap_or(path.into())
+}
+
+/// The template of the table that a list's path was made from.
+fn listed(path: &str) -> Option<&'static str> {
     let known = streams().flat_map(|stream| std::iter::once(stream.path).chain(stream.inner.iter().map(|inner| inner.path)));
     let fits = |template: &&str| {
         let (mut template, mut path) = (template.split('/'), path.split('/'));
@@ -246,5 +262,5 @@ pub(crate) fn template(path: &str) -> &str {
             }
         }
     };
-    known.into_iter().find(fits).unwrap_or(path)
+    known.into_iter().find(fits)
 }

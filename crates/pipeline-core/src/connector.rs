@@ -210,6 +210,7 @@ impl Catalog {
                 Deletes::Marked { field, value } => format!("{field} = {value}"),
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
+                Deletes::Announced => "told by the feed of changes".to_owned(),
             },
             schema: stream.schema().clone(),
         };

@@ -45,6 +45,8 @@ pub enum Deletes {
     },
     /// Every sync reads the whole list, so what is missing from it is gone.
     BySnapshot,
+    /// A feed of changes tells of it: the destination gets a tombstone.
+    Announced,
 }
 
 impl StreamDef {

@@ -43,9 +43,8 @@ struct Data<'a> {
 
 impl<'a> Event<'a> {
     pub(super) fn read(record: &'a RawRecord) -> Result<Self> {
-        let Envelope { id, created, kind, data } = serde_json::from_slice(record.as_bytes()).map_err(|error| {
-            Error::new(ErrorKind::Decode, "an event is not what stripe documents").with_source(error)
-        })?;
+        let Envelope { id, created, kind, data } = serde_json::from_slice(record.as_bytes())
+            .map_err(|error| Error::new(ErrorKind::Decode, "an event is not what stripe documents").with_source(error))?;
         let raw = |json: &RawValue| RawRecord::upsert(json.get().to_owned());
         let object = raw(data.object);
         let object_type = object.scalar("object").unwrap_or_default();
@@ -61,7 +60,11 @@ impl<'a> Event<'a> {
     /// The ids that the event mentions in a list inside its object, now or before.
     pub(super) fn mentions(&self, member: &str) -> Vec<String> {
         let lists = [Some(&self.object), self.previous.as_ref()].into_iter().flatten().filter_map(|record| record.member(member));
-        lists.filter_map(|json| serde_json::from_str::<Entries>(json).ok()).flat_map(|list| list.data).filter_map(|entry| entry.id).collect()
+        lists
+            .filter_map(|json| serde_json::from_str::<Entries>(json).ok())
+            .flat_map(|list| list.data)
+            .filter_map(|entry| entry.id)
+            .collect()
     }
 }
 

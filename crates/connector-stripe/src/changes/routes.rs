@@ -99,10 +99,25 @@ const HEARD: &[(&str, &str)] = &[
 /// Events of other objects that say that a stream's objects have changed, which have no event of their own.
 const SIGNALS: &[Signal] = &[
     Signal { stream: "accounts", object: "capability", types: "capability.updated", names: Names::Id("account") },
-    Signal { stream: "active_entitlements", object: "entitlements.active_entitlement_summary", types: "entitlements.active_entitlement_summary.updated", names: Names::ChildrenOf("customer") },
+    Signal {
+        stream: "active_entitlements",
+        object: "entitlements.active_entitlement_summary",
+        types: "entitlements.active_entitlement_summary.updated",
+        names: Names::ChildrenOf("customer"),
+    },
     Signal { stream: "application_fees", object: "fee_refund", types: "application_fee.refund.updated", names: Names::Id("fee") },
-    Signal { stream: "charges", object: "dispute", types: "charge.dispute.{closed,created,funds_reinstated,funds_withdrawn,updated}", names: Names::Id("charge") },
-    Signal { stream: "charges", object: "refund", types: "refund.{created,failed,updated} charge.refund.updated", names: Names::Id("charge") },
+    Signal {
+        stream: "charges",
+        object: "dispute",
+        types: "charge.dispute.{closed,created,funds_reinstated,funds_withdrawn,updated}",
+        names: Names::Id("charge"),
+    },
+    Signal {
+        stream: "charges",
+        object: "refund",
+        types: "refund.{created,failed,updated} charge.refund.updated",
+        names: Names::Id("charge"),
+    },
     Signal { stream: "customer_balance_transactions", object: "customer", types: "customer.updated", names: Names::ChildrenOf("id") },
     Signal { stream: "customers", object: "cash_balance", types: "cash_balance.funds_available", names: Names::Id("customer") },
     Signal { stream: "customers", object: "discount", types: "customer.discount.{created,deleted,updated}", names: Names::Id("customer") },
@@ -110,9 +125,24 @@ const SIGNALS: &[Signal] = &[
     Signal { stream: "invoice_items", object: "invoice", types: "invoice.{created,finalized}", names: Names::ListedBy("invoice") },
     Signal { stream: "invoice_payments", object: "invoice", types: "invoice.{paid,voided}", names: Names::ListedBy("invoice") },
     Signal { stream: "invoices", object: "invoice_payment", types: "invoice_payment.paid", names: Names::Id("invoice") },
-    Signal { stream: "payout_balance_transactions", object: "payout", types: "payout.{paid,reconciliation_completed}", names: Names::ChildrenOf("id") },
-    Signal { stream: "setup_attempts", object: "setup_intent", types: "setup_intent.{canceled,created,requires_action,setup_failed,succeeded}", names: Names::ChildrenOf("id") },
-    Signal { stream: "subscriptions", object: "discount", types: "customer.discount.{created,deleted,updated}", names: Names::Id("subscription") },
+    Signal {
+        stream: "payout_balance_transactions",
+        object: "payout",
+        types: "payout.{paid,reconciliation_completed}",
+        names: Names::ChildrenOf("id"),
+    },
+    Signal {
+        stream: "setup_attempts",
+        object: "setup_intent",
+        types: "setup_intent.{canceled,created,requires_action,setup_failed,succeeded}",
+        names: Names::ChildrenOf("id"),
+    },
+    Signal {
+        stream: "subscriptions",
+        object: "discount",
+        types: "customer.discount.{created,deleted,updated}",
+        names: Names::Id("subscription"),
+    },
 ];
 
 /// Objects whose ids people choose, so that one can be deleted and made again under the same id.
@@ -179,6 +209,11 @@ pub(super) fn heard() -> BTreeSet<&'static str> {
     inside.map(|stream| stream.name).chain(named.iter().copied()).collect()
 }
 
+/// Whether events tell of changes to a stream.
+pub(crate) fn is_heard(stream: &Stream) -> bool {
+    HEARD.iter().any(|(name, _)| *name == stream.name) || SIGNALS.iter().any(|signal| signal.stream == stream.name)
+}
+
 /// The names of the events to ask for when these streams are selected.
 pub(super) fn types(selected: &dyn Fn(&Stream) -> bool) -> BTreeSet<String> {
     let is_selected = |name: &str| stream(name).is_some_and(selected);
@@ -229,7 +264,12 @@ mod tests {
 
     #[test]
     fn every_entry_names_a_stream() {
-        let unknown: Vec<_> = HEARD.iter().map(|(name, _)| *name).chain(SIGNALS.iter().map(|signal| signal.stream)).filter(|name| stream(name).is_none()).collect();
+        let unknown: Vec<_> = HEARD
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(SIGNALS.iter().map(|signal| signal.stream))
+            .filter(|name| stream(name).is_none())
+            .collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
 

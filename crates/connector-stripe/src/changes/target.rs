@@ -6,11 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::HttpClient;
 use pipeline_core::{Endpoint, Error, RawRecord};
 
+use super::CHANGES;
 use super::coverage::Coverage;
 use super::event::Event;
 use super::fetch::{Fetched, Fetcher, What};
 use super::routes::{self, Names, Route, Routes};
-use super::CHANGES;
 use crate::streams::{Place, Stream, streams};
 
 /// Something to be fetched, or known to be gone.
@@ -55,8 +55,10 @@ impl<'a> Targets<'a> {
     /// Adds what an event concerns. Gives how many streams that are, wanted or not.
     pub(super) fn hit(&mut self, event: &Event<'_>, found: &mut Vec<Found>) -> usize {
         let routes = self.routes.of(&event.object_type);
-        for route in routes.iter().filter(|route| self.wants(route.stream) && !self.refused.contains(route.stream.name)) {
-            self.follow(*route, event, found);
+        for route in routes {
+            if self.wants(route.stream) && !self.refused.contains(route.stream.name) {
+                self.follow(*route, event, found);
+            }
         }
         routes.len()
     }
