@@ -46,6 +46,9 @@ pub(crate) async fn get(
 /// Both sides of the result are answers; the error is one that cuts the work short.
 fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &HeaderMap) -> Result<Response, Response> {
     authenticate(service, headers)?;
+    if let Some(mut book) = service.book() {
+        return crate::book::answer(service, &mut book, path, pairs, headers);
+    }
     let route = route(service, path).ok_or_else(|| unknown_url(path))?;
     let world = &service.world;
     let (Route::List(ordinal) | Route::Retrieve(ordinal, _) | Route::Account(ordinal)) = route;
@@ -57,7 +60,7 @@ fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &H
     let admitted = service.admit(Vendor::Stripe, &operation, |gate, now| gate.stripe(&operation, now));
     admitted.map_err(|reason| rate_limited(Some(reason)))?;
     // Permission is checked before existence.
-    permitted(service, table)?;
+    permitted(service, &table.name, &table.path)?;
     match route {
         Route::List(_) => list(service, ordinal, pairs).map_err(refused),
         Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 })),
@@ -130,10 +133,10 @@ fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> 
     if stripe.keys.contains(&key) && key.get(1..).is_some_and(|rest| rest.starts_with(mode)) { Ok(()) } else { Err(invalid_key()) }
 }
 
-fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
+pub(crate) fn permitted(service: &Service, name: &str, path: &str) -> Result<(), Response> {
     let stripe = &service.simulation.stripe;
-    if stripe.forbidden.contains(&table.name) {
-        let permission = table.name.trim_end_matches('s');
+    if stripe.forbidden.iter().any(|forbidden| forbidden == name) {
+        let permission = name.trim_end_matches('s');
         let message = format!(
             "The provided key 'rk_***' does not have the required permissions for this endpoint. Having the \
              'rak_{permission}_read' permission would allow this request to continue."
@@ -141,15 +144,15 @@ fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
         let code = Some("more_permissions_required");
         return Err(error(StatusCode::FORBIDDEN, "invalid_request_error", &message, code, None));
     }
-    if stripe.not_enabled.contains(&table.name) {
-        let product = if table.path.starts_with("/v1/issuing/") { "Issuing" } else { &table.name };
+    if stripe.not_enabled.iter().any(|missing| missing == name) {
+        let product = if path.starts_with("/v1/issuing/") { "Issuing" } else { name };
         let message = format!("Your account is not set up to use {product}.");
         return Err(error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, None, None));
     }
     Ok(())
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(crate) fn refused(refusal: Refusal) -> Response {
     let Refusal { code, message, param } = refusal;
     error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, code, Some(&param))
 }
@@ -159,7 +162,7 @@ fn not_found(table: &Table, id: &str) -> Response {
     error(StatusCode::NOT_FOUND, "invalid_request_error", &message, Some("resource_missing"), Some("id"))
 }
 
-fn unknown_url(path: &str) -> Response {
+pub(crate) fn unknown_url(path: &str) -> Response {
     let message = format!("Unrecognized request URL (GET: {path}).");
     error(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, None)
 }
@@ -195,6 +198,6 @@ pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: Option<
     json_body(status, body)
 }
 
-fn json_body(status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn json_body(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
