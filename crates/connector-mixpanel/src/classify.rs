@@ -2,13 +2,16 @@
 
 use chrono::DateTime;
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, RateHeaders, ResponseAction, StatusCode, Throttle};
+use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAction, StatusCode, Throttle};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::limits::{QUERY, QUERY_PACE};
+use crate::limits::buckets_of;
 
 const LOGIN_HELP: &str = "check the service account (it may be expired or removed from the project), the project id and the region";
+
+/// The one answer whose members are called as a project likes: it lists the properties of an event.
+const PROPERTIES: &str = "/api/query/events/properties/top";
 
 /// Mixpanel's own reading of answers.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +22,15 @@ impl Classifier for MixpanelClassifier {
         let text = String::from_utf8_lossy(answer.body);
         let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
         match answer.status {
-            StatusCode::OK if answer.request.url.path().starts_with("/api/query/") => in_band_error(answer.body).map(|error| {
+            StatusCode::OK if is_enveloped(answer.request.url.path()) => in_band_error(answer).map(|error| {
                 by_text(&error).unwrap_or(ResponseAction::Fail(ErrorKind::Decode, Some("mixpanel answered with an error".to_owned())))
             }),
+            StatusCode::BAD_REQUEST if text.contains("Timeout Error") && is_export(answer) => Some(ResponseAction::TooLarge),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT if is_export(answer) => Some(ResponseAction::TooLarge),
+            // The walk leaves the last day out, once.
+            StatusCode::BAD_REQUEST if text.contains("to_date cannot be later") && is_export(answer) => {
+                Some(ResponseAction::ResetPagination)
+            }
             StatusCode::BAD_REQUEST => by_text(&text),
             StatusCode::UNAUTHORIZED => fail(ErrorKind::Unauthenticated, LOGIN_HELP),
             StatusCode::PAYMENT_REQUIRED => {
@@ -31,11 +40,18 @@ impl Classifier for MixpanelClassifier {
                 fail(ErrorKind::PermissionDenied, "the project keeps less history than asked for; set a later start_date")
             }
             StatusCode::FORBIDDEN => fail(ErrorKind::PermissionDenied, "give the service account a role in this project"),
+            StatusCode::NOT_FOUND if text.contains("Missing Datagroup") => {
+                fail(ErrorKind::NotFound, "the cohort belongs to a group key that was deleted")
+            }
             StatusCode::NOT_FOUND => fail(ErrorKind::NotFound, "check the project id and the region"),
-            StatusCode::TOO_MANY_REQUESTS => Some(throttled(answer.headers)),
+            StatusCode::TOO_MANY_REQUESTS => Some(throttled(answer)),
             _ => None,
         }
     }
+}
+
+fn is_export(answer: &Answer<'_>) -> bool {
+    answer.request.url.path().ends_with("/export")
 }
 
 /// What an error's text says, whatever its status.
@@ -56,8 +72,13 @@ fn by_text(text: &str) -> Option<ResponseAction> {
     }
 }
 
+/// True for answers that are one JSON document, whose members can say that it is an error.
+fn is_enveloped(path: &str) -> bool {
+    path.starts_with("/api/query/") || path.starts_with("/api/app/")
+}
+
 /// The error that a successful answer carries, if it does.
-fn in_band_error(body: &[u8]) -> Option<String> {
+fn in_band_error(answer: &Answer<'_>) -> Option<String> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
@@ -65,21 +86,26 @@ fn in_band_error(body: &[u8]) -> Option<String> {
         #[serde(borrow)]
         status: Option<&'a RawValue>,
     }
+    let body = answer.body;
     if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
-    let is_refused = envelope.status.is_some_and(|status| status.get() != "\"ok\"");
-    (envelope.error.is_some() || is_refused).then(|| envelope.error.map_or(String::new(), |error| error.get().to_owned()))
+    let is_property = answer.request.url.path() == PROPERTIES;
+    let counts = |value: &&RawValue| !(is_property && value.get().starts_with('{'));
+    let is_refused = envelope.status.filter(counts).is_some_and(|status| status.get() != "\"ok\"");
+    (envelope.error.as_ref().is_some_and(counts) || is_refused)
+        .then(|| envelope.error.map_or(String::new(), |error| error.get().to_owned()))
 }
 
 /// Which limit was hit and how long to wait: seconds for queries under way at once, up to an hour for the hourly budget.
 /// Answers without rate-limit headers, as when the server sheds load, are left to `Retry-After` or a growing delay.
-fn throttled(headers: &HeaderMap) -> ResponseAction {
-    let hints = RateHeaders::Ietf.parse(headers, DateTime::UNIX_EPOCH);
-    let Some(hint) = hints.into_iter().find(|hint| hint.remaining == Some(0.0)) else {
+fn throttled(answer: &Answer<'_>) -> ResponseAction {
+    let hints = RateHeaders::Ietf.parse(answer.headers, DateTime::UNIX_EPOCH);
+    let used_up = hints.into_iter().find(RateHint::is_used_up);
+    let (Some(hint), Some((rate, pace))) = (used_up, buckets_of(answer.request)) else {
         return ResponseAction::Retry { throttled: true, after: None };
     };
-    let scope = if hint.concurrency { Throttle::Concurrency(QUERY_PACE.into()) } else { Throttle::Rate(QUERY.into()) };
+    let scope = if hint.concurrency { Throttle::Concurrency(pace.into()) } else { Throttle::Rate(rate.into()) };
     ResponseAction::Throttled { scope, after: hint.reset }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
 use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder};
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
@@ -14,9 +15,16 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::account::{Site, parse_zone};
+use crate::calendar::{Calendar, TimeStorage};
 use crate::classify::MixpanelClassifier;
-use crate::streams::Project;
-use crate::{Mixpanel, limits};
+use crate::export::{Days, Reread};
+use crate::flatten::{Columns, Flattened};
+use crate::limits::Hourly;
+use crate::region::{Hosts, Region};
+use crate::reports::{self, Report};
+use crate::streams::{Credentials, Place, Project};
+use crate::{Mixpanel, limits, schema};
 
 /// Days of history that a first sync reads unless told otherwise: one request each, of 60 an hour.
 const DEFAULT_HISTORY: TimeDelta = TimeDelta::days(30);
@@ -27,8 +35,11 @@ const FIRST_YEAR: i32 = 2000;
 /// Large exports take minutes before their first byte, and queries answer with an error of their own after 488 s.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Told by `check` while a project secret is configured.
-const PROJECT_SECRET_SUNSET: &str = "project secrets stop working on 2027-03-03; create a service account instead";
+/// Last day on which Mixpanel takes a project's secret.
+const PROJECT_SECRET_END: NaiveDate = NaiveDate::from_ymd_opt(2027, 3, 3).expect("a day of that year");
+
+/// Days that funnels, revenue and reports cover unless told otherwise.
+const DEFAULT_REPORT_DAYS: u32 = 90;
 
 /// How to reach one Mixpanel project.
 #[derive(Deserialize, JsonSchema)]
@@ -49,26 +60,80 @@ pub struct MixpanelConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
     project_secret: Option<SecretString>,
-    /// Where the project's data resides.
+    /// Where the project's data resides; found out for a service account unless set, and `us` for a project's secret.
     #[serde(default)]
-    region: Region,
+    region: Option<Region>,
     /// The global view of a project with data views; without it, queries may see a part only.
     #[serde(default)]
     workspace_id: Option<u64>,
-    /// First day of events to read, such as `2026-01-31`; 30 days ago unless set.
+    /// The project's time zone, such as `Europe/Lisbon`; asked for unless set, which only a service account can.
+    #[serde(default)]
+    time_zone: Option<String>,
+    /// How the project's events are stored: `project_local` for a project made before 2023.
+    #[serde(default)]
+    time_storage: TimeStorage,
+    /// First day of events to read, such as `2026-01-31`; 30 days ago unless set. Annotations begin there if it is set.
     #[serde(default)]
     start_date: Option<String>,
-    /// Days in one export request. More days need fewer requests, of 60 an hour; a failure then costs more.
+    /// Last day of events and annotations to read; today unless set.
+    #[serde(default)]
+    end_date: Option<String>,
+    /// Most days in one export request, of 60 an hour. A request asks for as many as bring `export_window_mb`.
     #[serde(default = "default_window")]
     #[schemars(range(min = 1, max = 30))]
     export_window_days: u32,
-    /// Days that every sync reads again for events that arrive late.
+    /// Megabytes of events, not compressed, that one export request should bring. A day is not cut for being larger.
+    #[serde(default = "default_window_mb")]
+    #[schemars(range(min = 1))]
+    export_window_mb: u32,
+    /// Days that are read again, once a day, for events that arrive late.
     #[serde(default = "default_lookback")]
     #[schemars(range(max = 365))]
     lookback_days: u32,
+    /// Days that are read again once a week, for events that arrive later still; 0 for none.
+    #[serde(default)]
+    #[schemars(range(max = 365))]
+    sweep_days: u32,
+    /// Which events of days that are read again are stored again: `all`, which merges them by key, or `new` ones only,
+    /// for destinations that keep every version of a row.
+    #[serde(default)]
+    reread: Reread,
+    /// Lines of one export that may be malformed. They are kept in the table `_rejected`; with one more the export fails.
+    #[serde(default)]
+    max_bad_lines: u32,
     /// Reads the running day too, as far as it is; the next sync reads it again.
     #[serde(default)]
     include_today: bool,
+    /// Properties of events that become columns besides their place in `properties`.
+    #[serde(default)]
+    event_columns: Vec<Flattened>,
+    /// Properties of profiles that become columns besides their place in `properties`.
+    #[serde(default)]
+    profile_columns: Vec<Flattened>,
+    /// Ids of the kinds of groups whose profiles are read, as the project's settings show them beside group keys.
+    #[serde(default)]
+    group_ids: Vec<GroupId>,
+    /// Reads only `$last_seen` of the members of cohorts.
+    #[serde(default = "default_slim")]
+    slim_cohort_members: bool,
+    /// Days that funnels, revenue and reports cover, up to today.
+    #[serde(default = "default_report_days")]
+    #[schemars(range(min = 1, max = 3660))]
+    report_days: u32,
+    /// Reports to ask for; each costs a query of 60 an hour.
+    #[serde(default)]
+    reports: Vec<Report>,
+    /// Reads revenue, which Mixpanel documents no more.
+    #[serde(default)]
+    legacy_revenue: bool,
+    /// Exports that Mixpanel allows the project in an hour, if it is not 60.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    exports_per_hour: Option<u32>,
+    /// Queries that Mixpanel allows the project in an hour, if it is not 60.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    queries_per_hour: Option<u32>,
     /// Part of the project's requests per hour that this connector may use, the rest being left to other programs.
     #[serde(default = "default_rate_share")]
     #[schemars(range(min = 0.01, max = 1.0))]
@@ -87,6 +152,25 @@ enum NumberOrText {
     Text(String),
 }
 
+/// The id of a kind of groups: a number of 64 bits, often negative.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum GroupId {
+    /// In quotes.
+    Text(String),
+    /// As a number.
+    Number(i64),
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number =
         match NumberOrText::deserialize(deserializer).map_err(|_| D::Error::custom("expected the project's number, such as 12345"))? {
@@ -96,36 +180,24 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::
     number.map_err(|_| D::Error::custom("expected the project's number, such as \"12345\""))
 }
 
-/// Where a project's data resides. A project lives in exactly one region; in others its credentials are unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Region {
-    /// United States.
-    #[default]
-    Us,
-    /// European Union.
-    Eu,
-    /// India.
-    In,
-}
-
-impl Region {
-    /// Hosts of the Query API and of the raw export.
-    fn hosts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Us => ("https://mixpanel.com", "https://data.mixpanel.com"),
-            Self::Eu => ("https://eu.mixpanel.com", "https://data-eu.mixpanel.com"),
-            Self::In => ("https://in.mixpanel.com", "https://data-in.mixpanel.com"),
-        }
-    }
-}
-
 fn default_window() -> u32 {
-    1
+    30
+}
+
+fn default_window_mb() -> u32 {
+    512
 }
 
 fn default_lookback() -> u32 {
     5
+}
+
+fn default_slim() -> bool {
+    true
+}
+
+fn default_report_days() -> u32 {
+    DEFAULT_REPORT_DAYS
 }
 
 fn default_rate_share() -> f64 {
@@ -145,28 +217,26 @@ impl ConnectorConfig for MixpanelConfig {
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         self.check_numbers()?;
+        reports::check(&self.reports)?;
         let now = context.clock.now();
         let range = self.range(now)?;
-        let (query, data) = self.hosts()?;
         let context = BuildContext {
             read_timeout: context.read_timeout.max(PATIENCE),
             total_timeout: context.total_timeout.max(PATIENCE),
             ..context
         };
-        let builder = HttpClient::builder(&context, query).origin(data.clone());
-        // Limits count by project, whatever the credentials.
-        let builder = limits::declare(builder.account(&[&self.project_id.to_string()]), self.rate_share);
-        let (builder, notes) = self.authenticate(builder.classifier(MixpanelClassifier))?;
-        let project = Project {
-            id: self.project_id,
-            workspace_id: self.workspace_id,
-            data,
-            oldest: now - DEFAULT_HISTORY,
-            window_days: self.export_window_days,
-            lookback_days: self.lookback_days,
-            include_today: self.include_today,
-        };
-        Ok(Arc::new(Mixpanel { client: builder.build()?, endpoints: project.endpoints(), probes: project.probes(), range, notes }))
+        let zone = self.time_zone.as_deref().map(parse_zone).transpose()?;
+        let (project, storage) = (self.project(now)?, self.time_storage);
+        if storage == TimeStorage::ProjectLocal && zone.is_none() && project.credentials == Credentials::ProjectSecret {
+            return Err(invalid("time_zone", "a project secret cannot ask for the time zone that events are stored in")
+                .with_help("set time_zone to what the project's settings show, such as US/Pacific"));
+        }
+        let sites = self.sites(&context)?;
+        let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage };
+        let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now) };
+        let declared = project.endpoints(&place);
+        let known = tokio::sync::OnceCell::new();
+        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known }))
     }
 }
 
@@ -176,49 +246,124 @@ impl MixpanelConfig {
             ("rate_share", self.rate_share > 0.0 && self.rate_share <= 1.0, "the share is not above 0 and at most 1"),
             ("export_window_days", (1..=30).contains(&self.export_window_days), "the window is not between 1 and 30 days"),
             ("lookback_days", self.lookback_days <= 365, "the lookback is longer than 365 days"),
-            ("lookback_days", !self.include_today || self.lookback_days > 0, "the running day needs a lookback of a day or more"),
+            ("report_days", (1..=reports::MAX_DAYS).contains(&self.report_days), "the days are not between 1 and 3660"),
+            ("exports_per_hour", self.exports_per_hour != Some(0), "no export at all is allowed"),
+            ("queries_per_hour", self.queries_per_hour != Some(0), "no query at all is allowed"),
+            ("export_window_mb", self.export_window_mb > 0, "the window is not above 0 megabytes"),
+            ("sweep_days", self.sweep_days <= 365, "the sweep is longer than 365 days"),
         ];
         rules.into_iter().find(|(_, holds, _)| !holds).map_or(Ok(()), |(field, _, message)| Err(invalid(field, message)))
     }
 
     fn range(&self, now: DateTime<Utc>) -> Result<TimeRange> {
-        let Some(text) = &self.start_date else { return Ok(TimeRange::all()) };
-        match parse_time(text, TimeFormat::Date) {
-            Some(start) if start >= now => Err(invalid("start_date", "the start lies in the future")),
-            Some(start) if start.year() < FIRST_YEAR => Err(invalid("start_date", "the start lies before 2000, which mixpanel refuses")),
-            Some(start) => Ok(TimeRange::since(start)),
-            None => Err(invalid("start_date", "the start is no date").with_help("write a day such as 2026-01-31")),
+        let start = day("start_date", self.start_date.as_deref())?;
+        let end = day("end_date", self.end_date.as_deref())?;
+        match (start, end) {
+            (Some(start), _) if start >= now => Err(invalid("start_date", "the start lies in the future")),
+            (Some(start), _) if start.year() < FIRST_YEAR => {
+                Err(invalid("start_date", "the start lies before 2000, which mixpanel refuses"))
+            }
+            (Some(start), Some(end)) if end < start => Err(invalid("end_date", "the end lies before the start")),
+            (start, end) => Ok(TimeRange { start, end: end.map(|end| end + TimeDelta::days(1)) }),
         }
     }
 
-    fn hosts(&self) -> Result<(Url, Url)> {
+    fn project(&self, now: DateTime<Utc>) -> Result<Project> {
+        let groups = self.group_ids.iter().map(|id| Report::of_group(&id.to_string()));
+        let date = |field, text: &Option<String>| Ok::<_, Error>(day(field, text.as_deref())?.map(|day| day.date_naive()));
+        Ok(Project {
+            id: self.project_id,
+            workspace_id: self.workspace_id,
+            credentials: self.credentials(),
+            days: self.days(now),
+            max_bad_lines: self.max_bad_lines,
+            annotated: (date("start_date", &self.start_date)?, date("end_date", &self.end_date)?),
+            slim_cohort_members: self.slim_cohort_members,
+            legacy_revenue: self.legacy_revenue,
+            report_days: self.report_days,
+            reports: self.reports.iter().cloned().chain(groups).collect(),
+            event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
+            profile_columns: Columns::new(&self.profile_columns, schema::PROFILE, "profile_columns")?,
+        })
+    }
+
+    fn days(&self, now: DateTime<Utc>) -> Days {
+        let days = |days: u32| TimeDelta::days(days.into());
+        Days {
+            oldest: now - DEFAULT_HISTORY,
+            window: days(self.export_window_days),
+            bytes: u64::from(self.export_window_mb) << 20,
+            lookback: days(self.lookback_days),
+            sweep: days(self.sweep_days),
+            include_today: self.include_today,
+            reread: self.reread,
+        }
+    }
+
+    /// The servers to read from: those of the region, or of every region that may be it.
+    fn sites(&self, context: &BuildContext) -> Result<Vec<Site>> {
         if let Some(url) = &self.base_url {
-            return Ok((url.clone(), url.clone()));
+            let hosts = Hosts::all_at(url);
+            return Ok(vec![Site { region: None, client: self.client(context, &hosts)?, hosts }]);
         }
-        let (query, data) = self.region.hosts();
-        let parse = |host| Url::parse(host).map_err(|error| invalid("region", "the region has no host").with_source(error));
-        Ok((parse(query)?, parse(data)?))
+        let by_secret = self.credentials() == Credentials::ProjectSecret;
+        let region = match self.region {
+            None if by_secret => Region::Us,
+            None => Region::Auto,
+            Some(Region::Auto) if by_secret => {
+                return Err(invalid("region", "the region of a project secret cannot be found out").with_help("set region to us, eu or in"));
+            }
+            Some(region) => region,
+        };
+        let site = |region: Region| {
+            let hosts = region.hosts()?;
+            Ok(Site { region: Some(region), client: self.client(context, &hosts)?, hosts })
+        };
+        region.candidates().into_iter().map(site).collect()
     }
 
-    /// Chooses the one configured way to authenticate, and says what to tell about it.
-    fn authenticate(&self, builder: HttpClientBuilder) -> Result<(HttpClientBuilder, Vec<(String, String)>)> {
+    fn client(&self, context: &BuildContext, hosts: &Hosts) -> Result<HttpClient> {
+        let builder = HttpClient::builder(context, hosts.query.clone()).origin(hosts.data.clone()).origin(hosts.ingestion.clone());
+        // Limits count by project, whatever the credentials.
+        let builder = builder.account(&[&self.project_id.to_string()]).classifier(MixpanelClassifier);
+        let hourly = Hourly { exports: self.exports_per_hour, queries: self.queries_per_hour };
+        self.authenticate(limits::declare(builder, self.rate_share, hourly))?.build()
+    }
+
+    /// Chooses the one configured way to authenticate.
+    fn authenticate(&self, builder: HttpClientBuilder) -> Result<HttpClientBuilder> {
         match (&self.username, &self.secret, &self.project_secret) {
-            (Some(username), Some(secret), None) => {
-                Ok((builder.authenticator(Basic::new(&username.clone().into(), secret)), note("service account")))
-            }
-            (None, None, Some(secret)) => {
-                let mut notes = note("project secret");
-                notes.push(("warning".to_owned(), PROJECT_SECRET_SUNSET.to_owned()));
-                Ok((builder.authenticator(Basic::new(secret, &SecretString::default())), notes))
-            }
+            (Some(username), Some(secret), None) => Ok(builder.authenticator(Basic::new(&username.clone().into(), secret))),
+            (None, None, Some(secret)) => Ok(builder.authenticator(Basic::new(secret, &SecretString::default()))),
             _ => Err(invalid("username", "the credentials are not exactly one method")
                 .with_help("set username and secret of a service account, or project_secret, and nothing else")),
         }
     }
+
+    fn credentials(&self) -> Credentials {
+        if self.project_secret.is_some() { Credentials::ProjectSecret } else { Credentials::ServiceAccount }
+    }
+
+    /// What is worth telling of the credentials.
+    fn facts(&self, now: DateTime<Utc>) -> Vec<(String, String)> {
+        let fact = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        if self.credentials() == Credentials::ServiceAccount {
+            return vec![fact("authentication", "service account")];
+        }
+        let warning = match (PROJECT_SECRET_END - now.date_naive()).num_days() {
+            days @ 0.. => format!("project secrets stop working on {PROJECT_SECRET_END}, {days} days from now"),
+            _ => format!("project secrets stopped working on {PROJECT_SECRET_END}"),
+        };
+        vec![fact("authentication", "project secret"), fact("warning", &format!("{warning}: create a service account instead"))]
+    }
 }
 
-fn note(method: &str) -> Vec<(String, String)> {
-    vec![("authentication".to_owned(), method.to_owned())]
+/// The midnight with which a configured day begins.
+fn day(field: &'static str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+    let parse = |text| {
+        parse_time(text, TimeFormat::Date).ok_or_else(|| invalid(field, "this is no date").with_help("write a day such as 2026-01-31"))
+    };
+    text.map(parse).transpose()
 }
 
 fn invalid(field: &'static str, message: &str) -> Error {

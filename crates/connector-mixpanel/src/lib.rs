@@ -1,51 +1,194 @@
 #![doc = include_str!("../README.md")]
 
+mod account;
+mod answers;
+mod calendar;
 mod classify;
 mod config;
+mod export;
+mod flatten;
+mod json;
 mod limits;
 mod line;
 mod profiles;
+mod region;
+mod reports;
+mod rows;
 mod schema;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use async_trait::async_trait;
+use chrono_tz::Tz;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{CheckReport, Connector, Endpoint, Result, declared};
+use pipeline_core::state::SliceState;
+use pipeline_core::{Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared};
+use tokio::sync::OnceCell;
 
-pub use config::{MixpanelConfig, Region};
+use crate::account::{Site, Told};
+use crate::calendar::Calendar;
+use crate::rows::{About, Occurrences, reshape};
+use crate::streams::{Credentials, Place, Project};
+
+pub use calendar::TimeStorage;
+pub use config::MixpanelConfig;
+pub use export::Reread;
+pub use flatten::{ColumnType, Flattened, FlattenedProperty};
+pub use region::Region;
+pub use reports::Report;
+pub use table::{STREAMS, Stream};
 
 /// One Mixpanel project. Built by [`MixpanelConfig`].
 #[derive(Debug)]
 struct Mixpanel {
-    client: HttpClient,
-    endpoints: Vec<Endpoint>,
-    /// The same endpoints, asking for one event only: a day can be gigabytes.
-    probes: Vec<Endpoint>,
+    project: Project,
+    /// The servers that may know the project; mostly one.
+    sites: Vec<Site>,
+    /// The project's zone, where the configuration says it.
+    zone: Option<Tz>,
+    storage: TimeStorage,
     range: TimeRange,
     /// What the configuration is worth telling before it breaks.
-    notes: Vec<(String, String)>,
+    facts: Vec<(String, String)>,
+    /// The endpoints as far as they are known before anybody is asked.
+    declared: Vec<Endpoint>,
+    known: OnceCell<Known>,
+}
+
+/// What is known of the project once Mixpanel was asked, if it had to be.
+#[derive(Debug)]
+struct Known {
+    /// Index of the site that the project is at.
+    site: usize,
+    place: Place,
+    endpoints: Vec<Endpoint>,
+    /// True when Mixpanel or the configuration told the zone.
+    has_zone: bool,
+}
+
+impl Mixpanel {
+    /// What is known, for the named endpoints or for all.
+    async fn known(&self, endpoints: &[&str]) -> Result<&Known> {
+        self.known.get_or_try_init(|| self.learn(endpoints)).await
+    }
+
+    /// Asks for the region and the zone where they are needed and not configured: a request that is not counted.
+    async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
+        let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
+        let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
+        let asks = self.project.credentials == Credentials::ServiceAccount && (self.sites.len() > 1 || wants_zone && self.zone.is_none());
+        let told = if asks { account::ask(&self.sites, self.project.id).await? } else { Told { site: 0, zone: None } };
+        let zone = self.zone.or(told.zone);
+        if zone.is_none() && wants_zone && self.storage == TimeStorage::ProjectLocal {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "the project's time zone is not known, and its events are stored in it")
+                .with_context("field", "time_zone")
+                .with_help("set time_zone to what the project's settings show, such as US/Pacific"));
+        }
+        let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage: self.storage };
+        let Site { hosts, client, .. } = &self.sites[told.site];
+        let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
+        Ok(Known { site: told.site, endpoints: self.project.endpoints(&place), place, has_zone: zone.is_some() })
+    }
+
+    /// Reads a slice, and makes rows of what comes.
+    fn rows<'a>(&'a self, known: &'a Known, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
+        let report = self.project.report(endpoint.name(), &slice);
+        if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
+            // The report was taken out of the configuration while its answer was still to be read.
+            let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
+            return stream::iter([Ok(nothing)]).boxed();
+        }
+        let about = |stream| About {
+            stream,
+            calendar: known.place.calendar,
+            today: known.place.today,
+            report,
+            columns: self.project.columns(stream),
+            occurrences: Occurrences::default(),
+        };
+        let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
+        let client = &self.sites[known.site].client;
+        if endpoint.name() != export::NAME {
+            return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
+        }
+        let since = export::processed_since(&slice);
+        let events = export::read(client, endpoint, &self.project.days, slice).map(move |page| reshape(page?, &mut about));
+        events.map_ok(move |page| export::newer(page, since)).boxed()
+    }
+
+    /// Tells what is odd about names of columns.
+    fn notes(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
+        let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
+        let columns = endpoints.iter().filter_map(|name| streams::stream(name)).flat_map(|stream| {
+            let collisions = &self.project.columns(stream).collisions;
+            collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
+        });
+        let zone = !known.has_zone && endpoints.iter().any(|name| self.project.needs_zone(name));
+        let zone = zone.then(|| "the project's time zone is not known, so that reports end with the day in UTC: set time_zone".to_owned());
+        warning.chain(columns).chain(zone).collect()
+    }
+
+    fn client(&self) -> &HttpClient {
+        &self.sites[self.known.get().map_or(0, |known| known.site)].client
+    }
 }
 
 #[async_trait]
 impl Connector for Mixpanel {
     fn client(&self) -> &HttpClient {
-        &self.client
+        self.client()
     }
 
     fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+        self.known.get().map_or(&self.declared, |known| &known.endpoints)
     }
 
     fn range(&self) -> TimeRange {
         self.range
     }
 
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        let known = self.known(endpoints).await?;
+        let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
+        Ok(Preparation { notes: self.notes(known, endpoints), unavailable: endpoints.iter().filter_map(refused).collect() })
+    }
+
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        let mut report = declared::check(&self.client, &self.probes, endpoints).await?;
-        report.facts.clone_from(&self.notes);
+        let known = self.known(endpoints).await?;
+        let wanted = known.endpoints.iter().filter(|endpoint| endpoints.is_empty() || endpoints.contains(&endpoint.name()));
+        let mut report = CheckReport { facts: self.facts.clone(), endpoints: Vec::new() };
+        if let Some(region) = self.sites[known.site].region {
+            report.facts.push(("region".to_owned(), region.name().to_owned()));
+        }
+        if known.has_zone {
+            report.facts.push(("time zone".to_owned(), known.place.calendar.zone.name().to_owned()));
+        }
+        for endpoint in wanted {
+            let name = endpoint.name();
+            if let Some(error) = self.project.unavailable(name) {
+                report.endpoints.push((name.to_owned(), Availability::Unavailable(error.to_string())));
+                continue;
+            }
+            // A day of events can be gigabytes: one is enough.
+            let probe = if name == "export" { endpoint.clone().query("limit", "1") } else { endpoint.clone() };
+            report.endpoints.extend(declared::check(self.client(), &[probe], &[name]).await?.endpoints);
+        }
         Ok(report)
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let pages = async move {
+            let known = self.known(&[]).await?;
+            // Before anybody was asked, hosts and days were guesses.
+            let endpoint = known.endpoints.iter().find(|known| known.name() == endpoint.name()).unwrap_or(endpoint);
+            Ok::<_, Error>(self.rows(known, endpoint, slice))
+        };
+        stream::once(pages).try_flatten().boxed()
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::http::{Answer, HttpClientBuilder, Quota, RateHeaders, RateHint, RateReader};
+use pipeline_core::http::{Answer, HttpClientBuilder, Quota, RateHeaders, RateHint, RateReader, Request};
 
 /// Raw exports of the last hour.
 pub(crate) const EXPORT: &str = "export";
@@ -17,39 +17,70 @@ pub(crate) const QUERY: &str = "query";
 /// Queries under way, follow-up pages included.
 pub(crate) const QUERY_PACE: &str = "query_pace";
 
+/// What Mixpanel's own pages are made of: no limit is published, and nothing is counted against the hour.
+pub(crate) const APP: &str = "app";
+
+/// The Lexicon, of the last minute.
+pub(crate) const LEXICON: &str = "lexicon";
+
 /// What Mixpanel allows a project in an hour, of exports and of queries.
 const HOURLY: u32 = 60;
 
 /// What it allows in a second.
 const SECONDLY: u32 = 3;
 
-/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file.
-const EXPORTS_AT_ONCE: u32 = 4;
+/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file until it is
+/// loaded.
+pub(crate) const EXPORTS_AT_ONCE: u8 = 4;
 
 /// Queries under way at once: Mixpanel's own limit.
 const QUERIES_AT_ONCE: u32 = 5;
 
-/// Declares the buckets.
-pub(crate) fn declare(builder: HttpClientBuilder, share: f64) -> HttpClientBuilder {
-    builder
-        .quota(EXPORT, Quota::per_hour(HOURLY).share(share))
-        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE))
-        .quota(QUERY, Quota::per_hour(HOURLY).share(share))
-        .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
-        .rate_headers(QueryRates { share })
+/// Requests for the Lexicon in a minute.
+const MINUTELY: u32 = 5;
+
+/// Requests to Mixpanel's own pages in a second: few are ever needed.
+const APP_SECONDLY: u32 = 5;
+
+/// What a project allows in an hour, where it differs from what Mixpanel publishes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hourly {
+    pub(crate) exports: Option<u32>,
+    pub(crate) queries: Option<u32>,
 }
 
-/// Reads the limits that answers of the Query API tell: a project's own can differ from the published ones.
+/// Declares the buckets.
+pub(crate) fn declare(builder: HttpClientBuilder, share: f64, hourly: Hourly) -> HttpClientBuilder {
+    builder
+        .quota(EXPORT, Quota::per_hour(hourly.exports.unwrap_or(HOURLY)).share(share))
+        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()))
+        .quota(QUERY, Quota::per_hour(hourly.queries.unwrap_or(HOURLY)).share(share))
+        .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
+        .quota(APP, Quota::per_second(APP_SECONDLY).concurrency(QUERIES_AT_ONCE))
+        .quota(LEXICON, Quota::per_minute(MINUTELY))
+        .rate_headers(Rates { share })
+}
+
+/// The buckets, for rates and for requests under way, that answers to a request are about; none for what is not counted.
+pub(crate) fn buckets_of(request: &Request) -> Option<(&'static str, &'static str)> {
+    match request.url.path() {
+        path if path.starts_with("/api/query/") => Some((QUERY, QUERY_PACE)),
+        "/api/2.0/export" => Some((EXPORT, EXPORT_PACE)),
+        _ => None,
+    }
+}
+
+/// Reads the limits that answers tell: a project's own can differ from the published ones.
 #[derive(Clone, Copy, Debug)]
-struct QueryRates {
+struct Rates {
     share: f64,
 }
 
-impl RateReader for QueryRates {
+impl RateReader for Rates {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
+        let Some((rate, pace)) = buckets_of(answer.request) else { return Vec::new() };
         let hints = RateHeaders::Ietf.parse(answer.headers, now).into_iter();
         let shared = |hint: RateHint| RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint };
-        let placed = |hint: RateHint| if hint.concurrency { (QUERY_PACE.into(), hint) } else { (QUERY.into(), shared(hint)) };
-        hints.map(placed).collect()
+        hints.map(|hint| if hint.concurrency { (pace.into(), hint) } else { (rate.into(), shared(hint)) }).collect()
     }
 }

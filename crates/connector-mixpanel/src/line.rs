@@ -1,4 +1,4 @@
-//! Lines of the raw export: the proof that a response is complete, and the record made of an event.
+//! Lines of the raw export: the proof that a response is complete, and the row made of an event.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,16 @@ use pipeline_core::{Error, ErrorKind, RawRecord, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::calendar::{Calendar, Moment};
+use crate::json::{Members, Row, find, members, quoted};
+use crate::rows::{About, Occurrences};
+use crate::schema;
+
 /// Times above this are milliseconds: as seconds they lie beyond the year 5000.
 const MAX_SECONDS: i64 = 100_000_000_000;
+
+/// Characters of an error that are shown.
+const MAX_SHOWN: usize = 200;
 
 /// Digits of an event's key: 128 bits in hexadecimal.
 const KEY_DIGITS: usize = 32;
@@ -16,8 +24,41 @@ const KEY_DIGITS: usize = 32;
 const VOLATILE: [&str; 6] =
     ["mp_processing_time_ms", "$mp_api_timestamp_ms", "$import", "$is_reshuffled", "distinct_id", "$distinct_id_before_identity"];
 
-/// Columns that are made here; a member of the line with such a name yields to them.
-const MADE: [&str; 6] = ["event_key", "time", "distinct_id", "insert_id", "mp_processing_time_ms", "properties"];
+/// How a property becomes a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lift {
+    /// A string, even if it was written as a number.
+    Text,
+    /// As it is.
+    Verbatim,
+}
+
+/// Columns lifted out of the properties: the property, the column, and how. The first four are looked at more closely.
+const LIFTED: [(&str, &str, Lift); 19] = [
+    ("time", "time_raw", Lift::Verbatim),
+    ("distinct_id", "distinct_id", Lift::Text),
+    ("$insert_id", "insert_id", Lift::Text),
+    ("$distinct_id_before_identity", "distinct_id_before_identity", Lift::Text),
+    ("$device_id", "device_id", Lift::Text),
+    ("$user_id", "user_id", Lift::Text),
+    ("$is_reshuffled", "is_reshuffled", Lift::Verbatim),
+    ("$import", "import", Lift::Verbatim),
+    ("mp_country_code", "mp_country_code", Lift::Text),
+    ("$city", "city", Lift::Text),
+    ("$region", "region", Lift::Text),
+    ("$os", "os", Lift::Text),
+    ("$browser", "browser", Lift::Text),
+    ("$current_url", "current_url", Lift::Text),
+    ("mp_lib", "lib", Lift::Text),
+    ("$lib_version", "lib_version", Lift::Text),
+    ("mp_processing_time_ms", "mp_processing_time_ms", Lift::Verbatim),
+    ("$mp_api_timestamp_ms", "mp_api_timestamp_ms", Lift::Verbatim),
+    ("$mp_api_endpoint", "mp_api_endpoint", Lift::Text),
+];
+const TIME: usize = 0;
+const DISTINCT_ID: usize = 1;
+const INSERT_ID: usize = 2;
+const FORMER_ID: usize = 3;
 
 /// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
@@ -35,56 +76,86 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
         return Err(broken("the export was terminated early"));
     }
     if !text.starts_with('{') {
-        return Err(broken("a line of the export is no event"));
+        return Err(malformed("a line of the export is no event"));
     }
-    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| broken("a line of the export is not JSON").with_source(error))?;
+    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| malformed("a line of the export is not JSON").with_source(error))?;
     match line {
         Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(()),
-        Line { error: Some(_), .. } => Err(broken("the export ended with an error")),
-        _ => Err(broken("a line of the export is no event")),
+        Line { error: Some(error), .. } => Err(reported(error.get())),
+        _ => Err(malformed("a line of the export is no event")),
     }
 }
 
-/// The event as it is stored: what identifies it at the top, its properties unchanged below.
-pub(crate) fn event(record: &RawRecord) -> Result<RawRecord> {
-    let line = match readable(record.as_bytes()) {
-        Cow::Borrowed(_) => record.clone(),
-        Cow::Owned(repaired) => RawRecord::upsert(repaired),
-    };
-    let members = line.members()?;
-    let properties = RawRecord::upsert(member(&members, "properties").unwrap_or("{}").to_owned());
-    let event = Event { name: member(&members, "event").unwrap_or("null"), properties: properties.members()? };
+/// The event as it is stored: what identifies it and what most projects ask for at the top, all properties unchanged below.
+/// A malformed line that the configuration lets pass stays as it is, to be rejected with its text.
+pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    out.push(row(record, about).unwrap_or_else(|_| record.clone()));
+    Ok(())
+}
 
-    let key = format!("\"{}\"", event.key());
-    let time = event.time_millis().map_or(Cow::Borrowed("null"), |millis| millis.to_string().into());
-    let distinct_id = event.get("distinct_id").map_or(Cow::Borrowed("null"), quoted);
-    let insert_id = event.insert_id().map_or(Cow::Borrowed("null"), quoted);
-    let processed = event.get("mp_processing_time_ms").unwrap_or("null");
-    let made = [&*key, &*time, &*distinct_id, &*insert_id, processed, text(&properties)];
-
-    let others = members.iter().filter(|(name, _)| !MADE.contains(&&**name)).map(|(name, value)| (&**name, *value));
-    Ok(RawRecord::from_members(MADE.into_iter().zip(made).chain(others)))
+fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
+    let line = readable(record.as_bytes());
+    let line = members(&line)?;
+    let properties = find(&line, "properties").unwrap_or("{}");
+    let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
+    let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
+    for (property, value) in &event.properties {
+        if let Some(column) = about.columns.of(property) {
+            row = row.json(column, value);
+        }
+    }
+    row = row.json("properties", properties);
+    for (name, value) in line.iter().filter(|(name, _)| name != "event" && name != "properties") {
+        // Old exports have further members beside the properties. None may take the place of a column.
+        let is_taken = schema::EVENT.iter().any(|field| field.name == *name);
+        row = if is_taken { row.json(&format!("{name}__u"), value) } else { row.json(name, value) };
+    }
+    Ok(row.build())
 }
 
 /// One line of the export.
 struct Event<'a> {
     /// The event's name, as JSON.
     name: &'a str,
-    properties: Vec<(Cow<'a, str>, &'a str)>,
+    properties: Members<'a>,
+    /// The values of [`LIFTED`].
+    lifted: [Option<&'a str>; LIFTED.len()],
 }
 
 impl<'a> Event<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
-        member(&self.properties, name).filter(|value| *value != "null")
+    fn new(name: &'a str, properties: &'a str) -> Result<Self> {
+        let properties = members(properties)?;
+        let mut lifted = [None; LIFTED.len()];
+        for (name, value) in &properties {
+            if let Some(index) = LIFTED.iter().position(|(property, ..)| property == name) {
+                lifted[index] = Some(*value).filter(|value| *value != "null");
+            }
+        }
+        Ok(Self { name, properties, lifted })
+    }
+
+    fn row(&self, calendar: Calendar, occurrences: &mut Occurrences, length: usize) -> Row {
+        let mut row = Row::with_capacity(length + length / 2 + 512).json("event_key", &format!("\"{}\"", self.key(occurrences)));
+        row = row.json("event", self.name);
+        if let Some(Moment { millis, is_ambiguous }) = self.time_millis().map(|millis| calendar.moment(millis)) {
+            row = row.json("time", &millis.to_string()).json_if("time_is_ambiguous", is_ambiguous.then_some("true"));
+        }
+        for ((_, column, lift), value) in LIFTED.iter().zip(self.lifted) {
+            row = match (lift, value) {
+                (Lift::Text, Some(value)) => row.json(column, &quoted(value)),
+                (_, value) => row.json_if(column, value),
+            };
+        }
+        row
     }
 
     fn insert_id(&self) -> Option<&'a str> {
-        self.get("$insert_id").filter(|id| *id != "\"\"")
+        self.lifted[INSERT_ID].filter(|id| *id != "\"\"")
     }
 
     /// The time in milliseconds; projects and years differ in whether it is written in seconds.
     fn time_millis(&self) -> Option<i64> {
-        let text = self.get("time")?.trim_matches('"');
+        let text = self.lifted[TIME]?.trim_matches('"');
         let time: i64 = text.split('.').next()?.parse().ok()?;
         if time.abs() > MAX_SECONDS { Some(time) } else { time.checked_mul(1000) }
     }
@@ -93,9 +164,9 @@ impl<'a> Event<'a> {
     ///
     /// A merge of users rewrites `distinct_id` and keeps the former one beside it, so the former one counts. The time
     /// counts in whole seconds, whichever precision it was exported in. Events so old that they lack an insert id are
-    /// told apart by everything that does not change when they are exported again.
-    fn key(&self) -> String {
-        let user = self.get("$distinct_id_before_identity").or_else(|| self.get("distinct_id")).unwrap_or_default();
+    /// told apart by everything that does not change when they are exported again, and equal ones by their number.
+    fn key(&self, occurrences: &mut Occurrences) -> String {
+        let user = self.lifted[FORMER_ID].or(self.lifted[DISTINCT_ID]).unwrap_or_default();
         let mut hash = blake3::Hasher::new();
         let mut add = |json: &str| {
             let value: Cow<'_, str> = serde_json::from_str::<String>(json).map_or(json.into(), Cow::Owned);
@@ -116,6 +187,11 @@ impl<'a> Event<'a> {
                 add(name);
                 add(value);
             }
+            let line = hash.finalize();
+            let line = line.as_bytes().first_chunk().map_or(0, |start| u64::from_le_bytes(*start));
+            if let before @ 1.. = occurrences.before(line) {
+                hash.update(&before.to_le_bytes());
+            }
         }
         let mut key = hash.finalize().to_hex();
         key.truncate(KEY_DIGITS);
@@ -123,36 +199,32 @@ impl<'a> Event<'a> {
     }
 }
 
-/// A string as it is; a number or a flag as a string. Identifiers come as either.
-pub(crate) fn quoted(json: &str) -> Cow<'_, str> {
-    match json.as_bytes().first() {
-        Some(b'{' | b'[') | None => Cow::Borrowed("null"),
-        Some(b'"' | b'n') => Cow::Borrowed(json),
-        Some(_) => format!("\"{json}\"").into(),
-    }
-}
-
-/// The value of one member.
-pub(crate) fn member<'a>(members: &[(Cow<'a, str>, &'a str)], name: &str) -> Option<&'a str> {
-    members.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
-}
-
 /// The line as text. Properties cut in the middle of a character are known to occur; they must not cost the day.
 fn readable(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line)
-}
-
-fn text(record: &RawRecord) -> &str {
-    std::str::from_utf8(record.as_bytes()).unwrap_or("null")
 }
 
 fn starts(json: &RawValue, with: char) -> bool {
     json.get().starts_with(with)
 }
 
-/// An incomplete export; asking again mostly helps.
+/// An export that Mixpanel broke off, as it does with those that take too long.
 fn broken(message: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, message)
-        .temporary()
-        .with_help("if it stays so, lower export_window_days: Mixpanel breaks off exports that take too long")
+    Error::new(ErrorKind::TooLarge, message).temporary()
+}
+
+/// An error in place of an event; all but refused credentials may pass.
+fn reported(text: &str) -> Error {
+    let shown: String = text.trim_matches('"').chars().take(MAX_SHOWN).collect();
+    let error = if text.contains("Unable to authenticate") {
+        Error::new(ErrorKind::Unauthenticated, "the export ended because the credentials were refused")
+    } else {
+        broken("the export ended with an error")
+    };
+    error.with_context("answer", shown)
+}
+
+/// A line that is no event. The last one of an export shows that it was broken off.
+fn malformed(message: &str) -> Error {
+    Error::new(ErrorKind::Decode, message).with_help("set max_bad_lines to keep such lines apart and go on")
 }

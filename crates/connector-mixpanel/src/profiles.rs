@@ -1,4 +1,4 @@
-//! Profiles: the walk through a scan, and the record made of a profile.
+//! Profiles: the walk through a scan, and the rows made of a profile.
 
 use pipeline_core::http::{HeaderValue, Request};
 use pipeline_core::paginate::{PageView, Paginator};
@@ -6,11 +6,18 @@ use pipeline_core::state::Position;
 use pipeline_core::{Advance, Error, ErrorKind, RawRecord, Result};
 use url::form_urlencoded;
 
-use crate::line::{member, quoted};
+use crate::json::{Row, elements, find, is_object, members, quoted, text};
+use crate::reports::GROUP;
+use crate::rows::About;
+use crate::table::Source;
+
+/// Parameters that belong into the URL.
+const ADDRESS: [&str; 2] = ["project_id", "workspace_id"];
 
 /// Columns lifted out of `$properties`.
-const LIFTED: [(&str, &str); 11] = [
+const LIFTED: [(&str, &str); 12] = [
     ("last_seen", "$last_seen"),
+    ("last_seen_raw", "$last_seen"),
     ("created", "$created"),
     ("email", "$email"),
     ("name", "$name"),
@@ -24,16 +31,52 @@ const LIFTED: [(&str, &str); 11] = [
 ];
 
 /// The profile as it is stored: its id and common properties at the top, all properties unchanged below.
-pub(crate) fn profile(record: &RawRecord) -> Result<RawRecord> {
-    let members = record.members()?;
-    let id = member(&members, "$distinct_id").map_or("null".into(), quoted);
-    let json = member(&members, "$properties").unwrap_or("{}");
-    let properties = RawRecord::upsert(json.to_owned());
-    let values = properties.members()?;
-    let lifted = LIFTED.iter().map(|(column, name)| (*column, member(&values, name).unwrap_or("null")));
-    let others = members.iter().filter(|(name, _)| name != "$distinct_id" && name != "$properties");
-    let others = others.map(|(name, value)| (&**name, *value));
-    Ok(RawRecord::from_members([("distinct_id", &*id)].into_iter().chain(lifted).chain([("properties", json)]).chain(others)))
+///
+/// Profiles of groups and members of cohorts are the same with what tells whose they are.
+pub(crate) fn profile(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    let profile = members(text(record)?)?;
+    let json = find(&profile, "$properties").unwrap_or("{}");
+    let properties = members(json)?;
+    let mut row = Row::with_capacity(json.len() + json.len() / 2 + 256);
+    if let Some(group) = about.report.and_then(|report| report.parameter(GROUP)) {
+        row = row.text(GROUP, &group);
+    }
+    for (name, value) in profile.iter().filter(|(name, _)| name != "$distinct_id" && name != "$properties") {
+        row = row.json(name, value);
+    }
+    row = row.json("distinct_id", &quoted(find(&profile, "$distinct_id").unwrap_or("null")));
+    let is_wanted = |column: &str| about.stream.columns.iter().any(|field| field.name == column);
+    for (column, name) in LIFTED.iter().filter(|(column, _)| is_wanted(column)) {
+        row = row.json_if(column, find(&properties, name));
+    }
+    for (property, value) in &properties {
+        if let Some(column) = about.columns.of(property) {
+            row = row.json(column, value);
+        }
+    }
+    out.push(row.json("properties", json).build());
+    Ok(())
+}
+
+/// The entries of a list that a profile keeps as a property, such as its transactions.
+pub(crate) fn list_items(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    let profile = members(text(record)?)?;
+    let Source::Property(property) = about.stream.source else { return Ok(()) };
+    let Some(json) = find(&profile, "$properties").map(members).transpose()?.and_then(|properties| find(&properties, property)) else {
+        return Ok(());
+    };
+    let id = quoted(find(&profile, "$distinct_id").unwrap_or("null"));
+    // A list of one has been seen written as its only entry.
+    let items = if json.starts_with('[') { elements(json)? } else { vec![json] };
+    for (position, item) in items.into_iter().enumerate() {
+        let mut row = Row::default().json("distinct_id", &id).json("position", &position.to_string());
+        if is_object(item) {
+            let item = members(item)?;
+            row = row.json_if("time", find(&item, "$time")).json_if("amount", find(&item, "$amount"));
+        }
+        out.push(row.json("value", item).build());
+    }
+    Ok(())
 }
 
 /// Walks the pages of a scan, all of one session, which is the server's snapshot of the profiles.
@@ -43,15 +86,23 @@ pub(crate) fn profile(record: &RawRecord) -> Result<RawRecord> {
 pub(crate) struct SessionPages;
 
 impl Paginator for SessionPages {
+    /// What is asked for goes into a form; only the project is named in the URL.
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
+        let (address, form): (Vec<_>, Vec<_>) = request.query.drain(..).partition(|(name, _)| ADDRESS.contains(&name.as_str()));
+        request.query = address;
+        let mut body = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in form {
+            match name.as_str() {
+                // The parent's record fills in a bare number.
+                "filter_by_cohort" => body.append_pair(&name, &format!("{{\"id\":{value}}}")),
+                _ => body.append_pair(&name, &value),
+            };
+        }
         if let Position::At(text) = at {
             let place = Place::parse(text)?;
-            let form = form_urlencoded::Serializer::new(String::new())
-                .append_pair("page", &place.page.to_string())
-                .append_pair("session_id", place.session)
-                .finish();
-            request.body = form.into();
+            body.append_pair("page", &place.page.to_string()).append_pair("session_id", place.session);
         }
+        request.body = body.finish().into();
         request.headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded"));
         Ok(())
     }

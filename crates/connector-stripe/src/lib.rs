@@ -4,6 +4,7 @@ mod changes;
 mod check;
 mod classify;
 mod config;
+#[rustfmt::skip]
 mod schemas;
 mod streams;
 

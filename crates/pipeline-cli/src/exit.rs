@@ -39,6 +39,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::NotFound
             | ErrorKind::RateLimited
             | ErrorKind::Unavailable
+            | ErrorKind::TooLarge
             | ErrorKind::Decode
             | ErrorKind::CursorExpired
             | ErrorKind::Cancelled => Self::Incomplete,

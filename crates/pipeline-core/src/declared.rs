@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::connector::{Availability, CheckReport, Connector};
-use crate::endpoint::{BodyFormat, Endpoint, LineCheck, Parent};
+use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
 use crate::paginate::{PageView, not_advancing};
@@ -40,7 +40,7 @@ pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceStat
     let pages = match (&endpoint.parent, endpoint.format) {
         (Some(parent), _) => children::read(client, endpoint, parent, slice),
         (None, BodyFormat::Json) => List { client, endpoint, parent: None }.pages(slice).boxed(),
-        (None, BodyFormat::Ndjson(check)) => read_lines(client, endpoint, slice, check).boxed(),
+        (None, BodyFormat::Ndjson(lines)) => read_lines(client, endpoint, slice, lines).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
@@ -162,7 +162,8 @@ impl<'a> List<'a> {
     }
 }
 
-fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
+/// What the client must know about a request besides the request.
+pub(crate) fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
     let buckets = match (&endpoint.next_page_buckets, position) {
         (Some(buckets), Position::At(_)) => buckets,
         _ => &endpoint.buckets,
@@ -180,11 +181,11 @@ fn read_lines<'a>(
     client: &'a HttpClient,
     endpoint: &'a Endpoint,
     slice: SliceState,
-    check: LineCheck,
+    lines: Lines,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
         let request = List { client, endpoint, parent: None }.request(&slice, &slice.position)?;
-        client.download(&request, &call(endpoint, &slice.position), check).await
+        client.download(&request, &call(endpoint, &slice.position), lines).await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {

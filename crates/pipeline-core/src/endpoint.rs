@@ -116,12 +116,22 @@ pub enum BodyFormat {
     #[default]
     Json,
     /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
-    /// before its first record counts: every line must pass the check.
-    Ndjson(LineCheck),
+    /// before its first record counts.
+    Ndjson(Lines),
 }
 
-/// Refuses a line that shows that the response is not what was asked for, such as an error in its middle.
+/// Judges a line that is not blank. A temporary error: the response broke off, and is asked for again. Any other: the
+/// line is malformed. The last one being malformed, the response was cut off.
 pub type LineCheck = fn(&[u8]) -> Result<()>;
+
+/// What the lines of a response must be like for it to count as complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    /// Judges each of them.
+    pub check: LineCheck,
+    /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
+    pub malformed: u32,
+}
 
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
 #[derive(Clone, Debug)]
@@ -140,6 +150,7 @@ pub struct Endpoint {
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
+    pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
     pub(crate) parent: Option<Parent>,
 }
@@ -247,6 +258,7 @@ impl Endpoint {
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
+            at_most: None,
             last: false,
             parent: None,
         }
@@ -371,9 +383,16 @@ impl Endpoint {
         self
     }
 
-    /// The body is one JSON document a line, each of which must pass the check.
-    pub fn ndjson(mut self, check: LineCheck) -> Self {
-        self.format = BodyFormat::Ndjson(check);
+    /// The body is one JSON document a line.
+    pub fn ndjson(mut self, lines: Lines) -> Self {
+        self.format = BodyFormat::Ndjson(lines);
+        self
+    }
+
+    /// Slices read at the same time, where each needs more than memory, such as a response on disk. Default: as the
+    /// engine's options say.
+    pub fn at_most(mut self, slices: usize) -> Self {
+        self.at_most = Some(slices);
         self
     }
 

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     RateLimited,
     /// The vendor, or the way to it, does not work at the moment.
     Unavailable,
+    /// The vendor cannot finish an answer of this size: asking for less may help.
+    TooLarge,
     /// A response is not what the vendor documents.
     Decode,
     /// The vendor refuses a stored position and the stream cannot be read again without duplicates.
@@ -47,6 +49,7 @@ impl fmt::Display for ErrorKind {
             Self::NotFound => "not_found",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::TooLarge => "too_large",
             Self::Decode => "decode",
             Self::CursorExpired => "cursor_expired",
             Self::CheckpointConflict => "checkpoint_conflict",

@@ -28,6 +28,17 @@ pub enum Event<'a> {
         /// True when an interrupted plan goes on.
         resumed: bool,
     },
+    /// How many requests an endpoint still needs is known, and which limit decides when they will have been made.
+    Planned {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// Requests to make.
+        requests: u64,
+        /// The limit, in words.
+        limit: &'a str,
+        /// When the last of them can be sent, if nothing else uses the limit.
+        until: DateTime<Utc>,
+    },
     /// One attempt of one request came to its end.
     Attempt(&'a Attempt<'a>),
     /// A request waits for its turn under a rate or concurrency limit.

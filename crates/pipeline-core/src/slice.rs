@@ -55,6 +55,13 @@ pub trait Slicer: Send + Sync + Debug {
         None
     }
 
+    /// Requests that what is unread of a slice takes, where that can be told: slices that take many are split while other
+    /// tasks are idle, and a person is told when all will be done.
+    fn requests_left(&self, slice: &SliceState) -> Option<u64> {
+        let _ = slice;
+        None
+    }
+
     /// True when what was to be read next is gone: the vendor keeps it for a limited time only. Asked of endpoints that are
     /// read [last](crate::Endpoint::last); all streams that they feed are read again then.
     fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {

@@ -12,6 +12,7 @@ impl Observer for Trace {
         match event {
             Event::SyncStarted { run } => tracing::info!(run, "sync started"),
             Event::EndpointStarted { endpoint, slices, resumed, .. } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
+            Event::Planned { endpoint, requests, limit, until } => tracing::info!(%endpoint, requests, limit, %until, "planned"),
             Event::Attempt(attempt) => trace_attempt(attempt),
             Event::Waiting { source, endpoint, limit, wait } => tracing::debug!(source, endpoint, limit, ?wait, "waiting for a limit"),
             Event::Retrying { source, endpoint, reason, wait } => tracing::warn!(source, endpoint, reason, ?wait, "retrying"),

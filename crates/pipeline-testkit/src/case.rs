@@ -218,8 +218,23 @@ fn without_page(at: usize, whole: &Run, run: &Run) -> Option<String> {
     expected.retain(|_, count| *count > 0);
     let found = run.progress.counts();
     // Bodies without a list of records are left as they are.
-    (found != expected && run.progress.records != whole.progress.records)
-        .then(|| format!("expected all but the empty page, {expected:?}, found {found:?}"))
+    let is_right = found == expected || run.progress.records == whole.progress.records || lacks_what_belongs_to_it(at, whole, run);
+    (!is_right).then(|| format!("expected all but the empty page, {expected:?}, found {found:?}"))
+}
+
+/// Whether nothing is missing but records that came after the request: the empty page was one of records that have lists of
+/// their own, which are then never asked for. Where every request is a page there are none such.
+fn lacks_what_belongs_to_it(at: usize, whole: &Run, run: &Run) -> bool {
+    if whole.pages.iter().enumerate().all(|(index, page)| page.requests == index + 1) {
+        return false;
+    }
+    let before = whole.pages.iter().take_while(|page| page.requests <= at).last().map(|page| page.committed.clone()).unwrap_or_default();
+    whole.progress.records.iter().all(|(stream, all)| {
+        let found = run.progress.records.get(stream).map_or(&[][..], Vec::as_slice);
+        let mut rest = all.iter();
+        let is_part = found.iter().all(|record| rest.any(|known| known == record));
+        is_part && found.starts_with(&all[..before.get(stream).copied().unwrap_or_default()])
+    })
 }
 
 fn outcome(run: &Run) -> String {

@@ -2,13 +2,17 @@
 //! the parameters that its lists take, the table in its README, and a fixture case for every stream.
 
 pub(super) mod columns;
+mod examples;
+mod fixtures;
 pub(super) mod readme;
 mod verify;
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use connector_stripe::{API_VERSION, Stream, streams};
 
@@ -19,34 +23,81 @@ use super::openapi::Spec;
 
 /// Writes or checks the files.
 pub(super) fn run(spec: Option<&Path>, check: bool) -> Result<()> {
-    let connector = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("crates").join("connector-stripe");
-    let (schemas, readme) = (connector.join("src/schemas.rs"), connector.join("README.md"));
-    let streams = sorted();
-    let Some(spec) = spec else {
-        verify_seal(&fs::read_to_string(&schemas)?)?;
-        if let Some(stream) = streams.iter().find(|stream| stream.schema().fields().is_empty()) {
-            return Err(format!("the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`", stream.name).into());
+    let places = Places::new();
+    match spec {
+        Some(spec) => {
+            let spec = Spec::open(spec)?;
+            if spec.info.version != API_VERSION {
+                return Err(format!("the connector pins the API version {API_VERSION}, but the file is of {}", spec.info.version).into());
+            }
+            generate(&places, &Arc::new(spec), check)
         }
-        let table = table(&streams, |stream| stream.schema().fields().len());
-        let text = fs::read_to_string(&readme)?;
-        return compare(&readme, &replace_between(&text, &table)?);
-    };
-    let spec = Spec::open(spec)?;
-    if spec.info.version != API_VERSION {
-        return Err(format!("the connector pins the API version {API_VERSION}, but the file is of {}", spec.info.version).into());
+        None => check_without_specification(&places),
     }
-    let columns = streams.iter().map(|stream| columns(&spec, stream)).collect::<Result<Vec<_>>>()?;
+}
+
+/// What is written to.
+struct Places {
+    schemas: PathBuf,
+    operations: PathBuf,
+    readme: PathBuf,
+    fixtures: PathBuf,
+}
+
+impl Places {
+    fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
+        let connector = root.join("crates/connector-stripe");
+        Self {
+            schemas: connector.join("src/schemas.rs"),
+            operations: connector.join("tests/operations.txt"),
+            readme: connector.join("README.md"),
+            fixtures: root.join("fixtures/stripe"),
+        }
+    }
+}
+
+fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
+    let streams = sorted();
+    let columns = streams.iter().map(|stream| columns(spec, stream)).collect::<Result<Vec<_>>>()?;
     let counted =
         |stream: &Stream| streams.iter().zip(&columns).find(|(known, _)| known.name == stream.name).map_or(0, |(_, columns)| columns.len());
-    let outputs: [(PathBuf, String); 3] = [
-        (schemas, render(&streams, &columns)),
-        (connector.join("tests/operations.txt"), operations(&spec, &streams)),
-        (readme.clone(), replace_between(&fs::read_to_string(&readme)?, &table(&streams, counted))?),
+    let mut outputs = vec![
+        (places.schemas.clone(), render(&streams, &columns)),
+        (places.operations.clone(), operations(spec, &streams)),
+        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, counted))?),
     ];
+    let cases = fixtures::cases(spec)?;
+    for stale in fixtures::stale(&places.fixtures, &cases)? {
+        if check {
+            return Err(stale_error(&stale));
+        }
+        fs::remove_file(stale)?;
+    }
+    outputs.extend(cases.into_iter().map(|(file, text)| (places.fixtures.join(file), text)));
     for (path, text) in &outputs {
-        if check { compare(path, text)? } else { fs::write(path, text)? }
+        if check {
+            compare(path, text)?;
+        } else {
+            fs::create_dir_all(path.parent().unwrap_or(path))?;
+            fs::write(path, text)?;
+        }
     }
     Ok(())
+}
+
+/// What can be told without the specification: nothing was edited by hand, and nothing that the table names is missing.
+fn check_without_specification(places: &Places) -> Result<()> {
+    verify_seal(&fs::read_to_string(&places.schemas)?)?;
+    let streams = sorted();
+    if let Some(stream) = streams.iter().find(|stream| stream.schema().fields().is_empty()) {
+        return Err(format!("the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`", stream.name).into());
+    }
+    if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
+        return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
+    }
+    let table = table(&streams, |stream| stream.schema().fields().len());
+    compare(&places.readme, &replace_between(&fs::read_to_string(&places.readme)?, &table)?)
 }
 
 /// The streams, by name.
@@ -57,10 +108,14 @@ fn sorted() -> Vec<&'static Stream> {
 }
 
 fn compare(path: &Path, expected: &str) -> Result<()> {
-    if fs::read_to_string(path)? == expected {
+    if fs::read_to_string(path).is_ok_and(|text| text == expected) {
         return Ok(());
     }
-    Err(format!("{} is stale; run `cargo xtask codegen stripe --spec FILE`", path.display()).into())
+    Err(stale_error(path))
+}
+
+fn stale_error(path: &Path) -> Box<dyn Error> {
+    format!("{} is stale; run `cargo xtask codegen stripe --spec FILE`", path.display()).into()
 }
 
 /// Every list that the connector asks for, and the parameters that it takes: what the requests of fixtures are held against.

@@ -38,8 +38,8 @@ impl Observer for RequestLog {
     }
 }
 
-/// Tells what connectors have to say before the first endpoint is read. What they say later is in the summary, where all
-/// of it stands together.
+/// Tells what connectors have to say before the first endpoint is read, and how long what is planned will take. What
+/// they say later is in the summary, where all of it stands together.
 #[derive(Debug)]
 pub(crate) struct Preface {
     pub(crate) console: Arc<Console>,
@@ -49,6 +49,10 @@ pub(crate) struct Preface {
 impl Observer for Preface {
     fn observe(&self, event: &Event<'_>) {
         match event {
+            Event::Planned { endpoint, requests, limit, until } => {
+                let until = until.format("%Y-%m-%d %H:%M UTC");
+                self.console.note(&format!("{endpoint}: {requests} requests planned ({limit}), the last of them by {until}"));
+            }
             Event::EndpointStarted { .. } => self.begun.store(true, Ordering::Relaxed),
             Event::Notice { source, message, .. } if !self.begun.load(Ordering::Relaxed) => {
                 self.console.note(&format!("{source}: {message}"));
@@ -88,6 +92,9 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
         Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,
+        }),
+        Event::Planned { endpoint, requests, limit, until } => json!({
+            "event": "planned", "source": endpoint.source, "endpoint": endpoint.endpoint, "requests": requests, "limit": limit, "until": until,
         }),
         Event::Attempt(attempt) => {
             let mut value = attempt_json(attempt);

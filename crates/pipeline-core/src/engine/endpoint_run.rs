@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::plan::{Plan, finished, forgotten};
 use super::summary::{Failure, Outcome};
@@ -12,6 +12,7 @@ use crate::connector::Connector;
 use crate::destination::Table;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Observer};
 use crate::record::Advance;
 use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, SliceState};
 
@@ -45,6 +46,8 @@ struct Progress {
     failure: Option<Failure>,
     interrupted: bool,
     complete: bool,
+    /// True once it was told how long the requests will take.
+    forecast: bool,
     counts: Vec<Counts>,
     /// Records of a parent list that were passed over.
     skipped: u64,
@@ -66,6 +69,7 @@ impl EndpointRun {
             failure: None,
             interrupted: false,
             complete: false,
+            forecast: false,
             counts: vec![Counts::default(); tables.len()],
             skipped: 0,
             state: plan.to.clone(),
@@ -100,6 +104,7 @@ impl EndpointRun {
 
     /// The next slice to read, if another may run.
     pub(super) fn start_slice(&self, limit: usize) -> Option<SliceId> {
+        let limit = self.at_most(limit);
         let mut progress = self.progress();
         if progress.running.len() >= limit || progress.failure.is_some() {
             return None;
@@ -143,7 +148,11 @@ impl EndpointRun {
     /// True when another slice of this endpoint could be read at once.
     pub(super) fn has_room(&self, limit: usize) -> bool {
         let progress = self.progress();
-        progress.queued.is_empty() && progress.running.len() < limit
+        progress.queued.is_empty() && progress.running.len() < self.at_most(limit)
+    }
+
+    fn at_most(&self, limit: usize) -> usize {
+        self.endpoint().at_most.map_or(limit, |own| own.min(limit))
     }
 
     pub(super) fn slice(&self, id: SliceId) -> SliceState {
@@ -156,6 +165,22 @@ impl EndpointRun {
 
     pub(super) fn slices_left(&self) -> usize {
         self.progress().state.unfinished().count()
+    }
+
+    /// Tells, once it can be told, how many requests all slices still need, and until when the limits let them pass.
+    pub(super) async fn forecast(&self, observer: &dyn Observer) {
+        let (client, slicer) = (self.connector.client(), self.endpoint().slicer());
+        let requests = {
+            let progress = self.progress();
+            let mut left = progress.state.unfinished().map(|(_, slice)| slicer.requests_left(slice));
+            if progress.forecast { None } else { left.try_fold(0, |sum, left| Some(sum + left?)) }
+        };
+        let Some(requests) = requests.filter(|requests| *requests > 0) else { return };
+        let call = crate::declared::call(self.endpoint(), &Position::Start);
+        let Ok(Some((limit, time))) = client.forecast(&call, requests).await else { return };
+        self.progress().forecast = true;
+        let until = client.now() + TimeDelta::from_std(time).unwrap_or_default();
+        observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
     }
 
     /// The end of the time that this run covers, for endpoints cut by time.

@@ -213,6 +213,7 @@ impl Scheduler {
         let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
         let slices = run.slices_left();
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
+        run.forecast(&*self.shared.job.observer).await;
         if slices == 0 && !run.stopped() {
             self.complete(run).await;
         }

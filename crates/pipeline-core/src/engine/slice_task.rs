@@ -126,6 +126,7 @@ impl SliceReader<'_> {
                 Some(Advance::End | Advance::CaughtUp(_)) => return Ok(Step::Ended(SliceEnd::Read)),
                 Some(Advance::Next(_)) => {}
             }
+            run.forecast(&*shared.job.observer).await;
             if self.split().await? {
                 return Ok(Step::Replanned);
             }
@@ -215,10 +216,13 @@ impl SliceReader<'_> {
     }
 
     /// Pages that the slice still has if it goes on as it began.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn pages_left(&self, slice: &SliceState) -> f64 {
+        if let Some(requests) = self.run.endpoint().slicer().requests_left(slice) {
+            return requests as f64;
+        }
         let (Some(window), Some(reached)) = (slice.window, slice.reached) else { return 0.0 };
         let Some(since) = window.since else { return f64::INFINITY };
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let seconds = |span: chrono::TimeDelta| span.num_seconds().max(1) as f64;
         self.pages.max(1.0) * seconds(reached - since) / seconds(window.until - reached)
     }

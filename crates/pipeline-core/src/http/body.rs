@@ -66,13 +66,18 @@ pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bo
 pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, TransportError> {
     let received = Arc::new(AtomicU64::new(0));
     let wire = guarded(raw.body, idle, Arc::clone(&received)).map_err(io::Error::other);
-    let mut reader: Reader = Box::pin(StreamReader::new(wire.boxed()));
-    if let Some(unknown) = codings(&raw.headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
+    Ok(within_ratio(decompressed(&raw.headers, wire.boxed()).await?, received))
+}
+
+/// What was sent with these headers, decompressed.
+pub(super) async fn decompressed(headers: &HeaderMap, wire: BoxStream<'static, io::Result<Bytes>>) -> Result<Chunks, TransportError> {
+    let mut reader: Reader = Box::pin(StreamReader::new(wire));
+    if let Some(unknown) = codings(headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
         let unsupported = io::Error::new(io::ErrorKind::Unsupported, format!("content encoding `{unknown}`"));
         return Err(TransportError::Encoding(unsupported.into()));
     }
     let first = |reader: &[u8]| reader.first().copied();
-    if codings(&raw.headers).any(|coding| coding == "zstd") && first(peek(&mut reader).await?) == Some(0x28) {
+    if codings(headers).any(|coding| coding == "zstd") && first(peek(&mut reader).await?) == Some(0x28) {
         let mut decoder = ZstdDecoder::new(reader);
         decoder.multiple_members(true);
         reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
@@ -87,7 +92,7 @@ pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, 
         decoder.multiple_members(true);
         reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
     }
-    Ok(within_ratio(ReaderStream::with_capacity(reader, CHUNK).map_err(from_io).boxed(), received))
+    Ok(ReaderStream::with_capacity(reader, CHUNK).map_err(from_io).boxed())
 }
 
 fn codings(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {

@@ -22,6 +22,9 @@ pub enum ResponseAction {
         /// How long the vendor asks to wait; none: what `Retry-After` says, or a growing delay.
         after: Option<Duration>,
     },
+    /// Send the request again, and take a third failure for the sign that a smaller answer should be asked for: the vendor
+    /// ran out of time or broke off.
+    TooLarge,
     /// Send the request again, once the limit that the vendor names lets it.
     Throttled {
         /// The limit that was hit.

@@ -21,7 +21,7 @@ use super::retry::{RetryBudget, RetryPolicy};
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
-use crate::endpoint::LineCheck;
+use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Observer};
 
@@ -103,6 +103,14 @@ impl HttpClient {
         self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
     }
 
+    /// The limit that decides how long so many requests take, in words, and how long that is.
+    ///
+    /// # Errors
+    /// As [`left`](Self::left).
+    pub async fn forecast(&self, call: &Call<'_>, requests: u64) -> Result<Option<(String, Duration)>> {
+        self.0.limiter.forecast(call.buckets, requests).await
+    }
+
     /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
     /// no such bucket, or nobody knows its quota.
     ///
@@ -128,15 +136,16 @@ impl HttpClient {
         Ok(Response { status: received.status, headers: received.headers, body })
     }
 
-    /// Sends a request and writes its response to a temporary file, however large. Every line must pass the check, or the
-    /// attempt failed: a temporary error has it tried again, any other ends it. So the file is complete when this returns.
+    /// Sends a request and writes its response to a temporary file, however large, compressed as it comes. Its lines are
+    /// judged on the way, so the file is complete when this returns.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn download(&self, request: &Request, call: &Call<'_>, check: LineCheck) -> Result<Spool> {
-        match Exchange::new(&self.0, request, call, Target::Spool(check))?.run().await?.body {
+    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor did not finish the answer three times: a request for
+    /// less may succeed.
+    pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
+        match Exchange::new(&self.0, request, call, Target::Spool(lines))?.run().await?.body {
             Body::Spool(spool) => Ok(spool),
-            Body::Memory(_) => Spool::empty(),
+            Body::Memory(_) => Ok(Spool::empty()),
         }
     }
 }

@@ -14,8 +14,8 @@ use super::client::{Call, Inner};
 use super::headers::{Hint, retry_after};
 use super::limiter::{Obstacle, Turn};
 use super::retry::{Backoff, Retrying};
-use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, transport_error};
-use crate::endpoint::LineCheck;
+use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, spool, transport_error};
+use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Attempt, Event};
 
@@ -25,12 +25,14 @@ const ERROR_BODY: usize = 64 << 10;
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);
 /// Shortest wait that observers are told of.
 const NOTEWORTHY: Duration = Duration::from_millis(50);
+/// Attempts at an answer that the vendor does not finish because of its size.
+const TOO_LARGE_ATTEMPTS: u32 = 3;
 
 /// Where the body of a success goes.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     Memory,
-    Spool(LineCheck),
+    Spool(Lines),
 }
 
 /// A body read to its end.
@@ -58,6 +60,8 @@ pub(super) struct Exchange<'a> {
     deadline: Instant,
     sent: u32,
     failures: u32,
+    /// Failures that an answer's size may have caused.
+    too_large: u32,
     refreshed: bool,
     backoff: Backoff,
     retrying: Option<Retrying<'a>>,
@@ -111,6 +115,7 @@ impl<'a> Exchange<'a> {
             deadline: Instant::now() + client.retry.max_elapsed.min(FOR_EVER),
             sent: 0,
             failures: 0,
+            too_large: 0,
             refreshed: false,
             backoff: Backoff::new(&client.retry, client.fork_rng()),
             retrying: None,
@@ -183,7 +188,12 @@ impl<'a> Exchange<'a> {
             Target::Memory => timeout(self.client.total_timeout, self.receive(authenticated.clone()))
                 .await
                 .unwrap_or_else(|_| Err(transport_error(TransportError::Timeout("total")))),
-            Target::Spool(_) => self.receive(authenticated.clone()).await,
+            Target::Spool(_) => {
+                let received = self.receive(authenticated.clone()).await;
+                // However long a download takes, it leaves as much time for another attempt.
+                self.deadline += started.elapsed();
+                received
+            }
         };
         Outcome { result, latency: started.elapsed(), authenticated }
     }
@@ -191,16 +201,20 @@ impl<'a> Exchange<'a> {
     async fn receive(&self, request: Request) -> Result<Received> {
         let idle = self.client.read_timeout;
         let answer = timeout(idle, self.client.transport.call(request)).await.map_err(|_| TransportError::Timeout("read"));
-        let raw: RawResponse = answer.and_then(|answer| answer).map_err(transport_error)?;
+        let failed = if let Target::Spool(_) = self.target { spool::interrupted } else { transport_error };
+        let raw: RawResponse = answer.and_then(|answer| answer).map_err(failed)?;
         let (status, headers) = (raw.status, raw.headers.clone());
+        if let Target::Spool(lines) = self.target
+            && status.is_success()
+        {
+            let body = Body::Spool(Spool::write(raw, idle, lines).await?);
+            return Ok(Received { status, headers, body, broken: false });
+        }
         let chunks = body::decoded(raw, idle).await;
         let mut broken = false;
         let body = if status.is_success() {
             let chunks = chunks.map_err(transport_error)?;
-            match self.target {
-                Target::Memory => Body::Memory(body::read(chunks, self.client.max_body).await.map_err(transport_error)?),
-                Target::Spool(check) => Body::Spool(Spool::write(chunks, check).await?),
-            }
+            Body::Memory(body::read(chunks, self.client.max_body).await.map_err(transport_error)?)
         } else {
             let (body, complete) = match chunks {
                 Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,
@@ -252,6 +266,9 @@ impl<'a> Exchange<'a> {
             ),
             ResponseAction::Retry { throttled: false, after } => {
                 Verdict::Retry(asked(after), error(ErrorKind::Unavailable, "the server failed").temporary())
+            }
+            ResponseAction::TooLarge => {
+                Verdict::Retry(asked(None), error(ErrorKind::TooLarge, "the vendor could not finish an answer of this size").temporary())
             }
             ResponseAction::Retry { throttled: true, after } => Verdict::Throttled(
                 None,
@@ -369,7 +386,8 @@ impl<'a> Exchange<'a> {
         {
             self.client.limiter.pause(&bucket, wait).await?;
         }
-        if self.failures >= self.client.retry.max_attempts {
+        self.too_large += u32::from(error.kind() == ErrorKind::TooLarge);
+        if self.failures >= self.client.retry.max_attempts || self.too_large >= TOO_LARGE_ATTEMPTS {
             return Err(error);
         }
         let error = self.check_wait(wait, error)?;

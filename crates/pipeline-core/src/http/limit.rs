@@ -85,6 +85,18 @@ impl Quota {
         self.permits / self.per.as_secs_f64()
     }
 
+    /// Time until the last of so many requests can be sent, from what is left of the current window.
+    pub(super) fn time_for(&self, requests: u64, left: Left) -> Duration {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let paced = self.interval().saturating_mul(requests.saturating_sub(self.burst.get()));
+        let later = requests.saturating_sub(left.permits);
+        let windows = match later.checked_sub(1) {
+            Some(others) => left.next.saturating_add(self.per.saturating_mul(others / self.ceiling())),
+            None => Duration::ZERO,
+        };
+        paced.max(windows)
+    }
+
     /// Time between two permits at the steady rate.
     pub(super) fn interval(&self) -> Duration {
         self.per.div_f64(self.permits.max(f64::MIN_POSITIVE).max(1e-6))

@@ -100,6 +100,19 @@ impl Limiter {
         self.select(names).first().map(|bucket| bucket.key.bucket.clone())
     }
 
+    /// The limit that decides how long so many requests take, in words, and how long that is.
+    pub(super) async fn forecast(&self, names: &[Cow<'static, str>], requests: u64) -> Result<Option<(String, Duration)>> {
+        let mut longest = None;
+        for bucket in self.select(names).into_iter().filter(|bucket| bucket.quota.is_known()) {
+            let left = self.store.left(&bucket.key, &bucket.quota).await?;
+            let time = bucket.quota.time_for(requests, left);
+            if longest.as_ref().is_none_or(|(_, longest)| time > *longest) {
+                longest = Some((bucket.describe(), time));
+            }
+        }
+        Ok(longest)
+    }
+
     /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its quota.
     pub(super) async fn left(&self, bucket: &str) -> Result<Option<Left>> {
         match self.buckets.get(bucket).filter(|bucket| bucket.quota.is_known()) {

@@ -1,15 +1,18 @@
-//! Responses too large for memory: written to a temporary file, proved complete, then read line by line.
+//! Responses too large for memory: written to a temporary file as they come, proved complete, then read line by line.
 
-use std::io::SeekFrom;
+use std::io::{self, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
+use tokio_util::io::ReaderStream;
 
-use super::{TransportError, transport_error};
-use crate::endpoint::LineCheck;
+use super::{HeaderMap, RawResponse, TransportError, body, transport_error};
+use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest line.
@@ -19,40 +22,47 @@ const BLOCK: usize = 1 << 20;
 /// How much of the beginning a classifier sees.
 const BEGINNING: usize = 8 << 10;
 
-/// A complete response on disk, deleted when dropped.
-#[derive(Debug)]
+type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
+
+/// A complete response on disk, compressed as the vendor sent it, deleted when dropped.
 pub struct Spool {
-    file: File,
+    /// The body, decompressed while it is read. Never locked: it lets the spool be shared between threads.
+    chunks: Mutex<Chunks>,
     /// Read, but not handed out.
     buffer: BytesMut,
     beginning: Bytes,
     length: u64,
 }
 
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").field("bytes", &self.length).finish_non_exhaustive()
+    }
+}
+
 impl Spool {
     /// A response without a line.
-    pub(super) fn empty() -> Result<Self> {
-        let file = File::from_std(tempfile::tempfile().map_err(disk)?);
-        Ok(Self { file, buffer: BytesMut::new(), beginning: Bytes::new(), length: 0 })
+    pub(super) fn empty() -> Self {
+        Self { chunks: Mutex::new(stream::empty().boxed()), buffer: BytesMut::new(), beginning: Bytes::new(), length: 0 }
     }
 
-    /// Writes a body to disk. Every line that is not blank must pass the check.
-    pub(super) async fn write(mut chunks: BoxStream<'static, Result<Bytes, TransportError>>, check: LineCheck) -> Result<Self> {
-        let mut spool = Self::empty()?;
-        let mut writer = BufWriter::with_capacity(BLOCK, &mut spool.file);
-        let mut line = BytesMut::new();
-        let mut beginning = BytesMut::new();
-        while let Some(chunk) = chunks.try_next().await.map_err(transport_error)? {
-            writer.write_all(&chunk).await.map_err(disk)?;
-            spool.length += chunk.len() as u64;
-            beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
-            check_lines(&chunk, &mut line, check)?;
+    /// Writes a body to disk as it is on the wire, and judges its lines on the way. No piece comes later than `idle` after
+    /// the one before.
+    pub(super) async fn write(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Self> {
+        let headers = raw.headers.clone();
+        let (copy, raw) = copied(raw)?;
+        let read = judge(raw, idle, lines).await;
+        let (file, failure) = {
+            let mut copy = copy.lock().await;
+            let flushed = copy.file.flush().await;
+            (copy.file.get_ref().try_clone().await.map_err(disk)?, copy.failure.take().or_else(|| flushed.err()))
+        };
+        // The body also ends where the disk is full.
+        if let Some(failure) = failure {
+            return Err(disk(failure));
         }
-        check_line(&line, check)?;
-        writer.flush().await.map_err(disk)?;
-        spool.file.seek(SeekFrom::Start(0)).await.map_err(disk)?;
-        spool.beginning = beginning.freeze();
-        Ok(spool)
+        let (beginning, length) = read?;
+        Ok(Self { chunks: Mutex::new(reread(file, &headers).await?), buffer: BytesMut::new(), beginning, length })
     }
 
     /// The next lines, no more than `bytes` of them unless the first is longer, without the last newline; none at the end.
@@ -65,12 +75,14 @@ impl Spool {
                 return Ok(Some(lines.slice(..end)));
             }
             scanned = self.buffer.len();
-            self.buffer.reserve(BLOCK);
-            if self.file.read_buf(&mut self.buffer).await.map_err(disk)? == 0 {
+            let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let Some(chunk) = chunks.try_next().await.map_err(|error| disk(io::Error::other(error)))? else {
                 let rest = self.buffer.split().freeze();
                 let rest = rest.strip_suffix(b"\n").map_or(rest.clone(), |lines| rest.slice_ref(lines));
                 return Ok(Some(rest).filter(|rest| !rest.is_empty()));
-            }
+            };
+            self.buffer.reserve(if self.buffer.is_empty() { bytes + chunk.len() } else { chunk.len() });
+            self.buffer.extend_from_slice(&chunk);
         }
     }
 
@@ -83,6 +95,65 @@ impl Spool {
     }
 }
 
+/// The file that a body is copied to while it is read.
+struct Copy {
+    file: BufWriter<File>,
+    failure: Option<io::Error>,
+}
+
+/// A body that leaves a copy on disk.
+fn copied(raw: RawResponse) -> Result<(Arc<tokio::sync::Mutex<Copy>>, RawResponse)> {
+    let file = File::from_std(tempfile::tempfile().map_err(disk)?);
+    let copy = Arc::new(tokio::sync::Mutex::new(Copy { file: BufWriter::with_capacity(BLOCK, file), failure: None }));
+    let target = Arc::clone(&copy);
+    let body = raw.body.and_then(move |chunk| {
+        let target = Arc::clone(&target);
+        async move {
+            let mut target = target.lock().await;
+            if let Err(error) = target.file.write_all(&chunk).await {
+                target.failure = Some(error);
+                return Err(TransportError::Interrupted("the disk refused it".into()));
+            }
+            Ok(chunk)
+        }
+    });
+    Ok((copy, RawResponse { body: body.boxed(), ..raw }))
+}
+
+/// Reads a body to its end. Gives its beginning, and how long it is decompressed.
+async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<(Bytes, u64)> {
+    let mut chunks = body::decoded(raw, idle).await.map_err(interrupted)?;
+    let mut judge = Judge::new(lines);
+    let mut beginning = BytesMut::new();
+    let mut length = 0;
+    while let Some(chunk) = chunks.try_next().await.map_err(interrupted)? {
+        length += chunk.len() as u64;
+        beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
+        if beginning.first() == Some(&b'<') {
+            // A web page instead of lines, which is for the classifier to tell.
+            break;
+        }
+        judge.chunk(&chunk)?;
+    }
+    judge.end()?;
+    Ok((beginning.freeze(), length))
+}
+
+/// The copy, from its beginning. It was read once, so that no limit of the network applies.
+async fn reread(mut file: File, headers: &HeaderMap) -> Result<Chunks> {
+    file.seek(SeekFrom::Start(0)).await.map_err(disk)?;
+    let wire = ReaderStream::with_capacity(file, BLOCK).boxed();
+    body::decompressed(headers, wire).await.map_err(transport_error)
+}
+
+/// An answer that stops coming is one that the vendor cannot finish: a smaller one may come whole.
+pub(super) fn interrupted(error: TransportError) -> Error {
+    match error {
+        TransportError::Timeout(_) => Error::new(ErrorKind::TooLarge, error.to_string()).temporary().with_source(error),
+        error => transport_error(error),
+    }
+}
+
 /// Where the last line ends that fits into `bytes`, or else the first one beyond. The first `scanned` bytes were too few.
 fn last_line_end(buffer: &[u8], bytes: usize, scanned: usize) -> Option<usize> {
     let (within, beyond) = buffer.split_at_checked(bytes)?;
@@ -91,32 +162,84 @@ fn last_line_end(buffer: &[u8], bytes: usize, scanned: usize) -> Option<usize> {
     end.or_else(|| Some(bytes + from + memchr::memchr(b'\n', &beyond[from..])?))
 }
 
-/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings.
-fn check_lines(chunk: &[u8], line: &mut BytesMut, check: LineCheck) -> Result<()> {
-    let mut rest = chunk;
-    while let Some(end) = memchr::memchr(b'\n', rest) {
-        if line.is_empty() {
-            check_line(&rest[..end], check)?;
-        } else {
-            line.extend_from_slice(&rest[..end]);
-            check_line(line, check)?;
-            line.clear();
+/// Judges the lines of a body.
+struct Judge {
+    lines: Lines,
+    /// The beginning of a line whose end has not come.
+    line: BytesMut,
+    /// Lines seen.
+    number: u64,
+    /// Malformed lines that others came after.
+    malformed: u64,
+    /// Malformed lines that no other came after yet, and what is wrong with the first.
+    last: u64,
+    error: Option<Error>,
+}
+
+impl Judge {
+    fn new(lines: Lines) -> Self {
+        Self { lines, line: BytesMut::new(), number: 0, malformed: 0, last: 0, error: None }
+    }
+
+    /// Cuts at byte 0x0A only: other line separators are legal inside JSON strings.
+    fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
+        let mut rest = chunk;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            if self.line.is_empty() {
+                self.line(&rest[..end])?;
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&rest[..end]);
+                self.line(&line)?;
+                line.clear();
+                self.line = line;
+            }
+            rest = &rest[end + 1..];
         }
-        rest = &rest[end + 1..];
+        self.line.extend_from_slice(rest);
+        if self.line.len() > MAX_LINE {
+            let message = format!("a line of the response is longer than {} MiB", MAX_LINE >> 20);
+            return Err(Error::new(ErrorKind::Decode, message).with_context("line", (self.number + 1).to_string()));
+        }
+        Ok(())
     }
-    line.extend_from_slice(rest);
-    if line.len() > MAX_LINE {
-        return Err(Error::new(ErrorKind::Decode, format!("a line of the response is longer than {} MiB", MAX_LINE >> 20)));
+
+    fn line(&mut self, line: &[u8]) -> Result<()> {
+        self.number += 1;
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return Ok(());
+        }
+        match (self.lines.check)(line) {
+            Ok(()) => {
+                self.malformed += std::mem::take(&mut self.last);
+                let error = self.error.take().filter(|_| self.malformed > u64::from(self.lines.malformed));
+                error.map_or(Ok(()), Err)
+            }
+            Err(error) if error.is_temporary() => Err(self.located(error)),
+            Err(error) => {
+                self.last += 1;
+                let error = self.located(error);
+                self.error.get_or_insert(error);
+                Ok(())
+            }
+        }
     }
-    Ok(())
+
+    /// A response whose last line is malformed was cut off.
+    fn end(mut self) -> Result<()> {
+        let line = std::mem::take(&mut self.line);
+        self.line(&line)?;
+        let cut_off = |error| Error::new(ErrorKind::Decode, "the response ends within a line").temporary().with_source(error);
+        self.error.map_or(Ok(()), |error| Err(cut_off(error)))
+    }
+
+    fn located(&self, error: Error) -> Error {
+        error.with_context("line", self.number.to_string())
+    }
 }
 
-fn check_line(line: &[u8], check: LineCheck) -> Result<()> {
-    let line = line.trim_ascii();
-    if line.is_empty() { Ok(()) } else { check(line) }
-}
-
-fn disk(error: std::io::Error) -> Error {
+fn disk(error: io::Error) -> Error {
     Error::new(ErrorKind::Unexpected, "the response cannot be kept in a temporary file")
         .with_help("see that the temporary directory exists, is writable and has room")
         .with_source(error)

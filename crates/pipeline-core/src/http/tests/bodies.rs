@@ -1,7 +1,11 @@
 //! Compression, sizes, and responses that go to disk.
 
 use super::*;
+use crate::endpoint::Lines;
 use crate::error::{Error, ErrorStatus};
+
+const JSON: Lines = Lines { check: is_json, malformed: 0 };
+const ANYTHING: Lines = Lines { check: |_| Ok(()), malformed: 0 };
 
 async fn send(body: Vec<u8>, encoding: Option<&'static str>) -> (crate::Result<Response>, usize) {
     let transport = Scripted::new(move |_, _| {
@@ -66,7 +70,7 @@ async fn b18_a_bomb_stops_at_the_size_and_at_the_ratio() {
         let error = result.unwrap_err();
         assert_eq!((error.kind(), error.status(), count), (ErrorKind::Decode, ErrorStatus::Permanent, 1));
         let transport = Scripted::new(move |_, _| Reply::json(bomb.clone()).header("content-encoding", encoding));
-        let error = client(&transport).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+        let error = client(&transport).download(&request(), &NO_LIMIT, ANYTHING).await.unwrap_err();
         assert_eq!(error.message(), "the response exceeds a compression ratio of 1000", "{encoding}");
     }
 }
@@ -99,7 +103,7 @@ async fn a_download_hands_out_whole_lines() {
         let transport = Scripted::new(move |_, _| {
             Reply::pieces(body.chunks(7).map(|chunk| Piece::Data(chunk.to_vec().into())).collect()).header("content-encoding", encoding)
         });
-        let mut spool = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+        let mut spool = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap();
         let pieces = lines(&mut spool, 4096).await;
         assert!(pieces.len() > 5 && pieces.iter().all(|piece| piece.len() <= 4096), "{}", pieces.len());
         assert_eq!(pieces.join("\n").trim_end(), text.trim_end());
@@ -109,11 +113,11 @@ async fn a_download_hands_out_whole_lines() {
 #[tokio::test(start_paused = true)]
 async fn b19_a_line_that_says_so_fails_the_attempt_and_not_more() {
     let transport = Scripted::sequence(vec![|| Reply::json("{}\n{}\nterminated early\n"), || Reply::json("{}\n{\"n\": 2}")]);
-    let mut spool = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    let mut spool = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap();
     assert_eq!((lines(&mut spool, 1).await.join("\n").as_str(), transport.count()), ("{}\n{\"n\": 2}", 2));
-    let transport = Scripted::new(|_, _| Reply::json("{}\n{\"cut"));
-    let error = client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap_err();
-    assert_eq!((error.message(), transport.count()), ("a line is not an object", 1));
+    let cut = Scripted::new(|_, _| Reply::json("{}\n{\"cut"));
+    let error = client(&cut).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
+    assert_eq!((error.kind(), error.message(), cut.count()), (ErrorKind::Decode, "the response ends within a line", 8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,17 +125,39 @@ async fn a_download_may_take_long_and_be_empty_but_not_stall() {
     let long =
         || Reply::pieces((0..100).flat_map(|_| [Piece::Pause(Duration::from_secs(50)), Piece::Data("{}\n".repeat(500).into())]).collect());
     let transport = Scripted::sequence(vec![long]);
-    client(&transport).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap();
     assert_eq!(transport.count(), 1);
-    let mut empty = client(&Scripted::new(|_, _| Reply::json(""))).download(&request(), &NO_LIMIT, is_json).await.unwrap();
+    let mut empty = client(&Scripted::new(|_, _| Reply::json(""))).download(&request(), &NO_LIMIT, JSON).await.unwrap();
     assert_eq!(empty.next_lines(1).await.unwrap(), None);
-    let page = client(&Scripted::new(|_, _| Reply::json("<html>"))).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+    let page = client(&Scripted::new(|_, _| Reply::json("<html>"))).download(&request(), &NO_LIMIT, ANYTHING).await.unwrap_err();
     assert_eq!(page.kind(), ErrorKind::Decode);
 }
 
 #[tokio::test]
 async fn a_line_has_a_longest_length() {
     let transport = Scripted::new(|_, _| Reply::pieces((0..40).map(|_| Piece::Data(vec![b'x'; 1 << 20].into())).collect()));
-    let error = client(&transport).download(&request(), &NO_LIMIT, |_| Ok(())).await.unwrap_err();
+    let error = client(&transport).download(&request(), &NO_LIMIT, ANYTHING).await.unwrap_err();
     assert!(error.message().contains("longer than 32 MiB"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b20_a_malformed_line_in_the_middle_is_told_by_its_number_or_passed_on() {
+    let transport = Scripted::new(|_, _| Reply::json("{}\n\nodd\n{}\nstrange\n{}\n"));
+    for (malformed, found) in [(0, Some("3")), (1, Some("5")), (2, None)] {
+        let spool = client(&transport).download(&request(), &NO_LIMIT, Lines { malformed, ..JSON }).await;
+        match spool {
+            Ok(mut spool) => assert_eq!(lines(&mut spool, 1 << 10).await.concat(), "{}\n\nodd\n{}\nstrange\n{}"),
+            Err(error) => assert_eq!((error.kind(), error.context_value("line")), (ErrorKind::Decode, found)),
+        }
+        assert_eq!(found.is_none(), malformed == 2);
+    }
+    assert_eq!(transport.count(), 3, "asking again would not help");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_vendor_cannot_finish_is_asked_for_three_times() {
+    let stalls: fn() -> Reply = || Reply::pieces(vec![Piece::Data("{}\n".into()), Piece::Pause(Duration::from_hours(1))]);
+    let transport = Scripted::sequence(vec![stalls]);
+    let error = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
+    assert_eq!((error.kind(), error.status(), transport.count()), (ErrorKind::TooLarge, ErrorStatus::Persistent, 3));
 }

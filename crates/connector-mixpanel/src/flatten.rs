@@ -1,0 +1,230 @@
+//! Properties as columns of their own, under names that depend on nothing but the property.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use pipeline_core::{DataType, Error, ErrorKind, Field, Result, Schema, TimeFormat};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Most properties that become columns.
+const MAX_COLUMNS: usize = 500;
+
+/// Longest name that every destination takes.
+const MAX_NAME: usize = 60;
+
+/// Digits of the hash that tells apart names which differ in more than a column's name can show.
+const HASH_DIGITS: usize = 6;
+
+/// What marks a property of the project's own whose name is taken.
+const OWN: &str = "__u";
+
+/// What `$` becomes, which Mixpanel's own properties begin with.
+const RESERVED: &str = "mp_reserved_";
+
+/// A property that becomes a column besides its place in `properties`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Flattened {
+    /// Its name, such as `$browser` or `Plan`.
+    Name(String),
+    /// Its name, and what is to become of it.
+    Full(FlattenedProperty),
+}
+
+/// A property, and the column that it becomes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlattenedProperty {
+    /// The property's name.
+    property: String,
+    /// The column's name, instead of the one made from the property's.
+    #[serde(default)]
+    column: Option<String>,
+    /// The column's type; values that do not fit it are kept in `_extra`.
+    #[serde(default)]
+    r#type: ColumnType,
+}
+
+/// Type of a column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// Any value, as JSON text.
+    #[default]
+    Json,
+    /// Text.
+    String,
+    /// A whole number.
+    Integer,
+    /// A floating-point number.
+    Number,
+    /// A number with up to nine digits after the point, exactly.
+    Decimal,
+    /// True or false.
+    Boolean,
+    /// An instant such as `2026-01-31T12:00:00`.
+    Timestamp,
+}
+
+impl ColumnType {
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Json => DataType::Json,
+            Self::String => DataType::String,
+            Self::Integer => DataType::Int64,
+            Self::Number => DataType::Float64,
+            Self::Decimal => DataType::Decimal { precision: 38, scale: 9 },
+            Self::Boolean => DataType::Bool,
+            Self::Timestamp => DataType::Timestamp(TimeFormat::Rfc3339),
+        }
+    }
+}
+
+/// The properties of events, or of profiles, that become columns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns {
+    list: Vec<(String, DataType)>,
+    by_property: HashMap<String, usize>,
+    /// Names that are not what one would expect, and why.
+    pub(crate) collisions: Vec<String>,
+}
+
+impl Columns {
+    /// Of a stream that has no such properties.
+    pub(crate) fn none() -> &'static Self {
+        static NONE: LazyLock<Columns> = LazyLock::new(Columns::default);
+        &NONE
+    }
+
+    /// Names the columns of a stream that has `promoted` ones already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`] when two properties are to become one column, or too many are wanted.
+    pub(crate) fn new(wanted: &[Flattened], promoted: &[Field], field: &'static str) -> Result<Self> {
+        let invalid = |message: String| Error::new(ErrorKind::ConfigInvalid, message).with_context("field", field);
+        if wanted.len() > MAX_COLUMNS {
+            return Err(invalid(format!("more than {MAX_COLUMNS} properties are to become columns")));
+        }
+        let mut columns = Self::default();
+        let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+        for wanted in wanted {
+            let (property, chosen, data_type) = match wanted {
+                Flattened::Name(property) => (property, None, ColumnType::default()),
+                Flattened::Full(full) => (&full.property, full.column.as_ref(), full.r#type),
+            };
+            let made = column_name(property, promoted);
+            let name = chosen.unwrap_or(&made);
+            if promoted.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
+                return Err(invalid(format!("the stream has a column `{name}` of its own")).with_help("choose another name for the column"));
+            }
+            if let Some(other) = taken.insert(name.to_ascii_lowercase(), property) {
+                return Err(invalid(format!("`{other}` and `{property}` are to become the same column `{name}`"))
+                    .with_help("name the property once, and give two properties two columns"));
+            }
+            if chosen.is_none() && *name != simple_name(property) {
+                columns.collisions.push(format!("property `{property}` is column `{name}`"));
+            }
+            columns.by_property.insert(property.clone(), columns.list.len());
+            columns.list.push((name.clone(), data_type.data_type()));
+        }
+        Ok(columns)
+    }
+
+    /// The stream's schema with these columns.
+    pub(crate) fn extend(&self, schema: Schema) -> Schema {
+        self.list.iter().fold(schema, |schema, (name, data_type)| schema.with(name.clone(), *data_type))
+    }
+
+    /// The column of a property, if it has one.
+    pub(crate) fn of(&self, property: &str) -> Option<&str> {
+        // Mostly there is none, and every property of every event is asked for.
+        if self.list.is_empty() {
+            return None;
+        }
+        self.by_property.get(property).map(|index| self.list[*index].0.as_str())
+    }
+}
+
+/// What a property's column is called if its name says all: lower case, with `mp_reserved_` for `$`.
+fn simple_name(property: &str) -> String {
+    property.strip_prefix('$').map_or_else(|| property.to_owned(), |rest| format!("{RESERVED}{rest}"))
+}
+
+/// The name of a property's column: different for any two properties, and the same whichever others there are.
+///
+/// * `$x` becomes `mp_reserved_x`.
+/// * A property of the project's own that looks like one of those, or is called like a column that every row has, gets
+///   `__u`.
+/// * A name that holds capitals, or what a column's name cannot hold, is written without and gets a hash of the original, so
+///   that `City`, `city` and `$city` are three columns. So does a name that looks as if it had got one.
+fn column_name(property: &str, promoted: &[Field]) -> String {
+    let base = simple_name(property);
+    let is_own = !property.starts_with('$');
+    let mut name: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.insert(0, '_');
+    }
+    name.truncate(MAX_NAME);
+    let is_changed = name != base || looks_suffixed(&base);
+    if is_own && (base.starts_with(RESERVED) || promoted.iter().any(|field| field.name == name)) {
+        name.push_str(OWN);
+    }
+    if is_changed {
+        let hash = blake3::hash(property.as_bytes()).to_hex();
+        name = format!("{name}__{}", &hash[..HASH_DIGITS]);
+    }
+    name
+}
+
+/// True for a name that ends as one does that was made different from another.
+fn looks_suffixed(name: &str) -> bool {
+    let is_hash = |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.ends_with(OWN) || name.rsplit_once("__").is_some_and(|(_, end)| is_hash(end))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schema;
+
+    fn names(properties: &[&str]) -> Vec<String> {
+        properties.iter().map(|property| column_name(property, schema::EVENT)).collect()
+    }
+
+    #[test]
+    fn c51_names_depend_on_the_property_alone() {
+        insta::assert_snapshot!(names(&["city", "City", "$city", "mp_reserved_city", "a b", "a-b", "a_b", "7up", "", "größe"]).join("\n"), @"
+        city__u
+        city__u__341732
+        mp_reserved_city
+        mp_reserved_city__u
+        a_b__c95e5a
+        a_b__ab628b
+        a_b
+        _7up__1714d2
+        ___af1349
+        gr__e__18ee84
+        ");
+        let odd = ["city__u", "time", "time__u", "$time__u", "city__0a1b2c", "City", "CITY", "$City", "mp_reserved_City"];
+        let mut columns = names(&odd);
+        columns.sort();
+        columns.dedup();
+        assert_eq!(columns.len(), odd.len(), "{columns:?}");
+    }
+
+    #[test]
+    fn c52_a_property_called_like_a_column_does_not_touch_it() {
+        assert_eq!(names(&["event", "time_raw", "properties"]), ["event__u", "time_raw__u", "properties__u"]);
+        let chosen = Flattened::Full(FlattenedProperty { property: "x".into(), column: Some("Time".into()), r#type: ColumnType::Json });
+        assert!(Columns::new(&[chosen], schema::EVENT, "event_columns").is_err());
+    }
+
+    #[test]
+    fn one_column_holds_one_property() {
+        let twice = [Flattened::Name("plan".into()), Flattened::Name("plan".into())];
+        let error = Columns::new(&twice, schema::EVENT, "event_columns").unwrap_err();
+        assert_eq!(error.to_string(), "`plan` and `plan` are to become the same column `plan` (field: event_columns)");
+    }
+}

@@ -1,0 +1,147 @@
+//! Reports: questions that a configuration asks Mixpanel, answered anew by every sync.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::http::Request;
+use pipeline_core::slice::{Slicer, TimeRange, render_time};
+use pipeline_core::state::{EndpointState, SliceState, Window};
+use pipeline_core::{Error, ErrorKind, Result, TimeFormat};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::table::{Asks, STREAMS, Stream};
+
+/// Most days that a report covers.
+pub(crate) const MAX_DAYS: u32 = 3660;
+
+/// The parameter that asks for profiles of groups.
+pub(crate) const GROUP: &str = "data_group_id";
+
+/// What names a slice's report in the state.
+pub(crate) const REPORT: &str = "report";
+
+/// A question to Mixpanel's Query API.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Names the report; the rows carry the name.
+    pub(crate) name: String,
+    /// The stream that the answer goes to, such as `segmentation` or `retention`.
+    pub(crate) stream: String,
+    /// Parameters as Mixpanel's reference names them. The project, the workspace and the dates are filled in.
+    #[serde(default)]
+    pub(crate) parameters: BTreeMap<String, Value>,
+    /// Days that it covers, up to today in the project's time zone; as many as `report_days` unless set.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 3660))]
+    pub(crate) days: Option<u32>,
+}
+
+impl Report {
+    /// A request for the profiles of one kind of group.
+    pub(crate) fn of_group(id: &str) -> Self {
+        let parameters = BTreeMap::from([(GROUP.to_owned(), Value::from(id))]);
+        Self { name: id.to_owned(), stream: "group_profiles".to_owned(), parameters, days: None }
+    }
+
+    /// A parameter's value as it is sent: text as it is, lists as JSON.
+    pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.parameters.get(name).map(written)
+    }
+
+    /// Refuses what Mixpanel would refuse, or not understand.
+    fn check(&self) -> Result<()> {
+        let invalid = |message: String| Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports");
+        let name = &self.name;
+        let kinds = || STREAMS.iter().filter(|stream| stream.asks.is_some()).map(|stream| stream.name);
+        let stream = STREAMS.iter().find(|stream| stream.name == self.stream);
+        let Some(Asks { required, optional, .. }) = stream.and_then(|stream| stream.asks) else {
+            return Err(invalid(format!("report `{name}`: there is no stream `{}` of reports", self.stream))
+                .with_help(format!("streams of reports: {}", kinds().collect::<Vec<_>>().join(", "))));
+        };
+        let known: Vec<&str> = required.iter().chain(optional).copied().collect();
+        if let Some(unknown) = self.parameters.keys().find(|given| !known.contains(&given.as_str())) {
+            return Err(invalid(format!("report `{name}`: `{}` has no parameter `{unknown}`", self.stream))
+                .with_help(format!("its parameters: {}", known.join(", "))));
+        }
+        if let Some(missing) = required.iter().find(|required| !self.parameters.contains_key(**required)) {
+            return Err(invalid(format!("report `{name}`: the parameter `{missing}` is missing")));
+        }
+        if self.days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
+            return Err(invalid(format!("report `{name}`: the days are not between 1 and {MAX_DAYS}")));
+        }
+        Ok(())
+    }
+}
+
+fn written(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
+}
+
+/// Checks the configured reports, and that no two of a stream share a name.
+pub(crate) fn check(reports: &[Report]) -> Result<()> {
+    reports.iter().try_for_each(Report::check)?;
+    let twice = reports
+        .iter()
+        .enumerate()
+        .find(|(index, report)| reports[..*index].iter().any(|other| (&other.name, &other.stream) == (&report.name, &report.stream)));
+    twice.map_or(Ok(()), |(_, report)| {
+        let message = format!("two reports of `{}` are called `{}`", report.stream, report.name);
+        Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports"))
+    })
+}
+
+/// One request for each report, which every sync makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    /// What is asked for.
+    pub(crate) asked: Vec<Report>,
+    /// True when Mixpanel must be told the days.
+    pub(crate) is_dated: bool,
+    /// How many, where a report does not say.
+    pub(crate) days: u32,
+}
+
+impl Reports {
+    /// The configured reports of a stream.
+    pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
+        let asked = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
+        Self { asked, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days }
+    }
+}
+
+impl Slicer for Reports {
+    /// `now` is the project's own clock, see [`ProjectDays`](crate::calendar::ProjectDays).
+    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        if !state.slices.is_empty() {
+            return Vec::new();
+        }
+        let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
+        let window =
+            |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into())), until: tomorrow };
+        let slice = |report: &Report| SliceState {
+            window: self.is_dated.then(|| window(report)),
+            query: vec![(REPORT.to_owned(), report.name.clone())],
+            ..SliceState::default()
+        };
+        self.asked.iter().map(slice).collect()
+    }
+
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
+        let name = slice.query.iter().find(|(name, _)| name == REPORT).map(|(_, value)| value);
+        let Some(report) = self.asked.iter().find(|report| Some(&report.name) == name) else {
+            return Err(Error::new(ErrorKind::Unexpected, "a slice asks for a report that is not configured"));
+        };
+        for (name, value) in &report.parameters {
+            request.set_query(name, written(value));
+        }
+        if let Some(Window { since: Some(since), until }) = slice.window {
+            request.set_query("from_date", render_time(since, TimeFormat::Date));
+            request.set_query("to_date", render_time(until - TimeDelta::days(1), TimeFormat::Date));
+        }
+        Ok(())
+    }
+}
