@@ -96,7 +96,8 @@ impl Fetcher {
         };
         match records {
             Ok(records) => Ok(Fetched { stream, id, records, mentioned, refusal: None }),
-            Err(refusal) if refusal.kind() == ErrorKind::PermissionDenied => {
+            // The object's own absence is no error, so what is missing here is something that only its list has.
+            Err(refusal) if matches!(refusal.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
                 Ok(Fetched { stream, id, records: Vec::new(), mentioned: Mentioned::new(), refusal: Some(refusal) })
             }
             Err(error) => Err(error.with_context("stream", stream.name)),

@@ -105,9 +105,12 @@ impl<'a> Targets<'a> {
         let Route { stream, names } = route;
         let settled = DateTime::<Utc>::from_timestamp(event.created, 0)? + self.lag;
         let created = event.object_created().and_then(|at| DateTime::from_timestamp(at, 0));
+        // The windows of a list of other objects' lists are those of the other objects.
+        let own = created.filter(|_| !(matches!(stream.place, Place::Each { .. }) && names == Names::Itself));
+        let lost_entries = inside(stream).any(|(_, member)| event.previous.as_ref().is_some_and(|old| old.member(member).is_some()));
         let deleted = routes::is_deletion(&event.kind, &event.object_type);
         match names {
-            Names::Itself if self.coverage.has_read(self.fetcher.list(stream)?, created, settled) && !deleted => None,
+            Names::Itself if !deleted && !lost_entries && self.coverage.has_read(self.fetcher.list(stream)?, own, settled) => None,
             Names::Itself if deleted && !routes::may_return(&event.object_type) => Some(What::Gone),
             Names::Itself => self.fetcher.belongs(stream, &event.object).map(What::Object),
             // When the object was created is not known here, unless its whole list was read.

@@ -8,4 +8,5 @@ mod interrupts;
 mod kill;
 mod messages;
 mod output;
+mod stripe;
 mod support;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, Book, Kept, Told};
+use super::{Account, Book, EMBEDDED, Kept, Told};
 
 impl Book {
     /// Lets something happen, in one account or another.
@@ -92,6 +92,8 @@ impl Book {
             }
             // What belongs to a customer goes with it, and nothing tells of that.
             Some(_) if self.has_lists(account, table, &kept.id) => {}
+            // Neither does anything name what is in a list behind its first ten.
+            Some(_) if self.inside(table).iter().any(|inner| account.shelves[*inner].of(&kept.id).count() > EMBEDDED) => {}
             Some(kind) => {
                 // The event still shows what was inside.
                 self.tell(account, table, &kept, kind, None, now);
@@ -109,7 +111,13 @@ impl Book {
                 account.shelves[table].objects[position].gone = true;
                 self.tell_of_parent(account, table, &kept, before, now);
             }
-            None if definition.silent => account.shelves[table].objects[position].gone = true,
+            None if definition.silent && !self.has_lists(account, table, &kept.id) => {
+                account.shelves[table].objects[position].gone = true;
+                for inner in self.inside(table) {
+                    let entries = account.shelves[inner].objects.iter_mut();
+                    entries.filter(|entry| entry.parent.as_deref() == Some(&kept.id)).for_each(|entry| entry.gone = true);
+                }
+            }
             None => {}
         }
     }

@@ -21,7 +21,9 @@ pub(crate) struct Query {
 
 impl Query {
     pub(crate) fn parse(pairs: &[(String, String)], params: &[String], definition: Option<&Definition>) -> Result<Query, Refusal> {
-        let (limit_default, since, until) = (10, i64::MIN, i64::MAX);
+        // A list that takes no page size comes whole.
+        let limit_default = if params.iter().any(|known| known == "limit") { 10 } else { usize::MAX };
+        let (since, until) = (i64::MIN, i64::MAX);
         let mut query =
             Query { limit: limit_default, starting_after: None, since, until, expand: Vec::new(), filters: Vec::new(), types: Vec::new() };
         for (name, value) in pairs {
@@ -138,7 +140,16 @@ impl Book {
                 _ => {}
             }
         }
-        found
+        found.or_else(|| self.list_inside(path))
+    }
+
+    /// A list inside an object, by the object's own path: `/v1/charges/{id}/refunds`.
+    fn list_inside(&self, path: &str) -> Option<(usize, Option<String>)> {
+        let (object, member) = path.rsplit_once('/')?;
+        let (list, id) = object.rsplit_once('/')?;
+        let owner = self.definitions.iter().find(|owner| owner.path == list)?;
+        let nested = owner.nested.iter().find(|nested| nested.member == member)?;
+        Some((self.table(&nested.table), Some(percent_decoded(id))))
     }
 }
 
