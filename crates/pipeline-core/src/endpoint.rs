@@ -416,6 +416,11 @@ impl Endpoint {
         self.feeds.iter().map(|feed| &feed.stream)
     }
 
+    /// Whether it is read when all others of its source have ended.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
     /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
     /// to the endpoint that they read; every stream is, as declared.
     pub fn wants(&self, stream: StreamIndex) -> bool {
