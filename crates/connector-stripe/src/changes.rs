@@ -239,16 +239,13 @@ impl<'a> Pass<'a> {
         };
         let found = self.take(&events)?;
         let (records, skipped) = self.fetch(found).await?;
-        let advance = match advance {
-            Some(Advance::Next(after)) => {
-                self.place.until = Some(self.until);
-                self.place.after = Some(after);
-                Advance::Next(self.place.text())
-            }
-            _ => {
-                self.changes.coverage.clear();
-                Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
-            }
+        let advance = if let Some(Advance::Next(after)) = advance {
+            self.place.until = Some(self.until);
+            self.place.after = Some(after);
+            Advance::Next(self.place.text())
+        } else {
+            self.changes.coverage.clear();
+            Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
         };
         let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
         Ok(Page { reached, skipped, ..Page::new(records, Some(advance)) })
@@ -279,12 +276,12 @@ impl<'a> Pass<'a> {
     /// Fetches what was found, many at a time, and sorts the records by stream. Counts the objects that may not be read.
     async fn fetch(&mut self, found: Vec<Found>) -> Result<(Vec<Vec<RawRecord>>, u64)> {
         let (client, fetcher) = (self.client, &self.changes.fetcher);
-        let fetched = stream::iter(found).map(|found| fetcher.fetch(client, found)).buffer_unordered(AT_ONCE);
-        let fetched: Vec<_> = fetched.try_collect().await?;
+        let objects = stream::iter(found).map(|found| fetcher.fetch(client, found)).buffer_unordered(AT_ONCE);
+        let objects: Vec<_> = objects.try_collect().await?;
         let index: BTreeMap<&str, usize> = self.endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
         let mut records = vec![Vec::new(); index.len()];
         let mut skipped = 0;
-        for object in fetched {
+        for object in objects {
             if let Some(refusal) = &object.refusal {
                 skipped += 1;
                 self.targets.refuse(self.client, object.stream, refusal);

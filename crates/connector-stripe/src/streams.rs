@@ -264,3 +264,8 @@ fn listed(path: &str) -> Option<&'static str> {
     };
     known.into_iter().find(fits)
 }
+
+/// Whether a path is that of a list which belongs to a record.
+pub(crate) fn belongs_to_record(path: &str) -> bool {
+    listed(path).is_some_and(|template| template.contains('{'))
+}

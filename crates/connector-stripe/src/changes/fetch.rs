@@ -74,16 +74,6 @@ impl Fetcher {
         self.lists.get(stream.name).map(Endpoint::name)
     }
 
-    /// What the path of a stream's object is filled from; none when the object, which shares its type with others, is not
-    /// one of this stream's.
-    pub(super) fn belongs(&self, stream: &Stream, object: &RawRecord) -> Option<Option<RawRecord>> {
-        let names: Vec<&str> = stream.path.split(['{', '}']).skip(1).step_by(2).collect();
-        if names.is_empty() {
-            return Some(None);
-        }
-        names.iter().all(|name| object.scalar(name).is_some()).then(|| Some(object.clone()))
-    }
-
     /// Fetches one object, or list.
     pub(super) async fn fetch(&self, client: &HttpClient, found: Found) -> Result<Fetched> {
         let Found { stream, id, what, mentioned } = found;
@@ -137,6 +127,16 @@ impl Fetcher {
 }
 
 type Records = Vec<(&'static str, RawRecord)>;
+
+/// How an object that an event carries is fetched; none when it is not one of this stream's, but of another whose objects
+/// have the same type: what belongs to a customer, or to a connected account.
+pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
+    let mut names = stream.path.split(['{', '}']).skip(1).step_by(2).peekable();
+    if names.peek().is_none() {
+        return Some(What::Object(None));
+    }
+    names.all(|name| object.scalar(name).is_some()).then(|| What::Object(Some(object.clone())))
+}
 
 /// An object of which the id is known.
 fn parent(id: &str) -> RawRecord {

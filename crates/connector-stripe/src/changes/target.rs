@@ -9,7 +9,7 @@ use pipeline_core::{Endpoint, Error, RawRecord};
 use super::CHANGES;
 use super::coverage::Coverage;
 use super::event::Event;
-use super::fetch::{Fetched, Fetcher, What};
+use super::fetch::{self, Fetched, Fetcher, What};
 use super::routes::{self, Names, Route, Routes};
 use crate::streams::{Place, Stream, streams};
 
@@ -78,24 +78,21 @@ impl<'a> Targets<'a> {
             Names::ChildrenOf(_) => HashMap::from([(stream.name, event.mentions("entitlements").into_iter().collect())]),
             Names::Id(_) | Names::ListedBy(_) => HashMap::new(),
         };
-        match self.done.get(&key) {
-            // An older event of what was fetched for a newer one can still tell of entries that are gone.
-            Some(kept) => {
-                let vanished = mentioned.into_iter().map(|(name, ids)| {
-                    let is_kept = |id: &String| kept.get(name).is_some_and(|kept| kept.contains(id));
-                    (name, ids.into_iter().filter(|id| !is_kept(id)).collect::<BTreeSet<_>>())
-                });
-                let vanished: Mentioned = vanished.filter(|(_, ids)| !ids.is_empty()).collect();
-                match found.iter_mut().find(|known| known.stream.name == stream.name && known.id == id) {
-                    Some(known) => vanished.into_iter().for_each(|(name, ids)| known.mentioned.entry(name).or_default().extend(ids)),
-                    None if vanished.is_empty() => {}
-                    None => found.push(Found { stream, id, what: What::Nothing, mentioned: vanished }),
-                }
-            }
-            None => {
-                self.done.insert(key, HashMap::new());
-                found.push(Found { stream, id, what, mentioned });
-            }
+        let Some(kept) = self.done.get(&key) else {
+            self.done.insert(key, HashMap::new());
+            found.push(Found { stream, id, what, mentioned });
+            return;
+        };
+        // An older event of what was fetched for a newer one can still tell of entries that are gone.
+        let vanished = mentioned.into_iter().map(|(name, ids)| {
+            let is_kept = |id: &String| kept.get(name).is_some_and(|kept| kept.contains(id));
+            (name, ids.into_iter().filter(|id| !is_kept(id)).collect::<BTreeSet<_>>())
+        });
+        let vanished: Mentioned = vanished.filter(|(_, ids)| !ids.is_empty()).collect();
+        match found.iter_mut().find(|known| known.stream.name == stream.name && known.id == id) {
+            Some(known) => vanished.into_iter().for_each(|(name, ids)| known.mentioned.entry(name).or_default().extend(ids)),
+            None if vanished.is_empty() => {}
+            None => found.push(Found { stream, id, what: What::Nothing, mentioned: vanished }),
         }
     }
 
@@ -111,8 +108,8 @@ impl<'a> Targets<'a> {
         let deleted = routes::is_deletion(&event.kind, &event.object_type);
         match names {
             Names::Itself if !deleted && !lost_entries && self.coverage.has_read(self.fetcher.list(stream)?, own, settled) => None,
-            Names::Itself if deleted && !routes::may_return(&event.object_type) => Some(What::Gone),
-            Names::Itself => self.fetcher.belongs(stream, &event.object).map(What::Object),
+            Names::Itself if deleted && !routes::may_return(&event.object_type) => fetch::object(stream, &event.object).map(|_| What::Gone),
+            Names::Itself => fetch::object(stream, &event.object),
             // When the object was created is not known here, unless its whole list was read.
             Names::Id(_) if self.coverage.has_read(self.fetcher.list(stream)?, None, settled) => None,
             Names::Id(_) => Some(What::Object(None)),

@@ -8,5 +8,4 @@ mod interrupts;
 mod kill;
 mod messages;
 mod output;
-mod stripe;
 mod support;

@@ -270,6 +270,10 @@ impl<'a> Exchange<'a> {
             ResponseAction::TooLarge => {
                 Verdict::Retry(asked(None), error(ErrorKind::TooLarge, "the vendor could not finish an answer of this size").temporary())
             }
+            ResponseAction::RetryOnce => {
+                let error = error(ErrorKind::Unavailable, "the server failed").temporary();
+                if self.failures == 0 { Verdict::Retry(asked(None), error) } else { Verdict::Fail(error) }
+            }
             ResponseAction::Retry { throttled: true, after } => Verdict::Throttled(
                 None,
                 asked(after),

@@ -143,8 +143,8 @@ impl Book {
     /// Some object that is there.
     fn some(&mut self, account: &Account, table: usize) -> Option<usize> {
         let number = self.next();
-        let shelf = &account.shelves[table];
-        let alive: Vec<usize> = (0..shelf.objects.len()).filter(|position| !shelf.objects[*position].gone).collect();
+        let objects = &account.shelves[table].objects;
+        let alive: Vec<usize> = (0..objects.len()).filter(|position| !objects[*position].gone).collect();
         (!alive.is_empty()).then(|| alive[usize::try_from(number % alive.len() as u64).unwrap_or(0)])
     }
 

@@ -71,7 +71,7 @@ impl Query {
     pub(crate) fn passes(&self, kept: &Kept) -> bool {
         let has = |(member, value): &(String, String)| match kept.fields.get(member) {
             Some(Value::String(text)) => text == value,
-            Some(other) => other.to_string() == *value,
+            Some(other) => value.parse::<Value>().is_ok_and(|value| value == *other),
             None => kept.parent.as_ref() == Some(value),
         };
         !kept.gone && self.includes(kept.created) && self.filters.iter().all(has)
@@ -153,8 +153,11 @@ impl Book {
     }
 }
 
+/// The value of the name in braces; none when there are no braces.
+type InPath = Option<String>;
+
 /// The value in a path of the name in a template's braces, if the path is one of the template.
-fn fits(template: &str, path: &str) -> Option<Option<String>> {
+fn fits(template: &str, path: &str) -> Option<InPath> {
     let (mut template, mut path) = (template.split('/'), path.split('/'));
     let mut id = None;
     loop {
