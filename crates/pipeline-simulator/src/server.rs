@@ -139,7 +139,7 @@ pub(crate) struct Service {
     pub(crate) simulation: Simulation,
     pub(crate) world: Arc<World>,
     pub(crate) written: Option<Written>,
-    book: Option<Mutex<Book>>,
+    book: Mutex<Book>,
     url: String,
     started: Instant,
     state: Mutex<Mutable>,
@@ -182,16 +182,18 @@ impl Service {
         };
         let world = Arc::new(World::new(&simulation)?);
         let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
-        let book = match &simulation.stripe.book {
-            Some(book) => Some(Mutex::new(Book::new(book, simulation.seed, state.clock.1, simulation.days)?)),
-            None => None,
-        };
+        let book = Mutex::new(Book::new(simulation.stripe.book.as_ref(), simulation.seed, state.clock.1, simulation.days)?);
         Ok(Service { simulation, world, written, book, url, started, state: Mutex::new(state) })
     }
 
     /// Stripe's accounts, if they are written down.
     pub(crate) fn book(&self) -> Option<MutexGuard<'_, Book>> {
-        Some(self.book.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        self.simulation.stripe.book.as_ref().map(|_| self.lists())
+    }
+
+    /// All of Stripe's lists; those that are not computed are empty unless they are written down.
+    pub(crate) fn lists(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn url(&self) -> String {

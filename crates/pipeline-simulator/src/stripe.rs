@@ -49,7 +49,14 @@ fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &H
     if let Some(mut book) = service.book() {
         return crate::book::answer(service, &mut book, path, pairs, headers);
     }
-    let route = route(service, path).ok_or_else(|| unknown_url(path))?;
+    let is_computed = |route: &Route<'_>| match route {
+        Route::List(table) => service.lists().is_of_all(&service.world.tables[*table].name, path, pairs),
+        Route::Retrieve(..) | Route::Account(_) => true,
+    };
+    let Some(route) = route(service, path).filter(is_computed) else {
+        // A list that no object of the computed ones has an entry of.
+        return crate::book::answer(service, &mut service.lists(), path, pairs, headers);
+    };
     let world = &service.world;
     let (Route::List(ordinal) | Route::Retrieve(ordinal, _) | Route::Account(ordinal)) = route;
     let table = &world.tables[ordinal];
@@ -63,10 +70,11 @@ fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &H
     permitted(service, &table.name, &table.path)?;
     match route {
         Route::List(_) => list(service, ordinal, pairs).map_err(refused),
-        Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 })),
+        Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 }, &[])),
         Route::Retrieve(_, id) => {
             let index = table.index(id).ok_or_else(|| not_found(table, id))?;
-            Ok(object(service, Row { table: ordinal, index }))
+            let expand: Vec<&str> = pairs.iter().filter(|(name, _)| name.starts_with("expand")).map(|(_, value)| value.as_str()).collect();
+            Ok(object(service, Row { table: ordinal, index }, &expand))
         }
     }
 }
@@ -106,9 +114,9 @@ fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result
     Ok(json_body(StatusCode::OK, body))
 }
 
-fn object(service: &Service, row: Row) -> Response {
+fn object(service: &Service, row: Row, expand: &[&str]) -> Response {
     let mut listed = Vec::with_capacity(4096);
-    service.world.write(row, &[], &mut listed);
+    service.world.write(row, expand, &mut listed);
     let mut body = dedent(&listed);
     body.push(b'\n');
     json_body(StatusCode::OK, body)

@@ -179,10 +179,11 @@ pub(crate) fn limit(value: &str) -> Result<usize, Refusal> {
     }
 }
 
-/// The field to expand. Paths below a field of the listed objects aren't simulated.
+/// The field to expand. What is below a field of the listed objects is there anyway.
 fn expansion(value: &str, table: &Table) -> Result<String, Refusal> {
     let field = value.strip_prefix("data.").unwrap_or_default();
-    if table.expandable.iter().any(|known| known == field) {
+    let first = field.split('.').next().unwrap_or_default();
+    if table.expandable.iter().any(|known| known == first) {
         return Ok(field.to_owned());
     }
     let message = format!("This property cannot be expanded ({value}).");

@@ -56,7 +56,7 @@ impl Book {
         let query = Query::parse(pairs, &definition.params, Some(definition))?;
         if let (Some(parent), Some(owner)) = (parent, &definition.parent) {
             let owners = &account.shelves[self.table(owner)];
-            if owners.find(parent).is_none_or(|position| owners.objects[position].gone) {
+            if self.is_written && owners.find(parent).is_none_or(|position| owners.objects[position].gone) {
                 return refuse(Some("resource_missing"), "id", format!("No such {owner}: '{parent}'"));
             }
         }

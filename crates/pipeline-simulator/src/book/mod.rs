@@ -146,17 +146,21 @@ pub(crate) struct Book {
     pub(crate) definitions: Vec<Definition>,
     /// By the account's id; the empty one is the key's own.
     pub(crate) accounts: BTreeMap<String, Account>,
+    /// False for the empty lists beside the computed ones, which may belong to objects of those.
+    is_written: bool,
     seed: u64,
     drawn: u64,
 }
 
 impl Book {
-    pub(crate) fn new(settings: &StripeBook, seed: u64, now: i64, days: u32) -> std::io::Result<Book> {
+    pub(crate) fn new(written: Option<&StripeBook>, seed: u64, now: i64, days: u32) -> std::io::Result<Book> {
         let definitions: Vec<Definition> = serde_json::from_str(DEFINITIONS)?;
-        let mut book = Book { settings: settings.clone(), definitions, accounts: BTreeMap::new(), seed, drawn: 0 };
+        let settings = written.cloned().unwrap_or(StripeBook { objects: 0, ..StripeBook::default() });
+        let connected = settings.connected;
+        let mut book = Book { settings, definitions, accounts: BTreeMap::new(), is_written: written.is_some(), seed, drawn: 0 };
         let own = book.account("", now, days);
         book.accounts.insert(String::new(), own);
-        for number in 0..settings.connected {
+        for number in 0..connected {
             let name = format!("acct_connected{number:04}");
             let account = book.account(&name, now, days);
             book.accounts.insert(name.clone(), account);

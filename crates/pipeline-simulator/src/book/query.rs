@@ -127,6 +127,11 @@ impl Book {
         Some((Target::Object { table, id }, operation))
     }
 
+    /// Whether a path and its parameters name the list of this name, and not one that belongs to some object.
+    pub(crate) fn is_of_all(&self, name: &str, path: &str, pairs: &[(String, String)]) -> bool {
+        self.list(path, pairs).is_none_or(|(table, _)| self.definitions[table].name == name)
+    }
+
     fn list(&self, path: &str, pairs: &[(String, String)]) -> Option<(usize, Option<String>)> {
         let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let mut found = None;
