@@ -18,7 +18,7 @@ use futures::stream::BoxStream;
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Result, declared};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result, declared};
 use secrecy::ExposeSecret;
 
 use self::changes::{CHANGES, Changes};
@@ -111,6 +111,11 @@ impl Connector for Stripe {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
+        check::learn_time(&self.client).await?;
+        Ok(Preparation::default())
     }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
