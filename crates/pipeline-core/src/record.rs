@@ -75,7 +75,13 @@ impl RawRecord {
 
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
-        member(&self.json, name).ok()?
+        if self.may_have(name) { member(&self.json, name).ok()? } else { None }
+    }
+
+    /// False when no member has this name, which is told without reading the record as JSON.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        // A name may be written with escapes.
+        memchr::memmem::find(&self.json, name.as_bytes()).is_some() || memchr::memchr(b'\\', &self.json).is_some()
     }
 
     /// The value of one top-level member, not copied.

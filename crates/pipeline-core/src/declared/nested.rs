@@ -40,10 +40,14 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
         return Ok((found, 0));
     }
     let owners = found.first_mut().map(std::mem::take).unwrap_or_default();
-    let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
-    let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
-    let gone = completed.iter().map(|(_, gone)| gone).sum();
-    let owners: Vec<RawRecord> = completed.into_iter().map(|(record, _)| record).collect();
+    let (owners, gone) = if owners.iter().any(|record| endpoint.nested.iter().any(|list| record.may_have(list.member))) {
+        let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
+        let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
+        let gone = completed.iter().map(|(_, gone)| gone).sum();
+        (completed.into_iter().map(|(record, _)| record).collect(), gone)
+    } else {
+        (owners, 0)
+    };
     let mut inside = endpoint.nested.iter().map(|list| entries(list, &owners)).collect::<Result<Vec<_>>>()?;
     let mut found = std::iter::once(owners).chain(found.into_iter().skip(1));
     let records = endpoint.feeds.iter().map(|feed| match feed.inside {
