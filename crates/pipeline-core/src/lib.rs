@@ -35,6 +35,7 @@ mod event;
 pub mod http;
 pub mod paginate;
 mod record;
+mod scan;
 mod schema;
 pub mod slice;
 pub mod state;
