@@ -138,7 +138,8 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
-    /// Endpoints that cannot be read as configured, and why. They are not planned.
+    /// Endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything leaves out
+    /// those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.
     pub unavailable: Vec<(String, Error)>,
 }
 
@@ -188,6 +189,9 @@ pub struct CatalogStream {
     pub mode: &'static str,
     /// What a deletion looks like.
     pub deletes: String,
+    /// What a reader of the data must know.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub note: &'static str,
     /// The declared columns.
     pub schema: Schema,
 }
@@ -211,6 +215,7 @@ impl Catalog {
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
             },
+            note: stream.remark(),
             schema: stream.schema().clone(),
         };
         let mut streams: Vec<CatalogStream> = Vec::new();

@@ -248,6 +248,8 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))
+        .route("/api/app/projects/{project}/{*path}", get(mixpanel::app))
+        .route("/lookup-tables", get(mixpanel::lookup_tables))
         .layer(from_fn_with_state(Arc::clone(service), around))
         .with_state(Arc::clone(service))
 }
