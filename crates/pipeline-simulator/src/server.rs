@@ -174,7 +174,8 @@ impl Service {
             relieved: 0,
         };
         let world = Arc::new(World::new(&simulation)?);
-        let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
+        let expanded = simulation.stripe.written_beforehand.clone();
+        let written = expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
         Ok(Service { simulation, world, written, url, started, state: Mutex::new(state) })
     }
 
