@@ -181,7 +181,8 @@ impl Service {
             relieved: 0,
         };
         let world = Arc::new(World::new(&simulation)?);
-        let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
+        let expanded = simulation.stripe.written_beforehand.clone();
+        let written = expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
         let book = Mutex::new(Book::new(simulation.stripe.book.as_ref(), simulation.seed, state.clock.1, simulation.days)?);
         Ok(Service { simulation, world, written, book, url, started, state: Mutex::new(state) })
     }

@@ -100,7 +100,7 @@ fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result
     let Table { path, .. } = table;
     let head = format!("{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [", page.has_more);
     body.extend_from_slice(head.as_bytes());
-    let written = service.written.as_ref().filter(|_| expand.is_empty()).and_then(|written| written.list(ordinal, &page.indexes));
+    let written = service.written.as_ref().and_then(|written| written.list(ordinal, &page.indexes, &query.expand));
     if let Some(records) = written {
         body.extend_from_slice(b"\n    ");
         body.extend_from_slice(records);
