@@ -391,7 +391,10 @@ impl<'a> Exchange<'a> {
                 let wait = self.backoff.next(*after);
                 let Some(scope) = scope.clone().or_else(|| self.scope(hints)) else { return Ok(Some(Pause { wait, by_limit: false })) };
                 let by_limit = limiter.report(turn, &Feedback::Refused(scope.clone(), *after)).await?;
-                if let (true, Some(_), Throttle::Rate(bucket)) = (by_limit, after, &scope) {
+                let Throttle::Rate(bucket) = &scope else { return Ok(Some(Pause { wait, by_limit: false })) };
+                // Otherwise only this request waits: how fast the others may come, the bucket has just learned.
+                let by_limit = by_limit && (after.is_some() || limiter.is_long(bucket));
+                if by_limit {
                     limiter.pause(bucket, wait).await?;
                 }
                 Ok(Some(Pause { wait, by_limit }))
@@ -402,10 +405,8 @@ impl<'a> Exchange<'a> {
     /// Throttled attempts are not failures: only time bounds them.
     fn throttled(&mut self, again: Option<Pause>, after: Option<Duration>, error: Error) -> Result<Step> {
         let Pause { wait, by_limit } = again.unwrap_or(Pause { wait: self.backoff.next(after), by_limit: false });
-        // Without a word from the vendor, the limit decides how long it takes, and may decide that it takes no time.
-        let known = if by_limit && after.is_none() { Duration::ZERO } else { wait };
-        let error = self.check_wait(known, error)?;
-        self.announce_retry(&error, known);
+        let error = self.check_wait(wait, error)?;
+        self.announce_retry(&error, wait);
         Ok(Step::Again(if by_limit { Duration::ZERO } else { wait }))
     }
 

@@ -197,6 +197,11 @@ impl Limiter {
         Ok(matches!(feedback, Feedback::Refused(Throttle::Rate(name), _) if self.buckets.contains_key(name.as_ref())))
     }
 
+    /// True for a quota of which a refusal says nothing about the pace: it is used up, and will be for a while.
+    pub(super) fn is_long(&self, bucket: &str) -> bool {
+        self.buckets.get(bucket).is_some_and(|bucket| bucket.quota.is_known() && bucket.quota.per > Duration::from_mins(1))
+    }
+
     /// Pauses a bucket for everybody; false when there is no such bucket.
     pub(super) async fn pause(&self, bucket: &str, wait: Duration) -> Result<bool> {
         let Some(bucket) = self.buckets.get(bucket) else { return Ok(false) };
