@@ -129,7 +129,7 @@ fn operations(spec: &Spec, streams: &[&Stream]) -> String {
         "# Lists, objects and their query parameters in Stripe's OpenAPI file of version {API_VERSION}.\n# Written by `cargo xtask codegen stripe --spec FILE`; do not edit.\n"
     );
     for path in paths {
-        let takes: Vec<&str> = spec.get(path).into_iter().flat_map(|get| get.takes()).collect();
+        let takes: Vec<&str> = spec.get(path).into_iter().flat_map(super::openapi::Operation::takes).collect();
         let _ = writeln!(text, "{path} {}", takes.join(" "));
     }
     text
