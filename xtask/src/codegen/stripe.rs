@@ -17,7 +17,7 @@ use std::sync::Arc;
 use connector_stripe::{API_VERSION, Stream, streams};
 
 use self::columns::{columns, render, verify_seal};
-use self::readme::{replace_between, table};
+use self::readme::{facts, replace_between, table};
 use super::Result;
 use super::openapi::Spec;
 
@@ -65,7 +65,7 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
     let mut outputs = vec![
         (places.schemas.clone(), render(&streams, &columns)),
         (places.operations.clone(), operations(spec, &streams)),
-        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, counted))?),
+        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, &facts(&streams, counted)?))?),
     ];
     let cases = fixtures::cases(spec)?;
     for stale in fixtures::stale(&places.fixtures, &cases)? {
@@ -96,7 +96,7 @@ fn check_without_specification(places: &Places) -> Result<()> {
     if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
         return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
     }
-    let table = table(&streams, |stream| stream.schema().fields().len());
+    let table = table(&streams, &facts(&streams, |stream| stream.schema().fields().len())?);
     compare(&places.readme, &replace_between(&fs::read_to_string(&places.readme)?, &table)?)
 }
 
