@@ -58,6 +58,7 @@ impl Places {
 }
 
 fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
+    verify::verify_events(spec)?;
     let streams = sorted();
     let columns = streams.iter().map(|stream| columns(spec, stream)).collect::<Result<Vec<_>>>()?;
     let counted =
