@@ -224,7 +224,7 @@ async fn c05_what_is_made_during_the_walk_is_in_the_next_sync() {
     for _ in 0..250 {
         town.old("charges", None, json!({}));
     }
-    town.pass(Duration::from_secs(120));
+    town.pass(Duration::from_mins(2));
     let new = town.simulator.stripe().make("", "charges", None, json!({})).unwrap();
     town.sync().await;
     assert_eq!(town.row("charges", &new), None, "it is younger than the lag");
