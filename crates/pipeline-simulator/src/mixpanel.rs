@@ -108,7 +108,7 @@ pub(crate) async fn me(State(service): State<Arc<Service>>, headers: HeaderMap) 
     let project = service.simulation.mixpanel.project_id.to_string();
     let organization = json!({ "id": 1, "name": "Simulated" });
     let entry = json!({
-        "name": "Simulated Shop", "organization_id": 1, "timezone": "UTC", "domain": "mixpanel.com",
+        "name": "Simulated Shop", "organization_id": 1, "timezone": service.world.history.zone(), "domain": "mixpanel.com",
         "has_workspaces": false, "type": "PROJECT",
     });
     let results = json!({ "organizations": { "1": organization }, "projects": { project: entry }, "workspaces": {} });
