@@ -3,6 +3,7 @@
 mod check;
 mod classify;
 mod config;
+#[rustfmt::skip]
 mod schemas;
 mod streams;
 

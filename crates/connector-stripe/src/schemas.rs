@@ -795,7 +795,11 @@ const EVENTS: &[Field] = &[
     Field::new("type", String),
 ];
 
-const EXCHANGE_RATES: &[Field] = &[Field::new("id", String), Field::new("object", String), Field::new("rates", Json)];
+const EXCHANGE_RATES: &[Field] = &[
+    Field::new("id", String),
+    Field::new("object", String),
+    Field::new("rates", Json),
+];
 
 const EXTERNAL_ACCOUNT_BANK_ACCOUNTS: &[Field] = &[
     Field::new("id", String),
@@ -1940,8 +1944,12 @@ const SUBSCRIPTIONS: &[Field] = &[
     Field::new("trial_start", Timestamp(UnixSeconds)),
 ];
 
-const TAX_CODES: &[Field] =
-    &[Field::new("id", String), Field::new("description", String), Field::new("name", String), Field::new("object", String)];
+const TAX_CODES: &[Field] = &[
+    Field::new("id", String),
+    Field::new("description", String),
+    Field::new("name", String),
+    Field::new("object", String),
+];
 
 const TAX_IDS: &[Field] = &[
     Field::new("id", String),

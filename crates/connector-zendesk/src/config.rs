@@ -13,12 +13,12 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::classify::ZendeskClassifier;
-use crate::{Zendesk, limits, streams};
+use crate::{WARNING, Zendesk, limits, streams};
 
 /// Longest life that a token may ask for, 2 days. Answers lack `expires_in` unless the request sends it.
 const TOKEN_SECONDS: &str = "172800";
 
-/// Told by `check` while an API token is configured.
+/// Told by `check` and by every sync while an API token is configured.
 const API_TOKEN_SUNSET: &str = "API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth client instead";
 
 /// How to reach one Zendesk account.
@@ -150,7 +150,7 @@ impl ZendeskConfig {
             }
             (None, None, None, Some(email), Some(token)) => {
                 let mut notes = note("API token");
-                notes.push(("warning".to_owned(), API_TOKEN_SUNSET.to_owned()));
+                notes.push((WARNING.to_owned(), API_TOKEN_SUNSET.to_owned()));
                 Ok((builder.authenticator(Basic::new(&format!("{email}/token").into(), token)), notes))
             }
             _ => Err(invalid("client_id", "the credentials are not exactly one method")

@@ -4,6 +4,7 @@ mod classify;
 mod config;
 mod export;
 mod limits;
+mod rates;
 mod schema;
 mod streams;
 #[cfg(test)]
@@ -12,10 +13,13 @@ mod tests;
 use async_trait::async_trait;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Result, declared};
+use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Preparation, Result, declared};
 use serde::Deserialize;
 
 pub use config::ZendeskConfig;
+
+/// Name of a note that every sync tells, too.
+const WARNING: &str = "warning";
 
 /// One Zendesk account. Built by [`ZendeskConfig`].
 #[derive(Debug)]
@@ -39,6 +43,12 @@ impl Connector for Zendesk {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    /// What should be known before it breaks is told by every sync.
+    async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
+        let warnings = self.notes.iter().filter(|(name, _)| name == WARNING);
+        Ok(Preparation { notes: warnings.map(|(_, text)| text.clone()).collect(), ..Preparation::default() })
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

@@ -1,0 +1,8 @@
+//! What the toolkit promises of whole syncs, measured against the simulator: on the paused clock, without a socket, so
+//! that hours of rate limits take as long as the work does. Each test is small by default and says how to make it large.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test, and figures are printed")]
+
+mod account;
+mod zendesk;
+mod zendesk_oauth;
