@@ -59,6 +59,7 @@ const TIME: usize = 0;
 const DISTINCT_ID: usize = 1;
 const INSERT_ID: usize = 2;
 const FORMER_ID: usize = 3;
+const PROCESSED: usize = 16;
 
 /// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
@@ -99,6 +100,7 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let properties = find(&line, "properties").unwrap_or("{}");
     let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
+    about.latest = about.latest.max(event.lateness(about.calendar).unwrap_or(0));
     for (property, value) in &event.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);
@@ -158,6 +160,12 @@ impl<'a> Event<'a> {
         let text = self.lifted[TIME]?.trim_matches('"');
         let time: i64 = text.split('.').next()?.parse().ok()?;
         if time.abs() > MAX_SECONDS { Some(time) } else { time.checked_mul(1000) }
+    }
+
+    /// Milliseconds from the event to its processing.
+    fn lateness(&self, calendar: Calendar) -> Option<i64> {
+        let processed: i64 = self.lifted[PROCESSED]?.parse().ok()?;
+        Some(processed - calendar.moment(self.time_millis()?).millis)
     }
 
     /// What Mixpanel itself takes for the identity of an event: name, user, time and insert id.

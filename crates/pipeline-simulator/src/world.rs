@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::Simulation;
-use crate::mixpanel_history::History;
 use crate::ledger::{Entry, Fate, Ledger};
+use crate::mixpanel_history::History;
 use crate::template::{ALPHANUMERIC, Layout, Template};
 use crate::timeline::Timeline;
 use crate::zendesk::events::EventLog;
@@ -133,7 +133,15 @@ impl World {
             definitions.into_iter().map(|(definition, layout)| Table::new(definition, layout, simulation, &find, &shown_until)).collect();
         let tickets = &tables[find("tickets")];
         let events = RwLock::new(EventLog::new(&tickets.timeline, simulation.zendesk.event_count(), tickets.key));
-        Ok(World { tables, names, live: simulation.stripe.live, project: simulation.mixpanel.project_id, history: History::new(&simulation.mixpanel, simulation.until), shown_until, events })
+        Ok(World {
+            tables,
+            names,
+            live: simulation.stripe.live,
+            project: simulation.mixpanel.project_id,
+            history: History::new(&simulation.mixpanel, simulation.until),
+            shown_until,
+            events,
+        })
     }
 
     /// Zendesk's log of what happened to tickets.

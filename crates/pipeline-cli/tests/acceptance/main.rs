@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test, and figures are printed")]
 
 mod account;
+mod mixpanel;
+mod mixpanel_day;
 mod zendesk;
 mod zendesk_oauth;
