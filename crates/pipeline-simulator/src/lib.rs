@@ -269,7 +269,7 @@ pub struct MixpanelWorld {
     pub late: f64,
     /// How late those may be.
     pub late_days: u32,
-    /// The share of events that arrive later still, a day more than `late_days` at least.
+    /// The share of events that arrive later still.
     pub very_late: f64,
     /// How late those may be.
     pub very_late_days: u32,

@@ -63,7 +63,7 @@ impl History {
             from * DAY * 1000 + i64::try_from(delay % span).unwrap_or(0)
         };
         let late = match dice % MILLION {
-            dice if dice < self.very_late => within(self.late_days + 1, self.very_late_days + 1),
+            dice if dice < self.very_late => within(self.late_days, self.very_late_days),
             dice if dice < self.very_late + self.late => within(0, self.late_days),
             _ => return time + PROMPT,
         };
