@@ -1,5 +1,6 @@
 //! Writes source files from the API descriptions that vendors publish.
 
+mod mixpanel;
 mod openapi;
 mod stripe;
 #[cfg(test)]
@@ -25,6 +26,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Vendor {
+    /// The table of streams in the Mixpanel connector's README.
+    Mixpanel {
+        /// Writes nothing and fails when the table is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of streams in its README.
     Stripe {
         /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
@@ -41,7 +48,8 @@ enum Vendor {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
         Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
-        None if args.check => stripe::run(None, true),
+        Some(Vendor::Mixpanel { check }) => mixpanel::run(*check),
+        None if args.check => stripe::run(None, true).and_then(|()| mixpanel::run(true)),
         None => Err("name a vendor, or check all with `--check`".into()),
     }
 }
