@@ -95,8 +95,8 @@ pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<Raw
 }
 
 fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
-    let line = readable(record.as_bytes());
-    let line = members(&line)?;
+    let readable = readable(record.as_bytes());
+    let line = members(&readable)?;
     let properties = find(&line, "properties").unwrap_or("{}");
     let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
@@ -107,6 +107,10 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
         }
     }
     row = row.json("properties", properties);
+    if let Cow::Owned(_) = readable {
+        // Kept in `_extra`, where it is counted and told.
+        row = row.json("utf8_repaired", "true");
+    }
     for (name, value) in line.iter().filter(|(name, _)| name != "event" && name != "properties") {
         // Old exports have further members beside the properties. None may take the place of a column.
         let is_taken = schema::EVENT.iter().any(|field| field.name == *name);

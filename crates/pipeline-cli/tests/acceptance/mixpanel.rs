@@ -127,8 +127,8 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
     const SYNCS: i64 = 30;
     let events_per_day = setting("PIPELINE_MIXPANEL_EVENTS", 300);
     let days = u32::try_from(SYNCS + 8).unwrap();
-    let world =
-        MixpanelWorld { days, events_per_day, late: 0.03, very_late: 0.003, merged: 0.01, profiles: 2_000, ..MixpanelWorld::default() };
+    let late = MixpanelWorld { late: 0.03, very_late: 0.01, very_late_days: 12, merged: 0.01, ..MixpanelWorld::default() };
+    let world = MixpanelWorld { days, events_per_day, profiles: 2_000, ..late };
     let first = UNTIL - SYNCS * DAY;
     let time_of = |sync: i64| first + sync * DAY + 1_800;
     let simulation = Simulation { until: UNTIL, shown_until: Some(time_of(0)), mixpanel: world, ..Simulation::default() };

@@ -49,7 +49,7 @@ fn insert_ids(file: &Path) -> Vec<String> {
     let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
     let schema = reader.metadata().file_metadata().schema();
     let columns = schema.get_fields().iter().filter(|field| field.name() == "insert_id").cloned().collect();
-    let only = parquet::schema::types::Type::group_type_builder("schema").with_fields(columns).build().unwrap();
+    let only = parquet::schema::types::Type::group_type_builder(schema.name()).with_fields(columns).build().unwrap();
     reader.get_row_iter(Some(only)).unwrap().map(|row| row.unwrap().get_string(0).unwrap().clone()).collect()
 }
 
