@@ -23,6 +23,7 @@ mod faults;
 mod ledger;
 mod limits;
 mod mixpanel;
+mod mixpanel_answers;
 mod mixpanel_export;
 mod mixpanel_history;
 mod people;

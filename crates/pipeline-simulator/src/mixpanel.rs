@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::Vendor;
 use crate::limits::{Budget, whole_seconds};
 use crate::server::Service;
+use crate::world::{Row, World, draw};
+use crate::{Vendor, mixpanel_answers};
 
 /// Profiles on a page unless asked otherwise, and at most.
 const PROFILES: u64 = 1000;
@@ -21,7 +22,7 @@ const PROFILES: u64 = 1000;
 /// Parameters by name.
 pub(crate) type Parameters = HashMap<String, String>;
 
-/// `POST /api/query/...`: parameters come in the URL, as a form or as JSON; the body wins.
+/// `/api/query/...`: parameters come in the URL, as a form or as JSON; the body wins.
 pub(crate) async fn query(
     State(service): State<Arc<Service>>,
     Path(path): Path<String>,
@@ -33,7 +34,7 @@ pub(crate) async fn query(
     let answer = authenticate(&service, &query, &headers).and_then(|()| match path.as_str() {
         "engage" => engage(&service, &query),
         "cohorts/list" => cohorts(&service),
-        _ => Err(error(StatusCode::NOT_FOUND, "not found")),
+        path => counted(&service, &format!("GET /api/query/{path}")).and_then(|()| mixpanel_answers::query(&service, path, &query)),
     });
     answer.unwrap_or_else(|refused| refused)
 }
@@ -69,8 +70,10 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     };
     let world = &*service.world;
     let table = world.table("engage");
-    let total = world.tables[table].count();
-    let indexes: Vec<u64> = (page.saturating_mul(size)..total).take(usize::try_from(size).unwrap_or(0)).collect();
+    let members = members(world, table, query)?;
+    let total = members.len() as u64;
+    let skipped = usize::try_from(page.saturating_mul(size)).unwrap_or(usize::MAX);
+    let indexes: Vec<u64> = members.into_iter().skip(skipped).take(usize::try_from(size).unwrap_or(0)).collect();
     let mut body = b"{\"results\":[".to_vec();
     world.write_all(table, &indexes, &[], &mut body);
     let mut tail = json!({ "page": page, "page_size": size, "session_id": session, "status": "ok" });
@@ -80,6 +83,15 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     body.extend_from_slice(b"],");
     body.extend_from_slice(tail.to_string().trim_start_matches('{').as_bytes());
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The profiles that are asked for: all, or a fourth of them for each cohort.
+fn members(world: &World, table: usize, query: &Parameters) -> Result<Vec<u64>, Response> {
+    let all = 0..world.tables[table].count();
+    let Some(filter) = query.get("filter_by_cohort") else { return Ok(all.collect()) };
+    let cohort = serde_json::from_str::<Value>(filter).ok().and_then(|filter| filter["id"].as_u64());
+    let cohort = cohort.ok_or_else(|| error(StatusCode::BAD_REQUEST, "filter_by_cohort must be a JSON object with an id"))?;
+    Ok(all.filter(|index| draw(world.key(Row { table, index: *index }), cohort).is_multiple_of(4)).collect())
 }
 
 /// Whether a session was opened here.
@@ -102,7 +114,7 @@ fn cohorts(service: &Service) -> Result<Response, Response> {
 
 /// `GET /api/app/me`: what the account may see. It costs no Query budget.
 pub(crate) async fn me(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
-    if !authentic(&service, &headers) {
+    if !is_authentic(&service, &headers) {
         return invalid_credentials();
     }
     let project = service.simulation.mixpanel.project_id.to_string();
@@ -138,7 +150,8 @@ fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Respons
     response
 }
 
-fn authentic(service: &Service, headers: &HeaderMap) -> bool {
+/// Whether the credentials are those of the service account.
+pub(crate) fn is_authentic(service: &Service, headers: &HeaderMap) -> bool {
     let project = &service.simulation.mixpanel;
     let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", project.username, project.secret)));
     headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes() == expected.as_bytes())
@@ -146,7 +159,7 @@ fn authentic(service: &Service, headers: &HeaderMap) -> bool {
 
 /// A service account has to name the project with every request but `me`.
 pub(crate) fn authenticate(service: &Service, query: &Parameters, headers: &HeaderMap) -> Result<(), Response> {
-    if !authentic(service, headers) {
+    if !is_authentic(service, headers) {
         return Err(invalid_credentials());
     }
     match query.get("project_id") {
