@@ -5,6 +5,7 @@ mod openapi;
 mod stripe;
 #[cfg(test)]
 mod tests;
+mod zendesk;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum Vendor {
         #[arg(long)]
         check: bool,
     },
+    /// The columns of the Zendesk connector's streams, its plain fixture cases, and the tables in its README.
+    Zendesk(zendesk::Args),
 }
 
 /// Runs the task.
@@ -49,7 +52,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
         Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
         Some(Vendor::Mixpanel { check }) => mixpanel::run(*check),
-        None if args.check => stripe::run(None, true).and_then(|()| mixpanel::run(true)),
+        Some(Vendor::Zendesk(args)) => zendesk::run(args),
+        None if args.check => {
+            stripe::run(None, true)?;
+            mixpanel::run(true)?;
+            zendesk::run(&zendesk::Args::check())
+        }
         None => Err("name a vendor, or check all with `--check`".into()),
     }
 }
