@@ -138,7 +138,8 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
-    /// Endpoints that cannot be read as configured, and why. They are not planned.
+    /// Endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything leaves out
+    /// those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.
     pub unavailable: Vec<(String, Error)>,
 }
 
