@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use connector_zendesk::ZendeskConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipeline_core::engine::{self, Job, Metrics, Options, Selection, Source, Summary};
+use futures::{FutureExt, StreamExt};
+use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source, Summary};
 use pipeline_core::http::{FileTokens, HttpService};
-use pipeline_core::{BuildContext, Clock, Registry, TokioClock};
+use pipeline_core::{BuildContext, Clock, Connector, Observer, Registry, TokioClock};
 use pipeline_simulator::{Simulation, Simulator};
 use pipeline_testkit::{InProcess, Pieces};
 use rusqlite::Connection;
@@ -68,38 +68,48 @@ impl Account {
         self.folder.path().join("support.db")
     }
 
-    /// Reads the streams, as a process of its own does: nothing but the destination and the tokens outlives it.
-    pub(crate) async fn sync(&self, streams: &[&str]) -> Summary {
+    /// The connector, as a process of its own has it: nothing but the destination and the tokens outlives it.
+    pub(crate) fn connector(&self, observer: Arc<dyn Observer>) -> Arc<dyn Connector> {
         let (gate, simulator) = (Arc::clone(&self.gate), Arc::clone(&self.simulator));
         let transport: Arc<dyn HttpService> = Arc::new(InProcess::new(move |request| gate(request, Arc::clone(&simulator))));
-        let metrics = Arc::new(Metrics::default());
         let context = BuildContext {
             source: "support".to_owned(),
             transport: Some(transport),
             clock: Arc::clone(&self.clock),
-            tokens: Arc::new(FileTokens::new(self.folder.path().join("tokens"))),
-            observer: Arc::clone(&metrics) as _,
+            tokens: Arc::new(FileTokens::new(self.tokens())),
+            observer,
             seed: Some(7),
             ..BuildContext::default()
         };
         let mut registry = Registry::default();
         registry.add::<ZendeskConfig>();
-        let connector = registry.build("zendesk", self.config.clone(), context).unwrap();
+        registry.build("zendesk", self.config.clone(), context).unwrap()
+    }
+
+    /// The folder of tokens.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.folder.path().join("tokens")
+    }
+
+    /// Reads the streams until they are read or the run is cancelled.
+    pub(crate) async fn sync_until(&self, streams: &[&str], cancel: CancellationToken) -> Summary {
+        let metrics = Arc::new(Metrics::default());
+        let connector = self.connector(Arc::clone(&metrics) as _);
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.database() })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
         let streams = streams.iter().map(ToString::to_string).collect();
         let source = Source { name: "support".to_owned(), connector, streams: Selection::Named(streams) };
         let options = Options { commit_interval: Duration::from_secs(60), ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
-        let job = Job { options, observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
+        let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();
         *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
     }
 
-    /// What the last sync said that whoever runs it should know.
-    pub(crate) fn notices(&self) -> Vec<String> {
-        self.notices.lock().unwrap().clone()
+    /// Reads the streams.
+    pub(crate) async fn sync(&self, streams: &[&str]) -> Summary {
+        self.sync_until(streams, CancellationToken::new()).await
     }
 
     /// Reads the streams to their end, and fails unless everything was read.
@@ -107,6 +117,11 @@ impl Account {
         let summary = self.sync(streams).await;
         assert!(summary.failure().is_none(), "{summary:#?}");
         summary
+    }
+
+    /// What the last sync said that whoever runs it should know.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.notices.lock().unwrap().clone()
     }
 
     /// A member of every row of a table, by id; `null` where it has none.
@@ -162,6 +177,16 @@ fn base64_of(text: &str) -> String {
 pub(crate) fn busiest_minute(times: &[Duration]) -> usize {
     let within = |first: &Duration| times.iter().filter(|time| *time >= first && **time < *first + Duration::from_mins(1)).count();
     times.iter().map(within).max().unwrap_or(0)
+}
+
+/// An answer of one's own.
+pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> http::Response<Pieces> {
+    let body = body.into();
+    let mut answer = http::Response::builder().status(status);
+    for (name, value) in headers {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(futures::stream::once(async move { Ok(body) }).boxed()).unwrap()
 }
 
 /// How long something takes on the paused clock.

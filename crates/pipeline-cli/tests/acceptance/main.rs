@@ -5,4 +5,6 @@
 
 mod account;
 mod zendesk;
+mod zendesk_auth;
+mod zendesk_limits;
 mod zendesk_oauth;
