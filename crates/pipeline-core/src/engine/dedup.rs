@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::commit::Hashed;
 use super::endpoint_run::{Counts, EndpointRun, PageMark};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::record::RawRecord;
@@ -17,6 +16,12 @@ use crate::state::{Seen, SliceState};
 pub(super) struct Dedup {
     /// Content of the page before.
     previous: HashSet<u64>,
+}
+
+/// A record and the hash of its bytes.
+pub(super) struct Hashed {
+    pub(super) record: RawRecord,
+    pub(super) hash: u128,
 }
 
 /// A page's records, hashed, without repetitions.

@@ -250,10 +250,7 @@ impl EndpointRun {
 
     /// Takes note of a failure; the first one counts.
     pub(super) fn fail(&self, failure: Failure) {
-        let mut progress = self.progress();
-        if !progress.complete {
-            progress.failure.get_or_insert(failure);
-        }
+        self.progress().failure.get_or_insert(failure);
     }
 
     /// True when no further page is wanted.
@@ -261,9 +258,11 @@ impl EndpointRun {
         self.progress().failure.is_some()
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    /// How it ended. What was read to the end but could not be committed is not done.
+    pub(super) fn outcome(&self, committed: bool) -> Outcome {
         let progress = self.progress();
         match &progress.failure {
+            _ if committed && progress.complete => Outcome::Done,
             Some(failure) if !self.named && is_unavailable(failure.kind) => {
                 Outcome::Unavailable { reason: failure.message.clone(), help: failure.help.clone() }
             }

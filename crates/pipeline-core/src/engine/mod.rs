@@ -8,12 +8,15 @@ pub mod decode;
 mod dedup;
 mod endpoint_run;
 mod metrics;
+mod page;
 mod plan;
+mod rejected;
 mod run;
 mod slice_task;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use super::endpoint_run::EndpointRun;
 use super::plan::{Plan, Request, Wanted, plan};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+use super::write::{Figures, TableFigures};
 use super::{Job, Selection, Source};
 use crate::connector::Preparation;
 use crate::destination::{Generation, Table};
@@ -30,8 +31,8 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     let job = Arc::new(job);
     let wanted = resolve(&job.sources)?;
     job.observer.observe(&Event::SyncStarted { run: &job.run });
-    let mut committer = Committer::new(Arc::clone(&job));
-    let runs = prepare(&job, wanted, &mut committer).await?;
+    let committer = Committer::new(Arc::clone(&job));
+    let runs = prepare(&job, wanted, &committer).await?;
     if !job.options.dry_run {
         committer.commit().await?;
     }
@@ -81,7 +82,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
 }
 
 /// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &mut Committer) -> Result<Vec<Arc<EndpointRun>>> {
+async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &Committer) -> Result<Vec<Arc<EndpointRun>>> {
     let refused = prepare_connectors(job, &wanted).await;
     let mut runs = Vec::new();
     let mut tables = BTreeMap::new();
@@ -90,9 +91,7 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &m
         let plans = plan(&requests, source.connector.client().now());
         for (request, plan) in requests.iter().zip(plans) {
             let stream_tables = stream_tables(source, request, &plan);
-            for (table, stream) in stream_tables.iter().zip(request.endpoint.streams()) {
-                let Some(table) = table else { continue };
-                committer.add_table(table, stream.schema());
+            for table in stream_tables.iter().flatten() {
                 if plan.discard {
                     committer.discard(table.id());
                 }
@@ -104,7 +103,7 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &m
                 job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
             }
             if plan.from != plan.to {
-                committer.change(Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
+                committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
             }
             runs.push(Arc::new(run));
         }
@@ -196,13 +195,12 @@ impl Scheduler {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.tasks.join_next() => self.ended(ended).await,
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = self.shared.wake.notified() => {}
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
-        let committed = self.shared.committer.lock().await.commit().await;
-        if let Err(error) = committed {
+        if let Err(error) = self.shared.committer.commit().await {
             self.stop(&error);
         }
     }
@@ -215,7 +213,7 @@ impl Scheduler {
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
         run.forecast(&*self.shared.job.observer).await;
         if slices == 0 && !run.stopped() {
-            self.complete(run).await;
+            self.complete(run);
         }
     }
 
@@ -248,7 +246,7 @@ impl Scheduler {
         run.endpoint().last && self.open.iter().any(|index| is_before(&self.runs[*index]))
     }
 
-    async fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
         let (index, slice, result) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
@@ -262,30 +260,23 @@ impl Scheduler {
             self.failed(&run, &error);
         }
         if run.is_over() {
-            self.complete(&run).await;
+            self.complete(&run);
         }
     }
 
     /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
     /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
-    async fn complete(&self, run: &EndpointRun) {
+    fn complete(&self, run: &EndpointRun) {
         if run.is_read() && run.complete() {
             self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
             if !run.refresh {
-                self.shared.committer.lock().await.change(run.finish());
+                self.shared.committer.finish(&[run]);
             }
         }
-        let group: Vec<_> = self.runs.iter().filter(|other| run.publishes_with(other)).collect();
+        let group: Vec<&EndpointRun> = self.runs.iter().map(|run| &**run).filter(|other| run.publishes_with(other)).collect();
         let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
-        if !is_complete {
-            return;
-        }
-        let mut committer = self.shared.committer.lock().await;
-        for run in group {
-            committer.change(run.finish());
-            for table in run.tables.iter().flatten() {
-                committer.publish(table.id());
-            }
+        if is_complete {
+            self.shared.committer.finish(&group);
         }
     }
 
@@ -312,26 +303,25 @@ impl Scheduler {
     }
 
     async fn commit_if_due(&self) {
-        // A task that stages rows holds the lock and looks itself.
-        let Ok(mut committer) = self.shared.committer.try_lock() else { return };
-        if let Err(error) = committer.commit_if_due().await {
-            drop(committer);
+        if let Err(error) = self.shared.committer.commit_if_due().await {
             self.stop(&error);
         }
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let mut committer = self.shared.committer.lock().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &mut committer)).collect();
-        Summary { run: self.shared.job.run.clone(), endpoints, commits: committer.commits(), elapsed }
+        let mut figures = self.shared.committer.figures().await;
+        let endpoints = self.runs.iter().map(|run| summarise(run, &mut figures)).collect();
+        Summary { run: self.shared.job.run.clone(), endpoints, commits: figures.commits, elapsed }
     }
 }
 
-fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
+fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
-        let (counts, figures) = (run.counts(index), committer.figures(run.ordinal, &table.id()));
-        let drift = committer.take_drift(&table.id()).into_iter().map(|((field, reason), records)| DriftSummary {
+        let counts = run.counts(index);
+        let TableFigures { rows, rejected } = figures.tables.get(&(run.ordinal, table.id())).copied().unwrap_or_default();
+        // Of several endpoints that feed the table, the first tells.
+        let drift = figures.drift.remove(&table.id()).unwrap_or_default().into_iter().map(|((field, reason), records)| DriftSummary {
             field,
             reason: reason.to_owned(),
             records,
@@ -341,13 +331,14 @@ fn summarise(run: &EndpointRun, committer: &mut Committer) -> EndpointSummary {
             records: counts.records,
             bytes: counts.bytes,
             unchanged: counts.unchanged,
-            rows: figures.rows,
-            rejected: figures.rejected,
+            rows,
+            rejected,
             drift: drift.collect(),
         })
     });
+    let committed = figures.finished.contains(&run.id);
     let state = run.state();
-    let outcome = run.outcome();
+    let outcome = run.outcome(committed);
     let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
     let (streams, skipped) = (streams.collect(), run.skipped());
     EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }

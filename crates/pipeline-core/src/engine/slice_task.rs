@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{Mutex, Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::Job;
 use super::commit::Committer;
-use super::dedup::{Dedup, Prepared};
-use super::endpoint_run::EndpointRun;
+use super::dedup::Dedup;
+use super::endpoint_run::{EndpointRun, PageMark};
+use super::page::{Decoders, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::record::{Advance, Page, RawRecord};
+use crate::record::{Advance, Page};
 use crate::state::{SliceId, SliceState};
 
 /// Bytes that one permit of the memory budget stands for.
@@ -25,7 +26,7 @@ const SPLIT_PAGES: f64 = 3.0;
 /// What all slice tasks of a run share.
 pub(super) struct Shared {
     pub(super) job: Arc<Job>,
-    pub(super) committer: Mutex<Committer>,
+    pub(super) committer: Committer,
     /// Told when a slice was added.
     pub(super) wake: Notify,
     /// Slices being read, of all endpoints.
@@ -47,7 +48,7 @@ impl Shared {
     pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
         let permits = (job.options.memory_budget / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            committer: Mutex::new(committer),
+            committer,
             wake: Notify::new(),
             running: AtomicUsize::new(0),
             budget: Semaphore::new(permits),
@@ -70,7 +71,8 @@ impl Shared {
 
 /// Reads a slice of an endpoint from its staged position to its end.
 pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) -> Result<SliceEnd> {
-    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), pages: 0.0, restarts: 0 };
+    let (dedup, decoders) = (Dedup::default(), Decoders::new(run));
+    let mut reader = SliceReader { shared, run, id, dedup, decoders, pages: 0.0, restarts: 0 };
     loop {
         match reader.read().await? {
             Step::Ended(end) => return Ok(end),
@@ -84,6 +86,7 @@ struct SliceReader<'a> {
     run: &'a EndpointRun,
     id: SliceId,
     dedup: Dedup,
+    decoders: Decoders,
     /// Pages read of this slice.
     pages: f64,
     restarts: u32,
@@ -113,7 +116,7 @@ impl SliceReader<'_> {
                 biased;
                 () = shared.job.cancel.cancelled() => return Ok(Step::Ended(SliceEnd::Stopped)),
                 next = next => match next {
-                    Err(error) if error.kind() == ErrorKind::CursorExpired => return self.restart(error).await,
+                    Err(error) if error.kind() == ErrorKind::CursorExpired => return self.restart(error),
                     next => next?,
                 },
             };
@@ -127,63 +130,51 @@ impl SliceReader<'_> {
                 Some(Advance::Next(_)) => {}
             }
             run.forecast(&*shared.job.observer).await;
-            if self.split().await? {
+            if self.split() {
                 return Ok(Step::Replanned);
             }
         }
     }
 
-    /// Stages a page and its position. A response of several pages goes into a transaction of its own, because it has no
-    /// place to stop inside; nothing is returned when it was given up.
-    async fn take(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
-        let whole = page.advance.is_some();
-        let mut prepared = self.prepare(page.records);
-        prepared.mark.reached = page.reached.or(prepared.mark.reached);
-        self.run.skip(page.skipped);
-        let mut committer = self.shared.committer.lock().await;
-        if !whole {
-            committer.commit().await?;
-        }
+    /// Stages a page and its position. Nothing is returned when it was given up.
+    async fn take(&mut self, page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
+        let Some(advance) = page.advance.clone() else { return self.take_response(page, pages).await };
+        let (rows, mark) = self.prepare(page)?;
+        self.shared.committer.stage(rows, || self.run.advance(self.id, &advance, mark)).await?;
+        self.pages += 1.0;
+        Ok(Some(advance))
+    }
+
+    /// Commits a response of several pages by itself, because it has no place to stop inside.
+    async fn take_response(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
+        let mut alone = self.shared.committer.alone().await?;
         loop {
-            for (stream, records) in prepared.records.iter().enumerate() {
-                if let Some(table) = &self.run.tables[stream] {
-                    committer.stage(self.run.ordinal, table, records).await?;
-                }
-            }
-            if let Some(advance) = page.advance {
-                committer.change(self.run.advance(self.id, &advance, prepared.mark)?);
-                if whole {
-                    committer.commit_if_due().await?;
-                } else {
-                    committer.commit().await?;
-                }
+            let end = page.advance.clone();
+            let (rows, mark) = self.prepare(page)?;
+            alone.write(rows).await?;
+            if let Some(advance) = end {
+                alone.commit(|| self.run.advance(self.id, &advance, mark)).await?;
                 self.pages += 1.0;
                 return Ok(Some(advance));
             }
             let next = tokio::select! {
                 biased;
                 () = self.shared.job.cancel.cancelled() => None,
-                next = pages.try_next() => Some(next),
+                next = pages.try_next() => next?,
             };
-            page = match next {
-                Some(Ok(Some(page))) => page,
-                Some(Ok(None)) | None => {
-                    committer.rollback()?;
-                    return Ok(None);
-                }
-                Some(Err(error)) => {
-                    committer.rollback()?;
-                    return Err(error);
-                }
-            };
-            prepared = self.prepare(page.records);
+            match next {
+                Some(next) => page = next,
+                None => return Ok(None),
+            }
         }
     }
 
-    /// Hashes the records, leaves out those that are committed already, and tells observers of the page.
-    fn prepare(&mut self, records: Vec<Vec<RawRecord>>) -> Prepared {
+    /// Leaves out the records that are committed already, decodes the others, and tells observers of the page.
+    fn prepare(&mut self, page: Page) -> Result<(Vec<Rows>, PageMark)> {
         let restarted = self.restarts > 0;
-        let prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
+        let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), page.records, restarted);
+        prepared.mark.reached = page.reached.or(prepared.mark.reached);
+        self.run.skip(page.skipped);
         let (mut records, mut bytes, mut page_bytes) = (0, 0, 0);
         for (stream, counts) in prepared.counts.iter().enumerate() {
             page_bytes += counts.bytes;
@@ -195,24 +186,23 @@ impl SliceReader<'_> {
         }
         self.shared.largest_page.fetch_max(usize::try_from(page_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
         self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
-        prepared
+        let rows = self.decoders.decode(prepared.records, self.shared.job.clock.now())?;
+        Ok((rows, prepared.mark))
     }
 
     /// Gives a part of the slice away when another task could read it. True when it did.
-    async fn split(&mut self) -> Result<bool> {
+    fn split(&self) -> bool {
         let Self { shared, run, id, .. } = *self;
         let options = shared.job.options;
         let idle = shared.running.load(Ordering::Relaxed) < options.max_slices && run.has_room(options.max_slices_per_endpoint);
         if !idle || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
-            return Ok(false);
+            return false;
         }
-        let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else { return Ok(false) };
-        let mut committer = shared.committer.lock().await;
-        committer.change(run.replan(id, kept, Some(given)));
-        drop(committer);
+        let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else { return false };
+        shared.committer.change(|| run.replan(id, kept, Some(given)));
         shared.job.observer.observe(&Event::SliceSplit { endpoint: &run.id });
         shared.wake.notify_one();
-        Ok(true)
+        true
     }
 
     /// Pages that the slice still has if it goes on as it began.
@@ -228,7 +218,7 @@ impl SliceReader<'_> {
     }
 
     /// Goes on behind a position that the vendor refuses for good.
-    async fn restart(&mut self, error: Error) -> Result<Step> {
+    fn restart(&mut self, error: Error) -> Result<Step> {
         let slice = self.run.slice(self.id);
         let keyed = self.run.tables.iter().flatten().all(|table| !table.primary_key.is_empty());
         self.restarts += 1;
@@ -237,8 +227,7 @@ impl SliceReader<'_> {
         }
         let restarted = self.run.endpoint().slicer().restart(&slice);
         let restarted = restarted.unwrap_or(SliceState { position: crate::state::Position::Start, ..slice });
-        let mut committer = self.shared.committer.lock().await;
-        committer.change(self.run.replan(self.id, restarted, None));
+        self.shared.committer.change(|| self.run.replan(self.id, restarted, None));
         Ok(Step::Replanned)
     }
 }

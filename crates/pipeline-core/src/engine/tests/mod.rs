@@ -105,6 +105,7 @@ async fn a_destination_that_fails_at_any_commit_loses_and_repeats_nothing() {
         let failed = sync(job(&store, &account)).await;
         if let Ok(summary) = &failed {
             assert!(matches!(summary.failure(), None | Some(ErrorKind::Destination)), "{summary:?}");
+            assert!(summary.failure().is_some() || store.ids("orders") == account.ids(), "commit {commit} failed: {summary:?}");
         }
         store.fail_at_commit(usize::MAX);
         run(&store, &account).await;

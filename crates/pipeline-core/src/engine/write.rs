@@ -1,0 +1,228 @@
+//! The one hand that writes to the destination.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_select::concat::concat_batches;
+
+use super::Job;
+use super::commit::{Staged, StagedTable, push_change};
+use super::decode::DriftKind;
+use super::rejected::{self, Rejected};
+use crate::destination::{Commit, Generation, Table, TableId, Transaction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::state::{Change, EndpointId};
+
+/// What became of the records that one endpoint read for one table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TableFigures {
+    /// Rows committed.
+    pub(super) rows: u64,
+    /// Records kept in the table of rejected ones.
+    pub(super) rejected: u64,
+}
+
+/// What a run has done so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    /// By the endpoint's number in the run.
+    pub(super) tables: BTreeMap<(usize, TableId), TableFigures>,
+    /// Members kept in `_extra`, by table: by name and reason.
+    pub(super) drift: BTreeMap<TableId, BTreeMap<(String, &'static str), u64>>,
+    /// Endpoints whose last change is committed.
+    pub(super) finished: BTreeSet<EndpointId>,
+    pub(super) commits: u64,
+}
+
+/// The open transaction, and what its commit will make true.
+pub(super) struct Writer {
+    job: Arc<Job>,
+    figures: Figures,
+    transaction: Option<Box<dyn Transaction>>,
+    pending: Pending,
+    /// The tables as they are written to now.
+    tables: BTreeMap<TableId, Arc<Table>>,
+    /// Tables whose next generation this run has published: rows go to the visible ones since.
+    published: BTreeSet<TableId>,
+    /// After a failure nothing is written any more: rows are missing whose positions may be staged.
+    failed: bool,
+}
+
+#[derive(Default)]
+struct Pending {
+    changes: Vec<Change>,
+    finished: Vec<EndpointId>,
+    publish: BTreeSet<TableId>,
+    discard: BTreeSet<TableId>,
+    /// By the endpoint's number in the run; it has none where the engine makes rows of its own.
+    rows: BTreeMap<(Option<usize>, TableId), u64>,
+    bytes: u64,
+    content_hash: u128,
+}
+
+impl Writer {
+    pub(super) fn new(job: Arc<Job>) -> Self {
+        Self {
+            job,
+            figures: Figures::default(),
+            transaction: None,
+            pending: Pending::default(),
+            tables: BTreeMap::new(),
+            published: BTreeSet::new(),
+            failed: false,
+        }
+    }
+
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Writes what was staged to the transaction.
+    pub(super) async fn write(&mut self, staged: Staged) -> Result<()> {
+        self.check()?;
+        let written = self.try_write(staged).await;
+        self.failed |= written.is_err();
+        written
+    }
+
+    async fn try_write(&mut self, staged: Staged) -> Result<()> {
+        let Staged { tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
+        for StagedTable { table, batches, rows, drift } in tables {
+            self.tell_drift(&table, drift);
+            for (endpoint, rows) in rows {
+                *self.pending.rows.entry((Some(endpoint), table.id())).or_default() += rows;
+            }
+            self.write_table(&table, &batches).await?;
+        }
+        self.write_rejected(&rejected).await?;
+        for change in changes {
+            push_change(&mut self.pending.changes, change);
+        }
+        self.pending.finished.extend(finished);
+        self.pending.publish.extend(publish);
+        self.pending.discard.extend(discard);
+        self.pending.bytes += bytes;
+        self.pending.content_hash = self.pending.content_hash.wrapping_add(content_hash);
+        Ok(())
+    }
+
+    /// Pages are small, and a batch costs a destination something for every column: they are joined.
+    async fn write_table(&mut self, table: &Arc<Table>, batches: &[RecordBatch]) -> Result<()> {
+        let batch = match batches {
+            [] => return Ok(()),
+            [batch] => batch.clone(),
+            batches => concat_batches(&table.schema, batches)
+                .map_err(|error| Error::new(ErrorKind::Unexpected, "the batches of a table do not fit together").with_source(error))?,
+        };
+        let id = table.id();
+        let is_published = self.published.contains(&id);
+        let table = self.tables.entry(id).or_insert_with(|| {
+            let mut table = Arc::clone(table);
+            if is_published {
+                Arc::make_mut(&mut table).generation = Generation::Current;
+            }
+            table
+        });
+        if self.transaction.is_none() {
+            self.transaction = Some(self.job.destination.begin().await?);
+        }
+        match &mut self.transaction {
+            Some(transaction) => transaction.write(table, batch).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write_rejected(&mut self, all: &[Rejected]) -> Result<()> {
+        let mut sources: BTreeMap<&str, Vec<&Rejected>> = BTreeMap::new();
+        for rejected in all {
+            self.figures.tables.entry((rejected.endpoint, rejected.table.id())).or_default().rejected += 1;
+            sources.entry(&rejected.table.source).or_default().push(rejected);
+        }
+        for (source, rejected) in sources {
+            let table = Arc::new(rejected::table(source));
+            if !self.tables.contains_key(&table.id()) {
+                self.job.destination.prepare(&[Arc::clone(&table)]).await?;
+            }
+            *self.pending.rows.entry((None, table.id())).or_default() += rejected.len() as u64;
+            let batch = rejected::rows(rejected, self.job.clock.now())?;
+            self.write_table(&table, &Vec::from_iter(batch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what was written, if there is anything.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.check()?;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.changes.is_empty() && pending.rows.is_empty() {
+            return Ok(());
+        }
+        let committed = self.try_commit(pending).await;
+        self.failed |= committed.is_err();
+        committed
+    }
+
+    async fn try_commit(&mut self, pending: Pending) -> Result<()> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.job.destination.begin().await?,
+        };
+        let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
+        for ((_, id), rows) in &pending.rows {
+            *table_rows.entry(id.clone()).or_default() += rows;
+        }
+        let rows = table_rows.values().sum();
+        let commit = Commit {
+            run: self.job.run.clone(),
+            at: self.job.clock.now(),
+            changes: pending.changes,
+            publish: pending.publish.into_iter().collect(),
+            discard: pending.discard.into_iter().collect(),
+            rows: table_rows.into_iter().collect(),
+            bytes: pending.bytes,
+            content_hash: format!("{:032x}", pending.content_hash),
+        };
+        let sequence = transaction.commit(&commit).await?;
+        self.figures.commits += 1;
+        self.figures.finished.extend(pending.finished);
+        for ((endpoint, id), rows) in pending.rows {
+            let Some(endpoint) = endpoint else { continue };
+            self.figures.tables.entry((endpoint, id)).or_default().rows += rows;
+        }
+        self.tables.retain(|id, _| !commit.publish.contains(id));
+        self.published.extend(commit.publish);
+        self.job.observer.observe(&Event::Committed { sequence, rows, bytes: pending.bytes });
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Destination, "the destination failed earlier in this run").with_help("run again"));
+        }
+        Ok(())
+    }
+
+    fn tell_drift(&mut self, table: &Table, drift: BTreeMap<(String, DriftKind), u64>) {
+        for ((field, kind), records) in drift {
+            let reason = describe(kind);
+            self.job.observer.observe(&Event::Drift { source: &table.source, stream: &table.stream, field: &field, reason, records });
+            *self.figures.drift.entry(table.id()).or_default().entry((field, reason)).or_default() += records;
+        }
+    }
+
+    /// Throws away what was written since the last commit.
+    pub(super) fn rollback(&mut self) {
+        self.transaction = None;
+        self.pending = Pending::default();
+    }
+}
+
+fn describe(kind: DriftKind) -> &'static str {
+    match kind {
+        DriftKind::UnknownField => "not declared: kept in _extra",
+        DriftKind::TypeMismatch => "does not fit its column: kept in _extra",
+        DriftKind::RepeatedField => "written twice in a record: the last value counts",
+    }
+}
