@@ -99,7 +99,7 @@ impl Account {
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
         let streams = streams.iter().map(ToString::to_string).collect();
         let source = Source { name: "support".to_owned(), connector, streams: Selection::Named(streams) };
-        let options = Options { commit_interval: Duration::from_secs(60), ..Options::default() };
+        let options = Options { commit_interval: Duration::from_secs(1), ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
         let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();

@@ -6,5 +6,7 @@
 mod account;
 mod zendesk;
 mod zendesk_auth;
+mod zendesk_changes;
 mod zendesk_limits;
 mod zendesk_oauth;
+mod zendesk_restart;
