@@ -19,8 +19,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The end of the simulated data.
-pub(crate) const UNTIL: i64 = 1_793_491_200;
+/// The end of the simulated data, in 2030, so that the clocks begin an hour after it whenever the test runs.
+pub(crate) const UNTIL: i64 = 1_900_000_000;
+
+/// When the clocks begin.
+pub(crate) const NOW: i64 = UNTIL + 3600;
 
 /// What stands before the simulator: it may answer in its place, or never.
 pub(crate) type Gate = dyn Fn(http::Request<Bytes>, Arc<Simulator>) -> BoxFuture<'static, http::Response<Pieces>> + Send + Sync;
@@ -43,7 +46,7 @@ pub(crate) struct Account {
 impl Account {
     /// Starts the account; it authenticates with an API token until `config` is changed.
     pub(crate) fn new(simulation: Simulation) -> Account {
-        let simulation = Simulation { shown_until: Some(UNTIL), until: UNTIL, ..simulation };
+        let simulation = Simulation { until: UNTIL, ..simulation };
         let zendesk = simulation.zendesk.clone();
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         let config = json!({
@@ -55,7 +58,7 @@ impl Account {
             config,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
             notices: Mutex::default(),
-            clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(UNTIL + 120, 0).unwrap())),
+            clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(NOW, 0).unwrap())),
         }
     }
 

@@ -11,7 +11,7 @@ use pipeline_simulator::ZendeskChange::{Create, Delete, Remove, Scrub, Update, U
 use pipeline_simulator::{Simulation, Simulator, ZendeskWorld};
 use tokio::sync::Notify;
 
-use crate::account::{Account, Gate, reply};
+use crate::account::{Account, Gate, NOW, UNTIL, reply};
 
 /// Until what has just changed is no longer withheld.
 const WITHHELD: Duration = Duration::from_secs(90);
@@ -110,7 +110,7 @@ async fn c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing() {
     }));
     account.complete(&["tickets"]).await;
     let queries = queries.lock().unwrap().clone();
-    assert!(queries[0].contains("cursor=") && queries[1].contains("start_time=17"), "{queries:?}");
+    assert!(queries[0].contains("cursor=") && queries[1].contains("start_time=19"), "{queries:?}");
     assert_equal(&account, "tickets", "generated_timestamp");
 }
 
@@ -139,7 +139,7 @@ async fn c18_a_second_that_no_page_holds_ends_the_stream_and_is_named() {
     account.config["export_page_size"] = 1_000.into();
     let summary = account.sync(&["organizations"]).await;
     let Outcome::Failed { error } = &summary.endpoints[0].outcome else { panic!("{summary:#?}") };
-    assert!(error.message.contains("second: 17") || error.message.contains("position: "), "{error:?}");
+    assert!(error.message.contains("second: 18") || error.message.contains("position: "), "{error:?}");
     let found = account.rows("organizations", "id", "id").len();
     assert!(found < 24_000 && summary.failure().is_some(), "{found}");
 }
@@ -167,17 +167,18 @@ async fn tickets_that_change_while_they_are_exported() {
     assert_eq!(found.len(), truth.len());
     // What changed while the last page was on its way.
     assert!(behind <= 8, "{behind}");
-    assert!(truth.values().filter(|time| time.parse::<i64>().unwrap() >= crate::account::UNTIL).count() >= 40);
+    assert!(truth.values().filter(|time| time.parse::<i64>().unwrap() >= UNTIL).count() >= 40);
 }
 
 #[tokio::test(start_paused = true)]
 async fn c22_an_export_is_never_asked_for_the_last_minute() {
     let mut account = account(small());
-    account.config["start_date"] = "2026-11-01T00:01:59Z".into();
+    let now = chrono::DateTime::from_timestamp(NOW - 1, 0).unwrap();
+    account.config["start_date"] = now.to_rfc3339().into();
     let queries = Queries::default();
     account.behind(watching("/api/v2/incremental/tickets/cursor", &queries, |_, _| None));
     account.complete(&["tickets"]).await;
-    let start = format!("start_time={}", crate::account::UNTIL + 120 - 61);
+    let start = format!("start_time={}", NOW - 61);
     assert!(queries.lock().unwrap()[0].contains(&start), "{:?}", queries.lock().unwrap());
 }
 
