@@ -4,6 +4,7 @@ mod openapi;
 mod stripe;
 #[cfg(test)]
 mod tests;
+mod zendesk;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -35,13 +36,19 @@ enum Vendor {
         #[arg(long)]
         check: bool,
     },
+    /// The columns of the Zendesk connector's streams, its plain fixture cases, and the tables in its README.
+    Zendesk(zendesk::Args),
 }
 
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
         Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
-        None if args.check => stripe::run(None, true),
+        Some(Vendor::Zendesk(args)) => zendesk::run(args),
+        None if args.check => {
+            stripe::run(None, true)?;
+            zendesk::run(&zendesk::Args::check())
+        }
         None => Err("name a vendor, or check all with `--check`".into()),
     }
 }

@@ -1,16 +1,19 @@
 //! What Stripe's answers mean.
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, ResponseAction, Throttle};
+use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction, Throttle};
 use serde::{Deserialize, Deserializer};
 
-use crate::streams::{ACCOUNT, operation, template};
+use crate::streams::{ACCOUNT, belongs_to_record, operation, template};
 
 #[cfg(test)]
 mod tests;
 
 /// Phrases of the refusals that say that the account does not have a product. They carry no code.
 const NOT_ENABLED: [&str; 4] = ["not set up to use", "not set up for", "not enabled", "isn't enabled"];
+
+/// What to do when Stripe does not name the permission that is missing.
+const PERMIT: &str = "give the key read permission in Stripe's dashboard, or deselect the stream";
 
 /// Reads Stripe's answers.
 #[derive(Clone, Copy, Debug)]
@@ -23,24 +26,39 @@ impl Classifier for StripeAnswers {
         }
         let refusal = Refusal::read(answer.body);
         Some(match answer.status.as_u16() {
-            400 | 404 if refusal.code == "resource_missing" && refusal.param == "starting_after" => ResponseAction::ResetPagination,
+            400 | 404 if refusal.code == "resource_missing" => missing(answer.request, &refusal),
             // Somebody else's request holds the object: not our pace.
             429 if refusal.code == "lock_timeout" => RETRY,
             429 => throttled(answer),
             // Versions of long ago limited with 400.
             400 if refusal.code == "rate_limit" => throttled(answer),
-            // Reading changes nothing, so it is tried again even when Stripe-Should-Retry says no.
+            // Reading changes nothing, so it is tried again even when Stripe says that it does not help: once.
+            500..=599 if text(answer.headers, SHOULD_RETRY) == "false" => ResponseAction::RetryOnce,
             409 | 424 | 500..=599 => RETRY,
             status => refuse(status, &refusal, answer.headers),
         })
     }
 }
 
+/// The header in which Stripe says whether trying again can help.
+const SHOULD_RETRY: &str = "stripe-should-retry";
+
 const RETRY: ResponseAction = ResponseAction::Retry { throttled: false, after: None };
+
+/// What was asked for, or asked with, is not there (any more).
+fn missing(request: &Request, refusal: &Refusal) -> ResponseAction {
+    let names_parent = request.query.iter().any(|(name, _)| *name == refusal.param);
+    match &*refusal.param {
+        "starting_after" => ResponseAction::ResetPagination,
+        // The record that the list belongs to was deleted meanwhile, and its list with it.
+        _ if names_parent || belongs_to_record(request.url.path()) => ResponseAction::Ignore,
+        _ => ResponseAction::Fail(ErrorKind::NotFound, None),
+    }
+}
 
 /// Slows down what Stripe names. It names nothing in some answers, and a limit of one object in others.
 fn throttled(answer: &Answer<'_>) -> ResponseAction {
-    let operation = || operation(template(answer.request.url.path())).into();
+    let operation = || operation(&template(answer.request.url.path())).into();
     let scope = match text(answer.headers, "stripe-rate-limited-reason") {
         "endpoint-rate" => Throttle::Rate(operation()),
         "endpoint-concurrency" => Throttle::Concurrency(operation()),
@@ -59,9 +77,9 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
             ErrorKind::PermissionDenied,
             format!("give the restricted key the permission `{permission}` in Stripe's dashboard, or deselect the stream"),
         ),
-        (403, None) => {
-            fail(ErrorKind::PermissionDenied, "give the key read permission in Stripe's dashboard, or deselect the stream".to_owned())
-        }
+        // Live restricted keys are refused with either status.
+        (401, None) if refusal.message.contains("permission") => fail(ErrorKind::PermissionDenied, PERMIT.to_owned()),
+        (403, None) => fail(ErrorKind::PermissionDenied, PERMIT.to_owned()),
         (400, _) if NOT_ENABLED.iter().any(|phrase| refusal.message.contains(phrase)) => fail(
             ErrorKind::PermissionDenied,
             "the account does not have this product of Stripe's: enable it in the dashboard, or deselect the stream".to_owned(),
@@ -73,7 +91,7 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
             ErrorKind::Unauthenticated,
             "check that the API key is complete and was not deleted or replaced in Stripe's dashboard".to_owned(),
         ),
-        _ if text(headers, "stripe-should-retry") == "true" => RETRY,
+        _ if text(headers, SHOULD_RETRY) == "true" => RETRY,
         (404, _) => ResponseAction::Fail(ErrorKind::NotFound, None),
         _ => ResponseAction::Fail(ErrorKind::Unexpected, None),
     }

@@ -1,5 +1,6 @@
 //! The configuration, and what an API key says about itself.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -8,6 +9,8 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use url::Url;
+
+use crate::streams::stream;
 
 /// Configuration of the Stripe connector.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -41,6 +44,17 @@ pub struct StripeConfig {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub list_rps: Option<NonZeroU32>,
+
+    /// Requests per second for the lists of single streams, by the streams' names, such as `{ events = 5 }`. Taken as they
+    /// are, without `rate_share`. Default: as `list_rps`.
+    #[serde(default)]
+    pub stream_rps: BTreeMap<String, NonZeroU32>,
+
+    /// Requests under way at the same time. Stripe limits them without saying to how many. Default: half of the requests per
+    /// second that it allows the account.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_concurrency: Option<NonZeroU32>,
 
     /// Objects per page, 1 to 100. Default 100: Stripe counts requests, not objects.
     #[serde(default = "defaults::page_size")]
@@ -93,6 +107,8 @@ impl StripeConfig {
             rate_share: defaults::rate_share(),
             account_rps: None,
             list_rps: None,
+            stream_rps: BTreeMap::new(),
+            max_concurrency: None,
             page_size: defaults::page_size(),
             lag_seconds: defaults::lag_seconds(),
             lookback_seconds: defaults::lookback_seconds(),
@@ -111,6 +127,9 @@ impl StripeConfig {
         }
         if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
             return Err(invalid("rate_share", "the share of the rate limit must be above 0 and at most 1"));
+        }
+        if let Some(unknown) = self.stream_rps.keys().find(|name| stream(name).is_none()) {
+            return Err(invalid("stream_rps", &format!("there is no stream `{unknown}`")));
         }
         if !(1..=100).contains(&self.page_size) {
             return Err(invalid("page_size", "the page size must be from 1 to 100"));

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, CheckReport, Connector, ConnectorConfig, Endpoint, Result};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Result};
 use secrecy::ExposeSecret;
 
 use self::classify::StripeAnswers;
@@ -34,6 +34,7 @@ pub struct Stripe {
     endpoints: Vec<Endpoint>,
     range: TimeRange,
     key: Key,
+    clock: Arc<dyn Clock>,
 }
 
 impl Stripe {
@@ -44,19 +45,19 @@ impl Stripe {
     pub fn new(config: StripeConfig, context: BuildContext) -> Result<Self> {
         let (key, base) = config.validate()?;
         let account_rate = config.account_rps.map_or(key.rate(), NonZeroU32::get);
+        let at_once = config.max_concurrency.map_or(account_rate / 2, NonZeroU32::get);
         let mut client = HttpClient::builder(&context, base)
             .authenticator(Bearer::new(config.api_key.clone()))
             .classifier(StripeAnswers)
             .account(&["stripe", config.api_key.expose_secret()])
             .default_header("stripe-version", API_VERSION)
             .request_id_header("request-id")
-            .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(account_rate / 2).share(config.rate_share));
+            .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(at_once).share(config.rate_share));
         if let Some(account) = &config.account {
             let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
             client = client.default_header(header, account);
         }
-        for (path, rate) in operations() {
-            let quota = Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share);
+        for (path, quota) in operations(&config) {
             client = client.quota(operation(path), quota);
         }
         let reading = Reading {
@@ -64,17 +65,25 @@ impl Stripe {
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
-        Ok(Self { client: client.build()?, endpoints: endpoints(reading), range: TimeRange { start: config.start_date, end: None }, key })
+        Ok(Self {
+            client: client.build()?,
+            endpoints: endpoints(reading),
+            range: TimeRange { start: config.start_date, end: None },
+            key,
+            clock: Arc::clone(&context.clock),
+        })
     }
 }
 
-/// The path template of every list, and the requests per second that Stripe allows for it.
-fn operations() -> BTreeMap<&'static str, u32> {
-    let lists = streams().flat_map(|stream| {
-        let inner = stream.inner.iter().map(|inner| (inner.path, LIST_RATE));
-        inner.chain([(stream.path, stream.rate)])
-    });
-    lists.collect()
+/// The path template of every list, and what is allowed for it.
+fn operations(config: &StripeConfig) -> BTreeMap<&'static str, Quota> {
+    let allowed = |rate| Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share);
+    let inner = streams().flat_map(|stream| stream.inner).map(|inner| (inner.path, allowed(LIST_RATE)));
+    let mut operations: BTreeMap<_, _> = inner.chain(streams().map(|stream| (stream.path, allowed(stream.rate)))).collect();
+    for (name, rate) in &config.stream_rps {
+        operations.extend(stream(name).map(|stream| (stream.path, Quota::per_second(rate.get()))));
+    }
+    operations
 }
 
 #[async_trait]
@@ -92,7 +101,7 @@ impl Connector for Stripe {
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        check::check(&self.client, self.key, endpoints).await
+        check::check(&self.client, &*self.clock, self.key, endpoints).await
     }
 }
 

@@ -233,8 +233,15 @@ pub(crate) fn operation(path: &str) -> String {
     format!("GET {path}")
 }
 
-/// The template of the table that a request's path was made from; the path itself when there is none.
-pub(crate) fn template(path: &str) -> &str {
+/// The template that a request's path was made from: one of the table, or that of a single object of a list; the path
+/// itself when there is none.
+pub(crate) fn template(path: &str) -> Cow<'_, str> {
+    let of_list = || path.rsplit_once('/').and_then(|(list, _)| listed(list));
+    listed(path).map(Cow::Borrowed).or_else(|| Some(format!("{}/{{id}}", of_list()?).into())).unwrap_or(path.into())
+}
+
+/// The template of the table that a list's path was made from.
+fn listed(path: &str) -> Option<&'static str> {
     let known = streams().flat_map(|stream| std::iter::once(stream.path).chain(stream.inner.iter().map(|inner| inner.path)));
     let fits = |template: &&str| {
         let (mut template, mut path) = (template.split('/'), path.split('/'));
@@ -246,5 +253,10 @@ pub(crate) fn template(path: &str) -> &str {
             }
         }
     };
-    known.into_iter().find(fits).unwrap_or(path)
+    known.into_iter().find(fits)
+}
+
+/// Whether a path is that of a list which belongs to a record.
+pub(crate) fn belongs_to_record(path: &str) -> bool {
+    listed(path).is_some_and(|template| template.contains('{'))
 }

@@ -181,15 +181,16 @@ async fn a_refused_key_fails_the_check_at_once() {
 }
 
 #[tokio::test]
-async fn check_reports_the_account_when_it_may_be_read() {
+async fn check_reports_every_stream_and_the_account_when_it_may_be_read() {
     let fake = Fake::new(|request| match request.url.path() {
         "/v1/account" => (200, r#"{"id":"acct_1","object":"account"}"#.to_owned()),
         _ => page(&[], false),
     });
     let report = fake.connect(StripeConfig::new("sk_live_key")).check(&[]).await.unwrap();
     let facts: Vec<_> = report.facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(facts, ["key=secret", "mode=live", "api_version=2026-05-27.dahlia", "account=acct_1"]);
-    assert_eq!(report.endpoints.len(), streams().filter(|stream| matches!(stream.place, Place::Account)).count());
+    assert_eq!(facts, ["key=secret", "mode=live", "api_version=2026-05-27.dahlia", "account=acct_1", "clock=right"]);
+    let names: Vec<_> = report.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, sorted().iter().map(|stream| stream.name).collect::<Vec<_>>());
     assert!(report.endpoints.iter().all(|(_, availability)| *availability == Availability::Available));
 }
 
@@ -235,6 +236,8 @@ fn wrong_configurations_are_refused_with_the_field_at_fault() {
         (serde_json::json!({ "api_key": "sk_live_4242", "account": "" }), "account"),
         (serde_json::json!({ "api_key": "sk_live_4242", "rate_share": 0.0 }), "rate_share"),
         (serde_json::json!({ "api_key": "sk_live_4242", "rate_share": 1.5 }), "rate_share"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "stream_rps": { "chargse": 5 } }), "stream_rps"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "max_concurrency": 0 }), "max_concurrency"),
         (serde_json::json!({ "api_key": "sk_live_4242", "page_size": 0 }), "page_size"),
         (serde_json::json!({ "api_key": "sk_live_4242", "page_size": 101 }), "page_size"),
         (serde_json::json!({ "api_key": "sk_live_4242", "base_url": "stripe" }), "base_url"),

@@ -5,8 +5,7 @@ use std::time::Duration;
 use pipeline_core::ErrorKind;
 use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode};
 
-/// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute, and a start
-/// time that is too recent is old enough after one.
+/// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute.
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Zendesk's own reading of answers.
@@ -25,6 +24,7 @@ impl Classifier for ZendeskClassifier {
             StatusCode::FORBIDDEN => Some(ResponseAction::Fail(ErrorKind::PermissionDenied, Some(forbidden(answer.request, &text)))),
             StatusCode::NOT_FOUND => Some(ResponseAction::Fail(ErrorKind::NotFound, not_found(answer.request, &text))),
             StatusCode::CONFLICT => Some(ResponseAction::Retry { throttled: false, after: None }),
+            StatusCode::GATEWAY_TIMEOUT if text.contains("upstream request timeout") => larger_than_one(answer.request),
             StatusCode::TOO_MANY_REQUESTS => {
                 let is_told = answer.headers.contains_key("retry-after");
                 Some(ResponseAction::Retry { throttled: true, after: (!is_told).then_some(MINUTE) })
@@ -34,13 +34,31 @@ impl Classifier for ZendeskClassifier {
     }
 }
 
+/// Pages that Zendesk numbers, of 100 rows each.
+const MOST_PAGES: u32 = 100;
+
+fn numbered(request: &Request) -> Option<u32> {
+    request.query.iter().find(|(name, _)| name == "page")?.1.parse().ok()
+}
+
 fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
     let has_cursor = request.query.iter().any(|(name, _)| name == "cursor" || name == "page[after]");
+    // Nothing can be new since then.
     if text.contains("Too recent start_time") || text.contains("StartTimeTooRecent") {
-        return Some(ResponseAction::Retry { throttled: false, after: Some(MINUTE) });
+        return Some(ResponseAction::Ignore);
+    }
+    if let Some(page) = numbered(request).filter(|page| *page > MOST_PAGES) {
+        let help = format!("page {page} was refused: Zendesk numbers no more than 10,000 rows of a list, so this one cannot be read whole");
+        return Some(ResponseAction::Fail(ErrorKind::Decode, Some(help)));
     }
     let names_cursor = text.contains("InvalidPaginationParameter") || text.to_ascii_lowercase().contains("cursor");
     (has_cursor && names_cursor).then_some(ResponseAction::ResetPagination)
+}
+
+/// A page that takes too long to make is asked for again with fewer records; a page of one record just once more.
+fn larger_than_one(request: &Request) -> Option<ResponseAction> {
+    let size = |(name, value): &(String, String)| (name == "per_page" || name == "page[size]").then(|| value.parse::<u32>().ok())?;
+    request.query.iter().find_map(size).filter(|size| *size > 1).map(|_| ResponseAction::Fail(ErrorKind::TooLarge, None))
 }
 
 fn forbidden(request: &Request, text: &str) -> String {

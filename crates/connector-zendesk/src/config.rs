@@ -64,6 +64,9 @@ pub struct ZendeskConfig {
     #[serde(default = "default_export_page_size")]
     #[schemars(range(min = 1, max = 1000))]
     export_page_size: u32,
+    /// Keys of the custom objects whose records are read, each into a stream `custom_object_{key}`.
+    #[serde(default)]
+    custom_objects: Vec<String>,
     /// Replaces `https://{subdomain}.zendesk.com`; plain http is for loopback addresses only.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
@@ -105,7 +108,12 @@ impl ConnectorConfig for ZendeskConfig {
         let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
         let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
         let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
-        Ok(Arc::new(Zendesk { client: builder.build()?, endpoints: streams::endpoints(self.export_page_size), range, notes }))
+        Ok(Arc::new(Zendesk {
+            client: builder.build()?,
+            endpoints: streams::endpoints(self.export_page_size, &self.custom_objects),
+            range,
+            notes,
+        }))
     }
 }
 
@@ -128,6 +136,10 @@ impl ZendeskConfig {
             ("export_rpm", (1..=30).contains(&self.export_rpm), "the export limit is not between 1 and 30 a minute"),
             ("export_page_size", (1..=1000).contains(&self.export_page_size), "the page size is not between 1 and 1000"),
         ];
+        let is_key = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !self.custom_objects.iter().all(is_key) {
+            return Err(invalid("custom_objects", "a key of a custom object has other characters than letters, digits and `_`"));
+        }
         rules.into_iter().find(|(_, holds, _)| !holds).map_or(Ok(()), |(field, _, message)| Err(invalid(field, message)))
     }
 

@@ -1,12 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod classify;
+mod columns;
 mod config;
-mod export;
 mod limits;
+mod maps;
+mod pages;
 mod rates;
-mod schema;
+mod schemas;
+mod slices;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +21,8 @@ use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Preparat
 use serde::Deserialize;
 
 pub use config::ZendeskConfig;
+pub use streams::{BY_KIND, FAMILIES, TALK, lists};
+pub use table::{Columns, List, Parent, Reads, Rows, Stream, Walk};
 
 /// Name of a note that every sync tells, too.
 const WARNING: &str = "warning";

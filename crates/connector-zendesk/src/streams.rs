@@ -1,72 +1,128 @@
-//! The endpoints and the streams that they feed.
+//! The table of streams, by family, and the endpoints that are made of it.
 
-use pipeline_core::paginate::{CursorField, More, TimeWindow};
-use pipeline_core::{Deletes, Endpoint, RawRecord, Result, StreamDef, TimeFormat};
+mod help_center;
+mod people;
+mod rules;
+mod talk;
+mod tickets;
 
-use crate::export::{ExportCursor, ExportStart, START_TIME};
-use crate::limits::{EXPORT, SUPPORT};
-use crate::schema;
+use std::borrow::Cow;
+use std::time::Duration;
 
-/// Everything that is read, in the order in which it is worth reading.
-pub(crate) fn endpoints(page_size: u32) -> Vec<Endpoint> {
-    vec![tickets(page_size), users(page_size), organizations(page_size), groups()]
+use pipeline_core::Endpoint;
+
+pub use self::talk::TALK;
+use crate::pages::{PER_PAGE, Pages};
+use crate::slices::{ExportStart, Filter, Filtered};
+use crate::table::{List, Parent, Reads, Walk};
+
+/// Everything that is read, by family, in the order in which it is worth reading: what the scarce budget of exports pays
+/// for comes first.
+pub const FAMILIES: [(&str, &[List]); 4] = [
+    ("Tickets", tickets::LISTS),
+    ("People, groups and the account", people::LISTS),
+    ("Business rules", rules::LISTS),
+    ("Help Center and Community", help_center::LISTS),
+];
+
+/// Lists that have a kind of object each: one more for every kind that is configured.
+pub const BY_KIND: &[List] = &[people::CUSTOM_OBJECT_RECORDS];
+
+/// Every list of the table.
+pub fn lists() -> impl Iterator<Item = &'static List> {
+    FAMILIES.into_iter().flat_map(|(_, lists)| lists)
 }
 
-/// One export feeds tickets and their metrics: its pages are the scarce resource. By default it leaves out tickets of
-/// AI agents. Its order is that of `generated_timestamp`; `updated_at` misses changes made by the system.
-fn tickets(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Marked { field: "status", value: "deleted" };
-    export("tickets", "/api/v2/incremental/tickets/cursor", page_size)
-        .query("include", "metric_sets")
-        .query("support_type_scope", "all")
-        .paginate(ExportCursor::new())
-        .cursor("generated_timestamp", TimeFormat::UnixSeconds)
-        .feeds(StreamDef::new("tickets", schema::ticket()).primary_key(["id"]).deletes(deleted).map(lean_ticket), "tickets")
-        .feeds(StreamDef::new("ticket_metrics", schema::ticket_metric()).primary_key(["id"]), "tickets/*/metric_set")
+/// Every endpoint, and one for each kind of custom object whose records are wanted.
+pub(crate) fn endpoints(export_page_size: u32, custom_objects: &[String]) -> Vec<Endpoint> {
+    let parents: Vec<Endpoint> = help_center::PARENTS.iter().map(|list| endpoint(list, list.name, list.path, export_page_size)).collect();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for list in lists() {
+        let endpoint = endpoint(list, list.name, list.path, export_page_size);
+        let endpoint = match list.parent {
+            None => endpoint,
+            // Clones of an endpoint share its pages, so the parents' list must be the very one that is read for itself.
+            Some(parent) => {
+                let known = endpoints.iter().chain(&parents).find(|known| known.name() == parent.list);
+                child(endpoint, parent, known.unwrap_or_else(|| unreachable!("`{}` stands before its children", parent.list)).clone())
+            }
+        };
+        endpoints.push(endpoint);
+    }
+    let kinds = custom_objects.iter().map(|key| {
+        let list = &people::CUSTOM_OBJECT_RECORDS;
+        endpoint(list, format!("custom_object_{key}"), list.path.replace("{custom_object_key}", key), export_page_size)
+    });
+    endpoints.extend(kinds);
+    endpoints
 }
 
-fn users(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Marked { field: "active", value: "false" };
-    export("users", "/api/v2/incremental/users/cursor", page_size)
-        .query("include", "identities")
-        .paginate(ExportCursor::new())
-        .cursor("updated_at", TimeFormat::Rfc3339)
-        .feeds(StreamDef::new("users", schema::user()).primary_key(["id"]).deletes(deleted), "users")
-        .feeds(StreamDef::new("user_identities", schema::user_identity()).primary_key(["id"]), "identities")
+fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
+    let endpoint = endpoint.for_each(parents);
+    let endpoint = match parent.when {
+        Some(when) => endpoint.when(when),
+        None => endpoint,
+    };
+    parent.inherit.iter().fold(endpoint, |endpoint, (member, name)| endpoint.inherit(member, name))
 }
 
-fn organizations(page_size: u32) -> Endpoint {
-    let deleted = Deletes::Stamped { field: "deleted_at" };
-    export("organizations", "/api/v2/incremental/organizations", page_size)
-        .paginate(TimeWindow { since: START_TIME, until: "end_time", done: "end_of_stream" })
-        .cursor("updated_at", TimeFormat::Rfc3339)
-        .feeds(StreamDef::new("organizations", schema::organization()).primary_key(["id"]).deletes(deleted), "organizations")
+/// An endpoint of a list. Under another name than the list's its stream has that name.
+fn endpoint(
+    list: &'static List,
+    name: impl Into<Cow<'static, str>>,
+    path: impl Into<Cow<'static, str>>,
+    export_page_size: u32,
+) -> Endpoint {
+    let name = name.into();
+    let mut endpoint = Endpoint::get(name.clone(), path).paginate(Pages::new(list.walk, lookback(list.reads)));
+    for (name, value) in list.query {
+        endpoint = endpoint.query(*name, *value);
+    }
+    endpoint = match list.walk {
+        Walk::CursorExport | Walk::TimeExport => endpoint.page_size(PER_PAGE, export_page_size),
+        Walk::Cursor(size) => endpoint.page_size("page[size]", size),
+        Walk::Numbered => endpoint.page_size(PER_PAGE, 100),
+        Walk::TimePages | Walk::CursorFeed | Walk::Once => endpoint,
+    };
+    endpoint = match list.reads {
+        Reads::Changes(_) if list.walk == Walk::CursorFeed => endpoint.incremental(),
+        Reads::Changes(_) => endpoint.slices(ExportStart::new()).incremental(),
+        Reads::Created => endpoint.slices(Filtered::new(Filter::Created)).incremental(),
+        Reads::Windows => endpoint.slices(Filtered::new(Filter::StartEnd)).incremental(),
+        Reads::Since => endpoint.slices(Filtered::new(Filter::Since)).incremental(),
+        Reads::Search => endpoint.slices(Filtered::new(Filter::Search)).incremental(),
+        Reads::NewestFirst => endpoint.slices(Filtered::new(Filter::Unfiltered)).newest_first().incremental(),
+        Reads::Everything | Reads::Parents => endpoint,
+    };
+    // The narrowest limit comes first.
+    endpoint = list.limits.iter().rev().fold(endpoint, |endpoint, limit| endpoint.bucket(*limit));
+    if let Some((field, format)) = list.cursor {
+        endpoint = endpoint.cursor(field, format);
+    }
+    if list.by_name {
+        endpoint = endpoint.by_name();
+    }
+    if list.last {
+        endpoint = endpoint.last();
+    }
+    if let Some(keep) = list.shared {
+        endpoint = endpoint.shared(keep);
+    }
+    list.streams.iter().fold(endpoint, |endpoint, known| {
+        let name = if name == list.name { Cow::Borrowed(known.name) } else { name.clone() };
+        endpoint.feeds(known.definition(name, is_whole(list)), known.records)
+    })
 }
 
-/// Deleted groups are listed only on demand.
-fn groups() -> Endpoint {
-    let deleted = Deletes::Marked { field: "deleted", value: "true" };
-    Endpoint::get("groups", "/api/v2/groups")
-        .query("exclude_deleted", "false")
-        .query("page[size]", "100")
-        .paginate(CursorField {
-            param: "page[after]",
-            token: "meta/after_cursor",
-            more: Some(More::WhenTrue("meta/has_more")),
-            first_page_only: &[],
-            resumable: false,
-        })
-        .buckets([SUPPORT])
-        .feeds(StreamDef::new("groups", schema::group()).primary_key(["id"]).deletes(deleted), "groups")
+/// True when every sync reads everything, so that what is missing is gone.
+fn is_whole(list: &List) -> bool {
+    let parent = || lists().chain(help_center::PARENTS).find(|known| list.parent.is_some_and(|parent| parent.list == known.name));
+    list.reads == Reads::Everything || parent().is_some_and(is_whole)
 }
 
-fn export(name: &'static str, path: &'static str, page_size: u32) -> Endpoint {
-    Endpoint::get(name, path).query("per_page", page_size.to_string()).slices(ExportStart::new()).incremental().buckets([EXPORT, SUPPORT])
-}
-
-/// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a stream of its own.
-pub(crate) fn lean_ticket(record: &RawRecord) -> Result<RawRecord> {
-    let members = record.members()?;
-    let kept = members.iter().filter(|(name, _)| name != "fields" && name != "metric_set");
-    Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))
+fn lookback(reads: Reads) -> Duration {
+    match reads {
+        Reads::Changes(lookback) => lookback,
+        _ => Duration::ZERO,
+    }
 }

@@ -6,11 +6,13 @@ use pipeline_core::RawRecord;
 use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Request, StatusCode};
 use pipeline_core::paginate::Paginator;
 use pipeline_core::slice::{Slicer, TimeRange};
-use pipeline_core::state::{EndpointState, Position};
+use pipeline_core::state::{EndpointState, Position, SliceState};
 
 use crate::classify::ZendeskClassifier;
-use crate::export::{ExportCursor, ExportStart};
-use crate::streams::lean_ticket;
+use crate::maps::lean_ticket;
+use crate::pages::Pages;
+use crate::slices::ExportStart;
+use crate::table::Walk;
 
 fn request(path: &str) -> Request {
     let url: url::Url = format!("https://acme.zendesk.com{path}").parse().unwrap();
@@ -65,7 +67,7 @@ fn answers_mean_what_their_text_says() {
 }
 
 #[test]
-fn an_export_starts_no_later_than_a_minute_ago() {
+fn c22_an_export_starts_no_later_than_a_minute_ago() {
     let now: DateTime<Utc> = "2026-11-22T12:00:00Z".parse().unwrap();
     let start = |range| ExportStart::new().plan(&EndpointState::default(), range, now).pop().unwrap().query[0].1.clone();
     assert_eq!(start(TimeRange::all()), "0");
@@ -73,18 +75,40 @@ fn an_export_starts_no_later_than_a_minute_ago() {
 }
 
 #[test]
-fn a_refused_cursor_gives_way_to_its_second() {
-    let recover = |cursor: &str| ExportCursor::new().recover(&Position::At(cursor.to_owned()));
+fn c16_a_refused_cursor_gives_way_to_its_second() {
+    let export = Pages::new(Walk::CursorExport, std::time::Duration::ZERO);
+    let recover = |cursor: &str| export.recover(&Position::At(format!("cursor={cursor}")));
+    let at = |text: &str| Position::At(text.to_owned());
     // 1770000000.0||42| and 1770000000.0||42
-    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mnw="), Some(Position::At("@1770000000".to_owned())));
-    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mg"), Some(Position::At("@1770000000".to_owned())));
-    for lost in ["@1770000000", "not base64!", "bm8gdGltZQ=="] {
+    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mnw="), Some(at("start_time=1770000000")));
+    assert_eq!(recover("MTc3MDAwMDAwMC4wfHw0Mg"), Some(at("start_time=1770000000")));
+    assert_eq!(export.recover(&at("start_time=1770000000")), None);
+    for lost in ["not base64!", "bm8gdGltZQ=="] {
         assert_eq!(recover(lost), None, "{lost}");
     }
+}
+
+#[test]
+fn c16_a_refused_cursor_that_tells_nothing_gives_way_to_the_newest_time_read() {
+    let reached = "2026-11-01T00:00:00Z".parse().ok();
+    let slice = SliceState {
+        query: vec![("start_time".to_owned(), "5".to_owned())],
+        position: Position::At("cursor=opaque".to_owned()),
+        reached,
+        ..SliceState::default()
+    };
+    let restarted = ExportStart::new().restart(&slice).unwrap();
+    assert_eq!((restarted.query[0].1.as_str(), restarted.position), ("1793491200", Position::Start));
+    assert_eq!(ExportStart::new().restart(&SliceState::default()), None);
+}
+
+#[test]
+fn c09_a_cursor_is_sent_without_the_start() {
+    let export = Pages::new(Walk::CursorExport, std::time::Duration::ZERO);
     let mut request = request("/api/v2/incremental/users/cursor?start_time=5");
-    ExportCursor::new().apply(&Position::At("@1770000000".to_owned()), &mut request).unwrap();
+    export.apply(&Position::At("start_time=1770000000".to_owned()), &mut request).unwrap();
     assert_eq!(request.query, [("start_time".to_owned(), "1770000000".to_owned())]);
-    ExportCursor::new().apply(&Position::At("MTc3+/=".to_owned()), &mut request).unwrap();
+    export.apply(&Position::At("cursor=MTc3+/=".to_owned()), &mut request).unwrap();
     assert_eq!(request.query, [("cursor".to_owned(), "MTc3+/=".to_owned())]);
 }
 

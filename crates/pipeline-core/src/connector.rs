@@ -188,6 +188,9 @@ pub struct CatalogStream {
     pub mode: &'static str,
     /// What a deletion looks like.
     pub deletes: String,
+    /// What a reader of the data must know.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub note: &'static str,
     /// The declared columns.
     pub schema: Schema,
 }
@@ -211,6 +214,7 @@ impl Catalog {
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
             },
+            note: stream.remark(),
             schema: stream.schema().clone(),
         };
         let mut streams: Vec<CatalogStream> = Vec::new();

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use self::shared::Walker;
 use crate::connector::{Availability, CheckReport, Connector};
-use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent};
+use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Call, HttpClient, Request, Response};
+use crate::page_size::PageSize;
 use crate::paginate::{PageView, not_advancing};
 use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split};
 use crate::slice::TimeRange;
@@ -17,11 +20,13 @@ use crate::state::{EndpointState, Position, SliceState};
 
 mod children;
 mod nested;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use children::read_children;
 pub use nested::read_record;
+pub use shared::ParentMap;
 
 /// Pages without a record, one after another, before a list counts as broken.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -34,12 +39,17 @@ const SPOOL_PAGE: usize = 1 << 20;
 
 /// Reads one slice of a declared endpoint: what [`Connector::read`] does unless overridden.
 pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    read_for(Walker::Own, client, endpoint, slice)
+}
+
+/// Reads one slice of an endpoint, for itself or for the lists of its records.
+fn read_for<'a>(walker: Walker, client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
     let pages = match (&endpoint.parent, endpoint.format) {
-        (Some(parent), _) => children::read(client, endpoint, parent, slice),
-        (None, BodyFormat::Json) => List { client, endpoint, parent: None }.pages(slice).boxed(),
+        (Some(parent), _) => children::read(walker, client, endpoint, parent, slice),
+        (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker }.pages(slice).boxed(),
         (None, BodyFormat::Ndjson(lines)) => read_lines(client, endpoint, slice, lines).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
@@ -60,6 +70,7 @@ struct List<'a> {
     endpoint: &'a Endpoint,
     /// The record whose list it is.
     parent: Option<RawRecord>,
+    walker: Walker,
 }
 
 impl Walk {
@@ -95,14 +106,27 @@ impl<'a> List<'a> {
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
         stream::try_unfold(Some((self, Walk::from(slice))), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
-            let (request, response) = list.fetch(&walk.slice, &mut walk.position).await?;
-            let page = list.page(&walk.position, &request, &response).await?;
+            let page = list.read(&walk.slice, &mut walk.position).await?;
             let goes_on = walk.step(&page)?;
             Ok(Some((page, goes_on.then_some((list, walk)))))
         })
     }
 
-    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one.
+    /// The page at `position`, which moves when the vendor refuses it.
+    async fn read(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
+        let asked = position.clone();
+        let read = async {
+            let (request, response) = self.fetch(slice, position).await?;
+            self.page(slice, position, &request, &response).await
+        };
+        match &self.endpoint.shared {
+            Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, read).await,
+            None => read.await,
+        }
+    }
+
+    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one, and asking for
+    /// less when the page is too large.
     async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
         loop {
             let request = self.request(slice, position)?;
@@ -111,14 +135,35 @@ impl<'a> List<'a> {
                     Some(earlier) => *position = earlier,
                     None => return Err(error),
                 },
-                response => return Ok((request, response?)),
+                Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => {}
+                Err(error) => return Err(error),
+                Ok(response) => {
+                    self.endpoint.page_size.iter().for_each(PageSize::succeeded);
+                    return Ok((request, response));
+                }
             }
         }
     }
 
-    /// The request for one page.
+    /// Lowers the size of pages below that of a request; false when it cannot be lowered.
+    fn asks_for_less(&self, request: &Request) -> bool {
+        let Some(page_size) = &self.endpoint.page_size else { return false };
+        let size = request.query.iter().find(|(name, _)| *name == page_size.param).and_then(|(_, size)| size.parse().ok());
+        size.is_some_and(|size| page_size.too_large(size))
+    }
+
+    /// The request for one page, as large as pages may be at the moment.
     fn request(&self, slice: &SliceState, position: &Position) -> Result<Request> {
-        let Self { client, endpoint, parent } = self;
+        let mut request = self.asked(slice, position)?;
+        if let Some(page_size) = &self.endpoint.page_size {
+            page_size.limit(&mut request);
+        }
+        Ok(request)
+    }
+
+    /// The request for one page, whatever its size may be at the moment.
+    fn asked(&self, slice: &SliceState, position: &Position) -> Result<Request> {
+        let Self { client, endpoint, parent, .. } = self;
         let base = endpoint.base.as_ref().unwrap_or(client.base());
         let invalid =
             |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
@@ -128,6 +173,9 @@ impl<'a> List<'a> {
             let value = parent.as_ref().map_or(Ok(template.clone()), |parent| children::value(template, parent))?;
             request.query.push((name.to_string(), value));
         }
+        if let Some(PageSize { param, most, .. }) = &endpoint.page_size {
+            request.set_query(param, most.to_string());
+        }
         if parent.is_none() {
             endpoint.slicer.apply(slice, &mut request)?;
         }
@@ -136,18 +184,29 @@ impl<'a> List<'a> {
     }
 
     /// Makes a page of a response, with the lists inside its records completed.
-    async fn page(&self, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    async fn page(&self, slice: &SliceState, position: &Position, request: &Request, response: &Response) -> Result<Page> {
         let endpoint = self.endpoint;
         if !response.status.is_success() {
-            // The classifier ignored the answer: what was asked for is gone.
-            return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End)));
+            // The classifier ignored the answer: what was asked for is gone, or an export has nothing new yet.
+            let end = match position {
+                Position::At(at) if endpoint.mode == SyncMode::Incremental && self.parent.is_none() && slice.window.is_none() => {
+                    Advance::CaughtUp(at.clone())
+                }
+                _ => Advance::End,
+            };
+            return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(end)));
         }
-        let (records, advance) = self.cut(position, request, response)?;
+        let (records, mut advance) = self.cut(position, request, response)?;
+        let last = records.first().and_then(|records| endpoint.cursor_of(records.last()?));
+        if endpoint.newest_first && is_behind(slice, last) {
+            advance = Advance::End;
+        }
         let (mut records, skipped) = nested::spread(self.client, endpoint, records).await?;
         if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
-        Ok(Page { skipped, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+        let reached = last.filter(|_| self.parent.is_none());
+        Ok(Page { reached, skipped, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
     }
 
     /// Cuts a response into the records that it lists, and says what follows it.
@@ -162,6 +221,12 @@ impl<'a> List<'a> {
     }
 }
 
+/// True when a list that comes newest first has left the slice's window.
+fn is_behind(slice: &SliceState, last: Option<DateTime<Utc>>) -> bool {
+    let since = slice.window.and_then(|window| window.since);
+    matches!((since, last), (Some(since), Some(last)) if last < since)
+}
+
 /// What the client must know about a request besides the request.
 pub(crate) fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
     let buckets = match (&endpoint.next_page_buckets, position) {
@@ -172,9 +237,7 @@ pub(crate) fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> 
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
-    let map =
-        |(records, feed): (Vec<RawRecord>, &crate::endpoint::Feed)| records.into_iter().map(|record| feed.stream.mapped(record)).collect();
-    records.into_iter().zip(&endpoint.feeds).map(map).collect()
+    records.into_iter().zip(&endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
 }
 
 fn read_lines<'a>(
@@ -184,7 +247,7 @@ fn read_lines<'a>(
     lines: Lines,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
-        let request = List { client, endpoint, parent: None }.request(&slice, &slice.position)?;
+        let request = List { client, endpoint, parent: None, walker: Walker::Own }.request(&slice, &slice.position)?;
         client.download(&request, &call(endpoint, &slice.position), lines).await
     };
     let pages = move |spool| {
@@ -217,10 +280,10 @@ fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
     records
 }
 
-fn fingerprint(text: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
+fn fingerprint(value: &impl std::hash::Hash) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -247,7 +310,7 @@ pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) 
 
 /// The first page of an endpoint; of a child, that of the first parent on its first page.
 async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
-    let mut list = List { client, endpoint, parent: None };
+    let mut list = List { client, endpoint, parent: None, walker: Walker::Own };
     if let Some(parent) = &endpoint.parent {
         let parents = Box::pin(first_page(client, &parent.endpoint)).await?;
         list.parent = parents.records.into_iter().next().and_then(|records| records.into_iter().find(|record| parent.wants(record)));
@@ -259,7 +322,7 @@ async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
     let request = list.request(&slice, &Position::Start)?;
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
-    Ok(list.page(&Position::Start, &request, &response).await.unwrap_or(Page::new(Vec::new(), None)))
+    Ok(list.page(&slice, &Position::Start, &request, &response).await.unwrap_or(Page::new(Vec::new(), None)))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

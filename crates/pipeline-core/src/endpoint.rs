@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use url::Url;
 
+use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
+use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
 use crate::schema::{Schema, TimeFormat};
-use crate::slice::{Slicer, Whole};
+use crate::slice::{Slicer, Whole, parse_time};
 
 /// A stream: what the user selects and gets as a table.
 #[derive(Clone, Debug)]
@@ -19,14 +22,25 @@ pub struct StreamDef {
     primary_key: Vec<Cow<'static, str>>,
     schema: Schema,
     deletes: Deletes,
-    map: Option<RecordMap>,
+    map: Option<Rows>,
+    note: &'static str,
 }
 
 /// Makes the record that is stored from the one that the vendor sent.
 pub type RecordMap = fn(&RawRecord) -> Result<RawRecord>;
 
+/// Makes any number of records from the one that the vendor sent.
+pub type RecordExpansion = fn(&RawRecord) -> Result<Vec<RawRecord>>;
+
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug)]
+enum Rows {
+    One(RecordMap),
+    Many(RecordExpansion),
+}
+
 /// How a stream tells that a record is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deletes {
     /// It does not.
     #[default]
@@ -50,7 +64,7 @@ pub enum Deletes {
 impl StreamDef {
     /// A stream whose records have no key: every one is appended.
     pub fn new(name: impl Into<Cow<'static, str>>, schema: Schema) -> Self {
-        Self { name: name.into(), primary_key: Vec::new(), schema, deletes: Deletes::default(), map: None }
+        Self { name: name.into(), primary_key: Vec::new(), schema, deletes: Deletes::default(), map: None, note: "" }
     }
 
     /// Members that together identify a record; a later record with the same values replaces the earlier one.
@@ -67,13 +81,35 @@ impl StreamDef {
 
     /// Changes every record before it is stored, such as lifting a nested key to the top.
     pub fn map(mut self, map: RecordMap) -> Self {
-        self.map = Some(map);
+        self.map = Some(Rows::One(map));
         self
     }
 
-    /// The record as it is stored.
-    pub(crate) fn mapped(&self, record: RawRecord) -> Result<RawRecord> {
-        self.map.map_or(Ok(record.clone()), |map| map(&record))
+    /// Makes records of what stands at the stream's path, such as one for each element of a list inside of it.
+    pub fn expand(mut self, expand: RecordExpansion) -> Self {
+        self.map = Some(Rows::Many(expand));
+        self
+    }
+
+    /// Says what the endpoint hides, and what a reader of the data must know.
+    pub fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
+    }
+
+    /// The records as they are stored.
+    pub(crate) fn mapped(&self, records: Vec<RawRecord>) -> Result<Vec<RawRecord>> {
+        match self.map {
+            None => Ok(records),
+            Some(Rows::One(map)) => records.iter().map(map).collect(),
+            Some(Rows::Many(expand)) => {
+                let mut rows = Vec::with_capacity(records.len());
+                for record in &records {
+                    rows.append(&mut expand(record)?);
+                }
+                Ok(rows)
+            }
+        }
     }
 
     /// The stream's name.
@@ -94,6 +130,11 @@ impl StreamDef {
     /// How deletions show.
     pub fn deletion(&self) -> &Deletes {
         &self.deletes
+    }
+
+    /// What a reader of the data must know; empty when nothing is.
+    pub fn remark(&self) -> &'static str {
+        self.note
     }
 }
 
@@ -148,6 +189,10 @@ pub struct Endpoint {
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
+    pub(crate) page_size: Option<PageSize>,
+    pub(crate) newest_first: bool,
+    pub(crate) shared: Option<SharedPages>,
+    pub(crate) by_name: bool,
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
     pub(crate) parent: Option<Parent>,
@@ -256,6 +301,10 @@ impl Endpoint {
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
+            page_size: None,
+            newest_first: false,
+            shared: None,
+            by_name: false,
             at_most: None,
             last: false,
             parent: None,
@@ -381,6 +430,33 @@ impl Endpoint {
         self
     }
 
+    /// Asks for pages of this many records. A page that fails with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) is
+    /// asked for again with half as many, and the size grows back later.
+    pub fn page_size(mut self, param: impl Into<Cow<'static, str>>, most: u32) -> Self {
+        self.page_size = Some(PageSize::new(param.into(), most));
+        self
+    }
+
+    /// The list comes newest first by its cursor and has no filter: a slice ends with the first page that reaches behind its
+    /// window.
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
+    /// Requests every page of this list once, for itself and for the lists of its records (see [`for_each`](Self::for_each)),
+    /// while a run lasts. What they need of a record is kept in memory, as far as 64 MiB hold it.
+    pub fn shared(mut self, keep: ParentMap) -> Self {
+        self.shared = Some(SharedPages::new(keep));
+        self
+    }
+
+    /// Read only when the configuration names a stream of it: it costs much, or another stream is better.
+    pub fn by_name(mut self) -> Self {
+        self.by_name = true;
+        self
+    }
+
     /// The body is one JSON document a line.
     pub fn ndjson(mut self, lines: Lines) -> Self {
         self.format = BodyFormat::Ndjson(lines);
@@ -414,6 +490,12 @@ impl Endpoint {
         self.feeds.iter().map(|feed| &feed.stream)
     }
 
+    /// The time of a record, if it has one.
+    pub(crate) fn cursor_of(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
+        let cursor = self.cursor?;
+        parse_time(&record.scalar(cursor.field)?, cursor.format)
+    }
+
     /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
     /// to the endpoint that they read; every stream is, as declared.
     pub fn wants(&self, stream: StreamIndex) -> bool {
@@ -432,6 +514,11 @@ impl Endpoint {
     /// The member that orders records in time.
     pub fn cursor_field(&self) -> Option<Cursor> {
         self.cursor
+    }
+
+    /// True when it is read only if a stream of it is named.
+    pub fn is_by_name(&self) -> bool {
+        self.by_name
     }
 
     /// The stream whose records hold the lists, or have them, that a stream of this endpoint is read from.

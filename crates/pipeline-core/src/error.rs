@@ -21,7 +21,7 @@ pub enum ErrorKind {
     RateLimited,
     /// The vendor, or the way to it, does not work at the moment.
     Unavailable,
-    /// The vendor cannot finish an answer of this size: asking for less may help.
+    /// The vendor cannot make an answer this large in time, or it is larger than memory may hold. Asking for less helps.
     TooLarge,
     /// A response is not what the vendor documents.
     Decode,

@@ -13,13 +13,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Kinds that `expect_error` can name.
-const KINDS: [ErrorKind; 13] = [
+const KINDS: [ErrorKind; 14] = [
     ErrorKind::ConfigInvalid,
     ErrorKind::Unauthenticated,
     ErrorKind::PermissionDenied,
     ErrorKind::NotFound,
     ErrorKind::RateLimited,
     ErrorKind::Unavailable,
+    ErrorKind::TooLarge,
     ErrorKind::Decode,
     ErrorKind::CursorExpired,
     ErrorKind::CheckpointConflict,

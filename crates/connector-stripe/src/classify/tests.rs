@@ -6,11 +6,21 @@ use std::fmt::Write as _;
 
 use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 
+use url::Url;
+
 use super::StripeAnswers;
 
 /// What is done with an answer to a list of charges.
 fn action(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> String {
-    let request = Request::new(Method::GET, "https://api.stripe.com/v1/charges".parse().unwrap());
+    action_on("charges", status, headers, body)
+}
+
+/// What is done with an answer to the list at a path.
+fn action_on(path: &str, status: u16, headers: &[(&'static str, &'static str)], body: &str) -> String {
+    let url: Url = format!("https://api.stripe.com/v1/{path}").parse().unwrap();
+    let mut request = Request::new(Method::GET, url.clone());
+    request.query = url.query_pairs().into_owned().collect();
+    request.url.set_query(None);
     let pair = |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
     let headers: HeaderMap = headers.iter().map(pair).collect();
     let answer = Answer { request: &request, status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes() };
@@ -36,6 +46,7 @@ fn refusals() -> Vec<(&'static str, u16, String)> {
         ("product, other words", 400, message("Treasury is not enabled for this account.")),
         ("wrong key", 401, message("Invalid API Key provided: sk_test_*****4567")),
         ("expired key", 401, error("api_key_expired", "", "Expired API Key provided: rk_live_*****4567")),
+        ("permission as 401, unnamed", 401, message("This API call cannot be made with this key: it lacks a permission.")),
         ("permission as 401", 401, message("This key lacks the permission 'rak_payout_read'.")),
         (
             "permission",
@@ -60,6 +71,21 @@ fn every_answer_has_its_action() {
     let mut table = String::new();
     for (name, status, body) in refusals() {
         writeln!(table, "{status} {name}: {}", action(status, &[], &body)).unwrap();
+    }
+    for (path, status, param) in [
+        ("invoices/in_1/lines", 404, "id"),
+        ("accounts/acct_1/persons", 404, "account"),
+        ("setup_attempts?setup_intent=seti_1", 400, "setup_intent"),
+        ("subscription_items?subscription=sub_1", 404, "subscription"),
+        ("invoices/in_1/lines", 400, "starting_after"),
+        ("charges?customer=cus_1", 404, "payment_intent"),
+    ] {
+        let action = action_on(path, status, &[], &error("resource_missing", param, "No such object"));
+        writeln!(table, "{status} {path} without its `{param}`: {action}").unwrap();
+    }
+    for path in ["charges", "customers/cus_1/sources", "subscription_items", "charges/ch_1", "nothing/known"] {
+        let headers = [("stripe-rate-limited-reason", "endpoint-concurrency")];
+        writeln!(table, "429 {path}: {}", action_on(path, 429, &headers, "")).unwrap();
     }
     for reason in ["endpoint-rate", "endpoint-concurrency", "global-rate", "global-concurrency", "resource-specific"] {
         let headers = [("stripe-rate-limited-reason", reason)];

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::List;
+use super::shared::Walker;
 use crate::endpoint::{Endpoint, Parent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
 use crate::record::{Advance, Op, Page, RawRecord};
-use crate::slice::parse_time;
 use crate::state::{Position, SliceState};
 
 #[cfg(test)]
@@ -58,15 +58,16 @@ impl Place {
 
 /// Reads the children of every parent in a slice of the parents' list.
 pub(super) fn read<'a>(
+    walker: Walker,
     client: &'a HttpClient,
     endpoint: &'a Endpoint,
     parent: &'a Parent,
     slice: SliceState,
 ) -> BoxStream<'a, Result<Page>> {
-    let family = Family { client, endpoint, parent };
+    let family = Family { walker, client, endpoint, parent };
     let walk = async move {
         let place = Place::of(&slice.position)?;
-        let parents = super::read(client, &parent.endpoint, SliceState { position: place.page(), ..slice });
+        let parents = super::read_for(Walker::Children, client, &parent.endpoint, SliceState { position: place.page(), ..slice });
         Ok(FamilyWalk { family, parents, place: Some(place), page: None, found_readable: false })
     };
     let pages = |walk| stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move { Ok(walk.next().await?.map(|page| (page, walk))) });
@@ -80,7 +81,7 @@ pub(super) fn read<'a>(
 /// As [`HttpClient::send`].
 pub async fn read_children(client: &HttpClient, endpoint: &Endpoint, parent: &RawRecord) -> Result<Vec<Vec<RawRecord>>> {
     let mut all = vec![Vec::new(); endpoint.streams().len()];
-    let mut pages = Box::pin(List { client, endpoint, parent: Some(parent.clone()) }.pages(SliceState::default()));
+    let mut pages = Box::pin(List { client, endpoint, parent: Some(parent.clone()), walker: Walker::Own }.pages(SliceState::default()));
     while let Some(page) = pages.try_next().await? {
         all.iter_mut().zip(page.records).for_each(|(all, records)| all.extend(records));
     }
@@ -90,6 +91,7 @@ pub async fn read_children(client: &HttpClient, endpoint: &Endpoint, parent: &Ra
 /// An endpoint and the list of its parents.
 #[derive(Clone, Copy)]
 struct Family<'a> {
+    walker: Walker,
     client: &'a HttpClient,
     endpoint: &'a Endpoint,
     parent: &'a Parent,
@@ -134,8 +136,7 @@ impl<'a> Family<'a> {
     }
 
     fn time(self, record: &RawRecord) -> Option<DateTime<Utc>> {
-        let cursor = self.parent.endpoint.cursor_field()?;
-        parse_time(&record.scalar(cursor.field)?, cursor.format)
+        self.parent.endpoint.cursor_of(record)
     }
 
     /// The page behind the last parent of a page.
@@ -153,7 +154,7 @@ impl<'a> Family<'a> {
 
     /// Begins to read a parent's list; the rest of it is read when its turn has come.
     async fn begin(self, member: Member) -> Begun<'a> {
-        let list = List { client: self.client, endpoint: self.endpoint, parent: Some(member.record.clone()) };
+        let list = List { client: self.client, endpoint: self.endpoint, parent: Some(member.record.clone()), walker: self.walker };
         let slice = SliceState { position: member.from.clone(), ..SliceState::default() };
         let is_resumed = slice.position != Position::Start;
         let mut rest = list.clone().pages(slice).boxed();

@@ -67,7 +67,7 @@ fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
         let mut selected = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let is_wanted = |name: &str| match &source.streams {
-                Selection::All => true,
+                Selection::All => !endpoint.is_by_name(),
                 Selection::Named(names) => names.iter().any(|wanted| wanted == name),
             };
             let streams: BTreeSet<String> =

@@ -25,6 +25,9 @@ pub enum ResponseAction {
     /// Send the request again, and take a third failure for the sign that a smaller answer should be asked for: the vendor
     /// ran out of time or broke off.
     TooLarge,
+    /// Send the request once more and then give up: the vendor says that trying again does not help, which it can be wrong
+    /// about as far as reading goes.
+    RetryOnce,
     /// Send the request again, once the limit that the vendor names lets it.
     Throttled {
         /// The limit that was hit.

@@ -270,6 +270,10 @@ impl<'a> Exchange<'a> {
             ResponseAction::TooLarge => {
                 Verdict::Retry(asked(None), error(ErrorKind::TooLarge, "the vendor could not finish an answer of this size").temporary())
             }
+            ResponseAction::RetryOnce => {
+                let error = error(ErrorKind::Unavailable, "the server failed").temporary();
+                if self.failures == 0 { Verdict::Retry(asked(None), error) } else { Verdict::Fail(error) }
+            }
             ResponseAction::Retry { throttled: true, after } => Verdict::Throttled(
                 None,
                 asked(after),
@@ -468,6 +472,7 @@ fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
         ErrorKind::PermissionDenied => "the credentials may not read this",
         ErrorKind::NotFound => "the resource does not exist",
         ErrorKind::Unauthenticated => "the credentials were refused",
+        ErrorKind::TooLarge => "the server could not make an answer this large in time",
         _ if answer.status.is_redirection() => "the server redirects elsewhere, and redirects are not followed",
         _ if answer.status.is_success() && is_web_page(answer) => "answered with a web page (proxy or captive portal)",
         _ if answer.status.is_success() => "the server reported an error in a successful response",

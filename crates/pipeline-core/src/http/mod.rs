@@ -207,7 +207,7 @@ fn transport_error(error: TransportError) -> Error {
         TransportError::Connect { .. } | TransportError::Timeout(_) | TransportError::Interrupted(_) => (ErrorKind::Unavailable, true),
         TransportError::Tls { .. } => (ErrorKind::Unavailable, false),
         TransportError::Encoding(source) => (ErrorKind::Decode, !unsupported(source.as_ref())),
-        TransportError::TooLarge { .. } => (ErrorKind::Decode, false),
+        TransportError::TooLarge { .. } => (ErrorKind::TooLarge, false),
         TransportError::Refused(_) => (ErrorKind::ConfigInvalid, false),
     };
     let help = match &error {

@@ -68,7 +68,7 @@ async fn b18_a_bomb_stops_at_the_size_and_at_the_ratio() {
     for (bomb, encoding) in bombs {
         let (result, count) = send(bomb.clone(), Some(encoding)).await;
         let error = result.unwrap_err();
-        assert_eq!((error.kind(), error.status(), count), (ErrorKind::Decode, ErrorStatus::Permanent, 1));
+        assert_eq!((error.kind(), error.status(), count), (ErrorKind::TooLarge, ErrorStatus::Permanent, 1));
         let transport = Scripted::new(move |_, _| Reply::json(bomb.clone()).header("content-encoding", encoding));
         let error = client(&transport).download(&request(), &NO_LIMIT, ANYTHING).await.unwrap_err();
         assert_eq!(error.message(), "the response exceeds a compression ratio of 1000", "{encoding}");

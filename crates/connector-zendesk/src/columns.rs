@@ -1,0 +1,156 @@
+//! Columns that Zendesk's OpenAPI files get wrong or do not know. Members that hold objects or lists are JSON.
+
+use pipeline_core::{DataType, Field, TimeFormat};
+
+use DataType::{Bool, Int64, Json, String};
+
+/// How Zendesk writes an instant.
+const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
+
+/// How exports write theirs.
+const SECONDS: DataType = DataType::Timestamp(TimeFormat::UnixSeconds);
+
+/// What a ticket has in the export only, or in recent accounts only.
+pub(crate) const TICKET_EXPORT: &[Field] =
+    &[Field::new("generated_timestamp", SECONDS), Field::new("deleted_ticket_form_id", Int64), Field::new("support_type", String)];
+
+pub(crate) const TICKET_METRIC_MORE: &[Field] = &[Field::new("custom_status_updated_at", TIME), Field::new("reply_time_in_seconds", Json)];
+
+/// The file takes ticket events for metric events.
+pub(crate) const TICKET_EVENT: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("ticket_id", Int64),
+    Field::new("timestamp", SECONDS),
+    Field::new("created_at", TIME),
+    Field::new("updater_id", Int64),
+    Field::new("via", String),
+    Field::new("via_reference_id", Int64),
+    Field::new("system", Json),
+    Field::new("metadata", Json),
+    Field::new("event_type", String),
+    Field::new("child_events", Json),
+];
+
+/// A comment as an event shows it, and what only the ticket's own list of comments has.
+pub(crate) const TICKET_COMMENT: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("ticket_id", Int64),
+    Field::new("timestamp", SECONDS),
+    Field::new("created_at", TIME),
+    Field::new("event_type", String),
+    Field::new("type", String),
+    Field::new("author_id", Int64),
+    Field::new("audit_id", Int64),
+    Field::new("public", Bool),
+    Field::new("body", String),
+    Field::new("html_body", String),
+    Field::new("plain_body", String),
+    Field::new("attachments", Json),
+    Field::new("via", Json),
+    Field::new("via_reference_id", Int64),
+    Field::new("metadata", Json),
+    Field::new("data", Json),
+    Field::new("uploads", Json),
+    Field::new("formatted_from", String),
+    Field::new("formatted_to", String),
+    Field::new("transcription_visible", Bool),
+];
+
+/// What metric events have by their type.
+pub(crate) const TICKET_METRIC_EVENT_MORE: &[Field] = &[Field::new("sla", Json), Field::new("group_sla", Json), Field::new("status", Json)];
+
+/// The file has no type for them, and an example with a damaged date.
+pub(crate) const DELETED_TICKET: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("subject", String),
+    Field::new("description", String),
+    Field::new("actor", Json),
+    Field::new("deleted_at", TIME),
+    Field::new("previous_state", String),
+];
+
+pub(crate) const SIDE_CONVERSATION: &[Field] = &[
+    Field::new("id", String),
+    Field::new("url", String),
+    Field::new("ticket_id", Int64),
+    Field::new("subject", String),
+    Field::new("preview_text", String),
+    Field::new("state", String),
+    Field::new("participants", Json),
+    Field::new("external_ids", Json),
+    Field::new("created_at", TIME),
+    Field::new("updated_at", TIME),
+    Field::new("message_added_at", TIME),
+    Field::new("state_updated_at", TIME),
+];
+
+/// The reference knows little of them; what else there is goes to `_extra`.
+pub(crate) const SIDE_CONVERSATION_EVENT: &[Field] = &[
+    Field::new("id", String),
+    Field::new("side_conversation_id", String),
+    Field::new("ticket_id", Int64),
+    Field::new("type", String),
+    Field::new("via", Json),
+    Field::new("actor", Json),
+    Field::new("message", Json),
+    Field::new("updates", Json),
+    Field::new("created_at", TIME),
+];
+
+pub(crate) const OF_TICKET: &[Field] = &[Field::new("ticket_id", Int64)];
+
+pub(crate) const FIELD_KEY: &[Field] = &[Field::new("key", String)];
+
+/// The search index says what each result is.
+pub(crate) const SEARCH_RESULT: &[Field] = &[Field::new("result_type", String), Field::new("support_type", String)];
+
+/// What users have beyond the file.
+pub(crate) const USER_MORE: &[Field] =
+    &[Field::new("permanently_deleted", Bool), Field::new("suspension_details", Json), Field::new("is_billing_admin", Bool)];
+
+pub(crate) const DELETED_AT: &[Field] = &[Field::new("deleted_at", TIME)];
+
+pub(crate) const AGENT_STATUS: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("type", String),
+    Field::new("custom", Bool),
+    Field::new("attributes", Json),
+    Field::new("updated_at", TIME),
+];
+
+pub(crate) const ATTRIBUTE_DEFINITION: &[Field] = &[
+    Field::new("condition", String),
+    Field::new("subject", String),
+    Field::new("title", String),
+    Field::new("type", String),
+    Field::new("group", String),
+    Field::new("nullable", Bool),
+    Field::new("repeatable", Bool),
+    Field::new("operators", Json),
+    Field::new("values", Json),
+];
+
+pub(crate) const SCHEDULE: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("name", String),
+    Field::new("time_zone", String),
+    Field::new("intervals", Json),
+    Field::new("created_at", TIME),
+    Field::new("updated_at", TIME),
+];
+
+pub(crate) const HOLIDAY: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("schedule_id", Int64),
+    Field::new("name", String),
+    Field::new("start_date", DataType::Date),
+    Field::new("end_date", DataType::Date),
+];
+
+pub(crate) const URL: &[Field] = &[Field::new("url", String)];
+
+pub(crate) const NAME: &[Field] = &[Field::new("name", String)];
+
+pub(crate) const OF_ARTICLE: &[Field] = &[Field::new("article_id", Int64)];
+
+pub(crate) const OF_POST: &[Field] = &[Field::new("post_id", Int64)];

@@ -1,0 +1,117 @@
+//! What a sync asks for: where an export starts, and the spans of time that lists are filtered by.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::http::Request;
+use pipeline_core::slice::{Oldest, Slicer, StartTime, TimeRange, Windows, render_time};
+use pipeline_core::state::{EndpointState, Position, SliceState, Window};
+use pipeline_core::{Result, TimeFormat};
+
+/// Query parameter of the first request of every export.
+pub(crate) const START_TIME: &str = "start_time";
+
+/// How old a time must be that is asked for: exports and filters refuse the last minute.
+const MIN_AGE: TimeDelta = TimeDelta::seconds(61);
+
+/// Starts an export at a time that is old enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExportStart(StartTime);
+
+impl ExportStart {
+    /// Starts with everything there is unless the user says otherwise.
+    pub(crate) fn new() -> Self {
+        Self(StartTime { param: START_TIME, format: TimeFormat::UnixSeconds, earliest: DateTime::UNIX_EPOCH })
+    }
+}
+
+impl Slicer for ExportStart {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        self.0.plan(state, range, now - MIN_AGE)
+    }
+
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
+        self.0.apply(slice, request)
+    }
+
+    /// A cursor that is refused and does not tell its time gives way to the newest time that was read.
+    fn restart(&self, slice: &SliceState) -> Option<SliceState> {
+        let start = (START_TIME.to_owned(), render_time(slice.reached?, TimeFormat::UnixSeconds));
+        Some(SliceState { query: vec![start], position: Position::Start, ..slice.clone() })
+    }
+}
+
+/// How a span of time is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// Both ends as values of the one parameter `filter[created_at][]`.
+    Created,
+    /// `start_time` and `end_time` in seconds.
+    StartEnd,
+    /// `since`, with no end.
+    Since,
+    /// In the query of the search index.
+    Search,
+    /// Not at all: the list is read from the newest on, until it is older.
+    Unfiltered,
+}
+
+/// Spans of time in one of Zendesk's five spellings.
+#[derive(Clone, Debug)]
+pub(crate) struct Filtered {
+    windows: Windows,
+    filter: Filter,
+}
+
+impl Filtered {
+    pub(crate) fn new(filter: Filter) -> Self {
+        let none = TimeDelta::zero();
+        let (step, lag, lookback, oldest) = match filter {
+            Filter::Created => (None, none, none, Oldest::At(DateTime::UNIX_EPOCH)),
+            // Nobody documents whether the filter looks at when a rating was asked for or given.
+            Filter::StartEnd => (Some(TimeDelta::days(30)), MIN_AGE + TimeDelta::seconds(1), TimeDelta::days(1), Oldest::Open),
+            Filter::Since | Filter::Unfiltered => (None, none, none, Oldest::Open),
+            // The index lags behind.
+            Filter::Search => (Some(TimeDelta::days(30)), none, TimeDelta::days(1), Oldest::Open),
+        };
+        let windows = Windows { step, lag, lookback, oldest, newest_first: false, ..Windows::newest_first("", "", TimeFormat::Rfc3339) };
+        Self { windows, filter }
+    }
+}
+
+impl Slicer for Filtered {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        self.windows.plan(state, range, now)
+    }
+
+    fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
+        let Some(Window { since, until }) = slice.window else { return Ok(()) };
+        let text = |time| render_time(time, TimeFormat::Rfc3339);
+        let mut add = |name: &str, value: String| request.query.push((name.to_owned(), value));
+        match self.filter {
+            Filter::Created => {
+                add("filter[created_at][]", text(since.unwrap_or(DateTime::UNIX_EPOCH)));
+                add("filter[created_at][]", text(until));
+            }
+            Filter::StartEnd => {
+                if let Some(since) = since {
+                    add(START_TIME, since.timestamp().to_string());
+                }
+                add("end_time", until.timestamp().to_string());
+            }
+            Filter::Since => {
+                if let Some(since) = since {
+                    add("since", text(since));
+                }
+            }
+            Filter::Search => {
+                let since = since.map(|since| format!("updated_at>={} ", text(since))).unwrap_or_default();
+                add("query", format!("{since}updated_at<={}", text(until)));
+            }
+            Filter::Unfiltered => {}
+        }
+        Ok(())
+    }
+
+    fn lookback(&self) -> TimeDelta {
+        self.windows.lookback()
+    }
+}

@@ -1,0 +1,111 @@
+//! Help Center and Community. Both have a budget of requests of their own, and answer with a web page when they are off.
+
+use std::time::Duration;
+
+use pipeline_core::TimeFormat::Rfc3339;
+
+use crate::columns;
+use crate::limits::HELP_CENTER;
+use crate::maps;
+use crate::table::{List, Reads, Walk, list, stream};
+
+const LIMITS: &[&str] = &[HELP_CENTER];
+
+const OF_ARTICLE: &[(&str, &str)] = &[("id", "article_id")];
+const OF_POST: &[(&str, &str)] = &[("id", "post_id")];
+
+pub(super) const LISTS: &[List] = &[
+    list(
+        "articles",
+        "/api/v2/help_center/incremental/articles",
+        &[stream("articles", "articles")
+            .added(columns::NAME)
+            .note("drafts for those who may manage them; a vote sends the article again; one that is archived or deleted just vanishes")],
+    )
+    .walk(Walk::TimePages)
+    .reads(Reads::Changes(Duration::ZERO))
+    .cursor("updated_at", Rfc3339)
+    .shared(maps::article)
+    .limits(LIMITS),
+    list(
+        "article_attachments",
+        "/api/v2/help_center/articles/{id}/attachments",
+        &[stream("article_attachments", "article_attachments").note("descriptions, not the files; one request for each changed article")],
+    )
+    .limits(LIMITS)
+    .each("articles", None, &[]),
+    list(
+        "article_comments",
+        "/api/v2/help_center/articles/{id}/comments",
+        &[stream("article_comments", "comments").note("`source_id` is the article; one request for each changed article")],
+    )
+    .shared(maps::comment)
+    .limits(LIMITS)
+    .each("articles", None, &[]),
+    list(
+        "article_votes",
+        "/api/v2/help_center/articles/{id}/votes",
+        &[stream("article_votes", "votes").note("for changed articles that have votes; `help_center_votes` has all votes at once")],
+    )
+    .limits(LIMITS)
+    .each("articles", Some(maps::has_votes), &[]),
+    list(
+        "article_comment_votes",
+        "/api/v2/help_center/articles/{source_id}/comments/{id}/votes",
+        &[stream("article_comment_votes", "votes").added(columns::OF_ARTICLE).note("for comments of changed articles that have votes")],
+    )
+    .limits(LIMITS)
+    .each("article_comments", Some(maps::has_votes), &[("source_id", "article_id")]),
+    list(
+        "article_translations",
+        "/api/v2/help_center/articles/{id}/translations",
+        &[stream("article_translations", "translations").note("`body` in every locale; an article's own is that of its source locale")],
+    )
+    .limits(LIMITS)
+    .each("articles", None, OF_ARTICLE),
+    list("article_labels", "/api/v2/help_center/articles/labels", &[stream("article_labels", "labels")]).limits(LIMITS),
+    list("categories", "/api/v2/help_center/categories", &[stream("categories", "categories").added(columns::NAME)]).limits(LIMITS),
+    list("sections", "/api/v2/help_center/sections", &[stream("sections", "sections")]).limits(LIMITS),
+    list("user_segments", "/api/v2/help_center/user_segments", &[stream("user_segments", "user_segments")]).limits(LIMITS),
+    list(
+        "help_center_votes",
+        "/api/v2/help_center/votes",
+        &[stream("help_center_votes", "votes").note("every vote in one list: `item_type` and `item_id` say on what")],
+    )
+    .limits(LIMITS),
+    list("topics", "/api/v2/community/topics", &[stream("topics", "topics")]).limits(LIMITS),
+    list("posts", "/api/v2/community/posts", &[stream("posts", "posts").note("needs Gather")]).limits(LIMITS),
+    list(
+        "post_comments",
+        "/api/v2/community/posts/{id}/comments",
+        &[stream("post_comments", "comments").note("for changed posts that have comments")],
+    )
+    .shared(maps::comment)
+    .limits(LIMITS)
+    .each("changed_posts", Some(maps::has_comments), &[]),
+    list(
+        "post_votes",
+        "/api/v2/community/posts/{id}/votes",
+        &[stream("post_votes", "votes").added(columns::OF_POST).note("for changed posts that have votes")],
+    )
+    .limits(LIMITS)
+    .each("changed_posts", Some(maps::has_votes), OF_POST),
+    list(
+        "post_comment_votes",
+        "/api/v2/community/posts/{post_id}/comments/{id}/votes",
+        &[stream("post_comment_votes", "votes").added(columns::OF_POST).note("for comments of changed posts that have votes")],
+    )
+    .limits(LIMITS)
+    .each("post_comments", Some(maps::has_votes), &[("post_id", "post_id")]),
+];
+
+/// Lists that feed no stream, and are read for their children.
+pub(super) const PARENTS: &[List] = &[
+    // The posts again, newest first and only as far as they changed.
+    list("changed_posts", "/api/v2/community/posts", &[stream("posts", "posts")])
+        .reads(Reads::NewestFirst)
+        .cursor("updated_at", Rfc3339)
+        .query(&[("sort_by", "updated_at")])
+        .shared(maps::post)
+        .limits(LIMITS),
+];

@@ -1,0 +1,44 @@
+//! Business rules.
+
+use crate::maps;
+use crate::table::{List, Walk, list, stream};
+
+pub(super) const LISTS: &[List] = &[
+    list("macros", "/api/v2/macros", &[stream("macros", "macros").note("only those that the configured user can see")])
+        .query(&[("include", "permissions,usage_30d")]),
+    list("triggers", "/api/v2/triggers", &[stream("triggers", "triggers")]),
+    list("trigger_categories", "/api/v2/trigger_categories", &[stream("trigger_categories", "trigger_categories")]),
+    list("automations", "/api/v2/automations", &[stream("automations", "automations")]),
+    list("views", "/api/v2/views", &[stream("views", "views").note("only those that the configured user can see")]),
+    list(
+        "sla_policies",
+        "/api/v2/slas/policies",
+        &[stream("sla_policies", "sla_policies").note("needs Professional or Suite Growth, and an administrator")],
+    )
+    .walk(Walk::Numbered),
+    list(
+        "group_sla_policies",
+        "/api/v2/group_slas/policies",
+        &[stream("group_sla_policies", "group_sla_policies").note("needs Enterprise and an administrator")],
+    )
+    .walk(Walk::Once),
+    list(
+        "tags",
+        "/api/v2/tags",
+        &[stream("tags", "tags")
+            .key(&["name"])
+            .note("the 20,000 most used ones of the last 60 days; `count` changes all the time; for administrators")],
+    ),
+    list("dynamic_content", "/api/v2/dynamic_content/items", &[stream("dynamic_content", "items").note("for administrators")]),
+    list(
+        "targets",
+        "/api/v2/targets",
+        &[stream("targets", "targets")
+            .without(&["password", "token", "api_token", "secret"])
+            .map(maps::target_without_secrets)
+            .note("what webhooks replaced; without their secrets; for administrators")],
+    )
+    .walk(Walk::Once),
+    list("workspaces", "/api/v2/workspaces", &[stream("workspaces", "workspaces")]).walk(Walk::Numbered),
+    list("queues", "/api/v2/queues", &[stream("queues", "queues").note("needs omnichannel routing")]).walk(Walk::Once),
+];

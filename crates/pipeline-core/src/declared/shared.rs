@@ -1,0 +1,173 @@
+//! Pages of a list that several walks need: its own, and those through the lists of its records. Each is requested once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fingerprint;
+use crate::error::Result;
+use crate::http::Request;
+use crate::record::{Advance, Page, RawRecord};
+use crate::state::Position;
+
+/// Bytes of records kept for the lists of their own. What comes beyond is requested again by who needs it.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// Bytes of pages kept whole because a walk through the records' lists was there before the walk that stores the page.
+const WHOLE_BYTES: usize = 32 << 20;
+
+/// What a page costs besides its records.
+const PAGE_BYTES: usize = 512;
+
+/// How long a page counts that ends where it began: what is new later stands at the same place.
+const STANDING: Duration = Duration::from_mins(1);
+
+/// Makes what the lists of a record need of it; none: no list of it is read.
+pub type ParentMap = fn(&RawRecord) -> Result<Option<RawRecord>>;
+
+/// The pages of one endpoint. Clones of the endpoint share them.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPages {
+    keep: ParentMap,
+    pages: Arc<Mutex<Pages>>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    slots: HashMap<u64, Arc<tokio::sync::Mutex<Slot>>>,
+    /// Slots that hold a whole page and its bytes, the oldest first.
+    whole: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+/// One page, once it was read.
+#[derive(Debug, Default)]
+struct Slot {
+    whole: Option<Page>,
+    parents: Option<Parents>,
+}
+
+#[derive(Debug)]
+struct Parents {
+    records: Vec<RawRecord>,
+    end: Page,
+    read: Instant,
+    stands: bool,
+}
+
+/// Which walk asks for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walker {
+    /// The one that stores its records.
+    Own,
+    /// One that reads the lists of its records.
+    Children,
+}
+
+impl SharedPages {
+    pub(crate) fn new(keep: ParentMap) -> Self {
+        Self { keep, pages: Arc::default() }
+    }
+
+    /// The page that a request asks for, read by `read` unless another walk has read it. Walks that want the same page wait
+    /// for each other.
+    pub(crate) async fn page(
+        &self,
+        walker: Walker,
+        request: &Request,
+        position: &Position,
+        read: impl Future<Output = Result<Page>>,
+    ) -> Result<Page> {
+        let key = fingerprint(&(request.url.as_str(), &request.query));
+        let slot = Arc::clone(self.lock().slots.entry(key).or_default());
+        let mut slot = slot.lock().await;
+        let known = match walker {
+            Walker::Own => slot.whole.take(),
+            Walker::Children => slot.parents.as_ref().and_then(Parents::page),
+        };
+        if let Some(page) = known {
+            return Ok(page);
+        }
+        let page = read.await?;
+        let parents = self.parents(&page, position)?;
+        let small = parents.page();
+        self.keep(key, &mut slot, parents);
+        match (walker, small) {
+            (Walker::Children, Some(small)) => {
+                let bytes = page.records.iter().flatten().map(|record| record.as_bytes().len()).sum();
+                slot.whole = Some(page);
+                drop(slot);
+                self.forget_whole(key, bytes).await;
+                Ok(small)
+            }
+            _ => Ok(page),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what the lists of a page's records need, if there is room.
+    fn keep(&self, key: u64, slot: &mut Slot, parents: Parents) {
+        let records = parents.records.iter().map(|record| record.as_bytes().len() + size_of::<RawRecord>());
+        let bytes = PAGE_BYTES + records.sum::<usize>();
+        let mut pages = self.lock();
+        if pages.bytes + bytes <= KEPT_BYTES {
+            pages.bytes += bytes;
+            slot.parents = Some(parents);
+        } else {
+            pages.slots.remove(&key);
+        }
+    }
+
+    /// Forgets the oldest whole pages when there are too many: the walk that stores them may not be wanted at all.
+    async fn forget_whole(&self, key: u64, bytes: usize) {
+        let mut forgotten = Vec::new();
+        {
+            let mut pages = self.lock();
+            pages.whole.push_back((key, bytes));
+            let mut total: usize = pages.whole.iter().map(|(_, bytes)| bytes).sum();
+            while total > WHOLE_BYTES && pages.whole.len() > 1 {
+                let Some((oldest, bytes)) = pages.whole.pop_front() else { break };
+                total -= bytes;
+                forgotten.extend(pages.slots.get(&oldest).cloned());
+            }
+        }
+        for slot in forgotten {
+            slot.lock().await.whole = None;
+        }
+    }
+
+    fn parents(&self, page: &Page, position: &Position) -> Result<Parents> {
+        let first = page.records.first().map_or(&[][..], Vec::as_slice);
+        let mut records = Vec::new();
+        for record in first {
+            records.extend((self.keep)(record)?);
+        }
+        let stands = match (&page.advance, position) {
+            (Some(Advance::Next(_)), _) => false,
+            (Some(Advance::CaughtUp(to)), Position::At(from)) => to == from,
+            _ => true,
+        };
+        let end = Page { reached: page.reached, skipped: page.skipped, ..Page::new(Vec::new(), page.advance.clone()) };
+        Ok(Parents { records, end, read: Instant::now(), stands })
+    }
+}
+
+impl Parents {
+    /// The page again, unless it may have changed.
+    fn page(&self) -> Option<Page> {
+        if self.stands && self.read.elapsed() > STANDING {
+            return None;
+        }
+        let end = Page {
+            reached: self.end.reached,
+            skipped: self.end.skipped,
+            ..Page::new(vec![self.records.clone()], self.end.advance.clone())
+        };
+        Some(end)
+    }
+}
