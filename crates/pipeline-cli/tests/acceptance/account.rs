@@ -130,7 +130,9 @@ impl Account {
     /// A member of every row of a table, by id; `null` where it has none.
     pub(crate) fn rows(&self, table: &str, id: &str, member: &str) -> std::collections::BTreeMap<String, String> {
         let database = Connection::open(self.database()).unwrap();
-        let query = format!("SELECT CAST({id} AS TEXT), CAST({member} AS TEXT) FROM support_{table}");
+        // What the vendor sends as seconds is an instant here.
+        let value = if member == "generated_timestamp" { "strftime('%s', generated_timestamp)" } else { member };
+        let query = format!("SELECT CAST({id} AS TEXT), CAST({value} AS TEXT) FROM support_{table}");
         let mut statement = database.prepare(&query).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_else(|| "null".to_owned()))));
         rows.unwrap().map(Result::unwrap).collect()
