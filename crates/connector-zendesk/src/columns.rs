@@ -154,3 +154,6 @@ pub(crate) const NAME: &[Field] = &[Field::new("name", String)];
 pub(crate) const OF_ARTICLE: &[Field] = &[Field::new("article_id", Int64)];
 
 pub(crate) const OF_POST: &[Field] = &[Field::new("post_id", Int64)];
+
+/// The file says that it is a number, and shows a text.
+pub(crate) const TEXT_ID: &[Field] = &[Field::new("id", String)];

@@ -59,7 +59,9 @@ pub(super) const LISTS: &[List] = &[
     list(
         "article_translations",
         "/api/v2/help_center/articles/{id}/translations",
-        &[stream("article_translations", "translations").note("`body` in every locale; an article's own is that of its source locale")],
+        &[stream("article_translations", "translations")
+            .added(columns::OF_ARTICLE)
+            .note("`body` in every locale; an article's own is that of its source locale")],
     )
     .limits(LIMITS)
     .each("articles", None, OF_ARTICLE),

@@ -60,7 +60,11 @@ pub(super) const LISTS: &[List] = &[
         &[stream("group_memberships", "group_memberships").note("`updated_at` may be missing")],
     ),
     list("brands", "/api/v2/brands", &[stream("brands", "brands").marked("is_deleted", "true").note("an agent sees only their own")]),
-    list("brand_agents", "/api/v2/brand_agents", &[stream("brand_agents", "brand_agents").note("for administrators")]),
+    list(
+        "brand_agents",
+        "/api/v2/brand_agents",
+        &[stream("brand_agents", "brand_agents").added(columns::TEXT_ID).note("for administrators")],
+    ),
     list("custom_roles", "/api/v2/custom_roles", &[stream("custom_roles", "custom_roles").note("needs Enterprise")]).walk(Walk::Once),
     list(
         "agent_statuses",
@@ -89,34 +93,39 @@ pub(super) const LISTS: &[List] = &[
     list(
         "routing_attribute_changes",
         "/api/v2/incremental/routing/attributes",
-        &[stream("routing_attribute_changes", "attributes").key(&["id", "time", "type"]).note("a log: `type` is create, update or delete")],
+        &[stream("routing_attribute_changes", "attributes")
+            .key(&["id", "time", "type"])
+            .note("a log (create, update, delete) that costs exports, so read only when named")],
     )
     .walk(Walk::CursorFeed)
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
-    .limits(EXPORTS),
+    .limits(EXPORTS)
+    .by_name(),
     list(
         "routing_attribute_value_changes",
         "/api/v2/incremental/routing/attribute_values",
         &[stream("routing_attribute_value_changes", "attribute_values")
             .key(&["id", "time", "type"])
-            .note("a log: `type` is create, update or delete")],
+            .note("a log (create, update, delete) that costs exports, so read only when named")],
     )
     .walk(Walk::CursorFeed)
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
-    .limits(EXPORTS),
+    .limits(EXPORTS)
+    .by_name(),
     list(
         "routing_instance_value_changes",
         "/api/v2/incremental/routing/instance_values",
         &[stream("routing_instance_value_changes", "instance_values")
             .key(&["id", "time", "type"])
-            .note("a log of which agent or ticket got or lost which value")],
+            .note("a log of which agent or ticket got or lost which value; costs exports, so read only when named")],
     )
     .walk(Walk::CursorFeed)
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
-    .limits(EXPORTS),
+    .limits(EXPORTS)
+    .by_name(),
     list(
         "audit_logs",
         "/api/v2/audit_logs",
