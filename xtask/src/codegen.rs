@@ -1,5 +1,6 @@
 //! Writes source files from the API descriptions that vendors publish.
 
+mod mixpanel;
 mod openapi;
 mod stripe;
 #[cfg(test)]
@@ -26,6 +27,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Vendor {
+    /// The table of streams in the Mixpanel connector's README.
+    Mixpanel {
+        /// Writes nothing and fails when the table is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of streams in its README.
     Stripe {
         /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
@@ -44,9 +51,11 @@ enum Vendor {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.vendor {
         Some(Vendor::Stripe { spec, check }) => stripe::run(spec.as_deref(), *check),
+        Some(Vendor::Mixpanel { check }) => mixpanel::run(*check),
         Some(Vendor::Zendesk(args)) => zendesk::run(args),
         None if args.check => {
             stripe::run(None, true)?;
+            mixpanel::run(true)?;
             zendesk::run(&zendesk::Args::check())
         }
         None => Err("name a vendor, or check all with `--check`".into()),

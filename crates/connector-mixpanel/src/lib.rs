@@ -82,7 +82,8 @@ impl Mixpanel {
         let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
         let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
         let asks = self.project.credentials == Credentials::ServiceAccount && (self.sites.len() > 1 || wants_zone && self.zone.is_none());
-        let told = if asks { account::ask(&self.sites, self.project.id).await? } else { Told { site: 0, zone: None } };
+        let nothing = Told { site: 0, zone: None };
+        let told = if asks { self.ask().await?.unwrap_or(nothing) } else { nothing };
         let zone = self.zone.or(told.zone);
         if zone.is_none() && wants_zone && self.storage == TimeStorage::ProjectLocal {
             return Err(Error::new(ErrorKind::ConfigInvalid, "the project's time zone is not known, and its events are stored in it")
@@ -93,6 +94,15 @@ impl Mixpanel {
         let Site { hosts, client, .. } = &self.sites[told.site];
         let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
         Ok(Known { site: told.site, endpoints: self.project.endpoints(&place), place, has_zone: zone.is_some() })
+    }
+
+    /// Asks Mixpanel. Gives nothing when it refuses to tell the zone to a plan or a role that may read events all the same.
+    async fn ask(&self) -> Result<Option<Told>> {
+        let is_optional = self.sites.len() == 1 && self.storage == TimeStorage::Utc;
+        match account::ask(&self.sites, self.project.id).await {
+            Err(error) if is_optional && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(None),
+            told => told.map(Some),
+        }
     }
 
     /// Reads a slice, and makes rows of what comes.
@@ -125,7 +135,8 @@ impl Mixpanel {
     /// Tells what is odd about names of columns.
     fn notes(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
-        let columns = endpoints.iter().filter_map(|name| streams::stream(name)).flat_map(|stream| {
+        let readable = endpoints.iter().filter(|name| self.project.unavailable(name).is_none());
+        let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
             let collisions = &self.project.columns(stream).collisions;
             collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
         });

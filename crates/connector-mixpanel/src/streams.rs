@@ -1,6 +1,7 @@
 //! The endpoints, made from the table of streams and the configuration.
 
 use chrono::{NaiveDate, TimeDelta};
+use pipeline_core::http::Method;
 use pipeline_core::state::SliceState;
 use pipeline_core::{Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
 
@@ -121,10 +122,7 @@ impl Project {
     /// A list as the table has it.
     fn list(&self, stream: &'static Stream, list: &List, place: &Place) -> Endpoint {
         let path = self.path(list);
-        let endpoint = match list.api {
-            Api::Engage | Api::QueryForm => Endpoint::post(stream.name, path),
-            _ => Endpoint::get(stream.name, path),
-        };
+        let endpoint = if list.api.method() == Method::POST { Endpoint::post(stream.name, path) } else { Endpoint::get(stream.name, path) };
         let endpoint = self.of_api(endpoint, list.api, place);
         let endpoint = list.query.iter().fold(endpoint, |endpoint, (name, value)| endpoint.query(*name, *value));
         let endpoint = self.configured(endpoint, stream, place);
@@ -137,13 +135,7 @@ impl Project {
 
     fn path(&self, list: &List) -> String {
         let workspace = self.workspace_id.map_or_else(String::new, |id| id.to_string());
-        let prefix = match list.api {
-            Api::Export => "/api/2.0",
-            Api::Query | Api::QueryForm | Api::Engage => "/api/query",
-            Api::App | Api::Lexicon => "/api/app",
-            Api::Ingestion => "",
-        };
-        format!("{prefix}/{}", list.path).replace("{project}", &self.id.to_string()).replace("{workspace}", &workspace)
+        format!("{}/{}", list.api.prefix(), list.path).replace("{project}", &self.id.to_string()).replace("{workspace}", &workspace)
     }
 
     /// What all requests of an interface have in common.

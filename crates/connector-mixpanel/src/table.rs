@@ -1,5 +1,6 @@
 //! The table of streams: what is requested for each, and what its rows are made of.
 
+use pipeline_core::http::Method;
 use pipeline_core::{Deletes, Field, RawRecord};
 
 use crate::line;
@@ -13,10 +14,10 @@ pub struct Stream {
     pub name: &'static str,
     /// Where its rows come from.
     pub(crate) source: Source,
-    /// Columns that identify a row.
-    pub(crate) key: &'static [&'static str],
+    /// Columns that identify a row; none: every row is another one.
+    pub key: &'static [&'static str],
     /// Its columns.
-    pub(crate) columns: &'static [Field],
+    pub columns: &'static [Field],
     /// Makes the rows.
     pub(crate) rows: Rows,
     /// How deletions show.
@@ -174,6 +175,51 @@ impl Stream {
             Source::List(_) => self.name,
             Source::Property(_) => "engage",
             Source::With(stream) => stream,
+        }
+    }
+}
+
+impl Stream {
+    /// What is requested for it, for a reader of the documentation.
+    pub fn request(&self) -> String {
+        match &self.source {
+            Source::List(List { api, path, parent, .. }) => {
+                let each = parent.map_or_else(String::new, |parent| format!(", for each of `{}`", parent.stream));
+                format!("`{} {}/{path}`{each}", api.method(), api.prefix())
+            }
+            Source::Property(property) => format!("`{property}` of `engage`"),
+            Source::With(stream) => format!("answers to `{stream}`"),
+        }
+    }
+
+    /// What a sync spends on it, of the budgets that Mixpanel counts by the hour.
+    pub fn cost(&self) -> &'static str {
+        match &self.source {
+            Source::List(List { api: Api::Export, .. }) => "exports",
+            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, parent: Some(_), .. }) => "a query each",
+            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, .. }) if self.asks.is_some() => "a query each",
+            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, .. }) => "a query",
+            _ => "nothing",
+        }
+    }
+}
+
+impl Api {
+    /// The path that all its paths begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Export => "/api/2.0",
+            Self::Query | Self::QueryForm | Self::Engage => "/api/query",
+            Self::App | Self::Lexicon => "/api/app",
+            Self::Ingestion => "",
+        }
+    }
+
+    /// How it is asked.
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::QueryForm | Self::Engage => Method::POST,
+            _ => Method::GET,
         }
     }
 }

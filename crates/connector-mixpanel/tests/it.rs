@@ -68,7 +68,7 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
 }
 
 #[test]
-fn a_configuration_shows_no_secret() {
+fn c55_a_configuration_shows_no_secret() {
     let secrets = json!({ "project_id": 7, "username": "loader", "secret": "sec-1", "project_secret": "sec-2" });
     let shown = format!("{:?}", serde_json::from_value::<MixpanelConfig>(secrets).unwrap());
     insta::assert_snapshot!(shown, @"MixpanelConfig { project_id: 7, region: None, start_date: None, .. }");
@@ -82,4 +82,18 @@ fn the_specification_marks_secrets() {
     for secret in ["secret", "project_secret"] {
         assert_eq!(properties[secret]["writeOnly"], true, "{secret}");
     }
+}
+
+#[test]
+fn every_stream_has_a_case() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mixpanel");
+    let cases =
+        std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("case.json")).ok());
+    let cases: Vec<serde_json::Value> = cases.map(|case| serde_json::from_str(&case).unwrap()).collect();
+    let read = |stream: &str| {
+        let succeeds = |case: &&serde_json::Value| case["expect_error"].is_null();
+        cases.iter().filter(succeeds).any(|case| case["streams"].as_array().unwrap().iter().any(|name| name == stream))
+    };
+    let missing: Vec<_> = connector_mixpanel::STREAMS.iter().map(|stream| stream.name).filter(|name| !read(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }

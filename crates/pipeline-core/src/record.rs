@@ -25,21 +25,33 @@ pub enum Op {
 }
 
 /// One record as the vendor wrote it: one JSON value, a slice of the page's body and not a copy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct RawRecord {
     json: Bytes,
     op: Op,
+    /// True when it was cut from a document that was read to its end: it need not be proved to be JSON once more.
+    is_json: bool,
 }
 
 impl RawRecord {
     /// A record that inserts or updates.
     pub fn upsert(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Upsert }
+        Self { json: json.into(), op: Op::Upsert, is_json: false }
     }
 
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Delete }
+        Self { json: json.into(), op: Op::Delete, is_json: false }
+    }
+
+    /// A part of a document that is JSON.
+    fn cut(json: Bytes) -> Self {
+        Self { json, op: Op::Upsert, is_json: true }
+    }
+
+    #[cfg(feature = "engine")]
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// The vendor's bytes.
@@ -101,6 +113,14 @@ impl RawRecord {
         scalar_text(self.member(name)?)
     }
 }
+
+impl PartialEq for RawRecord {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json && self.op == other.op
+    }
+}
+
+impl Eq for RawRecord {}
 
 impl fmt::Debug for RawRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -323,8 +343,8 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
     let mut records = Vec::new();
     for value in values {
         match first_byte(&value) {
-            Some(b'[') => elements(&value, |element| records.push(RawRecord::upsert(element))).map_err(|_| missing())?,
-            Some(b'{') => records.push(RawRecord::upsert(value.slice_ref(value.trim_ascii()))),
+            Some(b'[') => elements(&value, |element| records.push(RawRecord::cut(element))).map_err(|_| missing())?,
+            Some(b'{') => records.push(RawRecord::cut(value.slice_ref(value.trim_ascii()))),
             Some(b'n') => {}
             _ => return Err(missing()),
         }
@@ -374,7 +394,7 @@ impl<'de> Visitor<'de> for &mut Cut<'de, '_> {
             let path = self.path(&key.0);
             if let Some(path) = path.filter(|_| self.array_follows(&key)) {
                 let mut records = Vec::new();
-                map.next_value_seed(ElementsSeed { body: self.body, each: |element| records.push(RawRecord::upsert(element)) })?;
+                map.next_value_seed(ElementsSeed { body: self.body, each: |element| records.push(RawRecord::cut(element)) })?;
                 self.records[path] = Some(records);
             } else {
                 let value: &RawValue = map.next_value()?;

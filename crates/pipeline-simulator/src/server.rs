@@ -245,7 +245,7 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/api/v2/{*path}", get(zendesk::get))
         .route("/oauth/tokens", post(zendesk::auth::issue))
         .route("/api/2.0/export", get(mixpanel_export::export))
-        .route("/api/query/{*path}", post(mixpanel::query))
+        .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))
         .layer(from_fn_with_state(Arc::clone(service), around))
         .with_state(Arc::clone(service))

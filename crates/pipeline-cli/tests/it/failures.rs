@@ -142,8 +142,8 @@ async fn a_web_page_instead_of_an_answer_ends_with_4_and_one_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_changed_by_somebody_else_ends_with_6() {
-    let mut simulation = stripe(6_000, 100);
-    simulation.latency = std::time::Duration::from_millis(50);
+    let mut simulation = stripe(20_000, 100);
+    simulation.latency = std::time::Duration::from_millis(150);
     let simulator = Simulator::start(simulation).await.unwrap();
     let sandbox = Sandbox::new();
     sandbox.configure(&simulator, SQLITE, &["charges"]);

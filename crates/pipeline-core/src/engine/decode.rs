@@ -26,6 +26,7 @@ use crate::schema::Schema;
 
 mod columns;
 mod members;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -141,7 +142,7 @@ impl Decoder {
         if i32::try_from(bytes).is_err() {
             return Err(Rejection::TooLarge);
         }
-        self.members.read(json)?;
+        self.members.read(json, record.is_json())?;
         self.check_key(json)?;
         if record.op() == Op::Delete {
             self.members.keep_only(&self.key);
@@ -224,7 +225,7 @@ impl Decoder {
             self.scratch.push(separator);
             self.scratch.push_str(key);
             self.scratch.push(':');
-            values::compact(value, &mut self.scratch);
+            self.scratch.push_str(value);
             separator = ',';
         }
         if self.scratch.is_empty() {

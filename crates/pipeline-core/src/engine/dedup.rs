@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use twox_hash::XxHash3_128;
 
 use super::endpoint_run::{Counts, EndpointRun, PageMark};
 use crate::endpoint::{Endpoint, StreamDef};
@@ -14,11 +15,12 @@ use crate::state::{Seen, SliceState};
 /// The memory of one slice's task.
 #[derive(Debug, Default)]
 pub(super) struct Dedup {
-    /// Content of the page before.
+    /// Content of the records of the page before that may come again: all of a list that shifts, else those with the last
+    /// cursor value, which is where a list that lost its position is begun again.
     previous: HashSet<u64>,
 }
 
-/// A record and the hash of its bytes.
+/// A record and a fast hash of its bytes, for the commit log.
 pub(super) struct Hashed {
     pub(super) record: RawRecord,
     pub(super) hash: u128,
@@ -40,6 +42,7 @@ impl Dedup {
         let first = records.first().map_or(&[][..], Vec::as_slice);
         let times = cursor_times(endpoint, first, zone.is_some());
         let reached = times.last().copied().flatten();
+        let is_watched = |time: Option<DateTime<Utc>>| repeats || zone.is_some() || (time.is_some() && time == reached);
         let remember_from = zone.map(|zone| zone.remember_from.or(reached).unwrap_or(DateTime::<Utc>::MAX_UTC));
         let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, seen: Vec::new() } };
         let mut page = HashSet::new();
@@ -48,9 +51,14 @@ impl Dedup {
             let mut kept = Vec::with_capacity(records.len());
             for (position, record) in records.into_iter().enumerate() {
                 counts.bytes += record.as_bytes().len() as u64;
-                let (hash, content) = content_hash(&record);
-                page.insert(content);
+                let hash = XxHash3_128::oneshot(record.as_bytes());
                 let time = if index == 0 { times.get(position).copied().flatten() } else { None };
+                if !is_watched(time) {
+                    kept.push(Hashed { record, hash });
+                    continue;
+                }
+                let content = content_hash(&record);
+                page.insert(content);
                 let key = time.filter(|_| zone.is_some()).map(|_| key_hash(stream, &record, content));
                 let known = key.and_then(|key| run.boundary.get(&key)).is_some_and(|seen| seen.content == content);
                 if known || (repeats && self.previous.contains(&content)) {
@@ -95,24 +103,29 @@ impl Zone {
     }
 }
 
-/// Cursor values of a page's records: all of them, or only the last, which is all that progress needs.
+/// Cursor values of a page's records: all of them, or only those at the end that equal the last, which is all that
+/// progress needs.
 fn cursor_times(endpoint: &Endpoint, records: &[RawRecord], all: bool) -> Vec<Option<DateTime<Utc>>> {
     let Some(cursor) = endpoint.cursor_field() else { return Vec::new() };
-    let time = |record: &RawRecord| parse_time(&record.scalar(cursor.field)?, cursor.format);
-    let skipped = if all { 0 } else { records.len().saturating_sub(1) };
-    let known = records.iter().skip(skipped).map(time);
-    std::iter::repeat_n(None, skipped).chain(known).collect()
+    let mut times = vec![None; records.len()];
+    for (index, record) in records.iter().enumerate().rev() {
+        times[index] = record.scalar(cursor.field).and_then(|text| parse_time(&text, cursor.format));
+        if !all && times[index] != times[records.len() - 1] {
+            break;
+        }
+    }
+    times
 }
 
-/// Hash of a record's bytes, whole and shortened.
-fn content_hash(record: &RawRecord) -> (u128, u64) {
-    let hash = blake3::hash(record.as_bytes());
-    let mut whole = [0; 16];
-    whole.copy_from_slice(&hash.as_bytes()[..16]);
-    let whole = u128::from_le_bytes(whole);
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    let short = whole as u64;
-    (whole, short)
+/// Hash of a record's bytes that no two contents share, were they made to.
+fn content_hash(record: &RawRecord) -> u64 {
+    short(&blake3::hash(record.as_bytes()))
+}
+
+fn short(hash: &blake3::Hash) -> u64 {
+    let mut short = [0; 8];
+    short.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(short)
 }
 
 /// Hash of a record's key; of its content when it has none.
@@ -125,7 +138,5 @@ fn key_hash(stream: &StreamDef, record: &RawRecord, content: u64) -> u64 {
     for member in stream.key() {
         hasher.update(record.member(member).unwrap_or_default().as_bytes()).update(&[0]);
     }
-    let mut short = [0; 8];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(short)
+    short(&hasher.finalize())
 }

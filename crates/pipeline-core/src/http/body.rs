@@ -1,5 +1,6 @@
 //! Reads response bodies: decompression, and the limits that keep a hostile or broken one from taking memory or time.
 
+use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -26,15 +27,26 @@ const RATIO_FROM: u64 = 1 << 20;
 const PROGRESS_WINDOW: Duration = Duration::from_mins(1);
 /// Bytes that count as progress.
 const PROGRESS_BYTES: u64 = 1 << 10;
+/// The most memory that is taken for a body before any of it has come.
+const MAX_ANNOUNCED: usize = 4 << 20;
+/// First bytes of compressed bodies.
+const ZSTD: u8 = 0x28;
+const GZIP: u8 = 0x1f;
 /// Size of the pieces in which a decompressed body comes.
 const CHUNK: usize = 64 << 10;
 
 type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// Reads a body into memory.
-pub(super) async fn read(mut chunks: Chunks, max: u64) -> Result<Bytes, TransportError> {
-    let mut body = BytesMut::new();
+/// The size that a body's headers tell, as far as memory is given for a promise; 0 when they tell none.
+pub(super) fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or(0).min(MAX_ANNOUNCED)
+}
+
+/// Reads a body into memory. What is `announced` need not be moved as it grows.
+pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize) -> Result<Bytes, TransportError> {
+    let mut body = BytesMut::with_capacity(announced);
     while let Some(chunk) = chunks.try_next().await? {
         if (body.len() + chunk.len()) as u64 > max {
             return Err(too_large(format!("{} MiB", max >> 20)));
@@ -66,18 +78,26 @@ pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bo
 pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, TransportError> {
     let received = Arc::new(AtomicU64::new(0));
     let wire = guarded(raw.body, idle, Arc::clone(&received)).map_err(io::Error::other);
-    Ok(within_ratio(decompressed(&raw.headers, wire.boxed()).await?, received))
+    Ok(within_ratio(Box::pin(decompressed(&raw.headers, wire.boxed())).await?, received))
 }
 
 /// What was sent with these headers, decompressed.
 pub(super) async fn decompressed(headers: &HeaderMap, wire: BoxStream<'static, io::Result<Bytes>>) -> Result<Chunks, TransportError> {
-    let mut reader: Reader = Box::pin(StreamReader::new(wire));
+    let mut wire = wire.try_filter(|chunk| ready(!chunk.is_empty())).boxed();
     if let Some(unknown) = codings(headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
         let unsupported = io::Error::new(io::ErrorKind::Unsupported, format!("content encoding `{unknown}`"));
         return Err(TransportError::Encoding(unsupported.into()));
     }
-    let first = |reader: &[u8]| reader.first().copied();
-    if codings(headers).any(|coding| coding == "zstd") && first(peek(&mut reader).await?) == Some(0x28) {
+    let first = |bytes: &[u8]| bytes.first().copied();
+    let beginning = wire.try_next().await.map_err(from_io)?;
+    let begins_with = |byte| beginning.as_deref().and_then(first) == Some(byte);
+    let (is_zstd, is_gzip) = (begins_with(ZSTD) && codings(headers).any(|coding| coding == "zstd"), begins_with(GZIP));
+    let wire = stream::iter(beginning.map(Ok)).chain(wire);
+    if !is_zstd && !is_gzip {
+        return Ok(wire.map_err(from_io).boxed());
+    }
+    let mut reader: Reader = Box::pin(StreamReader::new(wire));
+    if is_zstd {
         let mut decoder = ZstdDecoder::new(reader);
         decoder.multiple_members(true);
         reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
@@ -85,7 +105,7 @@ pub(super) async fn decompressed(headers: &HeaderMap, wire: BoxStream<'static, i
     // No text that an API sends begins with gzip's first byte, so the content decides, not the header: bodies come
     // compressed without saying so, plain in spite of saying so, and compressed twice.
     for _ in 0..2 {
-        if first(peek(&mut reader).await?) != Some(0x1f) {
+        if first(peek(&mut reader).await?) != Some(GZIP) {
             break;
         }
         let mut decoder = GzipDecoder::new(reader);

@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
         let mut broken = false;
         let body = if status.is_success() {
             let chunks = chunks.map_err(transport_error)?;
-            Body::Memory(body::read(chunks, self.client.max_body).await.map_err(transport_error)?)
+            Body::Memory(body::read(chunks, self.client.max_body, body::announced(&headers)).await.map_err(transport_error)?)
         } else {
             let (body, complete) = match chunks {
                 Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,

@@ -98,7 +98,7 @@ impl TokenEndpoint {
         let raw = self.transport.call(request).await.map_err(transport_error)?;
         let (status, headers) = (raw.status, raw.headers.clone());
         let chunks = body::decoded(raw, TIMEOUT).await.map_err(transport_error)?;
-        let body = body::read(chunks, MAX_ANSWER).await.map_err(transport_error)?;
+        let body = body::read(chunks, MAX_ANSWER, 0).await.map_err(transport_error)?;
         let mut response = http::Response::new(normalized(&body).unwrap_or_else(|| body.to_vec()));
         // Vendors answer 201, too, and not all say that it is JSON.
         *response.status_mut() = if status.is_success() { StatusCode::OK } else { status };

@@ -83,11 +83,7 @@ impl Column {
             Self::String(values) => append!(values, |json| values::text(json, scratch)),
             Self::Date(values) => append!(values, values::date),
             Self::Timestamp(values, format) => append!(values, |json| values::timestamp(json, *format, scratch)),
-            Self::Json(values) => append!(values, |json| {
-                scratch.clear();
-                values::compact(json, scratch);
-                Some(scratch.as_str())
-            }),
+            Self::Json(values) => append!(values, Some),
         }
     }
 

@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Rejection, values};
+use super::{Rejection, scan, values};
 
 /// The members of the record read last, as positions in its text; buffers are used again for the next.
 pub(super) struct Members {
@@ -19,13 +17,23 @@ pub(super) struct Members {
     unknown: Vec<Member>,
     misfits: Vec<Member>,
     repeated: Vec<Member>,
+    /// Objects and arrays without their white space.
+    compact: Vec<u8>,
 }
 
 /// A member's key, with its quotes, and value.
 #[derive(Clone, Copy)]
 struct Member {
     key: Span,
-    value: Span,
+    value: Value,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    /// A string, number or literal, as it stands in the record.
+    Written(Span),
+    /// An object or array, in the buffer of compact ones.
+    Compact(Span),
 }
 
 #[derive(Clone, Copy)]
@@ -35,12 +43,6 @@ struct Span {
 }
 
 impl Span {
-    /// The place of a part of `json`.
-    fn of(part: &str, json: &str) -> Self {
-        let start = part.as_ptr().addr() - json.as_ptr().addr();
-        Self { start, end: start + part.len() }
-    }
-
     fn text(self, json: &str) -> &str {
         &json[self.start..self.end]
     }
@@ -76,28 +78,74 @@ impl Members {
             unknown: Vec::new(),
             misfits: Vec::new(),
             repeated: Vec::new(),
+            compact: Vec::new(),
         }
     }
 
-    /// Finds the members of a record, all of it being JSON.
-    pub(super) fn read(&mut self, json: &str) -> Result<(), Rejection> {
+    /// Finds the members of a record. What is not known to be JSON is proved to be first.
+    pub(super) fn read(&mut self, json: &str, is_json: bool) -> Result<(), Rejection> {
         self.declared.fill(None);
         self.unknown.clear();
         self.misfits.clear();
         self.repeated.clear();
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let walked = deserializer.deserialize_map(Walk { members: self, json, previous: 0 }).and_then(|()| deserializer.end());
-        walked.map_err(|_| match serde_json::from_str::<&RawValue>(json) {
-            Ok(_) => Rejection::NotAnObject,
-            Err(_) => Rejection::NotJson,
-        })?;
+        self.compact.clear();
+        if !is_json && serde_json::from_str::<&RawValue>(json).is_err() {
+            return Err(Rejection::NotJson);
+        }
+        self.walk(json).ok_or(Rejection::NotAnObject)?;
         self.drop_repeated_unknown(json);
         Ok(())
     }
 
-    /// The value of a column; none when it is absent or null.
-    pub(super) fn value<'j>(&self, column: usize, json: &'j str) -> Option<&'j str> {
-        self.declared[column].map(|member| member.value.text(json)).filter(|value| *value != "null")
+    /// Walks over the top level of a record; none when it is no object.
+    fn walk(&mut self, json: &str) -> Option<()> {
+        let bytes = json.as_bytes();
+        let (mut at, mut previous) = (scan::skip_space(bytes, 0), 0);
+        if bytes.get(at) != Some(&b'{') {
+            return None;
+        }
+        loop {
+            at = scan::skip_space(bytes, at + 1);
+            if *bytes.get(at)? == b'}' {
+                return Some(());
+            }
+            let start = at;
+            let column = self.predicted(bytes, at, previous);
+            let end = column.map_or_else(|| scan::end_of_string(bytes, at), |column| at + self.names[column].len());
+            let key = Span { start, end };
+            let colon = scan::skip_space(bytes, end);
+            at = scan::skip_space(bytes, colon + 1);
+            let value = match bytes.get(at)? {
+                b'{' | b'[' => {
+                    let start = self.compact.len();
+                    at = scan::compact(bytes, at, &mut self.compact)?;
+                    Value::Compact(Span { start, end: self.compact.len() })
+                }
+                first => {
+                    let start = at;
+                    at = if *first == b'"' { scan::end_of_string(bytes, at) } else { scan::end_of_word(bytes, at) };
+                    Value::Written(Span { start, end: at })
+                }
+            };
+            previous = self.add(Member { key, value }, column, json, previous);
+            at = scan::skip_space(bytes, at);
+            match bytes.get(at)? {
+                b',' => {}
+                _ => return Some(()),
+            }
+        }
+    }
+
+    /// The value of a column, without white space around its parts; none when it is absent or null.
+    pub(super) fn value<'j>(&'j self, column: usize, json: &'j str) -> Option<&'j str> {
+        self.text(self.declared[column]?, json).filter(|value| *value != "null")
+    }
+
+    fn text<'j>(&'j self, member: Member, json: &'j str) -> Option<&'j str> {
+        match member.value {
+            Value::Written(span) => Some(span.text(json)),
+            Value::Compact(Span { start, end }) => std::str::from_utf8(&self.compact[start..end]).ok(),
+        }
     }
 
     /// Moves a column's member to those that no column holds.
@@ -127,14 +175,15 @@ impl Members {
     }
 
     /// Keys, with their quotes, and values of members that no column holds, in the record's order.
-    pub(super) fn extra<'j>(&mut self, json: &'j str) -> impl Iterator<Item = (&'j str, &'j str)> {
+    pub(super) fn extra<'j>(&'j mut self, json: &'j str) -> impl Iterator<Item = (&'j str, &'j str)> {
         self.unknown.append(&mut self.misfits);
         self.unknown.sort_unstable_by_key(|member| member.key.start);
-        self.unknown.iter().map(move |member| (member.key.text(json), member.value.text(json)))
+        self.unknown.iter().filter_map(|member| Some((member.key.text(json), self.text(*member, json)?)))
     }
 
-    fn add(&mut self, member: Member, json: &str, previous: usize) -> usize {
-        let Some(column) = self.column(member.key.text(json), previous) else {
+    fn add(&mut self, member: Member, predicted: Option<usize>, json: &str, previous: usize) -> usize {
+        let known = || self.columns.get(&*name(member.key.text(json))).copied();
+        let Some(column) = predicted.or_else(known) else {
             self.unknown.push(member);
             return previous;
         };
@@ -143,13 +192,11 @@ impl Members {
         column + 1
     }
 
-    /// The column of a key. `previous` is one more than the column before it, 0 at the start.
-    fn column(&self, key: &str, previous: usize) -> Option<usize> {
+    /// The column that came after `previous` last time, if its name stands at `at`. `previous` is one more than the
+    /// column before, 0 at the start.
+    fn predicted(&self, json: &[u8], at: usize, previous: usize) -> Option<usize> {
         let predicted = self.successors[previous];
-        match self.names.get(predicted) {
-            Some(name) if name == key => Some(predicted),
-            _ => self.columns.get(&*name(key)).copied(),
-        }
+        self.names.get(predicted).filter(|name| json[at..].starts_with(name.as_bytes())).map(|_| predicted)
     }
 
     /// Keeps the last of several unknown members with one name.
@@ -165,28 +212,5 @@ impl Members {
             repeated.extend(is_repeated.then_some(*earlier));
             is_repeated
         });
-    }
-}
-
-/// One walk over a record's top level.
-struct Walk<'m, 'j> {
-    members: &'m mut Members,
-    json: &'j str,
-    previous: usize,
-}
-
-impl<'j> Visitor<'j> for Walk<'_, 'j> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'j>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = map.next_entry::<&'j RawValue, &'j RawValue>()? {
-            let member = Member { key: Span::of(key.get(), self.json), value: Span::of(value.get(), self.json) };
-            self.previous = self.members.add(member, self.json, self.previous);
-        }
-        Ok(())
     }
 }

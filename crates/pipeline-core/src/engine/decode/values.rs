@@ -149,34 +149,3 @@ pub(super) fn timestamp(json: &str, format: TimeFormat, scratch: &mut String) ->
     let is_exact = time.nanosecond() < 1_000_000_000 && time.nanosecond().is_multiple_of(1_000) && (1..=9999).contains(&time.year());
     is_exact.then(|| time.timestamp_micros())
 }
-
-/// Appends a JSON value without the white space that means nothing. Strings and numbers stay as they are written.
-pub(super) fn compact(json: &str, into: &mut String) {
-    let bytes = json.as_bytes();
-    let (mut start, mut at) = (0, 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => at = end_of_string(bytes, at),
-            b' ' | b'\n' | b'\r' | b'\t' => {
-                into.push_str(&json[start..at]);
-                at += bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    into.push_str(&json[start..]);
-}
-
-/// The place after the string that starts at `at`.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
-    at += 1;
-    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        at += found;
-        if bytes[at] == b'"' {
-            return at + 1;
-        }
-        at += 2;
-    }
-    bytes.len()
-}

@@ -1,0 +1,127 @@
+//! A destination in memory, for tests of what a sync leaves in its tables.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use pipeline_core::cell::Column;
+use pipeline_core::state::{EndpointId, EndpointState};
+use pipeline_core::{Commit, Delivery, Destination, Generation, Result, Status, Table, TableId, Transaction};
+
+/// A row: its columns that are not null, as text.
+pub type Row = BTreeMap<String, String>;
+
+/// A table, and whether it is the generation that is not visible yet.
+type Place = (TableId, bool);
+
+/// Keeps rows by their key, and checkpoints, until it is dropped.
+#[derive(Debug, Default)]
+pub struct MemoryDestination(Arc<Mutex<Contents>>);
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    tables: BTreeMap<Place, BTreeMap<String, Row>>,
+    states: BTreeMap<EndpointId, EndpointState>,
+    commits: u64,
+}
+
+impl MemoryDestination {
+    /// The visible rows of a stream, in the order of their keys.
+    pub fn rows(&self, source: &str, stream: &str) -> Vec<Row> {
+        let table = TableId { source: source.to_owned(), stream: stream.to_owned() };
+        lock(&self.0).tables.get(&(table, false)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// One column of the visible rows of a stream, in the order of their keys.
+    pub fn column(&self, source: &str, stream: &str, column: &str) -> Vec<String> {
+        let value = |mut row: Row| row.remove(column).unwrap_or_default();
+        self.rows(source, stream).into_iter().map(value).collect()
+    }
+}
+
+fn lock(contents: &Mutex<Contents>) -> MutexGuard<'_, Contents> {
+    contents.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Destination for MemoryDestination {
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _tables: &[Arc<Table>]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
+        Ok(lock(&self.0).states.get(endpoint).cloned().unwrap_or_default())
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        Ok(Box::new(Staged { contents: Arc::clone(&self.0), batches: Vec::new() }))
+    }
+
+    async fn status(&self, _commits: usize) -> Result<Status> {
+        Ok(Status { endpoints: lock(&self.0).states.clone().into_iter().collect(), ..Status::default() })
+    }
+}
+
+struct Staged {
+    contents: Arc<Mutex<Contents>>,
+    batches: Vec<(Arc<Table>, RecordBatch)>,
+}
+
+#[async_trait]
+impl Transaction for Staged {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+        self.batches.push((Arc::clone(table), batch));
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
+        let mut contents = lock(&self.contents);
+        let mut next = contents.clone();
+        for change in &commit.changes {
+            next.states.entry(change.endpoint().clone()).or_default().apply(change)?;
+        }
+        for table in &commit.discard {
+            next.tables.remove(&(table.clone(), true));
+        }
+        for (table, batch) in &self.batches {
+            let rows = next.tables.entry((table.id(), table.generation == Generation::Next)).or_default();
+            put(rows, table, batch)?;
+        }
+        for table in &commit.publish {
+            let published = next.tables.remove(&(table.clone(), true)).unwrap_or_default();
+            next.tables.insert((table.clone(), false), published);
+        }
+        next.commits += 1;
+        let sequence = next.commits;
+        *contents = next;
+        Ok(sequence)
+    }
+}
+
+/// Puts rows in the place of those with the same key; every row without a key is another one.
+fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> Result<()> {
+    let columns = Column::of(batch)?;
+    for index in 0..batch.num_rows() {
+        let mut row = Row::new();
+        for column in &columns {
+            let mut text = String::new();
+            column.cell(index).push_text(&mut text);
+            if !text.is_empty() {
+                row.insert(column.name().to_owned(), text);
+            }
+        }
+        let key: Vec<&str> = table.primary_key.iter().map(|column| row.get(column).map_or("", String::as_str)).collect();
+        let key = if key.is_empty() { format!("{:012}", rows.len()) } else { key.join("\u{1f}") };
+        rows.insert(key, row);
+    }
+    Ok(())
+}
