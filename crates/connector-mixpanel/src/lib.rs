@@ -40,7 +40,7 @@ pub use config::MixpanelConfig;
 pub use export::Reread;
 pub use flatten::{ColumnType, Flattened, FlattenedProperty};
 pub use region::Region;
-pub use reports::Report;
+pub use reports::{Parameter, Report};
 pub use table::{STREAMS, Stream};
 
 /// One Mixpanel project. Built by [`MixpanelConfig`].

@@ -88,6 +88,7 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
 
 /// The event as it is stored: what identifies it and what most projects ask for at the top, all properties unchanged below.
 /// A malformed line that the configuration lets pass stays as it is, to be rejected with its text.
+#[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
 pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
     out.push(row(record, about).unwrap_or_else(|_| record.clone()));
     Ok(())

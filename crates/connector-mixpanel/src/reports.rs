@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::json::quote;
+use crate::table::{Asks, STREAMS, Stream};
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Slicer, TimeRange, render_time};
@@ -10,9 +12,6 @@ use pipeline_core::state::{EndpointState, SliceState, Window};
 use pipeline_core::{Error, ErrorKind, Result, TimeFormat};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
-
-use crate::table::{Asks, STREAMS, Stream};
 
 /// Most days that a report covers.
 pub(crate) const MAX_DAYS: u32 = 3660;
@@ -33,23 +32,49 @@ pub struct Report {
     pub(crate) stream: String,
     /// Parameters as Mixpanel's reference names them. The project, the workspace and the dates are filled in.
     #[serde(default)]
-    pub(crate) parameters: BTreeMap<String, Value>,
+    pub(crate) parameters: BTreeMap<String, Parameter>,
     /// Days that it covers, up to today in the project's time zone; as many as `report_days` unless set.
     #[serde(default)]
     #[schemars(range(min = 1, max = 3660))]
     pub(crate) days: Option<u32>,
 }
 
+/// The value of a parameter.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// Yes or no.
+    Flag(bool),
+    /// A number, such as the id of a saved report.
+    Number(i64),
+    /// Text, such as the name of an event or an expression.
+    Text(String),
+    /// Several texts, such as the names of events.
+    List(Vec<String>),
+}
+
+impl Parameter {
+    /// The value as it is sent: text as it is, lists as JSON.
+    fn written(&self) -> Cow<'_, str> {
+        match self {
+            Self::Flag(flag) => flag.to_string().into(),
+            Self::Number(number) => number.to_string().into(),
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::List(texts) => format!("[{}]", texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(",")).into(),
+        }
+    }
+}
+
 impl Report {
     /// A request for the profiles of one kind of group.
     pub(crate) fn of_group(id: &str) -> Self {
-        let parameters = BTreeMap::from([(GROUP.to_owned(), Value::from(id))]);
+        let parameters = BTreeMap::from([(GROUP.to_owned(), Parameter::Text(id.to_owned()))]);
         Self { name: id.to_owned(), stream: "group_profiles".to_owned(), parameters, days: None }
     }
 
     /// A parameter's value as it is sent: text as it is, lists as JSON.
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.parameters.get(name).map(written)
+        self.parameters.get(name).map(Parameter::written)
     }
 
     /// Refuses what Mixpanel would refuse, or not understand.
@@ -75,10 +100,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-fn written(value: &Value) -> Cow<'_, str> {
-    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
 }
 
 /// Checks the configured reports, and that no two of a stream share a name.
@@ -136,7 +157,7 @@ impl Slicer for Reports {
             return Err(Error::new(ErrorKind::Unexpected, "a slice asks for a report that is not configured"));
         };
         for (name, value) in &report.parameters {
-            request.set_query(name, written(value));
+            request.set_query(name, value.written());
         }
         if let Some(Window { since: Some(since), until }) = slice.window {
             request.set_query("from_date", render_time(since, TimeFormat::Date));

@@ -92,7 +92,7 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
             "check that the API key is complete and was not deleted or replaced in Stripe's dashboard".to_owned(),
         ),
         _ if text(headers, SHOULD_RETRY) == "true" => RETRY,
-        (404, _) => ResponseAction::Fail(ErrorKind::NotFound, None),
+        (404, _) if !refusal.is_empty() => ResponseAction::Fail(ErrorKind::NotFound, None),
         _ => ResponseAction::Fail(ErrorKind::Unexpected, None),
     }
 }
@@ -127,6 +127,11 @@ fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 impl Refusal {
     fn read(body: &[u8]) -> Self {
         serde_json::from_slice::<Envelope>(body).unwrap_or_default().error
+    }
+
+    /// True when the body could not be read: it may have been cut off.
+    fn is_empty(&self) -> bool {
+        self.code.is_empty() && self.message.is_empty()
     }
 
     /// The permission that is missing, such as `rak_charge_read`.

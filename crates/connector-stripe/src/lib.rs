@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Result};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Preparation, Result};
 use secrecy::ExposeSecret;
 
 use self::classify::StripeAnswers;
@@ -98,6 +98,11 @@ impl Connector for Stripe {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
+        check::learn_time(&self.client).await?;
+        Ok(Preparation::default())
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

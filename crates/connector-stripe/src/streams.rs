@@ -54,6 +54,8 @@ pub struct Stream {
     pub mode: SyncMode,
     /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
     pub cursor: Option<&'static str>,
+    /// Days within which objects still change without a trace outside them, so that each sync reads them again.
+    pub settles_in: i64,
     /// Parameters of every request: those without which the list hides objects, and those that name the parent, whose
     /// value is `{id}`.
     pub query: &'static [(&'static str, &'static str)],
@@ -114,6 +116,7 @@ impl Stream {
             parent_id: None,
             mode: SyncMode::Incremental,
             cursor: Some("created"),
+            settles_in: 0,
             query: &[],
             partition: None,
             expand: &[],
@@ -165,6 +168,11 @@ impl Stream {
 
     const fn cursor(mut self, cursor: Option<&'static str>) -> Self {
         self.cursor = cursor;
+        self
+    }
+
+    const fn settles_in(mut self, days: i64) -> Self {
+        self.settles_in = days;
         self
     }
 

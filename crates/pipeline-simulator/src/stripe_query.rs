@@ -88,6 +88,8 @@ impl Query {
         let field = match name {
             "ids" => "id",
             "types" => "type",
+            // No transaction that is made up belongs to a payout.
+            "payout" => "source",
             other => other,
         };
         let row = Row { table: world.table(&table.name), index: 0 };
@@ -179,9 +181,10 @@ fn limit(value: &str) -> Result<usize, Refusal> {
     }
 }
 
-/// The field to expand. Paths below a field of the listed objects aren't simulated.
+/// The field to expand. What is below the entries of a list in that field isn't simulated.
 fn expansion(value: &str, table: &Table) -> Result<String, Refusal> {
-    let field = value.strip_prefix("data.").unwrap_or_default();
+    let path = value.strip_prefix("data.").unwrap_or_default();
+    let field = path.split_once(".data.").map_or(path, |(field, _)| field);
     if table.expandable.iter().any(|known| known == field) {
         return Ok(field.to_owned());
     }

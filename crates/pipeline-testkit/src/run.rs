@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use pipeline_core::http::HttpService;
 use pipeline_core::slice::{TimeRange, parse_time};
@@ -13,6 +13,7 @@ use pipeline_core::{
     Advance, BuildContext, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord, Registry,
     Result, TokioClock,
 };
+use tokio::time::Instant;
 
 use crate::fixture::Fixture;
 use crate::json::compact;
@@ -96,7 +97,7 @@ impl<'a> Setup<'a> {
                 ..BuildContext::default()
             };
             let connector = self.registry.build(self.connector, self.fixture.config.clone(), context);
-            let mut reader = Reader { setup: &self, progress, pages: Vec::new() };
+            let mut reader = Reader { setup: &self, progress, pages: Vec::new(), started: Instant::now() };
             let error = match &connector {
                 Ok(connector) => reader.read_all(&**connector).await.err(),
                 Err(error) => Some(Error::new(error.kind(), error.message())),
@@ -132,6 +133,7 @@ struct Reader<'a, 's> {
     setup: &'s Setup<'a>,
     progress: Progress,
     pages: Vec<PageRead>,
+    started: Instant,
 }
 
 impl Reader<'_, '_> {
@@ -166,8 +168,10 @@ impl Reader<'_, '_> {
             return Ok(());
         }
         let range = self.setup.fixture.start.map_or_else(|| connector.range(), TimeRange::since);
+        // As if learning what planning needs had taken no time: windows are recorded, and a fault must not move them.
+        let now = connector.client().now() - TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
         let mut state = EndpointState::default().next_plan();
-        for slice in endpoint.slicer().plan(&EndpointState::default(), range, connector.client().now()) {
+        for slice in endpoint.slicer().plan(&EndpointState::default(), range, now) {
             state.add_slice(slice);
         }
         self.change(Change::Replace { endpoint: self.id(endpoint), from: EndpointState::default(), to: state })

@@ -118,12 +118,15 @@ fn stale_error(path: &Path) -> Box<dyn Error> {
     format!("{} is stale; run `cargo xtask codegen stripe --spec FILE`", path.display()).into()
 }
 
-/// Every list that the connector asks for, and the parameters that it takes: what the requests of fixtures are held against.
+/// Every list that the connector asks for, each with its objects, and the parameters that it takes: what the requests of fixtures are held against.
 fn operations(spec: &Spec, streams: &[&Stream]) -> String {
     let inner = streams.iter().flat_map(|stream| stream.inner.iter().map(|inner| inner.path));
-    let paths: BTreeSet<&str> = streams.iter().map(|stream| stream.path).chain(inner).collect();
+    let lists: BTreeSet<&str> = streams.iter().map(|stream| stream.path).chain(inner).collect();
+    let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(list, last)| last.starts_with('{') && lists.contains(list));
+    let objects: Vec<&str> = spec.paths.keys().map(String::as_str).filter(|path| is_object(path) && spec.get(path).is_some()).collect();
+    let paths: BTreeSet<&str> = lists.iter().copied().chain(objects).chain(["/v1/account"]).collect();
     let mut text = format!(
-        "# Lists and their query parameters in Stripe's OpenAPI file of version {API_VERSION}.\n# Written by `cargo xtask codegen stripe --spec FILE`; do not edit.\n"
+        "# Lists, objects and their query parameters in Stripe's OpenAPI file of version {API_VERSION}.\n# Written by `cargo xtask codegen stripe --spec FILE`; do not edit.\n"
     );
     for path in paths {
         let takes: Vec<&str> = spec.get(path).into_iter().flat_map(|get| get.takes()).collect();

@@ -54,7 +54,7 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
     };
     let windows = Windows {
         lag: reading.lag,
-        lookback: reading.lookback,
+        lookback: reading.lookback.max(TimeDelta::days(stream.settles_in)),
         partition: stream.partition,
         ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };

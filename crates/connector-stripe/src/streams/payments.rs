@@ -7,7 +7,8 @@ use super::{Inner, Stream};
 /// The streams.
 pub(super) const STREAMS: &[Stream] = &[
     Stream::new("balance_transactions", "/v1/balance_transactions", "balance_transaction")
-        .note("`status` turns from pending to available without a trace outside the object"),
+        .settles_in(8)
+        .note("`status` turns from pending to available without an event, so those of the last 8 days are read again"),
     Stream::new("bank_accounts", "/v1/customers/{customer}/sources", "bank_account")
         .each("customers")
         .query(&[("object", "bank_account")])

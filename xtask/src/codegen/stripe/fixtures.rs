@@ -11,7 +11,7 @@ use connector_stripe::{API_VERSION, Place, Stream, Stripe, StripeConfig, streams
 use futures::TryStreamExt;
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, ConnectorExt, TokioClock};
+use pipeline_core::{BuildContext, Connector, ConnectorExt, TokioClock};
 use serde_json::{Value, json};
 
 use super::super::Result;
@@ -77,6 +77,7 @@ async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>>
     let clock = Arc::new(TokioClock::starting_at(NOW.parse()?));
     let context = BuildContext { transport: Some(stand_in.clone()), clock, ..BuildContext::default() };
     let connector = Stripe::new(StripeConfig::new("sk_test_fixture"), context)?;
+    connector.prepare(&[stream.name]).await?;
     let records: Vec<_> = connector.records(stream.name, TimeRange::all()).try_collect().await?;
     if records.is_empty() {
         return Err("the stand-in has nothing for it".into());
@@ -84,7 +85,7 @@ async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>>
     Ok(std::mem::take(&mut *stand_in.exchanges.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Answers every list with two objects, and a list of parents with one.
+/// Answers every list with two objects, a list of parents with one, and tells the account.
 #[derive(Debug)]
 struct StandIn {
     spec: Arc<Spec>,
@@ -97,11 +98,15 @@ struct StandIn {
 impl HttpService for StandIn {
     async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
         let path = request.url.path();
-        let listed = listed(&request).ok_or_else(|| TransportError::Refused(format!("no stream lists {path}")))?;
         let mut exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = 2 * exchanges.len() as u64 + 1;
-        let last = if listed.name == self.stream.name { first + 1 } else { first };
-        let body = list(path, (first..=last).map(|number| self.object(listed, number)).collect());
+        let body = if path == "/v1/account" {
+            Value::Object(object(&self.spec, "account", 1, |member| ["id", "object"].contains(&member)))
+        } else {
+            let listed = listed(&request).ok_or_else(|| TransportError::Refused(format!("no stream lists {path}")))?;
+            let first = 2 * exchanges.len() as u64 - 1;
+            let last = if listed.name == self.stream.name { first + 1 } else { first };
+            list(path, (first..=last).map(|number| self.object(listed, number)).collect())
+        };
         let query: BTreeMap<_, _> = request.query.iter().cloned().collect();
         let headers = BTreeMap::from([("content-type", "application/json"), ("stripe-version", API_VERSION)]);
         exchanges.push(json!({
