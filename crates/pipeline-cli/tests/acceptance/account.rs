@@ -94,14 +94,15 @@ impl Account {
         self.folder.path().join("tokens")
     }
 
-    /// Reads the streams until they are read or the run is cancelled.
+    /// Reads the streams, all if none are named, until they are read or the run is cancelled.
     pub(crate) async fn sync_until(&self, streams: &[&str], cancel: CancellationToken) -> Summary {
         let metrics = Arc::new(Metrics::default());
         let connector = self.connector(Arc::clone(&metrics) as _);
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.database() })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
-        let streams = streams.iter().map(ToString::to_string).collect();
-        let source = Source { name: "support".to_owned(), connector, streams: Selection::Named(streams) };
+        let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
+        let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
+        let source = Source { name: "support".to_owned(), connector, streams };
         let options = Options { commit_interval: Duration::from_secs(1), ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
         let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };

@@ -10,3 +10,4 @@ mod zendesk_changes;
 mod zendesk_limits;
 mod zendesk_oauth;
 mod zendesk_restart;
+mod zendesk_streams;
