@@ -5,5 +5,7 @@
 
 mod account;
 mod stripe;
+mod stripe_events;
+mod stripe_limits;
 mod zendesk;
 mod zendesk_oauth;
