@@ -5,6 +5,8 @@
 
 mod account;
 mod stripe;
+mod stripe_events;
+mod stripe_limits;
 mod zendesk;
 mod zendesk_auth;
 mod zendesk_changes;
