@@ -214,6 +214,7 @@ impl Catalog {
                 Deletes::Marked { field, value } => format!("{field} = {value}"),
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
+                Deletes::Announced => "told by the feed of changes".to_owned(),
             },
             note: stream.remark(),
             schema: stream.schema().clone(),

@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::scan;
 
 /// Index of a stream among those that an endpoint feeds.
 pub type StreamIndex = usize;
@@ -45,7 +46,7 @@ impl RawRecord {
     }
 
     /// A part of a document that is JSON.
-    fn cut(json: Bytes) -> Self {
+    pub(crate) fn cut(json: Bytes) -> Self {
         Self { json, op: Op::Upsert, is_json: true }
     }
 
@@ -75,7 +76,25 @@ impl RawRecord {
 
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
+        if self.is_plain() {
+            let (start, end) = scan::member(&self.json, name.as_bytes())?;
+            return std::str::from_utf8(&self.json[start..end]).ok();
+        }
         member(&self.json, name).ok()?
+    }
+
+    /// False when no member of this name, at whatever depth, is `true`: a glance, where most records need no more.
+    pub(crate) fn may_be_true(&self, name: &str) -> bool {
+        let is_true = |at: usize| {
+            let value = self.json[at + name.len()..].strip_prefix(b"\"").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+            value.is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
+        };
+        !self.is_plain() || memchr::memmem::find_iter(&self.json, name).any(is_true)
+    }
+
+    /// True when it is JSON in which no name is written with escapes, so that names are found by their bytes.
+    fn is_plain(&self) -> bool {
+        self.is_json && memchr::memchr(b'\\', &self.json).is_none()
     }
 
     /// The value of one top-level member, not copied.

@@ -52,7 +52,7 @@ impl Truth {
         let mut ids: Vec<String> = match LogTable::named(table) {
             Some(kind) => {
                 let events = self.0.events();
-                events.shown(kind, self.0.shown_until()).map(|event| events.id(kind, event).to_string()).collect()
+                events.shown(kind, self.0.shown_until()).map(|event| kind.id(event).to_string()).collect()
             }
             None => self.rows(table).map(|row| self.0.tables[row.table].id(row.index)).collect(),
         };
@@ -76,7 +76,7 @@ impl Truth {
             let events = self.0.events();
             let shown = events.shown(kind, self.0.shown_until());
             let member = |event| text(events.record(&self.0, kind, event).get(member));
-            return shown.map(|event| (events.id(kind, event).to_string(), member(event))).collect();
+            return shown.map(|event| (kind.id(event).to_string(), member(event))).collect();
         }
         let field = |row| self.0.field(row, member).map_or_else(|| "null".to_owned(), |text| String::from_utf8_lossy(&text).into_owned());
         self.rows(table).map(|row| (self.0.tables[row.table].id(row.index), field(row))).collect()
@@ -86,7 +86,7 @@ impl Truth {
     pub fn record(&self, table: &str, id: &str) -> Option<Value> {
         if let Some(kind) = LogTable::named(table) {
             let events = self.0.events();
-            let event = events.shown(kind, self.0.shown_until()).find(|event| events.id(kind, *event).to_string() == id)?;
+            let event = events.shown(kind, self.0.shown_until()).find(|event| kind.id(*event).to_string() == id)?;
             return Some(events.record(&self.0, kind, event));
         }
         let table = self.0.find(table)?;
