@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test, and figures are printed")]
 
 mod account;
+mod mixpanel;
+mod mixpanel_day;
 mod stripe;
 mod stripe_events;
 mod stripe_limits;
