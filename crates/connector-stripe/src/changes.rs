@@ -11,7 +11,7 @@ mod fetch;
 mod routes;
 mod target;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream};
@@ -310,4 +310,9 @@ pub(crate) fn retrieve_operation(path: &str) -> String {
 /// Every path of which single objects are fetched.
 pub(crate) fn retrieved() -> impl Iterator<Item = &'static str> {
     routes::heard().into_iter().filter_map(stream).map(|stream| stream.path)
+}
+
+/// The names of all events that the feed asks for, for those who check them.
+pub fn event_types() -> BTreeSet<String> {
+    routes::types(&|_| true)
 }

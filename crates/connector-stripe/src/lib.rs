@@ -21,6 +21,7 @@ use pipeline_core::state::SliceState;
 use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result, declared};
 use secrecy::ExposeSecret;
 
+pub use self::changes::event_types;
 use self::changes::{CHANGES, Changes};
 use self::classify::StripeAnswers;
 pub use self::config::StripeConfig;
