@@ -20,6 +20,12 @@ use crate::output::{Outcome, cargo};
 
 const LIMITERS: [Limiter; 3] = [Limiter::Ours, Limiter::Fixed, Limiter::Cubic];
 
+/// What the figures do not say.
+const NOTE: &str = "\
+A vendor that sends nothing but `Retry-After` sends it with a refusal: two are needed to learn a window's permits and its
+length, and one window in eight asks whether there are more. A sliding window that nobody announces is used up, but with
+refusals: it looks like a fixed one until its permits come back piecemeal.";
+
 /// Measures the limiter against servers that count in different ways, on a clock of their own: hours pass in seconds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -74,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
-    let text = format!("{}\n{}", introduction(args, began), table(&cases, &rows));
+    let text = format!("{}\n{}\n{NOTE}", introduction(args, began), table(&cases, &rows));
     println!("{text}");
     if args.dry_run || args.case.is_some() { Ok(()) } else { report::write("Limits", &text) }
 }
