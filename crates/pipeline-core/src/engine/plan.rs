@@ -11,6 +11,7 @@ use crate::slice::TimeRange;
 use crate::state::{BOUNDARY_CAPACITY, EndpointState, Position};
 
 /// The start of a run for one endpoint.
+#[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The committed state.
