@@ -11,7 +11,6 @@ mod tests;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use self::cases::{Bound, Case};
 use self::run::{Figures, Limiter};
@@ -73,14 +72,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let status = release.args(std::env::args_os().skip(1)).status()?;
         return if status.success() { Ok(()) } else { Err("the bench failed".into()) };
     }
-    let began = Instant::now();
     let cases: Vec<_> = cases::all().into_iter().filter(|case| args.case.as_ref().is_none_or(|part| case.name.contains(part))).collect();
     let rows = measure(&cases, args.seeds.max(1))?;
     if args.output == Some(Output::Json) {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
-    let text = format!("{}\n{}\n{NOTE}", introduction(args, began), table(&cases, &rows));
+    let text = format!("{}\n{}\n{NOTE}", introduction(args), table(&cases, &rows));
     println!("{text}");
     if args.dry_run || args.case.is_some() { Ok(()) } else { report::write("Limits", &text) }
 }
@@ -151,15 +149,14 @@ fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
     })
 }
 
-fn introduction(args: &Args, began: Instant) -> String {
+fn introduction(args: &Args) -> String {
     format!(
-        "`cargo xtask bench limits`, medians of {} seeds, {:.0} s of this machine's time. The client, its limiter and the \
+        "`cargo xtask bench limits`, medians of {} seeds. The client, its limiter and the \
 servers run on a virtual clock, so the figures are the same on every machine.\n\n\
 U: accepted of what was allowed. E: refused of 1,000 sent. Both after the first 60 s; *in all* includes the cold start. \
 Settled: seconds until five in a row used 90 %. Over: most requests in any span in which the server counts beyond what it \
 allows. Latency is lognormal around 200 ms, sigma 0.5; buckets hold one second.\n",
-        args.seeds.max(1),
-        began.elapsed().as_secs_f64()
+        args.seeds.max(1)
     )
 }
 

@@ -164,13 +164,16 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
     let allowed = |from: f64, to: f64| {
         let steps = ((to - from) * 10.0).round().max(1.0);
         let step = (to - from) / steps;
-        (0..steps as usize).map(|n| server.allowed(from + (n as f64 + 0.5) * step) * step).sum::<f64>()
+        std::iter::successors(Some(0.5), |n| Some(n + 1.0))
+            .take_while(|n| *n < steps)
+            .map(|n| server.allowed(from + n * step) * step)
+            .sum::<f64>()
     };
     let accepted = |from: f64, to: f64| arrivals.iter().filter(|it| it.accepted && from <= it.at && it.at < to).count() as f64;
     let sent = |from: f64, to: f64| arrivals.iter().filter(|it| from <= it.at && it.at < to).count() as f64;
     let refused = |from: f64, to: f64| 1000.0 * (sent(from, to) - accepted(from, to)) / sent(from, to).max(1.0);
-    let spans = (0..=(scene.seconds as u32).saturating_sub(5)).map(f64::from);
-    let converged = spans.into_iter().find(|from| accepted(*from, from + 5.0) >= 0.9 * allowed(*from, from + 5.0));
+    let mut spans = std::iter::successors(Some(0.0), |from| Some(from + 1.0)).take_while(|from| from + 5.0 <= scene.seconds);
+    let converged = spans.find(|from| accepted(*from, from + 5.0) >= 0.9 * allowed(*from, from + 5.0));
     let shares: Vec<f64> = (0..scene.clients)
         .map(|client| arrivals.iter().filter(|it| it.client == client && it.accepted && it.at >= from).count() as f64)
         .collect();

@@ -1,5 +1,7 @@
 //! Small versions of the cases: what the bench tells in medians of five holds here in the same ones.
 
+#![allow(clippy::expect_used)]
+
 use super::cases::{Case, all};
 use super::run::{Limiter, run};
 

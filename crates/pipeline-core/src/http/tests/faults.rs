@@ -273,7 +273,7 @@ async fn a_storm_of_failures_spends_the_retry_budget_and_ends() {
         // The failures never come in a row, so the breaker stays closed.
         let sends = futures::future::join(client.send(&good, &NO_LIMIT), client.send(&good, &NO_LIMIT));
         let pair = futures::future::join(client.send(&bad, &NO_LIMIT), client.send(&bad, &NO_LIMIT));
-        let (_, (first, second)) = futures::future::join(sends, pair).await;
+        let (_, (first, second)) = Box::pin(futures::future::join(sends, pair)).await;
         assert!(first.is_err() && second.is_err(), "{round}");
     }
     let failed = transport.seen.lock().unwrap().iter().filter(|(_, request)| request.url.path().ends_with("bad")).count();
