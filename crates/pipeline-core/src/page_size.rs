@@ -44,7 +44,8 @@ impl PageSize {
     pub(crate) fn limit(&self, request: &mut Request) {
         let asked = request.query.iter().find(|(name, _)| *name == self.param).and_then(|(_, size)| size.parse().ok());
         let size = self.current().size;
-        if asked.is_none_or(|asked: u32| asked > size) {
+        // A position may ask for more than pages have, unless that has failed.
+        if size < self.most && asked.is_none_or(|asked: u32| asked > size) {
             request.set_query(&self.param, size.to_string());
         }
     }
