@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod changes;
 mod check;
 mod classify;
 mod config;
@@ -13,11 +14,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use futures::stream::BoxStream;
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Preparation, Result};
+use pipeline_core::state::SliceState;
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result, declared};
 use secrecy::ExposeSecret;
 
+pub use self::changes::event_types;
+use self::changes::{CHANGES, Changes};
 use self::classify::StripeAnswers;
 pub use self::config::StripeConfig;
 use self::config::{Key, KeyKind};
@@ -32,6 +37,7 @@ pub const API_VERSION: &str = "2026-05-27.dahlia";
 pub struct Stripe {
     client: HttpClient,
     endpoints: Vec<Endpoint>,
+    changes: Changes,
     range: TimeRange,
     key: Key,
     clock: Arc<dyn Clock>,
@@ -60,14 +66,22 @@ impl Stripe {
         for (path, quota) in operations(&config) {
             client = client.quota(operation(path), quota);
         }
+        for path in changes::retrieved() {
+            let quota = Quota::per_second(config.list_rps.map_or(LIST_RATE, NonZeroU32::get)).share(config.rate_share);
+            client = client.quota(changes::retrieve_operation(path), quota);
+        }
         let reading = Reading {
             page_size: config.page_size,
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
+        let mut endpoints = endpoints(reading);
+        let changes = Changes::new(&endpoints, reading);
+        endpoints.push(changes::endpoint(&endpoints, reading));
         Ok(Self {
             client: client.build()?,
-            endpoints: endpoints(reading),
+            endpoints,
+            changes,
             range: TimeRange { start: config.start_date, end: None },
             key,
             clock: Arc::clone(&context.clock),
@@ -103,6 +117,14 @@ impl Connector for Stripe {
     async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
         check::learn_time(&self.client).await?;
         Ok(Preparation::default())
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        if endpoint.name() == CHANGES {
+            return self.changes.read(&self.client, endpoint, slice);
+        }
+        let pages = declared::read(&self.client, endpoint, slice.clone());
+        self.changes.note(&self.client, endpoint, slice, pages)
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

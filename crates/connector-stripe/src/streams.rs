@@ -52,6 +52,8 @@ pub struct Stream {
     pub parent_id: Option<&'static str>,
     /// How it is read from one sync to the next.
     pub mode: SyncMode,
+    /// True when the start date of the configuration does not bound it: what is on sale may be older than what happened.
+    pub ageless: bool,
     /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
     pub cursor: Option<&'static str>,
     /// Days within which objects still change without a trace outside them, so that each sync reads them again.
@@ -115,6 +117,7 @@ impl Stream {
             key: &["id"],
             parent_id: None,
             mode: SyncMode::Incremental,
+            ageless: false,
             cursor: Some("created"),
             settles_in: 0,
             query: &[],
@@ -130,6 +133,12 @@ impl Stream {
     /// Read as a whole by every sync: short lists that people keep, whose entries change and disappear.
     const fn whole(mut self) -> Self {
         self.mode = SyncMode::FullRefresh;
+        self.ageless()
+    }
+
+    /// Read whatever its age, as what people keep: a subscription of today can have a price of ten years ago.
+    const fn ageless(mut self) -> Self {
+        self.ageless = true;
         self
     }
 

@@ -31,8 +31,8 @@ pub trait FileFormat: Send + Sync + Debug + 'static {
     /// What file names end in, without the dot.
     fn extension(&self) -> &'static str;
 
-    /// Begins a file with rows of one schema.
-    fn begin(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn FileWriter>>;
+    /// Begins a file. All its rows have the columns of `first`, which is written next.
+    fn begin(&self, file: File, first: &RecordBatch) -> Result<Box<dyn FileWriter>>;
 }
 
 /// A data file on its way. Dropping it leaves the file unfinished.
@@ -187,7 +187,7 @@ struct OpenFile {
 
 impl Staged {
     fn write(&mut self, table: &Table, batch: &RecordBatch) -> Result<()> {
-        let index = self.file_for(table, batch.schema())?;
+        let index = self.file_for(table, batch)?;
         let open = &mut self.open[index];
         open.writer.write(batch).map_err(|error| at(&open.path, error))?;
         open.rows += batch.num_rows() as u64;
@@ -199,8 +199,8 @@ impl Staged {
     }
 
     /// The open file of a table, begun if need be, and begun anew when the columns changed.
-    fn file_for(&mut self, table: &Table, schema: SchemaRef) -> Result<usize> {
-        let id = table.id();
+    fn file_for(&mut self, table: &Table, batch: &RecordBatch) -> Result<usize> {
+        let (id, schema) = (table.id(), batch.schema());
         if let Some(index) = self.open.iter().position(|open| open.table == id && open.generation == table.generation) {
             if self.open[index].schema == schema {
                 return Ok(index);
@@ -208,7 +208,7 @@ impl Staged {
             self.close(index)?;
         }
         let (path, file) = create_unique(&self.folder, WRITING)?;
-        let writer = self.format.begin(file, &schema).inspect_err(|_| drop(store::remove(&path)))?;
+        let writer = self.format.begin(file, batch).inspect_err(|_| drop(store::remove(&path)))?;
         self.open.push(OpenFile { table: id, generation: table.generation, schema, path, rows: 0, writer });
         Ok(self.open.len() - 1)
     }

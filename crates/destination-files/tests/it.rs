@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
 use pipeline_core::state::{EndpointState, Position};
 use pipeline_core::{Commit, Destination, ErrorKind, Generation, Result};
@@ -38,7 +37,7 @@ impl FileFormat for Tally {
         "tally"
     }
 
-    fn begin(&self, file: File, _: &SchemaRef) -> Result<Box<dyn FileWriter>> {
+    fn begin(&self, file: File, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
         Ok(Box::new(TallyWriter { file, room: Arc::clone(&self.room), buffered: 0, written: 0 }))
     }
 }

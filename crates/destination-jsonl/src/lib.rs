@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
 use pipeline_core::{Destination, Result};
 use schemars::JsonSchema;
@@ -58,7 +57,7 @@ impl FileFormat for Jsonl {
         "jsonl"
     }
 
-    fn begin(&self, file: File, _: &SchemaRef) -> Result<Box<dyn FileWriter>> {
+    fn begin(&self, file: File, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
         Ok(Box::new(Writer { file: BufWriter::with_capacity(BUFFER_BYTES, file), encoder: Encoder::default(), written: 0 }))
     }
 }

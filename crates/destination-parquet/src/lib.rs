@@ -1,15 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod columns;
+
 use std::fs::File;
 use std::path::PathBuf;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::ZstdLevel;
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl ParquetConfig {
 /// The Parquet file format.
 #[derive(Debug)]
 pub struct Parquet {
-    properties: WriterProperties,
+    compression: parquet::basic::Compression,
 }
 
 impl Parquet {
@@ -65,7 +65,7 @@ impl Parquet {
             Compression::Snappy => parquet::basic::Compression::SNAPPY,
             Compression::None => parquet::basic::Compression::UNCOMPRESSED,
         };
-        Self { properties: WriterProperties::builder().set_compression(compression).build() }
+        Self { compression }
     }
 }
 
@@ -74,8 +74,9 @@ impl FileFormat for Parquet {
         "parquet"
     }
 
-    fn begin(&self, file: File, schema: &SchemaRef) -> Result<Box<dyn FileWriter>> {
-        let writer = ArrowWriter::try_new(file, schema.clone(), Some(self.properties.clone())).map_err(explain)?;
+    fn begin(&self, file: File, first: &RecordBatch) -> Result<Box<dyn FileWriter>> {
+        let properties = columns::properties(first).set_compression(self.compression).build();
+        let writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(explain)?;
         Ok(Box::new(Writer(writer)))
     }
 }

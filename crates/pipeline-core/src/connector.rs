@@ -138,7 +138,8 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
-    /// Endpoints that cannot be read as configured, and why. They are not planned.
+    /// Endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything leaves out
+    /// those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.
     pub unavailable: Vec<(String, Error)>,
 }
 
@@ -213,6 +214,7 @@ impl Catalog {
                 Deletes::Marked { field, value } => format!("{field} = {value}"),
                 Deletes::Stamped { field } => format!("{field} is set"),
                 Deletes::BySnapshot => "absent from the next sync".to_owned(),
+                Deletes::Announced => "told by the feed of changes".to_owned(),
             },
             note: stream.remark(),
             schema: stream.schema().clone(),

@@ -59,6 +59,8 @@ pub enum Deletes {
     },
     /// Every sync reads the whole list, so what is missing from it is gone.
     BySnapshot,
+    /// A feed of changes tells of it: the destination gets a tombstone.
+    Announced,
 }
 
 impl StreamDef {
@@ -488,6 +490,11 @@ impl Endpoint {
     /// The streams it feeds, in the order of their [`StreamIndex`](crate::StreamIndex).
     pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamDef> {
         self.feeds.iter().map(|feed| &feed.stream)
+    }
+
+    /// Whether it is read when all others of its source have ended.
+    pub fn is_last(&self) -> bool {
+        self.last
     }
 
     /// The time of a record, if it has one.

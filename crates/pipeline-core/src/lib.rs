@@ -36,6 +36,7 @@ pub mod http;
 mod page_size;
 pub mod paginate;
 mod record;
+mod scan;
 mod schema;
 pub mod slice;
 pub mod state;

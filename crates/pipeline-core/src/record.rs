@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::scan;
 
 /// Index of a stream among those that an endpoint feeds.
 pub type StreamIndex = usize;
@@ -45,7 +46,7 @@ impl RawRecord {
     }
 
     /// A part of a document that is JSON.
-    fn cut(json: Bytes) -> Self {
+    pub(crate) fn cut(json: Bytes) -> Self {
         Self { json, op: Op::Upsert, is_json: true }
     }
 
@@ -75,6 +76,11 @@ impl RawRecord {
 
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
+        if self.is_json && memchr::memchr(b'\\', &self.json).is_none() {
+            // No name is written with escapes, so that it is found by its bytes.
+            let (start, end) = scan::member(&self.json, name.as_bytes())?;
+            return std::str::from_utf8(&self.json[start..end]).ok();
+        }
         member(&self.json, name).ok()?
     }
 

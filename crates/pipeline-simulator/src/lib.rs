@@ -19,6 +19,7 @@
 
 #![expect(clippy::result_large_err, reason = "the error of a handler's step is the answer itself")]
 
+mod book;
 mod faults;
 mod ledger;
 mod limits;
@@ -41,6 +42,7 @@ mod zendesk;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use book::{StripeAccount, StripeBook};
 pub use faults::{Faults, Throttle};
 pub use limits::Limits;
 pub use server::{Body, Simulator};
@@ -117,9 +119,11 @@ pub struct StripeWorld {
     pub recent_share: f64,
     /// Of the objects, in blocks of so many, one block in eight shares one second of creation, as bulk imports do.
     pub burst: u64,
-    /// Writes all charges at the start and keeps them in memory, 3.6 KB each, so that the server takes little of the processor
-    /// from what is measured beside it.
-    pub written_beforehand: bool,
+    /// Writes all charges at the start, with these members expanded, and keeps them in memory, 3.6 KB each, so that the server
+    /// takes little of the processor from what is measured beside it.
+    pub written_beforehand: Option<Vec<String>>,
+    /// Instead of the computed lists, accounts whose objects are written down, so that they change.
+    pub book: Option<StripeBook>,
     /// Streams that the key may not read (403), by table name.
     pub forbidden: Vec<String>,
     /// Streams of a product that the account isn't set up for (400), by table name.
@@ -137,7 +141,8 @@ impl Default for StripeWorld {
             counts: BTreeMap::new(),
             recent_share: 0.2,
             burst: 128,
-            written_beforehand: false,
+            written_beforehand: None,
+            book: None,
             forbidden: Vec::new(),
             not_enabled: Vec::new(),
         }

@@ -33,6 +33,13 @@ pub(crate) async fn query(
     let answer = authenticate(&service, &query, &headers).and_then(|()| match path.as_str() {
         "engage" => engage(&service, &query),
         "cohorts/list" => cohorts(&service),
+        // The simulated project has neither funnels nor reports of events.
+        "funnels/list" | "events/names" => {
+            counted(&service, &format!("GET /api/query/{path}")).map(|()| axum::Json(json!([])).into_response())
+        }
+        "events/top" => {
+            counted(&service, "GET /api/query/events/top").map(|()| axum::Json(json!({ "events": [], "type": "general" })).into_response())
+        }
         _ => Err(error(StatusCode::NOT_FOUND, "not found")),
     });
     answer.unwrap_or_else(|refused| refused)
@@ -69,8 +76,11 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     };
     let world = &*service.world;
     let table = world.table("engage");
-    let total = world.tables[table].count();
-    let indexes: Vec<u64> = (page.saturating_mul(size)..total).take(usize::try_from(size).unwrap_or(0)).collect();
+    let cohort = query.get("filter_by_cohort").and_then(|filter| serde_json::from_str::<Value>(filter).ok()?["id"].as_u64());
+    let members: Vec<u64> = (0..world.tables[table].count()).filter(|profile| is_member(*profile, cohort)).collect();
+    let total = members.len();
+    let start = usize::try_from(page.saturating_mul(size)).unwrap_or(usize::MAX);
+    let indexes: Vec<u64> = members.into_iter().skip(start).take(usize::try_from(size).unwrap_or(0)).collect();
     let mut body = b"{\"results\":[".to_vec();
     world.write_all(table, &indexes, &[], &mut body);
     let mut tail = json!({ "page": page, "page_size": size, "session_id": session, "status": "ok" });
@@ -80,6 +90,33 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     body.extend_from_slice(b"],");
     body.extend_from_slice(tail.to_string().trim_start_matches('{').as_bytes());
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Whether a profile belongs to a cohort: every cohort holds a quarter of all. Without a cohort all are meant.
+fn is_member(profile: u64, cohort: Option<u64>) -> bool {
+    cohort.is_none_or(|cohort| profile % 4 == cohort % 4)
+}
+
+/// `GET /api/app/projects/...`: lists of which the simulated project has none. They cost no Query budget.
+pub(crate) async fn app(
+    State(service): State<Arc<Service>>,
+    Path((project, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    if !authentic(&service, &headers) {
+        return invalid_credentials();
+    }
+    let is_known = matches!(path.as_str(), "annotations" | "annotations/tags" | "schemas" | "warehouse-sources/imports");
+    if project != service.simulation.mixpanel.project_id.to_string() || !is_known {
+        return error(StatusCode::NOT_FOUND, "not found");
+    }
+    axum::Json(json!({ "status": "ok", "results": [] })).into_response()
+}
+
+/// `GET /lookup-tables` of the ingestion host: there is none.
+pub(crate) async fn lookup_tables(State(service): State<Arc<Service>>, Pairs(query): Pairs<Parameters>, headers: HeaderMap) -> Response {
+    let answer = authenticate(&service, &query, &headers);
+    answer.map_or_else(|refused| refused, |()| axum::Json(json!({ "code": 200, "status": "OK", "results": [] })).into_response())
 }
 
 /// Whether a session was opened here.

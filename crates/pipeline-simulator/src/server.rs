@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower_service::Service as _;
 
+use crate::book::{Book, StripeAccount};
 use crate::faults::{self, Fault, Faults};
 use crate::limits::Gate;
 use crate::stats::Stats;
@@ -108,6 +109,11 @@ impl Simulator {
         self.service.state().clock = (Instant::now(), clock(Some(second), second));
     }
 
+    /// Stripe's accounts, if they are [written down](crate::StripeWorld::book), to be changed while they are read.
+    pub fn stripe(&self) -> StripeAccount<'_> {
+        StripeAccount { service: &self.service }
+    }
+
     /// Zendesk's account, to be changed while it is read.
     pub fn zendesk(&self) -> ZendeskAccount<'_> {
         ZendeskAccount { service: &self.service }
@@ -133,6 +139,7 @@ pub(crate) struct Service {
     pub(crate) simulation: Simulation,
     pub(crate) world: Arc<World>,
     pub(crate) written: Option<Written>,
+    book: Mutex<Book>,
     url: String,
     started: Instant,
     state: Mutex<Mutable>,
@@ -174,8 +181,20 @@ impl Service {
             relieved: 0,
         };
         let world = Arc::new(World::new(&simulation)?);
-        let written = simulation.stripe.written_beforehand.then(|| Written::new(&world, world.table("charges")));
-        Ok(Service { simulation, world, written, url, started, state: Mutex::new(state) })
+        let expanded = simulation.stripe.written_beforehand.clone();
+        let written = expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
+        let book = Mutex::new(Book::new(simulation.stripe.book.as_ref(), simulation.seed, state.clock.1, simulation.days)?);
+        Ok(Service { simulation, world, written, book, url, started, state: Mutex::new(state) })
+    }
+
+    /// Stripe's accounts, if they are written down.
+    pub(crate) fn book(&self) -> Option<MutexGuard<'_, Book>> {
+        self.simulation.stripe.book.as_ref().map(|_| self.lists())
+    }
+
+    /// All of Stripe's lists; those that are not computed are empty unless they are written down.
+    pub(crate) fn lists(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -247,6 +266,8 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))
+        .route("/api/app/projects/{project}/{*path}", get(mixpanel::app))
+        .route("/lookup-tables", get(mixpanel::lookup_tables))
         .layer(from_fn_with_state(Arc::clone(service), around))
         .with_state(Arc::clone(service))
 }

@@ -46,7 +46,17 @@ pub(crate) async fn get(
 /// Both sides of the result are answers; the error is one that cuts the work short.
 fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &HeaderMap) -> Result<Response, Response> {
     authenticate(service, headers)?;
-    let route = route(service, path).ok_or_else(|| unknown_url(path))?;
+    if let Some(mut book) = service.book() {
+        return crate::book::answer(service, &mut book, path, pairs, headers);
+    }
+    let is_computed = |route: &Route<'_>| match route {
+        Route::List(table) => service.lists().is_of_all(&service.world.tables[*table].name, path, pairs),
+        Route::Retrieve(..) | Route::Account(_) => true,
+    };
+    let Some(route) = route(service, path).filter(is_computed) else {
+        // A list that no object of the computed ones has an entry of.
+        return crate::book::answer(service, &mut service.lists(), path, pairs, headers);
+    };
     let world = &service.world;
     let (Route::List(ordinal) | Route::Retrieve(ordinal, _) | Route::Account(ordinal)) = route;
     let table = &world.tables[ordinal];
@@ -57,13 +67,14 @@ fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &H
     let admitted = service.admit(Vendor::Stripe, &operation, |gate, now| gate.stripe(&operation, now));
     admitted.map_err(|reason| rate_limited(Some(reason)))?;
     // Permission is checked before existence.
-    permitted(service, table)?;
+    permitted(service, &table.name, &table.path)?;
     match route {
         Route::List(_) => list(service, ordinal, pairs).map_err(refused),
-        Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 })),
+        Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 }, &[])),
         Route::Retrieve(_, id) => {
             let index = table.index(id).ok_or_else(|| not_found(table, id))?;
-            Ok(object(service, Row { table: ordinal, index }))
+            let expand: Vec<&str> = pairs.iter().filter(|(name, _)| name.starts_with("expand")).map(|(_, value)| value.as_str()).collect();
+            Ok(object(service, Row { table: ordinal, index }, &expand))
         }
     }
 }
@@ -89,7 +100,7 @@ fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result
     let Table { path, .. } = table;
     let head = format!("{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [", page.has_more);
     body.extend_from_slice(head.as_bytes());
-    let written = service.written.as_ref().filter(|_| expand.is_empty()).and_then(|written| written.list(ordinal, &page.indexes));
+    let written = service.written.as_ref().and_then(|written| written.list(ordinal, &page.indexes, &query.expand));
     if let Some(records) = written {
         body.extend_from_slice(b"\n    ");
         body.extend_from_slice(records);
@@ -103,9 +114,9 @@ fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result
     Ok(json_body(StatusCode::OK, body))
 }
 
-fn object(service: &Service, row: Row) -> Response {
+fn object(service: &Service, row: Row, expand: &[&str]) -> Response {
     let mut listed = Vec::with_capacity(4096);
-    service.world.write(row, &[], &mut listed);
+    service.world.write(row, expand, &mut listed);
     let mut body = dedent(&listed);
     body.push(b'\n');
     json_body(StatusCode::OK, body)
@@ -130,10 +141,10 @@ fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> 
     if stripe.keys.contains(&key) && key.get(1..).is_some_and(|rest| rest.starts_with(mode)) { Ok(()) } else { Err(invalid_key()) }
 }
 
-fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
+pub(crate) fn permitted(service: &Service, name: &str, path: &str) -> Result<(), Response> {
     let stripe = &service.simulation.stripe;
-    if stripe.forbidden.contains(&table.name) {
-        let permission = table.name.trim_end_matches('s');
+    if stripe.forbidden.iter().any(|forbidden| forbidden == name) {
+        let permission = name.trim_end_matches('s');
         let message = format!(
             "The provided key 'rk_***' does not have the required permissions for this endpoint. Having the \
              'rak_{permission}_read' permission would allow this request to continue."
@@ -141,15 +152,15 @@ fn permitted(service: &Service, table: &Table) -> Result<(), Response> {
         let code = Some("more_permissions_required");
         return Err(error(StatusCode::FORBIDDEN, "invalid_request_error", &message, code, None));
     }
-    if stripe.not_enabled.contains(&table.name) {
-        let product = if table.path.starts_with("/v1/issuing/") { "Issuing" } else { &table.name };
+    if stripe.not_enabled.iter().any(|missing| missing == name) {
+        let product = if path.starts_with("/v1/issuing/") { "Issuing" } else { name };
         let message = format!("Your account is not set up to use {product}.");
         return Err(error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, None, None));
     }
     Ok(())
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(crate) fn refused(refusal: Refusal) -> Response {
     let Refusal { code, message, param } = refusal;
     error(StatusCode::BAD_REQUEST, "invalid_request_error", &message, code, Some(&param))
 }
@@ -159,7 +170,7 @@ fn not_found(table: &Table, id: &str) -> Response {
     error(StatusCode::NOT_FOUND, "invalid_request_error", &message, Some("resource_missing"), Some("id"))
 }
 
-fn unknown_url(path: &str) -> Response {
+pub(crate) fn unknown_url(path: &str) -> Response {
     let message = format!("Unrecognized request URL (GET: {path}).");
     error(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, None)
 }
@@ -195,6 +206,6 @@ pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: Option<
     json_body(status, body)
 }
 
-fn json_body(status: StatusCode, body: Vec<u8>) -> Response {
+pub(crate) fn json_body(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

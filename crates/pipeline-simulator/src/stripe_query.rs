@@ -11,7 +11,7 @@ pub(crate) struct Refusal {
     pub(crate) param: String,
 }
 
-fn refuse<T>(code: Option<&'static str>, param: &str, message: String) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(code: Option<&'static str>, param: &str, message: String) -> Result<T, Refusal> {
     Err(Refusal { code, message, param: param.to_owned() })
 }
 
@@ -164,14 +164,14 @@ pub(crate) fn missing(table: &Table, id: &str) -> String {
     format!("No such {}: '{id}'", table.name.trim_end_matches('s'))
 }
 
-fn integer(name: &str, value: &str) -> Result<i64, Refusal> {
+pub(crate) fn integer(name: &str, value: &str) -> Result<i64, Refusal> {
     match value.parse() {
         Ok(number) => Ok(number),
         Err(_) => refuse(Some("parameter_invalid_integer"), name, format!("Invalid integer: {value}")),
     }
 }
 
-fn limit(value: &str) -> Result<usize, Refusal> {
+pub(crate) fn limit(value: &str) -> Result<usize, Refusal> {
     match integer("limit", value)? {
         number @ 1..=100 => Ok(usize::try_from(number).unwrap_or(100)),
         number => {

@@ -66,20 +66,21 @@ fn records_written_beforehand_are_those_written_on_demand() {
     let stripe = StripeWorld { charges: 300, ..StripeWorld::default() };
     let world = World::new(&Simulation { stripe, ..Simulation::default() }).unwrap();
     let table = world.table("charges");
-    let written = Written::new(&world, table);
+    let written = Written::new(&world, table, vec!["customer".to_owned()]);
     for indexes in [vec![299, 298], vec![120], vec![1, 0]] {
         let records = indexes.iter().map(|index| {
             let mut record = Vec::new();
-            world.write(Row { table, index: *index }, &[], &mut record);
+            world.write(Row { table, index: *index }, &["customer"], &mut record);
             String::from_utf8(record).unwrap()
         });
         let expected = records.collect::<Vec<_>>().join(",\n    ");
-        assert_eq!(written.list(table, &indexes), Some(expected.as_bytes()), "{indexes:?}");
+        assert_eq!(written.list(table, &indexes, &["customer".to_owned()]), Some(expected.as_bytes()), "{indexes:?}");
     }
     for indexes in [vec![], vec![9, 7], vec![7, 8], vec![300]] {
-        assert_eq!(written.list(table, &indexes), None, "{indexes:?}");
+        assert_eq!(written.list(table, &indexes, &["customer".to_owned()]), None, "{indexes:?}");
     }
-    assert_eq!(written.list(table + 1, &[1]), None);
+    assert_eq!(written.list(table + 1, &[1], &["customer".to_owned()]), None);
+    assert_eq!(written.list(table, &[1], &[]), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,28 +7,31 @@ const SEPARATOR: &[u8] = b",\n    ";
 /// All records of one table as they stand in a list, newest first.
 pub(crate) struct Written {
     table: usize,
+    expanded: Vec<String>,
     text: Vec<u8>,
     /// Where each record ends, the newest first.
     ends: Vec<usize>,
 }
 
 impl Written {
-    pub(crate) fn new(world: &World, table: usize) -> Written {
-        let mut written = Written { table, text: Vec::new(), ends: Vec::new() };
+    pub(crate) fn new(world: &World, table: usize, expanded: Vec<String>) -> Written {
+        let requested: Vec<&str> = expanded.iter().map(String::as_str).collect();
+        let mut written = Written { table, text: Vec::new(), ends: Vec::new(), expanded: expanded.clone() };
         for index in (0..world.tables[table].count()).rev() {
             written.text.extend_from_slice(SEPARATOR);
-            world.write(Row { table, index }, &[], &mut written.text);
+            world.write(Row { table, index }, &requested, &mut written.text);
             written.ends.push(written.text.len());
         }
         written
     }
 
-    /// The records with these indexes, if they are neighbours, newest first, without a separator before the first.
-    pub(crate) fn list(&self, table: usize, indexes: &[u64]) -> Option<&[u8]> {
+    /// The records with these indexes, if they are neighbours, newest first, and if these members are expanded. Without a
+    /// separator before the first.
+    pub(crate) fn list(&self, table: usize, indexes: &[u64], expanded: &[String]) -> Option<&[u8]> {
         let (newest, oldest) = (*indexes.first()?, *indexes.last()?);
         let from_newest = |index: u64| usize::try_from((self.ends.len() as u64).checked_sub(index + 1)?).ok();
         let (first, last) = (from_newest(newest)?, from_newest(oldest)?);
-        if self.table != table || last.checked_sub(first)? + 1 != indexes.len() {
+        if self.table != table || self.expanded != expanded || last.checked_sub(first)? + 1 != indexes.len() {
             return None;
         }
         let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);

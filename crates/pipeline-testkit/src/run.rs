@@ -163,7 +163,9 @@ impl Reader<'_, '_> {
         if let Some(unknown) = wanted.iter().find(|name| !connector.endpoints().iter().any(|endpoint| feeds(endpoint, name))) {
             return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`")));
         }
-        Ok(connector.endpoints().iter().filter(|endpoint| wanted.iter().any(|name| feeds(endpoint, name))).collect())
+        // A feed of changes has nothing to tell of an account that is read for the first time.
+        let lists = connector.endpoints().iter().filter(|endpoint| !endpoint.is_last());
+        Ok(lists.filter(|endpoint| wanted.iter().any(|name| feeds(endpoint, name))).collect())
     }
 
     fn plan(&mut self, endpoint: &Endpoint, connector: &dyn Connector) -> Result<()> {

@@ -17,6 +17,8 @@ use crate::output::Outcome;
 
 /// Requests under way at once: as many as the engine reads slices of one endpoint.
 const PARALLEL: usize = 12;
+/// What the connector has expanded in charges.
+const EXPANDED: &str = "refunds";
 /// Pages that the measurements of one core go through, more than fit into its cache.
 const PAGES: usize = 100;
 /// Bytes that a measurement of one core goes through at least.
@@ -59,7 +61,7 @@ pub(crate) struct Measured {
 
 /// Serves until it is ended; prints the URL when it is ready.
 pub(crate) fn serve(args: &Serve) -> Outcome {
-    let stripe = StripeWorld { charges: args.charges, written_beforehand: true, ..StripeWorld::default() };
+    let stripe = StripeWorld { charges: args.charges, written_beforehand: Some(vec![EXPANDED.to_owned()]), ..StripeWorld::default() };
     runtime()?.block_on(async {
         let simulator = Simulator::start(Simulation { stripe, ..Simulation::default() }).await?;
         println!("{}", simulator.url());
@@ -96,6 +98,7 @@ impl Api {
         let mut request = Request::new(Method::GET, self.base.join("/v1/charges")?);
         request.headers.insert("authorization", HeaderValue::from_static("Bearer sk_test_sim"));
         request.set_query("limit", "100");
+        request.set_query("expand[0]", format!("data.{EXPANDED}"));
         if let Some(id) = after {
             request.set_query("starting_after", id);
         }

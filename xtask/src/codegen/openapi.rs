@@ -1,6 +1,6 @@
 //! The part of an OpenAPI file that tells what a list takes and what its objects look like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
@@ -19,6 +19,9 @@ pub(crate) struct Spec {
     pub(crate) info: Info,
     pub(crate) paths: BTreeMap<String, PathItem>,
     pub(crate) components: Components,
+    /// Names of events, in a file that was cut down to what a reader needs.
+    #[serde(default, rename = "x-event-types")]
+    event_types: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,6 +32,8 @@ pub(crate) struct Info {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PathItem {
     pub(crate) get: Option<Operation>,
+    #[serde(default)]
+    post: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +118,14 @@ impl Spec {
     /// The list at a path.
     pub(crate) fn get(&self, path: &str) -> Option<&Operation> {
         self.paths.get(path)?.get.as_ref()
+    }
+
+    /// The names of events: those that a webhook endpoint can be told to send.
+    pub(crate) fn event_types(&self) -> BTreeSet<&str> {
+        let body = "/requestBody/content/application~1x-www-form-urlencoded/schema/properties/enabled_events/items/enum";
+        let enabled = self.paths.get("/v1/webhook_endpoints").and_then(|path| path.post.pointer(body)?.as_array());
+        let enabled = enabled.into_iter().flatten().filter_map(serde_json::Value::as_str);
+        enabled.chain(self.event_types.iter().map(String::as_str)).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use connector_stripe::{API_VERSION, Stream, streams};
 
 use self::columns::{columns, render, verify_seal};
-use self::readme::{replace_between, table};
+use self::readme::{facts, replace_between, table};
 use super::Result;
 use super::openapi::Spec;
 
@@ -58,6 +58,7 @@ impl Places {
 }
 
 fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
+    verify::verify_events(spec)?;
     let streams = sorted();
     let columns = streams.iter().map(|stream| columns(spec, stream)).collect::<Result<Vec<_>>>()?;
     let counted =
@@ -65,7 +66,7 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
     let mut outputs = vec![
         (places.schemas.clone(), render(&streams, &columns)),
         (places.operations.clone(), operations(spec, &streams)),
-        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, counted))?),
+        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, &facts(&streams, counted)?))?),
     ];
     let cases = fixtures::cases(spec)?;
     for stale in fixtures::stale(&places.fixtures, &cases)? {
@@ -96,7 +97,7 @@ fn check_without_specification(places: &Places) -> Result<()> {
     if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
         return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
     }
-    let table = table(&streams, |stream| stream.schema().fields().len());
+    let table = table(&streams, &facts(&streams, |stream| stream.schema().fields().len())?);
     compare(&places.readme, &replace_between(&fs::read_to_string(&places.readme)?, &table)?)
 }
 
@@ -129,7 +130,7 @@ fn operations(spec: &Spec, streams: &[&Stream]) -> String {
         "# Lists, objects and their query parameters in Stripe's OpenAPI file of version {API_VERSION}.\n# Written by `cargo xtask codegen stripe --spec FILE`; do not edit.\n"
     );
     for path in paths {
-        let takes: Vec<&str> = spec.get(path).into_iter().flat_map(|get| get.takes()).collect();
+        let takes: Vec<&str> = spec.get(path).into_iter().flat_map(super::openapi::Operation::takes).collect();
         let _ = writeln!(text, "{path} {}", takes.join(" "));
     }
     text

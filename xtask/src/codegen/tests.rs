@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use connector_stripe::{Stream, stream};
 
 use super::openapi::{Property, Spec};
 use super::stripe::columns::{Column, columns, data_type, render, verify_seal};
-use super::stripe::readme::{replace_between, table};
+use super::stripe::readme::{Facts, replace_between, table};
 
 /// The coupon of a specification that has one member of each kind.
 fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
@@ -138,10 +140,11 @@ fn an_edited_file_breaks_its_seal() {
 #[test]
 fn only_what_stands_between_the_markers_changes() {
     let readme = "# a\n<!-- streams: written by `cargo xtask codegen stripe` -->\nold\n<!-- end of streams -->\nb\n";
-    let table = table(&[coupons()], |_| 8);
+    let facts = BTreeMap::from([("coupons", Facts { columns: 8, reads: "everything", deletes: "announced".to_owned() })]);
+    let table = table(&[coupons()], &facts);
     let written = replace_between(readme, &table).unwrap();
     assert!(written.starts_with("# a\n<!--") && written.ends_with("-->\nb\n") && !written.contains("old"), "{written}");
-    assert!(written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything |"), "{written}");
+    assert!(written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything | announced |"), "{written}");
     assert_eq!(replace_between(&written, &table).unwrap(), written);
     replace_between("# a\n", &table).unwrap_err();
 }

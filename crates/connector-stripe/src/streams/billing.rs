@@ -14,7 +14,7 @@ pub(super) const STREAMS: &[Stream] = &[
     Stream::new("billing_alerts", "/v1/billing/alerts", "billing.alert").unfiltered(),
     Stream::new("billing_meters", "/v1/billing/meters", "billing.meter").unfiltered(),
     Stream::new("billing_portal_configurations", "/v1/billing_portal/configurations", "billing_portal.configuration").unfiltered(),
-    Stream::new("coupons", "/v1/coupons", "coupon").whole().expand(&["applies_to"]),
+    Stream::new("coupons", "/v1/coupons", "coupon").ageless().expand(&["applies_to"]),
     Stream::new("credit_balance_transactions", "/v1/billing/credit_balance_transactions", "billing.credit_balance_transaction")
         .unfiltered(),
     Stream::new("credit_grants", "/v1/billing/credit_grants", "billing.credit_grant").unfiltered(),
@@ -40,14 +40,14 @@ pub(super) const STREAMS: &[Stream] = &[
         .expand(&["discounts", "payments"])
         .inner(&[Inner { member: "payments", path: "/v1/invoice_payments", query: &[("invoice", "{id}")] }])
         .note("deleted drafts are not listed"),
-    Stream::new("plans", "/v1/plans", "plan").whole().expand(&["tiers"]).note("what prices were called before"),
+    Stream::new("plans", "/v1/plans", "plan").ageless().expand(&["tiers"]).note("what prices were called before"),
     Stream::new("prices", "/v1/prices", "price")
-        .whole()
+        .ageless()
         .partition("active", ACTIVE)
         .expand(&["tiers", "currency_options"])
         .note("active and inactive ones are separate lists; inline prices are not listed"),
     Stream::new("product_features", "/v1/products/{product}/features", "product_feature").each("products").parent_id("product_id"),
-    Stream::new("products", "/v1/products", "product").whole(),
+    Stream::new("products", "/v1/products", "product").ageless(),
     Stream::new("promotion_codes", "/v1/promotion_codes", "promotion_code"),
     Stream::new("quote_line_items", "/v1/quotes/{quote}/line_items", "item")
         .inside("quotes", "line_items")
@@ -66,7 +66,7 @@ pub(super) const STREAMS: &[Stream] = &[
     Stream::new("tax_ids", "/v1/tax_ids", "tax_id")
         .unfiltered()
         .note("of the account itself; those of its customers are `customer_tax_ids`"),
-    Stream::new("tax_rates", "/v1/tax_rates", "tax_rate").whole(),
+    Stream::new("tax_rates", "/v1/tax_rates", "tax_rate").ageless(),
     Stream::new("tax_registrations", "/v1/tax/registrations", "tax.registration")
         .unfiltered()
         .query(&[("status", "all")])

@@ -10,6 +10,7 @@ use pipeline_core::state::{EndpointState, SliceState};
 use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, StreamDef, SyncMode, TimeFormat};
 
 use super::{ACCOUNT, Place, Stream, operation, stream, streams};
+use crate::changes::{is_heard, tells_deletions};
 
 /// What the user decides about all lists.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ fn endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
         Place::Each { parent, when } => {
             let parent = self::stream(parent)?;
             // Nothing of the parents is stored, so nothing in them is expanded or completed.
-            let bare = Stream { expand: &[], ..*parent };
+            let bare = Stream { expand: &[], mode: mode(stream), ..*parent };
             let own = list(stream, reading).feeds(definition(stream, mode(stream)), "data");
             let own = own.for_each(walk(&bare, reading, &list(&bare, reading)));
             let own = stream.parent_id.into_iter().fold(own, |own, column| own.inherit("id", column));
@@ -59,9 +60,10 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
         ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };
     let endpoint = endpoint.cursor(cursor, TimeFormat::UnixSeconds);
+    let endpoint = if stream.ageless { endpoint.slices(Everything(windows)) } else { endpoint.slices(windows) };
     match stream.mode {
-        SyncMode::FullRefresh => endpoint.slices(Everything(windows)),
-        SyncMode::Incremental => endpoint.slices(windows).incremental(),
+        SyncMode::FullRefresh => endpoint,
+        SyncMode::Incremental => endpoint.incremental(),
     }
 }
 
@@ -105,21 +107,27 @@ fn request(name: impl Into<Cow<'static, str>>, template: &'static str) -> Endpoi
 
 const PAGES: AfterLastId = AfterLastId { param: "starting_after", more: "has_more", id: "id" };
 
-/// How a stream is read from one sync to the next: a list of other records as those are.
+/// How a stream is read from one sync to the next: the lists of other records as those are, unless no event tells when
+/// such a list has changed.
 fn mode(stream: &Stream) -> SyncMode {
-    stream.parent().and_then(self::stream).map_or(stream.mode, mode)
+    let of_parent = || stream.parent().and_then(self::stream).map_or(stream.mode, mode);
+    match stream.place {
+        Place::Each { .. } if !is_heard(stream) => SyncMode::FullRefresh,
+        _ => of_parent(),
+    }
 }
 
 fn definition(stream: &Stream, mode: SyncMode) -> StreamDef {
     let definition = StreamDef::new(stream.name, stream.schema()).primary_key(stream.key.iter().copied());
+    let heard = stream.parent().filter(|_| matches!(stream.place, Place::Inside { .. })).and_then(self::stream).unwrap_or(stream);
     definition.deletes(match mode {
         SyncMode::FullRefresh => Deletes::BySnapshot,
+        SyncMode::Incremental if tells_deletions(heard) => Deletes::Announced,
         SyncMode::Incremental => Deletes::Invisible,
     })
 }
 
-/// Windows over the whole life of the account. A start date limits what happened, not what is on sale: a subscription of
-/// today can have a price of ten years ago.
+/// Windows over the whole life of the account, whatever the start date.
 #[derive(Debug)]
 struct Everything(Windows);
 

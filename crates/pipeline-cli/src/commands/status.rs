@@ -64,11 +64,23 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
         let names = if state.streams.is_empty() { [id.endpoint.clone()].into() } else { state.streams.clone() };
         (names, state.unfinished().count(), state.freshness())
     };
-    let mut entries = Vec::new();
-    for endpoint in &status.endpoints {
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    // Of several endpoints that feed a table the lists tell how complete it is, and a feed of changes adds nothing to that.
+    let is_feed = |(_, state): &&(EndpointId, EndpointState)| state.slices.values().any(|slice| slice.window.is_none());
+    let mut endpoints: Vec<_> = status.endpoints.iter().collect();
+    endpoints.sort_by_key(|endpoint| (endpoint.1.streams.len(), is_feed(endpoint)));
+    for endpoint in endpoints {
         let (id, (names, unfinished, cursor)) = (&endpoint.0, streams(endpoint));
         for name in names {
             let stream = status.rows.iter().find(|(table, _)| table.source == id.source && table.stream == name);
+            if let Some(known) = entries.iter_mut().find(|known| known.source == id.source && known.stream == name) {
+                if !is_feed(&endpoint) {
+                    known.unfinished += unfinished;
+                    known.cursor = known.cursor.min(cursor);
+                    known.lag = known.lag.max(cursor.map(|cursor| now - cursor));
+                }
+                continue;
+            }
             entries.push(Entry {
                 source: &id.source,
                 rows: rows(&id.source, &name),
@@ -81,6 +93,7 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
             });
         }
     }
+    entries.sort_by(|one, other| (one.source, one.stream).cmp(&(other.source, other.stream)));
     entries
 }
 

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test, and figures are printed")]
 
 mod account;
+mod stripe;
 mod zendesk;
 mod zendesk_oauth;

@@ -126,7 +126,7 @@ async fn a_damaged_checkpoint_ends_with_5_and_is_not_taken_for_an_empty_one() {
     execute(&database, "CREATE TABLE backup AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = substr(state, 1, 25)");
     let damaged = sandbox.run(&["sync"]).ended_with(5);
     says_once(&damaged, "checkpoint is damaged");
-    execute(&database, "UPDATE _pipeline_state SET state = (SELECT state FROM backup)");
+    execute(&database, "DELETE FROM _pipeline_state; INSERT INTO _pipeline_state SELECT * FROM backup");
     repaired(&sandbox, &simulator);
 }
 

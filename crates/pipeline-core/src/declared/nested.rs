@@ -41,11 +41,20 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
         return Ok((found, 0));
     }
     let owners = found.first_mut().map(std::mem::take).unwrap_or_default();
-    let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
-    let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
-    let gone = completed.iter().map(|(_, gone)| gone).sum();
-    let owners: Vec<RawRecord> = completed.into_iter().map(|(record, _)| record).collect();
-    let mut inside = endpoint.nested.iter().map(|list| entries(list, &owners)).collect::<Result<Vec<_>>>()?;
+    // Nearly all lists are whole, and then there is nothing to wait for.
+    let is_whole = |record| wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)));
+    let (owners, gone) = if !owners.iter().all(is_whole) {
+        let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
+        let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
+        let gone = completed.iter().map(|(_, gone)| gone).sum();
+        (completed.into_iter().map(|(record, _)| record).collect(), gone)
+    } else {
+        (owners, 0)
+    };
+    let is_fed = |index| endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
+    let lists = endpoint.nested.iter().enumerate();
+    let inside = lists.map(|(index, list)| if is_fed(index) { entries(list, &owners) } else { Ok(Vec::new()) });
+    let mut inside = inside.collect::<Result<Vec<_>>>()?;
     let mut found = std::iter::once(owners).chain(found.into_iter().skip(1));
     let records = endpoint.feeds.iter().map(|feed| match feed.inside {
         Some(list) => std::mem::take(&mut inside[list]),
@@ -54,11 +63,16 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
     Ok((records.collect(), gone))
 }
 
+/// The lists that somebody wants.
+fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &NestedList> {
+    let is_wanted = |index| endpoint.wants(0) || endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
+    endpoint.nested.iter().enumerate().filter_map(move |(index, list)| is_wanted(index).then_some(list))
+}
+
 /// Completes every list inside a record, but for those that nobody wants.
 async fn complete(client: &HttpClient, endpoint: &Endpoint, mut record: RawRecord) -> Result<(RawRecord, u64)> {
     let mut gone = 0;
-    let is_wanted = |index| endpoint.wants(0) || endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
-    for list in endpoint.nested.iter().enumerate().filter_map(|(index, list)| is_wanted(index).then_some(list)) {
+    for list in wanted(endpoint) {
         let Some(beginning) = Beginning::of(list, &record)? else { continue };
         match beginning.rest(client, &record).await? {
             Some(all) => record = beginning.replace(&record, &all)?,
@@ -93,11 +107,11 @@ impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
         let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
-        let parsed = RawRecord::upsert(json.clone());
-        let total = list.total.and_then(|total| parsed.scalar(total)?.parse().ok());
+        let parsed = RawRecord::cut(json.clone());
         if parsed.member(list.more) != Some("true") {
             return Ok(None);
         }
+        let total = list.total.and_then(|total| parsed.scalar(total)?.parse().ok());
         let mut split = split(&json, &[list.entries()?.clone()])?;
         let entries = split.records.swap_remove(0);
         // Nobody asked for this page: the record brought it along.

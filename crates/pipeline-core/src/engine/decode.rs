@@ -26,7 +26,6 @@ use crate::schema::Schema;
 
 mod columns;
 mod members;
-mod scan;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -151,9 +151,14 @@ async fn requests<'a>(job: &Job, source: &'a Source, selected: Vec<Selected>, re
     for (index, streams) in selected {
         let endpoint = &source.connector.endpoints()[index];
         let id = EndpointId::new(&source.name, endpoint.name());
+        let refused = refused.get(&id).map(|error| &**error);
+        // Who wants everything wants what the configuration lets be read.
+        if source.streams == Selection::All && refused.is_some_and(|error| error.kind() == ErrorKind::Unsupported) {
+            continue;
+        }
         let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
         let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        requests.push(Request { endpoint, stored, wanted, refused: refused.get(&id).map(|error| &**error) });
+        requests.push(Request { endpoint, stored, wanted, refused });
     }
     Ok(requests)
 }

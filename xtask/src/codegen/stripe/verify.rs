@@ -1,6 +1,6 @@
 //! Whether what the table of streams says is what the specification says.
 
-use connector_stripe::{Inner, Place, Stream, stream, streams};
+use connector_stripe::{Inner, Place, Stream, event_types, stream, streams};
 
 use super::super::openapi::{Property, Spec};
 use super::columns::{self, TIMESTAMP};
@@ -12,6 +12,15 @@ pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
     verify_object(component, stream)?;
     verify_expansions(spec, component, stream)?;
     verify_lists(spec, component, stream)
+}
+
+/// Finds an event that is asked for and does not exist. Stripe does not refuse such a name: it sends nothing.
+pub(super) fn verify_events(spec: &Spec) -> Result<(), String> {
+    let known = spec.event_types();
+    match event_types().into_iter().find(|name| !known.contains(name.as_str())) {
+        Some(name) => Err(format!("there is no event `{name}`")),
+        None => Ok(()),
+    }
 }
 
 /// The list exists, takes what we send and needs nothing else.

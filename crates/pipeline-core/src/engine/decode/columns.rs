@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use arrow_array::builder::{
-    BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
@@ -87,14 +88,21 @@ impl Column {
         }
     }
 
-    /// The values so far; the column is empty afterwards.
+    /// The values so far; the column is empty afterwards, with room for as many again where there are many such columns:
+    /// pages are alike.
     pub(super) fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Bool(values) => Arc::new(values.finish()),
-            Self::Int64(values) => Arc::new(values.finish()),
+            Self::Int64(values) => {
+                let next = Int64Builder::with_capacity(values.len());
+                Arc::new(std::mem::replace(values, next).finish())
+            }
             Self::Float64(values) => Arc::new(values.finish()),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
-            Self::String(values) | Self::Json(values) => Arc::new(values.finish()),
+            Self::String(values) | Self::Json(values) => {
+                let next = StringBuilder::with_capacity(values.len(), values.values_slice().len());
+                Arc::new(std::mem::replace(values, next).finish())
+            }
             Self::Date(values) => Arc::new(values.finish()),
             Self::Timestamp(values, _) => Arc::new(values.finish()),
         }

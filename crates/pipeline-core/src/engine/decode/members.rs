@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::{Rejection, scan, values};
+use super::{Rejection, values};
+use crate::scan;
 
 /// The members of the record read last, as positions in its text; buffers are used again for the next.
 pub(super) struct Members {

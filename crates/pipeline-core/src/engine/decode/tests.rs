@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::record::{RecordPath, split};
 use crate::schema::{DataType, TimeFormat};
 
 fn schema() -> Schema {
@@ -34,10 +35,21 @@ fn decoder() -> Decoder {
     Decoder::new(&schema(), &["id".into()])
 }
 
+/// Decodes a record that nobody has read yet. Cut from a page, which proves it to be JSON, it must give the same row.
 fn decode(json: impl Into<bytes::Bytes>) -> Result<RecordBatch, Rejection> {
-    let mut decoder = decoder();
-    decoder.push(&RawRecord::upsert(json), DateTime::UNIX_EPOCH)?;
-    Ok(decoder.finish().unwrap().unwrap())
+    let decode = |record: &RawRecord| {
+        let mut decoder = decoder();
+        decoder.push(record, DateTime::UNIX_EPOCH)?;
+        Ok(decoder.finish().unwrap().unwrap())
+    };
+    let json = json.into();
+    let decoded = decode(&RawRecord::upsert(json.clone()));
+    let page = bytes::Bytes::from([b"[ ", &*json, b" ]"].concat());
+    match split(&page, &[RecordPath::new("")]).map(|split| split.records.concat()) {
+        Ok(records) if records.len() == 1 => assert_eq!(decode(&records[0]), decoded),
+        _ => assert_eq!(decoded, Err(Rejection::NotJson)),
+    }
+    decoded
 }
 
 /// One cell as text; none for null. Strings are quoted, so that control characters show.

@@ -2,11 +2,12 @@
 //!
 //! Given anything else, the functions end early or return none; they never read beyond the text.
 
-/// How many bytes are looked at, or copied, at once.
+/// How many bytes are copied at once.
+#[cfg(feature = "engine")]
 const STEP: usize = 16;
 
 /// The place of the first byte from `at` on that is no white space.
-pub(super) fn skip_space(json: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_space(json: &[u8], mut at: usize) -> usize {
     // Pretty-printed JSON is set in by many spaces.
     while json.get(at..at + 8) == Some(b"        ") {
         at += 8;
@@ -18,7 +19,7 @@ pub(super) fn skip_space(json: &[u8], mut at: usize) -> usize {
 }
 
 /// The place after the string that starts at `at`.
-pub(super) fn end_of_string(json: &[u8], mut at: usize) -> usize {
+pub(crate) fn end_of_string(json: &[u8], mut at: usize) -> usize {
     at += 1;
     loop {
         // Most strings are short: eight bytes at once are faster than a search that has to be set up.
@@ -49,14 +50,63 @@ fn equal(bytes: u64, byte: u8) -> u64 {
 }
 
 /// The place after the number or literal that starts at `at`.
-pub(super) fn end_of_word(json: &[u8], at: usize) -> usize {
+pub(crate) fn end_of_word(json: &[u8], at: usize) -> usize {
     let length = json[at..].iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
     length.map_or(json.len(), |length| at + length)
 }
 
+/// The value of a top-level member of an object, and where it stands; of several with that name it is the last. None when
+/// there is none, and when a name is written with escapes, which has to be read.
+pub(crate) fn member(json: &[u8], name: &[u8]) -> Option<(usize, usize)> {
+    let mut found = None;
+    let mut at = skip_space(json, 0);
+    loop {
+        at = skip_space(json, at + 1);
+        if *json.get(at)? != b'"' {
+            return found;
+        }
+        let end = end_of_string(json, at);
+        let is_it = json.get(at + 1..end - 1)? == name;
+        let start = skip_space(json, skip_space(json, end) + 1);
+        at = end_of_value(json, start)?;
+        if is_it {
+            found = Some((start, at));
+        }
+        at = skip_space(json, at);
+        if *json.get(at)? != b',' {
+            return found;
+        }
+    }
+}
+
+/// The place after the value that starts at `at`.
+fn end_of_value(json: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    loop {
+        match CLASSES[usize::from(*json.get(at)?)] {
+            Class::Quote => at = end_of_string(json, at),
+            Class::Plain if depth == 0 => at = end_of_word(json, at),
+            Class::Plain => at += 1,
+            Class::Space => at = skip_space(json, at),
+            Class::Open => {
+                depth += 1;
+                at += 1;
+            }
+            Class::Close => {
+                depth = depth.checked_sub(1)?;
+                at += 1;
+            }
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
 /// Appends the object or array that starts at `at` without the white space that means nothing, strings and numbers as they
 /// are written; returns the place after it.
-pub(super) fn compact(json: &[u8], mut at: usize, into: &mut Vec<u8>) -> Option<usize> {
+#[cfg(feature = "engine")]
+pub(crate) fn compact(json: &[u8], mut at: usize, into: &mut Vec<u8>) -> Option<usize> {
     let (mut start, mut depth) = (at, 0_usize);
     loop {
         match CLASSES[usize::from(*json.get(at)?)] {
@@ -84,6 +134,7 @@ pub(super) fn compact(json: &[u8], mut at: usize, into: &mut Vec<u8>) -> Option<
 }
 
 /// Appends a part of the text. Parts are short: a block of fixed size is copied faster than as many bytes as it takes.
+#[cfg(feature = "engine")]
 fn append(json: &[u8], start: usize, end: usize, into: &mut Vec<u8>) {
     match json.get(start..start + STEP) {
         Some(block) if end - start <= STEP => {
@@ -141,7 +192,19 @@ mod tests {
     fn damaged_text_ends_early() {
         for json in ["\"", "\"a", "\"a\\", "\"12345678", "{", "[[", "{\"a\": [1, 2", "{\"a", "]", "12"] {
             assert!(end_of_string(json.as_bytes(), 0) <= json.len() + 1, "{json}");
-            assert!(compact(json.as_bytes(), 0, &mut Vec::new()).is_none_or(|end| end <= json.len()), "{json}");
+            assert!(end_of_value(json.as_bytes(), 0).is_none_or(|end| end <= json.len() + 1), "{json}");
+            assert_eq!(member(json.as_bytes(), b"b"), None, "{json}");
         }
+    }
+
+    #[test]
+    fn the_last_member_of_a_name_is_found() {
+        let json = r#" { "a" : {"b": [1, {"c": "}"}]} , "b":"x\"]", "c" : -1e5 , "b" :[ {"b": 0}, "]" ] } "#;
+        let found = |name: &str| member(json.as_bytes(), name.as_bytes()).map(|(start, end)| &json[start..end]);
+        assert_eq!(found("a"), Some(r#"{"b": [1, {"c": "}"}]}"#));
+        assert_eq!(found("b"), Some(r#"[ {"b": 0}, "]" ]"#));
+        assert_eq!(found("c"), Some("-1e5"));
+        assert_eq!(found("d"), None);
+        assert_eq!(member(b"{}", b"a"), None);
     }
 }

@@ -1,0 +1,318 @@
+//! The feed of changes: what happened to objects that the lists have passed.
+//!
+//! Stripe's lists are ordered by creation, so they show new objects and not that an old one has changed. Its events do:
+//! one pass over them, for all streams, tells which objects to fetch again. What an event says of an object is never
+//! stored: it is in the account's own version of the API, holds the first ten entries of lists, and of several events of
+//! one second nobody can say which is the last.
+
+mod coverage;
+mod event;
+mod fetch;
+mod routes;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use pipeline_core::http::{HttpClient, Request};
+use pipeline_core::paginate::AfterLastId;
+use pipeline_core::slice::{Slicer, TimeRange, Windows};
+use pipeline_core::state::{EndpointState, Position, SliceState, Window};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Result, Schema, StreamDef, TimeFormat, declared};
+use serde::{Deserialize, Serialize};
+
+use self::coverage::Coverage;
+use self::event::Event;
+use self::fetch::Fetcher;
+use self::routes::Routes;
+pub(crate) use self::routes::{is_heard, tells_deletions};
+use self::target::{Found, Targets};
+use crate::streams::{ACCOUNT, Reading, operation, stream};
+
+/// Name of the endpoint.
+pub(crate) const CHANGES: &str = "changes";
+
+/// How long Stripe keeps events.
+const RETENTION: TimeDelta = TimeDelta::days(30);
+
+/// How much of that time is left as a reserve for the run itself.
+const RESERVE: TimeDelta = TimeDelta::days(1);
+
+/// How near to the end of the retention an event must be for a refusal to mean that it has gone.
+const EDGE: TimeDelta = TimeDelta::hours(1);
+
+/// Names that can be asked for in one request; with more, everything is read.
+const MOST_TYPES: usize = 20;
+
+/// Objects fetched at the same time. Enough for 100 requests a second at 300 ms.
+const AT_ONCE: usize = 32;
+
+/// Ids of events that are remembered from one pass to the next. What comes beyond is fetched once more.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// The feed of one account.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// The list of events.
+    events: Endpoint,
+    routes: Routes,
+    coverage: Coverage,
+    fetcher: Fetcher,
+    lag: TimeDelta,
+    overlap: TimeDelta,
+}
+
+/// The endpoint of the feed: it feeds every stream that events tell of, as the lists do.
+pub(crate) fn endpoint(lists: &[Endpoint], reading: Reading) -> Endpoint {
+    let heard = routes::heard();
+    let streams = lists.iter().flat_map(Endpoint::streams).filter(|stream| heard.contains(stream.name()));
+    let endpoint = Endpoint::get(CHANGES, "/v1/events").slices(Start { lag: reading.lag }).incremental().last();
+    let endpoint = endpoint.buckets([ACCOUNT]).bucket(operation("/v1/events"));
+    streams.fold(endpoint, |endpoint, stream| endpoint.feeds(stream.clone(), "data"))
+}
+
+/// One slice that never ends: each sync goes on where the last one caught up. It begins at the start of the first run,
+/// before a list is asked, so that no change falls between the lists and the feed.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    lag: TimeDelta,
+}
+
+const SINCE: &str = "since";
+
+impl Slicer for Start {
+    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        if !state.slices.is_empty() {
+            return Vec::new();
+        }
+        let since = (SINCE.to_owned(), (now - self.lag).timestamp().to_string());
+        vec![SliceState { query: vec![since], ..SliceState::default() }]
+    }
+
+    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
+        Ok(())
+    }
+
+    fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {
+        let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(|place| place.since).min();
+        since.is_some_and(|since| now.timestamp() - since > (RETENTION - RESERVE).num_seconds())
+    }
+}
+
+/// Where the feed is: what a sync knows of those before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// Everything that happened before this second is known.
+    since: i64,
+    /// End of the pass under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+    /// Where the pass goes on in the list of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    /// Events near the end of the pass under way, which the next one is given again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seen: Vec<String>,
+    /// Events near the end of the last pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known: Vec<String>,
+}
+
+impl Place {
+    fn of(slice: &SliceState) -> Result<Self> {
+        let damaged = || {
+            Error::new(ErrorKind::Decode, "the stored position of the change feed is damaged")
+                .with_help("run with --full-refresh after resetting the state of `changes`")
+        };
+        match &slice.position {
+            Position::At(text) => serde_json::from_str(text).map_err(|error| damaged().with_source(error)),
+            Position::Start | Position::End => {
+                let since = slice.query.iter().find(|(name, _)| name == SINCE).and_then(|(_, since)| since.parse().ok());
+                Ok(Self { since: since.ok_or_else(damaged)?, ..Self::default() })
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a place has only string keys"))
+    }
+
+    /// The place behind the whole pass.
+    fn finished(self, until: i64) -> Self {
+        Self { since: until, known: self.seen, ..Self::default() }
+    }
+}
+
+impl Changes {
+    pub(crate) fn new(lists: &[Endpoint], reading: Reading) -> Self {
+        let windows = Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
+        let events = Endpoint::get(CHANGES, "/v1/events")
+            .query("limit", reading.page_size.to_string())
+            .feeds(StreamDef::new("events", Schema::default()).primary_key(["id"]), "data")
+            .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
+            .slices(windows)
+            .buckets([ACCOUNT])
+            .bucket(operation("/v1/events"));
+        let (routes, fetcher) = (Routes::new(), Fetcher::new(lists, reading));
+        Self { events, routes, coverage: Coverage::default(), fetcher, lag: reading.lag, overlap: reading.lookback }
+    }
+
+    /// Reads a list, taking note of what it has read.
+    pub(crate) fn note<'a>(
+        &'a self,
+        client: &'a HttpClient,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+        pages: BoxStream<'a, Result<Page>>,
+    ) -> BoxStream<'a, Result<Page>> {
+        self.coverage.begin(endpoint.name(), &slice, client.now());
+        let note = move |page: &Page| {
+            if page.advance == Some(Advance::End) {
+                self.coverage.end(endpoint.name(), &slice);
+            }
+        };
+        pages.inspect_ok(note).boxed()
+    }
+
+    /// Reads what changed: from the place where the feed stands up to the start of this run.
+    pub(crate) fn read<'a>(&'a self, client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let begin = async move { Pass::begin(self, client, endpoint, &slice) };
+        let pages = |pass| {
+            stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
+                let Some(mut pass) = pass else { return Ok(None) };
+                let page = pass.next().await?;
+                let goes_on = matches!(page.advance, Some(Advance::Next(_)));
+                Ok(Some((page, goes_on.then_some(pass))))
+            })
+        };
+        stream::once(begin).map_ok(pages).try_flatten().map_err(|error: Error| error.with_context("endpoint", CHANGES)).boxed()
+    }
+}
+
+/// One pass over the events of a span of time, newest first.
+struct Pass<'a> {
+    changes: &'a Changes,
+    client: &'a HttpClient,
+    endpoint: &'a Endpoint,
+    place: Place,
+    until: i64,
+    /// Ids of events that the last pass has dealt with.
+    known: HashSet<String>,
+    events: BoxStream<'a, Result<Page>>,
+    targets: Targets<'a>,
+    /// When the oldest event so far happened.
+    reached: i64,
+    /// Names of events that are in no table.
+    unknown: HashSet<String>,
+}
+
+impl<'a> Pass<'a> {
+    fn begin(changes: &'a Changes, client: &'a HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+        let place = Place::of(slice)?;
+        let started = changes.coverage.started().unwrap_or_else(|| client.now());
+        let until = place.until.unwrap_or_else(|| (started - changes.lag).timestamp()).max(place.since);
+        let time = |second| DateTime::from_timestamp(second, 0);
+        let since = time(place.since).map(|since| since - changes.overlap);
+        let window = time(until).map(|until| Window { since, until });
+        let position = place.after.clone().map_or(Position::Start, Position::At);
+        let targets = Targets::new(&changes.routes, &changes.coverage, &changes.fetcher, endpoint, changes.lag);
+        let types = routes::types(&|stream| targets.wants(stream));
+        let names = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name));
+        let query: Vec<_> = names.take(MOST_TYPES + 1).collect();
+        let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
+        let slice = SliceState { window, query, position, reached: None };
+        // Nothing can have happened before the feed begins.
+        let events = if until == place.since { stream::empty().boxed() } else { declared::read(client, &changes.events, slice) };
+        let known = place.known.iter().cloned().collect();
+        Ok(Self { changes, client, endpoint, place, until, known, events, targets, reached: until, unknown: HashSet::new() })
+    }
+
+    /// The objects that a page of events tells of.
+    async fn next(&mut self) -> Result<Page> {
+        let (events, advance) = match self.events.try_next().await {
+            Ok(Some(page)) => (page.records.into_iter().next().unwrap_or_default(), page.advance),
+            Ok(None) => (Vec::new(), None),
+            Err(error) if self.is_edge(&error) => (Vec::new(), None),
+            Err(error) => return Err(error),
+        };
+        let found = self.take(&events)?;
+        let (records, skipped) = self.fetch(found).await?;
+        let advance = if let Some(Advance::Next(after)) = advance {
+            self.place.until = Some(self.until);
+            self.place.after = Some(after);
+            Advance::Next(self.place.text())
+        } else {
+            self.changes.coverage.clear();
+            Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
+        };
+        let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
+        Ok(Page { reached, skipped, ..Page::new(records, Some(advance)) })
+    }
+
+    /// What the events of a page say has changed, those known already left out.
+    fn take(&mut self, records: &[RawRecord]) -> Result<Vec<Found>> {
+        let remember_from = self.until - self.changes.overlap.num_seconds();
+        let mut found = Vec::new();
+        for record in records {
+            let event = Event::read(record)?;
+            self.reached = self.reached.min(event.created);
+            if event.created >= remember_from && self.place.seen.len() < MOST_REMEMBERED {
+                self.place.seen.push(event.id.to_string());
+            }
+            if self.known.contains(&*event.id) {
+                continue;
+            }
+            let hits = self.targets.hit(&event, &mut found);
+            if hits > 0 && !routes::is_known(&event.kind) && self.unknown.insert(event.kind.to_string()) {
+                let message = format!("events of the type `{}` are new: understood by the type of their object", event.kind);
+                self.client.notice(CHANGES, &message);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fetches what was found, many at a time, and sorts the records by stream. Counts the objects that may not be read.
+    async fn fetch(&mut self, found: Vec<Found>) -> Result<(Vec<Vec<RawRecord>>, u64)> {
+        let (client, fetcher) = (self.client, &self.changes.fetcher);
+        let objects = stream::iter(found).map(|found| fetcher.fetch(client, found)).buffer_unordered(AT_ONCE);
+        let objects: Vec<_> = objects.try_collect().await?;
+        let index: BTreeMap<&str, usize> = self.endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
+        let mut records = vec![Vec::new(); index.len()];
+        let mut skipped = 0;
+        for object in objects {
+            if let Some(refusal) = &object.refusal {
+                skipped += 1;
+                self.targets.refuse(self.client, object.stream, refusal);
+            }
+            for (stream, record) in self.targets.settle(object) {
+                if let Some(index) = index.get(stream) {
+                    records[*index].push(record);
+                }
+            }
+        }
+        Ok((records, skipped))
+    }
+
+    /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.
+    fn is_edge(&self, error: &Error) -> bool {
+        let is_refused = matches!(error.kind(), ErrorKind::CursorExpired | ErrorKind::Unexpected | ErrorKind::NotFound);
+        is_refused && self.reached <= (self.client.now() - RETENTION + EDGE).timestamp()
+    }
+}
+
+/// The operation that fetches one object of a list.
+pub(crate) fn retrieve_operation(path: &str) -> String {
+    operation(&format!("{path}/{{id}}"))
+}
+
+/// Every path of which single objects are fetched.
+pub(crate) fn retrieved() -> impl Iterator<Item = &'static str> {
+    routes::heard().into_iter().filter_map(stream).map(|stream| stream.path)
+}
+
+/// The names of all events that the feed asks for, for those who check them.
+pub fn event_types() -> BTreeSet<String> {
+    routes::types(&|_| true)
+}

@@ -1,0 +1,170 @@
+//! Fetches what has changed, at the version and with the members that the lists have.
+
+use std::collections::BTreeMap;
+
+use pipeline_core::http::{Call, HttpClient, Method, Request};
+use pipeline_core::paginate::AfterLastId;
+use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Result, StreamDef, declared};
+
+use super::retrieve_operation;
+use super::target::{Found, Mentioned, tombstone};
+use crate::streams::{ACCOUNT, Place, Reading, Stream, operation, streams};
+
+/// What is to be done about something that was found.
+#[derive(Debug)]
+pub(super) enum What {
+    /// Fetch the object by its id; for one that belongs to another object, by the values in its path.
+    Object(Option<RawRecord>),
+    /// Fetch what the list has when this parameter is the id.
+    Listed(&'static str),
+    /// Fetch the whole list that belongs to the id.
+    Children,
+    /// It is gone, and nobody has to ask.
+    Gone,
+    /// Nothing: only entries inside it are gone.
+    Nothing,
+}
+
+/// What was fetched.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) stream: &'static Stream,
+    pub(super) id: String,
+    /// Records and tombstones, with the stream that each belongs to.
+    pub(super) records: Vec<(&'static str, RawRecord)>,
+    pub(super) mentioned: Mentioned,
+    /// Why it may not be read.
+    pub(super) refusal: Option<Error>,
+}
+
+/// Knows how everything is fetched.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    /// The endpoints that read lists, by each stream that they feed.
+    lists: BTreeMap<&'static str, Endpoint>,
+    /// Endpoints of lists that are filtered by one parameter, by stream and parameter.
+    filtered: BTreeMap<(&'static str, &'static str), Endpoint>,
+}
+
+impl Fetcher {
+    pub(super) fn new(lists: &[Endpoint], reading: Reading) -> Self {
+        let mut known = BTreeMap::new();
+        for stream in streams() {
+            let endpoint = lists.iter().find(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name));
+            known.extend(endpoint.map(|endpoint| (stream.name, endpoint.clone())));
+        }
+        let filtered = |name: &'static str, param: &'static str| {
+            let stream = crate::streams::stream(name)?;
+            let endpoint = Endpoint::get(stream.name, stream.path)
+                .query("limit", reading.page_size.to_string())
+                .query(param, "{id}")
+                .feeds(StreamDef::new(stream.name, stream.schema()), "data")
+                .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
+                .buckets([ACCOUNT])
+                .bucket(operation(stream.path));
+            let endpoint = stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value));
+            Some(((name, param), endpoint))
+        };
+        let filtered = [filtered("invoice_items", "invoice"), filtered("invoice_payments", "invoice")];
+        Self { lists: known, filtered: filtered.into_iter().flatten().collect() }
+    }
+
+    /// Name of the endpoint whose lists hold a stream.
+    pub(super) fn list(&self, stream: &Stream) -> Option<&str> {
+        self.lists.get(stream.name).map(Endpoint::name)
+    }
+
+    /// Fetches one object, or list.
+    pub(super) async fn fetch(&self, client: &HttpClient, found: Found) -> Result<Fetched> {
+        let Found { stream, id, what, mentioned } = found;
+        let records = match what {
+            What::Object(path) => self.object(client, stream, &id, path.as_ref()).await,
+            What::Listed(param) => self.listed(client, stream, &id, param).await,
+            What::Children => self.children(client, stream, &id).await,
+            What::Gone => Ok(vec![(stream.name, tombstone(stream, &id, None))]),
+            What::Nothing => Ok(Vec::new()),
+        };
+        match records {
+            Ok(records) => Ok(Fetched { stream, id, records, mentioned, refusal: None }),
+            // The object's own absence is no error, so what is missing here is something that only its list has.
+            Err(refusal) if matches!(refusal.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+                Ok(Fetched { stream, id, records: Vec::new(), mentioned: Mentioned::new(), refusal: Some(refusal) })
+            }
+            Err(error) => Err(error.with_context("stream", stream.name)),
+        }
+    }
+
+    async fn object(&self, client: &HttpClient, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Records> {
+        let Some(list) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
+        let buckets = [retrieve_operation(stream.path).into(), ACCOUNT.into()];
+        let response = match client.send(&request(client, stream, id, path)?, &Call { endpoint: stream.name, buckets: &buckets }).await {
+            Ok(response) if response.status.is_success() => response,
+            Ok(_) => return Ok(vec![(stream.name, tombstone(stream, id, None))]),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![(stream.name, tombstone(stream, id, None))]),
+            Err(error) => return Err(error),
+        };
+        let record = RawRecord::upsert(response.body);
+        // A stub, of which nothing but the id must be believed.
+        if record.member("deleted") == Some("true") {
+            return Ok(vec![(stream.name, tombstone(stream, id, None))]);
+        }
+        Ok(by_stream(list, declared::read_record(client, list, record).await?))
+    }
+
+    async fn listed(&self, client: &HttpClient, stream: &'static Stream, id: &str, param: &'static str) -> Result<Records> {
+        let Some(endpoint) = self.filtered.get(&(stream.name, param)) else { return Ok(Vec::new()) };
+        Ok(by_stream(endpoint, declared::read_children(client, endpoint, &parent(id)).await?))
+    }
+
+    async fn children(&self, client: &HttpClient, stream: &'static Stream, id: &str) -> Result<Records> {
+        let Some(endpoint) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
+        match declared::read_children(client, endpoint, &parent(id)).await {
+            // What they belong to is gone, which its own event tells.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            records => Ok(by_stream(endpoint, records?)),
+        }
+    }
+}
+
+type Records = Vec<(&'static str, RawRecord)>;
+
+/// How an object that an event carries is fetched; none when it is not one of this stream's, but of another whose objects
+/// have the same type: what belongs to a customer, or to a connected account.
+pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
+    let mut names = stream.path.split(['{', '}']).skip(1).step_by(2).peekable();
+    if names.peek().is_none() {
+        return Some(What::Object(None));
+    }
+    names.all(|name| object.scalar(name).is_some()).then(|| What::Object(Some(object.clone())))
+}
+
+/// An object of which the id is known.
+fn parent(id: &str) -> RawRecord {
+    let id = serde_json::to_string(id).unwrap_or_else(|_| unreachable!("a string is always JSON"));
+    let names = streams().filter_map(|stream| matches!(stream.place, Place::Each { .. }).then_some(stream.path));
+    let names = names.flat_map(|path| path.split(['{', '}']).skip(1).step_by(2));
+    let names: std::collections::BTreeSet<&str> = names.chain(["id"]).collect();
+    RawRecord::from_members(names.into_iter().map(|name| (name, id.as_str())))
+}
+
+/// Records with the stream that each belongs to.
+fn by_stream(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Records {
+    let names = endpoint.streams().filter_map(|fed| crate::streams::stream(fed.name())).map(|stream| stream.name);
+    names.zip(records).flat_map(|(name, records)| records.into_iter().map(move |record| (name, record))).collect()
+}
+
+/// The request for one object.
+fn request(client: &HttpClient, stream: &Stream, id: &str, path: Option<&RawRecord>) -> Result<Request> {
+    let mut url = client.base().clone();
+    let opaque = |()| Error::new(ErrorKind::Unexpected, "the base URL is none that can have a path");
+    let fill = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        Some(name) => path.and_then(|path| path.scalar(name)).unwrap_or_default(),
+        None => segment.to_owned(),
+    };
+    // Ids that people choose hold any character: none may become a separator.
+    let segments = stream.path.trim_start_matches('/').split('/').map(fill).chain([id.to_owned()]);
+    url.path_segments_mut().map_err(opaque)?.clear().extend(segments);
+    let mut request = Request::new(Method::GET, url);
+    request.query = stream.expand.iter().enumerate().map(|(index, member)| (format!("expand[{index}]"), (*member).to_owned())).collect();
+    Ok(request)
+}

@@ -1,0 +1,176 @@
+//! Stripe accounts that change, synchronised into a database: what is stored is what there is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
+use destination_sqlite::{SqliteConfig, SqliteDestination};
+use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
+use pipeline_core::{BuildContext, Destination, TokioClock};
+use pipeline_simulator::{Simulation, Simulator, StripeBook, StripeWorld};
+use pipeline_testkit::InProcess;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A simulated account and the database that it is synchronised into.
+pub(crate) struct Town {
+    pub(crate) simulator: Arc<Simulator>,
+    directory: TempDir,
+    pub(crate) selection: Selection,
+}
+
+impl Town {
+    pub(crate) fn new(book: StripeBook) -> Town {
+        let stripe = StripeWorld { book: Some(book), ..StripeWorld::default() };
+        let simulation = Simulation { stripe, days: 200, ..Simulation::default() };
+        let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
+        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All }
+    }
+
+    pub(crate) fn only(mut self, streams: &[&str]) -> Town {
+        self.selection = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());
+        self
+    }
+
+    fn destination(&self) -> Arc<dyn Destination> {
+        let path = self.directory.path().join("town.db");
+        Arc::new(SqliteDestination::open(serde_json::from_value::<SqliteConfig>(serde_json::json!({ "path": path })).unwrap()).unwrap())
+    }
+
+    pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {
+        let simulator = Arc::clone(&self.simulator);
+        let transport = InProcess::new(move |request| simulator.answer(request));
+        let now = DateTime::from_timestamp(self.simulator.stripe().now(), 0).unwrap();
+        let clock = Arc::new(TokioClock::starting_at(now));
+        let context =
+            BuildContext { source: "s".to_owned(), transport: Some(Arc::new(transport)), clock: clock.clone(), ..BuildContext::default() };
+        let connector = Arc::new(Stripe::new(config, context).unwrap());
+        let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
+        let mut job = Job::new("run", self.destination(), vec![source]);
+        job.clock = clock;
+        sync(job).await.unwrap()
+    }
+
+    pub(crate) async fn sync(&self) -> Summary {
+        let summary = self.sync_with(StripeConfig::new("sk_test_sim")).await;
+        let undone: Vec<_> = summary.endpoints.iter().filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done)).collect();
+        assert!(undone.is_empty(), "{undone:#?}");
+        summary
+    }
+
+    /// Lets things happen, and as much time pass as lists and events may be late.
+    pub(crate) fn happen(&self, things: u64) {
+        self.simulator.stripe().happen(things);
+        self.pass(Duration::from_mins(3));
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.simulator.advance(time);
+    }
+
+    pub(crate) fn rows(&self, stream: &Stream) -> BTreeMap<String, BTreeMap<String, Value>> {
+        let database = Connection::open(self.directory.path().join("town.db")).unwrap();
+        let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else { return BTreeMap::new() };
+        let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+        let mut rows = select.query([]).unwrap();
+        let mut found = BTreeMap::new();
+        while let Some(row) = rows.next().unwrap() {
+            let cell = |index: usize| match row.get_ref(index).unwrap() {
+                ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+                ValueRef::Integer(number) => Value::from(number),
+                ValueRef::Real(number) => Value::from(number),
+                ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
+            };
+            let row: BTreeMap<String, Value> = names.iter().enumerate().map(|(index, name)| (name.clone(), cell(index))).collect();
+            let key: Vec<String> = stream.key.iter().map(|name| row[*name].as_str().unwrap_or_default().to_owned()).collect();
+            found.insert(key.join("/"), row);
+        }
+        found
+    }
+
+    /// What differs between what is stored and what there is.
+    pub(crate) fn differences(&self) -> Vec<String> {
+        let mut differences = Vec::new();
+        for stream in streams().filter(|stream| stream.name != "events") {
+            if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name)) {
+                continue;
+            }
+            let truth = self.simulator.stripe().records("", stream.name);
+            let truth: BTreeMap<String, Value> = truth.into_iter().map(|record| (key(stream, &record), record)).collect();
+            let rows = self.rows(stream);
+            differences.extend(truth.keys().filter(|key| !rows.contains_key(*key)).map(|key| format!("{}: {key} is missing", stream.name)));
+            differences.extend(
+                rows.keys().filter(|key| !truth.contains_key(*key)).map(|key| format!("{}: {key} is gone but stored", stream.name)),
+            );
+            for (key, record) in &truth {
+                let Some(row) = rows.get(key) else { continue };
+                let members = record.as_object().unwrap().iter().filter(|(name, value)| !equals(row.get(*name), value));
+                differences
+                    .extend(members.map(|(name, value)| format!("{}: {key}: {name} is {value}, stored {:?}", stream.name, row.get(name))));
+            }
+        }
+        differences
+    }
+}
+
+fn key(stream: &Stream, record: &Value) -> String {
+    let member = |name: &&str| record.get(*name).filter(|_| *name == "id").or(record.get("_parent")).and_then(Value::as_str);
+    stream.key.iter().map(|name| member(name).unwrap_or_default()).collect::<Vec<_>>().join("/")
+}
+
+/// Whether a cell holds a member's value. Times are stored in a form of their own, and so are members without a column.
+fn equals(cell: Option<&Value>, member: &Value) -> bool {
+    match (cell, member) {
+        (None, _) => true,
+        (Some(cell), Value::Bool(flag)) => *cell == Value::from(i64::from(*flag)),
+        (Some(Value::String(text)), Value::Object(_) | Value::Array(_)) => {
+            serde_json::from_str::<Value>(text).ok().as_ref() == Some(member)
+        }
+        (Some(cell), Value::Object(_) | Value::Array(_)) => *cell == *member,
+        (Some(Value::String(_)), Value::Number(_)) => true,
+        (Some(Value::Number(cell)), Value::Number(number)) => {
+            cell.as_f64() == number.as_f64() || number.as_i64().is_some_and(|number| number > 1_000_000_000)
+        }
+        (Some(cell), member) => cell == member,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
+    let town = Town::new(StripeBook { objects: 40, changes_per_page: 2, ..StripeBook::default() });
+    town.sync().await;
+    assert!(town.simulator.stripe().events() > 100, "much has happened meanwhile");
+    town.simulator.stripe().changes_per_page(0);
+    for things in [400, 40, 0] {
+        town.happen(things);
+        let before = town.simulator.stats().requests;
+        town.sync().await;
+        println!("{things} things: {} requests", town.simulator.stats().requests - before);
+        let differences = town.differences();
+        assert!(
+            differences.is_empty(),
+            "after {things} things: {} differences:\n{}",
+            differences.len(),
+            differences[..differences.len().min(30)].join("\n")
+        );
+    }
+}
+
+#[test]
+fn every_stream_of_the_table_is_simulated() {
+    let town = Town::new(StripeBook::default());
+    let simulated = town.simulator.stripe().streams();
+    let missing: Vec<_> =
+        streams().map(|stream| stream.name).filter(|name| *name != "events" && !simulated.iter().any(|known| known == name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let empty: Vec<_> = streams()
+        .filter(|stream| stream.name != "events" && town.simulator.stripe().records("", stream.name).is_empty())
+        .map(|stream| stream.name)
+        .collect();
+    assert!(empty.is_empty(), "{empty:?}");
+    assert!(streams().any(|stream| matches!(stream.place, Place::Inside { .. })));
+}
