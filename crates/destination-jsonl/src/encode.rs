@@ -60,7 +60,7 @@ fn push_value(out: &mut String, cell: Cell<'_>) {
         Cell::String(text) => push_string(out, text),
         // In JSON a line break is white space between tokens, never part of a value.
         Cell::Json(json) if json.as_bytes().contains(&b'\n') || json.as_bytes().contains(&b'\r') => {
-            out.extend(json.chars().filter(|c| !matches!(c, '\n' | '\r')))
+            out.extend(json.chars().filter(|c| !matches!(c, '\n' | '\r')));
         }
         // JSON has no infinities.
         Cell::Float64(value) if !value.is_finite() => out.push_str("null"),

@@ -109,6 +109,10 @@ impl<'a> List<'a> {
             let Some((list, mut walk)) = walk else { return Ok(None) };
             let page = list.read(&walk.slice, &mut walk.position).await?;
             let goes_on = walk.step(&page)?;
+            if list.walker == Walker::Children && list.endpoint.shared.is_some() {
+                // Of shared pages only what has children is seen, which may be nothing for long.
+                walk.empty_pages = 0;
+            }
             Ok(Some((page, goes_on.then_some((list, walk)))))
         })
     }

@@ -40,12 +40,12 @@ impl PageSize {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a request ask for no more than fits at the moment.
+    /// Makes a request ask for no more than fits at the moment. While nothing was too large, a paginator may ask for more
+    /// than usual: it has met a second that does not fit on a usual page.
     pub(crate) fn limit(&self, request: &mut Request) {
         let asked = request.query.iter().find(|(name, _)| *name == self.param).and_then(|(_, size)| size.parse().ok());
         let size = self.current().size;
-        // A position may ask for more than pages have, unless that has failed.
-        if size < self.most && asked.is_none_or(|asked: u32| asked > size) {
+        if asked.is_none_or(|asked: u32| asked > size && size < self.most) {
             request.set_query(&self.param, size.to_string());
         }
     }
@@ -107,6 +107,20 @@ mod tests {
         assert!(size.too_large(100));
         let second = pages_until_full();
         assert_eq!((first, second), (Some(4), Some(8)));
+    }
+
+    #[test]
+    fn a_larger_page_than_usual_is_asked_for_unless_pages_were_too_large() {
+        let size = PageSize::new("per_page".into(), 100);
+        let asked = |asked: &str| {
+            let mut request = Request::new(http::Method::GET, "https://api.test/".parse().unwrap_or_else(|_| unreachable!()));
+            request.set_query("per_page", asked);
+            size.limit(&mut request);
+            request.query.pop().map(|(_, size)| size)
+        };
+        assert_eq!((asked("1000").as_deref(), asked("20").as_deref()), (Some("1000"), Some("20")));
+        assert!(size.too_large(100));
+        assert_eq!((asked("1000").as_deref(), asked("20").as_deref()), (Some("50"), Some("20")));
     }
 
     #[test]

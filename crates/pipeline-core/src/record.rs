@@ -76,12 +76,25 @@ impl RawRecord {
 
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
-        if self.is_json && memchr::memchr(b'\\', &self.json).is_none() {
-            // No name is written with escapes, so that it is found by its bytes.
+        if self.is_plain() {
             let (start, end) = scan::member(&self.json, name.as_bytes())?;
             return std::str::from_utf8(&self.json[start..end]).ok();
         }
         member(&self.json, name).ok()?
+    }
+
+    /// False when no member of this name, at whatever depth, is `true`: a glance, where most records need no more.
+    pub(crate) fn may_be_true(&self, name: &str) -> bool {
+        let is_true = |at: usize| {
+            let value = self.json[at + name.len()..].strip_prefix(b"\"").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+            value.is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
+        };
+        !self.is_plain() || memchr::memmem::find_iter(&self.json, name).any(is_true)
+    }
+
+    /// True when it is JSON in which no name is written with escapes, so that names are found by their bytes.
+    fn is_plain(&self) -> bool {
+        self.is_json && memchr::memchr(b'\\', &self.json).is_none()
     }
 
     /// The value of one top-level member, not copied.

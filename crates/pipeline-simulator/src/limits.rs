@@ -153,10 +153,12 @@ impl Gate {
         });
         let (name, mut own) = own.unzip();
         let mut windows: Vec<&mut Window> = [Some(account), export].into_iter().flatten().collect();
-        windows.extend(own.as_mut().map(|own| &mut **own));
+        windows.extend(own.as_deref_mut());
         let spent = windows.iter_mut().map(|window| window.budget(now)).find(|budget| budget.remaining == 0);
         if spent.is_none() {
-            windows.iter_mut().for_each(|window| window.take(now));
+            for window in &mut windows {
+                window.take(now);
+            }
         }
         let account = windows[0].budget(now);
         drop(windows);

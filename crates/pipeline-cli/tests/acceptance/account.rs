@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use connector_zendesk::ZendeskConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipeline_core::engine::{self, Job, Metrics, Options, Selection, Source, Summary};
+use futures::{FutureExt, StreamExt};
+use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source, Summary};
 use pipeline_core::http::{FileTokens, HttpService};
-use pipeline_core::{BuildContext, Clock, Registry, TokioClock};
+use pipeline_core::{BuildContext, Clock, Connector, Observer, Registry, TokioClock};
 use pipeline_simulator::{Simulation, Simulator};
 use pipeline_testkit::{InProcess, Pieces};
 use rusqlite::Connection;
@@ -19,8 +19,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The end of the simulated data.
-pub(crate) const UNTIL: i64 = 1_793_491_200;
+/// The end of the simulated data, in 2030, so that the clocks begin an hour after it whenever the test runs.
+pub(crate) const UNTIL: i64 = 1_900_000_000;
+
+/// When the clocks begin.
+pub(crate) const NOW: i64 = UNTIL + 3600;
 
 /// What stands before the simulator: it may answer in its place, or never.
 pub(crate) type Gate = dyn Fn(http::Request<Bytes>, Arc<Simulator>) -> BoxFuture<'static, http::Response<Pieces>> + Send + Sync;
@@ -43,7 +46,7 @@ pub(crate) struct Account {
 impl Account {
     /// Starts the account; it authenticates with an API token until `config` is changed.
     pub(crate) fn new(simulation: Simulation) -> Account {
-        let simulation = Simulation { shown_until: Some(UNTIL), until: UNTIL, ..simulation };
+        let simulation = Simulation { until: UNTIL, ..simulation };
         let zendesk = simulation.zendesk.clone();
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         let config = json!({
@@ -55,7 +58,7 @@ impl Account {
             config,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
             notices: Mutex::default(),
-            clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(UNTIL + 120, 0).unwrap())),
+            clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(NOW, 0).unwrap())),
         }
     }
 
@@ -68,38 +71,49 @@ impl Account {
         self.folder.path().join("support.db")
     }
 
-    /// Reads the streams, as a process of its own does: nothing but the destination and the tokens outlives it.
-    pub(crate) async fn sync(&self, streams: &[&str]) -> Summary {
+    /// The connector, as a process of its own has it: nothing but the destination and the tokens outlives it.
+    pub(crate) fn connector(&self, observer: Arc<dyn Observer>) -> Arc<dyn Connector> {
         let (gate, simulator) = (Arc::clone(&self.gate), Arc::clone(&self.simulator));
         let transport: Arc<dyn HttpService> = Arc::new(InProcess::new(move |request| gate(request, Arc::clone(&simulator))));
-        let metrics = Arc::new(Metrics::default());
         let context = BuildContext {
             source: "support".to_owned(),
             transport: Some(transport),
             clock: Arc::clone(&self.clock),
-            tokens: Arc::new(FileTokens::new(self.folder.path().join("tokens"))),
-            observer: Arc::clone(&metrics) as _,
+            tokens: Arc::new(FileTokens::new(self.tokens())),
+            observer,
             seed: Some(7),
             ..BuildContext::default()
         };
         let mut registry = Registry::default();
         registry.add::<ZendeskConfig>();
-        let connector = registry.build("zendesk", self.config.clone(), context).unwrap();
+        registry.build("zendesk", self.config.clone(), context).unwrap()
+    }
+
+    /// The folder of tokens.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.folder.path().join("tokens")
+    }
+
+    /// Reads the streams, all if none are named, until they are read or the run is cancelled.
+    pub(crate) async fn sync_until(&self, streams: &[&str], cancel: CancellationToken) -> Summary {
+        let metrics = Arc::new(Metrics::default());
+        let connector = self.connector(Arc::clone(&metrics) as _);
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.database() })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
-        let streams = streams.iter().map(ToString::to_string).collect();
-        let source = Source { name: "support".to_owned(), connector, streams: Selection::Named(streams) };
-        let options = Options { commit_interval: Duration::from_secs(60), ..Options::default() };
+        let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
+        let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
+        let source = Source { name: "support".to_owned(), connector, streams };
+        let options = Options { commit_interval: Duration::from_secs(1), ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
-        let job = Job { options, observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
+        let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();
         *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
     }
 
-    /// What the last sync said that whoever runs it should know.
-    pub(crate) fn notices(&self) -> Vec<String> {
-        self.notices.lock().unwrap().clone()
+    /// Reads the streams.
+    pub(crate) async fn sync(&self, streams: &[&str]) -> Summary {
+        self.sync_until(streams, CancellationToken::new()).await
     }
 
     /// Reads the streams to their end, and fails unless everything was read.
@@ -109,10 +123,17 @@ impl Account {
         summary
     }
 
+    /// What the last sync said that whoever runs it should know.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.notices.lock().unwrap().clone()
+    }
+
     /// A member of every row of a table, by id; `null` where it has none.
     pub(crate) fn rows(&self, table: &str, id: &str, member: &str) -> std::collections::BTreeMap<String, String> {
         let database = Connection::open(self.database()).unwrap();
-        let query = format!("SELECT CAST({id} AS TEXT), CAST({member} AS TEXT) FROM support_{table}");
+        // What the vendor sends as seconds is an instant here.
+        let value = if member == "generated_timestamp" { "strftime('%s', generated_timestamp)" } else { member };
+        let query = format!("SELECT CAST({id} AS TEXT), CAST({value} AS TEXT) FROM support_{table}");
         let mut statement = database.prepare(&query).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_else(|| "null".to_owned()))));
         rows.unwrap().map(Result::unwrap).collect()
@@ -162,6 +183,16 @@ fn base64_of(text: &str) -> String {
 pub(crate) fn busiest_minute(times: &[Duration]) -> usize {
     let within = |first: &Duration| times.iter().filter(|time| *time >= first && **time < *first + Duration::from_mins(1)).count();
     times.iter().map(within).max().unwrap_or(0)
+}
+
+/// An answer of one's own.
+pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> http::Response<Pieces> {
+    let body = body.into();
+    let mut answer = http::Response::builder().status(status);
+    for (name, value) in headers {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(futures::stream::once(async move { Ok(body) }).boxed()).unwrap()
 }
 
 /// How long something takes on the paused clock.

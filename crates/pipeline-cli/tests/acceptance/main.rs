@@ -4,6 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test, and figures are printed")]
 
 mod account;
+mod mixpanel;
+mod mixpanel_day;
 mod stripe;
+mod stripe_events;
+mod stripe_limits;
 mod zendesk;
+mod zendesk_auth;
+mod zendesk_changes;
+mod zendesk_limits;
 mod zendesk_oauth;
+mod zendesk_restart;
+mod zendesk_streams;

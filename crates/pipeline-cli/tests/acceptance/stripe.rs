@@ -20,7 +20,9 @@ use tempfile::TempDir;
 pub(crate) struct Town {
     pub(crate) simulator: Arc<Simulator>,
     directory: TempDir,
-    pub(crate) selection: Selection,
+    selection: Selection,
+    /// Whether the database keeps the values of deleted rows.
+    pub(crate) marks: bool,
 }
 
 impl Town {
@@ -28,7 +30,7 @@ impl Town {
         let stripe = StripeWorld { book: Some(book), ..StripeWorld::default() };
         let simulation = Simulation { stripe, days: 200, ..Simulation::default() };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All }
+        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All, marks: false }
     }
 
     pub(crate) fn only(mut self, streams: &[&str]) -> Town {
@@ -38,7 +40,13 @@ impl Town {
 
     fn destination(&self) -> Arc<dyn Destination> {
         let path = self.directory.path().join("town.db");
-        Arc::new(SqliteDestination::open(serde_json::from_value::<SqliteConfig>(serde_json::json!({ "path": path })).unwrap()).unwrap())
+        let deletes = if self.marks { "mark" } else { "remove" };
+        Arc::new(
+            SqliteDestination::open(
+                serde_json::from_value::<SqliteConfig>(serde_json::json!({ "path": path, "deletes": deletes })).unwrap(),
+            )
+            .unwrap(),
+        )
     }
 
     pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {

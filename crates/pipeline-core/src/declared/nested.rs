@@ -43,13 +43,13 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
     let owners = found.first_mut().map(std::mem::take).unwrap_or_default();
     // Nearly all lists are whole, and then there is nothing to wait for.
     let is_whole = |record| wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)));
-    let (owners, gone) = if !owners.iter().all(is_whole) {
+    let (owners, gone) = if owners.iter().all(is_whole) {
+        (owners, 0)
+    } else {
         let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
         let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
         let gone = completed.iter().map(|(_, gone)| gone).sum();
         (completed.into_iter().map(|(record, _)| record).collect(), gone)
-    } else {
-        (owners, 0)
     };
     let is_fed = |index| endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
     let lists = endpoint.nested.iter().enumerate();
@@ -106,6 +106,9 @@ struct Beginning<'a> {
 impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
+        if !record.may_be_true(list.more) {
+            return Ok(None);
+        }
         let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
         let parsed = RawRecord::cut(json.clone());
         if parsed.member(list.more) != Some("true") {

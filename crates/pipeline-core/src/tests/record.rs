@@ -185,3 +185,35 @@ proptest! {
         prop_assert!(cut(&body[..cut_at], &["data"]).is_err());
     }
 }
+
+#[test]
+fn a_member_of_a_cut_record_is_that_of_a_given_one() {
+    for json in [
+        r#"{"id": "a", "list" : {"id": 1, "more": false}, "id": "b", "empty": {}}"#,
+        r#"{"i\u0064": "escaped", "text": "\"id\": 5"}"#,
+        r#"{"id":-1.5e3,"list":[{"id":"]}"}]}"#,
+        "{}",
+    ] {
+        let given = RawRecord::upsert(json);
+        let cut = cut(&format!("[{json}]"), &[""]).unwrap().records[0][0].clone();
+        for name in ["id", "list", "text", "empty", "more", "none"] {
+            assert_eq!(cut.member(name), given.member(name), "{name} of {json}");
+        }
+    }
+}
+
+#[test]
+fn a_glance_never_overlooks_what_is_true() {
+    for (json, expected) in [
+        (r#"{"more": true}"#, true),
+        (r#"{"list": {"more" :  true}}"#, true),
+        (r#"{"mor\u0065": true}"#, true),
+        (r#"{"more": false, "list": {"more":false}}"#, false),
+        (r#"{"no_more": "more", "more_or_less": true}"#, false),
+        ("{}", false),
+    ] {
+        let record = &cut(&format!("[{json}]"), &[""]).unwrap().records[0][0];
+        assert_eq!(record.may_be_true("more"), expected, "{json}");
+        assert!(RawRecord::upsert(json).may_be_true("more"), "what is not known to be JSON is read");
+    }
+}

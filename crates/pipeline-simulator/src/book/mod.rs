@@ -359,9 +359,9 @@ impl StripeAccount<'_> {
         }
     }
 
-    /// Tells of an object by an event of this name.
-    pub fn tell(&self, account: &str, kind: &str, object: Value) {
-        let now = self.service.now();
+    /// Tells of an object by an event of this name, which happened so many seconds ago and shows only now.
+    pub fn tell(&self, account: &str, kind: &str, object: Value, seconds_ago: i64) {
+        let now = self.service.now() - seconds_ago;
         if let Some(mut book) = self.service.book() {
             book.say(account, kind, object, now);
         }

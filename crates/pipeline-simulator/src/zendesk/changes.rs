@@ -52,7 +52,7 @@ impl ZendeskAccount<'_> {
             ZendeskChange::Remove => &[Fate::Live, Fate::Deleted],
             _ => &[Fate::Live],
         };
-        let start = draw(self.service.simulation.seed ^ 77, turn) % ledger.len().max(1);
+        let start = draw(self.service.simulation.seed ^ 0x77, turn) % ledger.len().max(1);
         let chosen = if change == ZendeskChange::Create { Some(ledger.add(now)) } else { ledger.find(start, fates) };
         let Some(index) = chosen else { return false };
         match change {

@@ -60,6 +60,12 @@ impl LogTable {
         }
     }
 
+    /// The id of the record that an event has in the table.
+    pub(crate) fn id(self, event: u32) -> u64 {
+        let own = FIRST + STEP * u64::from(event);
+        if self == LogTable::Comments { own + 1 } else { own }
+    }
+
     pub(crate) fn named(name: &str) -> Option<LogTable> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
@@ -84,7 +90,9 @@ impl EventLog {
         }
         events.sort_by_key(|event| event.time);
         let mut log = EventLog { events: Vec::new(), of_ticket: Vec::new(), redacted: BTreeSet::new() };
-        events.into_iter().for_each(|event| log.push(event));
+        for event in events {
+            log.push(event);
+        }
         log
     }
 
@@ -133,11 +141,6 @@ impl EventLog {
         events.filter(move |index| table != LogTable::Comments || self.has_comment(*index))
     }
 
-    pub(crate) fn id(&self, table: LogTable, event: u32) -> u64 {
-        let own = FIRST + STEP * u64::from(event);
-        if table == LogTable::Comments { own + 1 } else { own }
-    }
-
     /// A record as the API sends it: of an event the one with whole comments, of a comment the one within.
     pub(crate) fn record(&self, world: &World, table: LogTable, event: u32) -> Value {
         match table {
@@ -150,7 +153,7 @@ impl EventLog {
     /// The record of the export, with whole comments if they are asked for.
     pub(crate) fn export(&self, world: &World, event: u32, with_comments: bool) -> Value {
         let Event { time, ticket, kind } = self.events[event as usize];
-        let id = self.id(LogTable::Events, event);
+        let id = LogTable::Events.id(event);
         let comment = || {
             if with_comments {
                 return self.comment_event(world, event);
@@ -167,7 +170,7 @@ impl EventLog {
             Kind::Reply => vec![comment(), child("Change", json!({ "status": "open", "previous_value": "new" }))],
             Kind::Touch => vec![child("Change", json!({ "priority": "high", "previous_value": "normal" }))],
             Kind::Redact(redacted) => {
-                vec![child("CommentRedactionEvent", json!({ "comment_id": self.id(LogTable::Comments, redacted) }))]
+                vec![child("CommentRedactionEvent", json!({ "comment_id": LogTable::Comments.id(redacted) }))]
             }
         };
         json!({
@@ -195,7 +198,7 @@ impl EventLog {
 
     /// A comment within the event that it came with. Of some the channel is a plain text.
     fn comment_event(&self, world: &World, event: u32) -> Value {
-        let id = self.id(LogTable::Comments, event);
+        let id = LogTable::Comments.id(event);
         let body = self.body(event);
         let via = if event.is_multiple_of(5) {
             json!("Mail")
@@ -225,7 +228,7 @@ impl EventLog {
     /// The same in the list of audits of its ticket.
     pub(crate) fn audit(&self, world: &World, event: u32) -> Value {
         let Event { time, ticket, kind } = self.events[event as usize];
-        let id = self.id(LogTable::Audits, event);
+        let id = LogTable::Audits.id(event);
         let field = |kind: &str, field: &str, value: &str, previous: Option<&str>| {
             let mut event = json!({ "id": id + 2, "type": kind, "field_name": field, "value": value });
             if let Some(previous) = previous {
@@ -245,7 +248,7 @@ impl EventLog {
             Kind::Reply => vec![comment(), field("Change", "status", "open", Some("new"))],
             Kind::Touch => vec![field("Change", "priority", "high", Some("normal"))],
             Kind::Redact(redacted) => {
-                vec![json!({ "id": id + 2, "type": "CommentRedactionEvent", "comment_id": self.id(LogTable::Comments, redacted) })]
+                vec![json!({ "id": id + 2, "type": "CommentRedactionEvent", "comment_id": LogTable::Comments.id(redacted) })]
             }
         };
         json!({

@@ -51,7 +51,7 @@ pub(super) fn list(service: &Service, table: usize, owner: Option<Row>, query: &
 fn cursor_tail(service: &Service, table: usize, list: &Listing, page: &[u64], more: bool, query: &Query) -> Value {
     let known = &service.world.tables[table];
     let edge = |index: Option<&u64>| index.map(|index| STANDARD.encode(json!({ "o": "id", "v": known.id(*index) }).to_string()));
-    let (first, last) = (edge(page.first()), edge(page.last()));
+    let (begin, end) = (edge(page.first()), edge(page.last()));
     let size = query.get("page[size]").unwrap_or("100");
     let link = |side: &str, cursor: &Option<String>| {
         cursor.as_ref().map(|cursor| {
@@ -60,11 +60,11 @@ fn cursor_tail(service: &Service, table: usize, list: &Listing, page: &[u64], mo
             format!("{}/api/v2/{}{suffix}?page%5B{side}%5D={encoded}&page%5Bsize%5D={size}", service.url(), query.path)
         })
     };
-    let mut links = json!({ "next": link("after", &last), "prev": link("before", &first) });
+    let mut links = json!({ "next": link("after", &end), "prev": link("before", &begin) });
     if list.help_center && !more {
-        links = json!({ "first": link("before", &first), "last": link("after", &last) });
+        links = json!({ "first": link("before", &begin), "last": link("after", &end) });
     }
-    json!({ "meta": { "has_more": more, "after_cursor": last, "before_cursor": first }, "links": links })
+    json!({ "meta": { "has_more": more, "after_cursor": end, "before_cursor": begin }, "links": links })
 }
 
 /// Where a numbered page begins, and how long it is.

@@ -158,7 +158,7 @@ fn route(service: &Service, path: &str, target: Target, query: &Query) -> Result
             let owner = owner.map(|id| owner_of(service, table, &id, path)).transpose()?;
             match world.tables[table].list.as_ref().map(|list| list.pages) {
                 Some(Pages::Export) => exports::by_cursor(service, table, owner.map(|owner| owner.index), query),
-                Some(Pages::Time | Pages::TimePages) => exports::by_time(service, table, query),
+                Some(Pages::Time | Pages::TimeUntold) => exports::by_time(service, table, query),
                 Some(Pages::Feed) => exports::feed(service, table, query),
                 _ => lists::list(service, table, owner, query),
             }

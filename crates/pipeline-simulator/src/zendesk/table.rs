@@ -54,7 +54,8 @@ pub(crate) enum Pages {
     /// An incremental export by time.
     Time,
     /// The same without `end_of_stream`.
-    TimePages,
+    #[serde(rename = "time_pages")]
+    TimeUntold,
     /// A feed of changes whose link to the next page is always there.
     Feed,
     /// By cursor when `page[size]` is asked for, numbered otherwise.

@@ -1,0 +1,261 @@
+//! The feed of changes, case by case: what happens to one object, and what is stored and requested because of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use connector_stripe::stream;
+use pipeline_simulator::StripeBook;
+use serde_json::{Value, json};
+
+use crate::stripe::Town;
+
+/// An account without anything, of which these streams are read.
+fn town(streams: &[&str]) -> Town {
+    Town::new(StripeBook { objects: 0, ..StripeBook::default() }).only(streams)
+}
+
+impl Town {
+    /// Makes an object that is older than any lookback.
+    fn old(&self, list: &str, parent: Option<&str>, members: Value) -> String {
+        let stripe = self.simulator.stripe();
+        let mut members = members;
+        members["created"] = json!(stripe.now() - 100 * 86_400);
+        stripe.make("", list, parent, members).unwrap()
+    }
+
+    fn change(&self, list: &str, id: &str, members: Value) {
+        self.simulator.stripe().change("", list, id, Some(members));
+    }
+
+    fn remove(&self, list: &str, id: &str) {
+        self.simulator.stripe().change("", list, id, None);
+    }
+
+    /// Tells of an object in a way that must not be stored.
+    fn tell(&self, kind: &str, object: &Value) {
+        let mut object = object.clone();
+        object["metadata"] = json!({ "revision": "of an event" });
+        self.simulator.stripe().tell("", kind, object, 0);
+    }
+
+    fn requests(&self, operation: &str) -> usize {
+        self.simulator.stats().operations.get(operation).map_or(0, |operation| operation.accepted.len())
+    }
+
+    fn row(&self, name: &str, key: &str) -> Option<BTreeMap<String, Value>> {
+        self.rows(stream(name).unwrap()).remove(key)
+    }
+
+    async fn later(&self) {
+        self.pass(Duration::from_mins(5));
+        self.sync().await;
+    }
+}
+
+fn metadata(row: Option<BTreeMap<String, Value>>) -> Value {
+    serde_json::from_str(row.unwrap()["metadata"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_c18_events_of_one_second_fetch_the_object_once_and_are_never_stored() {
+    let town = town(&["invoices"]);
+    let id = town.old("invoices", None, json!({}));
+    town.sync().await;
+    town.change("invoices", &id, json!({ "metadata": { "revision": "2" } }));
+    for kind in ["invoice.paid", "invoice.updated", "invoice.payment_succeeded"] {
+        town.tell(kind, &json!({ "id": id, "object": "invoice" }));
+    }
+    town.later().await;
+    assert_eq!(metadata(town.row("invoices", &id)), json!({ "revision": "2" }));
+    assert_eq!(town.requests("GET /v1/invoices/{id}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_a_deleted_customer_is_a_tombstone_that_nulls_nothing() {
+    let mut town = town(&["customers"]);
+    town.marks = true;
+    let id = town.old("customers", None, json!({ "email": "a@example.com" }));
+    town.sync().await;
+    town.remove("customers", &id);
+    town.tell("customer.deleted", &json!({ "id": id, "object": "customer" }));
+    town.later().await;
+    let row = town.row("customers", &id).unwrap();
+    assert_eq!((&row["_deleted"], &row["email"]), (&json!(1), &json!("a@example.com")));
+    assert_eq!(town.requests("GET /v1/customers/{id}"), 0, "nobody has to ask");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_the_stub_of_a_deleted_customer_is_a_tombstone_too() {
+    let town = town(&["customers"]);
+    let id = town.old("customers", None, json!({}));
+    town.sync().await;
+    town.remove("customers", &id);
+    town.tell("customer.updated", &json!({ "id": id, "object": "customer" }));
+    town.later().await;
+    assert_eq!(town.row("customers", &id), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c20_a_cancelled_subscription_is_a_row_and_no_tombstone() {
+    let town = town(&["subscriptions"]);
+    let id = town.old("subscriptions", None, json!({ "status": "active" }));
+    town.sync().await;
+    town.change("subscriptions", &id, json!({ "status": "canceled" }));
+    town.tell("customer.subscription.deleted", &json!({ "id": id, "object": "subscription" }));
+    town.later().await;
+    assert_eq!(town.row("subscriptions", &id).unwrap()["status"], json!("canceled"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c21_a_coupon_deleted_and_made_again_is_what_stripe_says_that_it_is() {
+    let town = town(&["coupons"]);
+    let id = town.old("coupons", None, json!({ "id": "50% off/now" }));
+    town.sync().await;
+    town.change("coupons", &id, json!({ "metadata": { "revision": "2" } }));
+    for kind in ["coupon.deleted", "coupon.created"] {
+        town.tell(kind, &json!({ "id": id, "object": "coupon" }));
+    }
+    town.later().await;
+    assert_eq!(metadata(town.row("coupons", &id)), json!({ "revision": "2" }));
+    assert_eq!(town.requests("GET /v1/coupons/{id}"), 1);
+    town.remove("coupons", &id);
+    for kind in ["coupon.deleted", "coupon.created", "coupon.deleted"] {
+        town.tell(kind, &json!({ "id": id, "object": "coupon" }));
+    }
+    town.later().await;
+    assert_eq!(town.row("coupons", &id), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c22_an_event_goes_where_its_object_belongs() {
+    let town = town(&["refunds", "charges"]);
+    let charge = town.old("charges", None, json!({}));
+    let refund = town.old("refunds", Some(&charge), json!({}));
+    town.sync().await;
+    town.change("refunds", &refund, json!({ "metadata": { "revision": "2" } }));
+    town.tell("charge.refund.updated", &json!({ "id": refund, "object": "refund", "charge": charge }));
+    town.later().await;
+    assert_eq!(metadata(town.row("refunds", &refund)), json!({ "revision": "2" }));
+    assert_eq!(town.rows(stream("charges").unwrap()).into_keys().collect::<Vec<_>>(), [charge]);
+    assert_eq!(town.requests("GET /v1/charges/{id}"), 1, "the charge holds its refunds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c23_a_card_goes_to_the_cards_of_whom_it_belongs_to() {
+    let town = town(&["customer_cards", "bank_accounts", "external_account_cards"]);
+    let customer = town.old("customers", None, json!({}));
+    town.sync().await;
+    let card = town.old("customer_cards", Some(&customer), json!({}));
+    town.tell("customer.source.created", &json!({ "id": card, "object": "card", "customer": customer }));
+    town.later().await;
+    assert!(town.row("customer_cards", &card).is_some());
+    assert!(town.rows(stream("bank_accounts").unwrap()).is_empty() && town.rows(stream("external_account_cards").unwrap()).is_empty());
+    town.remove("customer_cards", &card);
+    town.tell("customer.source.deleted", &json!({ "id": card, "object": "card", "customer": customer }));
+    town.later().await;
+    assert_eq!(town.row("customer_cards", &card), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c24_c25_an_object_without_id_is_passed_over_and_an_unknown_event_is_understood() {
+    let town = town(&["invoices", "charges"]);
+    let charge = town.old("charges", None, json!({}));
+    town.sync().await;
+    town.change("charges", &charge, json!({ "metadata": { "revision": "2" } }));
+    town.tell("invoice.upcoming", &json!({ "object": "invoice" }));
+    town.tell("charge.vaporised", &json!({ "id": charge, "object": "charge" }));
+    town.later().await;
+    assert_eq!(metadata(town.row("charges", &charge)), json!({ "revision": "2" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c26_events_are_read_in_one_pass_for_all_streams() {
+    let town =
+        town(&["charges", "refunds", "invoices", "customers", "products", "prices", "payouts", "disputes", "coupons", "subscriptions"]);
+    let charge = town.old("charges", None, json!({}));
+    town.sync().await;
+    for _ in 0..250 {
+        town.tell("charge.updated", &json!({ "id": charge, "object": "charge" }));
+    }
+    town.later().await;
+    assert_eq!((town.requests("GET /v1/events"), town.requests("GET /v1/charges/{id}")), (3, 1));
+    town.later().await;
+    assert_eq!((town.requests("GET /v1/events"), town.requests("GET /v1/charges/{id}")), (6, 1), "known events are not followed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c27_c28_a_state_older_than_the_events_leads_to_the_lists_and_to_no_gap() {
+    for hours in [31 * 24, 29 * 24 + 12] {
+        let town = town(&["customers", "coupons"]);
+        let (kept, lost) = (town.old("customers", None, json!({})), town.old("customers", None, json!({})));
+        town.sync().await;
+        town.remove("customers", &lost);
+        town.change("customers", &kept, json!({ "metadata": { "revision": "2" } }));
+        town.pass(Duration::from_hours(hours));
+        let before = town.requests("GET /v1/customers");
+        town.sync().await;
+        assert_eq!(town.row("customers", &lost), None, "vanished while nobody listened");
+        assert_eq!(metadata(town.row("customers", &kept)), json!({ "revision": "2" }));
+        assert_eq!((town.requests("GET /v1/events"), town.requests("GET /v1/customers") - before), (0, 1));
+        town.change("customers", &kept, json!({ "metadata": { "revision": "3" } }));
+        town.tell("customer.updated", &json!({ "id": kept, "object": "customer" }));
+        town.later().await;
+        assert_eq!(metadata(town.row("customers", &kept)), json!({ "revision": "3" }), "the feed goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c29_an_event_that_shows_late_is_found_and_no_event_is_followed_twice() {
+    let town = town(&["customers"]);
+    let id = town.old("customers", None, json!({}));
+    town.sync().await;
+    town.later().await;
+    town.change("customers", &id, json!({ "metadata": { "revision": "2" } }));
+    town.simulator.stripe().tell("", "customer.updated", json!({ "id": id, "object": "customer" }), 100);
+    town.later().await;
+    assert_eq!(metadata(town.row("customers", &id)), json!({ "revision": "2" }));
+    town.later().await;
+    assert_eq!(town.requests("GET /v1/customers/{id}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_what_is_made_during_the_walk_is_in_the_next_sync() {
+    let town = town(&["charges"]);
+    for _ in 0..250 {
+        town.old("charges", None, json!({}));
+    }
+    town.pass(Duration::from_mins(2));
+    let new = town.simulator.stripe().make("", "charges", None, json!({})).unwrap();
+    town.sync().await;
+    assert_eq!(town.row("charges", &new), None, "it is younger than the lag");
+    town.later().await;
+    assert!(town.row("charges", &new).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn c07_a_second_with_many_objects_is_read_page_by_page() {
+    let town = town(&["charges"]);
+    for _ in 0..350 {
+        town.old("charges", None, json!({}));
+    }
+    town.sync().await;
+    assert_eq!(town.rows(stream("charges").unwrap()).len(), 350);
+    // Four pages, one question for the time, and the rest of the account's life, which nobody knows to be empty.
+    assert!((4..=8).contains(&town.requests("GET /v1/charges")), "{}", town.requests("GET /v1/charges"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_selected_later_starts_nothing_again() {
+    let mut town = town(&["customers"]);
+    let customer = town.old("customers", None, json!({}));
+    town.old("charges", None, json!({}));
+    town.sync().await;
+    let before = town.requests("GET /v1/customers");
+    town = town.only(&["customers", "charges"]);
+    town.change("customers", &customer, json!({ "metadata": { "revision": "2" } }));
+    town.tell("customer.updated", &json!({ "id": customer, "object": "customer" }));
+    town.later().await;
+    assert_eq!(metadata(town.row("customers", &customer)), json!({ "revision": "2" }));
+    assert_eq!(town.requests("GET /v1/customers") - before, 1, "only what is new is listed");
+    assert_eq!(town.rows(stream("charges").unwrap()).len(), 1);
+}
