@@ -11,6 +11,9 @@ use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Result, declared};
 
+#[cfg(test)]
+mod tests;
+
 /// Name of the endpoint.
 pub(crate) const NAME: &str = "export";
 
@@ -184,6 +187,18 @@ impl Days {
         // The running day was not over when it was read.
         let unfinished = if self.include_today { DAY } else { TimeDelta::zero() };
         covered - unfinished - if sweeps { self.lookback.max(self.sweep) } else { self.lookback }
+    }
+
+    /// What to say of an event that was processed so many milliseconds after it happened: whether others as late are missed.
+    pub(crate) fn too_late(&self, millis: i64) -> Option<String> {
+        let again = self.lookback.max(self.sweep);
+        (millis > again.num_milliseconds()).then(|| {
+            format!(
+                "some events arrive more than {} days late: of days that are not read again such events are missing; raise lookback_days, \
+                 or set sweep_days to read older days once a week",
+                again.num_days()
+            )
+        })
     }
 
     /// Slices for what is read for the first time, and for what is read again.

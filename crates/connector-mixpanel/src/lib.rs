@@ -121,6 +121,7 @@ impl Mixpanel {
             report,
             columns: self.project.columns(stream),
             occurrences: Occurrences::default(),
+            latest: 0,
         };
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
         let client = &self.sites[known.site].client;
@@ -128,8 +129,17 @@ impl Mixpanel {
             return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
         }
         let since = export::processed_since(&slice);
-        let events = export::read(client, endpoint, &self.project.days, slice).map(move |page| reshape(page?, &mut about));
-        events.map_ok(move |page| export::newer(page, since)).boxed()
+        let days = &self.project.days;
+        let events = move |page: Result<Page>| {
+            let page = reshape(page?, &mut about)?;
+            if page.advance.is_some()
+                && let Some(warning) = about.iter().find_map(|about| days.too_late(about.latest))
+            {
+                client.notice(export::NAME, &warning);
+            }
+            Ok(export::newer(page, since))
+        };
+        export::read(client, endpoint, days, slice).map(events).boxed()
     }
 
     /// Tells what is odd about names of columns.

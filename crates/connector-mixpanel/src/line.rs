@@ -59,6 +59,7 @@ const TIME: usize = 0;
 const DISTINCT_ID: usize = 1;
 const INSERT_ID: usize = 2;
 const FORMER_ID: usize = 3;
+const PROCESSED: usize = 16;
 
 /// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
@@ -95,17 +96,22 @@ pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<Raw
 }
 
 fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
-    let line = readable(record.as_bytes());
-    let line = members(&line)?;
+    let readable = readable(record.as_bytes());
+    let line = members(&readable)?;
     let properties = find(&line, "properties").unwrap_or("{}");
     let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
+    about.latest = about.latest.max(event.lateness(about.calendar).unwrap_or(0));
     for (property, value) in &event.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);
         }
     }
     row = row.json("properties", properties);
+    if let Cow::Owned(_) = readable {
+        // Kept in `_extra`, where it is counted and told.
+        row = row.json("utf8_repaired", "true");
+    }
     for (name, value) in line.iter().filter(|(name, _)| name != "event" && name != "properties") {
         // Old exports have further members beside the properties. None may take the place of a column.
         let is_taken = schema::EVENT.iter().any(|field| field.name == *name);
@@ -159,6 +165,12 @@ impl<'a> Event<'a> {
         let text = self.lifted[TIME]?.trim_matches('"');
         let time: i64 = text.split('.').next()?.parse().ok()?;
         if time.abs() > MAX_SECONDS { Some(time) } else { time.checked_mul(1000) }
+    }
+
+    /// Milliseconds from the event to its processing.
+    fn lateness(&self, calendar: Calendar) -> Option<i64> {
+        let processed: i64 = self.lifted[PROCESSED]?.parse().ok()?;
+        Some(processed - calendar.moment(self.time_millis()?).millis)
     }
 
     /// What Mixpanel itself takes for the identity of an event: name, user, time and insert id.

@@ -31,6 +31,8 @@ pub(crate) struct About<'a> {
     pub(crate) columns: &'a Columns,
     /// How often each event without an insert id has come.
     pub(crate) occurrences: Occurrences,
+    /// The longest time from an event to its processing so far, in milliseconds.
+    pub(crate) latest: i64,
 }
 
 /// Counts equal lines of one export.

@@ -92,7 +92,7 @@ fn a_line_is_an_event_or_the_export_is_broken() {
 fn rows_in(stream: &str, records: &[&[u8]], calendar: Calendar, report: Option<&Report>, columns: &Columns) -> Vec<RawRecord> {
     let stream = streams::stream(stream).unwrap();
     let today = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
-    let mut about = About { stream, calendar, today, report, columns, occurrences: Occurrences::default() };
+    let mut about = About { stream, calendar, today, report, columns, occurrences: Occurrences::default(), latest: 0 };
     let mut rows = Vec::new();
     for record in records {
         (stream.rows)(&RawRecord::upsert(record.to_vec()), &mut about, &mut rows).unwrap();

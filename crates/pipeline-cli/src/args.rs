@@ -129,6 +129,9 @@ pub(crate) struct Sync {
     /// Stop after this time, such as 90s, 10m or 1h, with everything read so far committed
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) max_duration: Option<Duration>,
+    /// Wait so long for a rate limit, such as 1h; a longer wait ends the run and tells when to go on
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10m")]
+    pub(crate) max_wait: Duration,
     /// Output for people, or one JSON event a line
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

@@ -161,8 +161,9 @@ pub enum BodyFormat {
     Ndjson(Lines),
 }
 
-/// Judges a line that is not blank. A temporary error: the response broke off, and is asked for again. Any other: the
-/// line is malformed. The last one being malformed, the response was cut off.
+/// Judges a line that is not blank. A permanent error of the kind [`Decode`](crate::ErrorKind::Decode): the line is
+/// malformed; if it is the last one, the response was cut off. Any other error is one of the whole response, which is
+/// asked for again if it is temporary.
 pub type LineCheck = fn(&[u8]) -> Result<()>;
 
 /// What the lines of a response must be like for it to count as complete.

@@ -24,7 +24,9 @@ mod faults;
 mod ledger;
 mod limits;
 mod mixpanel;
+mod mixpanel_answers;
 mod mixpanel_export;
+mod mixpanel_history;
 mod people;
 mod server;
 mod stats;
@@ -47,7 +49,7 @@ pub use faults::{Faults, Throttle};
 pub use limits::Limits;
 pub use server::{Body, Simulator};
 pub use stats::{Operation, Stats};
-pub use truth::Truth;
+pub use truth::{TrueEvent, Truth};
 pub use zendesk::changes::{ZendeskAccount, ZendeskChange};
 
 /// Everything a server is started with. Two servers with equal settings serve equal data.
@@ -262,13 +264,28 @@ impl ZendeskWorld {
     }
 }
 
-/// A Mixpanel project, created after 2023: its days and times are UTC.
+/// A Mixpanel project. Unless it has a [`local_zone`](Self::local_zone) it was made after 2023: its days and times are UTC.
 #[derive(Clone, Debug)]
 pub struct MixpanelWorld {
     /// How many whole days of events, the last one being the day before [`Simulation::until`].
     pub days: u32,
     /// How many events each day has.
     pub events_per_day: u64,
+    /// The share of events that arrive late, up to [`late_days`](Self::late_days) days.
+    pub late: f64,
+    /// How late those may be.
+    pub late_days: u32,
+    /// The share of events that arrive later still.
+    pub very_late: f64,
+    /// How late those may be.
+    pub very_late_days: u32,
+    /// The share of users that are merged with another, each at a time of its own: from then on all events of theirs are
+    /// exported with the other's id, and keep their own beside it.
+    pub merged: f64,
+    /// The zone whose wall clock events are stored by, as projects from before 2023 do.
+    pub local_zone: Option<chrono_tz::Tz>,
+    /// Most events of one export: larger ones are answered with 504. No limit by default.
+    pub export_rows: u64,
     /// How many profiles.
     pub profiles: u64,
     /// How many cohorts.
@@ -286,6 +303,13 @@ impl Default for MixpanelWorld {
         MixpanelWorld {
             days: 30,
             events_per_day: 500,
+            late: 0.0,
+            late_days: 5,
+            very_late: 0.0,
+            very_late_days: 20,
+            merged: 0.0,
+            local_zone: None,
+            export_rows: u64::MAX,
             profiles: 500,
             cohorts: 4,
             project_id: 2_000_001,

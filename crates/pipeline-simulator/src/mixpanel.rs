@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::Vendor;
 use crate::limits::{Budget, whole_seconds};
 use crate::server::Service;
+use crate::world::{Row, World, draw};
+use crate::{Vendor, mixpanel_answers};
 
 /// Profiles on a page unless asked otherwise, and at most.
 const PROFILES: u64 = 1000;
@@ -21,7 +22,7 @@ const PROFILES: u64 = 1000;
 /// Parameters by name.
 pub(crate) type Parameters = HashMap<String, String>;
 
-/// `POST /api/query/...`: parameters come in the URL, as a form or as JSON; the body wins.
+/// `/api/query/...`: parameters come in the URL, as a form or as JSON; the body wins.
 pub(crate) async fn query(
     State(service): State<Arc<Service>>,
     Path(path): Path<String>,
@@ -33,14 +34,7 @@ pub(crate) async fn query(
     let answer = authenticate(&service, &query, &headers).and_then(|()| match path.as_str() {
         "engage" => engage(&service, &query),
         "cohorts/list" => cohorts(&service),
-        // The simulated project has neither funnels nor reports of events.
-        "funnels/list" | "events/names" => {
-            counted(&service, &format!("GET /api/query/{path}")).map(|()| axum::Json(json!([])).into_response())
-        }
-        "events/top" => {
-            counted(&service, "GET /api/query/events/top").map(|()| axum::Json(json!({ "events": [], "type": "general" })).into_response())
-        }
-        _ => Err(error(StatusCode::NOT_FOUND, "not found")),
+        path => counted(&service, &format!("GET /api/query/{path}")).and_then(|()| mixpanel_answers::query(&service, path, &query)),
     });
     answer.unwrap_or_else(|refused| refused)
 }
@@ -76,11 +70,10 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     };
     let world = &*service.world;
     let table = world.table("engage");
-    let cohort = query.get("filter_by_cohort").and_then(|filter| serde_json::from_str::<Value>(filter).ok()?["id"].as_u64());
-    let members: Vec<u64> = (0..world.tables[table].count()).filter(|profile| is_member(*profile, cohort)).collect();
-    let total = members.len();
-    let start = usize::try_from(page.saturating_mul(size)).unwrap_or(usize::MAX);
-    let indexes: Vec<u64> = members.into_iter().skip(start).take(usize::try_from(size).unwrap_or(0)).collect();
+    let members = members(world, table, query)?;
+    let total = members.len() as u64;
+    let skipped = usize::try_from(page.saturating_mul(size)).unwrap_or(usize::MAX);
+    let indexes: Vec<u64> = members.into_iter().skip(skipped).take(usize::try_from(size).unwrap_or(0)).collect();
     let mut body = b"{\"results\":[".to_vec();
     world.write_all(table, &indexes, &[], &mut body);
     let mut tail = json!({ "page": page, "page_size": size, "session_id": session, "status": "ok" });
@@ -92,31 +85,13 @@ fn engage(service: &Service, query: &Parameters) -> Result<Response, Response> {
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Whether a profile belongs to a cohort: every cohort holds a quarter of all. Without a cohort all are meant.
-fn is_member(profile: u64, cohort: Option<u64>) -> bool {
-    cohort.is_none_or(|cohort| profile % 4 == cohort % 4)
-}
-
-/// `GET /api/app/projects/...`: lists of which the simulated project has none. They cost no Query budget.
-pub(crate) async fn app(
-    State(service): State<Arc<Service>>,
-    Path((project, path)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Response {
-    if !authentic(&service, &headers) {
-        return invalid_credentials();
-    }
-    let is_known = matches!(path.as_str(), "annotations" | "annotations/tags" | "schemas" | "warehouse-sources/imports");
-    if project != service.simulation.mixpanel.project_id.to_string() || !is_known {
-        return error(StatusCode::NOT_FOUND, "not found");
-    }
-    axum::Json(json!({ "status": "ok", "results": [] })).into_response()
-}
-
-/// `GET /lookup-tables` of the ingestion host: there is none.
-pub(crate) async fn lookup_tables(State(service): State<Arc<Service>>, Pairs(query): Pairs<Parameters>, headers: HeaderMap) -> Response {
-    let answer = authenticate(&service, &query, &headers);
-    answer.map_or_else(|refused| refused, |()| axum::Json(json!({ "code": 200, "status": "OK", "results": [] })).into_response())
+/// The profiles that are asked for: all, or a fourth of them for each cohort.
+fn members(world: &World, table: usize, query: &Parameters) -> Result<Vec<u64>, Response> {
+    let all = 0..world.tables[table].count();
+    let Some(filter) = query.get("filter_by_cohort") else { return Ok(all.collect()) };
+    let cohort = serde_json::from_str::<Value>(filter).ok().and_then(|filter| filter["id"].as_u64());
+    let cohort = cohort.ok_or_else(|| error(StatusCode::BAD_REQUEST, "filter_by_cohort must be a JSON object with an id"))?;
+    Ok(all.filter(|index| draw(world.key(Row { table, index: *index }), cohort).is_multiple_of(4)).collect())
 }
 
 /// Whether a session was opened here.
@@ -139,13 +114,13 @@ fn cohorts(service: &Service) -> Result<Response, Response> {
 
 /// `GET /api/app/me`: what the account may see. It costs no Query budget.
 pub(crate) async fn me(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
-    if !authentic(&service, &headers) {
+    if !is_authentic(&service, &headers) {
         return invalid_credentials();
     }
     let project = service.simulation.mixpanel.project_id.to_string();
     let organization = json!({ "id": 1, "name": "Simulated" });
     let entry = json!({
-        "name": "Simulated Shop", "organization_id": 1, "timezone": "UTC", "domain": "mixpanel.com",
+        "name": "Simulated Shop", "organization_id": 1, "timezone": service.world.history.zone(), "domain": "mixpanel.com",
         "has_workspaces": false, "type": "PROJECT",
     });
     let results = json!({ "organizations": { "1": organization }, "projects": { project: entry }, "workspaces": {} });
@@ -175,7 +150,8 @@ fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Respons
     response
 }
 
-fn authentic(service: &Service, headers: &HeaderMap) -> bool {
+/// Whether the credentials are those of the service account.
+pub(crate) fn is_authentic(service: &Service, headers: &HeaderMap) -> bool {
     let project = &service.simulation.mixpanel;
     let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", project.username, project.secret)));
     headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes() == expected.as_bytes())
@@ -183,7 +159,7 @@ fn authentic(service: &Service, headers: &HeaderMap) -> bool {
 
 /// A service account has to name the project with every request but `me`.
 pub(crate) fn authenticate(service: &Service, query: &Parameters, headers: &HeaderMap) -> Result<(), Response> {
-    if !authentic(service, headers) {
+    if !is_authentic(service, headers) {
         return Err(invalid_credentials());
     }
     match query.get("project_id") {

@@ -1,6 +1,7 @@
 //! Mixpanel's raw export: the events of whole days as one answer of any length.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,6 +17,7 @@ use futures::stream;
 use crate::Vendor;
 use crate::limits::whole_seconds;
 use crate::mixpanel::{Parameters, authenticate, error, throttled};
+use crate::mixpanel_history::{History, Shown};
 use crate::server::Service;
 use crate::world::{DAY, Row, World};
 
@@ -45,6 +47,10 @@ struct Export {
     rows: u64,
     events: Option<Vec<String>>,
     milliseconds: bool,
+    /// The exported times that are asked for, in milliseconds.
+    times: Range<i64>,
+    /// The second at which it is asked: what is processed later is not there yet. None when all of it is.
+    at: Option<i64>,
     /// Whether to break off half-way.
     terminated: bool,
 }
@@ -55,20 +61,27 @@ impl Export {
         let admitted = service.admit(Vendor::Mixpanel, "GET /api/2.0/export", crate::limits::Gate::mixpanel_export);
         admitted.map_err(|wait| throttled(whole_seconds(wait)))?;
         let (from, to) = (day(query, "from_date")?, day(query, "to_date")?);
-        if to > service.now().div_euclid(DAY) * DAY {
+        let world = Arc::clone(&service.world);
+        if to > world.history.exported(1000 * service.now()).div_euclid(1000 * DAY) * DAY {
             return Err(error(StatusCode::BAD_REQUEST, "to_date cannot be later than today"));
         }
         let (events, rows) = (events(query)?, rows(query)?);
-        let world = Arc::clone(&service.world);
+        let times = narrowed(query, 1000 * from..1000 * (to + DAY))?;
         let table = world.table("export");
-        let days = world.tables[table].between(1000 * from..1000 * (to + DAY));
+        // A wall clock is a day off at most.
+        let around = if world.history.is_local() { 1000 * DAY } else { 0 };
+        let days = world.tables[table].between(times.start - around..times.end + around);
+        if days.end - days.start > service.simulation.mixpanel.export_rows {
+            return Err((StatusCode::GATEWAY_TIMEOUT, "upstream request timeout").into_response());
+        }
+        let at = service.simulation.shown_until.map(|_| service.now());
         let mut state = service.state();
         state.exports += 1;
         let every = state.faults.export_terminated_every;
         let terminated = every > 0 && state.exports.is_multiple_of(every) && state.faults.affects(Vendor::Mixpanel);
         let end = if terminated { days.start.midpoint(days.end) } else { days.end };
         let milliseconds = query.get("time_in_ms").is_some_and(|value| value == "true" || value == "1");
-        Ok(Export { table, next: days.start, end, rows, events, milliseconds, terminated, world })
+        Ok(Export { table, next: days.start, end, rows, events, milliseconds, times, at, terminated, world })
     }
 
     fn respond(mut self, gzip: bool) -> Response {
@@ -103,9 +116,11 @@ impl Export {
         while !self.finished() && out.len() < PIECE {
             let row = Row { table: self.table, index: self.next };
             self.next += 1;
-            if self.wanted(row) {
+            let shown = self.world.history.shown(&self.world, row, self.at.unwrap_or(i64::MAX));
+            let is_there = self.at.is_none_or(|at| shown.processed < 1000 * at);
+            if is_there && self.times.contains(&shown.time) && self.wanted(row) {
                 self.rows -= 1;
-                self.line(row, &mut out);
+                self.line(row, &shown, &mut out);
             }
         }
         if self.finished() && self.terminated {
@@ -122,28 +137,57 @@ impl Export {
         names.iter().any(|name| event == format!("\"{name}\"").as_bytes())
     }
 
-    /// The template has the time in milliseconds; whole seconds are the default.
-    fn line(&self, row: Row, out: &mut Vec<u8>) {
-        const TIME: &[u8] = b"\"time\":";
+    /// The template has an event that was not late, of a project in UTC, its time in milliseconds.
+    fn line(&self, row: Row, shown: &Shown, out: &mut Vec<u8>) {
         let start = out.len();
         self.world.write(row, &[], out);
-        if !self.milliseconds
-            && let Some(found) = out[start..].windows(TIME.len()).position(|window| window == TIME)
-        {
-            let digits = start + found + TIME.len();
-            let length = out[digits..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            out.drain(digits + length.saturating_sub(3)..digits + length);
+        let time = self.world.time(row);
+        if !self.milliseconds {
+            replace(out, start, b"\"time\":", format!("{}", shown.time.div_euclid(1000)).as_bytes());
+        } else if shown.time != time {
+            replace(out, start, b"\"time\":", format!("{}", shown.time).as_bytes());
+        }
+        if shown.processed - time > 1300 {
+            replace(out, start, b"\"$mp_api_timestamp_ms\":", format!("{}", shown.processed - 400).as_bytes());
+            replace(out, start, b"\"mp_processing_time_ms\":", format!("{}", shown.processed).as_bytes());
+        }
+        if let Some(other) = shown.merged_with {
+            let id = |row: Row| self.world.tables[row.table].id(row.index);
+            let (own, other) = (id(History::user(&self.world, row)), id(other));
+            let value = format!("\"{other}\",\"$distinct_id_before_identity\":\"{own}\",\"$is_reshuffled\":true");
+            replace(out, start, b"\"distinct_id\":", value.as_bytes());
         }
         out.push(b'\n');
     }
 }
 
+/// Puts another value in the place of one without a comma.
+fn replace(out: &mut Vec<u8>, start: usize, name: &[u8], value: &[u8]) {
+    if let Some(found) = out[start..].windows(name.len()).position(|window| window == name) {
+        let from = start + found + name.len();
+        let length = out[from..].iter().take_while(|byte| **byte != b',' && **byte != b'}').count();
+        out.splice(from..from + length, value.iter().copied());
+    }
+}
+
+/// What a `where` expression leaves of the time asked for. Only bounds of `$time` are simulated.
+fn narrowed(query: &Parameters, mut times: Range<i64>) -> Result<Range<i64>, Response> {
+    let Some(expression) = query.get("where") else { return Ok(times) };
+    for condition in expression.split(" and ") {
+        let bound = condition.strip_prefix("properties[\"$time\"] ").and_then(|rest| rest.split_once(" datetime("));
+        let bound = bound.and_then(|(sign, rest)| Some((sign, rest.strip_suffix(')')?.parse::<i64>().ok()?)));
+        match bound {
+            Some((">=", second)) => times.start = times.start.max(1000 * second),
+            Some(("<", second)) => times.end = times.end.min(1000 * second),
+            _ => return Err(error(StatusCode::BAD_REQUEST, "this where expression is not simulated")),
+        }
+    }
+    Ok(times)
+}
+
 /// The names to keep, if not all.
 fn events(query: &Parameters) -> Result<Option<Vec<String>>, Response> {
     let refuse = |text| Err(error(StatusCode::BAD_REQUEST, text));
-    if query.contains_key("where") {
-        return refuse("where expressions are not simulated");
-    }
     match query.get("event").map(|names| serde_json::from_str(names)) {
         None => Ok(None),
         Some(Ok(names)) => Ok(Some(names)),

@@ -30,7 +30,7 @@ use crate::world::World;
 use crate::written::Written;
 use crate::zendesk::auth::Tokens;
 use crate::zendesk::changes::ZendeskAccount;
-use crate::{Simulation, Vendor, mixpanel, mixpanel_export, stripe, zendesk};
+use crate::{Simulation, Vendor, mixpanel, mixpanel_answers, mixpanel_export, stripe, zendesk};
 
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -266,8 +266,8 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
         .route("/api/app/me", get(mixpanel::me))
-        .route("/api/app/projects/{project}/{*path}", get(mixpanel::app))
-        .route("/lookup-tables", get(mixpanel::lookup_tables))
+        .route("/api/app/projects/{project}/{*path}", get(mixpanel_answers::app))
+        .route("/lookup-tables", get(mixpanel_answers::lookup_tables))
         .layer(from_fn_with_state(Arc::clone(service), around))
         .with_state(Arc::clone(service))
 }

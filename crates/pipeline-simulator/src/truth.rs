@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::mixpanel_history::History;
 use crate::world::{Row, World};
 use crate::zendesk::events::LogTable;
 
@@ -13,6 +14,19 @@ use crate::zendesk::events::LogTable;
 /// `ticket_metrics`, `users`, `user_identities`, `organizations`, `groups`, `export`, `engage`, `cohorts`, ….
 #[derive(Clone)]
 pub struct Truth(Arc<World>);
+
+/// One of Mixpanel's events.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrueEvent {
+    /// Its `$insert_id`.
+    pub insert_id: String,
+    /// The user who caused it, or the one who that was merged with.
+    pub distinct_id: String,
+    /// Its exported time, in milliseconds.
+    pub time: i64,
+    /// When it was processed, in milliseconds since 1970.
+    pub processed: i64,
+}
 
 impl Truth {
     pub(crate) fn new(world: Arc<World>) -> Truth {
@@ -80,6 +94,19 @@ impl Truth {
         let mut text = Vec::new();
         self.0.exists(row).then(|| self.0.write(row, &[], &mut text))?;
         serde_json::from_slice(&text).ok()
+    }
+
+    /// Mixpanel's events as an export of everything shows them at this second, those left out that are processed later.
+    pub fn events(&self, at: i64) -> Vec<TrueEvent> {
+        let world = &*self.0;
+        let id = |row: Row| world.tables[row.table].id(row.index);
+        let event = |row: Row| {
+            let shown = world.history.shown(world, row, at);
+            let user = id(shown.merged_with.unwrap_or_else(|| History::user(world, row)));
+            let event = TrueEvent { insert_id: id(row), distinct_id: user, time: shown.time, processed: shown.processed };
+            (shown.processed < 1000 * at).then_some(event)
+        };
+        self.rows("export").filter_map(event).collect()
     }
 
     fn rows(&self, table: &str) -> impl Iterator<Item = Row> {

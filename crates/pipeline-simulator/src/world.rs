@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::Simulation;
 use crate::ledger::{Entry, Fate, Ledger};
+use crate::mixpanel_history::History;
 use crate::template::{ALPHANUMERIC, Layout, Template};
 use crate::timeline::Timeline;
 use crate::zendesk::events::EventLog;
@@ -110,6 +111,8 @@ pub(crate) struct World {
     pub(crate) tables: Vec<Table>,
     pub(crate) live: bool,
     pub(crate) project: u64,
+    /// What becomes of Mixpanel's events.
+    pub(crate) history: History,
     names: HashMap<String, usize>,
     shown_until: Arc<AtomicI64>,
     events: RwLock<EventLog>,
@@ -130,7 +133,15 @@ impl World {
             definitions.into_iter().map(|(definition, layout)| Table::new(definition, layout, simulation, &find, &shown_until)).collect();
         let tickets = &tables[find("tickets")];
         let events = RwLock::new(EventLog::new(&tickets.timeline, simulation.zendesk.event_count(), tickets.key));
-        Ok(World { tables, names, live: simulation.stripe.live, project: simulation.mixpanel.project_id, shown_until, events })
+        Ok(World {
+            tables,
+            names,
+            live: simulation.stripe.live,
+            project: simulation.mixpanel.project_id,
+            history: History::new(&simulation.mixpanel, simulation.until),
+            shown_until,
+            events,
+        })
     }
 
     /// Zendesk's log of what happened to tickets.

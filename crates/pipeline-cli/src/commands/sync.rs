@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
-use pipeline_core::{Clock, Delivery, Error, ErrorKind, Observer, Observers, SystemClock};
+use pipeline_core::http::RetryPolicy;
+use pipeline_core::{BuildContext, Clock, Delivery, Error, ErrorKind, Observer, Observers, SystemClock};
 
 use crate::args::{self, Format};
 use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest};
@@ -27,7 +28,7 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     config.destination.announce(console);
     let watchers = Watchers::new(args, console)?;
     let observer = watchers.observer();
-    let context = setup::context(&config, Arc::clone(&observer));
+    let context = patient(setup::context(&config, Arc::clone(&observer)), args.max_wait);
     let mut sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
     narrow(&mut sources, &args.streams)?;
     let destination = setup::destination(&config)?;
@@ -144,6 +145,12 @@ fn options(args: &args::Sync, sync: &SyncConfig) -> Options {
         commit_bytes: sync.commit_bytes.unwrap_or(default.commit_bytes),
         ..default
     }
+}
+
+/// Lets every request wait so long for a limit, and be tried again for as long as ever after that.
+fn patient(context: BuildContext, max_wait: Duration) -> BuildContext {
+    let retry = RetryPolicy { max_server_delay: max_wait, max_elapsed: context.retry.max_elapsed + max_wait, ..context.retry };
+    BuildContext { retry, ..context }
 }
 
 /// A name that sorts by time, and that two runs started in the same second do not share.

@@ -216,13 +216,13 @@ impl Judge {
                 let error = self.error.take().filter(|_| self.malformed > u64::from(self.lines.malformed));
                 error.map_or(Ok(()), Err)
             }
-            Err(error) if error.is_temporary() => Err(self.located(error)),
-            Err(error) => {
+            Err(error) if error.kind() == ErrorKind::Decode && !error.is_temporary() => {
                 self.last += 1;
                 let error = self.located(error);
                 self.error.get_or_insert(error);
                 Ok(())
             }
+            Err(error) => Err(self.located(error)),
         }
     }
 

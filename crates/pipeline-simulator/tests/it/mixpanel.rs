@@ -1,6 +1,6 @@
 use std::io::Read as _;
 
-use pipeline_simulator::{Limits, Simulation};
+use pipeline_simulator::{Limits, MixpanelWorld, Simulation};
 use serde_json::{Value, json};
 
 use crate::{Answer, Api, ids, send, sorted};
@@ -117,4 +117,62 @@ async fn refusals() {
     assert_eq!(api.mixpanel("/api/2.0/export?from_date=2026-10-31&to_date=2026-10-31").await.status, 400);
     assert_eq!(api.mixpanel("/api/2.0/export?project_id=1&from_date=2026-10-31&to_date=2026-10-31").await.status, 404);
     assert_eq!(send(api.get("/api/app/me")).await.status, 401);
+}
+
+#[tokio::test]
+async fn reports_and_lists() {
+    let api = Api::start(Simulation::default()).await;
+    let ask = async |path: &str| api.mixpanel(path).await.json();
+    let funnels = ask("/api/query/funnels/list?project_id=2000001").await;
+    let days = "project_id=2000001&from_date=2026-10-01&to_date=2026-10-03";
+    let funnel = ask(&format!("/api/query/funnels?funnel_id={}&{days}", funnels[0]["funnel_id"])).await;
+    assert_eq!((funnel["meta"]["dates"].as_array().unwrap().len(), funnel["data"].as_object().unwrap().len()), (3, 3));
+    assert_eq!(api.mixpanel(&format!("/api/query/funnels?funnel_id=1&{days}")).await.status, 404);
+    let counts = ask(&format!("/api/query/segmentation?event=Checkout%20Done&{days}")).await;
+    assert_eq!(counts["data"]["values"]["Checkout Done"].as_object().unwrap().len(), 3);
+    assert_eq!(ask("/api/app/projects/2000001/annotations").await["results"].as_array().unwrap().len(), 2);
+    assert_eq!(api.mixpanel("/api/app/projects/1/annotations").await.status, 404);
+    assert_eq!(ask("/lookup-tables?project_id=2000001").await["code"], 200);
+    let cohort = async |id: u64| {
+        let body = format!("filter_by_cohort=%7B%22id%22%3A{id}%7D");
+        let path = "/api/query/engage?project_id=2000001";
+        send(api.post(path).basic_auth("sim.service-account", Some("sim_secret")).body(body)).await.json()
+    };
+    let (one, other) = (cohort(1001).await, cohort(1002).await);
+    assert_eq!(one["results"].as_array().unwrap().len() as u64, one["total"].as_u64().unwrap());
+    assert!(one["total"] != json!(500) && one["results"] != other["results"]);
+}
+
+#[tokio::test]
+async fn late_events_merged_users_and_wall_clocks() {
+    let world = MixpanelWorld { days: 10, late: 0.2, very_late: 0.05, merged: 0.3, ..MixpanelWorld::default() };
+    let shown_until = Some(END / 1000);
+    let api = Api::start(Simulation { mixpanel: world.clone(), shown_until, ..Simulation::default() }).await;
+    let all = export("from_date=2026-10-01&to_date=2026-10-31&time_in_ms=true");
+    let events = lines(&api.mixpanel(&all).await.text());
+    let truth = api.simulator.truth().events(END / 1000 + 120);
+    assert!(events.len() < 5_000 && events.len() == truth.len(), "{} of {}", events.len(), truth.len());
+    let text = |event: &Value, name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
+    let shown = events.iter().map(|event| (text(event, "$insert_id"), text(event, "distinct_id")));
+    assert_eq!(sorted(shown.map(|pair| format!("{pair:?}")).collect()), {
+        sorted(truth.into_iter().map(|event| format!("{:?}", (event.insert_id, event.distinct_id))).collect())
+    });
+    let merged: Vec<&Value> = events.iter().filter(|event| event["properties"]["$is_reshuffled"] == true).collect();
+    assert!(!merged.is_empty() && merged.iter().all(|event| text(event, "$distinct_id_before_identity") != text(event, "distinct_id")));
+    // A quarter of a day, half open.
+    let second = END / 1000 - 86_400;
+    let part = format!(
+        "properties%5B%22%24time%22%5D%20%3E%3D%20datetime({})%20and%20properties%5B%22%24time%22%5D%20%3C%20datetime({})",
+        second,
+        second + 21_600
+    );
+    let quarter = lines(&api.mixpanel(&export(&format!("from_date=2026-10-31&to_date=2026-10-31&where={part}"))).await.text());
+    assert!(quarter.iter().all(|event| (second..second + 21_600).contains(&event["properties"]["time"].as_i64().unwrap())));
+
+    let local = MixpanelWorld { late: 0.0, very_late: 0.0, merged: 0.0, local_zone: "Pacific/Auckland".parse().ok(), ..world };
+    let api = Api::start(Simulation { mixpanel: local, ..Simulation::default() }).await;
+    let day = lines(&api.mixpanel(&export("from_date=2026-10-25&to_date=2026-10-25&time_in_ms=true")).await.text());
+    assert_eq!(day.len(), 500, "a day of the wall clock");
+    let first = &day[0]["properties"];
+    assert_eq!(first["time"].as_i64().unwrap() - first["mp_processing_time_ms"].as_i64().unwrap(), 13 * 3_600_000 - 1_300);
 }

@@ -1,0 +1,307 @@
+//! The export over a server of a few lines: what makes a response complete, and what is asked for when it is not.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use connector_mixpanel::MixpanelConfig;
+use futures::stream::{self, StreamExt};
+use pipeline_core::engine::{Job, Metrics, Outcome, Selection, Source, Summary, sync};
+use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::{BuildContext, Connector, ConnectorConfig, ErrorKind, Registry, TokioClock};
+use pipeline_testkit::MemoryDestination;
+use serde_json::json;
+
+/// What the server says: a status, and a body in pieces of which the last may be a broken connection.
+#[derive(Clone)]
+struct Said {
+    status: u16,
+    encoding: Option<&'static str>,
+    pieces: Vec<Option<Bytes>>,
+}
+
+impl Said {
+    fn of(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, encoding: None, pieces: vec![Some(body.into())] }
+    }
+}
+
+fn ok(body: impl Into<Bytes>) -> Said {
+    Said::of(200, body)
+}
+
+fn zipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+type Answer = dyn Fn(&str, usize) -> Said + Send + Sync;
+
+/// Answers by the request's query and how many were made before.
+struct Server {
+    asked: Mutex<Vec<String>>,
+    answer: Box<Answer>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+#[async_trait]
+impl HttpService for Server {
+    async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
+        let value = |name: &str| request.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let dates = [value("from_date"), value("to_date"), value("where")].into_iter().flatten();
+        let line = dates.collect::<Vec<_>>().join(" ");
+        let before = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(line.clone());
+            asked.len() - 1
+        };
+        let said = (self.answer)(&line, before);
+        let mut headers = HeaderMap::new();
+        if let Some(encoding) = said.encoding {
+            headers.insert("content-encoding", encoding.parse().unwrap());
+        }
+        let piece = |piece: Option<Bytes>| piece.ok_or_else(|| TransportError::Interrupted("reset by peer".into()));
+        let body = stream::iter(said.pieces.into_iter().map(piece)).boxed();
+        Ok(RawResponse { status: StatusCode::from_u16(said.status).unwrap(), headers, body })
+    }
+}
+
+/// A project of one day, 2026-11-21, unless the configuration is changed, and what was read of it.
+struct Read {
+    server: Arc<Server>,
+    destination: Arc<MemoryDestination>,
+    summary: Summary,
+    notices: Vec<String>,
+}
+
+async fn read_with(config: serde_json::Value, answer: impl Fn(&str, usize) -> Said + Send + Sync + 'static) -> Read {
+    let server = Arc::new(Server { asked: Mutex::default(), answer: Box::new(answer) });
+    let mut all = json!({ "project_id": 7, "username": "loader", "secret": "dummy-secret", "region": "us", "start_date": "2026-11-21" });
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let metrics = Arc::new(Metrics::default());
+    let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
+    let context = BuildContext {
+        transport: Some(server.clone()),
+        clock: Arc::new(TokioClock::starting_at(now)),
+        observer: metrics.clone(),
+        seed: Some(7),
+        ..BuildContext::default()
+    };
+    let mut registry = Registry::default();
+    registry.add::<MixpanelConfig>();
+    let connector: Arc<dyn Connector> = registry.build(MixpanelConfig::NAME, all, context).unwrap();
+    let destination = Arc::new(MemoryDestination::default());
+    let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
+    let job = Job { clock: Arc::new(TokioClock::starting_at(now)), ..Job::new("run", destination.clone(), vec![source]) };
+    let summary = sync(job).await.unwrap();
+    let notices = metrics.notices().into_iter().map(|(_, text)| text).collect();
+    Read { server, destination, summary, notices }
+}
+
+async fn read(answer: impl Fn(&str, usize) -> Said + Send + Sync + 'static) -> Read {
+    read_with(json!({}), answer).await
+}
+
+impl Read {
+    /// The notes of the events, sorted.
+    fn notes(&self) -> Vec<String> {
+        let note = |properties: String| {
+            let properties: serde_json::Value = serde_json::from_str(&properties).unwrap();
+            properties["note"].as_str().unwrap_or_default().to_owned()
+        };
+        let mut notes: Vec<String> = self.destination.column("product", "export", "properties").into_iter().map(note).collect();
+        notes.sort();
+        notes
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.server.asked.lock().unwrap().clone()
+    }
+
+    fn failure(&self) -> (ErrorKind, String) {
+        match &self.summary.endpoints[0].outcome {
+            Outcome::Failed { error } => (error.kind, error.message.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// An event at an hour of the day.
+fn event_at(id: &str, hour: i64, note: &str) -> String {
+    let time = (1_795_219_200 + hour * 3_600) * 1_000;
+    format!(r#"{{"event":"Buy","properties":{{"time":{time},"distinct_id":"u","$insert_id":"{id}","note":"{note}"}}}}"#)
+}
+
+fn event(id: &str, note: &str) -> String {
+    event_at(id, 1, note)
+}
+
+/// So many events, as lines.
+fn events(count: usize) -> String {
+    (0..count).map(|n| event(&n.to_string(), &format!("note {n}")) + "\n").collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn c01_c02_what_is_said_of_the_encoding_does_not_matter_but_what_comes() {
+    let text = events(40);
+    let plain = read({
+        let text = text.clone();
+        move |_, _| ok(text.clone())
+    })
+    .await
+    .notes();
+    assert_eq!(plain.len(), 40);
+    for said in
+        [Said { encoding: Some("gzip"), ..ok(zipped(&text)) }, Said { encoding: Some("gzip"), ..ok(text.clone()) }, ok(zipped(&text))]
+    {
+        let read = read(move |_, _| said.clone()).await;
+        assert_eq!((read.notes(), read.asked().len()), (plain.clone(), 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c03_c05_lines_end_at_line_feeds_only() {
+    let odd = "a\u{2028}b\u{2029}c\u{85}d\\u000be\\u000cf";
+    let text = [event("1", odd), event("2", "plain")].join("\n");
+    let read = read(move |_, _| ok(text.clone())).await;
+    assert_eq!(read.notes(), ["a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f", "plain"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_pieces_may_end_anywhere() {
+    let text = format!("{}\r\n{}\r\n\r\n{}", event("1", "ä€𝄞"), event("2", ""), event("3", "z"));
+    for at in 0..=text.len() {
+        let bytes = Bytes::from(text.clone());
+        let pieces = vec![Some(bytes.slice(..at)), Some(bytes.slice(at..))];
+        let read = read(move |_, _| Said { pieces: pieces.clone(), ..ok("") }).await;
+        assert_eq!(read.notes(), ["", "z", "ä€𝄞"], "cut at {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c06_a_day_without_events_is_complete() {
+    let read = read(|_, _| ok("")).await;
+    assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done));
+    assert_eq!((read.notes().len(), read.asked().len()), (0, 1));
+    assert_eq!(read.summary.endpoints[0].cursor.unwrap().to_rfc3339(), "2026-11-22T00:00:00+00:00");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c07_c08_an_export_that_says_that_it_broke_off_does_not_count() {
+    let line = event("1", "kept");
+    let broken = [
+        format!("{line}\nterminated early"),
+        format!("{line}\nterminated early\n"),
+        format!("{line}\nExport terminated early\n{}\n", event("2", "never")),
+    ];
+    for text in broken {
+        let line = line.clone();
+        let read = read(move |_, before| ok(if before == 0 { text.clone() } else { line.clone() })).await;
+        assert_eq!((read.notes(), read.asked().len()), (vec!["kept".to_owned()], 2));
+        assert_eq!(read.summary.endpoints[0].streams[0].records, 1, "nothing of the first response was counted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c09_a_compressed_export_without_its_end_does_not_count() {
+    let whole = zipped(&events(100));
+    let cut = whole[..whole.len() - 4].to_vec();
+    let body = move |before: usize| if before == 0 { cut.clone() } else { whole.clone() };
+    let read = read(move |_, before| Said { encoding: Some("gzip"), ..ok(body(before)) }).await;
+    assert_eq!((read.notes().len(), read.asked().len()), (100, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c10_an_error_in_place_of_an_event_is_told() {
+    let cut = read(|_, before| ok(if before == 0 { event("1", "a") + "\n{\"error\":" } else { event("1", "a") })).await;
+    assert_eq!((cut.notes().len(), cut.asked().len()), (1, 2));
+    let refused = read(|_, _| ok(r#"{"error":"Unable to authenticate request"}"#)).await;
+    assert_eq!((refused.failure().0, refused.asked().len()), (ErrorKind::Unauthenticated, 1));
+    assert!(refused.failure().1.contains("answer: Unable to authenticate request"), "{}", refused.failure().1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c11_a_malformed_line_is_told_by_its_number_or_kept_apart() {
+    let text = [event("1", "a"), r#"{"event":"Buy","properties":{"odd":NaN}}"#.to_owned(), event("2", "b")].join("\n");
+    let strict = read({
+        let text = text.clone();
+        move |_, _| ok(text.clone())
+    })
+    .await;
+    let (kind, message) = strict.failure();
+    assert_eq!((kind, strict.notes().len(), strict.asked().len()), (ErrorKind::Decode, 0, 1));
+    assert!(message.contains("line: 2") && message.contains("from: 2026-11-21"), "{message}");
+    let lenient = read_with(json!({ "max_bad_lines": 1 }), move |_, _| ok(text.clone())).await;
+    assert_eq!(lenient.notes(), ["a", "b"]);
+    let rejected = lenient.destination.column("product", "_rejected", "record");
+    assert!(rejected.len() == 1 && rejected[0].contains("NaN"), "{rejected:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c12_a_property_cut_within_a_character_is_kept_and_counted() {
+    let mut text = event("1", "ab").into_bytes();
+    let at = text.windows(2).position(|pair| pair == b"ab").unwrap() + 1;
+    text[at] = 0xe2;
+    let read = read(move |_, _| ok(text.clone())).await;
+    assert_eq!(read.notes(), ["a\u{fffd}"]);
+    let drift = &read.summary.endpoints[0].streams[0].drift;
+    assert!(drift.iter().any(|drift| drift.field == "utf8_repaired" && drift.records == 1), "{drift:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c15_after_a_reset_every_event_is_there_once() {
+    let text = Bytes::from(events(2_000));
+    let half = text.slice(..text.len() / 2);
+    let said = move |before: usize| if before == 0 { vec![Some(half.clone()), None] } else { vec![Some(text.clone())] };
+    let read = read(move |_, before| Said { pieces: said(before), ..ok("") }).await;
+    assert_eq!((read.notes().len(), read.asked().len()), (2_000, 2));
+    assert_eq!(read.summary.endpoints[0].streams[0].records, 2_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c25_a_day_that_times_out_is_read_in_quarters() {
+    let answer = |asked: &str, _: usize| {
+        // An event a minute before and at every edge.
+        let edges = [0, 6, 12, 18, 24].map(|hour| 1_795_219_200 + hour * 3_600);
+        let bound = |sign: &str| {
+            let bound = asked.split(sign).nth(1)?.split_once("datetime(")?.1.split_once(')')?.0;
+            bound.parse::<i64>().ok()
+        };
+        if !asked.contains("where") && !asked.contains("$time") {
+            return Said::of(504, "<html>upstream timed out</html>");
+        }
+        let (from, to) = (bound(">=").unwrap_or(i64::MIN), bound("<").unwrap_or(i64::MAX));
+        let times = edges[..4].iter().copied().chain(edges[1..].iter().map(|edge| edge - 60)).filter(|time| (from..to).contains(time));
+        let line = |time: i64| event_at(&time.to_string(), 0, &time.to_string()).replace("1795219200000", &format!("{time}000")) + "\n";
+        ok(times.map(line).collect::<String>())
+    };
+    let read = read(answer).await;
+    assert_eq!(read.notes().len(), 8, "nothing falls between the parts, and nothing is in two");
+    let asked = read.asked();
+    assert_eq!(asked.len(), 3 + 4, "{asked:?}");
+    assert!(asked[..3].iter().all(|asked| asked == "2026-11-21 2026-11-21"));
+    assert!(read.notices.iter().any(|notice| notice.contains("did not finish") && notice.contains("6 hours")), "{:?}", read.notices);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c30_a_day_that_has_not_begun_there_is_left_out_once() {
+    const TOO_LATE: &str = r#"{"error":"to_date cannot be later than today"}"#;
+    let config = json!({ "start_date": "2026-11-20" });
+    let behind =
+        read_with(config.clone(), |asked, _| if asked.ends_with("2026-11-21") { Said::of(400, TOO_LATE) } else { ok(event("1", "a")) })
+            .await;
+    assert!(matches!(behind.summary.endpoints[0].outcome, Outcome::Done));
+    assert_eq!(behind.asked(), ["2026-11-21 2026-11-21", "2026-11-20 2026-11-20"]);
+    let always = read_with(config, |_, _| Said::of(400, TOO_LATE)).await;
+    let (kind, message) = always.failure();
+    assert_eq!((kind, always.asked().len()), (ErrorKind::ConfigInvalid, 2));
+    assert!(message.contains("time zone"), "{message}");
+}

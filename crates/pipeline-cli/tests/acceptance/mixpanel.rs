@@ -1,0 +1,228 @@
+//! Mixpanel's export: late events and merged users over a month of daily syncs, and a long history inside the hourly budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use connector_mixpanel::MixpanelConfig;
+use destination_sqlite::{SqliteConfig, SqliteDestination};
+use pipeline_core::engine::{self, Job, Metrics, Selection, Source, Summary};
+use pipeline_core::http::RetryPolicy;
+use pipeline_core::{BuildContext, Clock, Event, Observer, Observers, Registry, TokioClock};
+use pipeline_simulator::{Limits, MixpanelWorld, Simulation, Simulator, TrueEvent};
+use pipeline_testkit::InProcess;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::account::setting;
+
+const DAY: i64 = 86_400;
+
+/// Midnight after the last day of the simulated events.
+const UNTIL: i64 = 1_793_491_200;
+
+/// A project, and the database that it is read into.
+struct Project {
+    simulator: Arc<Simulator>,
+    folder: TempDir,
+    config: Value,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    planned: Arc<Planned>,
+}
+
+/// What a run said about the requests that it planned.
+#[derive(Debug, Default)]
+struct Planned(std::sync::Mutex<Vec<String>>);
+
+impl Observer for Planned {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Planned { requests, limit, until, .. } = event {
+            self.0.lock().unwrap().push(format!("{requests} requests planned ({limit}), the last of them by {until}"));
+        }
+    }
+}
+
+/// A wall clock that stands still until it is set.
+#[derive(Debug)]
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0.load(Ordering::Relaxed), 0).unwrap()
+    }
+}
+
+impl Project {
+    fn new(simulation: Simulation, clock: Arc<dyn Clock>, config: &Value) -> Project {
+        let world = simulation.mixpanel.clone();
+        let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
+        let mut all = json!({
+            "project_id": world.project_id, "username": world.username, "secret": world.secret, "base_url": simulator.url(),
+            "rate_share": 1.0,
+        });
+        all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let folder = tempfile::tempdir().unwrap();
+        Project { simulator, folder, config: all, clock, metrics: Arc::default(), planned: Arc::default() }
+    }
+
+    /// Reads the export as a process of its own does.
+    async fn sync(&self) -> Summary {
+        let simulator = Arc::clone(&self.simulator);
+        let observer: Arc<dyn Observer> = Arc::new(Observers(vec![Arc::clone(&self.metrics) as _, Arc::clone(&self.planned) as _]));
+        let patient = Duration::from_hours(2);
+        let context = BuildContext {
+            source: "web".to_owned(),
+            transport: Some(Arc::new(InProcess::new(move |request| simulator.answer(request)))),
+            clock: Arc::clone(&self.clock),
+            observer: Arc::clone(&observer),
+            retry: RetryPolicy { max_server_delay: patient, max_elapsed: patient, ..RetryPolicy::default() },
+            seed: Some(7),
+            ..BuildContext::default()
+        };
+        let mut registry = Registry::default();
+        registry.add::<MixpanelConfig>();
+        let connector = registry.build("mixpanel", self.config.clone(), context).unwrap();
+        let config: SqliteConfig = serde_json::from_value(json!({ "path": self.folder.path().join("web.db") })).unwrap();
+        let destination = Arc::new(SqliteDestination::open(config).unwrap());
+        let source = Source { name: "web".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
+        let job = Job { observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
+        let summary = engine::sync(job).await.unwrap();
+        assert!(summary.failure().is_none(), "{summary:#?}");
+        summary
+    }
+
+    /// The user of every stored event, by its insert id.
+    fn stored(&self) -> BTreeMap<String, String> {
+        let database = Connection::open(self.folder.path().join("web.db")).unwrap();
+        let mut statement = database.prepare("SELECT insert_id, distinct_id FROM web_export").unwrap();
+        let mut stored = BTreeMap::new();
+        for row in statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap() {
+            let (event, user): (String, String) = row.unwrap();
+            assert!(stored.insert(event.clone(), user).is_none(), "{event} is stored twice");
+        }
+        stored
+    }
+
+    /// The times, since the start, at which exports were let through.
+    fn exports(&self) -> Vec<Duration> {
+        self.simulator.stats().operations["GET /api/2.0/export"].accepted.clone()
+    }
+
+    fn refused(&self) -> usize {
+        self.simulator.stats().operations.values().map(|operation| operation.rejected.len()).sum()
+    }
+}
+
+/// `PIPELINE_MIXPANEL_EVENTS=20000` (a day) is the large project.
+///
+/// Every day is last read when it is `lookback_days` old. What arrived by then is stored as it was then; what came later
+/// is missing until a sweep, and the run says so.
+#[tokio::test(start_paused = true)]
+async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
+    const LOOKBACK: i64 = 5;
+    const SYNCS: i64 = 30;
+    let events_per_day = setting("PIPELINE_MIXPANEL_EVENTS", 300);
+    let days = u32::try_from(SYNCS + 8).unwrap();
+    let late = MixpanelWorld { late: 0.03, very_late: 0.01, very_late_days: 12, merged: 0.01, ..MixpanelWorld::default() };
+    let world = MixpanelWorld { days, events_per_day, profiles: 2_000, ..late };
+    let first = UNTIL - SYNCS * DAY;
+    let time_of = |sync: i64| first + sync * DAY + 1_800;
+    let simulation = Simulation { until: UNTIL, shown_until: Some(time_of(0)), mixpanel: world, ..Simulation::default() };
+    let clock = Arc::new(SetClock(AtomicI64::new(time_of(0))));
+    let start = DateTime::from_timestamp(UNTIL - i64::from(days) * DAY, 0).unwrap().format("%Y-%m-%d").to_string();
+    let mut project = Project::new(simulation, Arc::clone(&clock) as _, &json!({ "start_date": start, "lookback_days": LOOKBACK }));
+    for sync in 0..=SYNCS {
+        clock.0.store(time_of(sync), Ordering::Relaxed);
+        project.simulator.show_until(time_of(sync));
+        project.sync().await;
+    }
+
+    let now = time_of(SYNCS) + 120;
+    let stored = project.stored();
+    let truth = project.simulator.truth().events(now);
+    let (inside, outside): (Vec<&TrueEvent>, Vec<&TrueEvent>) =
+        truth.iter().partition(|event| day_of(event) >= (UNTIL - LOOKBACK * DAY) / DAY);
+    for event in &inside {
+        assert_eq!(stored.get(&event.insert_id), Some(&event.distinct_id), "{event:?}");
+    }
+    // Older days hold exactly what there was when they were read for the last time.
+    let mut expected: BTreeMap<String, String> = inside.iter().map(|event| (event.insert_id.clone(), event.distinct_id.clone())).collect();
+    for sync in 0..=SYNCS {
+        let read_last = |day: i64| (day + 1 + LOOKBACK - first / DAY).max(0) == sync && day < (UNTIL - LOOKBACK * DAY) / DAY;
+        let then = project.simulator.truth().events(time_of(sync) + 120);
+        expected.extend(then.into_iter().filter(|event| read_last(day_of(event))).map(|event| (event.insert_id, event.distinct_id)));
+    }
+    let missing: Vec<&&TrueEvent> = outside.iter().filter(|event| !stored.contains_key(&event.insert_id)).collect();
+    let renamed = outside.iter().filter(|event| stored.get(&event.insert_id).is_some_and(|user| *user != event.distinct_id)).count();
+    let late = truth.iter().filter(|event| event.processed - event.time > 60_000).count();
+    println!("events: {}, of which late: {late}; stored: {}", truth.len(), stored.len());
+    println!("inside the lookback: {}, all as they are in truth", inside.len());
+    println!("outside: {} missing because they came later than {LOOKBACK} days, {renamed} of users merged since", missing.len());
+    println!("requests: {}; told: {:?}", project.exports().len(), project.metrics.notices());
+    assert!(stored == expected, "{} rows instead of {}", stored.len(), expected.len());
+    assert!(missing.iter().all(|event| event.processed - event.time > LOOKBACK * DAY * 1000), "lost inside the lookback");
+    assert!(!missing.is_empty() && renamed > 0, "the test has nothing outside the lookback");
+    assert!(project.metrics.notices().iter().any(|(_, text)| text.contains("more than 5 days late")));
+
+    // The weekly sweep brings them.
+    project.config["sweep_days"] = json!(SYNCS + 8);
+    let next = now + 7 * DAY;
+    clock.0.store(next, Ordering::Relaxed);
+    project.simulator.show_until(next);
+    project.sync().await;
+    let swept: BTreeSet<(String, String)> = project.stored().into_iter().collect();
+    let truth = project.simulator.truth().events(next + 120);
+    assert_eq!(swept, truth.into_iter().map(|event| (event.insert_id, event.distinct_id)).collect(), "after the sweep");
+}
+
+fn day_of(event: &TrueEvent) -> i64 {
+    event.time.div_euclid(1000 * DAY)
+}
+
+/// `PIPELINE_MIXPANEL_EVENTS=2000` is the large project.
+#[tokio::test(start_paused = true)]
+async fn c_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_too_many() {
+    const DAYS: u32 = 400;
+    const HOURLY: usize = 60;
+    let events_per_day = setting("PIPELINE_MIXPANEL_EVENTS", 250);
+    let world = MixpanelWorld { days: DAYS, events_per_day, ..MixpanelWorld::default() };
+    let limits = Limits { mixpanel_export_second: Some(3), mixpanel_export_hour: Some(60), ..Limits::default() };
+    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), mixpanel: world, limits, ..Simulation::default() };
+    let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
+    let start = DateTime::from_timestamp(UNTIL - i64::from(DAYS) * DAY, 0).unwrap().format("%Y-%m-%d").to_string();
+    // As many megabytes as a few days hold, so that the hour is what binds.
+    let megabytes = (events_per_day / 250).max(1);
+    let project = Project::new(simulation, clock, &json!({ "start_date": start, "export_window_mb": megabytes }));
+    let summary = project.sync().await;
+
+    let bytes: u64 = summary.endpoints[0].streams[0].bytes;
+    let rows = project.stored().len() as u64;
+    let line = event_line(&project);
+    let window = ((megabytes << 20) / (line * events_per_day)).clamp(1, 30);
+    let fewest = u64::from(DAYS).div_ceil(window);
+    let exports = project.exports();
+    let within_an_hour =
+        |first: &Duration| exports.iter().filter(|time| *time >= first && **time < *first + Duration::from_hours(1)).count();
+    let busiest = exports.iter().map(within_an_hour).max().unwrap();
+    println!("{rows} events of {DAYS} days, {bytes} bytes of rows, {line} bytes a line: {window} days fit a request");
+    println!("requests: {} of at least {fewest}; busiest hour: {busiest}; refused: {}", exports.len(), project.refused());
+    let took = exports.last().unwrap().saturating_sub(exports[0]);
+    println!("they took {took:?}; told: {:?}", project.planned.0.lock().unwrap());
+    assert_eq!(rows, u64::from(DAYS) * events_per_day);
+    assert!(exports.len() as u64 * 100 <= fewest * 105, "{} requests instead of {fewest}", exports.len());
+    assert!(busiest <= HOURLY && exports.len() > HOURLY, "{busiest}");
+    assert_eq!(project.refused(), 0);
+    assert!(!project.planned.0.lock().unwrap().is_empty(), "nothing was said about the budget");
+}
+
+/// Bytes of an event as the export writes it, on average.
+fn event_line(project: &Project) -> u64 {
+    let id = project.simulator.truth().ids("export");
+    let sample = id.iter().step_by(id.len() / 500 + 1);
+    let lines: Vec<usize> = sample.map(|id| project.simulator.truth().record("export", id).unwrap().to_string().len()).collect();
+    (lines.iter().sum::<usize>() / lines.len()) as u64
+}
