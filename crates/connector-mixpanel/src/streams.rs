@@ -92,7 +92,7 @@ impl Project {
 
     fn definition(&self, stream: &'static Stream) -> StreamDef {
         let schema = self.columns(stream).extend(Schema::from_static(stream.columns));
-        StreamDef::new(stream.name, schema).primary_key(stream.key.iter().copied()).deletes(stream.deletes.clone())
+        StreamDef::new(stream.name, schema).primary_key(stream.key.iter().copied()).deletes(stream.deletes)
     }
 
     /// The properties that are columns of a stream.

@@ -201,7 +201,7 @@ async fn c_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_too_
 
     let bytes: u64 = summary.endpoints[0].streams[0].bytes;
     let rows = project.stored().len() as u64;
-    let line = event_line(&project).await;
+    let line = event_line(&project);
     let window = ((megabytes << 20) / (line * events_per_day)).clamp(1, 30);
     let fewest = u64::from(DAYS).div_ceil(window);
     let exports = project.exports();
@@ -210,7 +210,8 @@ async fn c_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_too_
     let busiest = exports.iter().map(within_an_hour).max().unwrap();
     println!("{rows} events of {DAYS} days, {bytes} bytes of rows, {line} bytes a line: {window} days fit a request");
     println!("requests: {} of at least {fewest}; busiest hour: {busiest}; refused: {}", exports.len(), project.refused());
-    println!("they took {:?}; told: {:?}", *exports.last().unwrap() - exports[0], project.planned.0.lock().unwrap());
+    let took = exports.last().unwrap().saturating_sub(exports[0]);
+    println!("they took {took:?}; told: {:?}", project.planned.0.lock().unwrap());
     assert_eq!(rows, u64::from(DAYS) * events_per_day);
     assert!(exports.len() as u64 * 100 <= fewest * 105, "{} requests instead of {fewest}", exports.len());
     assert!(busiest <= HOURLY && exports.len() > HOURLY, "{busiest}");
@@ -219,7 +220,7 @@ async fn c_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_too_
 }
 
 /// Bytes of an event as the export writes it, on average.
-async fn event_line(project: &Project) -> u64 {
+fn event_line(project: &Project) -> u64 {
     let id = project.simulator.truth().ids("export");
     let sample = id.iter().step_by(id.len() / 500 + 1);
     let lines: Vec<usize> = sample.map(|id| project.simulator.truth().record("export", id).unwrap().to_string().len()).collect();

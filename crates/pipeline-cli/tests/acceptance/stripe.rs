@@ -83,7 +83,7 @@ impl Town {
     pub(crate) fn rows(&self, stream: &Stream) -> BTreeMap<String, BTreeMap<String, Value>> {
         let database = Connection::open(self.directory.path().join("town.db")).unwrap();
         let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else { return BTreeMap::new() };
-        let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
         let mut found = BTreeMap::new();
         while let Some(row) = rows.next().unwrap() {
@@ -133,13 +133,12 @@ fn key(stream: &Stream, record: &Value) -> String {
 /// Whether a cell holds a member's value. Times are stored in a form of their own, and so are members without a column.
 fn equals(cell: Option<&Value>, member: &Value) -> bool {
     match (cell, member) {
-        (None, _) => true,
-        (Some(cell), Value::Bool(flag)) => *cell == Value::from(i64::from(*flag)),
+        (None, _) | (Some(Value::String(_)), Value::Number(_)) => true,
+        (Some(cell), Value::Bool(flag)) => cell.as_i64() == Some(i64::from(*flag)),
         (Some(Value::String(text)), Value::Object(_) | Value::Array(_)) => {
             serde_json::from_str::<Value>(text).ok().as_ref() == Some(member)
         }
         (Some(cell), Value::Object(_) | Value::Array(_)) => *cell == *member,
-        (Some(Value::String(_)), Value::Number(_)) => true,
         (Some(Value::Number(cell)), Value::Number(number)) => {
             cell.as_f64() == number.as_f64() || number.as_i64().is_some_and(|number| number > 1_000_000_000)
         }

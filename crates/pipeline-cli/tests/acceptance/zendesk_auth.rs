@@ -174,9 +174,9 @@ async fn c07_a_token_that_does_not_say_how_long_it_lives_is_renewed_after_half_a
     }));
     let connector = account.connector(Arc::new(NoObserver));
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(1_800) {
+    while started.elapsed() < Duration::from_mins(30) {
         assert!(ask(&*connector, 1).await[0].is_ok());
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
     }
     assert_eq!(tokens_asked(&asked).len(), 2);
 }

@@ -85,7 +85,7 @@ async fn c29_a_limit_that_does_not_say_how_long_is_waited_for_a_minute() {
     }));
     account.complete(&["groups"]).await;
     let asked = all(&times, |path| path.ends_with("/groups"));
-    assert!(asked[1] - asked[0] >= Duration::from_secs(60) && asked[1] - asked[0] < Duration::from_secs(90), "{asked:?}");
+    assert!(asked[1] - asked[0] >= Duration::from_mins(1) && asked[1] - asked[0] < Duration::from_secs(90), "{asked:?}");
     assert_eq!(account.rows("groups", "id", "id").len(), 40);
 }
 

@@ -84,7 +84,7 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
         let before = requests.load(Ordering::Relaxed);
         // Between two syncs, 2.5 % change.
         change(&account.simulator, tickets, 25);
-        tokio::time::sleep(Duration::from_mins(60)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         // During this one, another 2.5 %, until it is killed.
         let kill_at = if round == 1 { tickets / page / 2 } else { 3 };
         let (dead, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));

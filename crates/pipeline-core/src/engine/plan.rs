@@ -11,6 +11,7 @@ use crate::slice::TimeRange;
 use crate::state::{BOUNDARY_CAPACITY, EndpointState, Position};
 
 /// The start of a run for one endpoint.
+#[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The committed state.
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) discard: bool,
     /// True when an interrupted plan goes on.
     pub(super) resumed: bool,
+    /// True for a feed of changes that cannot go on where it stopped, so that its lists are read again.
+    pub(super) gap: bool,
 }
 
 /// What the user wants of an endpoint.
@@ -163,7 +166,16 @@ impl Request<'_> {
             Start::Continue => self.go_on(now),
         };
         let refresh = fills || (start == Start::Never && self.streams().any(|stream| refreshed.contains(stream)));
-        Plan { from: self.stored.clone(), to, generations, refresh, group: 0, discard: start == Start::Refresh, resumed }
+        Plan {
+            from: self.stored.clone(),
+            to,
+            generations,
+            refresh,
+            group: 0,
+            discard: start == Start::Refresh,
+            resumed,
+            gap: self.has_gap(now),
+        }
     }
 
     /// The state with everything to be read.

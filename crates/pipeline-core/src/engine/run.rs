@@ -102,6 +102,10 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &C
                 run.fail(Failure::from(error));
                 job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
             }
+            if plan.gap {
+                let message = "changes since the last sync can no longer be read: all lists that they concern are read again";
+                job.observer.observe(&Event::Notice { source: &source.name, endpoint: &run.id.endpoint, message });
+            }
             if plan.from != plan.to {
                 committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
             }

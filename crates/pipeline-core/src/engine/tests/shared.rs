@@ -14,6 +14,7 @@ use crate::connector::{BuildContext, Connector};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::engine::{Job, Outcome, Selection, Source, Summary, sync};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Observer};
 use crate::http::{HttpClient, Request};
 use crate::record::{Advance, Page, RawRecord};
 use crate::schema::{DataType, Schema};
@@ -31,6 +32,18 @@ struct Shops {
     lists: Mutex<BTreeMap<&'static str, Orders>>,
     /// The endpoints in the order in which they were read.
     read: Mutex<Vec<String>>,
+}
+
+/// What the run said that whoever started it should know.
+#[derive(Debug, Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Observer for Notices {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Notice { endpoint, message, .. } = event {
+            self.0.lock().unwrap().push(format!("{endpoint}: {message}"));
+        }
+    }
 }
 
 /// One slice a sync; its position says nothing.
@@ -84,10 +97,13 @@ impl Shops {
 
     async fn sync(self: &Arc<Self>, store: &Arc<Store>) -> (Summary, Vec<String>) {
         let source = Source { name: "shop".to_owned(), connector: self.clone(), streams: Selection::All };
-        let mut job = Job::new("run", store.clone(), vec![source]);
+        let notices = Arc::new(Notices::default());
+        let mut job = Job { observer: notices.clone(), ..Job::new("run", store.clone(), vec![source]) };
         job.clock = Arc::new(TokioClock::starting_at(NOW));
         let summary = sync(job).await.unwrap();
-        (summary, std::mem::take(&mut self.read.lock().unwrap()))
+        let mut read = std::mem::take(&mut *self.read.lock().unwrap());
+        read.append(&mut notices.0.lock().unwrap());
+        (summary, read)
     }
 }
 
@@ -173,5 +189,6 @@ async fn lists_are_read_again_when_the_feed_has_a_gap() {
     let (_, read) = shops.sync(&store).await;
     assert_eq!(store.ids("orders"), ["a2", "b1"], "what vanished while nobody listened is gone");
     assert_eq!(store.value_of("orders", "a2"), 3);
-    assert_eq!(read.len(), 3, "{read:?}");
+    assert_eq!(read[..3], ["a", "b", "changes"]);
+    assert!(read[3].starts_with("changes: changes since the last sync can no longer be read"), "{read:?}");
 }
