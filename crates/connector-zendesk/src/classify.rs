@@ -41,6 +41,12 @@ fn numbered(request: &Request) -> Option<u32> {
     request.query.iter().find(|(name, _)| name == "page")?.1.parse().ok()
 }
 
+/// True for a list of one ticket, which can be refused while those of others are not.
+fn is_of_ticket(request: &Request) -> bool {
+    let mut segments = request.url.path().trim_start_matches("/api/v2/tickets/").split('/');
+    segments.next().is_some_and(|id| id.parse::<u64>().is_ok()) && segments.next().is_some()
+}
+
 fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
     let has_cursor = request.query.iter().any(|(name, _)| name == "cursor" || name == "page[after]");
     // Nothing can be new since then.
@@ -50,6 +56,9 @@ fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
     if let Some(page) = numbered(request).filter(|page| *page > MOST_PAGES) {
         let help = format!("page {page} was refused: Zendesk numbers no more than 10,000 rows of a list, so this one cannot be read whole");
         return Some(ResponseAction::Fail(ErrorKind::Decode, Some(help)));
+    }
+    if is_of_ticket(request) && !has_cursor {
+        return Some(ResponseAction::Fail(ErrorKind::Unsupported, Some("this ticket cannot have what was asked for".to_owned())));
     }
     let names_cursor = text.contains("InvalidPaginationParameter") || text.to_ascii_lowercase().contains("cursor");
     (has_cursor && names_cursor).then_some(ResponseAction::ResetPagination)

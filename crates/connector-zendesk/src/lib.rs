@@ -7,6 +7,7 @@ mod limits;
 mod maps;
 mod pages;
 mod rates;
+#[rustfmt::skip] // It is sealed as it is written.
 mod schemas;
 mod slices;
 mod streams;

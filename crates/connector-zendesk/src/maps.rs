@@ -99,6 +99,11 @@ pub(crate) fn side_conversation(conversation: &RawRecord) -> Result<Option<RawRe
     only(conversation, &["id", "ticket_id"])
 }
 
+/// What the holidays of a schedule need of it.
+pub(crate) fn schedule(schedule: &RawRecord) -> Result<Option<RawRecord>> {
+    only(schedule, &["id"])
+}
+
 /// What the lists of an article need of it.
 pub(crate) fn article(article: &RawRecord) -> Result<Option<RawRecord>> {
     only(article, &["id", "vote_count"])

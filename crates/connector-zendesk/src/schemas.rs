@@ -312,8 +312,11 @@ const TICKET_FORMS: &[Field] = &[
     Field::new("url", String),
 ];
 
-const TICKET_FORM_STATUSES: &[Field] =
-    &[Field::new("id", String), Field::new("custom_status_id", Int64), Field::new("ticket_form_id", Int64)];
+const TICKET_FORM_STATUSES: &[Field] = &[
+    Field::new("id", String),
+    Field::new("custom_status_id", Int64),
+    Field::new("ticket_form_id", Int64),
+];
 
 const CUSTOM_TICKET_STATUSES: &[Field] = &[
     Field::new("id", Int64),
@@ -626,8 +629,12 @@ const ACCOUNT_ATTRIBUTES: &[Field] = &[
     Field::new("url", String),
 ];
 
-const ROUTING_ATTRIBUTE_CHANGES: &[Field] =
-    &[Field::new("id", String), Field::new("name", String), Field::new("time", Timestamp(Rfc3339)), Field::new("type", String)];
+const ROUTING_ATTRIBUTE_CHANGES: &[Field] = &[
+    Field::new("id", String),
+    Field::new("name", String),
+    Field::new("time", Timestamp(Rfc3339)),
+    Field::new("type", String),
+];
 
 const ROUTING_ATTRIBUTE_VALUE_CHANGES: &[Field] = &[
     Field::new("id", String),
@@ -870,7 +877,10 @@ const GROUP_SLA_POLICIES: &[Field] = &[
     Field::new("url", String),
 ];
 
-const TAGS: &[Field] = &[Field::new("name", String), Field::new("count", Int64)];
+const TAGS: &[Field] = &[
+    Field::new("name", String),
+    Field::new("count", Int64),
+];
 
 const DYNAMIC_CONTENT: &[Field] = &[
     Field::new("id", Int64),

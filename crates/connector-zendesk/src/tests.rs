@@ -9,7 +9,7 @@ use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState};
 
 use crate::classify::ZendeskClassifier;
-use crate::maps::lean_ticket;
+use crate::maps::{lean_ticket, rewritten_ticket};
 use crate::pages::Pages;
 use crate::slices::ExportStart;
 use crate::table::Walk;
@@ -117,4 +117,64 @@ fn a_ticket_loses_only_what_is_stored_elsewhere() {
     let ticket =
         RawRecord::upsert(r#"{"id":9007199254740993,"fields":[{"id":1}],"custom_fields":[{"id":1}],"metric_set":null,"new":{"a" : 1}}"#);
     assert_eq!(lean_ticket(&ticket).unwrap().as_bytes(), br#"{"id":9007199254740993,"custom_fields":[{"id":1}],"new":{"a" : 1}}"#);
+}
+
+#[test]
+fn c36_a_redaction_names_the_ticket_whose_comments_are_read_again() {
+    let event = |kind: &str| {
+        let json = format!(r#"{{"id":30,"ticket_id":1,"child_events":[{{"id":31,"event_type":"{kind}"}}]}}"#);
+        rewritten_ticket(&RawRecord::upsert(json)).unwrap().map(|ticket| String::from_utf8_lossy(ticket.as_bytes()).into_owned())
+    };
+    for kind in ["CommentRedactionEvent", "CommentPrivacyChange", "AttachmentRedactionEvent"] {
+        assert_eq!(event(kind).as_deref(), Some(r#"{"ticket_id":1}"#), "{kind}");
+    }
+    assert_eq!(event("Comment"), None);
+    let endpoints = crate::streams::endpoints(1000, &[]);
+    let repair = endpoints.iter().find(|endpoint| endpoint.name() == "rewritten_comments").unwrap();
+    assert!(repair.is_last() && repair.parent().is_some_and(|parent| parent.name() == "ticket_events"));
+}
+
+#[test]
+fn c02_c25_a_link_gives_its_cursor_and_no_host() {
+    let body = br#"{"tags":[1],"meta":{"has_more":true},"links":{"next":"https://evil.test/api/v2/tags?page%5Bafter%5D=a%2Bb%2Fc%3D%3D"}}"#;
+    let request = request("/api/v2/tags");
+    let split = pipeline_core::split(&body.to_vec().into(), &[pipeline_core::RecordPath::new("tags")]).unwrap();
+    let view = pipeline_core::paginate::PageView {
+        request: &request,
+        headers: &HeaderMap::new(),
+        envelope: &split.envelope,
+        records: &split.records[0],
+    };
+    let pages = Pages::new(Walk::Cursor(100), std::time::Duration::ZERO);
+    let pipeline_core::Advance::Next(next) = pages.advance(&Position::Start, &view).unwrap() else { panic!("the list goes on") };
+    assert_eq!(next, "page[after]=a+b/c==");
+    let mut request = request;
+    pages.apply(&Position::At(next), &mut request).unwrap();
+    assert_eq!(request.full_url().as_str(), "https://acme.zendesk.com/api/v2/tags?page%5Bafter%5D=a%2Bb%2Fc%3D%3D");
+}
+
+#[test]
+fn c27_more_rows_than_zendesk_numbers_are_an_error() {
+    let table = [
+        classify("/api/v2/slas/policies?page=101", 400, &[], r#"{"error":"InvalidValue","description":"Invalid page"}"#),
+        classify("/api/v2/slas/policies?page=100", 400, &[], r#"{"error":"InvalidValue","description":"Invalid page"}"#),
+    ];
+    assert!(table[0].contains("Fail(Decode") && table[0].contains("cannot be read whole"), "{}", table[0]);
+    assert!(table[1].ends_with("default"), "{}", table[1]);
+}
+
+#[test]
+fn c32_only_a_page_that_can_be_smaller_is_asked_for_again_with_less() {
+    let shrinks = |path: &str| classify(path, 504, &[], "upstream request timeout").contains("TooLarge");
+    assert!(shrinks("/api/v2/incremental/tickets/cursor?per_page=1000") && shrinks("/api/v2/tags?page[size]=2"));
+    assert!(!shrinks("/api/v2/tags?page[size]=1") && !shrinks("/api/v2/locales"));
+}
+
+#[test]
+fn every_list_stands_behind_its_parent_and_every_name_is_one_stream() {
+    let names: Vec<&str> = crate::lists().map(|list| list.name).collect();
+    let distinct: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(names.len(), distinct.len());
+    assert!(crate::lists().flat_map(|list| list.streams).all(|stream| !stream.schema().fields().is_empty()));
+    assert_eq!(crate::streams::endpoints(1000, &["car".to_owned()]).len(), names.len() + 1);
 }

@@ -18,6 +18,7 @@ use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
+mod ahead;
 mod children;
 mod nested;
 pub(crate) mod shared;
@@ -124,7 +125,7 @@ impl<'a> List<'a> {
             self.page(slice, position, &request, &response).await
         };
         match &self.endpoint.shared {
-            Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, read).await,
+            Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, self.parent.is_none(), read).await,
             None => read.await,
         }
     }

@@ -22,6 +22,9 @@ use crate::replay::Replay;
 /// Seed of the jitter: every run waits the same.
 const SEED: u64 = 7;
 
+/// Number of a state's plan once it is planned, and not finished yet.
+const PLANNED: u64 = 1;
+
 /// What a sync has committed, in the form that survives the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -187,6 +190,10 @@ impl Reader<'_, '_> {
             }
         }
         let from = self.state(endpoint.name())?;
+        if from.plan > PLANNED {
+            // It was finished before the kill.
+            return Ok(());
+        }
         let mut to = from.next_plan();
         to.collapse();
         self.change(Change::Replace { endpoint: self.id(endpoint), from, to })

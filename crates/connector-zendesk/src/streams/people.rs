@@ -141,7 +141,8 @@ pub(super) const LISTS: &[List] = &[
             .columns(Columns::Hand(columns::SCHEDULE))
             .note("needs Professional; intervals are minutes since Sunday 00:00, `time_zone` is a display name")],
     )
-    .walk(Walk::Once),
+    .walk(Walk::Once)
+    .shared(maps::schedule),
     list(
         "schedule_holidays",
         "/api/v2/business_hours/schedules/{id}/holidays",

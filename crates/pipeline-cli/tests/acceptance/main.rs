@@ -15,5 +15,6 @@ mod zendesk_auth;
 mod zendesk_changes;
 mod zendesk_limits;
 mod zendesk_oauth;
+mod zendesk_pages;
 mod zendesk_restart;
 mod zendesk_streams;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::List;
+use super::ahead::Ahead;
 use super::shared::Walker;
 use crate::endpoint::{Endpoint, Parent};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,7 +69,8 @@ pub(super) fn read<'a>(
     let walk = async move {
         let place = Place::of(&slice.position)?;
         let parents = super::read_for(Walker::Children, client, &parent.endpoint, SliceState { position: place.page(), ..slice });
-        Ok(FamilyWalk { family, parents, place: Some(place), page: None, found_readable: false })
+        let resumed = place != Place::default();
+        Ok(FamilyWalk { family, parents, place: Some(place), page: None, resumed, found_readable: false })
     };
     let pages = |walk| stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move { Ok(walk.next().await?.map(|page| (page, walk))) });
     stream::once(walk).map_ok(pages).try_flatten().boxed()
@@ -174,6 +176,8 @@ struct FamilyWalk<'a> {
     /// Where the next page of parents is to be read on from; none after the last.
     place: Option<Place>,
     page: Option<ParentPage<'a>>,
+    /// True when the walk goes on from an earlier run: a few parents that are all refused are no news about the endpoint.
+    resumed: bool,
     /// True once a parent's list could be read: from then on a refusal concerns one parent only.
     found_readable: bool,
 }
@@ -181,7 +185,7 @@ struct FamilyWalk<'a> {
 /// A page of parents on which the walk is.
 struct ParentPage<'a> {
     position: Option<String>,
-    lists: BoxStream<'a, Begun<'a>>,
+    lists: Ahead<'a, Begun<'a>>,
     open: Option<(Member, BoxStream<'a, Result<Page>>)>,
     /// Parents refused and not yet told, and why the last of them was.
     refused: u64,
@@ -223,8 +227,8 @@ impl<'a> FamilyWalk<'a> {
         let end = family.end(&parents);
         let position = place.page.clone();
         let records = if parents.records.is_empty() { Vec::new() } else { parents.records.swap_remove(0) };
-        let lists = stream::iter(family.members(records, place)).map(move |member| family.begin(member)).buffered(AT_ONCE);
-        self.page = Some(ParentPage { position, lists: lists.boxed(), open: None, refused: 0, refusal: None, end });
+        let lists = Ahead::new(family.members(records, place).into_iter().map(move |member| family.begin(member)), AT_ONCE);
+        self.page = Some(ParentPage { position, lists, open: None, refused: 0, refusal: None, end });
         Ok(true)
     }
 
@@ -232,14 +236,15 @@ impl<'a> FamilyWalk<'a> {
     async fn next_children(&mut self, page: &mut ParentPage<'a>) -> Result<Option<Page>> {
         loop {
             if let Some((member, rest)) = &mut page.open {
-                if let Some(children) = rest.try_next().await? {
+                if let Some(children) = page.lists.meanwhile(rest.try_next()).await? {
                     let skipped = std::mem::take(&mut page.refused);
                     return Ok(Some(Page { skipped, ..member.place(children, page.position.clone()) }));
                 }
                 page.open = None;
             }
             let Some(Begun { member, first, rest }) = page.lists.next().await else {
-                return page.refusal.take().filter(|_| !self.found_readable).map_or(Ok(None), Err);
+                let is_news = !self.found_readable && !self.resumed;
+                return page.refusal.take().filter(|_| is_news).map_or(Ok(None), Err);
             };
             match first {
                 Err(error) if is_refusal(error.kind()) => {

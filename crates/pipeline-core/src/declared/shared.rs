@@ -72,17 +72,26 @@ impl SharedPages {
     }
 
     /// The page that a request asks for, read by `read` unless another walk has read it. Walks that want the same page wait
-    /// for each other.
+    /// for each other if they may.
     pub(crate) async fn page(
         &self,
         walker: Walker,
         request: &Request,
         position: &Position,
+        waits: bool,
         read: impl Future<Output = Result<Page>>,
     ) -> Result<Page> {
         let key = fingerprint(&(request.url.as_str(), &request.query));
         let slot = Arc::clone(self.lock().slots.entry(key).or_default());
-        let mut slot = slot.lock().await;
+        let mut slot = if waits {
+            slot.lock().await
+        } else {
+            // Lists of many records are begun together, and one that is not looked at at the moment must not be waited for.
+            match slot.try_lock() {
+                Ok(slot) => slot,
+                Err(_) => return read.await,
+            }
+        };
         let known = match walker {
             Walker::Own => slot.whole.take(),
             Walker::Children => slot.parents.as_ref().and_then(Parents::page),
@@ -99,7 +108,7 @@ impl SharedPages {
                 let bytes = page.records.iter().flatten().map(|record| record.as_bytes().len()).sum();
                 slot.whole = Some(page);
                 drop(slot);
-                self.forget_whole(key, bytes).await;
+                self.forget_whole(key, bytes);
                 Ok(small)
             }
             _ => Ok(page),
@@ -124,7 +133,7 @@ impl SharedPages {
     }
 
     /// Forgets the oldest whole pages when there are too many: the walk that stores them may not be wanted at all.
-    async fn forget_whole(&self, key: u64, bytes: usize) {
+    fn forget_whole(&self, key: u64, bytes: usize) {
         let mut forgotten = Vec::new();
         {
             let mut pages = self.lock();
@@ -137,7 +146,9 @@ impl SharedPages {
             }
         }
         for slot in forgotten {
-            slot.lock().await.whole = None;
+            if let Ok(mut slot) = slot.try_lock() {
+                slot.whole = None;
+            }
         }
     }
 
