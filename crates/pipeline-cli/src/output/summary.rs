@@ -1,10 +1,10 @@
 //! A finished run for people: a table, then what deserves attention, then what to do next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use pipeline_core::engine::{EndpointSummary, Figures, Outcome};
+use pipeline_core::engine::{EndpointSummary, Figures, Outcome, StreamSummary};
 
 use super::report::Report;
 use super::table::{Align, Table};
@@ -49,16 +49,18 @@ impl Report<'_> {
             ("UP TO", Left),
             ("WAITED", Right),
         ]);
+        let mut told = BTreeSet::new();
         for endpoint in &self.summary.endpoints {
             let figures = self.metrics.figures(&endpoint.id);
-            for (index, stream) in endpoint.streams.iter().enumerate() {
+            let source = &endpoint.id.source;
+            for (index, (name, records, rows)) in lines(endpoint, &mut told).into_iter().enumerate() {
                 let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
                 table.row([
-                    endpoint.id.source.clone(),
-                    stream.name.clone(),
+                    source.clone(),
+                    name,
                     self.status(endpoint).to_owned(),
-                    units::number(stream.records),
-                    units::number(stream.rows),
+                    units::number(records),
+                    units::number(rows),
                     requests(units::number(figures.requests)),
                     requests(units::number(figures.retries)),
                     requests(units::number(figures.throttled)),
@@ -195,6 +197,18 @@ impl Report<'_> {
             }
         }
     }
+}
+
+/// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams of endpoints before it, such
+/// as a feed of changes, has one line with its own name.
+fn lines<'a>(endpoint: &'a EndpointSummary, told: &mut BTreeSet<(&'a str, &'a str)>) -> Vec<(String, u64, u64)> {
+    let streams = || endpoint.streams.iter();
+    let new = streams().filter(|stream| told.insert((&endpoint.id.source, &stream.name))).count();
+    if new == 0 && endpoint.streams.len() > 1 {
+        let sum = |part: fn(&StreamSummary) -> u64| streams().map(part).sum();
+        return vec![(format!("({})", endpoint.id.endpoint), sum(|stream| stream.records), sum(|stream| stream.rows))];
+    }
+    streams().map(|stream| (stream.name.clone(), stream.records, stream.rows)).collect()
 }
 
 /// The part of a message that does not depend on the request.

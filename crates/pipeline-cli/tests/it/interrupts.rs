@@ -37,7 +37,8 @@ async fn slow() -> (Sandbox, Simulator) {
     (sandbox, simulator)
 }
 
-fn signal(child: &Child, name: &str) {
+/// Sends a signal to a process.
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
