@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures, which no loss of precision shows in")]
 
 mod floors;
+mod limits;
 mod process;
 mod report;
 mod sync;
@@ -19,6 +20,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
     Sync(sync::Args),
+    Limits(limits::Args),
     /// Serves charges that were written beforehand, until it is ended.
     #[command(hide = true)]
     Serve(floors::Serve),
@@ -31,6 +33,7 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Outcome {
     match &args.bench {
         Bench::Sync(args) => sync::run(args),
+        Bench::Limits(args) => limits::run(args),
         Bench::Serve(args) => floors::serve(args),
         Bench::Floor(args) => floors::run(args),
     }

@@ -264,7 +264,7 @@ impl HttpClientBuilder {
             transport: transport(&context)?,
             headers: default_headers(&self.headers)?,
             request_id: HeaderName::try_from(self.request_id).ok(),
-            limiter: Limiter::new(context.limits, account, quotas),
+            limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),
             base,
             origins,
             source: context.source,

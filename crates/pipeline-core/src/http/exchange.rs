@@ -12,7 +12,7 @@ use super::breaker::Admission;
 use super::classify::{Answer, ResponseAction, Throttle, default_action, is_cut_off, is_web_page};
 use super::client::{Call, Inner};
 use super::headers::{Hint, retry_after};
-use super::limiter::{Obstacle, Turn};
+use super::limiter::{Feedback, Turn, Wait};
 use super::retry::{Backoff, Retrying};
 use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, spool, transport_error};
 use crate::endpoint::Lines;
@@ -93,6 +93,13 @@ enum Verdict {
     Fail(Error),
 }
 
+/// How long a throttled request has to wait, and whether that is the limit's affair.
+#[derive(Clone, Copy)]
+struct Pause {
+    wait: Duration,
+    by_limit: bool,
+}
+
 /// What comes after an attempt that did not fail for good.
 enum Step {
     Done(Box<Received>),
@@ -136,14 +143,15 @@ impl<'a> Exchange<'a> {
     /// One attempt, from the breaker to the decision.
     async fn attempt(&mut self) -> Result<Step> {
         let admission = self.breaker().await?;
-        let turn = self.limits().await?;
+        let mut turn = self.limits().await?;
         let (authenticated, generation) = self.auth().await?;
         let outcome = self.send(authenticated).await;
-        let (facts, hints) = self.observe(&outcome).await?;
+        let (facts, hints) = self.observe(&outcome, &turn);
         let verdict = self.classify(outcome);
         self.record(&facts, &turn, &verdict);
+        let again = self.report(&verdict, &hints, &mut turn).await?;
         drop(turn);
-        self.act(verdict, generation, admission, &hints).await
+        self.act(verdict, generation, admission, again).await
     }
 
     async fn breaker(&self) -> Result<Admission<'a>> {
@@ -163,7 +171,7 @@ impl<'a> Exchange<'a> {
         Ok(turn)
     }
 
-    fn before_wait(&self, obstacle: &Obstacle) -> Result<()> {
+    fn before_wait(&self, obstacle: &Wait) -> Result<()> {
         if obstacle.wait > self.client.retry.max_server_delay.min(FOR_EVER) {
             return Err(self.too_long(obstacle.wait).with_context("limit", obstacle.limit.clone()));
         }
@@ -227,9 +235,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Learns from the answer before anything is decided, so that everybody profits.
-    async fn observe(&self, outcome: &Outcome) -> Result<(Facts, Vec<Hint>)> {
+    fn observe(&self, outcome: &Outcome, turn: &Turn) -> (Facts, Vec<Hint>) {
         let mut facts = Facts { status: None, bytes: 0, request_id: None, latency: outcome.latency };
-        let Ok(received) = &outcome.result else { return Ok((facts, Vec::new())) };
+        let Ok(received) = &outcome.result else { return (facts, Vec::new()) };
         facts.status = Some(received.status);
         facts.request_id = self.request_id(&received.headers).map(str::to_owned);
         facts.bytes = match &received.body {
@@ -239,8 +247,8 @@ impl<'a> Exchange<'a> {
         self.client.learn_time(&received.headers, outcome.latency);
         let (answer, now) = (self.answer(received), self.client.now());
         let hints: Vec<_> = self.client.readers.iter().flat_map(|reader| reader.read(&answer, now)).collect();
-        self.client.limiter.learn(&hints).await?;
-        Ok((facts, hints))
+        self.client.limiter.learn(turn, &hints);
+        (facts, hints)
     }
 
     /// Decides what the outcome means; asks the vendor's classifier first.
@@ -327,11 +335,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// Does what the verdict asks for.
-    async fn act(&mut self, verdict: Verdict, generation: Generation, admission: Admission<'_>, hints: &[Hint]) -> Result<Step> {
+    async fn act(&mut self, verdict: Verdict, generation: Generation, admission: Admission<'_>, again: Option<Pause>) -> Result<Step> {
         match verdict {
             Verdict::Accept(received) => {
                 admission.answered();
-                self.client.budget.earn();
+                self.client.budget.earn(self.retrying.is_some());
                 Ok(Step::Done(received))
             }
             Verdict::Fail(error) => {
@@ -346,10 +354,9 @@ impl<'a> Exchange<'a> {
                 self.refreshed = true;
                 Ok(Step::Again(Duration::ZERO))
             }
-            Verdict::Throttled(scope, after, error) => {
+            Verdict::Throttled(_, after, error) => {
                 admission.answered();
-                let scope = scope.or_else(|| self.scope(hints));
-                self.throttled(scope, after, error).await
+                self.throttled(again, after, error)
             }
             Verdict::Retry(after, error) => {
                 if let Some(wait) = admission.failed() {
@@ -370,16 +377,37 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Tells the limits what came of the attempt. After a throttled one, gives who has to wait and for how long.
+    async fn report(&mut self, verdict: &Verdict, hints: &[Hint], turn: &mut Turn) -> Result<Option<Pause>> {
+        let limiter = &self.client.limiter;
+        match verdict {
+            Verdict::Accept(_) | Verdict::Refresh(_) | Verdict::Fail(_) => {
+                limiter.report(turn, &Feedback::Accepted).await?;
+                Ok(None)
+            }
+            // Whether the limits let it through is not known.
+            Verdict::Retry(..) => Ok(None),
+            Verdict::Throttled(scope, after, _) => {
+                let wait = self.backoff.next(*after);
+                let Some(scope) = scope.clone().or_else(|| self.scope(hints)) else { return Ok(Some(Pause { wait, by_limit: false })) };
+                let by_limit = limiter.report(turn, &Feedback::Refused(scope.clone(), *after)).await?;
+                let Throttle::Rate(bucket) = &scope else { return Ok(Some(Pause { wait, by_limit: false })) };
+                // Otherwise only this request waits: how fast the others may come, the bucket has just learned.
+                let by_limit = by_limit && (after.is_some() || limiter.is_long(bucket));
+                if by_limit {
+                    limiter.pause(bucket, wait).await?;
+                }
+                Ok(Some(Pause { wait, by_limit }))
+            }
+        }
+    }
+
     /// Throttled attempts are not failures: only time bounds them.
-    async fn throttled(&mut self, scope: Option<Throttle>, after: Option<Duration>, error: Error) -> Result<Step> {
-        let wait = self.backoff.next(after);
-        let bucket_waits = match &scope {
-            Some(scope) => self.client.limiter.throttled(scope, wait).await?,
-            None => false,
-        };
+    fn throttled(&mut self, again: Option<Pause>, after: Option<Duration>, error: Error) -> Result<Step> {
+        let Pause { wait, by_limit } = again.unwrap_or(Pause { wait: self.backoff.next(after), by_limit: false });
         let error = self.check_wait(wait, error)?;
         self.announce_retry(&error, wait);
-        Ok(Step::Again(if bucket_waits { Duration::ZERO } else { wait }))
+        Ok(Step::Again(if by_limit { Duration::ZERO } else { wait }))
     }
 
     async fn retry(&mut self, after: Option<Duration>, error: Error) -> Result<Step> {

@@ -27,6 +27,17 @@ pub struct RateHint {
 }
 
 impl RateHint {
+    /// Keeps only a part of what is told, between 0 and 1: the rest of the limit is left to the account's other programs, so
+    /// that nothing is left for this one when only that reserve is.
+    pub fn share(self, part: f64) -> Self {
+        if self.concurrency {
+            return self;
+        }
+        let reserve = self.limit.map_or(0.0, |limit| limit * (1.0 - part));
+        let remaining = self.remaining.map(|remaining| (remaining - reserve).max(0.0));
+        Self { limit: self.limit.map(|limit| limit * part), remaining, ..self }
+    }
+
     /// True when nothing is left.
     pub fn is_used_up(&self) -> bool {
         self.remaining.is_some_and(|left| left <= 0.0)
@@ -141,7 +152,7 @@ impl BucketReader {
 impl RateReader for BucketReader {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let hints = self.headers.parse(answer.headers, now).into_iter();
-        hints.map(|hint| (self.bucket.clone(), RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint })).collect()
+        hints.map(|hint| (self.bucket.clone(), hint.share(self.share))).collect()
     }
 }
 

@@ -1,10 +1,13 @@
 //! HTTP: the request and response types, the transport seam, and one client that does everything in one order.
 
+mod announced;
 mod auth;
 mod body;
 mod breaker;
+mod bucket;
 mod classify;
 mod client;
+mod control;
 mod exchange;
 mod headers;
 mod ledger;
@@ -22,6 +25,7 @@ mod tests;
 mod token_endpoint;
 mod token_pair;
 mod tokens;
+mod window;
 
 use std::fmt;
 use std::sync::Arc;

@@ -68,18 +68,22 @@ struct Tokens {
 }
 
 impl RetryBudget {
-    /// Retries that can be spent at once.
-    const CAPACITY: f64 = 50.0;
-    /// Retries earned by a request that succeeds.
-    const EARNED: f64 = 0.2;
+    /// Tokens to begin with, and at most. These and the costs are what the AWS SDKs use: some 35 retries at once, then one
+    /// for every 14 requests that succeed.
+    const CAPACITY: f64 = 500.0;
+    /// Tokens that a retry after a failure costs. One after a refusal by a limit costs none: the limiter spaces these.
+    const COST: f64 = 14.0;
+    /// Tokens earned by a request that succeeds at once; one that was retried gives back what its last retry cost.
+    const EARNED: f64 = 1.0;
 
     pub(super) fn new() -> Self {
         Self(Mutex::new(Tokens { left: Self::CAPACITY, retrying: 0 }))
     }
 
     /// Notes a request that succeeded.
-    pub(super) fn earn(&self) {
-        self.with(|tokens| tokens.left = (tokens.left + Self::EARNED).min(Self::CAPACITY));
+    pub(super) fn earn(&self, was_retried: bool) {
+        let earned = if was_retried { Self::COST } else { Self::EARNED };
+        self.with(|tokens| tokens.left = (tokens.left + earned).min(Self::CAPACITY));
     }
 
     /// Notes that a request begins to be retried, until the guard is dropped.
@@ -101,8 +105,8 @@ impl Retrying<'_> {
     /// Takes a retry from the budget. The only request that is retried may always go on: it makes no storm.
     pub(super) fn spend(&self) -> bool {
         self.0.with(|tokens| {
-            let allowed = tokens.left >= 1.0 || tokens.retrying <= 1;
-            tokens.left = (tokens.left - 1.0).max(0.0);
+            let allowed = tokens.left >= RetryBudget::COST || tokens.retrying <= 1;
+            tokens.left = (tokens.left - RetryBudget::COST).max(0.0);
             allowed
         })
     }

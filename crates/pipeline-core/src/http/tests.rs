@@ -3,6 +3,7 @@
 
 mod bodies;
 mod breaker;
+mod control;
 mod faults;
 mod headers;
 mod ledger;

