@@ -27,7 +27,7 @@ path = \"warehouse.db\"    # a file; a folder for parquet and jsonl; \"-\" with 
 
 # [sync]
 # memory_budget_mb = 256   # pages in memory at once
-# max_slices = 48          # requests under way at once, at most
+# max_slices = 48          # parts of one source read at once, at most
 # commit_interval = \"10s\"  # longest time between commits
 ";
 

@@ -1,6 +1,7 @@
 //! One endpoint during a run: its staged state, the slices that wait, and how it ends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -35,6 +36,8 @@ pub(super) struct EndpointRun {
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
+    /// Slices of all endpoints of the source that are being read.
+    busy: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
 }
 
@@ -62,7 +65,15 @@ pub(super) struct Counts {
 }
 
 impl EndpointRun {
-    pub(super) fn new(source: &Source, ordinal: usize, endpoint: &Endpoint, tables: Vec<Option<Arc<Table>>>, plan: &Plan) -> Self {
+    /// `busy` counts the slices of all endpoints of the source that are being read.
+    pub(super) fn new(
+        source: &Source,
+        ordinal: usize,
+        endpoint: &Endpoint,
+        tables: Vec<Option<Arc<Table>>>,
+        plan: &Plan,
+        busy: &Arc<AtomicUsize>,
+    ) -> Self {
         let progress = Progress {
             queued: plan.to.unfinished().map(|(id, _)| id).collect(),
             running: BTreeSet::new(),
@@ -85,6 +96,7 @@ impl EndpointRun {
             group: plan.group,
             resumed: plan.resumed,
             boundary: plan.to.boundary.clone(),
+            busy: Arc::clone(busy),
             progress: Mutex::new(progress),
         }
     }
@@ -112,6 +124,7 @@ impl EndpointRun {
         // The newest first: what is fresh is what people look at, and it is where work is split off.
         let slice = progress.queued.pop_back()?;
         progress.running.insert(slice);
+        self.busy.fetch_add(1, Ordering::Relaxed);
         Some(slice)
     }
 
@@ -119,6 +132,7 @@ impl EndpointRun {
     pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) {
         let mut progress = self.progress();
         progress.running.remove(&slice);
+        self.busy.fetch_sub(1, Ordering::Relaxed);
         progress.interrupted |= interrupted;
     }
 
@@ -143,6 +157,11 @@ impl EndpointRun {
     pub(super) fn is_unavailable(&self) -> bool {
         let progress = self.progress();
         progress.running.is_empty() && progress.failure.as_ref().is_some_and(|failure| is_unavailable(failure.kind))
+    }
+
+    /// True when fewer slices of the source are being read than the limit allows.
+    pub(super) fn source_has_room(&self, limit: usize) -> bool {
+        self.busy.load(Ordering::Relaxed) < limit
     }
 
     /// True when another slice of this endpoint could be read at once.

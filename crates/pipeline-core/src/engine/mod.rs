@@ -67,7 +67,8 @@ pub struct Options {
     pub commit_bytes: u64,
     /// Longest time between commits while there is data. Default 10 s.
     pub commit_interval: Duration,
-    /// Slices read at the same time, in all. Default 48: enough for 100 requests a second at 400 ms.
+    /// Slices of one source read at the same time, so that one which waits for its limits holds up no other. Default 48:
+    /// enough for 100 requests a second at 400 ms.
     pub max_slices: usize,
     /// Slices of one endpoint read at the same time. Default 12: enough for 25 requests a second at 400 ms.
     pub max_slices_per_endpoint: usize,

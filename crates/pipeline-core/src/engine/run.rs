@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -89,6 +88,7 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &C
     for (source, selected) in wanted {
         let requests = requests(job, source, selected, &refused).await?;
         let plans = plan(&requests, source.connector.client().now());
+        let busy = Arc::default();
         for (request, plan) in requests.iter().zip(plans) {
             let stream_tables = stream_tables(source, request, &plan);
             for table in stream_tables.iter().flatten() {
@@ -97,7 +97,7 @@ async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &C
                 }
                 tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
             }
-            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan);
+            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan, &busy);
             if let Some(error) = request.refused {
                 run.fail(Failure::from(error));
                 job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
@@ -234,11 +234,12 @@ impl Scheduler {
         }
         self.open.retain(|index| !self.runs[*index].is_over());
         let mut idle = 0;
-        while idle < self.open.len() && self.tasks.len() < options.max_slices {
+        while idle < self.open.len() {
             let index = self.open[self.turn % self.open.len()];
             self.turn += 1;
-            let startable = (!self.waits(&self.runs[index])).then(|| self.runs[index].start_slice(options.max_slices_per_endpoint));
-            let Some(slice) = startable.flatten() else {
+            let run = &self.runs[index];
+            let startable = run.source_has_room(options.max_slices) && !self.waits(run);
+            let Some(slice) = startable.then(|| run.start_slice(options.max_slices_per_endpoint)).flatten() else {
                 idle += 1;
                 continue;
             };
@@ -246,7 +247,6 @@ impl Scheduler {
             let (shared, run) = (Arc::clone(&self.shared), Arc::clone(&self.runs[index]));
             self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
         }
-        self.shared.running.store(self.tasks.len(), Ordering::Relaxed);
     }
 
     /// True when an endpoint is to be read last and others of its source are not over.

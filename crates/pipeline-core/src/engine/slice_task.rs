@@ -29,8 +29,6 @@ pub(super) struct Shared {
     pub(super) committer: Committer,
     /// Told when a slice was added.
     pub(super) wake: Notify,
-    /// Slices being read, of all endpoints.
-    pub(super) running: AtomicUsize,
     budget: Semaphore,
     largest_page: AtomicUsize,
 }
@@ -47,14 +45,7 @@ pub(super) enum SliceEnd {
 impl Shared {
     pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
         let permits = (job.options.memory_budget / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            committer,
-            wake: Notify::new(),
-            running: AtomicUsize::new(0),
-            budget: Semaphore::new(permits),
-            largest_page: AtomicUsize::new(1 << 20),
-            job,
-        }
+        Self { committer, wake: Notify::new(), budget: Semaphore::new(permits), largest_page: AtomicUsize::new(1 << 20), job }
     }
 
     /// Waits for memory for a page of the size that pages have had so far.
@@ -194,7 +185,7 @@ impl SliceReader<'_> {
     fn split(&self) -> bool {
         let Self { shared, run, id, .. } = *self;
         let options = shared.job.options;
-        let idle = shared.running.load(Ordering::Relaxed) < options.max_slices && run.has_room(options.max_slices_per_endpoint);
+        let idle = run.source_has_room(options.max_slices) && run.has_room(options.max_slices_per_endpoint);
         if !idle || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
             return false;
         }

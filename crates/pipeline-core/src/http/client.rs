@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::auth::{Anonymous, Authenticator};
@@ -128,7 +129,16 @@ impl HttpClient {
     /// refuses the position, and [`ErrorKind::RateLimited`] with the context `resume_at` when it asks for a pause longer
     /// than this run may wait.
     pub async fn send(&self, request: &Request, call: &Call<'_>) -> Result<Response> {
-        let received = Exchange::new(&self.0, request, call, Target::Memory)?.run().await?;
+        // A task of its own, so that it goes on while whoever sent it is busy with something else: a request that stands in
+        // line for a limit, or holds a place under it, would otherwise hold up everybody behind it.
+        let (inner, request) = (Arc::clone(&self.0), request.clone());
+        let (endpoint, buckets) = (call.endpoint.to_owned(), call.buckets.to_vec());
+        let exchange = async move {
+            let call = Call { endpoint: &endpoint, buckets: &buckets };
+            Exchange::new(&inner, &request, &call, Target::Memory)?.run().await
+        };
+        let panicked = |error| Error::new(ErrorKind::Unexpected, "a request's task panicked").with_source(error);
+        let received = AbortOnDropHandle::new(tokio::spawn(exchange)).await.map_err(panicked)??;
         let body = match received.body {
             Body::Memory(body) => body,
             Body::Spool(_) => bytes::Bytes::new(),

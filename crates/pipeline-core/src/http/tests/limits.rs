@@ -260,6 +260,21 @@ async fn no_more_requests_are_under_way_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_nobody_looks_at_holds_up_no_other() {
+    let transport = Scripted::slow(Duration::from_millis(100), |_, _| Reply::json("{}"));
+    let one_at_once = Quota::per_second(1000).burst(1000).concurrency(1);
+    let client = HttpClient::builder(&context(&transport), base()).quota("read", one_at_once).build().unwrap();
+    let request = request();
+    let mut begun: Vec<_> = (0..3).map(|_| Box::pin(client.send(&request, &LIMITED))).collect();
+    for send in &mut begun {
+        assert!(futures::poll!(send.as_mut()).is_pending());
+    }
+    let last = tokio::time::timeout(Duration::from_secs(10), client.send(&request, &LIMITED)).await;
+    last.expect("the requests begun before it hold the line").unwrap();
+    assert!(join_all(begun).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
 async fn c20_too_many_at_once_cuts_the_concurrency() {
     let (peak, elapsed) = peak(Quota::per_second(1000).burst(1000).concurrency(40), 10).await;
     assert!(peak == 40 && elapsed < Duration::from_secs(20), "{peak} {elapsed:?}");
