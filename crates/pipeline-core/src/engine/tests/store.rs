@@ -97,8 +97,9 @@ impl Destination for Store {
         Ok(())
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(self.state_at(endpoint))
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let states = self.contents.lock().unwrap().states.clone();
+        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
