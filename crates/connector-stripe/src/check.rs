@@ -28,7 +28,8 @@ pub(crate) async fn check(
     names: &[&str],
 ) -> Result<CheckReport> {
     let (kind, mode) = key.describe();
-    let mut report = CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
+    let mut report =
+        CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
     let is_read = |stream: &Stream| connect.is_none_or(|connect| connect.reads_platform(stream));
     let probes = probe_all(client, names, &is_read).await?;
     report.facts.extend(probes.version.map(|version| ("api_version".to_owned(), version)));

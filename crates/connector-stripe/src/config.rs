@@ -105,7 +105,12 @@ mod accounts {
     use super::Accounts;
 
     pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "array", "null"], "items": { "type": "string" }, "examples": ["all", ["acct_1A2b3C"]] })
+        json_schema!({
+            "default": null,
+            "examples": ["all", ["acct_1A2b3C"]],
+            "items": { "type": "string" },
+            "type": ["string", "array", "null"],
+        })
     }
 
     pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Accounts>, D::Error> {
@@ -122,7 +127,11 @@ mod accounts {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Accounts, E> {
-            if text == "all" { Ok(Accounts::All) } else { Err(E::custom("expected \"all\" or a list of account ids such as [\"acct_1A2b3C\"]")) }
+            if text == "all" {
+                Ok(Accounts::All)
+            } else {
+                Err(E::custom("expected \"all\" or a list of account ids such as [\"acct_1A2b3C\"]"))
+            }
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Accounts, A::Error> {
@@ -209,7 +218,9 @@ impl StripeConfig {
             return if alone { Ok(()) } else { Err(invalid("platform", "this has a meaning only with `accounts`")) };
         };
         if self.account.is_some() && key.kind != KeyKind::Organization {
-            return Err(invalid("accounts", "one account is read with `account`, several with `accounts`").with_help("leave one of them out"));
+            return Err(
+                invalid("accounts", "one account is read with `account`, several with `accounts`").with_help("leave one of them out")
+            );
         }
         let Accounts::Named(ids) = accounts else { return Ok(()) };
         if ids.is_empty() {
@@ -217,7 +228,8 @@ impl StripeConfig {
         }
         for (index, id) in ids.iter().enumerate() {
             let at = |message| invalid(format!("accounts[{index}]"), message);
-            let is_id = id.strip_prefix("acct_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            let is_id =
+                id.strip_prefix("acct_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
             if !is_id {
                 return Err(at("this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
             }

@@ -57,7 +57,8 @@ fn all() -> StripeConfig {
 impl Town {
     /// Expects the accounts of these names, or those that there are now.
     fn reads(&mut self, names: &[&str]) {
-        let names: Vec<String> = if names.is_empty() { self.simulator.stripe().accounts() } else { names.iter().map(|name| (*name).to_owned()).collect() };
+        let names: Vec<String> =
+            if names.is_empty() { self.simulator.stripe().accounts() } else { names.iter().map(|name| (*name).to_owned()).collect() };
         let id = |name: String| if name.is_empty() { (name, OWN.to_owned()) } else { (name.clone(), name) };
         self.accounts = names.into_iter().map(id).collect();
     }
@@ -71,7 +72,12 @@ impl Town {
 
     fn is_true(&self, when: &str) {
         let differences = self.differences();
-        assert!(differences.is_empty(), "{when}: {} differences:\n{}", differences.len(), differences[..differences.len().min(20)].join("\n"));
+        assert!(
+            differences.is_empty(),
+            "{when}: {} differences:\n{}",
+            differences.len(),
+            differences[..differences.len().min(20)].join("\n")
+        );
     }
 
     /// The accounts that have rows of a stream.
@@ -105,7 +111,10 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     println!("the first sync: {} requests, {} commits", town.simulator.stats().requests - before, summary.commits);
     town.is_true("after the first sync");
     assert_eq!(town.stored("accounts"), BTreeSet::from([OWN.to_owned()]), "only the platform has that list");
-    assert_eq!(town.rows(connector_stripe::stream("coupons").unwrap()).keys().filter(|key| key.ends_with("/WELCOME")).count(), town.accounts.len());
+    assert_eq!(
+        town.rows(connector_stripe::stream("coupons").unwrap()).keys().filter(|key| key.ends_with("/WELCOME")).count(),
+        town.accounts.len()
+    );
 
     for things in [400, 0] {
         town.happen(things);
@@ -187,10 +196,7 @@ struct Site {
 
 impl Site {
     async fn new(connected: u64, destination: &str) -> Site {
-        let stripe = StripeWorld {
-            book: Some(StripeBook { objects: 4, connected, ..StripeBook::default() }),
-            ..StripeWorld::default()
-        };
+        let stripe = StripeWorld { book: Some(StripeBook { objects: 4, connected, ..StripeBook::default() }), ..StripeWorld::default() };
         let simulator = Simulator::start(Simulation { stripe, days: 200, ..Simulation::default() }).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut config = format!(
@@ -224,7 +230,9 @@ impl Site {
     /// Fails unless what is stored is what there is.
     fn is_true(&self) {
         let stripe = self.simulator.stripe();
-        let names = KINDS.iter().filter(|name| **name != "events" && connector_stripe::stream(name).is_some_and(|stream| matches!(stream.key, ["id"])));
+        let names = KINDS
+            .iter()
+            .filter(|name| **name != "events" && connector_stripe::stream(name).is_some_and(|stream| matches!(stream.key, ["id"])));
         for name in names {
             let of = |account: String| {
                 let id = if account.is_empty() { OWN.to_owned() } else { account.clone() };

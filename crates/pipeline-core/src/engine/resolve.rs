@@ -201,8 +201,9 @@ impl<'a> Reading<'a> {
         left.iter().filter(move |(id, state)| is_gone(id) && !state.is_untouched()).map(|(id, state)| EndpointSummary {
             id: id.clone(),
             outcome: Outcome::Unavailable {
-                reason: "the source does not have this account any more: what was read of it stays, but in tables that every sync reads whole"
-                    .to_owned(),
+                reason:
+                    "the source does not have this account any more: what was read of it stays, but in tables that every sync reads whole"
+                        .to_owned(),
                 help: Some(format!("`pipeline state reset {}@{}` forgets it", id.source, id.account().unwrap_or_default())),
             },
             streams: state.streams.iter().map(|name| StreamSummary { name: name.clone(), ..StreamSummary::default() }).collect(),
@@ -244,8 +245,7 @@ impl Tables {
             let primary_key = stream.key().iter().map(ToString::to_string).collect();
             Arc::new(Table { source, stream: name, primary_key, schema: Decoder::arrow_schema(stream.schema()), generation })
         };
-        let (schema, table) =
-            self.0.entry((id.clone(), generation)).or_insert_with(|| (stream.schema().clone(), make(id.clone())));
+        let (schema, table) = self.0.entry((id.clone(), generation)).or_insert_with(|| (stream.schema().clone(), make(id.clone())));
         let is_same = schema == stream.schema() && table.primary_key.iter().eq(stream.key());
         if is_same { Arc::clone(table) } else { make(id) }
     }
