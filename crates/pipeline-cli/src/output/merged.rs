@@ -91,7 +91,7 @@ pub(super) fn names(ids: &[&EndpointId]) -> String {
     let mut names: Vec<String> = Vec::new();
     for id in ids {
         match id.account() {
-            Some(account) => accounts.entry((&id.source, account)).or_default().push(id),
+            Some(account) => accounts.entry((&*id.source, account)).or_default().push(id),
             None => names.push(id.to_string()),
         }
     }

@@ -160,7 +160,9 @@ impl Transaction for Staged {
 }
 
 fn rows_of(batch: &RecordBatch) -> Rows {
-    let ids = batch.column(0).as_string::<i32>();
+    let text = |name: &str| batch.column_by_name(name).map(|column| column.as_string::<i32>().clone());
+    let (accounts, ids) = (text("company"), batch.column_by_name("id").unwrap_or(batch.column(0)).as_string::<i32>());
+    let id = |row| accounts.as_ref().map_or(String::new(), |accounts| format!("{}/", accounts.value(row))) + ids.value(row);
     let values = batch.column_by_name("value").map(|values| values.as_primitive::<Int64Type>().clone());
-    (0..batch.num_rows()).map(|row| (ids.value(row).to_owned(), values.as_ref().map_or(0, |values| values.value(row)))).collect()
+    (0..batch.num_rows()).map(|row| (id(row), values.as_ref().map_or(0, |values| values.value(row)))).collect()
 }
