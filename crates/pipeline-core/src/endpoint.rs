@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use url::Url;
 
+use crate::account::Account;
 use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
@@ -204,16 +205,6 @@ pub struct Endpoint {
     pub(crate) parent: Option<Arc<Parent>>,
     pub(crate) account_column: Option<&'static str>,
     pub(crate) account: Option<Account>,
-}
-
-/// One of several accounts that a source reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// The vendor's id of it.
-    pub id: Arc<str>,
-    /// Whether the configuration names it. Then it is a failure that it may not be read; one that was found by asking the
-    /// vendor is unavailable, even to streams that are named.
-    pub named: bool,
 }
 
 /// The list whose records each have a list of their own, and what they pass on.

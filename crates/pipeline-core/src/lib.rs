@@ -19,6 +19,7 @@
 //! | where data goes (feature `engine`) | `Destination` |
 //! | a sync (feature `engine`) | `engine::Sync` |
 
+mod account;
 #[cfg(feature = "engine")]
 pub mod cell;
 mod clock;
@@ -44,6 +45,7 @@ pub mod state;
 mod tests;
 mod trace;
 
+pub use account::Account;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{
     Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
@@ -54,9 +56,7 @@ pub use destination::{
     Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
     WithCheckpoints,
 };
-pub use endpoint::{
-    Account, BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode,
-};
+pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};

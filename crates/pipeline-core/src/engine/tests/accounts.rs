@@ -8,9 +8,10 @@ use futures::stream::{self, BoxStream};
 
 use super::account::NOW;
 use super::store::Store;
+use crate::account::Account;
 use crate::clock::TokioClock;
 use crate::connector::{BuildContext, Catalog, Connector, Preparation};
-use crate::endpoint::{Account, Endpoint, StreamDef};
+use crate::endpoint::{Endpoint, StreamDef};
 use crate::engine::{Job, Options, Outcome, Selection, Source, Summary, sync};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
