@@ -2,6 +2,8 @@
 //!
 //! Given anything else, the functions end early or return none; they never read beyond the text.
 
+use std::ops::Range;
+
 /// How many bytes are copied at once.
 #[cfg(feature = "engine")]
 const STEP: usize = 16;
@@ -59,22 +61,45 @@ pub(crate) fn end_of_word(json: &[u8], at: usize) -> usize {
 /// there is none, and when a name is written with escapes, which has to be read.
 pub(crate) fn member(json: &[u8], name: &[u8]) -> Option<(usize, usize)> {
     let mut found = None;
-    let mut at = skip_space(json, 0);
+    members(json, skip_space(json, 0), |key, value| {
+        if json.get(key.start + 1..key.end - 1) == Some(name) {
+            found = Some((value.start, value.end));
+        }
+    })?;
+    found
+}
+
+/// Hands on the key, with its quotes, and the value of every member of the object that starts at `at`.
+pub(crate) fn members(json: &[u8], mut at: usize, mut each: impl FnMut(Range<usize>, Range<usize>)) -> Option<()> {
     loop {
         at = skip_space(json, at + 1);
         if *json.get(at)? != b'"' {
-            return found;
+            return Some(());
         }
-        let end = end_of_string(json, at);
-        let is_it = json.get(at + 1..end - 1)? == name;
-        let start = skip_space(json, skip_space(json, end) + 1);
+        let key = at..end_of_string(json, at);
+        let start = skip_space(json, skip_space(json, key.end) + 1);
         at = end_of_value(json, start)?;
-        if is_it {
-            found = Some((start, at));
-        }
+        each(key, start..at);
         at = skip_space(json, at);
         if *json.get(at)? != b',' {
-            return found;
+            return Some(());
+        }
+    }
+}
+
+/// Hands on every element of the array that starts at `at`.
+#[cfg(feature = "engine")]
+pub(crate) fn elements(json: &[u8], mut at: usize, mut each: impl FnMut(Range<usize>)) -> Option<()> {
+    loop {
+        let start = skip_space(json, at + 1);
+        if *json.get(start)? == b']' {
+            return Some(());
+        }
+        at = end_of_value(json, start)?;
+        each(start..at);
+        at = skip_space(json, at);
+        if *json.get(at)? != b',' {
+            return Some(());
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Account {
     pub(crate) simulator: Arc<Simulator>,
     pub(crate) folder: TempDir,
     pub(crate) config: Value,
+    /// Whether syncs read everything again.
+    pub(crate) full_refresh: bool,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     notices: Mutex<Vec<String>>,
@@ -56,6 +58,7 @@ impl Account {
             simulator,
             folder: tempfile::tempdir().unwrap(),
             config,
+            full_refresh: false,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
             notices: Mutex::default(),
             clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(NOW, 0).unwrap())),
@@ -103,7 +106,7 @@ impl Account {
         let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
         let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
         let source = Source { name: "support".to_owned(), connector, streams };
-        let options = Options { commit_interval: Duration::from_secs(1), ..Options::default() };
+        let options = Options { commit_interval: Duration::from_secs(1), full_refresh: self.full_refresh, ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
         let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();

@@ -5,16 +5,20 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
+use super::inside::Container;
 use super::{Rejection, values};
 use crate::scan;
+use crate::schema::Field;
 
 /// The members of the record read last, as positions in its text; buffers are used again for the next.
 pub(super) struct Members {
-    names: Vec<String>,
+    /// The written names of columns, with their quotes; none for columns whose values stand inside a member.
+    names: Vec<Option<String>>,
     columns: HashMap<String, usize>,
     /// The column that came after each column last time: records of one stream have their members in the same order.
     successors: Vec<usize>,
     declared: Vec<Option<Member>>,
+    containers: Vec<Container>,
     unknown: Vec<Member>,
     misfits: Vec<Member>,
     repeated: Vec<Member>,
@@ -57,7 +61,7 @@ impl Member {
 }
 
 /// What a key means; a key that is no Unicode text stands for itself.
-fn name(key: &str) -> Cow<'_, str> {
+pub(super) fn name(key: &str) -> Cow<'_, str> {
     let written = &key[1..key.len() - 1];
     if !written.contains('\\') {
         return written.into();
@@ -67,14 +71,16 @@ fn name(key: &str) -> Cow<'_, str> {
 }
 
 impl Members {
-    pub(super) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let names: Vec<&str> = names.collect();
-        let quoted: Vec<String> = names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
-        let columns = names.into_iter().map(str::to_owned).zip(0..).collect();
+    pub(super) fn new(fields: &[Field]) -> Self {
+        let named = |field: &Field| field.inside.is_none().then(|| serde_json::Value::from(&*field.name).to_string());
+        let names: Vec<Option<String>> = fields.iter().map(named).collect();
+        let own = fields.iter().zip(0..).filter(|(field, _)| field.inside.is_none());
+        let columns: HashMap<String, usize> = own.map(|(field, column)| (field.name.to_string(), column)).collect();
         Self {
-            successors: (0..=quoted.len()).collect(),
-            declared: vec![None; quoted.len()],
-            names: quoted,
+            successors: (0..=fields.len()).collect(),
+            declared: vec![None; fields.len()],
+            containers: Container::of(fields, &columns),
+            names,
             columns,
             unknown: Vec::new(),
             misfits: Vec::new(),
@@ -95,7 +101,22 @@ impl Members {
         }
         self.walk(json).ok_or(Rejection::NotAnObject)?;
         self.drop_repeated_unknown(json);
+        self.look_inside();
         Ok(())
+    }
+
+    /// Finds what columns show of the inside of members.
+    fn look_inside(&mut self) {
+        let Self { containers, declared, compact, .. } = self;
+        for container in containers {
+            // Anything but an object or an array has no inside.
+            let Some(Member { key, value: Value::Compact(span) }) = declared[container.column] else { continue };
+            let offset = span.start;
+            container.find(&compact[span.start..span.end], |column, value| {
+                let value = Value::Compact(Span { start: offset + value.start, end: offset + value.end });
+                declared[column] = Some(Member { key, value });
+            });
+        }
     }
 
     /// Walks over the top level of a record; none when it is no object.
@@ -112,7 +133,7 @@ impl Members {
             }
             let start = at;
             let column = self.predicted(bytes, at, previous);
-            let end = column.map_or_else(|| scan::end_of_string(bytes, at), |column| at + self.names[column].len());
+            let end = column.map_or_else(|| scan::end_of_string(bytes, at), |(_, length)| at + length);
             let key = Span { start, end };
             let colon = scan::skip_space(bytes, end);
             at = scan::skip_space(bytes, colon + 1);
@@ -128,7 +149,7 @@ impl Members {
                     Value::Written(Span { start, end: at })
                 }
             };
-            previous = self.add(Member { key, value }, column, json, previous);
+            previous = self.add(Member { key, value }, column.map(|(column, _)| column), json, previous);
             at = scan::skip_space(bytes, at);
             match bytes.get(at)? {
                 b',' => {}
@@ -193,11 +214,12 @@ impl Members {
         column + 1
     }
 
-    /// The column that came after `previous` last time, if its name stands at `at`. `previous` is one more than the
-    /// column before, 0 at the start.
-    fn predicted(&self, json: &[u8], at: usize, previous: usize) -> Option<usize> {
+    /// The column that came after `previous` last time, and the length of its name, if that stands at `at`. `previous` is
+    /// one more than the column before, 0 at the start.
+    fn predicted(&self, json: &[u8], at: usize, previous: usize) -> Option<(usize, usize)> {
         let predicted = self.successors[previous];
-        self.names.get(predicted).filter(|name| json[at..].starts_with(name.as_bytes())).map(|_| predicted)
+        let name = self.names.get(predicted)?.as_ref().filter(|name| json[at..].starts_with(name.as_bytes()))?;
+        Some((predicted, name.len()))
     }
 
     /// Keeps the last of several unknown members with one name.
