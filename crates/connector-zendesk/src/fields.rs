@@ -77,7 +77,7 @@ pub(crate) fn kinds(endpoints: &[Endpoint], custom_objects: &[String]) -> Vec<Cu
     ];
     let listed = known.into_iter().filter_map(|(lists, definitions, member, prefix, by_id)| {
         let definitions = endpoints.iter().find(|endpoint| endpoint.name() == definitions)?.clone();
-        Some(Custom { endpoints: lists.iter().map(ToString::to_string).collect(), definitions, member, prefix, by_id })
+        Some(Custom { endpoints: lists.iter().map(|name| (*name).to_owned()).collect(), definitions, member, prefix, by_id })
     });
     let objects = custom_objects.iter().map(|key| Custom {
         endpoints: vec![streams::custom_object(key)],

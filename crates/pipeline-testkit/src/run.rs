@@ -10,8 +10,8 @@ use pipeline_core::http::HttpService;
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceId};
 use pipeline_core::{
-    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord, Registry,
-    Result, TokioClock,
+    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord,
+    Registry, Result, TokioClock,
 };
 use tokio::time::Instant;
 

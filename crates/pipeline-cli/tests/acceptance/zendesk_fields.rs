@@ -23,7 +23,7 @@ fn account(zendesk: ZendeskWorld) -> Account {
 }
 
 /// The first cell of a query's only row.
-fn number(account: &Account, sql: &str) -> u64 {
+fn number(account: &Account, sql: &str) -> i64 {
     let database = Connection::open(account.database()).unwrap();
     database.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{error}: {sql}"))
 }
@@ -35,7 +35,7 @@ fn columns(account: &Account, table: &str) -> Vec<String> {
 }
 
 /// Rows whose column has a value, and rows in which it is another one than the JSON column holds.
-fn filled_and_wrong(account: &Account, id: u64) -> (u64, u64) {
+fn filled_and_wrong(account: &Account, id: u64) -> (i64, i64) {
     let column = format!("custom_field_{id}");
     // Decimals are text, so that they stay exact.
     let as_number = |text: &str| if (id - FIRST) % 8 == 3 { format!("CAST({text} AS REAL)") } else { text.to_owned() };
@@ -64,7 +64,8 @@ async fn custom_fields_of_every_type_are_columns() {
             let wrong = format!("SELECT count(*) FROM support_{table} WHERE {prefix}field_{name} IS NOT json_extract({member}, '{json}')");
             assert_eq!(number(&account, &wrong), 0, "{wrong}");
         }
-        let days = format!("SELECT count(*) FROM support_{table} WHERE {prefix}field_5 || 'T00:00:00Z' = json_extract({member}, '$.field_5')");
+        let days =
+            format!("SELECT count(*) FROM support_{table} WHERE {prefix}field_5 || 'T00:00:00Z' = json_extract({member}, '$.field_5')");
         let written = format!("SELECT count(json_extract({member}, '$.field_5')) FROM support_{table}");
         assert!(number(&account, &days) > 0);
         assert_eq!(number(&account, &days), number(&account, &written), "{table}");
@@ -88,7 +89,9 @@ async fn a_field_that_is_added_later_gets_a_column_and_one_that_is_removed_keeps
     let tickets = number(&account, "SELECT count(*) FROM support_tickets");
     let (filled, _) = filled_and_wrong(&account, LATER);
     assert!((20..=30).contains(&filled), "rows that did not change since are null: {filled} of {tickets}");
-    let wrong = format!("SELECT count(*) FROM support_tickets WHERE custom_field_{LATER} IS NOT NULL AND custom_fields NOT LIKE '%' || custom_field_{LATER} || '%'");
+    let wrong = format!(
+        "SELECT count(*) FROM support_tickets WHERE custom_field_{LATER} IS NOT NULL AND custom_fields NOT LIKE '%' || custom_field_{LATER} || '%'"
+    );
     assert_eq!(number(&account, &wrong), 0);
     assert_eq!(account.accepted(|route| route.contains("incremental/tickets")).len(), exports + 1, "nothing is read again for it");
 

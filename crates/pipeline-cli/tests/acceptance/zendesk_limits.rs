@@ -84,7 +84,9 @@ async fn an_export_that_hits_the_limit_of_the_account_pauses_lists_as_well() {
     let count = Arc::clone(&throttled);
     account.behind(noting(&times, move |path, _| {
         let is_first = is_export(path) && count.fetch_add(1, Ordering::Relaxed) == 3;
-        is_first.then(|| reply(429, &[("retry-after", "7"), ("content-type", "text/plain")], "Number of allowed API requests per minute exceeded"))
+        is_first.then(|| {
+            reply(429, &[("retry-after", "7"), ("content-type", "text/plain")], "Number of allowed API requests per minute exceeded")
+        })
     }));
     account.complete(&["tickets", "users", "group_memberships", "macros", "triggers", "side_conversations"]).await;
     let (exports, any) = (all(&times, is_export), all(&times, |_| true));

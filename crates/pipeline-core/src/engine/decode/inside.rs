@@ -81,11 +81,7 @@ fn plain(written: &[u8]) -> Cow<'_, str> {
 }
 
 /// Where the name and the value of an entry of a list stand.
-fn name_and_value(
-    json: &[u8],
-    entry: Range<usize>,
-    (name_key, value_key): (&str, &str),
-) -> (Option<Range<usize>>, Option<Range<usize>>) {
+fn name_and_value(json: &[u8], entry: Range<usize>, (name_key, value_key): (&str, &str)) -> (Option<Range<usize>>, Option<Range<usize>>) {
     let (mut name, mut value) = (None, None);
     if json[entry.start] == b'{' {
         scan::members(json, entry.start, |key, place| {
