@@ -27,7 +27,7 @@ fn ticket(path: &str) -> Option<u64> {
 }
 
 fn open() -> Arc<Gate> {
-    Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed())
+    Arc::new(|request: http::Request<Bytes>, simulator: Arc<Simulator>| simulator.answer(request).boxed())
 }
 
 #[tokio::test(start_paused = true)]
