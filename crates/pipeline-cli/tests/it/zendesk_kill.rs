@@ -100,12 +100,13 @@ async fn four_syncs_of_a_zendesk_account_that_changes_each_killed_for_real() {
     let (tickets, page) = (setting("PIPELINE_ZENDESK_TICKETS", 1_500), setting("PIPELINE_ZENDESK_PAGE", 200));
     let events = Some(setting("PIPELINE_ZENDESK_EVENTS", 2_000));
     let zendesk = ZendeskWorld { tickets, events, users: tickets / 5, organizations: tickets / 50, ..ZendeskWorld::default() };
-    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), zendesk: zendesk.clone(), ..Simulation::default() };
+    let latency = Duration::from_millis(40);
+    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), zendesk: zendesk.clone(), latency, ..Simulation::default() };
     let simulator = Simulator::start(simulation).await.unwrap();
     let sandbox = Sandbox::new();
     configure(&sandbox, &simulator, &zendesk, page);
     let mut random = fastrand::Rng::with_seed(setting("PIPELINE_KILL_SEED", 1));
-    let (kills, latest) = (setting("PIPELINE_KILLS", 1), setting("PIPELINE_KILL_MILLIS", 900));
+    let (kills, latest) = (setting("PIPELINE_KILLS", 1), setting("PIPELINE_KILL_MILLIS", 400));
     let (mut hit, mut hours) = (0, 0);
     for round in 1..=4 {
         let started = Instant::now();
