@@ -29,6 +29,8 @@ const PROGRESS_WINDOW: Duration = Duration::from_mins(1);
 const PROGRESS_BYTES: u64 = 1 << 10;
 /// The most memory that is taken for a body before any of it has come.
 const MAX_ANNOUNCED: usize = 4 << 20;
+/// How far pretty-printed JSON expands.
+const USUAL_RATIO: usize = 12;
 /// First bytes of compressed bodies.
 const ZSTD: u8 = 0x28;
 const GZIP: u8 = 0x1f;
@@ -38,10 +40,11 @@ const CHUNK: usize = 64 << 10;
 type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// The size that a body's headers tell, as far as memory is given for a promise; 0 when they tell none.
+/// The size that a body's headers let expect, as far as memory is given for a promise; 0 when they tell nothing.
 pub(super) fn announced(headers: &HeaderMap) -> usize {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    length.unwrap_or(0).min(MAX_ANNOUNCED)
+    let length: Option<usize> = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let factor = if headers.contains_key(CONTENT_ENCODING) { USUAL_RATIO } else { 1 };
+    length.unwrap_or(0).saturating_mul(factor).min(MAX_ANNOUNCED)
 }
 
 /// Reads a body into memory. What is `announced` need not be moved as it grows.
