@@ -16,7 +16,7 @@ pub(crate) struct Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Outcome {
     let machine = report::machine();
-    let (manifest, target) = (root().join("benches/decoders/Cargo.toml"), root().join("target/decoders"));
+    let (manifest, target) = (root().join("benches/decoders/Cargo.toml"), root().join("target"));
     heading("decoders");
     let mut command = cargo(&["run", "--release", "--locked", "--manifest-path"]);
     let output = command.arg(manifest).arg("--target-dir").arg(target).stderr(Stdio::inherit()).output()?;
