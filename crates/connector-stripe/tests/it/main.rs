@@ -11,9 +11,7 @@ use std::time::Duration;
 use connector_stripe::{FAMILIES, Place, Stream, StripeConfig, streams};
 use futures::{StreamExt, TryStreamExt};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{
-    Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, ErrorKind, RawRecord,
-};
+use pipeline_core::{Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, ErrorKind, RawRecord};
 use pipeline_testkit::build;
 
 use self::fake::{Fake, page, param, refusal};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::*;
-use crate::declared::tests::GoneIsNothing;
 use crate::connector::BuildContext;
+use crate::declared::tests::GoneIsNothing;
 use crate::endpoint::StreamDef;
 use crate::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use crate::paginate::AfterLastId;
