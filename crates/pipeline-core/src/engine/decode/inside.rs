@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::members::name;
-use crate::scan;
+use crate::prove;
 use crate::schema::{Field, Inside};
 
 /// A member, and the columns whose values stand inside of it.
@@ -14,7 +13,7 @@ pub(super) struct Container {
     pub(super) column: usize,
     /// For a list: the members of an entry that hold the name and the value.
     entries: Option<(&'static str, &'static str)>,
-    columns: HashMap<String, usize>,
+    columns: HashMap<Vec<u8>, usize>,
     /// Names as they are written, and their columns, in the order in which they came first: records of one stream have
     /// them in the same.
     order: Vec<(Vec<u8>, Option<usize>)>,
@@ -22,17 +21,17 @@ pub(super) struct Container {
 
 impl Container {
     /// The members that fields stand inside of, of those that are columns themselves.
-    pub(super) fn of(fields: &[Field], columns: &HashMap<String, usize>) -> Vec<Self> {
+    pub(super) fn of(fields: &[Field], columns: &HashMap<Vec<u8>, usize>) -> Vec<Self> {
         let mut containers: Vec<Self> = Vec::new();
         let inner = fields.iter().zip(0..).filter_map(|(field, column)| Some((field.inside.as_ref()?, column)));
         for (Inside { member, name, entries }, inner) in inner {
-            let Some(column) = columns.get(&**member).copied() else { continue };
+            let Some(column) = columns.get(member.as_bytes()).copied() else { continue };
             let is_it = |known: &Self| known.column == column && known.entries == *entries;
             let index = containers.iter().position(is_it).unwrap_or_else(|| {
                 containers.push(Self { column, entries: *entries, columns: HashMap::new(), order: Vec::new() });
                 containers.len() - 1
             });
-            containers[index].columns.insert(name.to_string(), inner);
+            containers[index].columns.insert(name.as_bytes().to_vec(), inner);
         }
         containers
     }
@@ -48,12 +47,17 @@ impl Container {
             }
         };
         match (entries, json.first()) {
-            (None, Some(b'{')) => scan::members(json, 0, |key, value| named(&json[key], Some(value))),
-            (Some(entries), Some(b'[')) => scan::elements(json, 0, |entry| {
-                let (name, value) = name_and_value(json, entry, entries);
+            (None, Some(b'{')) => prove::members(json, 0, |key, start| {
+                let end = prove::value(json, start)?;
+                named(key.span.of(json), Some(start..end));
+                Some(end)
+            }),
+            (Some(entries), Some(b'[')) => prove::elements(json, 0, |start| {
+                let (name, value, end) = name_and_value(json, start, entries)?;
                 if let Some(name) = name {
                     named(&json[name], value);
                 }
+                Some(end)
             }),
             _ => None,
         };
@@ -75,23 +79,32 @@ impl Container {
 }
 
 /// A name, whether it is written as text or as a number.
-fn plain(written: &[u8]) -> Cow<'_, str> {
-    let written = std::str::from_utf8(written).unwrap_or_default();
-    if written.starts_with('"') { name(written) } else { written.into() }
+fn plain(written: &[u8]) -> Cow<'_, [u8]> {
+    match written {
+        [b'"', name @ .., b'"'] if memchr::memchr(b'\\', name).is_none() => name.into(),
+        [b'"', ..] => serde_json::from_slice::<String>(written).map_or(written.into(), |name| name.into_bytes().into()),
+        _ => written.into(),
+    }
 }
 
-/// Where the name and the value of an entry of a list stand.
-fn name_and_value(json: &[u8], entry: Range<usize>, (name_key, value_key): (&str, &str)) -> (Option<Range<usize>>, Option<Range<usize>>) {
+/// Where the name and the value of an entry of a list stand, and where the entry ends.
+type Entry = (Option<Range<usize>>, Option<Range<usize>>, usize);
+
+fn name_and_value(json: &[u8], start: usize, (name_key, value_key): (&str, &str)) -> Option<Entry> {
     let (mut name, mut value) = (None, None);
-    if json[entry.start] == b'{' {
-        scan::members(json, entry.start, |key, place| {
-            let key = plain(&json[key]);
-            if key == name_key {
-                name = Some(place);
-            } else if key == value_key {
-                value = Some(place);
+    let end = if json.get(start) == Some(&b'{') {
+        prove::members(json, start, |key, at| {
+            let end = prove::value(json, at)?;
+            let key = key.name(json);
+            if *key == *name_key.as_bytes() {
+                name = Some(at..end);
+            } else if *key == *value_key.as_bytes() {
+                value = Some(at..end);
             }
-        });
-    }
-    (name, value)
+            Some(end)
+        })?
+    } else {
+        prove::value(json, start)?
+    };
+    Some((name, value, end))
 }
