@@ -1,7 +1,7 @@
 //! The configuration, and the connector built from it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
@@ -126,11 +126,11 @@ pub struct MixpanelConfig {
     /// Reads revenue, which Mixpanel documents no more.
     #[serde(default)]
     legacy_revenue: bool,
-    /// Exports that Mixpanel allows the project in an hour, if it is not 60.
+    /// Most exports in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
     exports_per_hour: Option<u32>,
-    /// Queries that Mixpanel allows the project in an hour, if it is not 60.
+    /// Most queries in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
     queries_per_hour: Option<u32>,
@@ -236,7 +236,7 @@ impl ConnectorConfig for MixpanelConfig {
         let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now) };
         let declared = project.endpoints(&place);
         let known = tokio::sync::OnceCell::new();
-        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known }))
+        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known, seen: Mutex::default() }))
     }
 }
 

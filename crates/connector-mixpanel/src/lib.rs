@@ -15,10 +15,13 @@ mod region;
 mod reports;
 mod rows;
 mod schema;
+mod seen;
 mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
@@ -32,7 +35,9 @@ use tokio::sync::OnceCell;
 
 use crate::account::{Site, Told};
 use crate::calendar::Calendar;
+use crate::export::Exports;
 use crate::rows::{About, Occurrences, reshape};
+use crate::seen::Seen;
 use crate::streams::{Credentials, Place, Project};
 
 pub use calendar::TimeStorage;
@@ -58,6 +63,8 @@ struct Mixpanel {
     /// The endpoints as far as they are known before anybody is asked.
     declared: Vec<Endpoint>,
     known: OnceCell<Known>,
+    /// What the events of this run have shown.
+    seen: Mutex<Seen>,
 }
 
 /// What is known of the project once Mixpanel was asked, if it had to be.
@@ -67,6 +74,8 @@ struct Known {
     site: usize,
     place: Place,
     endpoints: Vec<Endpoint>,
+    /// The export, for requests for several days.
+    several_days: Option<Endpoint>,
     /// True when Mixpanel or the configuration told the zone.
     has_zone: bool,
 }
@@ -93,7 +102,10 @@ impl Mixpanel {
         let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage: self.storage };
         let Site { hosts, client, .. } = &self.sites[told.site];
         let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
-        Ok(Known { site: told.site, endpoints: self.project.endpoints(&place), place, has_zone: zone.is_some() })
+        let endpoints = self.project.endpoints(&place);
+        let lines = self.project.lines(self.project.days.most());
+        let several_days = endpoints.iter().find(|endpoint| endpoint.name() == export::NAME).map(|export| export.clone().ndjson(lines));
+        Ok(Known { site: told.site, endpoints, several_days, place, has_zone: zone.is_some() })
     }
 
     /// Asks Mixpanel. Gives nothing when it refuses to tell the zone to a plan or a role that may read events all the same.
@@ -121,25 +133,28 @@ impl Mixpanel {
             report,
             columns: self.project.columns(stream),
             occurrences: Occurrences::default(),
-            latest: 0,
+            seen: Seen::default(),
         };
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
         let client = &self.sites[known.site].client;
         if endpoint.name() != export::NAME {
             return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
         }
-        let since = export::processed_since(&slice);
-        let days = &self.project.days;
+        let read = slice.clone();
         let events = move |page: Result<Page>| {
             let page = reshape(page?, &mut about)?;
-            if page.advance.is_some()
-                && let Some(warning) = about.iter().find_map(|about| days.too_late(about.latest))
-            {
-                client.notice(export::NAME, &warning);
+            if page.advance.is_some() {
+                let mut seen = self.seen();
+                about.iter_mut().for_each(|about| seen.add(&read, &std::mem::take(&mut about.seen)));
             }
-            Ok(export::newer(page, since))
+            Ok(export::newer(page, export::processed_since(&read)))
         };
-        export::read(client, endpoint, days, slice).map(events).boxed()
+        let several_days = known.several_days.as_ref().unwrap_or(endpoint);
+        export::read(Exports { client, endpoint, several_days, days: &self.project.days }, slice).map(events).boxed()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells what is odd about names of columns.
@@ -178,6 +193,14 @@ impl Connector for Mixpanel {
         let known = self.known(endpoints).await?;
         let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
         Ok(Preparation { notes: self.notes(known, endpoints), unavailable: endpoints.iter().filter_map(refused).collect() })
+    }
+
+    fn remarks(&self, endpoint: &str) -> Vec<String> {
+        if endpoint != export::NAME {
+            return Vec::new();
+        }
+        let (days, seen) = (&self.project.days, std::mem::take(&mut *self.seen()));
+        seen.remarks(days, days.first(self.range))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

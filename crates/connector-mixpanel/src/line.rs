@@ -101,7 +101,8 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let properties = find(&line, "properties").unwrap_or("{}");
     let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
-    about.latest = about.latest.max(event.lateness(about.calendar).unwrap_or(0));
+    about.seen.late(event.lateness(about.calendar).unwrap_or(0));
+    about.seen.users(event.name, &event.properties, event.lifted[DISTINCT_ID], event.lifted[FORMER_ID]);
     for (property, value) in &event.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);

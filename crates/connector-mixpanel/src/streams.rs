@@ -3,7 +3,7 @@
 use chrono::{NaiveDate, TimeDelta};
 use pipeline_core::http::Method;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
+use pipeline_core::{Deletes, Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
 
 use crate::calendar::{Calendar, DayClock, ProjectDays};
 use crate::export::{self, Days};
@@ -115,8 +115,13 @@ impl Project {
             .slices(ProjectDays { days: self.days.clone(), calendar: place.calendar, clock: DayClock::Export })
             .incremental()
             .at_most(EXPORTS_AT_ONCE.into())
-            .ndjson(Lines { check: line::check, malformed: self.max_bad_lines })
+            .ndjson(self.lines(u64::MAX))
             .buckets([EXPORT, EXPORT_PACE])
+    }
+
+    /// What the lines of an export of at most so many bytes must be like.
+    pub(crate) fn lines(&self, most: u64) -> Lines {
+        Lines { check: line::check, malformed: self.max_bad_lines, most }
     }
 
     /// A list as the table has it.
@@ -126,6 +131,7 @@ impl Project {
         let endpoint = self.of_api(endpoint, list.api, place);
         let endpoint = list.query.iter().fold(endpoint, |endpoint, (name, value)| endpoint.query(*name, *value));
         let endpoint = self.configured(endpoint, stream, place);
+        let endpoint = if stream.deletes == Deletes::Invisible { endpoint.incremental() } else { endpoint };
         if stream.asks.is_none() {
             return endpoint;
         }
