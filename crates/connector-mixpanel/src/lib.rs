@@ -5,6 +5,7 @@ mod answers;
 mod calendar;
 mod classify;
 mod config;
+mod discover;
 mod export;
 mod flatten;
 mod json;
@@ -36,6 +37,7 @@ use tokio::sync::OnceCell;
 use crate::account::{Site, Told};
 use crate::calendar::Calendar;
 use crate::export::Exports;
+use crate::region::Hosts;
 use crate::rows::{About, Occurrences, reshape};
 use crate::seen::Seen;
 use crate::streams::{Credentials, Place, Project};
@@ -73,6 +75,10 @@ struct Known {
     /// Index of the site that the project is at.
     site: usize,
     place: Place,
+    /// The project with the columns that were found out.
+    project: Project,
+    /// What could not be found out.
+    notes: Vec<String>,
     endpoints: Vec<Endpoint>,
     /// The export, for requests for several days.
     several_days: Option<Endpoint>,
@@ -102,10 +108,23 @@ impl Mixpanel {
         let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage: self.storage };
         let Site { hosts, client, .. } = &self.sites[told.site];
         let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
-        let endpoints = self.project.endpoints(&place);
-        let lines = self.project.lines(self.project.days.most());
+        let (project, notes) = self.properties(client, hosts, endpoints).await?;
+        let endpoints = project.endpoints(&place);
+        let lines = project.lines(project.days.most());
         let several_days = endpoints.iter().find(|endpoint| endpoint.name() == export::NAME).map(|export| export.clone().ndjson(lines));
-        Ok(Known { site: told.site, endpoints, several_days, place, has_zone: zone.is_some() })
+        Ok(Known { site: told.site, project, notes, endpoints, several_days, place, has_zone: zone.is_some() })
+    }
+
+    /// Finds out which properties there are, where all of them are to be columns of an endpoint.
+    async fn properties(&self, client: &HttpClient, hosts: &Hosts, endpoints: &[&str]) -> Result<(Project, Vec<String>)> {
+        let wants = |names: [&str; 2]| endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name));
+        let (events, profiles) = self.project.flatten;
+        let (events, profiles) = (events && wants(["export", "activity"]), profiles && wants(["engage", "group_profiles"]));
+        if !events && !profiles {
+            return Ok((self.project.clone(), Vec::new()));
+        }
+        let found = discover::properties(client, hosts, &self.project, events).await?;
+        Ok((self.project.flattened(&found), found.notes))
     }
 
     /// Asks Mixpanel. Gives nothing when it refuses to tell the zone to a plan or a role that may read events all the same.
@@ -120,7 +139,7 @@ impl Mixpanel {
     /// Reads a slice, and makes rows of what comes.
     fn rows<'a>(&'a self, known: &'a Known, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
         let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
-        let report = self.project.report(endpoint.name(), &slice);
+        let report = known.project.report(endpoint.name(), &slice);
         if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
             // The report was taken out of the configuration while its answer was still to be read.
             let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
@@ -131,7 +150,7 @@ impl Mixpanel {
             calendar: known.place.calendar,
             today: known.place.today,
             report,
-            columns: self.project.columns(stream),
+            columns: known.project.columns(stream),
             occurrences: Occurrences::default(),
             seen: Seen::default(),
         };
@@ -162,12 +181,12 @@ impl Mixpanel {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
         let readable = endpoints.iter().filter(|name| self.project.unavailable(name).is_none());
         let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
-            let collisions = &self.project.columns(stream).collisions;
+            let collisions = &known.project.columns(stream).collisions;
             collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
         });
         let zone = !known.has_zone && endpoints.iter().any(|name| self.project.needs_zone(name));
         let zone = zone.then(|| "the project's time zone is not known, so that reports end with the day in UTC: set time_zone".to_owned());
-        warning.chain(columns).chain(zone).collect()
+        warning.chain(known.notes.iter().cloned()).chain(columns).chain(zone).collect()
     }
 
     fn client(&self) -> &HttpClient {

@@ -61,6 +61,11 @@ const INSERT_ID: usize = 2;
 const FORMER_ID: usize = 3;
 const PROCESSED: usize = 16;
 
+/// True for a property that is a column anyway.
+pub(crate) fn is_lifted(property: &str) -> bool {
+    LIFTED.iter().any(|(lifted, ..)| *lifted == property)
+}
+
 /// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
     #[derive(Deserialize)]

@@ -82,6 +82,7 @@ fn refused(status: u16, body: &str) -> Said {
 fn connector(server: &Arc<Server>, changes: &serde_json::Value) -> Arc<dyn Connector> {
     let mut config = json!({ "project_id": 7, "username": "loader", "secret": "dummy-secret", "region": "us", "start_date": "2026-11-20" });
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let mut registry = Registry::default();
     registry.add::<MixpanelConfig>();
     let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
@@ -400,4 +401,66 @@ async fn a_report_by_weeks_or_months_begins_with_a_whole_one() {
     assert_eq!(begins("day").await, "2026-11-13");
     assert_eq!(begins("week").await, "2026-11-09", "a Monday");
     assert_eq!(begins("month").await, "2026-11-01");
+}
+
+const SCHEMAS: &str = r#"{"status":"ok","results":[
+    {"entityType":"event","name":"Buy","schemaJson":{"properties":{"Plan":{"type":"string"},"mixed":{"type":"string"},"$city":{"type":"string"}}}},
+    {"entityType":"event","name":"Sell","schemaJson":{"properties":{"mixed":{"type":"number"},"count":{"type":"integer"}}}},
+    {"entityType":"profile","name":"$user","schemaJson":{"properties":{"seats":{"type":"integer"},"Tags":{"type":"array"}}}}]}"#;
+
+fn with_properties(asked: &str) -> Said {
+    match asked {
+        asked if asked.contains("/schemas") => ok(SCHEMAS),
+        asked if asked.contains("/properties/top") => ok(r#"{"plan":{"count":5},"Amount":{"count":3},"error":{"count":1},"Plan":{"count":1}}"#),
+        asked if asked.contains("/export") => ok(
+            r#"{"event":"Buy","properties":{"time":1795219200000,"$insert_id":"i","$city":"Porto","Plan":"pro","plan":2,"Amount":9.50,"count":3}}"#,
+        ),
+        _ => ok(r#"{"page":0,"page_size":10,"total":1,"session_id":"s","status":"ok","results":[{"$distinct_id":"u","$properties":{"seats":4,"Tags":["x"]}}]}"#),
+    }
+}
+
+/// The columns of a stream's only row that are not those of every project.
+fn own_columns(destination: &MemoryDestination, stream: &str) -> String {
+    let is_own = |(name, _): &(&String, &String)| {
+        !name.starts_with('_') && !["event_key", "event", "time", "time_raw", "insert_id", "city", "distinct_id", "properties"].contains(&name.as_str())
+    };
+    let rows = destination.rows("product", stream);
+    rows[0].iter().filter(is_own).map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_properties_that_mixpanel_tells_of_become_columns() {
+    let server = Server::new(|asked, _| with_properties(asked));
+    let config = json!({
+        "flatten_events": true, "flatten_profiles": true, "start_date": "2026-11-21",
+        "event_columns": [{ "property": "Amount", "column": "amount", "type": "decimal" }],
+    });
+    let connector = connector(&server, &config);
+    let notes = connector.prepare(&["export", "engage"]).await.unwrap().notes;
+    insta::assert_snapshot!(notes.join("\n"), @"");
+    let destination = Arc::new(MemoryDestination::default());
+    let summary = read_all(&connector, &["export", "engage"], &destination).await;
+    assert!(summary.failure().is_none(), "{summary:?}");
+    insta::assert_snapshot!(own_columns(&destination, "export"), @"");
+    insta::assert_snapshot!(own_columns(&destination, "engage"), @"");
+    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (1, 1), "asked once a sync");
+    assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 46, "a query for them, and one for the profiles");
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
+    let server = Server::new(|asked, _| if asked.contains("/properties/top") { refused(402, "{}") } else { with_properties(asked) });
+    let connector = connector(&server, &json!({ "flatten_events": true, "start_date": "2026-11-21" }));
+    let notes = connector.prepare(&["export"]).await.unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("the list of properties may not be read")), "{notes:?}");
+    let destination = Arc::new(MemoryDestination::default());
+    read_all(&connector, &["export"], &destination).await;
+    assert_eq!(destination.column("product", "export", "count"), ["3"]);
+    // A project secret may not read the Lexicon, and nobody who wants neither is asked for anything.
+    let server = Server::new(|asked, _| with_properties(asked));
+    let secret = json!({ "flatten_events": true, "username": null, "secret": null, "project_secret": "dummy" });
+    let by_secret = self::connector(&server, &secret);
+    by_secret.prepare(&["export"]).await.unwrap();
+    by_secret.prepare(&["cohorts"]).await.unwrap();
+    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (0, 1));
 }

@@ -307,7 +307,7 @@ async fn c30_a_day_that_has_not_begun_there_is_left_out_once() {
         read_with(config.clone(), |asked, _| if asked.ends_with("2026-11-21") { Said::of(400, TOO_LATE) } else { ok(event("1", "a")) })
             .await;
     assert!(matches!(behind.summary.endpoints[0].outcome, Outcome::Done));
-    assert_eq!(behind.asked(), ["2026-11-21 2026-11-21", "2026-11-20 2026-11-20"]);
+    assert_eq!(behind.asked(), ["2026-11-20 2026-11-21", "2026-11-20 2026-11-20"]);
     let always = read_with(config, |_, _| Said::of(400, TOO_LATE)).await;
     let (kind, message) = always.failure();
     assert_eq!((kind, always.asked().len()), (ErrorKind::ConfigInvalid, 2));
@@ -374,4 +374,21 @@ async fn c14_while_the_destination_stalls_nothing_more_is_read_than_it_was_given
     let summary = running.await.unwrap().unwrap();
     assert!(matches!(summary.endpoints[0].outcome, Outcome::Done));
     assert_eq!(destination.rows("product", "export").len(), EVENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_days_that_are_larger_than_expected_are_asked_for_in_parts() {
+    let big = event("1", &"x".repeat(1 << 20)) + "\n";
+    let config = json!({ "start_date": "2026-11-12", "export_window_mb": 1 });
+    let read = read_with(config, move |asked, _| {
+        let is_day = asked[..10] == asked[11..];
+        // Ten days are five megabytes, a day half a one.
+        ok(if is_day { event(asked, asked) } else { big.repeat(5) })
+    })
+    .await;
+    assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done), "{:?}", read.summary.endpoints[0].outcome);
+    let asked = read.asked();
+    assert_eq!(asked[..3], ["2026-11-12 2026-11-21", "2026-11-20 2026-11-21", "2026-11-21 2026-11-21"]);
+    assert_eq!((asked.len(), read.notes().len()), (2 + 10, 10), "{asked:?}");
+    assert!(read.notices.iter().any(|notice| notice.contains("larger than it should be")), "{:?}", read.notices);
 }
