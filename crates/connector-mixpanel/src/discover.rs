@@ -52,13 +52,7 @@ pub(crate) async fn properties(client: &HttpClient, hosts: &Hosts, project: &Pro
     Ok(found)
 }
 
-async fn ask(
-    client: &HttpClient,
-    hosts: &Hosts,
-    path: &str,
-    query: &[(&str, String)],
-    buckets: &[&'static str],
-) -> Result<String> {
+async fn ask(client: &HttpClient, hosts: &Hosts, path: &str, query: &[(&str, String)], buckets: &[&'static str]) -> Result<String> {
     let invalid = |error| Error::new(ErrorKind::Unexpected, "the address of the properties is no URL").with_source(error);
     let mut request = Request::new(Method::GET, hosts.query.join(path).map_err(invalid)?);
     query.iter().for_each(|(name, value)| request.set_query(name, value));

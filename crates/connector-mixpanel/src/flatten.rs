@@ -153,9 +153,13 @@ impl Columns {
             alike.entry(looks).or_default().push(format!("`{property}` is column `{name}`"));
             columns.add(property, name, *data_type);
         }
-        columns.collisions.extend(alike.into_values().filter(|alike| alike.len() > 1).map(|alike| format!("property {}", alike.join(", "))));
+        columns
+            .collisions
+            .extend(alike.into_values().filter(|alike| alike.len() > 1).map(|alike| format!("property {}", alike.join(", "))));
         if without > 0 {
-            columns.collisions.push(format!("{without} properties have no column of their own: there are {MAX_COLUMNS}, or their names are taken"));
+            columns
+                .collisions
+                .push(format!("{without} properties have no column of their own: there are {MAX_COLUMNS}, or their names are taken"));
         }
         columns
     }

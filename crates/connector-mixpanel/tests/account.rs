@@ -411,18 +411,23 @@ const SCHEMAS: &str = r#"{"status":"ok","results":[
 fn with_properties(asked: &str) -> Said {
     match asked {
         asked if asked.contains("/schemas") => ok(SCHEMAS),
-        asked if asked.contains("/properties/top") => ok(r#"{"plan":{"count":5},"Amount":{"count":3},"error":{"count":1},"Plan":{"count":1}}"#),
+        asked if asked.contains("/properties/top") => {
+            ok(r#"{"plan":{"count":5},"Amount":{"count":3},"error":{"count":1},"Plan":{"count":1}}"#)
+        }
         asked if asked.contains("/export") => ok(
             r#"{"event":"Buy","properties":{"time":1795219200000,"$insert_id":"i","$city":"Porto","Plan":"pro","plan":2,"Amount":9.50,"count":3}}"#,
         ),
-        _ => ok(r#"{"page":0,"page_size":10,"total":1,"session_id":"s","status":"ok","results":[{"$distinct_id":"u","$properties":{"seats":4,"Tags":["x"]}}]}"#),
+        _ => ok(
+            r#"{"page":0,"page_size":10,"total":1,"session_id":"s","status":"ok","results":[{"$distinct_id":"u","$properties":{"seats":4,"Tags":["x"]}}]}"#,
+        ),
     }
 }
 
 /// The columns of a stream's only row that are not those of every project.
 fn own_columns(destination: &MemoryDestination, stream: &str) -> String {
     let is_own = |(name, _): &(&String, &String)| {
-        !name.starts_with('_') && !["event_key", "event", "time", "time_raw", "insert_id", "city", "distinct_id", "properties"].contains(&name.as_str())
+        !name.starts_with('_')
+            && !["event_key", "event", "time", "time_raw", "insert_id", "city", "distinct_id", "properties"].contains(&name.as_str())
     };
     let rows = destination.rows("product", stream);
     rows[0].iter().filter(is_own).map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join("\n")

@@ -146,7 +146,7 @@ async fn a_full_disk_of_temporary_files_ends_with_5() {
     assert!(full.text().contains("TMPDIR"), "{}", full.text());
     sandbox.run(&["sync"]).ended_with(0);
     let database = rusqlite::Connection::open(sandbox.path("warehouse.db")).unwrap();
-    let stored: u64 = database.query_row("SELECT count(DISTINCT insert_id) FROM web_export", [], |row| row.get(0)).unwrap();
+    let stored: i64 = database.query_row("SELECT count(DISTINCT insert_id) FROM web_export", [], |row| row.get(0)).unwrap();
     assert_eq!(stored, 20_000);
 }
 
