@@ -381,7 +381,7 @@ async fn days_that_a_report_no_longer_covers_stay_as_they_were() {
     assert!(again.failure().is_none(), "{again:?}");
     assert_eq!(destination.column("product", "funnels", "date"), ["2026-11-20", "2026-11-21", "2026-11-22"]);
     assert_eq!(destination.column("product", "funnels", "steps"), ["[1]", "[5]", "[6]"]);
-    assert_eq!(destination.column("product", "segmentation_sum", "value"), ["1", "5", "6"]);
+    assert_eq!(destination.column("product", "segmentation_sum", "value"), ["1.0", "5.0", "6.0"]);
     assert_eq!(server.count("/funnels "), 2, "one request each time");
 }
 
@@ -442,12 +442,20 @@ async fn all_properties_that_mixpanel_tells_of_become_columns() {
     });
     let connector = connector(&server, &config);
     let notes = connector.prepare(&["export", "engage"]).await.unwrap().notes;
-    insta::assert_snapshot!(notes.join("\n"), @"");
+    insta::assert_snapshot!(notes.join("\n"), @"export: property `Plan` is column `plan__f63dd9`, `plan` is column `plan`");
     let destination = Arc::new(MemoryDestination::default());
     let summary = read_all(&connector, &["export", "engage"], &destination).await;
     assert!(summary.failure().is_none(), "{summary:?}");
-    insta::assert_snapshot!(own_columns(&destination, "export"), @"");
-    insta::assert_snapshot!(own_columns(&destination, "engage"), @"");
+    insta::assert_snapshot!(own_columns(&destination, "export"), @"
+    amount = 9.500000000
+    count = 3
+    plan = 2
+    plan__f63dd9 = pro
+    ");
+    insta::assert_snapshot!(own_columns(&destination, "engage"), @r#"
+    seats = 4
+    tags__b1feba = ["x"]
+    "#);
     assert_eq!((server.count("/schemas"), server.count("/properties/top")), (1, 1), "asked once a sync");
     assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 46, "a query for them, and one for the profiles");
 }
