@@ -7,6 +7,8 @@ use pipeline_core::{DataType, Error, ErrorKind, Field, Result, Schema, TimeForma
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::discover::Properties;
+
 /// Most properties that become columns.
 const MAX_COLUMNS: usize = 500;
 
@@ -116,10 +118,41 @@ impl Columns {
             if chosen.is_none() && *name != simple_name(property) {
                 columns.collisions.push(format!("property `{property}` is column `{name}`"));
             }
-            columns.by_property.insert(property.clone(), columns.list.len());
-            columns.list.push((name.clone(), data_type.data_type()));
+            columns.add(property, name.clone(), data_type);
         }
         Ok(columns)
+    }
+
+    fn add(&mut self, property: &str, name: String, data_type: ColumnType) {
+        self.by_property.insert(property.to_owned(), self.list.len());
+        self.list.push((name, data_type.data_type()));
+    }
+
+    /// These columns, and one for each of the other properties that were found. What has no room, or whose name was chosen for
+    /// another, stays in `properties` alone, and is told; so are properties whose names differ in less than columns' can.
+    pub(crate) fn and(&self, found: &Properties, promoted: &[Field], is_lifted: impl Fn(&str) -> bool) -> Self {
+        let mut columns = self.clone();
+        let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut without = 0;
+        for (property, data_type) in found.iter().filter(|(property, _)| self.of(property).is_none() && !is_lifted(property)) {
+            let name = column_name(property, promoted);
+            if columns.list.len() >= MAX_COLUMNS || columns.list.iter().any(|(taken, _)| taken.eq_ignore_ascii_case(&name)) {
+                without += 1;
+                continue;
+            }
+            let looks = property.trim_start_matches('$').to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            alike.entry(looks).or_default().push(format!("`{property}` is column `{name}`"));
+            columns.add(property, name, *data_type);
+        }
+        columns
+            .collisions
+            .extend(alike.into_values().filter(|alike| alike.len() > 1).map(|alike| format!("property {}", alike.join(", "))));
+        if without > 0 {
+            columns
+                .collisions
+                .push(format!("{without} properties have no column of their own: there are {MAX_COLUMNS}, or their names are taken"));
+        }
+        columns
     }
 
     /// The stream's schema with these columns.
