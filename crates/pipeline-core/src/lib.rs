@@ -36,8 +36,9 @@ mod event;
 pub mod http;
 mod page_size;
 pub mod paginate;
+#[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
+mod prove;
 mod record;
-mod scan;
 mod schema;
 pub mod slice;
 pub mod state;
@@ -60,5 +61,5 @@ pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, Nest
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
-pub use schema::{DataType, Field, Schema, TimeFormat};
+pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use trace::Trace;

@@ -1,5 +1,6 @@
 //! Columns that grow by one value at a time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
@@ -67,6 +68,21 @@ impl Column {
         }
     }
 
+    /// What a value counts as that is kept elsewhere as it is written: a number in quotes as the number, the first instant
+    /// of a day in UTC as the day.
+    pub(super) fn lenient<'j>(&self, json: &'j str) -> Cow<'j, str> {
+        let text = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E'));
+        match self {
+            Self::Int64(_) | Self::Float64(_) => text.filter(is_number).unwrap_or(json).into(),
+            Self::Date(_) => {
+                let day = text.and_then(|text| text.strip_suffix("T00:00:00Z"));
+                day.map_or(json.into(), |day| format!("\"{day}\"").into())
+            }
+            _ => json.into(),
+        }
+    }
+
     /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place.
     pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
         macro_rules! append {
@@ -88,23 +104,27 @@ impl Column {
         }
     }
 
-    /// The values so far; the column is empty afterwards, with room for as many again where there are many such columns:
-    /// pages are alike.
+    /// The values so far; the column is empty afterwards, with room for as many again: pages are alike.
     pub(super) fn finish(&mut self) -> ArrayRef {
+        macro_rules! finish {
+            ($values:expr, $next:expr) => {{
+                let next = $next;
+                Arc::new(std::mem::replace($values, next).finish())
+            }};
+        }
         match self {
-            Self::Bool(values) => Arc::new(values.finish()),
-            Self::Int64(values) => {
-                let next = Int64Builder::with_capacity(values.len());
-                Arc::new(std::mem::replace(values, next).finish())
-            }
-            Self::Float64(values) => Arc::new(values.finish()),
+            Self::Bool(values) => finish!(values, BooleanBuilder::with_capacity(values.len())),
+            Self::Int64(values) => finish!(values, Int64Builder::with_capacity(values.len())),
+            Self::Float64(values) => finish!(values, Float64Builder::with_capacity(values.len())),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
             Self::String(values) | Self::Json(values) => {
-                let next = StringBuilder::with_capacity(values.len(), values.values_slice().len());
-                Arc::new(std::mem::replace(values, next).finish())
+                let bytes = values.values_slice().len();
+                finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
             }
-            Self::Date(values) => Arc::new(values.finish()),
-            Self::Timestamp(values, _) => Arc::new(values.finish()),
+            Self::Date(values) => finish!(values, Date32Builder::with_capacity(values.len())),
+            Self::Timestamp(values, _) => {
+                finish!(values, TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC))
+            }
         }
     }
 }
