@@ -15,15 +15,11 @@ use super::control::{Control, Gate};
 use super::headers::RateHint;
 use super::ledger::{Learned, LearnedWindow};
 use super::limit::{BucketKey, Charge, Quota, at_least_one, whole};
+use super::slots::Slots;
+use super::usage::{BucketUse, Counted};
 use super::window::Window;
 
-/// Slots that come back in a second after there were too many requests at once.
-const SLOT_RECOVERY: f64 = 0.2;
-/// Part of the requests under way that remains after there were too many.
-const SLOT_CUT: f64 = 0.75;
-/// Refusals within this span are one event: they were all sent before the first was known.
-const ONE_EVENT: Duration = Duration::from_secs(1);
-/// Who is refused at less than this part of the rate that was learned has too many requests under way.
+/// Who is refused at less than this part of the rate that is known has too many requests under way.
 const FAR_BELOW: f64 = 0.5;
 /// Learned values that are older say nothing.
 const MEMORY: TimeDelta = TimeDelta::days(7);
@@ -48,9 +44,9 @@ struct State {
     in_flight: u32,
     control: Control,
     announced: Announced,
-    /// Slots since then, after there were too many requests at once.
-    slots: Option<(f64, Duration)>,
+    slots: Slots,
     kept: Option<DateTime<Utc>>,
+    counted: Counted,
 }
 
 /// What stands in the way of a request.
@@ -67,8 +63,9 @@ impl Bucket {
             in_flight: 0,
             control: Control::new(quota.rate(), if quota.is_known() { 1.0 } else { quota.part }),
             announced: Announced::default(),
-            slots: None,
+            slots: Slots::default(),
             kept: None,
+            counted: Counted::default(),
         };
         Self { key, quota, state: Mutex::new(state), line: Arc::default(), answered: Notify::new(), recalled: OnceCell::new() }
     }
@@ -106,8 +103,7 @@ impl Bucket {
         match (state.control.gate(now), state.control.window()) {
             (Gate::Open, None) => format!("{name}: {}", Quota { permits: state.rate(now) * self.quota.per.as_secs_f64(), ..self.quota }),
             (_, Some(window)) => {
-                let seconds = window.length().unwrap_or_default().as_secs_f64();
-                format!("{name}: {} requests in {seconds} s, as was found out", window.permits())
+                format!("{name}: {}", words(window))
             }
             _ => format!("{name}: everything is refused, asked again from time to time"),
         }
@@ -117,7 +113,27 @@ impl Bucket {
     pub(super) fn granted(&self, now: Duration) {
         let mut state = self.state();
         state.in_flight += 1;
-        state.control.granted(now);
+        state.counted.sent(now);
+        state.control.granted();
+    }
+
+    /// A request waited for this bucket.
+    pub(super) fn waited(&self, time: Duration) {
+        self.state().counted.waited += time;
+    }
+
+    /// What was used of it so far.
+    pub(super) fn usage(&self) -> Option<BucketUse> {
+        let state = self.state();
+        let found = match state.control.window() {
+            Some(window) => Some((words(window), window.mean(), window.length())),
+            None => state.control.measured().map(|rate| (format!("{rate:.1} requests/s, as was found out"), rate, Duration::from_secs(1))),
+        };
+        let (limit, rate, per) = match found.filter(|(_, rate, _)| *rate < self.quota.rate()) {
+            Some((limit, rate, per)) => (limit, Some(rate), per),
+            None => (self.quota.to_string(), Some(self.quota.rate()).filter(|_| self.quota.is_known()), self.quota.per),
+        };
+        state.counted.figures(&self.key.bucket, limit, rate, per)
     }
 
     /// The slot of a request is free.
@@ -134,11 +150,12 @@ impl Bucket {
     /// The limit refused a request; the vendor may have said for how long.
     pub(super) fn refused(&self, now: Duration, sent: Duration, wait: Option<Duration>) {
         let mut state = self.state();
+        state.counted.refused += 1;
         if state.announced.used_up_until(now).is_some() {
             // The headers have said so, and say when it ends: there is nothing to find out.
-            state.control.unanswered(sent);
+            state.control.unanswered(now, sent);
         } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && state.in_flight > 1 {
-            state.control.unanswered(sent);
+            state.control.unanswered(now, sent);
             state.fewer_slots(now);
         } else {
             state.control.refused(now, sent, wait);
@@ -146,14 +163,15 @@ impl Bucket {
     }
 
     /// What became of a request is not known.
-    pub(super) fn unanswered(&self, sent: Duration) {
-        self.state().control.unanswered(sent);
+    pub(super) fn unanswered(&self, now: Duration, sent: Duration) {
+        self.state().control.unanswered(now, sent);
     }
 
     /// There were too many requests at once.
     pub(super) fn too_many(&self, now: Duration, sent: Duration) {
         let mut state = self.state();
-        state.control.unanswered(sent);
+        state.counted.refused += 1;
+        state.control.unanswered(now, sent);
         state.fewer_slots(now);
     }
 
@@ -170,12 +188,13 @@ impl Bucket {
         }
         let window = learned.window.and_then(|window| {
             let length = Duration::try_from_secs_f64(window.seconds).ok().filter(|length| !length.is_zero())?;
-            let ago = (wall - window.began).to_std().unwrap_or_default();
-            let into = ago.as_secs_f64() % length.as_secs_f64();
-            Some(Window::known(window.permits, length, now.saturating_sub(Duration::from_secs_f64(into))))
+            Some(Window::known(window.permits, length, now))
         });
         let mut state = self.state();
         state.control.resume(now, learned.rate, window);
+        if let Some(slots) = learned.slots {
+            state.slots.resume(now, slots);
+        }
         state.kept = Some(learned.at);
     }
 
@@ -186,16 +205,19 @@ impl Bucket {
             return None;
         }
         let rate = state.control.measured();
-        let window = state.control.window().and_then(|window| {
-            let ago = TimeDelta::from_std(now.saturating_sub(window.began())).ok()?;
-            Some(LearnedWindow { permits: window.permits(), seconds: window.length()?.as_secs_f64(), began: wall - ago })
-        });
-        if rate.is_none() && window.is_none() {
+        let window = state.control.window();
+        let window = window.map(|window| LearnedWindow { permits: window.permits(), seconds: window.length().as_secs_f64() });
+        let slots = state.slots.met().map(whole);
+        if rate.is_none() && window.is_none() && slots.is_none() {
             return None;
         }
         state.kept = Some(wall);
-        Some(Learned { at: wall, rate, window })
+        Some(Learned { at: wall, rate, window, slots })
     }
+}
+
+fn words(window: &Window) -> String {
+    format!("{} requests in {} s, as was found out", window.permits(), window.length().as_secs_f64().round())
 }
 
 impl State {
@@ -204,14 +226,12 @@ impl State {
     }
 
     fn slots(&self, now: Duration, quota: &Quota) -> Option<u32> {
-        let recovered = self.slots.map(|(slots, since)| whole(slots + SLOT_RECOVERY * now.saturating_sub(since).as_secs_f64()));
-        [quota.concurrency.map(NonZeroU32::get), self.announced.concurrency(), recovered].into_iter().flatten().min()
+        let learned = self.slots.limit(now).map(whole);
+        [quota.concurrency.map(NonZeroU32::get), self.announced.concurrency(), learned].into_iter().flatten().min()
     }
 
     fn fewer_slots(&mut self, now: Duration) {
-        if self.slots.is_none_or(|(_, since)| now.saturating_sub(since) > ONE_EVENT) {
-            // The refused request still counts among those that were too many.
-            self.slots = Some(((f64::from(self.in_flight) * SLOT_CUT).floor().max(1.0), now));
-        }
+        // The refused request still counts among those that were too many.
+        self.slots.too_many(now, self.in_flight);
     }
 }
