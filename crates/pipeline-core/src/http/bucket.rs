@@ -129,10 +129,13 @@ impl Bucket {
             Some(window) => Some((words(window), window.mean(), window.length())),
             None => state.control.measured().map(|rate| (format!("{rate:.1} requests/s, as was found out"), rate, Duration::from_secs(1))),
         };
-        let (limit, rate, per) = match found.filter(|(_, rate, _)| *rate < self.quota.rate()) {
+        let (mut limit, rate, per) = match found.filter(|(_, rate, _)| *rate < self.quota.rate()) {
             Some((limit, rate, per)) => (limit, Some(rate), per),
             None => (self.quota.to_string(), Some(self.quota.rate()).filter(|_| self.quota.is_known()), self.quota.per),
         };
+        if let Some(slots) = state.slots.met().map(whole) {
+            limit = format!("{limit}, {slots} at once");
+        }
         state.counted.figures(&self.key.bucket, limit, rate, per)
     }
 
@@ -199,7 +202,7 @@ impl Bucket {
     }
 
     /// What is to be kept for the next run, if it is time to.
-    pub(super) fn to_keep(&self, now: Duration, wall: DateTime<Utc>) -> Option<Learned> {
+    pub(super) fn to_keep(&self, wall: DateTime<Utc>) -> Option<Learned> {
         let mut state = self.state();
         if state.kept.is_some_and(|kept| wall - kept < KEEP_EVERY) {
             return None;

@@ -26,7 +26,7 @@ const START: f64 = 4.0;
 const GROWTH: f64 = 1.6;
 /// Growth in a second, and in requests, once the limit was met: slower, so that clients which share a limit do not snatch at
 /// what one of them leaves; and with a fixed part, so that the smaller ones catch up.
-const REGROWTH: (f64, f64) = (0.15, 2.0);
+const REGROWTH: (f64, f64) = (0.12, 1.5);
 /// What is left of the rate after a refusal while the limit is not known: it is under-run in a few round trips.
 const CUT: f64 = 0.85;
 /// Where only a part of the limit is used: what comes back of the rate in a second after a refusal, and what is left at least.

@@ -202,7 +202,7 @@ impl Limiter {
                 Feedback::Refused(Throttle::Rate(_), wait) => bucket.refused(now, turn.sent, *wait),
                 Feedback::Refused(Throttle::Concurrency(_), _) => bucket.too_many(now, turn.sent),
             }
-            if let Some(learned) = bucket.to_keep(now, self.clock.now()) {
+            if let Some(learned) = bucket.to_keep(self.clock.now()) {
                 self.store.remember(&bucket.key, &learned).await?;
             }
         }
