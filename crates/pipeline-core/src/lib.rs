@@ -35,8 +35,9 @@ mod event;
 pub mod http;
 mod page_size;
 pub mod paginate;
+#[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
+mod prove;
 mod record;
-mod scan;
 mod schema;
 pub mod slice;
 pub mod state;
