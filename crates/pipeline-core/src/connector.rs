@@ -61,6 +61,12 @@ pub trait Connector: Send + Sync + Debug + 'static {
         Ok(Catalog::of(self.endpoints()))
     }
 
+    /// What is worth telling of an endpoint once a run is over, such as what the records read say of those that were not.
+    fn remarks(&self, endpoint: &str) -> Vec<String> {
+        let _ = endpoint;
+        Vec::new()
+    }
+
     /// Reads one slice of one endpoint from its position on, page by page.
     ///
     /// * Every page that has an [`Advance`](crate::Advance) is a place to stop and go on later.

@@ -12,7 +12,7 @@ use crate::http::Method;
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
-use crate::schema::{Schema, TimeFormat};
+use crate::schema::{Field, Schema, TimeFormat};
 use crate::slice::{Slicer, Whole, parse_time};
 
 /// A stream: what the user selects and gets as a table.
@@ -173,6 +173,9 @@ pub struct Lines {
     pub check: LineCheck,
     /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
     pub malformed: u32,
+    /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
+    /// so that less is asked for.
+    pub most: u64,
 }
 
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
@@ -361,6 +364,16 @@ impl Endpoint {
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
         self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
+        self
+    }
+
+    /// Adds columns to the streams that it feeds: what only the account knows, such as its custom fields.
+    pub fn widen(mut self, columns: &[Field]) -> Self {
+        for feed in &mut self.feeds {
+            let has = |column: &&Field| column.inside.as_ref().is_none_or(|inside| feed.stream.schema.field(&inside.member).is_some());
+            let columns: Vec<Field> = columns.iter().filter(has).cloned().collect();
+            feed.stream.schema = std::mem::take(&mut feed.stream.schema).extend(columns);
+        }
         self
     }
 

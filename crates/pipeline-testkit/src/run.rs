@@ -10,8 +10,8 @@ use pipeline_core::http::HttpService;
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceId};
 use pipeline_core::{
-    Advance, BuildContext, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord, Registry,
-    Result, TokioClock,
+    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord,
+    Registry, Result, TokioClock,
 };
 use tokio::time::Instant;
 
@@ -63,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) progress: Progress,
     pub(crate) pages: Vec<PageRead>,
     pub(crate) error: Option<Error>,
+    /// The streams, with what the connector learned of the account.
+    pub(crate) catalog: Catalog,
     /// Everything that was told or could have been printed or stored.
     pub(crate) transcript: String,
 }
@@ -106,12 +108,13 @@ impl<'a> Setup<'a> {
                 Err(error) => Some(Error::new(error.kind(), error.message())),
             };
             let (progress, pages) = (reader.progress, reader.pages);
+            let catalog = Catalog::of(connector.as_ref().map_or(&[][..], |connector| connector.endpoints()));
             let mut transcript = notes.take();
             _ = write!(transcript, "{connector:?}\n{:?}\n", progress.states);
             if let Some(error) = &error {
                 _ = write!(transcript, "{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}\n", error.help(), error.context());
             }
-            Ok(Run { progress, pages, error, transcript })
+            Ok(Run { progress, pages, error, catalog, transcript })
         })
     }
 }

@@ -58,7 +58,7 @@ async fn the_format_is_versioned_and_what_cannot_be_read_is_lost() {
     let window = LearnedWindow { permits: 700.0, seconds: 60.0 };
     let record = BucketRecord {
         spent: vec![Spent { at, permits: 2 }],
-        learned: Some(Learned { at, rate: Some(99.5), window: Some(window), slots: Some(12) }),
+        learned: Some(Learned { at, rate: Some(99.5), window: Some(window), slots: Some(12), told: None }),
     };
     ledger.save(&key("read"), &record).await.unwrap();
     let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
