@@ -228,6 +228,8 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
         fair: sum * sum / (scene.clients as f64 * squares).max(1.0),
         accepted: accepted(0.0, scene.seconds),
         sent: sent(0.0, scene.seconds),
+        plan: None,
+        learned: None,
         arrivals,
     }
 }
