@@ -165,7 +165,7 @@ impl Bucket {
         if state.announced.used_up_until(now).is_some() {
             // The headers have said so, and say when it ends: there is nothing to find out.
             state.control.unanswered(now, sent);
-        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && state.in_flight > 1 {
+        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && (state.in_flight > 1 || state.slots.is_cut(now)) {
             state.control.unanswered(now, sent);
             state.fewer_slots(now);
         } else {
