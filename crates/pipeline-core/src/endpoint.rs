@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use crate::declared::shared::{ParentMap, SharedPages};
@@ -198,6 +198,8 @@ pub struct Endpoint {
     pub(crate) by_name: bool,
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
+    pub(crate) refreshed_every: Option<TimeDelta>,
+    pub(crate) edition: Option<&'static str>,
     pub(crate) parent: Option<Parent>,
 }
 
@@ -310,6 +312,8 @@ impl Endpoint {
             by_name: false,
             at_most: None,
             last: false,
+            refreshed_every: None,
+            edition: None,
             parent: None,
         }
     }
@@ -406,6 +410,20 @@ impl Endpoint {
     /// ([`Slicer::expired`]), the lists of all its streams are read again.
     pub fn last(mut self) -> Self {
         self.last = true;
+        self
+    }
+
+    /// Reads everything again, into a next generation, when that was last begun so long ago: what changed or vanished without
+    /// the vendor saying so is right again then.
+    pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
+        self.refreshed_every = Some(interval);
+        self
+    }
+
+    /// Says what records look like, such as the version of the vendor's API. What was read in another edition is read again,
+    /// into a next generation; rows of both are never mixed.
+    pub fn edition(mut self, edition: &'static str) -> Self {
+        self.edition = Some(edition);
         self
     }
 

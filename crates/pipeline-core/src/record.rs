@@ -23,6 +23,9 @@ pub enum Op {
     Upsert,
     /// The row is gone; the JSON holds at least the primary key. A tombstone.
     Delete,
+    /// Every row is gone that has these values, and was written before: what belonged to something that was deleted. The
+    /// JSON holds columns to compare, and not the whole primary key.
+    DeleteMatching,
 }
 
 /// One record as the vendor wrote it: one JSON value, a slice of the page's body and not a copy.
@@ -43,6 +46,11 @@ impl RawRecord {
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
         Self { json: json.into(), op: Op::Delete, is_json: false }
+    }
+
+    /// A tombstone of every row that has these values.
+    pub fn delete_matching(json: impl Into<Bytes>) -> Self {
+        Self { json: json.into(), op: Op::DeleteMatching, is_json: false }
     }
 
     /// A part of a document that is JSON.

@@ -8,6 +8,7 @@ mod account;
 mod mixpanel;
 mod mixpanel_day;
 mod stripe;
+mod stripe_again;
 mod stripe_events;
 mod stripe_limits;
 mod zendesk;

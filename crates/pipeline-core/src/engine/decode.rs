@@ -5,7 +5,7 @@
 //!
 //! * A name that occurs twice counts once: the last value wins.
 //! * Null and absent are the same: a null column.
-//! * A tombstone fills its key columns only.
+//! * A tombstone fills its key columns only; one of many rows those that it compares, and never the whole key.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -142,14 +142,18 @@ impl Decoder {
             return Err(Rejection::TooLarge);
         }
         self.members.read(json, record.is_json())?;
-        self.check_key(json)?;
-        if record.op() == Op::Delete {
-            self.members.keep_only(&self.key);
+        match record.op() {
+            Op::Upsert => self.check_key(json)?,
+            Op::Delete => {
+                self.check_key(json)?;
+                self.members.keep_only(&self.key);
+            }
+            Op::DeleteMatching => self.check_match(json)?,
         }
         self.append_columns(json);
         self.append_extra(json);
         self.synced_at.append_value(synced_at.timestamp_micros());
-        self.deleted.append_value(record.op() == Op::Delete);
+        self.deleted.append_value(record.op() != Op::Upsert);
         self.rows += 1;
         self.bytes = bytes;
         Ok(())
@@ -200,6 +204,23 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a tombstone of many rows that says less than it means: what no column holds would match rows that it does
+    /// not mean.
+    fn check_match(&mut self, json: &str) -> Result<(), Rejection> {
+        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, json).is_some());
+        let named: Vec<Option<usize>> = (0..self.columns.len()).map(Some).filter(is_named).collect();
+        if named.is_empty() || self.members.unknown(json).next().is_some() {
+            return Err(Rejection::MissingKey);
+        }
+        let is_whole = self.key.iter().all(|column| named.contains(column));
+        let fits = |index: usize, scratch: &mut String| {
+            let value = self.members.value(index, json).filter(|value| !value.starts_with(['{', '[']));
+            value.is_some_and(|value| self.columns[index].fits(value, scratch))
+        };
+        let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
+        if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
     }
 
     fn append_columns(&mut self, json: &str) {
