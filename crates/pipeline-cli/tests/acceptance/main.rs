@@ -11,6 +11,7 @@ mod stripe;
 mod stripe_again;
 mod stripe_events;
 mod stripe_limits;
+mod stripe_memory;
 mod zendesk;
 mod zendesk_auth;
 mod zendesk_changes;
