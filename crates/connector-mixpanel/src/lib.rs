@@ -167,7 +167,7 @@ impl Connector for Mixpanel {
     }
 
     fn endpoints(&self) -> &[Endpoint] {
-        self.known.get().map_or(&self.declared, |known| &known.endpoints)
+        &self.declared
     }
 
     fn range(&self) -> TimeRange {
@@ -177,7 +177,13 @@ impl Connector for Mixpanel {
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
         let known = self.known(endpoints).await?;
         let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
-        Ok(Preparation { notes: self.notes(known, endpoints), unavailable: endpoints.iter().filter_map(refused).collect() })
+        let learned = known.endpoints.iter().filter(|endpoint| endpoints.contains(&endpoint.name()));
+        Ok(Preparation {
+            notes: self.notes(known, endpoints),
+            endpoints: Some(learned.cloned().collect()),
+            unavailable: endpoints.iter().filter_map(refused).collect(),
+            ..Preparation::default()
+        })
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

@@ -160,13 +160,9 @@ async fn the_zone_is_asked_for_only_where_days_are_those_of_the_project() {
     connector.prepare(&["cohorts", "export"]).await.unwrap();
     assert_eq!(server.asked().len(), 0);
     let connector = self::connector(&server, &json!({ "reports": report }));
-    connector.prepare(&["segmentation_sum"]).await.unwrap();
+    let learned = connector.prepare(&["segmentation_sum"]).await.unwrap().endpoints.unwrap();
     assert_eq!(server.count("/api/app/me"), 1);
-    let slices = connector.endpoints().iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap().slicer().plan(
-        &pipeline_core::state::EndpointState::default(),
-        TimeRange::all(),
-        connector.client().now(),
-    );
+    let slices = learned[0].slicer().plan(&pipeline_core::state::EndpointState::default(), TimeRange::all(), connector.client().now());
     assert_eq!(slices[0].window.unwrap().until.to_string(), "2026-11-24 00:00:00 UTC", "it is the 23rd in Auckland");
 }
 

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
+use crate::account::Account;
 use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
+pub use crate::lines::{BodyFormat, LineCheck, Lines};
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
-use crate::schema::{Schema, TimeFormat};
+use crate::schema::{DataType, Schema, TimeFormat};
 use crate::slice::{Slicer, Whole, parse_time};
+use crate::state::EndpointId;
 
 /// A stream: what the user selects and gets as a table.
 #[derive(Clone, Debug)]
@@ -150,45 +153,22 @@ pub enum SyncMode {
     Incremental,
 }
 
-/// How a response body is cut into records.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum BodyFormat {
-    /// One JSON document.
-    #[default]
-    Json,
-    /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
-    /// before its first record counts.
-    Ndjson(Lines),
-}
-
-/// Judges a line that is not blank. A permanent error of the kind [`Decode`](crate::ErrorKind::Decode): the line is
-/// malformed; if it is the last one, the response was cut off. Any other error is one of the whole response, which is
-/// asked for again if it is temporary.
-pub type LineCheck = fn(&[u8]) -> Result<()>;
-
-/// What the lines of a response must be like for it to count as complete.
-#[derive(Clone, Copy, Debug)]
-pub struct Lines {
-    /// Judges each of them.
-    pub check: LineCheck,
-    /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
-    pub malformed: u32,
-}
-
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
+///
+/// Clones share what is large: a source of many accounts has a clone for each.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(crate) name: Cow<'static, str>,
     pub(crate) method: Method,
     pub(crate) base: Option<Url>,
     pub(crate) path: Cow<'static, str>,
-    pub(crate) query: Vec<(Cow<'static, str>, String)>,
-    pub(crate) feeds: Vec<Feed>,
-    pub(crate) nested: Vec<NestedList>,
+    pub(crate) query: Arc<Vec<(Cow<'static, str>, String)>>,
+    pub(crate) feeds: Arc<Vec<Feed>>,
+    pub(crate) nested: Arc<Vec<NestedList>>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
-    pub(crate) buckets: Vec<Cow<'static, str>>,
+    pub(crate) buckets: Arc<Vec<Cow<'static, str>>>,
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
@@ -200,13 +180,15 @@ pub struct Endpoint {
     pub(crate) last: bool,
     pub(crate) refreshed_every: Option<TimeDelta>,
     pub(crate) edition: Option<&'static str>,
-    pub(crate) parent: Option<Parent>,
+    pub(crate) parent: Option<Arc<Parent>>,
+    pub(crate) account_column: Option<&'static str>,
+    pub(crate) account: Option<Account>,
 }
 
 /// The list whose records each have a list of their own, and what they pass on.
 #[derive(Clone, Debug)]
 pub(crate) struct Parent {
-    pub(crate) endpoint: Box<Endpoint>,
+    pub(crate) endpoint: Endpoint,
     /// Tells whether a record has such a list at all.
     pub(crate) when: Option<fn(&RawRecord) -> bool>,
     /// Members of the parent, and what they are called in its children.
@@ -296,13 +278,13 @@ impl Endpoint {
             method,
             base: None,
             path: path.into(),
-            query: Vec::new(),
-            feeds: Vec::new(),
-            nested: Vec::new(),
+            query: Arc::default(),
+            feeds: Arc::default(),
+            nested: Arc::default(),
             paginator: Arc::new(SinglePage),
             slicer: Arc::new(Whole),
             mode: SyncMode::FullRefresh,
-            buckets: Vec::new(),
+            buckets: Arc::default(),
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
@@ -315,6 +297,8 @@ impl Endpoint {
             refreshed_every: None,
             edition: None,
             parent: None,
+            account_column: None,
+            account: None,
         }
     }
 
@@ -329,14 +313,14 @@ impl Endpoint {
     pub fn for_each(mut self, parent: Self) -> Self {
         self.slicer = Arc::clone(&parent.slicer);
         self.mode = parent.mode;
-        self.parent = Some(Parent { endpoint: Box::new(parent), when: None, inherited: Vec::new() });
+        self.parent = Some(Arc::new(Parent { endpoint: parent, when: None, inherited: Vec::new() }));
         self
     }
 
     /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
     pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
         if let Some(parent) = &mut self.parent {
-            parent.when = Some(when);
+            Arc::make_mut(parent).when = Some(when);
         }
         self
     }
@@ -345,7 +329,7 @@ impl Endpoint {
     /// [`for_each`](Self::for_each).
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
-            parent.inherited.push((member, name));
+            Arc::make_mut(parent).inherited.push((member, name));
         }
         self
     }
@@ -358,20 +342,20 @@ impl Endpoint {
 
     /// A parameter of every request.
     pub fn query(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.query.push((name.into(), value.into()));
+        Arc::make_mut(&mut self.query).push((name.into(), value.into()));
         self
     }
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
+        Arc::make_mut(&mut self.feeds).push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
         self
     }
 
     /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
     /// its own path, and the record gets all of it.
     pub fn completes(mut self, list: NestedList) -> Self {
-        self.nested.push(list);
+        Arc::make_mut(&mut self.nested).push(list);
         self
     }
 
@@ -380,7 +364,8 @@ impl Endpoint {
     pub fn feeds_nested(mut self, list: NestedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
-            self.feeds.push(Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) });
+            let feed = Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) };
+            Arc::make_mut(&mut self.feeds).push(feed);
         }
         self.completes(list)
     }
@@ -429,7 +414,7 @@ impl Endpoint {
 
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
     pub fn buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
-        self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
+        self.buckets = Arc::new(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }
 
@@ -441,7 +426,7 @@ impl Endpoint {
 
     /// Adds a limit whose name is made at run time, narrower than those already named.
     pub fn bucket(mut self, bucket: impl Into<Cow<'static, str>>) -> Self {
-        self.buckets.insert(0, bucket.into());
+        Arc::make_mut(&mut self.buckets).insert(0, bucket.into());
         self
     }
 
@@ -491,6 +476,39 @@ impl Endpoint {
         self
     }
 
+    /// Is one of several accounts' endpoints: this column, which the engine fills, is the first of every key and tells
+    /// whose a row is. Which accounts there are [`Connector::prepare`](crate::Connector::prepare) finds out.
+    pub fn by_account(mut self, column: &'static str) -> Self {
+        self.account_column = Some(column);
+        for feed in Arc::make_mut(&mut self.feeds) {
+            feed.stream.schema = std::mem::take(&mut feed.stream.schema).starting_with(column, DataType::String);
+            feed.stream.primary_key.insert(0, Cow::Borrowed(column));
+        }
+        self
+    }
+
+    /// The same endpoint for one account, with a state of its own; its rows go to the same tables. Needs
+    /// [`by_account`](Self::by_account).
+    pub fn of_account(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// The account that is read.
+    pub fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
+    /// The column that tells accounts apart, and the value that rows of this endpoint have in it.
+    pub(crate) fn account_value(&self) -> Option<(&'static str, &str)> {
+        Some((self.account_column?, &self.account.as_ref()?.id))
+    }
+
+    /// The key of its state in a source.
+    pub fn id(&self, source: &str) -> EndpointId {
+        EndpointId::of_account(source, self.name(), self.account.as_ref().map(|account| &*account.id))
+    }
+
     /// The endpoint's name: a key of its state, so it never changes.
     pub fn name(&self) -> &str {
         &self.name
@@ -531,8 +549,10 @@ impl Endpoint {
     /// The endpoint as it is read when only these streams are selected.
     #[must_use]
     pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
-        for feed in &mut self.feeds {
-            feed.wanted = is_selected(feed.stream.name());
+        if self.feeds.iter().any(|feed| feed.wanted != is_selected(feed.stream.name())) {
+            for feed in Arc::make_mut(&mut self.feeds) {
+                feed.wanted = is_selected(feed.stream.name());
+            }
         }
         self
     }
@@ -556,7 +576,7 @@ impl Endpoint {
 
     /// The endpoint whose records each have a list of this one.
     pub fn parent(&self) -> Option<&Endpoint> {
-        self.parent.as_ref().map(|parent| &*parent.endpoint)
+        self.parent.as_ref().map(|parent| &parent.endpoint)
     }
 
     /// How it is cut into slices.

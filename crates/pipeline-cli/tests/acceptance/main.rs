@@ -9,6 +9,7 @@ mod mixpanel;
 mod mixpanel_day;
 mod stripe;
 mod stripe_again;
+mod stripe_connect;
 mod stripe_events;
 mod stripe_limits;
 mod stripe_memory;

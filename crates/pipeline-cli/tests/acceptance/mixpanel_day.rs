@@ -115,9 +115,9 @@ fn size(folder: &Path) -> u64 {
 
 /// What a sync took.
 pub(crate) struct Cost {
-    wall: Duration,
+    pub(crate) wall: Duration,
     /// Seconds of processor time of all threads.
-    processor: f64,
+    pub(crate) processor: f64,
     /// The most memory held, in KiB.
     pub(crate) memory: u64,
 }
@@ -159,7 +159,7 @@ impl Sync {
     }
 
     /// Kills it; false when it had ended.
-    fn kill(&mut self) -> bool {
+    pub(crate) fn kill(&mut self) -> bool {
         let runs = self.child.try_wait().unwrap().is_none();
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
+use pipeline_core::engine::{CancellationToken, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::HttpService;
 use pipeline_core::{BuildContext, Destination, ErrorKind, Event, Observer, TokioClock};
 use pipeline_simulator::{Simulation, Simulator, Stats, StripeBook, StripeWorld};
@@ -29,6 +29,8 @@ pub(crate) struct Town {
     pub(crate) marks: bool,
     /// Time that passes when a request is sent whose URL contains this text.
     pub(crate) passes: Option<(&'static str, Duration)>,
+    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone when there are none.
+    pub(crate) accounts: BTreeMap<String, String>,
     notices: Arc<Notices>,
 }
 
@@ -54,6 +56,7 @@ impl Town {
             directory: tempfile::tempdir().unwrap(),
             selection: Selection::All,
             marks: false,
+            accounts: BTreeMap::new(),
             passes: None,
             notices: Arc::default(),
         }
@@ -76,6 +79,10 @@ impl Town {
     }
 
     pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {
+        self.sync_until(config, CancellationToken::new()).await
+    }
+
+    pub(crate) async fn sync_until(&self, config: StripeConfig, cancel: CancellationToken) -> Summary {
         let simulator = Arc::clone(&self.simulator);
         let passes = self.passes;
         let transport = InProcess::new(move |request| {
@@ -96,7 +103,7 @@ impl Town {
         let connector = Arc::new(Stripe::new(config, context).unwrap());
         let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
         let mut job = Job::new("run", self.destination(), vec![source]);
-        (job.clock, job.observer) = (clock, observer);
+        (job.clock, job.observer, job.cancel) = (clock, observer, cancel);
         sync(job).await.unwrap()
     }
 
@@ -141,10 +148,23 @@ impl Town {
                 ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
             };
             let row: BTreeMap<String, Value> = names.iter().enumerate().map(|(index, name)| (name.clone(), cell(index))).collect();
-            let key: Vec<String> = stream.key.iter().map(|name| row[*name].as_str().unwrap_or_default().to_owned()).collect();
-            found.insert(key.join("/"), row);
+            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+            let account = row.get("_account_id").map(|_| text("_account_id"));
+            let key: Vec<String> = account.into_iter().chain(stream.key.iter().map(|name| text(name))).collect();
+            assert!(found.insert(key.join("/"), row).is_none(), "a row is there twice");
         }
         found
+    }
+
+    /// Everything that there is of a stream, by the key that its rows have.
+    fn truth(&self, stream: &Stream) -> BTreeMap<String, Value> {
+        let stripe = self.simulator.stripe();
+        let records = |account: &str| stripe.records(account, stream.name).into_iter().map(|record| (key(stream, &record), record));
+        if self.accounts.is_empty() {
+            return records("").collect();
+        }
+        let of = |(name, id): (&String, &String)| records(name).map(|(key, record)| (format!("{id}/{key}"), record)).collect::<Vec<_>>();
+        self.accounts.iter().flat_map(of).collect()
     }
 
     /// What differs between what is stored and what there is.
@@ -154,8 +174,7 @@ impl Town {
             if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name)) {
                 continue;
             }
-            let truth = self.simulator.stripe().records("", stream.name);
-            let truth: BTreeMap<String, Value> = truth.into_iter().map(|record| (key(stream, &record), record)).collect();
+            let truth = self.truth(stream);
             let rows = self.rows(stream);
             differences.extend(truth.keys().filter(|key| !rows.contains_key(*key)).map(|key| format!("{}: {key} is missing", stream.name)));
             differences.extend(
