@@ -282,7 +282,7 @@ impl<'a> Pass<'a> {
         let Self { place, targets, changes, coverage, .. } = self;
         let is_listed =
             |name: &String| stream(name).and_then(|stream| changes.fetcher.list(stream)).is_some_and(|list| coverage.has_begun(list));
-        let again: Vec<String> = place.passed_over.iter().filter(|name| is_listed(name)).cloned().collect();
+        let again: Vec<String> = place.passed_over.iter().filter(|name| is_listed(name) && !targets.refuses(name)).cloned().collect();
         for name in again {
             place.passed_over.remove(&name);
             let message = format!("the whole list of `{name}` was read again, because changes of it had been passed over");

@@ -146,6 +146,11 @@ impl<'a> Targets<'a> {
         }
     }
 
+    /// Whether a stream may not be read.
+    pub(super) fn refuses(&self, stream: &str) -> bool {
+        self.refused.contains(stream)
+    }
+
     /// The streams that may not be read.
     pub(super) fn refused(&self) -> impl Iterator<Item = &'static str> {
         self.refused.iter().copied()
