@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures, which no loss of precision shows in")]
 
+mod decoders;
 mod floors;
 mod limits;
 mod process;
@@ -21,6 +22,7 @@ pub(crate) struct Args {
 enum Bench {
     Sync(sync::Args),
     Limits(limits::Args),
+    Decoders(decoders::Args),
     /// Serves charges that were written beforehand, until it is ended.
     #[command(hide = true)]
     Serve(floors::Serve),
@@ -34,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match &args.bench {
         Bench::Sync(args) => sync::run(args),
         Bench::Limits(args) => limits::run(args),
+        Bench::Decoders(args) => decoders::run(args),
         Bench::Serve(args) => floors::serve(args),
         Bench::Floor(args) => floors::run(args),
     }

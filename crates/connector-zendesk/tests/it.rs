@@ -1,41 +1,16 @@
 //! Zendesk: the documented exchanges, and what is a configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-
 use connector_zendesk::ZendeskConfig;
-use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Registry};
+use pipeline_core::{ConnectorConfig, Registry};
+use pipeline_testkit::verdicts;
 use serde_json::json;
 
 pipeline_testkit::connector_suite!(ZendeskConfig, "fixtures/zendesk");
 
-fn build(config: serde_json::Value) -> Result<Arc<dyn Connector>, Error> {
-    let mut registry = Registry::default();
-    registry.add::<ZendeskConfig>();
-    registry.build(ZendeskConfig::NAME, config, BuildContext::default())
-}
-
-/// What is wrong with a configuration, or `ok`.
-fn verdict(config: serde_json::Value) -> String {
-    match build(config) {
-        Ok(_) => "ok".to_owned(),
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
-            format!("{error}; {}", error.help().unwrap_or("no help"))
-        }
-    }
-}
-
-/// A working configuration, changed; null removes a member.
-fn config(changes: &serde_json::Value) -> serde_json::Value {
-    let mut config = json!({ "subdomain": "acme", "client_id": "pipeline", "client_secret": "dummy-secret" });
-    for (name, value) in changes.as_object().unwrap() {
-        match value {
-            serde_json::Value::Null => drop(config.as_object_mut().unwrap().remove(name)),
-            value => config[name] = value.clone(),
-        }
-    }
-    config
+/// A configuration that works.
+fn config() -> serde_json::Value {
+    json!({ "subdomain": "acme", "client_id": "pipeline", "client_secret": "dummy-secret" })
 }
 
 #[test]
@@ -59,8 +34,8 @@ fn only_one_dns_label_is_a_subdomain() {
         "https://a@acme.zendesk.com",
         "evil.com/x.zendesk.com",
     ];
-    let table: Vec<_> = texts.iter().map(|text| format!("{text:?}: {}", verdict(config(&json!({ "subdomain": text }))))).collect();
-    insta::assert_snapshot!(table.join("\n"));
+    let changes = texts.map(|text| json!({ "subdomain": text }));
+    insta::assert_snapshot!(verdicts::<ZendeskConfig>(&config(), changes));
 }
 
 #[test]
@@ -89,8 +64,7 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
         json!({ "base_url": "ftp://127.0.0.1" }),
         json!({ "sub_domain": "acme" }),
     ];
-    let table: Vec<_> = changes.into_iter().map(|change| format!("{change}: {}", verdict(config(&change)))).collect();
-    insta::assert_snapshot!(table.join("\n"));
+    insta::assert_snapshot!(verdicts::<ZendeskConfig>(&config(), changes));
 }
 
 #[test]

@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use crate::config::Deletes;
 use crate::error::Explain;
 use crate::table::{Physical, quote};
-use crate::write::{Binder, MAX_PARAMETERS, WRITING};
+use crate::write::{Binder, WRITING};
+
+/// Parameters that SQLite allows in one statement.
+const MAX_PARAMETERS: usize = 32_766;
 
 /// Deletes, or marks, the rows of one table that have the values of a tombstone.
 #[derive(Debug)]

@@ -14,10 +14,6 @@ use crate::sweep::Sweep;
 use crate::table::{self, ROWID, quote, quote_all};
 
 pub(crate) const WRITING: &str = "writing rows";
-/// Rows of one statement: enough that its fixed cost does not show.
-const ROWS_PER_STATEMENT: usize = 32;
-/// Parameters that SQLite allows in one statement.
-pub(crate) const MAX_PARAMETERS: usize = 32_766;
 
 /// How rows get into one table.
 #[derive(Debug)]
@@ -27,9 +23,9 @@ pub(crate) struct Writer {
     /// when they replace a row, so that those of earlier transactions can be told apart and discarded.
     pub(crate) before: Option<i64>,
     next_row: Option<i64>,
-    rows_per_statement: usize,
-    insert_one: String,
-    insert_many: String,
+    /// Of one row: a statement of several keeps a journal of its own of every page that it changes.
+    insert: String,
+    all: Vec<usize>,
     delete: Option<String>,
     /// Columns of the batch that a tombstone sets: the key and the system columns.
     mark: Option<(String, Vec<usize>)>,
@@ -62,21 +58,18 @@ impl Writer {
         let index = |name: &str| table.schema.index_of(name).ok();
         let key: Vec<usize> = table.primary_key.iter().filter_map(|name| index(name)).collect();
         let marked: Vec<usize> = key.iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
-        let width = physical.columns.len() + usize::from(numbered);
-        let rows_per_statement = (MAX_PARAMETERS / width.max(1)).clamp(1, ROWS_PER_STATEMENT);
         let matches: Vec<String> = physical.key.iter().map(|name| format!("{} = ?", quote(name))).collect();
         let tombstones = !key.is_empty();
         Ok(Self {
-            insert_one: insert(&physical, &all, numbered, 1),
-            insert_many: insert(&physical, &all, numbered, rows_per_statement),
+            insert: insert(&physical, &all, numbered),
+            all,
             delete: (tombstones && deletes == Deletes::Remove)
                 .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
-            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, 1), marked)),
+            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered), marked)),
             sweep: tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
             next_row: before.map(|last| last + 1),
             before,
-            rows_per_statement,
             key,
             deleted: index(DELETED),
         })
@@ -96,7 +89,7 @@ impl Writer {
                 (Kind::Tombstone, _, Some((mark, marked)), _) => {
                     each_row(connection, mark, start..end, marked, &mut self.next_row, &mut binder)?;
                 }
-                _ => self.insert(connection, start..end, &mut binder)?,
+                _ => each_row(connection, &self.insert, start..end, &self.all, &mut self.next_row, &mut binder)?,
             }
             start = end;
         }
@@ -112,22 +105,6 @@ impl Writer {
             Kind::Sweep
         }
     }
-
-    fn insert(&mut self, connection: &Connection, rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
-        let all: Vec<usize> = (0..binder.columns.len()).collect();
-        let whole = rows.start + rows.len() / self.rows_per_statement * self.rows_per_statement;
-        if whole > rows.start {
-            let mut statement = connection.prepare_cached(&self.insert_many).explain(WRITING)?;
-            for first in (rows.start..whole).step_by(self.rows_per_statement) {
-                let mut parameter = 1;
-                for row in first..first + self.rows_per_statement {
-                    parameter = binder.bind_row(&mut statement, parameter, row, &all, &mut self.next_row).explain(WRITING)?;
-                }
-                statement.raw_execute().explain(WRITING)?;
-            }
-        }
-        each_row(connection, &self.insert_one, whole..rows.end, &all, &mut self.next_row, binder)
-    }
 }
 
 /// Runs a statement once per row.
@@ -141,21 +118,20 @@ fn each_row(
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(sql).explain(WRITING)?;
     for row in rows {
-        binder.bind_row(&mut statement, 1, row, columns, number).explain(WRITING)?;
+        binder.bind_row(&mut statement, row, columns, number).explain(WRITING)?;
         statement.raw_execute().explain(WRITING)?;
     }
     Ok(())
 }
 
 /// An insert of some columns that replaces their values when the key exists.
-fn insert(physical: &table::Physical, columns: &[usize], numbered: bool, rows: usize) -> String {
+fn insert(physical: &table::Physical, columns: &[usize], numbered: bool) -> String {
     let mut names: Vec<String> = columns.iter().map(|index| quote(&physical.columns[*index])).collect();
     if numbered {
         names.insert(0, ROWID.to_owned());
     }
-    let values = format!("({})", vec!["?"; names.len()].join(", "));
-    let values = vec![values; rows].join(", ");
-    let mut sql = format!("INSERT INTO {} ({}) VALUES {values}", quote(&physical.name), names.join(", "));
+    let values = vec!["?"; names.len()].join(", ");
+    let mut sql = format!("INSERT INTO {} ({}) VALUES ({values})", quote(&physical.name), names.join(", "));
     if !physical.key.is_empty() {
         let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
         sql = format!("{sql} ON CONFLICT ({}) DO UPDATE SET {}", quote_all(&physical.key), sets.join(", "));
@@ -170,15 +146,15 @@ pub(crate) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    /// Binds a row from a parameter on, after its number if it has one; returns the parameter that follows.
+    /// Binds a row, after its number if it has one.
     fn bind_row(
         &mut self,
         statement: &mut CachedStatement<'_>,
-        mut parameter: usize,
         row: usize,
         columns: &[usize],
         number: &mut Option<i64>,
-    ) -> rusqlite::Result<usize> {
+    ) -> rusqlite::Result<()> {
+        let mut parameter = 1;
         if let Some(number) = number {
             statement.raw_bind_parameter(parameter, *number)?;
             *number += 1;
@@ -188,7 +164,7 @@ impl Binder<'_> {
             self.bind(statement, parameter, self.columns[*column].cell(row))?;
             parameter += 1;
         }
-        Ok(parameter)
+        Ok(())
     }
 
     pub(crate) fn bind(&mut self, statement: &mut Statement<'_>, parameter: usize, cell: Cell<'_>) -> rusqlite::Result<()> {

@@ -37,8 +37,9 @@ pub mod http;
 mod lines;
 mod page_size;
 pub mod paginate;
+#[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
+mod prove;
 mod record;
-mod scan;
 mod schema;
 pub mod slice;
 pub mod state;

@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::scan;
+use crate::prove::{self, Member, Members};
 
 /// Index of a stream among those that an endpoint feeds.
 pub type StreamIndex = usize;
@@ -33,34 +35,39 @@ pub enum Op {
 pub struct RawRecord {
     json: Bytes,
     op: Op,
-    /// True when it was cut from a document that was read to its end: it need not be proved to be JSON once more.
-    is_json: bool,
+    found: Option<Found>,
+}
+
+/// What is known of an object that was cut from a document: it is JSON, and its members stand here.
+#[derive(Clone)]
+struct Found {
+    /// The members of all records of the document.
+    members: Arc<Members>,
+    /// Those of this one.
+    own: Range<usize>,
 }
 
 impl RawRecord {
     /// A record that inserts or updates.
     pub fn upsert(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Upsert, is_json: false }
+        Self { json: json.into(), op: Op::Upsert, found: None }
     }
 
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Delete, is_json: false }
+        Self { json: json.into(), op: Op::Delete, found: None }
     }
 
     /// A tombstone of every row that has these values.
     pub fn delete_matching(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::DeleteMatching, is_json: false }
+        Self { json: json.into(), op: Op::DeleteMatching, found: None }
     }
 
-    /// A part of a document that is JSON.
-    pub(crate) fn cut(json: Bytes) -> Self {
-        Self { json, op: Op::Upsert, is_json: true }
-    }
-
+    /// The members, and what they are when compact, if the record was cut from a document.
     #[cfg(feature = "engine")]
-    pub(crate) fn is_json(&self) -> bool {
-        self.is_json
+    pub(crate) fn found(&self) -> Option<(&[Member], &[u8])> {
+        let Found { members, own } = self.found.as_ref()?;
+        Some((members.all.get(own.clone())?, &members.compact))
     }
 
     /// The vendor's bytes.
@@ -84,30 +91,19 @@ impl RawRecord {
 
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
-        if self.is_plain() {
-            let (start, end) = scan::member(&self.json, name.as_bytes())?;
-            return std::str::from_utf8(&self.json[start..end]).ok();
-        }
-        member(&self.json, name).ok()?
+        std::str::from_utf8(&self.json[self.place(name)?]).ok()
     }
 
-    /// False when no member of this name, at whatever depth, is `true`: a glance, where most records need no more.
-    pub(crate) fn may_be_true(&self, name: &str) -> bool {
-        let is_true = |at: usize| {
-            let value = self.json[at + name.len()..].strip_prefix(b"\"").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
-            value.is_some_and(|value| value.trim_ascii_start().starts_with(b"true"))
-        };
-        !self.is_plain() || memchr::memmem::find_iter(&self.json, name).any(is_true)
-    }
-
-    /// True when it is JSON in which no name is written with escapes, so that names are found by their bytes.
-    fn is_plain(&self) -> bool {
-        self.is_json && memchr::memchr(b'\\', &self.json).is_none()
+    /// Where the value of one top-level member stands.
+    fn place(&self, name: &str) -> Option<Range<usize>> {
+        let Some(Found { members, own }) = &self.found else { return member(&self.json, name)? };
+        let is_it = |member: &&Member| *member.key.name(&self.json) == *name.as_bytes();
+        Some(members.all.get(own.clone())?.iter().rfind(is_it)?.value.range())
     }
 
     /// The value of one top-level member, not copied.
     pub(crate) fn slice(&self, name: &str) -> Option<Bytes> {
-        Some(self.json.slice_ref(self.member(name)?.as_bytes()))
+        Some(self.json.slice(self.place(name)?))
     }
 
     /// The top-level members in their order, each value as it stands in the record.
@@ -149,7 +145,7 @@ impl RawRecord {
         json.push(b':');
         json.extend_from_slice(value.as_bytes());
         json.push(b'}');
-        Self { json: json.into(), ..*self }
+        Self { json: json.into(), op: self.op, found: None }
     }
 
     /// A top-level member that is a string or a number, as text.
@@ -172,35 +168,22 @@ impl fmt::Debug for RawRecord {
     }
 }
 
-/// The last member of that name in an object.
-fn member<'a>(object: &'a [u8], name: &str) -> Result<Option<&'a str>, serde_json::Error> {
+/// Where the last member of that name in an object has its value; none inside when there is none, and none at all when it
+/// is no object.
+fn member(object: &[u8], name: &str) -> Option<Option<Range<usize>>> {
     let mut found = None;
-    serde_json::Deserializer::from_slice(object).deserialize_map(MemberVisitor { name, found: &mut found })?;
-    Ok(found.map(RawValue::get))
-}
-
-struct MemberVisitor<'n, 'o, 'de> {
-    name: &'n str,
-    found: &'o mut Option<&'de RawValue>,
-}
-
-impl<'de> Visitor<'de> for MemberVisitor<'_, '_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+    let start = prove::space(object, 0);
+    if object.get(start) != Some(&b'{') {
+        return None;
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            if key == self.name {
-                *self.found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+    prove::members(object, start, |key, at| {
+        let end = prove::value(object, at)?;
+        if *key.name(object) == *name.as_bytes() {
+            found = Some(at..end);
         }
-        Ok(())
-    }
+        Some(end)
+    })?;
+    Some(found)
 }
 
 struct AllMembersVisitor;
@@ -309,7 +292,7 @@ impl Envelope {
     pub fn get(&self, path: &str) -> Option<Bytes> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let first = self.member(segments.next()?)?.clone();
-        segments.try_fold(first, |json, segment| Some(json.slice_ref(member(&json, segment).ok()??.as_bytes())))
+        segments.try_fold(first, |json, segment| Some(json.slice(member(&json, segment)??)))
     }
 
     /// A string or number as text; none for null, absent and other values.
@@ -329,26 +312,36 @@ impl Envelope {
 
 /// Cuts a body into the records found by each path.
 ///
-/// Walks the body once; a path of several segments walks what it leads through once more. Nothing is copied. A byte order
-/// mark is passed over.
+/// Walks the body once, which proves all of it to be JSON; a path of several segments walks what it leads through once more.
+/// Nothing is copied but nested values, without their white space. A byte order mark is passed over.
 ///
 /// # Errors
 /// [`ErrorKind::Decode`] when the body is not JSON or a path leads nowhere: a short page is never made of a damaged one.
+/// [`ErrorKind::TooLarge`] when it has 4 GiB.
 pub fn split(body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
-    let damaged = |error: serde_json::Error| {
-        Error::new(ErrorKind::Decode, "the response is not the JSON that the vendor documents").with_source(error)
-    };
+    if u32::try_from(body.len()).is_err() {
+        return Err(Error::new(ErrorKind::TooLarge, "the response has 4 GiB or more"));
+    }
     let body = &body.slice(if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }..);
-    let mut cut = Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default() };
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let walked = match first_byte(body) {
-        Some(b'{') => json.deserialize_map(&mut cut),
-        _ => json.deserialize_ignored_any(IgnoredAny).map(|_| ()),
-    };
-    walked.and_then(|()| json.end()).map_err(damaged)?;
-    let Cut { records, envelope, .. } = cut;
-    let records = records.into_iter().zip(paths).map(|(records, path)| records.map_or_else(|| find(body, &envelope, path), Ok));
+    let mut cut =
+        Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default(), members: Members::with_room_for(body.len()) };
+    cut.walk().ok_or_else(|| damaged(body))?;
+    let Cut { records, envelope, members, .. } = cut;
+    let members = Arc::new(members);
+    let records = records.into_iter().zip(paths).map(|(records, path)| match records {
+        Some(places) => Ok(places.into_iter().map(|place| place.record(body, &members)).collect()),
+        None => find(body, &envelope, path),
+    });
     Ok(Split { records: records.collect::<Result<_>>()?, envelope })
+}
+
+/// What is wrong with a body, in the words of `serde_json`.
+fn damaged(body: &[u8]) -> Error {
+    let error = Error::new(ErrorKind::Decode, "the response is not the JSON that the vendor documents");
+    match serde_json::from_slice::<&RawValue>(body) {
+        Err(source) => error.with_source(source),
+        Ok(_) => error,
+    }
 }
 
 /// What some programs write at the start of a text.
@@ -373,10 +366,11 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
         is_optional |= segment == "*";
         for value in values.iter().filter(|value| !is_optional || first_byte(value) != Some(b'n')) {
             if segment == "*" {
-                elements(value, |element| found.push(element)).map_err(|_| missing())?;
+                let (_, places) = Place::all(value).ok_or_else(missing)?;
+                found.extend(places.iter().map(|place| value.slice(place.start..place.end)));
             } else {
-                match member(value, segment).map_err(|_| missing())? {
-                    Some(json) => found.push(value.slice_ref(json.as_bytes())),
+                match member(value, segment).ok_or_else(missing)? {
+                    Some(place) => found.push(value.slice(place)),
                     None if is_optional => {}
                     None => return Err(missing()),
                 }
@@ -387,8 +381,16 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
     let mut records = Vec::new();
     for value in values {
         match first_byte(&value) {
-            Some(b'[') => elements(&value, |element| records.push(RawRecord::cut(element))).map_err(|_| missing())?,
-            Some(b'{') => records.push(RawRecord::cut(value.slice_ref(value.trim_ascii()))),
+            Some(b'[') => {
+                let (members, places) = Place::all(&value).ok_or_else(missing)?;
+                let members = Arc::new(members);
+                records.extend(places.into_iter().map(|place| place.record(&value, &members)));
+            }
+            Some(b'{') => {
+                let (mut members, value) = (Members::default(), value.slice_ref(value.trim_ascii()));
+                let place = Place::of(&value, 0, &mut members).ok_or_else(missing)?;
+                records.push(place.record(&value, &Arc::new(members)));
+            }
             Some(b'n') => {}
             _ => return Err(missing()),
         }
@@ -396,84 +398,98 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
     Ok(records)
 }
 
-/// Hands on every element of an array.
-fn elements(array: &Bytes, each: impl FnMut(Bytes)) -> Result<(), serde_json::Error> {
-    ElementsSeed { body: array, each }.deserialize(&mut serde_json::Deserializer::from_slice(array))
+/// Where a record stands in a text.
+#[derive(Clone)]
+struct Place {
+    start: usize,
+    end: usize,
+    /// Its members among those of all records; none for what is no object.
+    members: Option<Range<usize>>,
+}
+
+impl Place {
+    /// Finds the end of the value that starts at `start`, and its members.
+    fn of(json: &[u8], start: usize, members: &mut Members) -> Option<Self> {
+        if json.get(start) != Some(&b'{') {
+            return Some(Self { start, end: prove::value(json, start)?, members: None });
+        }
+        let before = members.all.len();
+        let end = start + members.add(&json[start..], 0)?;
+        Some(Self { start, end, members: Some(before..members.all.len()) })
+    }
+
+    /// The elements of an array; none when it is none.
+    fn all(array: &[u8]) -> Option<(Members, Vec<Self>)> {
+        let (mut members, mut places) = (Members::with_room_for(array.len()), Vec::new());
+        let start = prove::space(array, 0);
+        (array.get(start) == Some(&b'[')).then_some(())?;
+        Self::elements(array, start, &mut members, &mut places)?;
+        Some((members, places))
+    }
+
+    /// Adds the elements of the array that starts at `start`; returns the place after it.
+    fn elements(json: &[u8], start: usize, members: &mut Members, places: &mut Vec<Self>) -> Option<usize> {
+        prove::elements(json, start, |at| {
+            let place = Self::of(json, at, members)?;
+            let end = place.end;
+            places.push(place);
+            Some(end)
+        })
+    }
+
+    fn record(self, text: &Bytes, members: &Arc<Members>) -> RawRecord {
+        let found = self.members.map(|own| Found { members: Arc::clone(members), own });
+        RawRecord { json: text.slice(self.start..self.end), op: Op::Upsert, found }
+    }
 }
 
 /// Walks a body's top level: an array that is a path's records is cut at once, all else is kept as it is.
 struct Cut<'b, 'p> {
     body: &'b Bytes,
     paths: &'p [RecordPath],
-    records: Vec<Option<Vec<RawRecord>>>,
+    records: Vec<Option<Vec<Place>>>,
     envelope: Envelope,
+    members: Members,
 }
 
 impl Cut<'_, '_> {
+    /// None when the body is damaged.
+    fn walk(&mut self) -> Option<()> {
+        let body: &[u8] = self.body;
+        let start = prove::space(body, 0);
+        let end = match body.get(start)? {
+            b'{' => prove::members(body, start, |key, at| self.member(key.span.of(body), at))?,
+            b'[' if matches!(self.paths, [path] if path.0.is_empty()) => self.cut(0, start)?,
+            _ => prove::value(body, start)?,
+        };
+        (prove::space(body, end) == body.len()).then_some(())
+    }
+
+    /// Takes the value of a member.
+    fn member(&mut self, key: &[u8], at: usize) -> Option<usize> {
+        let Key(name) = serde_json::from_slice(key).ok()?;
+        let path = self.path(&name);
+        if let Some(path) = path.filter(|_| self.body.get(at) == Some(&b'[')) {
+            return self.cut(path, at);
+        }
+        let end = prove::value(self.body, at)?;
+        self.envelope.members.push((name.into_owned(), self.body.slice(at..end)));
+        path.map(|path| self.records[path].take());
+        Some(end)
+    }
+
+    /// Cuts the array that is the records of a path.
+    fn cut(&mut self, path: usize, at: usize) -> Option<usize> {
+        let mut places = Vec::new();
+        let end = Place::elements(self.body, at, &mut self.members, &mut places)?;
+        self.records[path] = Some(places);
+        Some(end)
+    }
+
     /// The path that this member, and nothing below it, is the end of; none when another path leads through it as well.
     fn path(&self, key: &str) -> Option<usize> {
         let mut paths = self.paths.iter().enumerate().filter(|(_, path)| path.0.first().is_some_and(|first| first == key));
         let (index, path) = paths.next()?;
         (path.0.len() == 1 && paths.next().is_none()).then_some(index)
-    }
-
-    /// True when the value after a key that was just read is an array. The key is a slice of the body, without its quotes.
-    fn array_follows(&self, key: &Key<'_>) -> bool {
-        let Key(Cow::Borrowed(key)) = key else { return false };
-        let after = key.as_ptr().addr() - self.body.as_ptr().addr() + key.len() + 1;
-        let value = self.body[after..].trim_ascii_start().strip_prefix(b":");
-        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"["))
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Cut<'de, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Key<'de>>()? {
-            let path = self.path(&key.0);
-            if let Some(path) = path.filter(|_| self.array_follows(&key)) {
-                let mut records = Vec::new();
-                map.next_value_seed(ElementsSeed { body: self.body, each: |element| records.push(RawRecord::cut(element)) })?;
-                self.records[path] = Some(records);
-            } else {
-                let value: &RawValue = map.next_value()?;
-                self.envelope.members.push((key.0.into_owned(), self.body.slice_ref(value.get().as_bytes())));
-                path.map(|path| self.records[path].take());
-            }
-        }
-        Ok(())
-    }
-}
-
-struct ElementsSeed<'b, F> {
-    body: &'b Bytes,
-    each: F,
-}
-
-impl<'de, F: FnMut(Bytes)> DeserializeSeed<'de> for ElementsSeed<'de, F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, F: FnMut(Bytes)> Visitor<'de> for ElementsSeed<'de, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(element) = seq.next_element::<&'de RawValue>()? {
-            (self.each)(self.body.slice_ref(element.get().as_bytes()));
-        }
-        Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod mixpanel;
 mod mixpanel_answers;
 mod mixpanel_export;
 mod mixpanel_history;
+mod packed;
 mod people;
 mod server;
 mod stats;
@@ -126,6 +127,8 @@ pub struct StripeWorld {
     /// Writes all charges at the start, with these members expanded, and keeps them in memory, 3.6 KB each, so that the server
     /// takes little of the processor from what is measured beside it.
     pub written_beforehand: Option<Vec<String>>,
+    /// Compresses what is written beforehand as well, with gzip, for clients that accept it.
+    pub compressed_beforehand: bool,
     /// Instead of the computed lists, accounts whose objects are written down, so that they change.
     pub book: Option<StripeBook>,
     /// Streams that the key may not read (403), by table name.
@@ -147,6 +150,7 @@ impl Default for StripeWorld {
             recent_shares: BTreeMap::new(),
             burst: 128,
             written_beforehand: None,
+            compressed_beforehand: false,
             book: None,
             forbidden: Vec::new(),
             not_enabled: Vec::new(),

@@ -18,7 +18,7 @@ use crate::Vendor;
 use crate::limits::whole_seconds;
 use crate::mixpanel::{Parameters, authenticate, error, throttled};
 use crate::mixpanel_history::{History, Shown};
-use crate::server::Service;
+use crate::server::{Service, accepts_gzip};
 use crate::world::{DAY, Row, World};
 
 /// The export's body is written in pieces of about this size.
@@ -30,7 +30,7 @@ const MOST_ROWS: u64 = 100_000;
 
 /// `GET /api/2.0/export`: the events of whole UTC days as lines of JSON, in one answer of any length.
 pub(crate) async fn export(State(service): State<Arc<Service>>, Pairs(query): Pairs<Parameters>, headers: HeaderMap) -> Response {
-    let gzip = headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")));
+    let gzip = accepts_gzip(&headers);
     match Export::plan(&service, &query, &headers) {
         Ok(export) => export.respond(gzip),
         Err(refused) => refused,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request as Received, State};
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -190,6 +190,8 @@ impl Service {
         let world = Arc::new(World::new(&simulation)?);
         let expanded = simulation.stripe.written_beforehand.clone();
         let written = expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
+        let is_compressed = simulation.stripe.compressed_beforehand;
+        let written = written.map(|written| if is_compressed { written.compressed() } else { Ok(written) }).transpose()?;
         let book = Mutex::new(Book::new(simulation.stripe.book.as_ref(), simulation.seed, state.clock.1, simulation.days)?);
         Ok(Service { simulation, world, written, book, url, started, state: Mutex::new(state) })
     }
@@ -300,4 +302,8 @@ async fn around(State(service): State<Arc<Service>>, request: Received, next: Ne
         Some(Fault::Cut) => faults::cut(response),
         _ => response,
     }
+}
+
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")))
 }

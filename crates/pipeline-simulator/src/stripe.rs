@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::Vendor;
-use crate::server::Service;
+use crate::server::{Service, accepts_gzip};
 use crate::stripe_query::{Query, Refusal, missing};
 use crate::template::dedent;
 use crate::world::{Row, Table, draw};
@@ -69,7 +69,7 @@ fn answer(service: &Service, path: &str, pairs: &[(String, String)], headers: &H
     // Permission is checked before existence.
     permitted(service, &table.name, &table.path)?;
     match route {
-        Route::List(_) => list(service, ordinal, pairs).map_err(refused),
+        Route::List(_) => list(service, ordinal, pairs, headers).map_err(refused),
         Route::Account(_) => Ok(object(service, Row { table: ordinal, index: 0 }, &[])),
         Route::Retrieve(_, id) => {
             let index = table.index(id).ok_or_else(|| not_found(table, id))?;
@@ -91,14 +91,22 @@ fn route<'a>(service: &Service, path: &'a str) -> Option<Route<'a>> {
     }
 }
 
-fn list(service: &Service, ordinal: usize, pairs: &[(String, String)]) -> Result<Response, Refusal> {
+fn list(service: &Service, ordinal: usize, pairs: &[(String, String)], headers: &HeaderMap) -> Result<Response, Refusal> {
     let (world, table) = (&*service.world, &service.world.tables[ordinal]);
     let query = Query::parse(pairs, world, table)?;
     let page = query.page(world, ordinal)?;
     let expand: Vec<&str> = query.expand.iter().map(String::as_str).collect();
-    let mut body = Vec::with_capacity(page.indexes.len() * 4096 + 256);
     let Table { path, .. } = table;
     let head = format!("{{\n  \"object\": \"list\",\n  \"url\": \"{path}\",\n  \"has_more\": {},\n  \"data\": [", page.has_more);
+    if let Some(written) = service.written.as_ref().filter(|_| accepts_gzip(headers)) {
+        let page = written.page(ordinal, &page.indexes, &query.expand, format!("{head}\n    ").as_bytes(), b"\n  ]\n}\n");
+        if let Some(page) = page {
+            let mut response = json_body(StatusCode::OK, page);
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            return Ok(response);
+        }
+    }
+    let mut body = Vec::with_capacity(page.indexes.len() * 4096 + 256);
     body.extend_from_slice(head.as_bytes());
     let written = service.written.as_ref().and_then(|written| written.list(ordinal, &page.indexes, &query.expand));
     if let Some(records) = written {

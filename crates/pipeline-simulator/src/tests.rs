@@ -83,6 +83,23 @@ fn records_written_beforehand_are_those_written_on_demand() {
     assert_eq!(written.list(table, &[1], &[]), None);
 }
 
+#[test]
+fn a_page_compressed_beforehand_is_the_page_in_one_gzip_file() {
+    use std::io::Read as _;
+    let stripe = StripeWorld { charges: 60, ..StripeWorld::default() };
+    let world = World::new(&Simulation { stripe, ..Simulation::default() }).unwrap();
+    let table = world.table("charges");
+    let written = Written::new(&world, table, Vec::new()).compressed().unwrap();
+    for indexes in [(20..60).rev().collect(), (3..48).rev().collect(), (0..5).rev().collect::<Vec<u64>>(), vec![17]] {
+        let page = written.page(table, &indexes, &[], b"before", b"after").unwrap();
+        let mut text = Vec::new();
+        let mut file = flate2::bufread::GzDecoder::new(&*page);
+        file.read_to_end(&mut text).unwrap();
+        assert!(file.into_inner().is_empty());
+        assert_eq!(text, [b"before", written.list(table, &indexes, &[]).unwrap(), b"after"].concat());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_without_a_port_lives_on_the_paused_clock() {
     use futures::TryStreamExt as _;

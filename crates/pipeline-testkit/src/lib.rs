@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod case;
+mod configuration;
 #[cfg(unix)]
 pub mod crash;
 pub mod destination_suite;
@@ -15,6 +16,7 @@ mod secrets;
 mod snapshot;
 mod suite;
 
+pub use configuration::{build, verdicts};
 pub use fault::{Fault, Faulty};
 pub use fixture::{Exchange, Fixture, Origin, RecordedRequest, RecordedResponse};
 pub use in_process::{InProcess, Pieces};

@@ -115,31 +115,28 @@ pub fn run_suite<C: ConnectorConfig>(folder: &Path, update: Update) -> Report {
     registry.add::<C>();
     let mut snapshots = Snapshots::new(update);
     let mut report = Report { connector: C::NAME, cases: Vec::new(), problems: Vec::new() };
+    let mut fixtures = Vec::new();
     match Fixture::load_all(folder) {
-        Ok(cases) if cases.is_empty() => report.problems.push(format!("there is no case; write one into fixtures/{}/", C::NAME)),
-        Ok(cases) => {
-            for case in cases {
-                match case {
-                    Ok(fixture) => run_case::<C>(&registry, &fixture, &mut snapshots, &mut report),
-                    Err(error) => report.problems.push(error),
-                }
-            }
-        }
+        Ok(cases) => cases.into_iter().for_each(|case| match case {
+            Ok(fixture) => fixtures.push(fixture),
+            Err(error) => report.problems.push(error),
+        }),
         Err(error) => report.problems.push(error),
     }
+    for fixture in &fixtures {
+        report.cases.push(run_case::<C>(&registry, fixture, &mut snapshots));
+    }
     report.problems.extend(specification::<C>(&registry, folder, &mut snapshots).err());
+    report.problems.extend(catalog::<C>(&registry, folder, &fixtures, &mut snapshots));
     report.problems.extend(snapshots.unreferenced(folder));
     report
 }
 
-fn run_case<C: ConnectorConfig>(registry: &Registry, fixture: &Fixture, snapshots: &mut Snapshots, report: &mut Report) {
+fn run_case<C: ConnectorConfig>(registry: &Registry, fixture: &Fixture, snapshots: &mut Snapshots) -> CaseReport {
     let secrets = registry.spec(C::NAME).map(|schema| Secrets::of_case(schema, fixture)).unwrap_or_default();
-    if report.cases.is_empty() {
-        report.problems.extend(catalog::<C>(registry, fixture, snapshots).err());
-    }
     let mut case = check::<C>(registry, fixture, &secrets, snapshots);
     case.problems.extend(debug_leak::<C>(fixture, &secrets));
-    report.cases.push(case);
+    case
 }
 
 fn specification<C: ConnectorConfig>(registry: &Registry, folder: &Path, snapshots: &mut Snapshots) -> Result<(), String> {
@@ -148,10 +145,18 @@ fn specification<C: ConnectorConfig>(registry: &Registry, folder: &Path, snapsho
     snapshots.check(folder, "spec", &text)
 }
 
-fn catalog<C: ConnectorConfig>(registry: &Registry, fixture: &Fixture, snapshots: &mut Snapshots) -> Result<(), String> {
-    let catalog = declared_catalog::<C>(registry, fixture)?;
-    let folder = fixture.folder.parent().unwrap_or(&fixture.folder);
-    snapshots.check(folder, "catalog", &render_catalog(&catalog, |_| true))
+/// What is wrong with the catalog, as the first case's configuration declares it: a difference from its snapshot, and
+/// streams that no case reads to the end.
+fn catalog<C: ConnectorConfig>(registry: &Registry, folder: &Path, fixtures: &[Fixture], snapshots: &mut Snapshots) -> Vec<String> {
+    let Some(first) = fixtures.first() else { return vec![format!("there is no case; write one into fixtures/{}/", C::NAME)] };
+    let catalog = match declared_catalog::<C>(registry, first) {
+        Ok(catalog) => catalog,
+        Err(error) => return vec![error],
+    };
+    let is_read = |stream: &str| fixtures.iter().any(|case| case.expect_error.is_none() && case.streams.iter().any(|name| name == stream));
+    let unread = catalog.streams.iter().filter(|stream| !is_read(&stream.name));
+    let unread = unread.map(|stream| format!("no case reads the stream {} without an error", stream.name));
+    unread.chain(snapshots.check(folder, "catalog", &render_catalog(&catalog, |_| true)).err()).collect()
 }
 
 /// A configuration that prints its secrets, if it does.

@@ -226,6 +226,14 @@ fn a_changed_record_and_a_stray_snapshot_fail() {
 }
 
 #[test]
+fn a_stream_without_a_case_fails() {
+    let folder = copy();
+    std::fs::remove_dir_all(folder.path().join("pages")).unwrap();
+    let report = run_suite::<AcmeConfig>(folder.path(), Update::No);
+    assert!(problems(&report).contains("acme: no case reads the stream items without an error"), "{report}");
+}
+
+#[test]
 fn a_configuration_that_prints_its_key_fails() {
     let report = run_suite::<Talkative>(copy().path(), Update::No);
     assert!(problems(&report).contains("the Debug of the configuration shows a secret: …Talkative { [secret] }"), "{report}");

@@ -1,5 +1,6 @@
 //! What no sync can beat, measured on the same pages: fetching them, cutting them, and decoding them.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +22,8 @@ const PARALLEL: usize = 12;
 const EXPANDED: &str = "refunds";
 /// Pages that the measurements of one core go through, more than fit into its cache.
 const PAGES: usize = 100;
+/// Bytes that a page is expected to have.
+const EXPECTED: usize = 512 << 10;
 /// Bytes that a measurement of one core goes through at least.
 const BYTES: u64 = 1 << 30;
 /// Bytes after which decoded rows become a batch.
@@ -31,6 +34,9 @@ const BATCH: usize = 8 << 20;
 pub(crate) struct Serve {
     #[arg(long)]
     charges: u64,
+    /// Serves them with gzip to clients that accept it.
+    #[arg(long)]
+    gzip: bool,
 }
 
 /// Which floor.
@@ -45,6 +51,8 @@ pub(crate) struct Args {
 pub(crate) enum Floor {
     /// Every page of charges, in parallel, and nothing done with them.
     Fetch,
+    /// The same with gzip, decompressed.
+    FetchGzip,
     /// Pages in memory cut into records, on one core.
     Split,
     /// The same, decoded into Arrow.
@@ -61,7 +69,12 @@ pub(crate) struct Measured {
 
 /// Serves until it is ended; prints the URL when it is ready.
 pub(crate) fn serve(args: &Serve) -> Outcome {
-    let stripe = StripeWorld { charges: args.charges, written_beforehand: Some(vec![EXPANDED.to_owned()]), ..StripeWorld::default() };
+    let stripe = StripeWorld {
+        charges: args.charges,
+        written_beforehand: Some(vec![EXPANDED.to_owned()]),
+        compressed_beforehand: args.gzip,
+        ..StripeWorld::default()
+    };
     runtime()?.block_on(async {
         let simulator = Simulator::start(Simulation { stripe, ..Simulation::default() }).await?;
         println!("{}", simulator.url());
@@ -72,9 +85,10 @@ pub(crate) fn serve(args: &Serve) -> Outcome {
 /// Prints what the floor took, as JSON.
 pub(crate) fn run(args: &Args) -> Outcome {
     let measured = runtime()?.block_on(async {
-        let api = Api { transport: ReqwestTransport::new(std::time::Duration::from_secs(10))?, base: args.url.clone() };
+        let transport = ReqwestTransport::new(std::time::Duration::from_secs(10))?;
+        let api = Api { transport, base: args.url.clone(), gzip: args.floor == Floor::FetchGzip };
         match args.floor {
-            Floor::Fetch => fetch(Arc::new(api)).await,
+            Floor::Fetch | Floor::FetchGzip => fetch(Arc::new(api)).await,
             Floor::Split => one_core(&api.pages(PAGES).await?.1, |page| Ok(split(page, &[RecordPath::new("data")])?.records[0].len())),
             Floor::Decode => one_core(&api.pages(PAGES).await?.1, decoding()?),
         }
@@ -90,13 +104,17 @@ fn runtime() -> Outcome<tokio::runtime::Runtime> {
 struct Api {
     transport: ReqwestTransport,
     base: url::Url,
+    gzip: bool,
 }
 
 impl Api {
-    /// A page's body, in one piece.
+    /// A page's body, in one piece and decompressed.
     async fn get(&self, after: Option<&str>) -> Outcome<Bytes> {
         let mut request = Request::new(Method::GET, self.base.join("/v1/charges")?);
         request.headers.insert("authorization", HeaderValue::from_static("Bearer sk_test_sim"));
+        if self.gzip {
+            request.headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+        }
         request.set_query("limit", "100");
         request.set_query("expand[0]", format!("data.{EXPANDED}"));
         if let Some(id) = after {
@@ -107,7 +125,15 @@ impl Api {
         while let Some(chunk) = response.body.try_next().await? {
             body.extend_from_slice(&chunk);
         }
-        if response.status.is_success() { Ok(body.freeze()) } else { Err(format!("the simulator answered {}", response.status).into()) }
+        if !response.status.is_success() {
+            return Err(format!("the simulator answered {}", response.status).into());
+        }
+        if !self.gzip {
+            return Ok(body.freeze());
+        }
+        let mut text = Vec::with_capacity(EXPECTED);
+        flate2::bufread::GzDecoder::new(&*body).read_to_end(&mut text)?;
+        Ok(text.into())
     }
 
     /// Walks through the list: the id that each page begins after, and the first so many pages; and how many records there are.

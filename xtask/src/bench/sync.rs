@@ -32,11 +32,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     cargo_step(&["build", "--release", "--package", "xtask", "--package", "pipeline-cli"])?;
     let bench = Bench { folder: tempfile::tempdir()?, binaries: root().join("target/release") };
     let few = bench.peak_of_a_quarter(args.charges)?;
-    let (_server, url) = bench.serve(args.charges)?;
+    let (_plain, plain) = bench.serve(args.charges, false)?;
+    let (_gzip, gzip) = bench.serve(args.charges, true)?;
     let mut rounds = Vec::new();
     for round in 1..=args.rounds.max(1) {
         heading(&format!("round {round} of {}", args.rounds.max(1)));
-        rounds.push(bench.round(&url)?);
+        rounds.push(bench.round(&plain, &gzip)?);
     }
     let text = Report { args, machine, rounds, few }.text();
     println!("\n{text}");
@@ -50,9 +51,15 @@ struct Bench {
 
 /// Everything measured once.
 struct Round {
-    fetch: Measured,
+    plain: Served,
+    gzip: Served,
     split: Measured,
     decode: Measured,
+}
+
+/// What was measured of the pages as they are served in one way.
+struct Served {
+    fetch: Measured,
     syncs: [Cost; DESTINATIONS.len()],
 }
 
@@ -64,9 +71,9 @@ impl Bench {
     }
 
     /// Starts the simulator, and waits for its URL.
-    fn serve(&self, charges: u64) -> Outcome<(Running, String)> {
+    fn serve(&self, charges: u64, gzip: bool) -> Outcome<(Running, String)> {
         let mut command = self.xtask();
-        command.args(["serve", "--charges", &charges.to_string()]).stdout(Stdio::piped());
+        command.args(["serve", "--charges", &charges.to_string()]).args(gzip.then_some("--gzip")).stdout(Stdio::piped());
         let mut server = Running(command.spawn()?);
         let output = server.0.stdout.take().ok_or("the simulator has no output")?;
         let mut url = String::new();
@@ -74,14 +81,24 @@ impl Bench {
         Ok((server, url.trim().to_owned()))
     }
 
-    fn round(&self, url: &str) -> Outcome<Round> {
-        let [fetch, split, decode] = ["fetch", "split", "decode"].map(|floor| self.floor(floor, url));
-        let round = Round { fetch: fetch?, split: split?, decode: decode?, syncs: self.syncs(url)? };
-        eprintln!("fetch {:.2} s", round.fetch.cost.wall);
-        for (destination, cost) in DESTINATIONS.iter().zip(round.syncs) {
+    fn round(&self, plain: &str, gzip: &str) -> Outcome<Round> {
+        Ok(Round {
+            plain: self.served("fetch", plain)?,
+            gzip: self.served("fetch-gzip", gzip)?,
+            split: self.floor("split", plain)?,
+            decode: self.floor("decode", plain)?,
+        })
+    }
+
+    fn served(&self, floor: &str, url: &str) -> Outcome<Served> {
+        let fetch = self.floor(floor, url)?;
+        eprintln!("{floor} {:.2} s, {:.2} s of processor time", fetch.cost.wall, fetch.cost.cpu);
+        let mut syncs = [Cost::default(); DESTINATIONS.len()];
+        for (destination, cost) in DESTINATIONS.iter().zip(&mut syncs) {
+            *cost = self.sync(destination, url)?;
             eprintln!("{destination} {:.2} s, {:.2} s of processor time, {:.0} MiB", cost.wall, cost.cpu, cost.peak);
         }
-        Ok(round)
+        Ok(Served { fetch, syncs })
     }
 
     fn floor(&self, floor: &str, url: &str) -> Outcome<Measured> {
@@ -91,14 +108,6 @@ impl Bench {
         } else {
             Err(format!("the floor `{floor}` failed").into())
         }
-    }
-
-    fn syncs(&self, url: &str) -> Outcome<[Cost; DESTINATIONS.len()]> {
-        let mut costs = [Cost::default(); DESTINATIONS.len()];
-        for (destination, cost) in DESTINATIONS.iter().zip(&mut costs) {
-            *cost = self.sync(destination, url)?;
-        }
-        Ok(costs)
     }
 
     /// One sync of all charges into a new store.
@@ -112,7 +121,7 @@ impl Bench {
 
     /// The most memory of a sync of a quarter of the charges to Parquet.
     fn peak_of_a_quarter(&self, charges: u64) -> Outcome<f64> {
-        let (_server, url) = self.serve(charges / 4)?;
+        let (_server, url) = self.serve(charges / 4, false)?;
         Ok(self.sync("parquet", &url)?.peak)
     }
 }
@@ -154,26 +163,18 @@ impl Report<'_> {
     }
 
     fn text(&self) -> String {
-        let records = self.rounds[0].fetch.records as f64;
-        let size = self.rounds[0].fetch.bytes as f64 / records;
+        let fetched = self.rounds[0].plain.fetch;
+        let size = fetched.bytes as f64 / fetched.records as f64;
         let mut out = format!(
-            "`cargo xtask bench sync --charges {} --rounds {}`, medians. {records} charges of {size:.0} bytes, pretty-printed, 100 a page, from a\n\
-             simulator on the same machine, in a process of its own whose processor time is not counted but competes.\n\n\
+            "`cargo xtask bench sync --charges {} --rounds {}`, medians. {} charges of {size:.0} bytes, pretty-printed, 100 a page, from a\n\
+             simulator on the same machine, in a process of its own whose processor time is not counted but competes. A vendor sends\n\
+             pages with gzip to clients that accept it, as this one does; the simulator has compressed them beforehand.\n\n\
              Machine: {}.\n\n\
-             | | records/s as a share of raw fetch | records/s | CPU s per million | peak MiB |\n|---|---|---|---|---|\n",
-            self.args.charges, self.args.rounds, self.machine
+             | | records/s as a share of fetch | records/s | CPU s per million | peak MiB |\n|---|---|---|---|---|\n",
+            self.args.charges, self.args.rounds, fetched.records, self.machine
         );
-        let million = 1e6 / records;
-        let fetch = self.median(|round| round.fetch.cost.wall);
-        let mut row = |name: &str, wall: f64, cpu: f64, peak: f64| {
-            let peak = if peak > 0.0 { format!("{peak:.0}") } else { String::new() };
-            let _ = writeln!(out, "| {name} | {:.2} | {:.0} | {:.1} | {peak} |", fetch / wall, records / wall, cpu * million);
-        };
-        row("raw fetch, 12 requests at once, nothing parsed", fetch, self.median(|round| round.fetch.cost.cpu), 0.0);
-        for (index, destination) in DESTINATIONS.iter().enumerate() {
-            let of = |figure: fn(&Cost) -> f64| self.median(|round| figure(&round.syncs[index]));
-            row(&format!("sync to {destination}"), of(|cost| cost.wall), of(|cost| cost.cpu), of(|cost| cost.peak));
-        }
+        self.rows(&mut out, "with gzip", "and decompression", |round| &round.gzip);
+        self.rows(&mut out, "plain", "alone", |round| &round.plain);
         let speed = |measured: &Measured| measured.bytes as f64 / measured.cost.cpu / 1e6;
         let (split, decode) = (self.median(|round| speed(&round.split)), self.median(|round| speed(&round.decode)));
         let _ = write!(
@@ -183,5 +184,21 @@ impl Report<'_> {
             self.few
         );
         out
+    }
+
+    /// The rows of the pages as they are served in one way.
+    fn rows(&self, out: &mut String, kind: &str, floor: &str, served: fn(&Round) -> &Served) {
+        let records = self.rounds[0].plain.fetch.records as f64;
+        let fetch = self.median(|round| served(round).fetch.cost.wall);
+        let mut row = |name: &str, cost: &dyn Fn(&Served) -> Cost| {
+            let of = |figure: fn(&Cost) -> f64| self.median(|round| figure(&cost(served(round))));
+            let (wall, cpu, peak) = (of(|cost| cost.wall), of(|cost| cost.cpu) * 1e6 / records, of(|cost| cost.peak));
+            let peak = if peak > 0.0 { format!("{peak:.0}") } else { String::new() };
+            let _ = writeln!(out, "| {kind}: {name} | {:.2} | {:.0} | {cpu:.1} | {peak} |", fetch / wall, records / wall);
+        };
+        row(&format!("fetch {floor}, 12 requests at once, nothing parsed"), &|served| served.fetch.cost);
+        for (index, destination) in DESTINATIONS.iter().enumerate() {
+            row(&format!("sync to {destination}"), &|served| served.syncs[index]);
+        }
     }
 }

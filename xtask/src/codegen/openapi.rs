@@ -99,19 +99,25 @@ impl Property {
     }
 }
 
+/// The text of a file, which is gzipped if its name says so.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn file_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let mut file = BufReader::new(File::open(path)?);
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        GzDecoder::new(file).read_to_string(&mut text)?;
+    } else {
+        file.read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
 impl Spec {
-    /// Reads a file, gzipped if its name says so.
+    /// Reads a file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let open = || -> Result<Self> {
-            let mut text = String::new();
-            let mut file = BufReader::new(File::open(path)?);
-            if path.extension().is_some_and(|extension| extension == "gz") {
-                GzDecoder::new(file).read_to_string(&mut text)?;
-            } else {
-                file.read_to_string(&mut text)?;
-            }
-            Ok(serde_json::from_str(&text)?)
-        };
+        let open = || -> Result<Self> { Ok(serde_json::from_str(&file_text(path)?)?) };
         open().map_err(|error| format!("{}: {error}", path.display()).into())
     }
 

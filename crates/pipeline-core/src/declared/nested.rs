@@ -106,11 +106,8 @@ struct Beginning<'a> {
 impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
-        if !record.may_be_true(list.more) {
-            return Ok(None);
-        }
         let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
-        let parsed = RawRecord::cut(json.clone());
+        let parsed = RawRecord::upsert(json.clone());
         if parsed.member(list.more) != Some("true") {
             return Ok(None);
         }

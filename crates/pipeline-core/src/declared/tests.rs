@@ -2,6 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::http::{Answer, Classifier, ResponseAction, StatusCode};
+
+/// What is not found is an empty answer.
+#[derive(Debug)]
+pub(super) struct GoneIsNothing;
+
+impl Classifier for GoneIsNothing {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        (answer.status == StatusCode::NOT_FOUND).then_some(ResponseAction::Ignore)
+    }
+}
 
 #[test]
 fn lines_are_cut_at_line_feeds_only() {

@@ -18,9 +18,10 @@ use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSc
 use chrono::{DateTime, Utc};
 
 use self::columns::Column;
-use self::members::Members;
+use self::members::{Members, Text};
 use crate::destination::{DELETED, EXTRA, SYNCED_AT};
 use crate::error::{Error, ErrorKind, Result};
+use crate::prove::{self, Member};
 use crate::record::{Op, RawRecord};
 use crate::schema::Schema;
 
@@ -48,6 +49,8 @@ pub struct Decoder {
     synced_at: TimestampMicrosecondBuilder,
     deleted: BooleanBuilder,
     members: Members,
+    /// Members of a record that was not cut from a document.
+    proved: prove::Members,
     drift: DriftCounts,
     scratch: String,
     rows: usize,
@@ -109,6 +112,7 @@ impl Decoder {
             synced_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
             deleted: BooleanBuilder::new(),
             members: Members::new(fields.iter().map(|field| &*field.name)),
+            proved: prove::Members::default(),
             drift: DriftCounts::default(),
             scratch: String::new(),
             rows: 0,
@@ -135,27 +139,41 @@ impl Decoder {
 
     /// Adds a record as a row. A rejected record leaves no trace.
     pub fn push(&mut self, record: &RawRecord, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
-        let json = std::str::from_utf8(record.as_bytes()).map_err(|_| Rejection::NotJson)?;
+        let json = record.as_bytes();
         // No column holds more bytes than the records have, so this bounds every column.
         let bytes = self.bytes.saturating_add(json.len());
         if i32::try_from(bytes).is_err() {
             return Err(Rejection::TooLarge);
         }
-        self.members.read(json, record.is_json())?;
-        match record.op() {
-            Op::Upsert => self.check_key(json)?,
-            Op::Delete => {
-                self.check_key(json)?;
-                self.members.keep_only(&self.key);
-            }
-            Op::DeleteMatching => self.check_match(json)?,
+        if let Some((members, compact)) = record.found() {
+            self.append(members, Text { record: json, compact }, record.op(), synced_at)?;
+        } else {
+            let mut proved = std::mem::take(&mut self.proved);
+            let appended = prove(json, &mut proved)
+                .and_then(|()| self.append(&proved.all, Text { record: json, compact: &proved.compact }, record.op(), synced_at));
+            self.proved = proved;
+            appended?;
         }
-        self.append_columns(json);
-        self.append_extra(json);
-        self.synced_at.append_value(synced_at.timestamp_micros());
-        self.deleted.append_value(record.op() != Op::Upsert);
         self.rows += 1;
         self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Appends a record's members to the columns.
+    fn append(&mut self, members: &[Member], text: Text<'_>, op: Op, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
+        self.members.take(members, text);
+        match op {
+            Op::Upsert => self.check_key(text)?,
+            Op::Delete => {
+                self.check_key(text)?;
+                self.members.keep_only(&self.key);
+            }
+            Op::DeleteMatching => self.check_match(text)?,
+        }
+        self.append_columns(text);
+        self.append_extra(text);
+        self.synced_at.append_value(synced_at.timestamp_micros());
+        self.deleted.append_value(op != Op::Upsert);
         Ok(())
     }
 
@@ -195,10 +213,10 @@ impl Decoder {
     }
 
     /// Refuses a record that its key columns would not identify, before anything is appended.
-    fn check_key(&mut self, json: &str) -> Result<(), Rejection> {
+    fn check_key(&mut self, text: Text<'_>) -> Result<(), Rejection> {
         for column in &self.key {
             let index = column.ok_or(Rejection::MissingKey)?;
-            let value = self.members.value(index, json).ok_or(Rejection::MissingKey)?;
+            let value = self.members.value(index, text).ok_or(Rejection::MissingKey)?;
             if value.starts_with(['{', '[']) || !self.columns[index].fits(value, &mut self.scratch) {
                 return Err(Rejection::InvalidKey);
             }
@@ -208,43 +226,44 @@ impl Decoder {
 
     /// Refuses a tombstone of many rows that says less than it means: what no column holds would match rows that it does
     /// not mean.
-    fn check_match(&mut self, json: &str) -> Result<(), Rejection> {
-        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, json).is_some());
+    fn check_match(&mut self, text: Text<'_>) -> Result<(), Rejection> {
+        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, text).is_some());
         let named: Vec<Option<usize>> = (0..self.columns.len()).map(Some).filter(is_named).collect();
-        if named.is_empty() || self.members.unknown(json).next().is_some() {
+        if named.is_empty() || self.members.unknown(text).next().is_some() {
             return Err(Rejection::MissingKey);
         }
         let is_whole = self.key.iter().all(|column| named.contains(column));
         let fits = |index: usize, scratch: &mut String| {
-            let value = self.members.value(index, json).filter(|value| !value.starts_with(['{', '[']));
+            let value = self.members.value(index, text).filter(|value| !value.starts_with(['{', '[']));
             value.is_some_and(|value| self.columns[index].fits(value, scratch))
         };
         let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
         if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
     }
 
-    fn append_columns(&mut self, json: &str) {
+    fn append_columns(&mut self, text: Text<'_>) {
         for (index, column) in self.columns.iter_mut().enumerate() {
-            if !column.push(self.members.value(index, json), &mut self.scratch) {
+            if !column.push(self.members.value(index, text), &mut self.scratch) {
                 self.members.set_aside(index);
                 self.drift.count(DriftKind::TypeMismatch, self.schema.field(index).name());
             }
         }
     }
 
-    fn append_extra(&mut self, json: &str) {
-        for field in self.members.repeated(json) {
+    fn append_extra(&mut self, text: Text<'_>) {
+        for field in self.members.repeated(text) {
             self.drift.count(DriftKind::RepeatedField, field);
         }
-        for field in self.members.unknown(json) {
+        for field in self.members.unknown(text) {
             self.drift.count(DriftKind::UnknownField, field);
         }
         let mut separator = '{';
         self.scratch.clear();
-        for (key, value) in self.members.extra(json) {
+        for (key, value) in self.members.extra(text) {
             self.scratch.push(separator);
+            self.scratch.push('"');
             self.scratch.push_str(key);
-            self.scratch.push(':');
+            self.scratch.push_str("\":");
             self.scratch.push_str(value);
             separator = ',';
         }
@@ -254,6 +273,19 @@ impl Decoder {
             self.scratch.push('}');
             self.extra.append_value(&self.scratch);
         }
+    }
+}
+
+/// Finds the members of a record that nobody has read yet.
+fn prove(json: &[u8], members: &mut prove::Members) -> Result<(), Rejection> {
+    members.clear();
+    let start = prove::space(json, 0);
+    let is_object = json.get(start) == Some(&b'{');
+    let end = if is_object { members.add(json, start) } else { prove::value(json, start) };
+    match end.map(|end| prove::space(json, end)) {
+        Some(end) if end == json.len() && is_object => Ok(()),
+        Some(end) if end == json.len() => Err(Rejection::NotAnObject),
+        _ => Err(Rejection::NotJson),
     }
 }
 

@@ -2,19 +2,18 @@
 
 use std::future::ready;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::tokio::bufread::ZstdDecoder;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::{ReaderStream, StreamReader};
 
+use super::gunzip::gunzipped;
 use super::{HeaderMap, RawResponse, TransportError};
 
 /// What requests say that they can read.
@@ -29,31 +28,43 @@ const PROGRESS_WINDOW: Duration = Duration::from_mins(1);
 const PROGRESS_BYTES: u64 = 1 << 10;
 /// The most memory that is taken for a body before any of it has come.
 const MAX_ANNOUNCED: usize = 4 << 20;
+/// How far pretty-printed JSON expands.
+pub(super) const USUAL_RATIO: usize = 12;
 /// First bytes of compressed bodies.
 const ZSTD: u8 = 0x28;
 const GZIP: u8 = 0x1f;
 /// Size of the pieces in which a decompressed body comes.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
-type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
+type Wire = BoxStream<'static, io::Result<Bytes>>;
 
-/// The size that a body's headers tell, as far as memory is given for a promise; 0 when they tell none.
+/// The size that a body's headers let expect, as far as memory is given for a promise; 0 when they tell nothing.
 pub(super) fn announced(headers: &HeaderMap) -> usize {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    length.unwrap_or(0).min(MAX_ANNOUNCED)
+    let length: Option<usize> = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let factor = if headers.contains_key(CONTENT_ENCODING) { USUAL_RATIO } else { 1 };
+    length.unwrap_or(0).saturating_mul(factor).min(MAX_ANNOUNCED)
 }
 
 /// Reads a body into memory. What is `announced` need not be moved as it grows.
 pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize) -> Result<Bytes, TransportError> {
-    let mut body = BytesMut::with_capacity(announced);
+    // A body that comes in one piece need not be copied.
+    let (mut whole, mut body) = (Bytes::new(), BytesMut::new());
     while let Some(chunk) = chunks.try_next().await? {
-        if (body.len() + chunk.len()) as u64 > max {
+        if (whole.len() + body.len() + chunk.len()) as u64 > max {
             return Err(too_large(format!("{} MiB", max >> 20)));
+        }
+        if whole.is_empty() && body.is_empty() {
+            whole = chunk;
+            continue;
+        }
+        if body.is_empty() {
+            body.reserve(announced);
+            body.extend_from_slice(&std::mem::take(&mut whole));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(if body.is_empty() { whole } else { body.freeze() })
 }
 
 /// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.
@@ -82,46 +93,38 @@ pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, 
 }
 
 /// What was sent with these headers, decompressed.
-pub(super) async fn decompressed(headers: &HeaderMap, wire: BoxStream<'static, io::Result<Bytes>>) -> Result<Chunks, TransportError> {
-    let mut wire = wire.try_filter(|chunk| ready(!chunk.is_empty())).boxed();
+pub(super) async fn decompressed(headers: &HeaderMap, wire: Wire) -> Result<Chunks, TransportError> {
+    let wire = wire.try_filter(|chunk| ready(!chunk.is_empty())).boxed();
     if let Some(unknown) = codings(headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
         let unsupported = io::Error::new(io::ErrorKind::Unsupported, format!("content encoding `{unknown}`"));
         return Err(TransportError::Encoding(unsupported.into()));
     }
-    let first = |bytes: &[u8]| bytes.first().copied();
-    let beginning = wire.try_next().await.map_err(from_io)?;
-    let begins_with = |byte| beginning.as_deref().and_then(first) == Some(byte);
-    let (is_zstd, is_gzip) = (begins_with(ZSTD) && codings(headers).any(|coding| coding == "zstd"), begins_with(GZIP));
-    let wire = stream::iter(beginning.map(Ok)).chain(wire);
-    if !is_zstd && !is_gzip {
-        return Ok(wire.map_err(from_io).boxed());
-    }
-    let mut reader: Reader = Box::pin(StreamReader::new(wire));
-    if is_zstd {
-        let mut decoder = ZstdDecoder::new(reader);
+    let (mut first, mut wire) = peeked(wire).await?;
+    if first == Some(ZSTD) && codings(headers).any(|coding| coding == "zstd") {
+        let mut decoder = ZstdDecoder::new(StreamReader::new(wire));
         decoder.multiple_members(true);
-        reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
+        (first, wire) = peeked(ReaderStream::with_capacity(decoder, CHUNK).boxed()).await?;
     }
     // No text that an API sends begins with gzip's first byte, so the content decides, not the header: bodies come
     // compressed without saying so, plain in spite of saying so, and compressed twice.
     for _ in 0..2 {
-        if first(peek(&mut reader).await?) != Some(GZIP) {
-            break;
+        if first == Some(GZIP) {
+            (first, wire) = peeked(gunzipped(wire).boxed()).await?;
         }
-        let mut decoder = GzipDecoder::new(reader);
-        decoder.multiple_members(true);
-        reader = Box::pin(BufReader::with_capacity(CHUNK, decoder));
     }
-    Ok(ReaderStream::with_capacity(reader, CHUNK).map_err(from_io).boxed())
+    Ok(wire.map_err(from_io).boxed())
+}
+
+/// The first byte, and everything from it on.
+async fn peeked(mut wire: Wire) -> Result<(Option<u8>, Wire), TransportError> {
+    let beginning = wire.try_next().await.map_err(from_io)?;
+    let first = beginning.as_deref().and_then(|bytes| bytes.first().copied());
+    Ok((first, stream::iter(beginning.map(Ok)).chain(wire).boxed()))
 }
 
 fn codings(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     values.flat_map(|value| value.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>())
-}
-
-async fn peek(reader: &mut Reader) -> Result<&[u8], TransportError> {
-    reader.fill_buf().await.map_err(from_io)
 }
 
 /// Ends a body that stalls or trickles, and counts its bytes.

@@ -9,6 +9,7 @@ mod classify;
 mod client;
 mod control;
 mod exchange;
+mod gunzip;
 mod headers;
 mod ledger;
 mod limit;

@@ -201,19 +201,3 @@ fn a_member_of_a_cut_record_is_that_of_a_given_one() {
         }
     }
 }
-
-#[test]
-fn a_glance_never_overlooks_what_is_true() {
-    for (json, expected) in [
-        (r#"{"more": true}"#, true),
-        (r#"{"list": {"more" :  true}}"#, true),
-        (r#"{"mor\u0065": true}"#, true),
-        (r#"{"more": false, "list": {"more":false}}"#, false),
-        (r#"{"no_more": "more", "more_or_less": true}"#, false),
-        ("{}", false),
-    ] {
-        let record = &cut(&format!("[{json}]"), &[""]).unwrap().records[0][0];
-        assert_eq!(record.may_be_true("more"), expected, "{json}");
-        assert!(RawRecord::upsert(json).may_be_true("more"), "what is not known to be JSON is read");
-    }
-}

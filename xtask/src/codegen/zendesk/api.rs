@@ -1,13 +1,11 @@
 //! Zendesk's OpenAPI files, as far as they tell what a list answers.
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 
 use super::Result;
+use crate::codegen::openapi::file_text;
 
 /// The files, searched one after the other.
 #[derive(Debug)]
@@ -31,6 +29,7 @@ pub(super) struct Property {
 impl Api {
     /// Reads the files, gzipped if their names say so.
     pub(super) fn open(paths: &[PathBuf]) -> Result<Self> {
+        let read = |path: &PathBuf| -> Result<Value> { Ok(serde_saphyr::from_str(&file_text(path)?)?) };
         let files = paths.iter().map(|path| read(path).map_err(|error| format!("{}: {error}", path.display()).into()));
         Ok(Self(files.collect::<Result<_>>()?))
     }
@@ -88,17 +87,6 @@ impl Item<'_> {
             })
             .collect()
     }
-}
-
-fn read(path: &Path) -> Result<Value> {
-    let mut text = String::new();
-    let mut file = BufReader::new(File::open(path)?);
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        GzDecoder::new(file).read_to_string(&mut text)?;
-    } else {
-        file.read_to_string(&mut text)?;
-    }
-    Ok(serde_saphyr::from_str(&text)?)
 }
 
 /// The path with empty braces: `{id}` here is `{ticket_id}` there.

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::connector::BuildContext;
+use crate::declared::tests::GoneIsNothing;
 use crate::endpoint::StreamDef;
-use crate::http::{Answer, Classifier, HeaderMap, HttpService, RawResponse, Request, ResponseAction, StatusCode, TransportError};
+use crate::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use crate::paginate::AfterLastId;
 use crate::schema::{DataType, Schema};
 
@@ -48,15 +49,6 @@ impl HttpService for Shop {
     async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
         let (status, body) = self.answer(&request);
         Ok(RawResponse::full(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), body))
-    }
-}
-
-#[derive(Debug)]
-struct GoneIsNothing;
-
-impl Classifier for GoneIsNothing {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
-        (answer.status == StatusCode::NOT_FOUND).then_some(ResponseAction::Ignore)
     }
 }
 

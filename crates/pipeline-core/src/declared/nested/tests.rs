@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::connector::BuildContext;
+use crate::declared::tests::GoneIsNothing;
 use crate::endpoint::StreamDef;
-use crate::http::{Answer, Classifier, HttpService, RawResponse, ResponseAction, StatusCode, TransportError};
+use crate::http::{HttpService, RawResponse, StatusCode, TransportError};
 use crate::paginate::AfterLastId;
 use crate::schema::{DataType, Schema};
 
@@ -37,15 +38,6 @@ impl HttpService for Shop {
             }
         };
         Ok(RawResponse::full(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), body))
-    }
-}
-
-#[derive(Debug)]
-struct GoneIsNothing;
-
-impl Classifier for GoneIsNothing {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
-        (answer.status == StatusCode::NOT_FOUND).then_some(ResponseAction::Ignore)
     }
 }
 

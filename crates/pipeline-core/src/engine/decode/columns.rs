@@ -88,23 +88,27 @@ impl Column {
         }
     }
 
-    /// The values so far; the column is empty afterwards, with room for as many again where there are many such columns:
-    /// pages are alike.
+    /// The values so far; the column is empty afterwards, with room for as many again: pages are alike.
     pub(super) fn finish(&mut self) -> ArrayRef {
+        macro_rules! finish {
+            ($values:expr, $next:expr) => {{
+                let next = $next;
+                Arc::new(std::mem::replace($values, next).finish())
+            }};
+        }
         match self {
-            Self::Bool(values) => Arc::new(values.finish()),
-            Self::Int64(values) => {
-                let next = Int64Builder::with_capacity(values.len());
-                Arc::new(std::mem::replace(values, next).finish())
-            }
-            Self::Float64(values) => Arc::new(values.finish()),
+            Self::Bool(values) => finish!(values, BooleanBuilder::with_capacity(values.len())),
+            Self::Int64(values) => finish!(values, Int64Builder::with_capacity(values.len())),
+            Self::Float64(values) => finish!(values, Float64Builder::with_capacity(values.len())),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
             Self::String(values) | Self::Json(values) => {
-                let next = StringBuilder::with_capacity(values.len(), values.values_slice().len());
-                Arc::new(std::mem::replace(values, next).finish())
+                let bytes = values.values_slice().len();
+                finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
             }
-            Self::Date(values) => Arc::new(values.finish()),
-            Self::Timestamp(values, _) => Arc::new(values.finish()),
+            Self::Date(values) => finish!(values, Date32Builder::with_capacity(values.len())),
+            Self::Timestamp(values, _) => {
+                finish!(values, TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC))
+            }
         }
     }
 }

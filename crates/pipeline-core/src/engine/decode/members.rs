@@ -1,76 +1,46 @@
-//! Where the members of one record stand, found in one walk and without a copy.
+//! Which column the members of one record belong to.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::value::RawValue;
+use crate::prove::Member;
 
-use super::{Rejection, values};
-use crate::scan;
+/// A record's text, and that of its nested values without white space.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'r> {
+    pub(super) record: &'r [u8],
+    pub(super) compact: &'r [u8],
+}
 
-/// The members of the record read last, as positions in its text; buffers are used again for the next.
+impl<'r> Text<'r> {
+    /// A member's value, without white space around its parts.
+    fn value(self, member: Member) -> Option<&'r str> {
+        let value = member.compact.map_or_else(|| member.value.of(self.record), |compact| compact.of(self.compact));
+        std::str::from_utf8(value).ok()
+    }
+
+    /// A member's name as it is written, without its quotes.
+    fn written(self, member: Member) -> &'r str {
+        std::str::from_utf8(member.key.written(self.record)).unwrap_or_default()
+    }
+}
+
+/// The members of the record read last, by what becomes of them; buffers are used again for the next.
 pub(super) struct Members {
     names: Vec<String>,
-    columns: HashMap<String, usize>,
+    columns: HashMap<Vec<u8>, usize>,
     /// The column that came after each column last time: records of one stream have their members in the same order.
     successors: Vec<usize>,
     declared: Vec<Option<Member>>,
     unknown: Vec<Member>,
     misfits: Vec<Member>,
     repeated: Vec<Member>,
-    /// Objects and arrays without their white space.
-    compact: Vec<u8>,
-}
-
-/// A member's key, with its quotes, and value.
-#[derive(Clone, Copy)]
-struct Member {
-    key: Span,
-    value: Value,
-}
-
-#[derive(Clone, Copy)]
-enum Value {
-    /// A string, number or literal, as it stands in the record.
-    Written(Span),
-    /// An object or array, in the buffer of compact ones.
-    Compact(Span),
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
-}
-
-impl Span {
-    fn text(self, json: &str) -> &str {
-        &json[self.start..self.end]
-    }
-}
-
-impl Member {
-    /// The key as it is written, without its quotes.
-    fn written(self, json: &str) -> &str {
-        &json[self.key.start + 1..self.key.end - 1]
-    }
-}
-
-/// What a key means; a key that is no Unicode text stands for itself.
-fn name(key: &str) -> Cow<'_, str> {
-    let written = &key[1..key.len() - 1];
-    if !written.contains('\\') {
-        return written.into();
-    }
-    let mut name = String::new();
-    values::text(key, &mut name).map_or(Cow::Borrowed(written), |name| name.to_owned().into())
 }
 
 impl Members {
     pub(super) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         let names: Vec<&str> = names.collect();
         let quoted: Vec<String> = names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
-        let columns = names.into_iter().map(str::to_owned).zip(0..).collect();
+        let columns = names.into_iter().map(|name| name.as_bytes().to_vec()).zip(0..).collect();
         Self {
             successors: (0..=quoted.len()).collect(),
             declared: vec![None; quoted.len()],
@@ -79,74 +49,35 @@ impl Members {
             unknown: Vec::new(),
             misfits: Vec::new(),
             repeated: Vec::new(),
-            compact: Vec::new(),
         }
     }
 
-    /// Finds the members of a record. What is not known to be JSON is proved to be first.
-    pub(super) fn read(&mut self, json: &str, is_json: bool) -> Result<(), Rejection> {
+    /// Takes the members of a record.
+    pub(super) fn take(&mut self, members: &[Member], text: Text<'_>) {
         self.declared.fill(None);
         self.unknown.clear();
         self.misfits.clear();
         self.repeated.clear();
-        self.compact.clear();
-        if !is_json && serde_json::from_str::<&RawValue>(json).is_err() {
-            return Err(Rejection::NotJson);
-        }
-        self.walk(json).ok_or(Rejection::NotAnObject)?;
-        self.drop_repeated_unknown(json);
-        Ok(())
-    }
-
-    /// Walks over the top level of a record; none when it is no object.
-    fn walk(&mut self, json: &str) -> Option<()> {
-        let bytes = json.as_bytes();
-        let (mut at, mut previous) = (scan::skip_space(bytes, 0), 0);
-        if bytes.get(at) != Some(&b'{') {
-            return None;
-        }
-        loop {
-            at = scan::skip_space(bytes, at + 1);
-            if *bytes.get(at)? == b'}' {
-                return Some(());
-            }
-            let start = at;
-            let column = self.predicted(bytes, at, previous);
-            let end = column.map_or_else(|| scan::end_of_string(bytes, at), |column| at + self.names[column].len());
-            let key = Span { start, end };
-            let colon = scan::skip_space(bytes, end);
-            at = scan::skip_space(bytes, colon + 1);
-            let value = match bytes.get(at)? {
-                b'{' | b'[' => {
-                    let start = self.compact.len();
-                    at = scan::compact(bytes, at, &mut self.compact)?;
-                    Value::Compact(Span { start, end: self.compact.len() })
-                }
-                first => {
-                    let start = at;
-                    at = if *first == b'"' { scan::end_of_string(bytes, at) } else { scan::end_of_word(bytes, at) };
-                    Value::Written(Span { start, end: at })
-                }
+        // One more than the column before, 0 at the start.
+        let mut previous = 0;
+        for member in members {
+            let predicted = self.successors[previous];
+            let is_predicted = self.names.get(predicted).is_some_and(|name| name.as_bytes() == member.key.span.of(text.record));
+            let known = || self.columns.get(&*member.key.name(text.record)).copied();
+            let Some(column) = is_predicted.then_some(predicted).or_else(known) else {
+                self.unknown.push(*member);
+                continue;
             };
-            previous = self.add(Member { key, value }, column, json, previous);
-            at = scan::skip_space(bytes, at);
-            match bytes.get(at)? {
-                b',' => {}
-                _ => return Some(()),
-            }
+            self.successors[previous] = column;
+            self.repeated.extend(self.declared[column].replace(*member));
+            previous = column + 1;
         }
+        self.drop_repeated_unknown(text);
     }
 
-    /// The value of a column, without white space around its parts; none when it is absent or null.
-    pub(super) fn value<'j>(&'j self, column: usize, json: &'j str) -> Option<&'j str> {
-        self.text(self.declared[column]?, json).filter(|value| *value != "null")
-    }
-
-    fn text<'j>(&'j self, member: Member, json: &'j str) -> Option<&'j str> {
-        match member.value {
-            Value::Written(span) => Some(span.text(json)),
-            Value::Compact(Span { start, end }) => std::str::from_utf8(&self.compact[start..end]).ok(),
-        }
+    /// The value of a column; none when it is absent or null.
+    pub(super) fn value<'r>(&self, column: usize, text: Text<'r>) -> Option<&'r str> {
+        text.value(self.declared[column]?).filter(|value| *value != "null")
     }
 
     /// Moves a column's member to those that no column holds.
@@ -166,48 +97,31 @@ impl Members {
     }
 
     /// Keys of earlier values that a later one replaced.
-    pub(super) fn repeated<'j>(&self, json: &'j str) -> impl Iterator<Item = &'j str> {
-        self.repeated.iter().map(move |member| member.written(json))
+    pub(super) fn repeated<'r>(&self, text: Text<'r>) -> impl Iterator<Item = &'r str> {
+        self.repeated.iter().map(move |member| text.written(*member))
     }
 
     /// Keys that are not declared.
-    pub(super) fn unknown<'j>(&self, json: &'j str) -> impl Iterator<Item = &'j str> {
-        self.unknown.iter().map(move |member| member.written(json))
+    pub(super) fn unknown<'r>(&self, text: Text<'r>) -> impl Iterator<Item = &'r str> {
+        self.unknown.iter().map(move |member| text.written(*member))
     }
 
-    /// Keys, with their quotes, and values of members that no column holds, in the record's order.
-    pub(super) fn extra<'j>(&'j mut self, json: &'j str) -> impl Iterator<Item = (&'j str, &'j str)> {
+    /// Keys and values of members that no column holds, in the record's order.
+    pub(super) fn extra<'r>(&mut self, text: Text<'r>) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.unknown.append(&mut self.misfits);
-        self.unknown.sort_unstable_by_key(|member| member.key.start);
-        self.unknown.iter().filter_map(|member| Some((member.key.text(json), self.text(*member, json)?)))
-    }
-
-    fn add(&mut self, member: Member, predicted: Option<usize>, json: &str, previous: usize) -> usize {
-        let known = || self.columns.get(&*name(member.key.text(json))).copied();
-        let Some(column) = predicted.or_else(known) else {
-            self.unknown.push(member);
-            return previous;
-        };
-        self.successors[previous] = column;
-        self.repeated.extend(self.declared[column].replace(member));
-        column + 1
-    }
-
-    /// The column that came after `previous` last time, if its name stands at `at`. `previous` is one more than the
-    /// column before, 0 at the start.
-    fn predicted(&self, json: &[u8], at: usize, previous: usize) -> Option<usize> {
-        let predicted = self.successors[previous];
-        self.names.get(predicted).filter(|name| json[at..].starts_with(name.as_bytes())).map(|_| predicted)
+        self.unknown.sort_unstable_by_key(|member| member.key.span.range().start);
+        self.unknown.iter().filter_map(move |member| Some((text.written(*member), text.value(*member)?)))
     }
 
     /// Keeps the last of several unknown members with one name.
-    fn drop_repeated_unknown(&mut self, json: &str) {
+    fn drop_repeated_unknown(&mut self, text: Text<'_>) {
         let Self { unknown, repeated, .. } = self;
         if unknown.len() < 2 {
             return;
         }
-        let name = |member: &Member| name(member.key.text(json));
-        unknown.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(b.key.start.cmp(&a.key.start)));
+        let name = |member: &Member| member.key.name(text.record);
+        let start = |member: &Member| member.key.span.range().start;
+        unknown.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(start(b).cmp(&start(a))));
         unknown.dedup_by(|earlier, kept| {
             let is_repeated = name(earlier) == name(kept);
             repeated.extend(is_repeated.then_some(*earlier));
