@@ -25,4 +25,7 @@ pub struct Lines {
     pub check: LineCheck,
     /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
     pub malformed: u32,
+    /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
+    /// so that less is asked for.
+    pub most: u64,
 }

@@ -278,14 +278,16 @@ async fn what_belonged_to_a_deleted_customer_goes_with_it() {
     let lists = ["customer_cards", "bank_accounts", "customer_tax_ids", "customer_balance_transactions", "payment_methods"];
     let town = town(&lists);
     let customers = [town.old("customers", None, json!({})), town.old("customers", None, json!({}))];
+    let mut methods = Vec::new();
     for list in lists {
         let of = |customer: &String| town.old(list, Some(customer), json!({ "customer": customer }));
-        customers.iter().for_each(|customer| drop(of(customer)));
+        methods = customers.iter().map(of).collect();
     }
     town.sync().await;
     let kept = |town: &Town| lists.map(|list| town.rows(stream(list).unwrap()).len());
     assert_eq!(kept(&town), [2; 5]);
     town.remove("customers", &customers[0]);
+    town.remove("payment_methods", &methods[0]);
     town.tell("customer.deleted", &json!({ "id": customers[0], "object": "customer" }));
     town.later().await;
     assert_eq!(kept(&town), [1; 5]);
