@@ -29,8 +29,7 @@ pub trait Connector: Send + Sync + Debug + 'static {
     /// The client that every request goes through.
     fn client(&self) -> &HttpClient;
 
-    /// The API as data, as far as it is known before anybody is asked. The streams that these endpoints feed are all there
-    /// are.
+    /// The API as data. The streams that these endpoints feed are all there are.
     fn endpoints(&self) -> &[Endpoint];
 
     /// Oldest data wanted, from the configuration.
@@ -38,8 +37,8 @@ pub trait Connector: Send + Sync + Debug + 'static {
         TimeRange::all()
     }
 
-    /// Learns what planning needs to know before a run plans the named endpoints: the account's time zone, or which accounts
-    /// there are.
+    /// Learns what planning needs to know before a run plans the named endpoints: the account's time zone, its custom fields,
+    /// or which accounts there are. [`endpoints`](Self::endpoints) may differ afterwards in all but names and order.
     ///
     /// # Errors
     /// When it cannot be learned; then none of the endpoints is read.
@@ -60,6 +59,12 @@ pub trait Connector: Send + Sync + Debug + 'static {
     /// Describes the streams.
     async fn discover(&self) -> Result<Catalog> {
         Ok(Catalog::of(self.endpoints()))
+    }
+
+    /// What is worth telling of an endpoint once a run is over, such as what the records read say of those that were not.
+    fn remarks(&self, endpoint: &str) -> Vec<String> {
+        let _ = endpoint;
+        Vec::new()
     }
 
     /// Reads one slice of one endpoint from its position on, page by page.
@@ -139,8 +144,8 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
-    /// What is read in the place of the endpoints that were named, where only the vendor could tell: the same ones with what
-    /// was learned, or one for each [`Account`](crate::Account). None: they are read as they are declared.
+    /// What is read in the place of the endpoints that were named, where the source reads several accounts: those of each
+    /// [`Account`](crate::Account). None: the endpoints that the connector has now.
     pub endpoints: Option<Vec<Endpoint>>,
     /// Names of endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything
     /// leaves out those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.

@@ -14,9 +14,8 @@ pub use crate::lines::{BodyFormat, LineCheck, Lines};
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
-use crate::schema::{DataType, Schema, TimeFormat};
+use crate::schema::{DataType, Field, Schema, TimeFormat};
 use crate::slice::{Slicer, Whole, parse_time};
-use crate::state::EndpointId;
 
 /// A stream: what the user selects and gets as a table.
 #[derive(Clone, Debug)]
@@ -100,6 +99,12 @@ impl StreamDef {
     pub fn note(mut self, note: &'static str) -> Self {
         self.note = note;
         self
+    }
+
+    /// The stream with a text column more, which comes first in its key.
+    pub(crate) fn keyed_by(&mut self, column: &'static str) {
+        self.schema = std::mem::take(&mut self.schema).starting_with(column, DataType::String);
+        self.primary_key.insert(0, Cow::Borrowed(column));
     }
 
     /// The records as they are stored.
@@ -352,6 +357,16 @@ impl Endpoint {
         self
     }
 
+    /// Adds columns to the streams that it feeds: what only the account knows, such as its custom fields.
+    pub fn widen(mut self, columns: &[Field]) -> Self {
+        for feed in Arc::make_mut(&mut self.feeds) {
+            let has = |column: &&Field| column.inside.as_ref().is_none_or(|inside| feed.stream.schema.field(&inside.member).is_some());
+            let columns: Vec<Field> = columns.iter().filter(has).cloned().collect();
+            feed.stream.schema = std::mem::take(&mut feed.stream.schema).extend(columns);
+        }
+        self
+    }
+
     /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
     /// its own path, and the record gets all of it.
     pub fn completes(mut self, list: NestedList) -> Self {
@@ -474,39 +489,6 @@ impl Endpoint {
     pub fn at_most(mut self, slices: usize) -> Self {
         self.at_most = Some(slices);
         self
-    }
-
-    /// Is one of several accounts' endpoints: this column, which the engine fills, is the first of every key and tells
-    /// whose a row is. Which accounts there are [`Connector::prepare`](crate::Connector::prepare) finds out.
-    pub fn by_account(mut self, column: &'static str) -> Self {
-        self.account_column = Some(column);
-        for feed in Arc::make_mut(&mut self.feeds) {
-            feed.stream.schema = std::mem::take(&mut feed.stream.schema).starting_with(column, DataType::String);
-            feed.stream.primary_key.insert(0, Cow::Borrowed(column));
-        }
-        self
-    }
-
-    /// The same endpoint for one account, with a state of its own; its rows go to the same tables. Needs
-    /// [`by_account`](Self::by_account).
-    pub fn of_account(mut self, account: Account) -> Self {
-        self.account = Some(account);
-        self
-    }
-
-    /// The account that is read.
-    pub fn account(&self) -> Option<&Account> {
-        self.account.as_ref()
-    }
-
-    /// The column that tells accounts apart, and the value that rows of this endpoint have in it.
-    pub(crate) fn account_value(&self) -> Option<(&'static str, &str)> {
-        Some((self.account_column?, &self.account.as_ref()?.id))
-    }
-
-    /// The key of its state in a source.
-    pub fn id(&self, source: &str) -> EndpointId {
-        EndpointId::of_account(source, self.name(), self.account.as_ref().map(|account| &*account.id))
     }
 
     /// The endpoint's name: a key of its state, so it never changes.

@@ -62,5 +62,5 @@ pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, Nest
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
-pub use schema::{DataType, Field, Schema, TimeFormat};
+pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use trace::Trace;

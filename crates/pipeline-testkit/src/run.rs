@@ -10,7 +10,7 @@ use pipeline_core::http::HttpService;
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceId};
 use pipeline_core::{
-    Advance, BuildContext, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, Preparation,
+    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, Preparation,
     RawRecord, Registry, Result, TokioClock,
 };
 use tokio::time::Instant;
@@ -63,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) progress: Progress,
     pub(crate) pages: Vec<PageRead>,
     pub(crate) error: Option<Error>,
+    /// The streams, with what the connector learned of the account.
+    pub(crate) catalog: Catalog,
     /// Everything that was told or could have been printed or stored.
     pub(crate) transcript: String,
 }
@@ -106,12 +108,13 @@ impl<'a> Setup<'a> {
                 Err(error) => Some(Error::new(error.kind(), error.message())),
             };
             let (progress, pages) = (reader.progress, reader.pages);
+            let catalog = Catalog::of(connector.as_ref().map_or(&[][..], |connector| connector.endpoints()));
             let mut transcript = notes.take();
             _ = write!(transcript, "{connector:?}\n{:?}\n", progress.states);
             if let Some(error) = &error {
                 _ = write!(transcript, "{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}\n", error.help(), error.context());
             }
-            Ok(Run { progress, pages, error, transcript })
+            Ok(Run { progress, pages, error, catalog, transcript })
         })
     }
 }
@@ -151,7 +154,7 @@ impl Reader<'_, '_> {
         if let Some((_, error)) = unavailable.pop().or_else(|| closed.pop()) {
             return Err(error);
         }
-        let endpoints = endpoints.map_or(declared, |known| self.endpoints(&known));
+        let endpoints = self.endpoints(endpoints.as_deref().unwrap_or(connector.endpoints()));
         // All plans before the first request, as time passes while pages are read.
         for endpoint in &endpoints {
             self.plan(endpoint, connector)?;

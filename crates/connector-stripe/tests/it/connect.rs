@@ -68,19 +68,19 @@ async fn c43_every_account_of_every_page_is_read_with_its_own_header() {
         assert!(sent[before..].iter().all(|request| account(request) == expected), "{of}: lists of objects are theirs as well");
         found.insert(endpoint.id("s").endpoint, ids);
     }
-    insta::assert_compact_json_snapshot!(found, @r#"
-    {
-      "accounts@acct_own": ["acct_1", "acct_2", "acct_3"],
-      "charges@acct_1": ["x_acct_1"],
-      "charges@acct_2": ["x_acct_2"],
-      "charges@acct_3": ["x_acct_3"],
-      "charges@acct_own": ["x_"],
-      "customer_balance_transactions@acct_1": ["cbtxn_acct_1"],
-      "customer_balance_transactions@acct_2": ["cbtxn_acct_2"],
-      "customer_balance_transactions@acct_3": ["cbtxn_acct_3"],
-      "customer_balance_transactions@acct_own": ["cbtxn_"]
-    }
-    "#);
+    let found: Vec<String> = found.into_iter().map(|(endpoint, ids)| format!("{endpoint}: {}", ids.join(" "))).collect();
+    let expected = [
+        "accounts@acct_own: acct_1 acct_2 acct_3",
+        "charges@acct_1: x_acct_1",
+        "charges@acct_2: x_acct_2",
+        "charges@acct_3: x_acct_3",
+        "charges@acct_own: x_",
+        "customer_balance_transactions@acct_1: cbtxn_acct_1",
+        "customer_balance_transactions@acct_2: cbtxn_acct_2",
+        "customer_balance_transactions@acct_3: cbtxn_acct_3",
+        "customer_balance_transactions@acct_own: cbtxn_",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(start_paused = true)]

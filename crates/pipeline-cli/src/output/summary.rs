@@ -105,7 +105,7 @@ impl Report<'_> {
     }
 
     fn drift(&self, text: &mut String) {
-        let mut title = "\nKept in _extra, because it did not fit a column:\n";
+        let mut title = "\nKept without a column of its own, because none fits:\n";
         for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
                 text.push_str(std::mem::take(&mut title));

@@ -16,6 +16,8 @@ mod stripe_memory;
 mod zendesk;
 mod zendesk_auth;
 mod zendesk_changes;
+mod zendesk_children;
+mod zendesk_fields;
 mod zendesk_limits;
 mod zendesk_oauth;
 mod zendesk_pages;

@@ -93,7 +93,7 @@ impl<'a> Reading<'a> {
                 for message in &notes {
                     job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
                 }
-                reading.endpoints = endpoints.map_or(declared, |known| selected(source, &known));
+                reading.endpoints = selected(source, endpoints.as_deref().unwrap_or(source.connector.endpoints()));
                 reading.refuse(unavailable, |endpoint| Some(endpoint.name()));
                 reading.refuse(closed, |endpoint| Some(&endpoint.account()?.id));
                 let accounts = reading.endpoints.iter().filter_map(|endpoint| Some(endpoint.account()?.id.to_string()));

@@ -84,6 +84,12 @@ impl Scheduler {
         if let Err(error) = self.shared.committer.commit().await {
             self.stop(&error);
         }
+        for run in &self.runs {
+            for message in &run.connector.remarks(run.endpoint().name()) {
+                let (source, endpoint) = (run.id.source.as_str(), run.id.endpoint.as_str());
+                self.shared.job.observer.observe(&Event::Notice { source, endpoint, message });
+            }
+        }
     }
 
     /// Tells that an endpoint begins; one without anything to read is done at once.

@@ -259,7 +259,7 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Declares a bucket. What the vendor's answers say can lower the quota, and never raises it.
+    /// Declares a bucket. What the vendor's answers say can lower the quota, and raises a [published](Quota::published) one only.
     pub fn quota(mut self, bucket: impl Into<String>, quota: Quota) -> Self {
         self.quotas.push((bucket.into(), quota));
         self
