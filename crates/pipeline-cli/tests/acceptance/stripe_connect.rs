@@ -25,17 +25,8 @@ use crate::stripe::Town;
 const OWN: &str = "acct_own";
 
 /// Lists of every kind: by time, whole, of each object, inside objects, and of the platform alone.
-const KINDS: [&str; 9] = [
-    "accounts",
-    "charges",
-    "coupons",
-    "customer_balance_transactions",
-    "customers",
-    "events",
-    "invoice_line_items",
-    "invoices",
-    "quotes",
-];
+const KINDS: [&str; 9] =
+    ["accounts", "charges", "coupons", "customer_balance_transactions", "customers", "events", "invoice_line_items", "invoices", "quotes"];
 
 fn town(connected: u64, streams: &[&str]) -> Town {
     let mut town = Town::new(StripeBook { objects: 4, connected, ..StripeBook::default() }).only(streams);
