@@ -6,6 +6,7 @@ use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAct
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::export::TOO_OLD;
 use crate::limits::buckets_of;
 
 const LOGIN_HELP: &str = "check the service account (it may be expired or removed from the project), the project id and the region";
@@ -36,9 +37,10 @@ impl Classifier for MixpanelClassifier {
             StatusCode::PAYMENT_REQUIRED => {
                 fail(ErrorKind::PermissionDenied, "the plan or the billing of the project does not allow this call")
             }
-            StatusCode::FORBIDDEN if text.contains("Date range exceeds") => {
-                fail(ErrorKind::PermissionDenied, "the project keeps less history than asked for; set a later start_date")
-            }
+            StatusCode::FORBIDDEN if text.contains(TOO_OLD) => fail(
+                ErrorKind::PermissionDenied,
+                "the project keeps less history than asked for; set a later start_date, or fewer report_days",
+            ),
             StatusCode::FORBIDDEN => fail(ErrorKind::PermissionDenied, "give the service account a role in this project"),
             StatusCode::NOT_FOUND if text.contains("Missing Datagroup") => {
                 fail(ErrorKind::NotFound, "the cohort belongs to a group key that was deleted")

@@ -1,7 +1,7 @@
 //! The configuration, and the connector built from it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
@@ -110,6 +110,12 @@ pub struct MixpanelConfig {
     /// Properties of profiles that become columns besides their place in `properties`.
     #[serde(default)]
     profile_columns: Vec<Flattened>,
+    /// Makes columns of all properties of events that the Lexicon and a query before each sync tell of.
+    #[serde(default)]
+    flatten_events: bool,
+    /// Makes columns of all properties of profiles that the Lexicon has schemas of.
+    #[serde(default)]
+    flatten_profiles: bool,
     /// Ids of the kinds of groups whose profiles are read, as the project's settings show them beside group keys.
     #[serde(default)]
     group_ids: Vec<GroupId>,
@@ -126,11 +132,11 @@ pub struct MixpanelConfig {
     /// Reads revenue, which Mixpanel documents no more.
     #[serde(default)]
     legacy_revenue: bool,
-    /// Exports that Mixpanel allows the project in an hour, if it is not 60.
+    /// Most exports in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
     exports_per_hour: Option<u32>,
-    /// Queries that Mixpanel allows the project in an hour, if it is not 60.
+    /// Most queries in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
     queries_per_hour: Option<u32>,
@@ -236,7 +242,7 @@ impl ConnectorConfig for MixpanelConfig {
         let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now) };
         let declared = project.endpoints(&place);
         let known = tokio::sync::OnceCell::new();
-        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known }))
+        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known, seen: Mutex::default() }))
     }
 }
 
@@ -284,6 +290,7 @@ impl MixpanelConfig {
             reports: self.reports.iter().cloned().chain(groups).collect(),
             event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
             profile_columns: Columns::new(&self.profile_columns, schema::PROFILE, "profile_columns")?,
+            flatten: (self.flatten_events, self.flatten_profiles),
         })
     }
 

@@ -24,7 +24,19 @@ const PARTS: i32 = 4;
 /// The shortest time that a request asks for.
 const SHORTEST: TimeDelta = TimeDelta::minutes(15);
 
+/// What Mixpanel says when days are asked for that the project's plan does not keep, before the number of those it does.
+pub(crate) const TOO_OLD: &str = "Date range exceeds";
+
+/// No plan keeps more days.
+const MOST_KEPT: i64 = 36_600;
+
+/// How often the first day of a slice is moved: to what is kept, and by a day more where the project's day is ahead of UTC.
+const MOST_MOVES: u32 = 2;
+
 const DAY: TimeDelta = TimeDelta::days(1);
+
+/// How many times what a request should bring it may.
+const MOST: u64 = 4;
 
 /// Requests that a slice must still need for a part of it to be given to another task.
 const WORTH_SPLITTING: u64 = 3;
@@ -144,10 +156,23 @@ impl Days {
     /// Where a slice is read. At its start nobody knows how much a day holds.
     fn place(&self, slice: &SliceState) -> Option<Place> {
         match &slice.position {
-            Position::Start => Some(Place { until: slice.window?.until, length: DAY.min(self.window), limit: self.window }),
+            Position::Start => Some(self.start(slice.window?)),
             Position::At(text) => Place::parse(text),
             Position::End => None,
         }
+    }
+
+    /// The first request asks for the days that are more than whole requests, so that the others are as long as they may be.
+    fn start(&self, window: Window) -> Place {
+        let days = window.since.map_or(1, |since| (window.until - since).num_days().max(1));
+        let length = TimeDelta::days((days - 1) % self.window.num_days().max(1) + 1);
+        Place { until: window.until, length, limit: self.window }
+    }
+
+    /// Most bytes that a request for several days may bring; what is more is asked for in parts. At first nobody knows how much
+    /// a day holds.
+    pub(crate) fn most(&self) -> u64 {
+        self.bytes.saturating_mul(MOST)
     }
 
     /// What of a slice is not read.
@@ -189,6 +214,20 @@ impl Days {
         covered - unfinished - if sweeps { self.lookback.max(self.sweep) } else { self.lookback }
     }
 
+    /// The first instant that a first sync reads.
+    pub(crate) fn first(&self, range: TimeRange) -> DateTime<Utc> {
+        midnight(range.start.unwrap_or(self.oldest))
+    }
+
+    /// When days that every sync leaves alone are read again, to go on a sentence.
+    pub(crate) fn how_read_again(&self) -> String {
+        if self.sweep > self.lookback {
+            format!(": the weekly sweep does so for {} days, a full refresh for all", self.sweep.num_days())
+        } else {
+            ": set sweep_days to have that done once a week, or run a full refresh".to_owned()
+        }
+    }
+
     /// What to say of an event that was processed so many milliseconds after it happened: whether others as late are missed.
     pub(crate) fn too_late(&self, millis: i64) -> Option<String> {
         let again = self.lookback.max(self.sweep);
@@ -221,7 +260,7 @@ impl Slicer for Days {
         let today = midnight(now);
         let end = if self.include_today { today + DAY } else { today };
         let end = range.end.map_or(end, |wanted| end.min(midnight(wanted + DAY - TimeDelta::nanoseconds(1))));
-        let start = midnight(range.start.unwrap_or(self.oldest));
+        let start = self.first(range);
         let planned = state.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
         let Some(covered) = planned.max(state.cursor) else {
             return self.slices((start < end).then_some((start, end)), Vec::new(), None);
@@ -291,12 +330,22 @@ fn day(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d").to_string()
 }
 
+/// What the export is read with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exports<'a> {
+    pub(crate) client: &'a HttpClient,
+    pub(crate) endpoint: &'a Endpoint,
+    /// The endpoint for requests for more than a day, which may be too large.
+    pub(crate) several_days: &'a Endpoint,
+    pub(crate) days: &'a Days,
+}
+
 /// Reads one slice of the export, request by request. Records are lines as they were sent.
-pub(crate) fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, days: &'a Days, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-    let Some((place, since)) = days.place(&slice).zip(slice.window.and_then(|window| window.since)) else {
+pub(crate) fn read(exports: Exports<'_>, slice: SliceState) -> BoxStream<'_, Result<Page>> {
+    let Some((place, since)) = exports.days.place(&slice).zip(slice.window.and_then(|window| window.since)) else {
         return stream::once(async { Err(Error::new(ErrorKind::Decode, "the stored position is not a place in the export")) }).boxed();
     };
-    let walk = Walk { client, endpoint, days, since, place, response: None, bytes: 0, clamped: false };
+    let walk = Walk { exports, since, place, response: None, bytes: 0, clamped: false, moved: 0 };
     stream::try_unfold(Some(walk), |walk| async move {
         let Some(mut walk) = walk else { return Ok(None) };
         let page = walk.page().await?;
@@ -308,9 +357,7 @@ pub(crate) fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, days: &'a
 
 /// A slice that is being read.
 struct Walk<'a> {
-    client: &'a HttpClient,
-    endpoint: &'a Endpoint,
-    days: &'a Days,
+    exports: Exports<'a>,
     /// The first instant of the slice.
     since: DateTime<Utc>,
     place: Place,
@@ -320,13 +367,17 @@ struct Walk<'a> {
     bytes: u64,
     /// True once the last day was left out because it has not begun in the project's zone.
     clamped: bool,
+    /// How often the first day was moved to what the project keeps.
+    moved: u32,
 }
 
 impl Walk<'_> {
     async fn page(&mut self) -> Result<Page> {
         loop {
             let window = Days::next(self.place, self.since);
-            let (client, endpoint) = (self.client, self.endpoint);
+            let Exports { client, endpoint, several_days, .. } = self.exports;
+            let is_day = window.since.is_none_or(|since| window.until - since <= DAY);
+            let endpoint = if is_day { endpoint } else { several_days };
             let slice = SliceState { window: Some(window), ..SliceState::default() };
             let response = self.response.get_or_insert_with(|| declared::read(client, endpoint, slice));
             match response.try_next().await {
@@ -335,7 +386,10 @@ impl Walk<'_> {
                     return Ok(page);
                 }
                 Ok(end) => return Ok(self.end(window, end)),
-                Err(error) => self.place = self.other(window, error)?,
+                Err(error) => match self.other(window, error)? {
+                    Some(place) => self.place = place,
+                    None => return Ok(self.end(Window { since: Some(self.since), ..window }, None)),
+                },
             }
             self.response = None;
         }
@@ -345,19 +399,19 @@ impl Walk<'_> {
     fn end(&mut self, window: Window, end: Option<Page>) -> Page {
         let bytes = std::mem::take(&mut self.bytes);
         self.response = None;
-        let advance = match self.days.after(self.place, window, self.since, bytes) {
+        let advance = match self.exports.days.after(self.place, window, self.since, bytes) {
             Some(next) => {
                 self.place = next;
                 Advance::Next(next.to_text())
             }
             None => Advance::End,
         };
-        let records = end.map_or_else(|| vec![Vec::new(); self.endpoint.streams().len()], |end| end.records);
+        let records = end.map_or_else(|| vec![Vec::new(); self.exports.endpoint.streams().len()], |end| end.records);
         Page::new(records, Some(advance))
     }
 
-    /// What to ask for instead, after a failure that came before the first record.
-    fn other(&mut self, window: Window, error: Error) -> Result<Place> {
+    /// What to ask for instead, after a failure that came before the first record; nothing when the rest is not kept.
+    fn other(&mut self, window: Window, error: Error) -> Result<Option<Place>> {
         let located = |error: Error| match window.since {
             Some(since) => error.with_context("from", since.to_rfc3339_opts(SecondsFormat::Secs, true)),
             None => error,
@@ -366,24 +420,45 @@ impl Walk<'_> {
             ErrorKind::TooLarge => match Days::smaller(self.place, window) {
                 Some(smaller) => {
                     let what = format!(
-                        "mixpanel did not finish the export from {} on: it goes on in requests for {}",
+                        "the export from {} on did not come whole ({}): it goes on in requests for {}",
                         day(window.since.unwrap_or(self.since)),
+                        error.message(),
                         length(smaller.length),
                     );
-                    self.client.notice(self.endpoint.name(), &what);
-                    Ok(smaller)
+                    self.exports.client.notice(self.exports.endpoint.name(), &what);
+                    Ok(Some(smaller))
                 }
                 None => Err(located(error)),
             },
             ErrorKind::CursorExpired => {
                 let earlier = self.place.until - DAY;
-                let is_read_again = self.days.lookback >= DAY && earlier > self.since && !self.clamped;
+                let is_read_again = self.exports.days.lookback >= DAY && earlier > self.since && !self.clamped;
                 self.clamped = true;
-                if is_read_again { Ok(Place { until: earlier, ..self.place }) } else { Err(too_early(error)) }
+                if is_read_again { Ok(Some(Place { until: earlier, ..self.place })) } else { Err(too_early(error)) }
             }
+            ErrorKind::PermissionDenied => match kept_days(&error).filter(|_| self.moved < MOST_MOVES) {
+                Some(kept) => Ok(self.begin_later(kept)),
+                None => Err(located(error)),
+            },
             _ => Err(located(error)),
         }
     }
+
+    /// Leaves out the days that the project no longer keeps, and says so. Nothing when all that is left is among them.
+    fn begin_later(&mut self, kept: i64) -> Option<Place> {
+        let first = midnight(self.exports.client.now()) - TimeDelta::days(kept - i64::from(self.moved));
+        self.moved += 1;
+        let what = format!("the project keeps {kept} days of history: days before {} cannot be exported and are left out", day(first));
+        self.exports.client.notice(self.exports.endpoint.name(), &what);
+        self.since = self.since.max(first);
+        (self.place.until > self.since).then_some(self.place)
+    }
+}
+
+/// The days of history that a project keeps, where it was refused for more: `Date range exceeds 90 days into the past`.
+fn kept_days(error: &Error) -> Option<i64> {
+    let (_, rest) = error.context_value("answer")?.split_once(TOO_OLD)?;
+    rest.split_whitespace().next()?.parse().ok().filter(|days| (0..=MOST_KEPT).contains(days))
 }
 
 fn length(span: TimeDelta) -> String {

@@ -7,17 +7,10 @@ use pipeline_core::{DataType, Error, ErrorKind, Field, Result, Schema, TimeForma
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::discover::Properties;
+
 /// Most properties that become columns.
 const MAX_COLUMNS: usize = 500;
-
-/// Longest name that every destination takes.
-const MAX_NAME: usize = 60;
-
-/// Digits of the hash that tells apart names which differ in more than a column's name can show.
-const HASH_DIGITS: usize = 6;
-
-/// What marks a property of the project's own whose name is taken.
-const OWN: &str = "__u";
 
 /// What `$` becomes, which Mixpanel's own properties begin with.
 const RESERVED: &str = "mp_reserved_";
@@ -125,10 +118,41 @@ impl Columns {
             if chosen.is_none() && *name != simple_name(property) {
                 columns.collisions.push(format!("property `{property}` is column `{name}`"));
             }
-            columns.by_property.insert(property.clone(), columns.list.len());
-            columns.list.push((name.clone(), data_type.data_type()));
+            columns.add(property, name.clone(), data_type);
         }
         Ok(columns)
+    }
+
+    fn add(&mut self, property: &str, name: String, data_type: ColumnType) {
+        self.by_property.insert(property.to_owned(), self.list.len());
+        self.list.push((name, data_type.data_type()));
+    }
+
+    /// These columns, and one for each of the other properties that were found. What has no room, or whose name was chosen for
+    /// another, stays in `properties` alone, and is told; so are properties whose names differ in less than columns' can.
+    pub(crate) fn and(&self, found: &Properties, promoted: &[Field], is_lifted: impl Fn(&str) -> bool) -> Self {
+        let mut columns = self.clone();
+        let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut without = 0;
+        for (property, data_type) in found.iter().filter(|(property, _)| self.of(property).is_none() && !is_lifted(property)) {
+            let name = column_name(property, promoted);
+            if columns.list.len() >= MAX_COLUMNS || columns.list.iter().any(|(taken, _)| taken.eq_ignore_ascii_case(&name)) {
+                without += 1;
+                continue;
+            }
+            let looks = property.trim_start_matches('$').to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            alike.entry(looks).or_default().push(format!("`{property}` is column `{name}`"));
+            columns.add(property, name, *data_type);
+        }
+        columns
+            .collisions
+            .extend(alike.into_values().filter(|alike| alike.len() > 1).map(|alike| format!("property {}", alike.join(", "))));
+        if without > 0 {
+            columns
+                .collisions
+                .push(format!("{without} properties have no column of their own: there are {MAX_COLUMNS}, or their names are taken"));
+        }
+        columns
     }
 
     /// The stream's schema with these columns.
@@ -161,26 +185,8 @@ fn simple_name(property: &str) -> String {
 fn column_name(property: &str, promoted: &[Field]) -> String {
     let base = simple_name(property);
     let is_own = !property.starts_with('$');
-    let mut name: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
-    name.truncate(MAX_NAME);
-    let is_changed = name != base || looks_suffixed(&base);
-    if is_own && (base.starts_with(RESERVED) || promoted.iter().any(|field| field.name == name)) {
-        name.push_str(OWN);
-    }
-    if is_changed {
-        let hash = blake3::hash(property.as_bytes()).to_hex();
-        name = format!("{name}__{}", &hash[..HASH_DIGITS]);
-    }
-    name
-}
-
-/// True for a name that ends as one does that was made different from another.
-fn looks_suffixed(name: &str) -> bool {
-    let is_hash = |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
-    name.ends_with(OWN) || name.rsplit_once("__").is_some_and(|(_, end)| is_hash(end))
+    let is_taken = |name: &str| is_own && (base.starts_with(RESERVED) || promoted.iter().any(|field| field.name == name));
+    pipeline_core::column_name(&base, property, is_taken)
 }
 
 #[cfg(test)]

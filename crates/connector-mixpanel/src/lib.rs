@@ -5,6 +5,7 @@ mod answers;
 mod calendar;
 mod classify;
 mod config;
+mod discover;
 mod export;
 mod flatten;
 mod json;
@@ -15,10 +16,13 @@ mod region;
 mod reports;
 mod rows;
 mod schema;
+mod seen;
 mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
@@ -32,7 +36,10 @@ use tokio::sync::OnceCell;
 
 use crate::account::{Site, Told};
 use crate::calendar::Calendar;
+use crate::export::Exports;
+use crate::region::Hosts;
 use crate::rows::{About, Occurrences, reshape};
+use crate::seen::Seen;
 use crate::streams::{Credentials, Place, Project};
 
 pub use calendar::TimeStorage;
@@ -58,6 +65,8 @@ struct Mixpanel {
     /// The endpoints as far as they are known before anybody is asked.
     declared: Vec<Endpoint>,
     known: OnceCell<Known>,
+    /// What the events of this run have shown.
+    seen: Mutex<Seen>,
 }
 
 /// What is known of the project once Mixpanel was asked, if it had to be.
@@ -66,7 +75,13 @@ struct Known {
     /// Index of the site that the project is at.
     site: usize,
     place: Place,
+    /// The project with the columns that were found out.
+    project: Project,
+    /// What could not be found out.
+    notes: Vec<String>,
     endpoints: Vec<Endpoint>,
+    /// The export, for requests for several days.
+    several_days: Option<Endpoint>,
     /// True when Mixpanel or the configuration told the zone.
     has_zone: bool,
 }
@@ -93,7 +108,23 @@ impl Mixpanel {
         let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage: self.storage };
         let Site { hosts, client, .. } = &self.sites[told.site];
         let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
-        Ok(Known { site: told.site, endpoints: self.project.endpoints(&place), place, has_zone: zone.is_some() })
+        let (project, notes) = self.properties(client, hosts, endpoints).await?;
+        let endpoints = project.endpoints(&place);
+        let lines = project.lines(project.days.most());
+        let several_days = endpoints.iter().find(|endpoint| endpoint.name() == export::NAME).map(|export| export.clone().ndjson(lines));
+        Ok(Known { site: told.site, project, notes, endpoints, several_days, place, has_zone: zone.is_some() })
+    }
+
+    /// Finds out which properties there are, where all of them are to be columns of an endpoint.
+    async fn properties(&self, client: &HttpClient, hosts: &Hosts, endpoints: &[&str]) -> Result<(Project, Vec<String>)> {
+        let wants = |names: [&str; 2]| endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name));
+        let (events, profiles) = self.project.flatten;
+        let (events, profiles) = (events && wants(["export", "activity"]), profiles && wants(["engage", "group_profiles"]));
+        if !events && !profiles {
+            return Ok((self.project.clone(), Vec::new()));
+        }
+        let found = discover::properties(client, hosts, &self.project, events).await?;
+        Ok((self.project.flattened(&found), found.notes))
     }
 
     /// Asks Mixpanel. Gives nothing when it refuses to tell the zone to a plan or a role that may read events all the same.
@@ -108,7 +139,7 @@ impl Mixpanel {
     /// Reads a slice, and makes rows of what comes.
     fn rows<'a>(&'a self, known: &'a Known, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
         let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
-        let report = self.project.report(endpoint.name(), &slice);
+        let report = known.project.report(endpoint.name(), &slice);
         if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
             // The report was taken out of the configuration while its answer was still to be read.
             let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
@@ -119,27 +150,30 @@ impl Mixpanel {
             calendar: known.place.calendar,
             today: known.place.today,
             report,
-            columns: self.project.columns(stream),
+            columns: known.project.columns(stream),
             occurrences: Occurrences::default(),
-            latest: 0,
+            seen: Seen::default(),
         };
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
         let client = &self.sites[known.site].client;
         if endpoint.name() != export::NAME {
             return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
         }
-        let since = export::processed_since(&slice);
-        let days = &self.project.days;
+        let read = slice.clone();
         let events = move |page: Result<Page>| {
             let page = reshape(page?, &mut about)?;
-            if page.advance.is_some()
-                && let Some(warning) = about.iter().find_map(|about| days.too_late(about.latest))
-            {
-                client.notice(export::NAME, &warning);
+            if page.advance.is_some() {
+                let mut seen = self.seen();
+                about.iter_mut().for_each(|about| seen.add(&read, &std::mem::take(&mut about.seen)));
             }
-            Ok(export::newer(page, since))
+            Ok(export::newer(page, export::processed_since(&read)))
         };
-        export::read(client, endpoint, days, slice).map(events).boxed()
+        let several_days = known.several_days.as_ref().unwrap_or(endpoint);
+        export::read(Exports { client, endpoint, several_days, days: &self.project.days }, slice).map(events).boxed()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells what is odd about names of columns.
@@ -147,12 +181,12 @@ impl Mixpanel {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
         let readable = endpoints.iter().filter(|name| self.project.unavailable(name).is_none());
         let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
-            let collisions = &self.project.columns(stream).collisions;
+            let collisions = &known.project.columns(stream).collisions;
             collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
         });
         let zone = !known.has_zone && endpoints.iter().any(|name| self.project.needs_zone(name));
         let zone = zone.then(|| "the project's time zone is not known, so that reports end with the day in UTC: set time_zone".to_owned());
-        warning.chain(columns).chain(zone).collect()
+        warning.chain(known.notes.iter().cloned()).chain(columns).chain(zone).collect()
     }
 
     fn client(&self) -> &HttpClient {
@@ -177,7 +211,16 @@ impl Connector for Mixpanel {
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
         let known = self.known(endpoints).await?;
         let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
-        Ok(Preparation { notes: self.notes(known, endpoints), unavailable: endpoints.iter().filter_map(refused).collect() })
+        let unavailable = endpoints.iter().filter_map(refused).collect();
+        Ok(Preparation { notes: self.notes(known, endpoints), unavailable, ..Preparation::default() })
+    }
+
+    fn remarks(&self, endpoint: &str) -> Vec<String> {
+        if endpoint != export::NAME {
+            return Vec::new();
+        }
+        let (days, seen) = (&self.project.days, std::mem::take(&mut *self.seen()));
+        seen.remarks(days, days.first(self.range))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

@@ -23,7 +23,7 @@ pub(crate) const APP: &str = "app";
 /// The Lexicon, of the last minute.
 pub(crate) const LEXICON: &str = "lexicon";
 
-/// What Mixpanel allows a project in an hour, of exports and of queries.
+/// What Mixpanel publishes for every project in an hour, of exports and of queries. Some have more, as answers then tell.
 const HOURLY: u32 = 60;
 
 /// What it allows in a second.
@@ -42,7 +42,7 @@ const MINUTELY: u32 = 5;
 /// Requests to Mixpanel's own pages in a second: few are ever needed.
 const APP_SECONDLY: u32 = 5;
 
-/// What a project allows in an hour, where it differs from what Mixpanel publishes.
+/// The most that whoever runs this allows in an hour; none: what Mixpanel does.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hourly {
     pub(crate) exports: Option<u32>,
@@ -51,10 +51,11 @@ pub(crate) struct Hourly {
 
 /// Declares the buckets.
 pub(crate) fn declare(builder: HttpClientBuilder, share: f64, hourly: Hourly) -> HttpClientBuilder {
+    let hour = |most: Option<u32>| most.map_or_else(|| Quota::per_hour(HOURLY).published(), Quota::per_hour).share(share);
     builder
-        .quota(EXPORT, Quota::per_hour(hourly.exports.unwrap_or(HOURLY)).share(share))
+        .quota(EXPORT, hour(hourly.exports))
         .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()))
-        .quota(QUERY, Quota::per_hour(hourly.queries.unwrap_or(HOURLY)).share(share))
+        .quota(QUERY, hour(hourly.queries))
         .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
         .quota(APP, Quota::per_second(APP_SECONDLY).concurrency(QUERIES_AT_ONCE))
         .quota(LEXICON, Quota::per_minute(MINUTELY))
@@ -80,7 +81,6 @@ impl RateReader for Rates {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
         let Some((rate, pace)) = buckets_of(answer.request) else { return Vec::new() };
         let hints = RateHeaders::Ietf.parse(answer.headers, now).into_iter();
-        let shared = |hint: RateHint| RateHint { limit: hint.limit.map(|limit| limit * self.share), ..hint };
-        hints.map(|hint| if hint.concurrency { (pace.into(), hint) } else { (rate.into(), shared(hint)) }).collect()
+        hints.map(|hint| (if hint.concurrency { pace } else { rate }.into(), hint.share(self.share))).collect()
     }
 }

@@ -61,6 +61,11 @@ const INSERT_ID: usize = 2;
 const FORMER_ID: usize = 3;
 const PROCESSED: usize = 16;
 
+/// True for a property that is a column anyway.
+pub(crate) fn is_lifted(property: &str) -> bool {
+    LIFTED.iter().any(|(lifted, ..)| *lifted == property)
+}
+
 /// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
@@ -101,7 +106,8 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let properties = find(&line, "properties").unwrap_or("{}");
     let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
-    about.latest = about.latest.max(event.lateness(about.calendar).unwrap_or(0));
+    about.seen.late(event.lateness(about.calendar).unwrap_or(0));
+    about.seen.users(event.name, &event.properties, event.lifted[DISTINCT_ID], event.lifted[FORMER_ID]);
     for (property, value) in &event.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);

@@ -30,6 +30,11 @@ const LIFTED: [(&str, &str); 12] = [
     ("timezone", "$timezone"),
 ];
 
+/// True for a property that is a column anyway.
+pub(crate) fn is_lifted(property: &str) -> bool {
+    LIFTED.iter().any(|(_, lifted)| *lifted == property)
+}
+
 /// The profile as it is stored: its id and common properties at the top, all properties unchanged below.
 ///
 /// Profiles of groups and members of cohorts are the same with what tells whose they are.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::json::quote;
 use crate::table::{Asks, STREAMS, Stream};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Slicer, TimeRange, render_time};
 use pipeline_core::state::{EndpointState, SliceState, Window};
@@ -66,6 +66,17 @@ impl Parameter {
 }
 
 impl Report {
+    /// The beginning of the week or month that a day is in, where the report counts by those: a part of one would be told as
+    /// if it were all of it.
+    fn begun(&self, day: DateTime<Utc>) -> DateTime<Utc> {
+        let before = match self.parameter("unit").as_deref() {
+            Some("month") => day.day0(),
+            Some("week") => day.weekday().num_days_from_monday(),
+            _ => 0,
+        };
+        day - TimeDelta::days(before.into())
+    }
+
     /// A request for the profiles of one kind of group.
     pub(crate) fn of_group(id: &str) -> Self {
         let parameters = BTreeMap::from([(GROUP.to_owned(), Parameter::Text(id.to_owned()))]);
@@ -141,8 +152,8 @@ impl Slicer for Reports {
             return Vec::new();
         }
         let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
-        let window =
-            |report: &Report| Window { since: Some(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into())), until: tomorrow };
+        let since = |report: &Report| report.begun(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into()));
+        let window = |report: &Report| Window { since: Some(since(report)), until: tomorrow };
         let slice = |report: &Report| SliceState {
             window: self.is_dated.then(|| window(report)),
             query: vec![(REPORT.to_owned(), report.name.clone())],

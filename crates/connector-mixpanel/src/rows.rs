@@ -8,6 +8,7 @@ use pipeline_core::{Page, RawRecord, Result};
 use crate::calendar::Calendar;
 use crate::flatten::Columns;
 use crate::reports::Report;
+use crate::seen::Seen;
 use crate::table::Stream;
 
 /// Events without an insert id that are remembered in order to tell repetitions of the same line apart.
@@ -31,8 +32,8 @@ pub(crate) struct About<'a> {
     pub(crate) columns: &'a Columns,
     /// How often each event without an insert id has come.
     pub(crate) occurrences: Occurrences,
-    /// The longest time from an event to its processing so far, in milliseconds.
-    pub(crate) latest: i64,
+    /// What events say of others.
+    pub(crate) seen: Seen,
 }
 
 /// Counts equal lines of one export.

@@ -3,17 +3,18 @@
 use chrono::{NaiveDate, TimeDelta};
 use pipeline_core::http::Method;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
+use pipeline_core::{Deletes, Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
 
 use crate::calendar::{Calendar, DayClock, ProjectDays};
+use crate::discover::Found;
 use crate::export::{self, Days};
 use crate::flatten::Columns;
 use crate::limits::{APP, EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, LEXICON, QUERY, QUERY_PACE};
-use crate::line;
 use crate::profiles::SessionPages;
 use crate::region::Hosts;
 use crate::reports::{REPORT, Report, Reports};
 use crate::table::{Api, List, STREAMS, Source, Stream};
+use crate::{line, schema};
 
 /// What the configuration says about the endpoints.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Project {
     pub(crate) event_columns: Columns,
     /// Properties of profiles that are columns.
     pub(crate) profile_columns: Columns,
+    /// Whether all properties of events, and of profiles, are to be columns.
+    pub(crate) flatten: (bool, bool),
 }
 
 /// Who reads a project.
@@ -84,15 +87,33 @@ impl Project {
         };
         let mut fed = STREAMS.iter().filter(|fed| fed.endpoint() == stream.name);
         let endpoint = fed.by_ref().fold(endpoint, |endpoint, fed| endpoint.feeds(self.definition(fed), list.records));
-        let Some(parent) = &list.parent else { return Some(endpoint) };
-        let parents = self.endpoint(self::stream(parent.stream)?, place)?;
-        let child = endpoint.for_each(parents).when(parent.when);
-        Some(parent.inherit.iter().fold(child, |child, (member, name)| child.inherit(member, name)))
+        let endpoint = match &list.parent {
+            Some(parent) => {
+                let parents = self.endpoint(self::stream(parent.stream)?, place)?;
+                let child = endpoint.for_each(parents).when(parent.when);
+                parent.inherit.iter().fold(child, |child, (member, name)| child.inherit(member, name))
+            }
+            None => endpoint,
+        };
+        Some(if stream.deletes == Deletes::Invisible { endpoint.incremental() } else { endpoint })
     }
 
     fn definition(&self, stream: &'static Stream) -> StreamDef {
         let schema = self.columns(stream).extend(Schema::from_static(stream.columns));
         StreamDef::new(stream.name, schema).primary_key(stream.key.iter().copied()).deletes(stream.deletes)
+    }
+
+    /// The project with a column for each property that was found.
+    pub(crate) fn flattened(&self, found: &Found) -> Self {
+        let (events, profiles) = self.flatten;
+        let mut project = self.clone();
+        if events {
+            project.event_columns = self.event_columns.and(&found.events, schema::EVENT, line::is_lifted);
+        }
+        if profiles {
+            project.profile_columns = self.profile_columns.and(&found.profiles, schema::PROFILE, crate::profiles::is_lifted);
+        }
+        project
     }
 
     /// The properties that are columns of a stream.
@@ -113,10 +134,14 @@ impl Project {
             .base(place.hosts.data.clone())
             .query("time_in_ms", "true")
             .slices(ProjectDays { days: self.days.clone(), calendar: place.calendar, clock: DayClock::Export })
-            .incremental()
             .at_most(EXPORTS_AT_ONCE.into())
-            .ndjson(Lines { check: line::check, malformed: self.max_bad_lines })
+            .ndjson(self.lines(u64::MAX))
             .buckets([EXPORT, EXPORT_PACE])
+    }
+
+    /// What the lines of an export of at most so many bytes must be like.
+    pub(crate) fn lines(&self, most: u64) -> Lines {
+        Lines { check: line::check, malformed: self.max_bad_lines, most }
     }
 
     /// A list as the table has it.

@@ -156,6 +156,13 @@ impl Stream {
         self
     }
 
+    /// Rows of days that are no longer asked for stay. Only where an answer has a row for everything in each of its days: rows
+    /// that go without a trace would stay as well.
+    const fn kept(mut self) -> Self {
+        self.deletes = Deletes::Invisible;
+        self
+    }
+
     /// Today's state, which no days are asked for.
     const fn undated(mut self) -> Self {
         if let Some(asks) = &mut self.asks {
@@ -285,11 +292,13 @@ pub const STREAMS: &[Stream] = &[
         .made_by(answers::funnel)
         .query(&[("funnel_id", "{funnel_id}")])
         .each("funnels_list", &[("funnel_id", "funnel_id"), ("name", "name")], all)
-        .note("the last `report_days` of every funnel, one request each"),
+        .kept()
+        .note("the last `report_days` of every funnel, one request each; older days stay"),
     Stream::list("revenue", Api::Query, "engage/revenue", "")
         .holds(schema::REVENUE, &["date"])
         .made_by(answers::revenue)
         .query(&[("unit", "day")])
+        .kept()
         .note("needs `legacy_revenue`; Mixpanel documents it no more"),
     Stream::report("insights", "insights", &["bookmark_id"], &[])
         .undated()
@@ -327,13 +336,16 @@ pub const STREAMS: &[Stream] = &[
         .made_by(answers::segments),
     Stream::report("segmentation_sum", "segmentation/sum", &["event", "on"], SEGMENTED)
         .holds(schema::TOTAL, &["report", "bucket"])
-        .made_by(answers::totals),
+        .made_by(answers::totals)
+        .kept(),
     Stream::report("segmentation_average", "segmentation/average", &["event", "on"], SEGMENTED)
         .holds(schema::TOTAL, &["report", "bucket"])
-        .made_by(answers::totals),
+        .made_by(answers::totals)
+        .kept(),
     Stream::report("event_counts", "events", &["event", "type", "unit"], &[])
         .holds(schema::EVENT_COUNT, &["report", "event", "bucket"])
         .made_by(answers::event_counts)
+        .kept()
         .note("`event` is a list of names"),
     Stream::report("event_property_counts", "events/properties", &["event", "name", "type", "unit"], &["values", "limit"])
         .holds(schema::PROPERTY_COUNT, &["report", "property_value", "bucket"])

@@ -14,6 +14,7 @@ use crate::flatten::{Columns, Flattened};
 use crate::profiles::SessionPages;
 use crate::reports::Report;
 use crate::rows::{About, Occurrences};
+use crate::seen::Seen;
 use crate::{line, schema, streams};
 
 fn request(path: &str) -> Request {
@@ -92,7 +93,7 @@ fn a_line_is_an_event_or_the_export_is_broken() {
 fn rows_in(stream: &str, records: &[&[u8]], calendar: Calendar, report: Option<&Report>, columns: &Columns) -> Vec<RawRecord> {
     let stream = streams::stream(stream).unwrap();
     let today = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
-    let mut about = About { stream, calendar, today, report, columns, occurrences: Occurrences::default(), latest: 0 };
+    let mut about = About { stream, calendar, today, report, columns, occurrences: Occurrences::default(), seen: Seen::default() };
     let mut rows = Vec::new();
     for record in records {
         (stream.rows)(&RawRecord::upsert(record.to_vec()), &mut about, &mut rows).unwrap();
@@ -216,7 +217,7 @@ fn a_property_cut_within_a_character_costs_that_character_only() {
 }
 
 #[test]
-fn an_event_keeps_its_key_when_it_is_exported_again() {
+fn c22_c23_an_event_keeps_its_key_when_it_is_exported_again() {
     let key = |properties: &str| event(properties).scalar("event_key").unwrap();
     let same = [
         (r#""time":1763630101123,"distinct_id":"A","$insert_id":"i""#, r#""time":1763630101,"distinct_id":"A","$insert_id":"i""#),
@@ -247,7 +248,7 @@ fn an_event_keeps_its_key_when_it_is_exported_again() {
 }
 
 #[test]
-fn equal_lines_without_an_insert_id_are_different_events() {
+fn c24_equal_lines_without_an_insert_id_are_different_events() {
     let line = br#"{"event":"A","properties":{"time":1,"distinct_id":"a"}}"#;
     let keys =
         || rows_in("export", &[line, line, line], UTC, None, Columns::none()).iter().map(|row| row.scalar("event_key")).collect::<Vec<_>>();

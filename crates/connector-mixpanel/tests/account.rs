@@ -82,6 +82,7 @@ fn refused(status: u16, body: &str) -> Said {
 fn connector(server: &Arc<Server>, changes: &serde_json::Value) -> Arc<dyn Connector> {
     let mut config = json!({ "project_id": 7, "username": "loader", "secret": "dummy-secret", "region": "us", "start_date": "2026-11-20" });
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let mut registry = Registry::default();
     registry.add::<MixpanelConfig>();
     let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
@@ -307,14 +308,172 @@ async fn c41_only_the_first_page_of_a_scan_is_charged() {
     assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 47, "one of 48");
 }
 
+/// Queries of the first hour of a project whose answers tell such a policy, and what is left after the first.
+async fn queries_in_an_hour(policy: &'static str, changes: serde_json::Value) -> (usize, u32) {
+    let server = Server::new(move |_, _| (200, vec![("ratelimit-policy", policy.to_owned())], "[]".to_owned()));
+    let connector = connector(&server, &changes);
+    records(&connector, "cohorts").await.unwrap();
+    let left = connector.client().left("query").await.unwrap().unwrap().permits;
+    while records(&connector, "cohorts").await.is_ok() {}
+    (server.asked().len(), left)
+}
+
 #[tokio::test(start_paused = true)]
-async fn c34_a_quota_of_its_own_is_configured() {
-    let server = Server::new(|_, _| ok("[]"));
-    let left = |changes: serde_json::Value| {
-        let connector = connector(&server, &changes);
-        async move { connector.client().left("query").await.unwrap().unwrap().permits }
+async fn c34_the_policy_of_a_project_is_adopted_unless_a_number_is_configured() {
+    const MORE: &str = r#""project";q=240;w=3600, "project-concurrency";q=5;qu="concurrent-requests""#;
+    const FEWER: &str = r#""project";q=30;w=3600"#;
+    const OTHER: &str = r#""endpoint";q=5;w=60"#;
+    assert_eq!(queries_in_an_hour(MORE, json!({})).await, (192, 191), "80 % of 240");
+    assert_eq!(queries_in_an_hour(MORE, json!({ "rate_share": 1.0 })).await, (240, 239));
+    assert_eq!(queries_in_an_hour(FEWER, json!({})).await, (24, 23));
+    assert_eq!(queries_in_an_hour(OTHER, json!({})).await, (48, 47), "a policy of a minute is none of an hour");
+    // What is configured is never exceeded.
+    assert_eq!(queries_in_an_hour(MORE, json!({ "queries_per_hour": 100 })).await, (80, 79));
+    assert_eq!(queries_in_an_hour(MORE, json!({ "queries_per_hour": 60, "rate_share": 1.0 })).await, (60, 59));
+    assert_eq!(queries_in_an_hour(FEWER, json!({ "queries_per_hour": 60 })).await, (24, 23), "less is allowed than is configured");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c34_a_refusal_tells_of_a_higher_quota_too() {
+    // Other programs used the hour up; what comes after it is what the policy says.
+    let server = Server::new(|_, before| match before {
+        0 => (
+            429,
+            vec![
+                ("ratelimit-policy", r#""project";q=240;w=3600"#.to_owned()),
+                ("ratelimit", r#""project";r=0;t=20"#.to_owned()),
+                ("retry-after", "20".to_owned()),
+            ],
+            "{}".to_owned(),
+        ),
+        _ => ok("[]"),
+    });
+    let connector = connector(&server, &json!({}));
+    records(&connector, "cohorts").await.unwrap();
+    assert!((20.0..23.0).contains(&server.pause()), "{}", server.pause());
+    while records(&connector, "cohorts").await.is_ok() {}
+    assert_eq!(server.asked().len(), 192);
+}
+
+#[tokio::test(start_paused = true)]
+async fn days_that_a_report_no_longer_covers_stay_as_they_were() {
+    let later = Arc::new(Mutex::new(false));
+    let is_later = Arc::clone(&later);
+    let server = Server::new(move |asked, _| {
+        let days = if *is_later.lock().unwrap() { [("2026-11-21", 5), ("2026-11-22", 6)] } else { [("2026-11-20", 1), ("2026-11-21", 2)] };
+        let of_days = |shown: fn(i32) -> String| days.map(|(day, n)| format!("\"{day}\":{}", shown(n))).join(",");
+        ok(match asked {
+            asked if asked.contains("funnels/list") => r#"[{"funnel_id":7,"name":"F"}]"#.to_owned(),
+            asked if asked.contains("funnels") => {
+                let day = |n| format!(r#"{{"steps":[{n}],"analysis":{{}}}}"#);
+                format!(r#"{{"meta":{{}},"data":{{{}}}}}"#, of_days(day))
+            }
+            _ => format!(r#"{{"status":"ok","results":{{{}}}}}"#, of_days(|n| n.to_string())),
+        })
+    });
+    let report = json!([{ "name": "r", "stream": "segmentation_sum", "parameters": { "event": "e", "on": "x" }, "days": 2 }]);
+    let config = json!({ "reports": report, "time_zone": "UTC" });
+    let streams = ["funnels", "segmentation_sum"];
+    let destination = Arc::new(MemoryDestination::default());
+    read_all(&connector(&server, &config), &streams, &destination).await;
+    *later.lock().unwrap() = true;
+    let again = read_all(&connector(&server, &config), &streams, &destination).await;
+    assert!(again.failure().is_none(), "{again:?}");
+    assert_eq!(destination.column("product", "funnels", "date"), ["2026-11-20", "2026-11-21", "2026-11-22"]);
+    assert_eq!(destination.column("product", "funnels", "steps"), ["[1]", "[5]", "[6]"]);
+    assert_eq!(destination.column("product", "segmentation_sum", "value"), ["1.0", "5.0", "6.0"]);
+    assert_eq!(server.count("/funnels "), 2, "one request each time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_by_weeks_or_months_begins_with_a_whole_one() {
+    let begins = |unit: &'static str| async move {
+        let server = Server::new(|_, _| ok("{}"));
+        let parameters = json!({ "event": "e", "on": "x", "unit": unit });
+        let report = json!([{ "name": "r", "stream": "segmentation_sum", "parameters": parameters, "days": 10 }]);
+        let connector = connector(&server, &json!({ "reports": report, "time_zone": "UTC" }));
+        connector.prepare(&["segmentation_sum"]).await.unwrap();
+        let endpoint = connector.endpoints().iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap();
+        let now = connector.client().now();
+        let slices = endpoint.slicer().plan(&pipeline_core::state::EndpointState::default(), TimeRange::all(), now);
+        slices[0].window.unwrap().since.unwrap().date_naive().to_string()
     };
-    assert_eq!(left(json!({})).await, 48);
-    assert_eq!(left(json!({ "queries_per_hour": 240 })).await, 192);
-    assert_eq!(left(json!({ "queries_per_hour": 240, "rate_share": 1.0 })).await, 240);
+    assert_eq!(begins("day").await, "2026-11-13");
+    assert_eq!(begins("week").await, "2026-11-09", "a Monday");
+    assert_eq!(begins("month").await, "2026-11-01");
+}
+
+const SCHEMAS: &str = r#"{"status":"ok","results":[
+    {"entityType":"event","name":"Buy","schemaJson":{"properties":{"Plan":{"type":"string"},"mixed":{"type":"string"},"$city":{"type":"string"}}}},
+    {"entityType":"event","name":"Sell","schemaJson":{"properties":{"mixed":{"type":"number"},"count":{"type":"integer"}}}},
+    {"entityType":"profile","name":"$user","schemaJson":{"properties":{"seats":{"type":"integer"},"Tags":{"type":"array"}}}}]}"#;
+
+fn with_properties(asked: &str) -> Said {
+    match asked {
+        asked if asked.contains("/schemas") => ok(SCHEMAS),
+        asked if asked.contains("/properties/top") => {
+            ok(r#"{"plan":{"count":5},"Amount":{"count":3},"error":{"count":1},"Plan":{"count":1}}"#)
+        }
+        asked if asked.contains("/export") => ok(
+            r#"{"event":"Buy","properties":{"time":1795219200000,"$insert_id":"i","$city":"Porto","Plan":"pro","plan":2,"Amount":9.50,"count":3}}"#,
+        ),
+        _ => ok(
+            r#"{"page":0,"page_size":10,"total":1,"session_id":"s","status":"ok","results":[{"$distinct_id":"u","$properties":{"seats":4,"Tags":["x"]}}]}"#,
+        ),
+    }
+}
+
+/// The columns of a stream's only row that are not those of every project.
+fn own_columns(destination: &MemoryDestination, stream: &str) -> String {
+    let is_own = |(name, _): &(&String, &String)| {
+        !name.starts_with('_')
+            && !["event_key", "event", "time", "time_raw", "insert_id", "city", "distinct_id", "properties"].contains(&name.as_str())
+    };
+    let rows = destination.rows("product", stream);
+    rows[0].iter().filter(is_own).map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_properties_that_mixpanel_tells_of_become_columns() {
+    let server = Server::new(|asked, _| with_properties(asked));
+    let config = json!({
+        "flatten_events": true, "flatten_profiles": true, "start_date": "2026-11-21",
+        "event_columns": [{ "property": "Amount", "column": "amount", "type": "decimal" }],
+    });
+    let connector = connector(&server, &config);
+    let notes = connector.prepare(&["export", "engage"]).await.unwrap().notes;
+    insta::assert_snapshot!(notes.join("\n"), @"export: property `Plan` is column `plan__f63dd9`, `plan` is column `plan`");
+    let destination = Arc::new(MemoryDestination::default());
+    let summary = read_all(&connector, &["export", "engage"], &destination).await;
+    assert!(summary.failure().is_none(), "{summary:?}");
+    insta::assert_snapshot!(own_columns(&destination, "export"), @"
+    amount = 9.500000000
+    count = 3
+    plan = 2
+    plan__f63dd9 = pro
+    ");
+    insta::assert_snapshot!(own_columns(&destination, "engage"), @r#"
+    seats = 4
+    tags__b1feba = ["x"]
+    "#);
+    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (1, 1), "asked once a sync");
+    assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 46, "a query for them, and one for the profiles");
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
+    let server = Server::new(|asked, _| if asked.contains("/properties/top") { refused(402, "{}") } else { with_properties(asked) });
+    let connector = connector(&server, &json!({ "flatten_events": true, "start_date": "2026-11-21" }));
+    let notes = connector.prepare(&["export"]).await.unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("the list of properties may not be read")), "{notes:?}");
+    let destination = Arc::new(MemoryDestination::default());
+    read_all(&connector, &["export"], &destination).await;
+    assert_eq!(destination.column("product", "export", "count"), ["3"]);
+    // A project secret may not read the Lexicon, and nobody who wants neither is asked for anything.
+    let server = Server::new(|asked, _| with_properties(asked));
+    let secret = json!({ "flatten_events": true, "username": null, "secret": null, "project_secret": "dummy" });
+    let by_secret = self::connector(&server, &secret);
+    by_secret.prepare(&["export"]).await.unwrap();
+    by_secret.prepare(&["cohorts"]).await.unwrap();
+    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (0, 1));
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use connector_mixpanel::MixpanelConfig;
 use futures::stream::{self, StreamExt};
 use pipeline_core::engine::{Job, Metrics, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
-use pipeline_core::{BuildContext, Connector, ConnectorConfig, ErrorKind, Registry, TokioClock};
+use pipeline_core::{BuildContext, Clock, Connector, ConnectorConfig, ErrorKind, Event, Observer, Registry, TokioClock};
 use pipeline_testkit::MemoryDestination;
 use serde_json::json;
 
@@ -82,26 +84,32 @@ struct Read {
     notices: Vec<String>,
 }
 
-async fn read_with(config: serde_json::Value, answer: impl Fn(&str, usize) -> Said + Send + Sync + 'static) -> Read {
+/// What is read from, and the clock of the run.
+type Reading = (Arc<dyn Connector>, Arc<dyn Clock>);
+
+fn connector(
+    config: serde_json::Value,
+    answer: impl Fn(&str, usize) -> Said + Send + Sync + 'static,
+    observer: Arc<dyn Observer>,
+) -> (Arc<Server>, Reading) {
     let server = Arc::new(Server { asked: Mutex::default(), answer: Box::new(answer) });
     let mut all = json!({ "project_id": 7, "username": "loader", "secret": "dummy-secret", "region": "us", "start_date": "2026-11-21" });
     all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
-    let metrics = Arc::new(Metrics::default());
     let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
-    let context = BuildContext {
-        transport: Some(server.clone()),
-        clock: Arc::new(TokioClock::starting_at(now)),
-        observer: metrics.clone(),
-        seed: Some(7),
-        ..BuildContext::default()
-    };
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
+    let context =
+        BuildContext { transport: Some(server.clone()), clock: Arc::clone(&clock), observer, seed: Some(7), ..BuildContext::default() };
     let mut registry = Registry::default();
     registry.add::<MixpanelConfig>();
-    let connector: Arc<dyn Connector> = registry.build(MixpanelConfig::NAME, all, context).unwrap();
+    (server, (registry.build(MixpanelConfig::NAME, all, context).unwrap(), clock))
+}
+
+async fn read_with(config: serde_json::Value, answer: impl Fn(&str, usize) -> Said + Send + Sync + 'static) -> Read {
+    let metrics = Arc::new(Metrics::default());
+    let (server, (connector, clock)) = connector(config, answer, metrics.clone());
     let destination = Arc::new(MemoryDestination::default());
     let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
-    let job = Job { clock: Arc::new(TokioClock::starting_at(now)), ..Job::new("run", destination.clone(), vec![source]) };
-    let summary = sync(job).await.unwrap();
+    let summary = sync(Job { clock, ..Job::new("run", destination.clone(), vec![source]) }).await.unwrap();
     let notices = metrics.notices().into_iter().map(|(_, text)| text).collect();
     Read { server, destination, summary, notices }
 }
@@ -288,7 +296,7 @@ async fn c25_a_day_that_times_out_is_read_in_quarters() {
     let asked = read.asked();
     assert_eq!(asked.len(), 3 + 4, "{asked:?}");
     assert!(asked[..3].iter().all(|asked| asked == "2026-11-21 2026-11-21"));
-    assert!(read.notices.iter().any(|notice| notice.contains("did not finish") && notice.contains("6 hours")), "{:?}", read.notices);
+    assert!(read.notices.iter().any(|notice| notice.contains("did not come whole") && notice.contains("6 hours")), "{:?}", read.notices);
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,9 +307,88 @@ async fn c30_a_day_that_has_not_begun_there_is_left_out_once() {
         read_with(config.clone(), |asked, _| if asked.ends_with("2026-11-21") { Said::of(400, TOO_LATE) } else { ok(event("1", "a")) })
             .await;
     assert!(matches!(behind.summary.endpoints[0].outcome, Outcome::Done));
-    assert_eq!(behind.asked(), ["2026-11-21 2026-11-21", "2026-11-20 2026-11-20"]);
+    assert_eq!(behind.asked(), ["2026-11-20 2026-11-21", "2026-11-20 2026-11-20"]);
     let always = read_with(config, |_, _| Said::of(400, TOO_LATE)).await;
     let (kind, message) = always.failure();
     assert_eq!((kind, always.asked().len()), (ErrorKind::ConfigInvalid, 2));
     assert!(message.contains("time zone"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_that_the_project_does_not_keep_is_left_out_and_told() {
+    let refused = |days: u32| Said::of(403, format!(r#"{{"error":"Date range exceeds {days} days into the past","status":"error"}}"#));
+    let read = read_with(
+        json!({ "start_date": "2026-10-01" }),
+        move |asked, _| {
+            if asked < "2026-11-12" { refused(10) } else { ok(event(asked, asked)) }
+        },
+    )
+    .await;
+    assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done), "{:?}", read.summary.endpoints[0].outcome);
+    assert_eq!(read.asked(), ["2026-10-31 2026-11-21", "2026-11-12 2026-11-21"]);
+    assert_eq!(read.notes().len(), 1);
+    let told = "the project keeps 10 days of history: days before 2026-11-12 cannot be exported and are left out";
+    assert!(read.notices.iter().any(|notice| notice == told), "{:?}", read.notices);
+    // Where the project's day is ahead of UTC, it is one day less. And all of what is asked for may be gone.
+    let ahead =
+        read_with(json!({ "start_date": "2026-10-01" }), move |asked, _| if asked < "2026-11-13" { refused(10) } else { ok("") }).await;
+    assert_eq!(ahead.asked(), ["2026-10-31 2026-11-21", "2026-11-12 2026-11-21", "2026-11-13 2026-11-21"]);
+    let gone = read_with(json!({ "start_date": "2026-10-01", "end_date": "2026-10-03" }), move |_, _| refused(10)).await;
+    assert!(matches!(gone.summary.endpoints[0].outcome, Outcome::Done) && gone.asked().len() == 1, "{:?}", gone.asked());
+    let always = read_with(json!({}), move |_, _| refused(10)).await;
+    assert_eq!((always.failure().0, always.asked().len()), (ErrorKind::PermissionDenied, 1 + 2));
+}
+
+/// Counts the bytes of pages that were read.
+#[derive(Debug, Default)]
+struct Pages(AtomicU64);
+
+impl Observer for Pages {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::PageRead { bytes, .. } = event {
+            self.0.fetch_add(*bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c14_while_the_destination_stalls_nothing_more_is_read_than_it_was_given() {
+    const EVENTS: usize = 40_000;
+    let note = "x".repeat(400);
+    let text: String = (0..EVENTS).map(|n| event(&n.to_string(), &note) + "\n").collect();
+    let bytes = text.len() as u64;
+    let (connector, clock) = connector(json!({}), move |_, _| ok(text.clone()), Arc::new(Metrics::default())).1;
+    let (destination, pages) = (Arc::new(MemoryDestination::default()), Arc::new(Pages::default()));
+    let held = destination.hold().await;
+    let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
+    let job = Job { clock, observer: pages.clone(), ..Job::new("run", destination.clone(), vec![source]) };
+    let running = tokio::spawn(sync(job));
+    while pages.0.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let given = pages.0.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(pages.0.load(Ordering::Relaxed), given, "it reads on while nobody takes anything");
+    assert!(given < bytes / 4, "{given} of {bytes} bytes are held in memory");
+    drop(held);
+    let summary = running.await.unwrap().unwrap();
+    assert!(matches!(summary.endpoints[0].outcome, Outcome::Done));
+    assert_eq!(destination.rows("product", "export").len(), EVENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_days_that_are_larger_than_expected_are_asked_for_in_parts() {
+    let big = event("1", &"x".repeat(1 << 20)) + "\n";
+    let config = json!({ "start_date": "2026-11-12", "export_window_mb": 1 });
+    let read = read_with(config, move |asked, _| {
+        let is_day = asked[..10] == asked[11..];
+        // Ten days are five megabytes, a day half a one.
+        ok(if is_day { event(asked, asked) } else { big.repeat(5) })
+    })
+    .await;
+    assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done), "{:?}", read.summary.endpoints[0].outcome);
+    let asked = read.asked();
+    assert_eq!(asked[..3], ["2026-11-12 2026-11-21", "2026-11-20 2026-11-21", "2026-11-21 2026-11-21"]);
+    assert_eq!((asked.len(), read.notes().len()), (2 + 10, 10), "{asked:?}");
+    assert!(read.notices.iter().any(|notice| notice.contains("larger than it should be")), "{:?}", read.notices);
 }

@@ -31,6 +31,17 @@ pub struct StripeConfig {
     #[serde(default)]
     pub account: Option<String>,
 
+    /// Connected accounts to read besides the key's own: `"all"`, or a list of their ids. Rows then tell whose they are in the
+    /// column `_account_id`, which is a part of every key. Default: the key's own account alone, without that column.
+    #[serde(default, deserialize_with = "accounts::read")]
+    #[schemars(schema_with = "accounts::schema")]
+    pub accounts: Option<Accounts>,
+
+    /// With `accounts`: whether the key's own account, the platform, is read as well. What only the platform has, the lists of
+    /// its connected accounts, is read in any case. Default true.
+    #[serde(default)]
+    pub platform: Option<bool>,
+
     /// Share of Stripe's rate limits to use, above 0 up to 1; the rest is left to other programs. Default 0.8.
     #[serde(default = "defaults::rate_share")]
     pub rate_share: f64,
@@ -75,6 +86,64 @@ pub struct StripeConfig {
     pub base_url: String,
 }
 
+/// Connected accounts that a source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accounts {
+    /// All that the platform lists when a sync begins.
+    All,
+    /// These, by their ids.
+    Named(Vec<String>),
+}
+
+mod accounts {
+    use std::fmt;
+
+    use schemars::{Schema, SchemaGenerator, json_schema};
+    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+    use super::Accounts;
+
+    pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "default": null,
+            "examples": ["all", ["acct_1A2b3C"]],
+            "items": { "type": "string" },
+            "type": ["string", "array", "null"],
+        })
+    }
+
+    pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Accounts>, D::Error> {
+        deserializer.deserialize_any(Either).map(Some)
+    }
+
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Accounts;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"all\" or a list of account ids such as [\"acct_1A2b3C\"]")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Accounts, E> {
+            if text == "all" {
+                Ok(Accounts::All)
+            } else {
+                Err(E::custom("expected \"all\" or a list of account ids such as [\"acct_1A2b3C\"]"))
+            }
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Accounts, A::Error> {
+            let mut ids = Vec::new();
+            while let Some(id) = list.next_element()? {
+                ids.push(id);
+            }
+            Ok(Accounts::Named(ids))
+        }
+    }
+}
+
 mod defaults {
     pub(super) fn rate_share() -> f64 {
         0.8
@@ -104,6 +173,8 @@ impl StripeConfig {
             api_key: api_key.into(),
             start_date: None,
             account: None,
+            accounts: None,
+            platform: None,
             rate_share: defaults::rate_share(),
             account_rps: None,
             list_rps: None,
@@ -125,6 +196,7 @@ impl StripeConfig {
         if self.account.as_deref().is_some_and(|account| account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(invalid("account", "this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
         }
+        self.validate_accounts(key)?;
         if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
             return Err(invalid("rate_share", "the share of the rate limit must be above 0 and at most 1"));
         }
@@ -136,6 +208,36 @@ impl StripeConfig {
         }
         let base = Url::parse(&self.base_url).map_err(|error| invalid("base_url", "this is not a URL").with_source(error))?;
         Ok((key, base))
+    }
+}
+
+impl StripeConfig {
+    fn validate_accounts(&self, key: Key) -> Result<()> {
+        let Some(accounts) = &self.accounts else {
+            let alone = self.platform.is_none();
+            return if alone { Ok(()) } else { Err(invalid("platform", "this has a meaning only with `accounts`")) };
+        };
+        if self.account.is_some() && key.kind != KeyKind::Organization {
+            return Err(
+                invalid("accounts", "one account is read with `account`, several with `accounts`").with_help("leave one of them out")
+            );
+        }
+        let Accounts::Named(ids) = accounts else { return Ok(()) };
+        if ids.is_empty() {
+            return Err(invalid("accounts", "the list is empty").with_help("name an account, or write accounts = \"all\""));
+        }
+        for (index, id) in ids.iter().enumerate() {
+            let at = |message| invalid(format!("accounts[{index}]"), message);
+            let is_id =
+                id.strip_prefix("acct_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            if !is_id {
+                return Err(at("this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
+            }
+            if ids[..index].contains(id) {
+                return Err(at("this account is named twice").with_help("leave one of them out"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +309,6 @@ impl Key {
     }
 }
 
-fn invalid(field: &'static str, message: &str) -> Error {
+fn invalid(field: impl Into<String>, message: &str) -> Error {
     Error::new(ErrorKind::ConfigInvalid, message).with_context("field", field)
 }

@@ -14,7 +14,7 @@ Exit codes:
   2  usage or configuration
   3  authentication: credentials refused, or not allowed to read a stream that was asked for by name
   4  incomplete, and the next run goes on where this one stopped
-  5  destination
+  5  destination, or the disk of temporary files
   6  checkpoint conflict: another sync wrote to the same destination
   130  interrupted twice";
 

@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Credentials refused, or not allowed to read what was named.
     Authentication = 3,
-    /// The destination failed.
+    /// The destination failed, or this machine's own disk.
     Destination = 5,
     /// Another sync wrote to the same destination.
     Conflict = 6,
@@ -34,7 +34,7 @@ impl From<ErrorKind> for Exit {
         match kind {
             ErrorKind::ConfigInvalid | ErrorKind::Unsupported => Self::Usage,
             ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => Self::Authentication,
-            ErrorKind::Destination => Self::Destination,
+            ErrorKind::Destination | ErrorKind::Disk => Self::Destination,
             ErrorKind::CheckpointConflict => Self::Conflict,
             ErrorKind::NotFound
             | ErrorKind::RateLimited

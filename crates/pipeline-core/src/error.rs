@@ -31,6 +31,8 @@ pub enum ErrorKind {
     CheckpointConflict,
     /// The destination refused or failed.
     Destination,
+    /// This machine's own disk refused: a temporary file, or one that keeps tokens or limits.
+    Disk,
     /// The request makes no sense for this connector or destination.
     Unsupported,
     /// The run was cancelled or reached its deadline; it can be resumed.
@@ -54,6 +56,7 @@ impl fmt::Display for ErrorKind {
             Self::CursorExpired => "cursor_expired",
             Self::CheckpointConflict => "checkpoint_conflict",
             Self::Destination => "destination",
+            Self::Disk => "disk",
             Self::Unsupported => "unsupported",
             Self::Cancelled => "cancelled",
             Self::Unexpected => "unexpected",

@@ -123,6 +123,23 @@ impl RawRecord {
         Self::upsert(json)
     }
 
+    /// The record with a member more, which counts whatever else has its name. The value is JSON already. What is no object
+    /// stays as it is.
+    pub fn with_member(&self, name: &str, value: &str) -> Self {
+        let Some(body) = self.json.trim_ascii_end().strip_suffix(b"}") else { return self.clone() };
+        let name = serde_json::to_string(name).unwrap_or_else(|_| unreachable!("a string is always JSON"));
+        let mut json = Vec::with_capacity(body.len() + name.len() + value.len() + 3);
+        json.extend_from_slice(body);
+        if !body.trim_ascii_end().ends_with(b"{") {
+            json.push(b',');
+        }
+        json.extend_from_slice(name.as_bytes());
+        json.push(b':');
+        json.extend_from_slice(value.as_bytes());
+        json.push(b'}');
+        Self { json: json.into(), op: self.op, found: None }
+    }
+
     /// A top-level member that is a string or a number, as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
         scalar_text(self.member(name)?)

@@ -27,6 +27,7 @@ mod mixpanel;
 mod mixpanel_answers;
 mod mixpanel_export;
 mod mixpanel_history;
+mod mixpanel_slots;
 mod packed;
 mod people;
 mod server;
@@ -284,7 +285,7 @@ pub struct MixpanelWorld {
     /// How late those may be.
     pub very_late_days: u32,
     /// The share of users that are merged with another, each at a time of its own: from then on all events of theirs are
-    /// exported with the other's id, and keep their own beside it.
+    /// exported with the other's id, and keep their own beside it. An event of its own, `$identify`, says when.
     pub merged: f64,
     /// The zone whose wall clock events are stored by, as projects from before 2023 do.
     pub local_zone: Option<chrono_tz::Tz>,

@@ -31,6 +31,10 @@ pub struct Limits {
     pub mixpanel_export_hour: Option<u32>,
     /// Mixpanel: Query API requests per rolling hour; further pages of a profile session don't count.
     pub mixpanel_query_hour: Option<u32>,
+    /// Mixpanel: queries that are answered at once, profile pages among them.
+    pub mixpanel_queries_at_once: Option<u32>,
+    /// Mixpanel: raw exports that are answered at once.
+    pub mixpanel_exports_at_once: Option<u32>,
 }
 
 impl Limits {
@@ -46,6 +50,8 @@ impl Limits {
             mixpanel_export_second: Some(3),
             mixpanel_export_hour: Some(60),
             mixpanel_query_hour: Some(60),
+            mixpanel_queries_at_once: Some(5),
+            mixpanel_exports_at_once: Some(100),
         }
     }
 
@@ -178,6 +184,11 @@ impl Gate {
         self.mixpanel_export_second.take(now);
         self.mixpanel_export_hour.take(now);
         Ok(())
+    }
+
+    /// How many queries are left of the hour.
+    pub(crate) fn mixpanel_queries_left(&mut self, now: Instant) -> u32 {
+        self.mixpanel_query_hour.budget(now).remaining
     }
 
     /// The error is the spent budget.

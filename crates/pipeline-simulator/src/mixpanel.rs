@@ -140,14 +140,21 @@ fn quota_exceeded(service: &Service, operation: &str, budget: Budget) -> Respons
     let request = operation.trim_start_matches("POST ");
     let body = json!({ "request": format!("{request}?project_id={project}"), "error": text });
     let mut response = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
-    let policy = format!("\"project\";q={limit};w=3600");
-    let left = format!("\"project\";r=0;t={wait}");
-    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left), ("retry-after", wait.to_string())] {
+    rate_headers(service, &mut response, &format!("\"project\";r=0;t={wait}"), wait);
+    response
+}
+
+/// Says what the project's limits are, and what is left of them.
+pub(crate) fn rate_headers(service: &Service, response: &mut Response, left: &str, wait: u64) {
+    let limits = service.simulation.limits;
+    let hour = limits.mixpanel_query_hour.map(|limit| format!("\"project\";q={limit};w=3600"));
+    let at_once = limits.mixpanel_queries_at_once.map(|limit| format!("\"project-concurrency\";q={limit};qu=\"concurrent-requests\""));
+    let policy = Vec::from_iter(hour.into_iter().chain(at_once)).join(", ");
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left.to_owned()), ("retry-after", wait.to_string())] {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
     }
-    response
 }
 
 /// Whether the credentials are those of the service account.

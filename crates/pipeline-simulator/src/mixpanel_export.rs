@@ -17,7 +17,7 @@ use futures::stream;
 use crate::Vendor;
 use crate::limits::whole_seconds;
 use crate::mixpanel::{Parameters, authenticate, error, throttled};
-use crate::mixpanel_history::{History, Shown};
+use crate::mixpanel_history::{Merge, Shown};
 use crate::server::{Service, accepts_gzip};
 use crate::world::{DAY, Row, World};
 
@@ -53,6 +53,8 @@ struct Export {
     at: Option<i64>,
     /// Whether to break off half-way.
     terminated: bool,
+    /// The lines of the events that merge users, which come last.
+    merges: Vec<u8>,
 }
 
 impl Export {
@@ -75,13 +77,14 @@ impl Export {
             return Err((StatusCode::GATEWAY_TIMEOUT, "upstream request timeout").into_response());
         }
         let at = service.simulation.shown_until.map(|_| service.now());
+        let milliseconds = query.get("time_in_ms").is_some_and(|value| value == "true" || value == "1");
+        let merges = merges(&world, &times, at, events.as_deref(), milliseconds);
         let mut state = service.state();
         state.exports += 1;
         let every = state.faults.export_terminated_every;
         let terminated = every > 0 && state.exports.is_multiple_of(every) && state.faults.affects(Vendor::Mixpanel);
         let end = if terminated { days.start.midpoint(days.end) } else { days.end };
-        let milliseconds = query.get("time_in_ms").is_some_and(|value| value == "true" || value == "1");
-        Ok(Export { table, next: days.start, end, rows, events, milliseconds, times, at, terminated, world })
+        Ok(Export { table, next: days.start, end, rows, events, milliseconds, times, at, terminated, merges, world })
     }
 
     fn respond(mut self, gzip: bool) -> Response {
@@ -125,6 +128,8 @@ impl Export {
         }
         if self.finished() && self.terminated {
             out.extend_from_slice(b"export terminated early\n");
+        } else if self.finished() && self.rows > 0 {
+            out.append(&mut self.merges);
         }
         out
     }
@@ -151,14 +156,30 @@ impl Export {
             replace(out, start, b"\"$mp_api_timestamp_ms\":", format!("{}", shown.processed - 400).as_bytes());
             replace(out, start, b"\"mp_processing_time_ms\":", format!("{}", shown.processed).as_bytes());
         }
-        if let Some(other) = shown.merged_with {
-            let id = |row: Row| self.world.tables[row.table].id(row.index);
-            let (own, other) = (id(History::user(&self.world, row)), id(other));
-            let value = format!("\"{other}\",\"$distinct_id_before_identity\":\"{own}\",\"$is_reshuffled\":true");
+        if let Some(Merge { former, user, .. }) = &shown.merge {
+            let value = format!("\"{user}\",\"$distinct_id_before_identity\":\"{former}\",\"$is_reshuffled\":true");
             replace(out, start, b"\"distinct_id\":", value.as_bytes());
         }
         out.push(b'\n');
     }
+}
+
+/// The lines of the events that merge users.
+fn merges(world: &World, times: &Range<i64>, at: Option<i64>, wanted: Option<&[String]>, milliseconds: bool) -> Vec<u8> {
+    const NAME: &str = "$identify";
+    if wanted.is_some_and(|names| !names.iter().any(|name| name == NAME)) {
+        return Vec::new();
+    }
+    let is_there = |merge: &Merge| times.contains(&merge.time) && at.is_none_or(|at| merge.processed < 1000 * at);
+    let line = |merge: Merge| {
+        let properties = serde_json::json!({
+            "time": if milliseconds { merge.time } else { merge.time.div_euclid(1000) },
+            "distinct_id": merge.user, "$insert_id": merge.insert_id(), "$identified_id": merge.user, "$anon_id": merge.former,
+            "$mp_api_timestamp_ms": merge.processed - 400, "mp_processing_time_ms": merge.processed,
+        });
+        format!("{}\n", serde_json::json!({ "event": NAME, "properties": properties }))
+    };
+    world.history.merges(world).filter(is_there).map(line).collect::<String>().into_bytes()
 }
 
 /// Puts another value in the place of one without a comma.

@@ -33,8 +33,28 @@ pub(crate) struct Shown {
     pub(crate) time: i64,
     /// When it was processed, in milliseconds.
     pub(crate) processed: i64,
-    /// The user that its own was merged with.
-    pub(crate) merged_with: Option<Row>,
+    /// The merge of its user with another.
+    pub(crate) merge: Option<Merge>,
+}
+
+/// Two users turn out to be one. An event of its own says so, which is called `$identify`.
+pub(crate) struct Merge {
+    /// The id that is given up.
+    pub(crate) former: String,
+    /// The id that stands for both from then on.
+    pub(crate) user: String,
+    /// The second at which it happens.
+    when: i64,
+    /// The exported time of the event, and when it is processed, in milliseconds.
+    pub(crate) time: i64,
+    pub(crate) processed: i64,
+}
+
+impl Merge {
+    /// The event's `$insert_id`.
+    pub(crate) fn insert_id(&self) -> String {
+        format!("identify-{}", self.former)
+    }
 }
 
 impl History {
@@ -75,24 +95,32 @@ impl History {
         world.referenced(row, world.table("engage"), hash(b"engage"))
     }
 
-    /// The user that another is merged with by this second, if it is.
-    fn merged_with(&self, world: &World, user: Row, at: i64) -> Option<Row> {
-        let key = world.key(user);
+    /// The merge that turns a user into another, if there is one.
+    fn merge(&self, world: &World, user: Row) -> Option<Merge> {
         let is_merged = |user: Row| draw(world.key(user), hash(b"merged")) % MILLION < self.merged;
-        let when = self.start + i64::try_from(draw(key, hash(b"when")) % self.span.unsigned_abs()).unwrap_or(0);
-        if self.merged == 0 || !is_merged(user) || at < when {
+        if self.merged == 0 || !is_merged(user) {
             return None;
         }
+        let when = self.start + i64::try_from(draw(world.key(user), hash(b"when")) % self.span.unsigned_abs()).unwrap_or(0);
         // Never with one that is merged itself, so that there are no chains.
         let count = world.tables[user.table].timeline.count;
-        (1..count).map(|step| Row { index: (user.index + step) % count, ..user }).find(|other| !is_merged(*other))
+        let other = (1..count).map(|step| Row { index: (user.index + step) % count, ..user }).find(|other| !is_merged(*other))?;
+        let id = |row: Row| world.tables[row.table].id(row.index);
+        Some(Merge { former: id(user), user: id(other), when, time: self.exported(1000 * when), processed: 1000 * when + PROMPT })
+    }
+
+    /// All merges of users.
+    pub(crate) fn merges<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Merge> + 'a {
+        let table = world.table("engage");
+        let users = if self.merged == 0 { 0 } else { world.tables[table].timeline.count };
+        (0..users).filter_map(move |index| self.merge(world, Row { table, index }))
     }
 
     /// The event as the export shows it at this second.
     pub(crate) fn shown(&self, world: &World, row: Row, at: i64) -> Shown {
         let time = self.exported(world.time(row));
-        let merged_with = if self.merged == 0 { None } else { self.merged_with(world, History::user(world, row), at) };
-        Shown { time, processed: self.processed(world, row), merged_with }
+        let merge = if self.merged == 0 { None } else { self.merge(world, History::user(world, row)) };
+        Shown { time, processed: self.processed(world, row), merge: merge.filter(|merge| merge.when <= at) }
     }
 
     /// What the export writes for an instant in UTC.

@@ -24,6 +24,7 @@ use tower_service::Service as _;
 use crate::book::{Book, StripeAccount};
 use crate::faults::{self, Fault, Faults};
 use crate::limits::Gate;
+use crate::mixpanel_slots::Slot;
 use crate::stats::Stats;
 use crate::truth::Truth;
 use crate::world::World;
@@ -141,7 +142,7 @@ pub(crate) struct Service {
     pub(crate) written: Option<Written>,
     book: Mutex<Book>,
     url: String,
-    started: Instant,
+    pub(crate) started: Instant,
     state: Mutex<Mutable>,
 }
 
@@ -156,6 +157,8 @@ pub(crate) struct Mutable {
     affected: u64,
     /// How many raw exports were asked for.
     pub(crate) exports: u64,
+    /// How many of Mixpanel's queries and exports are being answered.
+    pub(crate) under_way: [u32; 2],
     /// How many profile sessions were opened.
     pub(crate) sessions: u64,
     pub(crate) tokens: Tokens,
@@ -175,6 +178,7 @@ impl Service {
             faults: simulation.faults,
             affected: 0,
             exports: 0,
+            under_way: [0; 2],
             sessions: 0,
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
             changes: 0,
@@ -278,14 +282,18 @@ fn router(service: &Arc<Service>) -> Router {
 async fn around(State(service): State<Arc<Service>>, request: Received, next: Next) -> Response {
     let vendor = Vendor::of(request.uri().path());
     let (_in_flight, fault) = service.arrive(vendor);
+    let slot = Slot::take(&service, request.method(), request.uri().path());
     let extra = if let Some(Fault::Slow(extra)) = fault { extra } else { Duration::ZERO };
     let delay = service.simulation.latency + extra;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let mut response = match fault.and_then(|fault| fault.answer(vendor)) {
-        Some(answer) => answer,
-        None => next.run(request).await,
+    let mut response = match (slot, fault.and_then(|fault| fault.answer(vendor))) {
+        (Err(refusal), _) | (_, Some(refusal)) => refusal,
+        (Ok(slot), None) => {
+            let response = next.run(request).await;
+            if let Some(slot) = slot { slot.until_the_end_of(response) } else { response }
+        }
     };
     let date = DateTime::from_timestamp(service.now(), 0).unwrap_or_default();
     if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::mixpanel_history::History;
+use crate::mixpanel_history::{History, Merge, Shown};
 use crate::world::{Row, World};
 use crate::zendesk::events::LogTable;
 
@@ -22,6 +22,8 @@ pub struct TrueEvent {
     pub insert_id: String,
     /// The user who caused it, or the one who that was merged with.
     pub distinct_id: String,
+    /// The user who caused it, if that one was merged with another.
+    pub former_id: Option<String>,
     /// Its exported time, in milliseconds.
     pub time: i64,
     /// When it was processed, in milliseconds since 1970.
@@ -96,17 +98,28 @@ impl Truth {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Mixpanel's events as an export of everything shows them at this second, those left out that are processed later.
+    /// Mixpanel's events as an export of everything shows them at this second, those left out that are processed later, and
+    /// those that merge users among them.
     pub fn events(&self, at: i64) -> Vec<TrueEvent> {
         let world = &*self.0;
         let id = |row: Row| world.tables[row.table].id(row.index);
         let event = |row: Row| {
-            let shown = world.history.shown(world, row, at);
-            let user = id(shown.merged_with.unwrap_or_else(|| History::user(world, row)));
-            let event = TrueEvent { insert_id: id(row), distinct_id: user, time: shown.time, processed: shown.processed };
-            (shown.processed < 1000 * at).then_some(event)
+            let Shown { time, processed, merge } = world.history.shown(world, row, at);
+            let (distinct_id, former_id) = match merge {
+                Some(merge) => (merge.user, Some(merge.former)),
+                None => (id(History::user(world, row)), None),
+            };
+            TrueEvent { insert_id: id(row), distinct_id, former_id, time, processed }
         };
-        self.rows("export").filter_map(event).collect()
+        let merge = |merge: Merge| TrueEvent {
+            insert_id: merge.insert_id(),
+            distinct_id: merge.user,
+            former_id: Some(merge.former),
+            time: merge.time,
+            processed: merge.processed,
+        };
+        let events = self.rows("export").map(event).chain(world.history.merges(world).map(merge));
+        events.filter(|event| event.processed < 1000 * at).collect()
     }
 
     fn rows(&self, table: &str) -> impl Iterator<Item = Row> {

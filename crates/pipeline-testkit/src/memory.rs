@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use pipeline_core::cell::Column;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{Commit, Delivery, Destination, Generation, Result, Status, Table, TableId, Transaction};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
 pub type Row = BTreeMap<String, String>;
@@ -17,7 +18,10 @@ type Place = (TableId, bool);
 
 /// Keeps rows by their key, and checkpoints, until it is dropped.
 #[derive(Debug, Default)]
-pub struct MemoryDestination(Arc<Mutex<Contents>>);
+pub struct MemoryDestination {
+    contents: Arc<Mutex<Contents>>,
+    held: Arc<RwLock<()>>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Contents {
@@ -30,7 +34,12 @@ impl MemoryDestination {
     /// The visible rows of a stream, in the order of their keys.
     pub fn rows(&self, source: &str, stream: &str) -> Vec<Row> {
         let table = TableId { source: source.to_owned(), stream: stream.to_owned() };
-        lock(&self.0).tables.get(&(table, false)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+        lock(&self.contents).tables.get(&(table, false)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Lets nothing be written until what is returned is dropped: a destination that stalls.
+    pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.held).write_owned().await
     }
 
     /// One column of the visible rows of a stream, in the order of their keys.
@@ -58,27 +67,30 @@ impl Destination for MemoryDestination {
         Ok(())
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(lock(&self.0).states.get(endpoint).cloned().unwrap_or_default())
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let states = lock(&self.contents).states.clone();
+        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(Staged { contents: Arc::clone(&self.0), batches: Vec::new() }))
+        Ok(Box::new(Staged { contents: Arc::clone(&self.contents), held: Arc::clone(&self.held), batches: Vec::new() }))
     }
 
     async fn status(&self, _commits: usize) -> Result<Status> {
-        Ok(Status { endpoints: lock(&self.0).states.clone().into_iter().collect(), ..Status::default() })
+        Ok(Status { endpoints: lock(&self.contents).states.clone().into_iter().collect(), ..Status::default() })
     }
 }
 
 struct Staged {
     contents: Arc<Mutex<Contents>>,
+    held: Arc<RwLock<()>>,
     batches: Vec<(Arc<Table>, RecordBatch)>,
 }
 
 #[async_trait]
 impl Transaction for Staged {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+        let _may = self.held.read().await;
         self.batches.push((Arc::clone(table), batch));
         Ok(())
     }

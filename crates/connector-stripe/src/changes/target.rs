@@ -1,6 +1,7 @@
 //! Which objects a pass has to fetch, each once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::HttpClient;
@@ -30,7 +31,7 @@ pub(super) type Mentioned = HashMap<&'static str, BTreeSet<String>>;
 /// What a pass has found so far.
 pub(super) struct Targets<'a> {
     routes: &'a Routes,
-    coverage: &'a Coverage,
+    coverage: Arc<Coverage>,
     fetcher: &'a Fetcher,
     lag: TimeDelta,
     wanted: HashSet<&'a str>,
@@ -41,7 +42,7 @@ pub(super) struct Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    pub(super) fn new(routes: &'a Routes, coverage: &'a Coverage, fetcher: &'a Fetcher, endpoint: &'a Endpoint, lag: TimeDelta) -> Self {
+    pub(super) fn new(routes: &'a Routes, coverage: Arc<Coverage>, fetcher: &'a Fetcher, endpoint: &'a Endpoint, lag: TimeDelta) -> Self {
         let wanted = endpoint.streams().enumerate().filter(|(index, _)| endpoint.wants(*index));
         let wanted = wanted.map(|(_, stream)| stream.name()).collect();
         Self { routes, coverage, fetcher, lag, wanted, refused: HashSet::new(), done: HashMap::new() }

@@ -31,7 +31,7 @@ impl Report<'_> {
     /// requests, so request figures are added up by endpoint, not by stream.
     pub(crate) fn json(&self, console: &Console) -> Value {
         let streams = self.summary.endpoints.iter().flat_map(|endpoint| {
-            let figures = self.metrics.figures(&endpoint.id);
+            let figures = self.metrics.figures([&endpoint.id]);
             endpoint.streams.iter().map(move |stream| self.stream(endpoint, stream, &figures, console))
         });
         let streams: Vec<Value> = streams.collect();
@@ -57,7 +57,7 @@ impl Report<'_> {
 
     fn totals(&self) -> Value {
         let streams = || self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams);
-        let figures: Vec<Figures> = self.summary.endpoints.iter().map(|endpoint| self.metrics.figures(&endpoint.id)).collect();
+        let figures: Vec<Figures> = self.summary.endpoints.iter().map(|endpoint| self.metrics.figures([&endpoint.id])).collect();
         let requests = |part: fn(&Figures) -> u64| figures.iter().map(part).sum::<u64>();
         json!({
             "records": streams().map(|stream| stream.records).sum::<u64>(),
@@ -80,7 +80,8 @@ impl Report<'_> {
         json!({
             "source": endpoint.id.source,
             "stream": stream.name,
-            "endpoint": endpoint.id.endpoint,
+            "endpoint": endpoint.id.name(),
+            "account": endpoint.id.account(),
             "status": status,
             "error": error,
             "help": help,

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use pipeline_core::engine::{EndpointSummary, Figures, Outcome, StreamSummary};
+use pipeline_core::engine::{Figures, Outcome, StreamSummary};
+use pipeline_core::state::EndpointId;
 
+use super::merged::{Merged, merged, names};
 use super::report::Report;
 use super::table::{Align, Table};
 use crate::exit::{Exit, render};
@@ -16,9 +18,6 @@ const DRIFT_SHOWN: usize = 3;
 
 /// Limits named that requests waited for.
 const LIMITS_SHOWN: usize = 5;
-
-/// Endpoints named that failed in the same way.
-const NAMES_SHOWN: usize = 6;
 
 impl Report<'_> {
     /// The whole report.
@@ -50,15 +49,14 @@ impl Report<'_> {
             ("WAITED", Right),
         ]);
         let mut told = BTreeSet::new();
-        for endpoint in &self.summary.endpoints {
-            let figures = self.metrics.figures(&endpoint.id);
-            let source = &endpoint.id.source;
+        for endpoint in &merged(self.summary) {
+            let figures = self.metrics.figures(endpoint.ids());
             for (index, (name, records, rows)) in lines(endpoint, &mut told).into_iter().enumerate() {
                 let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
                 table.row([
-                    source.clone(),
+                    endpoint.source.to_owned(),
                     name,
-                    self.status(endpoint).to_owned(),
+                    endpoint.status(|outcome| self.status(outcome)),
                     units::number(records),
                     units::number(rows),
                     requests(units::number(figures.requests)),
@@ -73,23 +71,24 @@ impl Report<'_> {
         table.render()
     }
 
-    fn status(&self, endpoint: &EndpointSummary) -> &'static str {
-        match &endpoint.outcome {
-            Outcome::Done | Outcome::Interrupted if self.dry_run => "planned",
-            Outcome::Done => "done",
-            Outcome::Interrupted => "interrupted",
-            Outcome::Unavailable { .. } => "unavailable",
-            Outcome::Failed { .. } => "failed",
+    /// The word for an outcome, and its rank: the worst is the lowest.
+    fn status(&self, outcome: &Outcome) -> (u8, &'static str) {
+        match outcome {
+            Outcome::Failed { .. } => (0, "failed"),
+            Outcome::Done | Outcome::Interrupted if self.dry_run => (3, "planned"),
+            Outcome::Interrupted => (1, "interrupted"),
+            Outcome::Unavailable { .. } => (2, "unavailable"),
+            Outcome::Done => (3, "done"),
         }
     }
 
     /// The limits that requests waited for longest. The time is that of all requests together.
     fn limits(&self, text: &mut String) {
         let mut limits: BTreeMap<(&str, String), (Duration, usize)> = BTreeMap::new();
-        for endpoint in &self.summary.endpoints {
-            let figures = self.metrics.figures(&endpoint.id);
+        for endpoint in merged(self.summary) {
+            let figures = self.metrics.figures(endpoint.ids());
             if let Some(limit) = figures.limit.filter(|_| figures.waited.as_millis() > 0) {
-                let (waited, endpoints) = limits.entry((&endpoint.id.source, limit)).or_default();
+                let (waited, endpoints) = limits.entry((endpoint.source, limit)).or_default();
                 *waited += figures.waited;
                 *endpoints += 1;
             }
@@ -106,8 +105,8 @@ impl Report<'_> {
     }
 
     fn drift(&self, text: &mut String) {
-        let mut title = "\nKept in _extra, because it did not fit a column:\n";
-        for endpoint in &self.summary.endpoints {
+        let mut title = "\nKept without a column of its own, because none fits:\n";
+        for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
                 text.push_str(std::mem::take(&mut title));
                 let shown = stream.drift.iter().take(DRIFT_SHOWN);
@@ -116,15 +115,15 @@ impl Report<'_> {
                 if let Some(more) = stream.drift.len().checked_sub(DRIFT_SHOWN).filter(|more| *more > 0) {
                     fields.push(format!("{more} more"));
                 }
-                let _ = writeln!(text, "  {}/{}: {}", endpoint.id.source, stream.name, fields.join(", "));
+                let _ = writeln!(text, "  {}/{}: {}", endpoint.source, stream.name, fields.join(", "));
             }
         }
     }
 
     fn rejected(&self, text: &mut String) {
-        for endpoint in &self.summary.endpoints {
+        for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
-                let (source, name, count) = (&endpoint.id.source, &stream.name, units::number(stream.rejected));
+                let (source, name, count) = (endpoint.source, &stream.name, units::number(stream.rejected));
                 let _ = writeln!(
                     text,
                     "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
@@ -134,28 +133,40 @@ impl Report<'_> {
     }
 
     fn skipped(&self, text: &mut String) {
-        for endpoint in self.summary.endpoints.iter().filter(|endpoint| endpoint.skipped > 0) {
-            let count = units::number(endpoint.skipped);
+        for endpoint in merged(self.summary).iter().filter(|endpoint| endpoint.skipped > 0) {
+            let (source, name, count) = (endpoint.source, endpoint.name, units::number(endpoint.skipped));
             let _ = writeln!(
                 text,
-                "\n{}: what belongs to {count} records was refused, so it is missing; --log-requests names them",
-                endpoint.id
+                "\n{source}/{name}: what belongs to {count} records was refused, so it is missing; --log-requests names them"
             );
         }
     }
 
     fn notices(&self, text: &mut String) {
-        let mut title = "\nWorth knowing:\n";
+        let mut told: Vec<(String, Vec<EndpointId>)> = Vec::new();
         for (id, message) in self.metrics.notices() {
+            let is_same = |(known, ids): &(String, Vec<EndpointId>)| {
+                *known == message && id.account().is_some() && ids[0].source == id.source && ids[0].name() == id.name()
+            };
+            match told.iter_mut().find(|known| is_same(known)) {
+                Some((_, ids)) => ids.push(id),
+                None => told.push((message, vec![id])),
+            }
+        }
+        let mut title = "\nWorth knowing:\n";
+        for (message, ids) in told {
             text.push_str(std::mem::take(&mut title));
-            let of = if id.endpoint.is_empty() { id.source } else { id.to_string() };
+            let of = match &*ids {
+                [id] if id.endpoint.is_empty() => id.source.clone(),
+                ids => names(&ids.iter().collect::<Vec<_>>()),
+            };
             let _ = writeln!(text, "  {of}: {message}");
         }
     }
 
     /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
     fn failures(&self, text: &mut String) {
-        let mut told: Vec<(&str, Option<&str>, String, Vec<String>)> = Vec::new();
+        let mut told: Vec<(&str, Option<&str>, String, Vec<&EndpointId>)> = Vec::new();
         for endpoint in &self.summary.endpoints {
             let (severity, message, help) = match &endpoint.outcome {
                 Outcome::Unavailable { reason, help } => ("unavailable", reason.as_str(), help.as_deref()),
@@ -164,12 +175,12 @@ impl Report<'_> {
             };
             let what = what_failed(message);
             match told.iter_mut().find(|(known, known_help, ..)| *known == what && *known_help == help) {
-                Some((.., endpoints)) => endpoints.push(endpoint.id.to_string()),
-                None => told.push((what, help, render(severity, message, help), vec![endpoint.id.to_string()])),
+                Some((.., endpoints)) => endpoints.push(&endpoint.id),
+                None => told.push((what, help, render(severity, message, help), vec![&endpoint.id])),
             }
         }
         for (.., first, endpoints) in told {
-            let _ = writeln!(text, "\n{}\n{first}", some_of(&endpoints));
+            let _ = writeln!(text, "\n{}\n{first}", names(&endpoints));
         }
     }
 
@@ -201,12 +212,12 @@ impl Report<'_> {
 
 /// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams of endpoints before it, such
 /// as a feed of changes, has one line with its own name.
-fn lines<'a>(endpoint: &'a EndpointSummary, told: &mut BTreeSet<(&'a str, &'a str)>) -> Vec<(String, u64, u64)> {
+fn lines(endpoint: &Merged<'_>, told: &mut BTreeSet<(String, String)>) -> Vec<(String, u64, u64)> {
     let streams = || endpoint.streams.iter();
-    let new = streams().filter(|stream| told.insert((&endpoint.id.source, &stream.name))).count();
+    let new = streams().filter(|stream| told.insert((endpoint.source.to_owned(), stream.name.clone()))).count();
     if new == 0 && endpoint.streams.len() > 1 {
         let sum = |part: fn(&StreamSummary) -> u64| streams().map(part).sum();
-        return vec![(format!("({})", endpoint.id.endpoint), sum(|stream| stream.records), sum(|stream| stream.rows))];
+        return vec![(format!("({})", endpoint.name), sum(|stream| stream.records), sum(|stream| stream.rows))];
     }
     streams().map(|stream| (stream.name.clone(), stream.records, stream.rows)).collect()
 }
@@ -214,14 +225,6 @@ fn lines<'a>(endpoint: &'a EndpointSummary, told: &mut BTreeSet<(&'a str, &'a st
 /// The part of a message that does not depend on the request.
 fn what_failed(message: &str) -> &str {
     message.split_once(" (while ").map_or(message, |(what, _)| what)
-}
-
-/// The first names, and how many more there are.
-fn some_of(names: &[String]) -> String {
-    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 1) {
-        Some(more) => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
-        None => names.join(", "),
-    }
 }
 
 fn latencies(figures: &Figures) -> String {
@@ -232,8 +235,8 @@ fn waited(figures: &Figures) -> String {
     if figures.waited.as_millis() == 0 { "-".to_owned() } else { units::short(figures.waited) }
 }
 
-fn resume(endpoint: &EndpointSummary) -> String {
-    let cursor = endpoint.cursor.map_or_else(|| "-".to_owned(), units::instant);
+fn resume(endpoint: &Merged<'_>) -> String {
+    let cursor = endpoint.cursor().map_or_else(|| "-".to_owned(), units::instant);
     match endpoint.unfinished {
         0 => cursor,
         1 => format!("{cursor}, 1 slice left"),

@@ -1,4 +1,5 @@
-//! Mixpanel's export: late events and merged users over a month of daily syncs, and a long history inside the hourly budget.
+//! Mixpanel: late events and merged users over a month of daily syncs, a long history inside the hourly budget, and queries at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,8 @@ struct Project {
     folder: TempDir,
     config: Value,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    /// What the last run told.
+    notices: std::sync::Mutex<Vec<String>>,
     planned: Arc<Planned>,
 }
 
@@ -66,13 +68,18 @@ impl Project {
         });
         all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
         let folder = tempfile::tempdir().unwrap();
-        Project { simulator, folder, config: all, clock, metrics: Arc::default(), planned: Arc::default() }
+        Project { simulator, folder, config: all, clock, notices: std::sync::Mutex::default(), planned: Arc::default() }
     }
 
     /// Reads the export as a process of its own does.
     async fn sync(&self) -> Summary {
+        self.sync_of(Selection::Named(vec!["export".to_owned()])).await
+    }
+
+    async fn sync_of(&self, streams: Selection) -> Summary {
         let simulator = Arc::clone(&self.simulator);
-        let observer: Arc<dyn Observer> = Arc::new(Observers(vec![Arc::clone(&self.metrics) as _, Arc::clone(&self.planned) as _]));
+        let metrics = Arc::new(Metrics::default());
+        let observer: Arc<dyn Observer> = Arc::new(Observers(vec![Arc::clone(&metrics) as _, Arc::clone(&self.planned) as _]));
         let patient = Duration::from_hours(2);
         let context = BuildContext {
             source: "web".to_owned(),
@@ -88,11 +95,23 @@ impl Project {
         let connector = registry.build("mixpanel", self.config.clone(), context).unwrap();
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.folder.path().join("web.db") })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
-        let source = Source { name: "web".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
+        let source = Source { name: "web".to_owned(), connector, streams };
         let job = Job { observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();
         assert!(summary.failure().is_none(), "{summary:#?}");
+        *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
+    }
+
+    /// How many merged users the last run told of whose older events it left alone.
+    fn merged(&self) -> usize {
+        let notices = self.notices.lock().unwrap();
+        let told = notices.iter().find_map(|text| text.split_once(" merged users are among"));
+        told.map_or(0, |(number, _)| number.parse().unwrap())
+    }
+
+    fn told(&self, part: &str) -> bool {
+        self.notices.lock().unwrap().iter().any(|text| text.contains(part))
     }
 
     /// The user of every stored event, by its insert id.
@@ -135,10 +154,18 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
     let clock = Arc::new(SetClock(AtomicI64::new(time_of(0))));
     let start = DateTime::from_timestamp(UNTIL - i64::from(days) * DAY, 0).unwrap().format("%Y-%m-%d").to_string();
     let mut project = Project::new(simulation, Arc::clone(&clock) as _, &json!({ "start_date": start, "lookback_days": LOOKBACK }));
+    let (mut merged, mut told_late) = (BTreeSet::new(), false);
     for sync in 0..=SYNCS {
         clock.0.store(time_of(sync), Ordering::Relaxed);
         project.simulator.show_until(time_of(sync));
         project.sync().await;
+        // Users whose merge shows in the days that this run has read; older days of theirs keep what they had.
+        let read = (first / DAY + sync - LOOKBACK - 1)..(first / DAY + sync);
+        let events = project.simulator.truth().events(time_of(sync) + 120).into_iter();
+        let users: BTreeSet<String> = events.filter(|event| read.contains(&day_of(event))).filter_map(|event| event.former_id).collect();
+        assert_eq!(project.merged(), if sync == 0 { 0 } else { users.len() }, "sync {sync}");
+        merged.extend(users);
+        told_late |= project.told("more than 5 days late");
     }
 
     let now = time_of(SYNCS) + 120;
@@ -157,16 +184,24 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
         expected.extend(then.into_iter().filter(|event| read_last(day_of(event))).map(|event| (event.insert_id, event.distinct_id)));
     }
     let missing: Vec<&&TrueEvent> = outside.iter().filter(|event| !stored.contains_key(&event.insert_id)).collect();
-    let renamed = outside.iter().filter(|event| stored.get(&event.insert_id).is_some_and(|user| *user != event.distinct_id)).count();
+    let renamed: Vec<&&TrueEvent> =
+        outside.iter().filter(|event| stored.get(&event.insert_id).is_some_and(|user| *user != event.distinct_id)).collect();
+    let told: Vec<_> = renamed.iter().filter(|event| event.former_id.as_ref().is_some_and(|user| merged.contains(user))).collect();
     let late = truth.iter().filter(|event| event.processed - event.time > 60_000).count();
     println!("events: {}, of which late: {late}; stored: {}", truth.len(), stored.len());
     println!("inside the lookback: {}, all as they are in truth", inside.len());
-    println!("outside: {} missing because they came later than {LOOKBACK} days, {renamed} of users merged since", missing.len());
-    println!("requests: {}; told: {:?}", project.exports().len(), project.metrics.notices());
+    println!(
+        "outside: {} missing because they came later than {LOOKBACK} days, {} of users merged since, all told of: {}",
+        missing.len(),
+        renamed.len(),
+        told.len() == renamed.len()
+    );
+    println!("requests: {}; told: {:?}", project.exports().len(), project.notices.lock().unwrap());
     assert!(stored == expected, "{} rows instead of {}", stored.len(), expected.len());
     assert!(missing.iter().all(|event| event.processed - event.time > LOOKBACK * DAY * 1000), "lost inside the lookback");
-    assert!(!missing.is_empty() && renamed > 0, "the test has nothing outside the lookback");
-    assert!(project.metrics.notices().iter().any(|(_, text)| text.contains("more than 5 days late")));
+    assert!(!missing.is_empty() && !renamed.is_empty(), "the test has nothing outside the lookback");
+    assert_eq!(told.len(), renamed.len(), "no run has told of some of the users whose events outside the lookback are not theirs");
+    assert!(told_late);
 
     // The weekly sweep brings them.
     project.config["sweep_days"] = json!(SYNCS + 8);
@@ -176,6 +211,7 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
     project.sync().await;
     let swept: BTreeSet<(String, String)> = project.stored().into_iter().collect();
     let truth = project.simulator.truth().events(next + 120);
+    assert_eq!(project.merged(), 0, "nothing is left as it was");
     assert_eq!(swept, truth.into_iter().map(|event| (event.insert_id, event.distinct_id)).collect(), "after the sweep");
 }
 
@@ -217,6 +253,33 @@ async fn c_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_too_
     assert!(busiest <= HOURLY && exports.len() > HOURLY, "{busiest}");
     assert_eq!(project.refused(), 0);
     assert!(!project.planned.0.lock().unwrap().is_empty(), "nothing was said about the budget");
+}
+
+/// All streams, twenty cohorts among them, where Mixpanel answers so many queries at once.
+async fn all_streams(queries_at_once: u32) -> Project {
+    let limits = Limits { mixpanel_query_hour: Some(60), mixpanel_queries_at_once: Some(queries_at_once), ..Limits::sandbox() };
+    let mixpanel = MixpanelWorld { days: 3, cohorts: 20, ..MixpanelWorld::default() };
+    let latency = Duration::from_secs(2);
+    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), mixpanel, limits, latency, ..Simulation::default() };
+    let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
+    let project = Project::new(simulation, clock, &json!({}));
+    project.sync_of(Selection::All).await;
+    let database = Connection::open(project.folder.path().join("web.db")).unwrap();
+    let cohorts: u32 = database.query_row("SELECT count(DISTINCT cohort_id) FROM web_cohort_members", [], |row| row.get(0)).unwrap();
+    assert_eq!(cohorts, 20);
+    project
+}
+
+#[tokio::test(start_paused = true)]
+async fn d_no_more_queries_are_under_way_than_mixpanel_answers() {
+    let project = all_streams(5).await;
+    let most = project.simulator.stats().max_in_flight;
+    println!("at most {most} requests at once, {} refused", project.refused());
+    assert_eq!(project.refused(), 0);
+    // Fewer than published: found out from the refusals, which say so.
+    let narrow = all_streams(2).await;
+    println!("where two are answered: {} refused", narrow.refused());
+    assert!((1..=10).contains(&narrow.refused()), "{}", narrow.refused());
 }
 
 /// Bytes of an event as the export writes it, on average.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
+use pipeline_core::engine::{CancellationToken, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::{BuildContext, Destination, TokioClock};
 use pipeline_simulator::{Simulation, Simulator, StripeBook, StripeWorld};
 use pipeline_testkit::InProcess;
@@ -23,6 +23,8 @@ pub(crate) struct Town {
     selection: Selection,
     /// Whether the database keeps the values of deleted rows.
     pub(crate) marks: bool,
+    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone when there are none.
+    pub(crate) accounts: BTreeMap<String, String>,
 }
 
 impl Town {
@@ -30,7 +32,7 @@ impl Town {
         let stripe = StripeWorld { book: Some(book), ..StripeWorld::default() };
         let simulation = Simulation { stripe, days: 200, ..Simulation::default() };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All, marks: false }
+        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All, marks: false, accounts: BTreeMap::new() }
     }
 
     pub(crate) fn only(mut self, streams: &[&str]) -> Town {
@@ -50,6 +52,10 @@ impl Town {
     }
 
     pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {
+        self.sync_until(config, CancellationToken::new()).await
+    }
+
+    pub(crate) async fn sync_until(&self, config: StripeConfig, cancel: CancellationToken) -> Summary {
         let simulator = Arc::clone(&self.simulator);
         let transport = InProcess::new(move |request| simulator.answer(request));
         let now = DateTime::from_timestamp(self.simulator.stripe().now(), 0).unwrap();
@@ -60,6 +66,7 @@ impl Town {
         let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
         let mut job = Job::new("run", self.destination(), vec![source]);
         job.clock = clock;
+        job.cancel = cancel;
         sync(job).await.unwrap()
     }
 
@@ -94,10 +101,23 @@ impl Town {
                 ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
             };
             let row: BTreeMap<String, Value> = names.iter().enumerate().map(|(index, name)| (name.clone(), cell(index))).collect();
-            let key: Vec<String> = stream.key.iter().map(|name| row[*name].as_str().unwrap_or_default().to_owned()).collect();
-            found.insert(key.join("/"), row);
+            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+            let account = row.get("_account_id").map(|_| text("_account_id"));
+            let key: Vec<String> = account.into_iter().chain(stream.key.iter().map(|name| text(name))).collect();
+            assert!(found.insert(key.join("/"), row).is_none(), "a row is there twice");
         }
         found
+    }
+
+    /// Everything that there is of a stream, by the key that its rows have.
+    fn truth(&self, stream: &Stream) -> BTreeMap<String, Value> {
+        let stripe = self.simulator.stripe();
+        let records = |account: &str| stripe.records(account, stream.name).into_iter().map(|record| (key(stream, &record), record));
+        if self.accounts.is_empty() {
+            return records("").collect();
+        }
+        let of = |(name, id): (&String, &String)| records(name).map(|(key, record)| (format!("{id}/{key}"), record)).collect::<Vec<_>>();
+        self.accounts.iter().flat_map(of).collect()
     }
 
     /// What differs between what is stored and what there is.
@@ -107,8 +127,7 @@ impl Town {
             if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name)) {
                 continue;
             }
-            let truth = self.simulator.stripe().records("", stream.name);
-            let truth: BTreeMap<String, Value> = truth.into_iter().map(|record| (key(stream, &record), record)).collect();
+            let truth = self.truth(stream);
             let rows = self.rows(stream);
             differences.extend(truth.keys().filter(|key| !rows.contains_key(*key)).map(|key| format!("{}: {key} is missing", stream.name)));
             differences.extend(

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use pipeline_simulator::{Faults, Simulator};
+use pipeline_simulator::{Faults, MixpanelWorld, Simulation, Simulator};
 
 use crate::interrupts::after_a_commit;
 #[cfg(unix)]
@@ -120,6 +120,34 @@ async fn a_full_disk_ends_with_5() {
     let full = ran(command).ended_with(5);
     assert!(full.text().contains("help:"), "{}", full.text());
     repaired(&sandbox, &simulator);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_temporary_files_ends_with_5() {
+    let world = MixpanelWorld { days: 1, events_per_day: 20_000, ..MixpanelWorld::default() };
+    let simulator = Simulator::start(Simulation { mixpanel: world.clone(), ..Simulation::default() }).await.unwrap();
+    let sandbox = Sandbox::new();
+    let config = format!(
+        "[destination]\n{SQLITE}\n\n[sources.web]\nconnector = \"mixpanel\"\nproject_id = {}\nusername = \"{}\"\nsecret = \"{}\"\n\
+         base_url = \"{}\"\nstart_date = \"2026-10-31\"\nend_date = \"2026-10-31\"\nstreams = [\"export\"]\n",
+        world.project_id,
+        world.username,
+        world.secret,
+        simulator.url()
+    );
+    sandbox.write("pipeline.toml", &config);
+    let mut command = std::process::Command::new("sh");
+    // The empty database fits, the day does not, although it is compressed.
+    command.args(["-c", "ulimit -f 1000; exec \"$0\" sync", env!("CARGO_BIN_EXE_pipeline")]);
+    sandbox.prepare(&mut command);
+    let full = ran(command).ended_with(5);
+    says_once(&full, "the disk of temporary files is full");
+    assert!(full.text().contains("TMPDIR"), "{}", full.text());
+    sandbox.run(&["sync"]).ended_with(0);
+    let database = rusqlite::Connection::open(sandbox.path("warehouse.db")).unwrap();
+    let stored: i64 = database.query_row("SELECT count(DISTINCT insert_id) FROM web_export", [], |row| row.get(0)).unwrap();
+    assert_eq!(stored, 20_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

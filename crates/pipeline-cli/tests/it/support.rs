@@ -12,6 +12,11 @@ use tempfile::TempDir;
 /// The simulated account's key. It is looked for in everything that is written.
 pub(crate) const KEY: &str = "sk_test_hush0hush1hush2";
 
+/// A whole number from the environment, which makes a test larger.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 /// What a run printed, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Ran {

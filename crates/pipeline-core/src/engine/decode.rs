@@ -6,6 +6,8 @@
 //! * A name that occurs twice counts once: the last value wins.
 //! * Null and absent are the same: a null column.
 //! * A tombstone fills its key columns only.
+//! * A column whose values stand [inside](crate::Inside) a member repeats what that member's column holds: nothing of it goes
+//!   to [`EXTRA`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use crate::record::{Op, RawRecord};
 use crate::schema::Schema;
 
 mod columns;
+mod inside;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -45,6 +48,8 @@ pub struct Decoder {
     schema: SchemaRef,
     key: Vec<Option<usize>>,
     columns: Vec<Column>,
+    /// Whether a column's values stand inside a member, which is a column itself.
+    is_inside: Vec<bool>,
     extra: StringBuilder,
     synced_at: TimestampMicrosecondBuilder,
     deleted: BooleanBuilder,
@@ -85,6 +90,9 @@ pub enum DriftKind {
     UnknownField,
     /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null.
     TypeMismatch,
+    /// The value, which stands [inside](crate::Inside) a member, does not fit the column, which is null; the member's column
+    /// has it.
+    InnerMismatch,
     /// The name occurs more than once in a record; the last value counts.
     RepeatedField,
 }
@@ -108,10 +116,11 @@ impl Decoder {
             schema: Self::arrow_schema(schema),
             key: primary_key.iter().map(|name| fields.iter().position(|field| field.name == *name)).collect(),
             columns: fields.iter().map(|field| Column::new(field.data_type)).collect(),
+            is_inside: fields.iter().map(|field| field.inside.is_some()).collect(),
             extra: StringBuilder::new(),
             synced_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
             deleted: BooleanBuilder::new(),
-            members: Members::new(fields.iter().map(|field| &*field.name)),
+            members: Members::new(fields),
             proved: prove::Members::default(),
             drift: DriftCounts::default(),
             scratch: String::new(),
@@ -221,8 +230,14 @@ impl Decoder {
     }
 
     fn append_columns(&mut self, text: Text<'_>) {
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            if !column.push(self.members.value(index, text), &mut self.scratch) {
+        for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate() {
+            let value = self.members.value(index, text);
+            if *is_inside {
+                let value = value.map(|value| column.lenient(value));
+                if !column.push(value.as_deref(), &mut self.scratch) {
+                    self.drift.count(DriftKind::InnerMismatch, self.schema.field(index).name());
+                }
+            } else if !column.push(value, &mut self.scratch) {
                 self.members.set_aside(index);
                 self.drift.count(DriftKind::TypeMismatch, self.schema.field(index).name());
             }

@@ -11,11 +11,13 @@ mod metrics;
 mod page;
 mod plan;
 mod rejected;
+mod resolve;
 mod run;
 mod slice_task;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod write;
 
 use std::sync::Arc;

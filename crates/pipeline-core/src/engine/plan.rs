@@ -90,17 +90,24 @@ pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
 
 /// Numbers the endpoints so that those which fill the same table, directly or through others, have the same number.
 fn groups(requests: &[Request<'_>]) -> Vec<usize> {
-    let mut numbers: Vec<usize> = (0..requests.len()).collect();
+    let mut joined: Vec<usize> = (0..requests.len()).collect();
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, request) in requests.iter().enumerate().filter(|(_, request)| !request.endpoint.last) {
         for stream in request.streams() {
-            let (one, other) = (numbers[*first.entry(stream).or_insert(index)], numbers[index]);
-            if one != other {
-                numbers.iter_mut().filter(|number| **number == other).for_each(|number| *number = one);
-            }
+            let (one, other) = (root(&mut joined, *first.entry(stream).or_insert(index)), root(&mut joined, index));
+            joined[one.max(other)] = one.min(other);
         }
     }
-    numbers
+    (0..requests.len()).map(|index| root(&mut joined, index)).collect()
+}
+
+/// The endpoint that stands for all that an endpoint is joined with; the way to it becomes shorter.
+fn root(joined: &mut [usize], mut index: usize) -> usize {
+    while joined[index] != index {
+        joined[index] = joined[joined[index]];
+        index = joined[index];
+    }
+    index
 }
 
 /// Lets the endpoints of a group refresh together, or none of them.
@@ -148,7 +155,7 @@ impl Request<'_> {
         if stored.refreshing && complete {
             return Start::Resume;
         }
-        let untouched = *stored == EndpointState { plan: stored.plan, ..EndpointState::default() };
+        let untouched = stored.is_untouched();
         let gap = !untouched && self.streams().any(|stream| gaps.contains(stream));
         let refresh = wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || gap || !(untouched || complete);
         if refresh { Start::Refresh } else { Start::Continue }

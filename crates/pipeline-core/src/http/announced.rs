@@ -11,7 +11,7 @@ use super::control::Gate;
 use super::headers::RateHint;
 
 /// What is left of a longer window may be used at any pace, until nothing is left.
-const LONG: Duration = Duration::from_mins(1);
+pub(super) const LONG: Duration = Duration::from_mins(1);
 /// Seconds are told whole: the window may end this much later than was told.
 const ROUNDING: Duration = Duration::from_secs(1);
 /// What is left is not spread over less than this.
@@ -22,6 +22,8 @@ const SHORTEST: Duration = Duration::from_millis(500);
 pub(super) struct Announced {
     /// Requests a second, where a limit and its window are told.
     rate: Option<f64>,
+    /// Requests in a window as long as the configured one.
+    limit: Option<f64>,
     /// Requests at once.
     concurrency: Option<u32>,
     window: Option<Told>,
@@ -50,10 +52,12 @@ impl Announced {
             (window <= long && (hint.window.is_some() || per > Duration::ZERO)).then_some(hint.limit? / window.as_secs_f64())
         });
         self.rate = told.filter(|rate| *rate > 0.0).min_by(f64::total_cmp).or(self.rate);
+        let same = rates.clone().filter(|hint| hint.window.is_none_or(|window| window == per)).filter_map(|hint| hint.limit);
+        self.limit = same.filter(|limit| *limit > 0.0).min_by(f64::total_cmp).or(self.limit);
         // The window that lasts longest with what is left binds.
         let left = rates.filter_map(|hint| {
             let (left, reset) = (hint.remaining?, hint.reset?);
-            Some(Told { left, end: now + reset, known: now, is_short: hint.window.unwrap_or(reset) <= long })
+            Some(Told { left, end: now + reset, known: now, is_short: hint.window.unwrap_or(reset) <= LONG })
         });
         let pace = |told: &Told| told.left / told.end.saturating_sub(now).as_secs_f64().max(1.0);
         if let Some(told) = left.min_by(|a, b| pace(a).total_cmp(&pace(b))) {
@@ -75,6 +79,16 @@ impl Announced {
             }
             _ => self.window = Some(told),
         }
+    }
+
+    /// Goes on with a limit that an earlier run was told, over a window of this length.
+    pub(super) fn resume(&mut self, limit: f64, per: Duration) {
+        (self.limit, self.rate) = (Some(limit), Some(limit / per.as_secs_f64()));
+    }
+
+    /// Requests in a window as long as the configured one.
+    pub(super) fn limit(&self) -> Option<f64> {
+        self.limit
     }
 
     /// Requests at once.

@@ -1,7 +1,8 @@
 //! One bucket of one client: what the configuration allows, what the vendor announces and what was learned, put together.
 //!
-//! The order of truth: the configured quota is never exceeded; below it, what was learned from refusals sets the pace; what
-//! headers announce replaces what was learned, as they are exact; and a pause that the vendor asks for stops everything.
+//! The order of truth: the configured quota is never exceeded, unless it is only what the vendor publishes and headers tell
+//! the account's own; below it, what was learned from refusals sets the pace; what headers announce replaces what was
+//! learned, as they are exact; and a pause that the vendor asks for stops everything.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Mutex as FairMutex, Notify, OnceCell};
 
-use super::announced::Announced;
+use super::announced::{Announced, LONG};
 use super::control::{Control, Gate};
 use super::headers::RateHint;
 use super::ledger::{Learned, LearnedWindow};
@@ -34,7 +35,7 @@ const KEEP_EVERY: TimeDelta = TimeDelta::minutes(1);
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) key: BucketKey,
-    /// Never exceeded, whatever the vendor says.
+    /// As it was declared; what is never exceeded is what is [`allowed`](Self::allowed).
     pub(super) quota: Quota,
     state: Mutex<State>,
     /// The line of those who wait, first come, first served. Only its head asks the store, so nobody is woken for nothing.
@@ -87,13 +88,19 @@ impl Bucket {
         gates.into_iter().find(|gate| *gate != Gate::Open).map(Obstacle::Gate)
     }
 
+    /// What is never exceeded: the declared quota, or what the vendor tells in the place of what it publishes.
+    pub(super) fn allowed(&self) -> Quota {
+        self.state().allowed(&self.quota)
+    }
+
     /// What one request costs, at the pace of the moment.
     pub(super) fn charge(&self, now: Duration) -> Charge {
-        let rate = self.state().rate(now);
-        let permits = rate * self.quota.per.as_secs_f64();
-        let burst = if self.quota.is_known() { self.quota.burst.get().min(whole(permits)) } else { whole(rate / 10.0).max(2) };
-        let pace = Quota { permits, burst: at_least_one(burst), ..self.quota };
-        Charge { key: self.key.clone(), quota: self.quota, pace, cost: 1 }
+        let state = self.state();
+        let (quota, rate) = (state.allowed(&self.quota), state.rate(now, &self.quota));
+        let permits = rate * quota.per.as_secs_f64();
+        let burst = if quota.is_known() { quota.burst.get().min(whole(permits)) } else { whole(rate / 10.0).max(2) };
+        let pace = Quota { permits, burst: at_least_one(burst), ..quota };
+        Charge { key: self.key.clone(), quota, pace, cost: 1 }
     }
 
     /// The limit that binds at the moment, in words.
@@ -104,7 +111,9 @@ impl Bucket {
             return format!("{name}: {slots} requests at once");
         }
         match (state.control.gate(now), state.control.window()) {
-            (Gate::Open, None) => format!("{name}: {}", Quota { permits: state.rate(now) * self.quota.per.as_secs_f64(), ..self.quota }),
+            (Gate::Open, None) => {
+                format!("{name}: {}", Quota { permits: state.rate(now, &self.quota) * self.quota.per.as_secs_f64(), ..self.quota })
+            }
             (_, Some(window)) => {
                 let seconds = window.length().unwrap_or_default().as_secs_f64();
                 format!("{name}: {} requests in {seconds} s, as was found out", window.permits())
@@ -176,6 +185,9 @@ impl Bucket {
         });
         let mut state = self.state();
         state.control.resume(now, learned.rate, window);
+        if let Some(told) = learned.told.filter(|_| self.quota.is_published) {
+            state.announced.resume(told * self.quota.part, self.quota.per);
+        }
         state.kept = Some(learned.at);
     }
 
@@ -190,17 +202,28 @@ impl Bucket {
             let ago = TimeDelta::from_std(now.saturating_sub(window.began())).ok()?;
             Some(LearnedWindow { permits: window.permits(), seconds: window.length()?.as_secs_f64(), began: wall - ago })
         });
-        if rate.is_none() && window.is_none() {
+        // Of what was told the account's other programs may have another part next time.
+        let told = state.announced.limit().filter(|_| self.quota.is_published).map(|limit| limit / self.quota.part);
+        if rate.is_none() && window.is_none() && told.is_none() {
             return None;
         }
         state.kept = Some(wall);
-        Some(Learned { at: wall, rate, window })
+        Some(Learned { at: wall, rate, window, told })
     }
 }
 
 impl State {
-    fn rate(&self, now: Duration) -> f64 {
-        self.announced.rate(now, self.in_flight).map_or_else(|| self.control.rate(), |told| told.min(self.control.cap()))
+    /// What headers tell of a short span is left to the pace.
+    fn allowed(&self, declared: &Quota) -> Quota {
+        match self.announced.limit() {
+            Some(told) if declared.is_published => declared.of(told),
+            Some(told) if declared.per > LONG => declared.of(told.min(declared.permits)),
+            _ => *declared,
+        }
+    }
+
+    fn rate(&self, now: Duration, declared: &Quota) -> f64 {
+        self.announced.rate(now, self.in_flight).map_or_else(|| self.control.rate(), |told| told.min(self.allowed(declared).rate()))
     }
 
     fn slots(&self, now: Duration, quota: &Quota) -> Option<u32> {

@@ -207,11 +207,6 @@ impl Control {
         rate.min(self.cap)
     }
 
-    /// What is never exceeded, requests a second.
-    pub(super) fn cap(&self) -> f64 {
-        self.cap
-    }
-
     /// True when this part of the measured limit is more than what was let through lately.
     pub(super) fn is_far_below(&self, now: Duration, part: f64) -> bool {
         let is_steady = self.is_measured && self.state == State::Holding && self.window.is_none();

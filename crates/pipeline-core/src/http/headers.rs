@@ -255,7 +255,10 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
 /// have a header for each number.
 fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
     let policies = text(headers, "ratelimit-policy").map(|text| items(&text)).unwrap_or_default();
-    let Some(state) = text(headers, "ratelimit") else { return Vec::from_iter(ietf_separate(headers, &policies, now)) };
+    let Some(state) = text(headers, "ratelimit") else {
+        // A policy says something by itself.
+        return ietf_separate(headers, &policies, now).map_or_else(|| policies.iter().map(ietf_policy).collect(), |hint| vec![hint]);
+    };
     let members = items(&state);
     if members.iter().any(|item| item.name.contains('=')) {
         let mut hint = RateHint::default();
@@ -275,13 +278,22 @@ fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
 
 fn ietf_named(item: &Item, policy: Option<&Item>) -> RateHint {
     RateHint {
-        limit: policy.and_then(|policy| policy.number("q")),
         // `a` and `w` are the names that the group considers in place of `r` and `t`.
         remaining: item.number("r").or_else(|| item.number("a")),
         reset: item.seconds("t").or_else(|| item.seconds("w")),
-        window: policy.and_then(|policy| policy.seconds("w")),
-        concurrency: policy.and_then(|policy| policy.get("qu")) == Some("concurrent-requests"),
         policy: Some(item.name.clone()),
+        ..policy.map_or_else(RateHint::default, ietf_policy)
+    }
+}
+
+/// What a policy says of itself; older revisions call it by its limit.
+fn ietf_policy(policy: &Item) -> RateHint {
+    RateHint {
+        limit: policy.number("q").or_else(|| number(&policy.name)),
+        window: policy.seconds("w"),
+        concurrency: policy.get("qu") == Some("concurrent-requests"),
+        policy: Some(policy.name.clone()),
+        ..RateHint::default()
     }
 }
 

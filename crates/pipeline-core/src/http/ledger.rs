@@ -45,6 +45,9 @@ pub struct Learned {
     /// The fixed window in which the vendor counts, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<LearnedWindow>,
+    /// Requests in the quota's own span that headers told, where the declared quota is only what the vendor publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<f64>,
 }
 
 /// So many requests in a window of this length.
@@ -126,7 +129,7 @@ fn replace(directory: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unexpected, "what is known about limits cannot be read or written")
+    Error::new(ErrorKind::Disk, "what is known about limits cannot be read or written")
         .with_help("see that the directory of limits is there and belongs to the user who runs this")
         .with_source(error)
 }

@@ -25,6 +25,8 @@ pub struct Quota {
     pub concurrency: Option<NonZeroU32>,
     /// Part of a limit found out by asking that is used, from 0 to 1; of a known limit the part is in `permits`.
     pub part: f64,
+    /// True for what the vendor publishes for every account; see [`published`](Self::published).
+    pub is_published: bool,
 }
 
 impl Quota {
@@ -47,11 +49,11 @@ impl Quota {
     /// A limit that the vendor does not document: it is found out by asking, carefully at first.
     pub fn unknown() -> Self {
         let per = Duration::from_secs(1);
-        Self { permits: f64::INFINITY, per, burst: NonZeroU32::MAX, concurrency: None, part: 1.0 }
+        Self { permits: f64::INFINITY, per, burst: NonZeroU32::MAX, concurrency: None, part: 1.0, is_published: false }
     }
 
     fn new(n: u32, per: Duration, burst: u32) -> Self {
-        Self { permits: f64::from(n.max(1)), per, burst: at_least_one(burst), concurrency: None, part: 1.0 }
+        Self { permits: f64::from(n.max(1)), per, burst: at_least_one(burst), concurrency: None, part: 1.0, is_published: false }
     }
 
     /// False for a limit that has to be found out.
@@ -78,6 +80,19 @@ impl Quota {
         self.part *= part;
         self.burst = at_least_one(whole(f64::from(self.burst.get()) * part));
         self
+    }
+
+    /// It is what the vendor publishes for every account, and not what whoever runs this allows: what answers tell of the
+    /// account's own limit over the same span takes its place, be it lower or higher.
+    pub fn published(mut self) -> Self {
+        self.is_published = true;
+        self
+    }
+
+    /// The same of another number of permits.
+    pub(super) fn of(self, permits: f64) -> Self {
+        let burst = whole(f64::from(self.burst.get()) * permits / self.permits);
+        Self { permits, burst: at_least_one(burst), ..self }
     }
 
     /// Permits a second.

@@ -87,8 +87,9 @@ impl Limiter {
     pub(super) async fn forecast(&self, names: &[Cow<'static, str>], requests: u64) -> Result<Option<(String, Duration)>> {
         let mut longest = None;
         for bucket in self.select(names).into_iter().filter(|bucket| bucket.quota.is_known()) {
-            let left = self.store.left(&bucket.key, &bucket.quota).await?;
-            let time = bucket.quota.time_for(requests, left);
+            let quota = self.known(&bucket).await?;
+            let left = self.store.left(&bucket.key, &quota).await?;
+            let time = quota.time_for(requests, left);
             if longest.as_ref().is_none_or(|(_, longest)| time > *longest) {
                 longest = Some((bucket.describe(self.now()), time));
             }
@@ -99,7 +100,7 @@ impl Limiter {
     /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its quota.
     pub(super) async fn left(&self, bucket: &str) -> Result<Option<Left>> {
         match self.buckets.get(bucket).filter(|bucket| bucket.quota.is_known()) {
-            Some(bucket) => Ok(Some(self.store.left(&bucket.key, &bucket.quota).await?)),
+            Some(bucket) => Ok(Some(self.store.left(&bucket.key, &self.known(bucket).await?).await?)),
             None => Ok(None),
         }
     }
@@ -108,7 +109,7 @@ impl Limiter {
     pub(super) async fn acquire(&self, names: &[Cow<'static, str>], mut before_wait: impl FnMut(&Wait) -> Result<()>) -> Result<Turn> {
         let buckets = self.select(names);
         for bucket in &buckets {
-            bucket.recalled.get_or_try_init(|| self.recall(bucket)).await?;
+            self.known(bucket).await?;
         }
         let started = Instant::now();
         let mut longest: Option<(Duration, String)> = None;
@@ -153,6 +154,12 @@ impl Limiter {
         let in_line = || buckets.first().filter(|_| waited > Duration::ZERO).map(|bucket| bucket.describe(sent));
         let limit = longest.map(|(_, limit)| limit).or_else(in_line);
         Ok(Turn { waited, limit, sent, buckets, is_reported: false })
+    }
+
+    /// What a bucket allows, as far as this run or an earlier one knows.
+    async fn known(&self, bucket: &Bucket) -> Result<Quota> {
+        bucket.recalled.get_or_try_init(|| self.recall(bucket)).await?;
+        Ok(bucket.allowed())
     }
 
     async fn recall(&self, bucket: &Bucket) -> Result<()> {

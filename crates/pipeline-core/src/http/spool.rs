@@ -123,11 +123,15 @@ fn copied(raw: RawResponse) -> Result<(Arc<tokio::sync::Mutex<Copy>>, RawRespons
 /// Reads a body to its end. Gives its beginning, and how long it is decompressed.
 async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<(Bytes, u64)> {
     let mut chunks = body::decoded(raw, idle).await.map_err(interrupted)?;
+    let most = lines.most;
     let mut judge = Judge::new(lines);
     let mut beginning = BytesMut::new();
     let mut length = 0;
     while let Some(chunk) = chunks.try_next().await.map_err(interrupted)? {
         length += chunk.len() as u64;
+        if length > most {
+            return Err(Error::new(ErrorKind::TooLarge, "the answer is larger than it should be"));
+        }
         beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
         if beginning.first() == Some(&b'<') {
             // A web page instead of lines, which is for the classifier to tell.
@@ -240,7 +244,9 @@ impl Judge {
 }
 
 fn disk(error: io::Error) -> Error {
-    Error::new(ErrorKind::Unexpected, "the response cannot be kept in a temporary file")
-        .with_help("see that the temporary directory exists, is writable and has room")
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge);
+    let message = if is_full { "the disk of temporary files is full" } else { "the response cannot be kept in a temporary file" };
+    Error::new(ErrorKind::Disk, message)
+        .with_help("a large response is kept there, compressed, until it is loaded: make room, or set TMPDIR to a folder that has some")
         .with_source(error)
 }

@@ -109,7 +109,7 @@ fn replace(directory: &Path, path: &Path, token: &str) -> std::io::Result<()> {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unexpected, "the token store cannot be read or written")
+    Error::new(ErrorKind::Disk, "the token store cannot be read or written")
         .with_help("see that the directory of tokens is there and belongs to the user who runs this")
         .with_source(error)
 }

@@ -15,6 +15,8 @@ use super::*;
 use crate::record::{RecordPath, split};
 use crate::schema::{DataType, TimeFormat};
 
+mod inside;
+
 fn schema() -> Schema {
     Schema::default()
         .with("id", DataType::String)

@@ -4,8 +4,8 @@ use super::*;
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorStatus};
 
-const JSON: Lines = Lines { check: is_json, malformed: 0 };
-const ANYTHING: Lines = Lines { check: |_| Ok(()), malformed: 0 };
+const JSON: Lines = Lines { check: is_json, malformed: 0, most: u64::MAX };
+const ANYTHING: Lines = Lines { check: |_| Ok(()), malformed: 0, most: u64::MAX };
 
 async fn send(body: Vec<u8>, encoding: Option<&'static str>) -> (crate::Result<Response>, usize) {
     let transport = Scripted::new(move |_, _| {
@@ -160,4 +160,14 @@ async fn what_the_vendor_cannot_finish_is_asked_for_three_times() {
     let transport = Scripted::sequence(vec![stalls]);
     let error = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
     assert_eq!((error.kind(), error.status(), transport.count()), (ErrorKind::TooLarge, ErrorStatus::Persistent, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_longer_than_wanted_is_given_up_at_once() {
+    let transport =
+        Scripted::new(|_, _| Reply::pieces(vec![Piece::Data(Bytes::from("{}\n".repeat(100))), Piece::Pause(Duration::from_hours(1))]));
+    let error = client(&transport).download(&request(), &NO_LIMIT, Lines { most: 299, ..JSON }).await.unwrap_err();
+    assert_eq!((error.kind(), transport.count()), (ErrorKind::TooLarge, 1), "{error}");
+    let short = Scripted::new(|_, _| Reply::json("{}\n".repeat(100)));
+    assert!(client(&short).download(&request(), &NO_LIMIT, Lines { most: 300, ..JSON }).await.is_ok());
 }

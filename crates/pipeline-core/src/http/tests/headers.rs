@@ -54,6 +54,12 @@ fn families_of_headers() {
         ("timestamp", rfc3339, &[("r", "10"), ("t", "2026-01-01T00:01:00Z")]),
         ("none", RateHeaders::GITHUB, &[("x-other", "1")]),
         (
+            "ietf 11, a policy alone",
+            RateHeaders::Ietf,
+            &[("ratelimit-policy", "\"project\";q=240;w=3600, \"at-once\";q=5;qu=\"concurrent-requests\"")],
+        ),
+        ("ietf 7, a policy alone", RateHeaders::Ietf, &[("ratelimit-policy", "100;w=60")]),
+        (
             "ietf 11",
             RateHeaders::Ietf,
             &[

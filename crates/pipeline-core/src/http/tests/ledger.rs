@@ -56,8 +56,10 @@ async fn the_format_is_versioned_and_what_cannot_be_read_is_lost() {
     let ledger = FileLedger::new(folder.path());
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
     let window = LearnedWindow { permits: 700.0, seconds: 60.0, began: at };
-    let record =
-        BucketRecord { spent: vec![Spent { at, permits: 2 }], learned: Some(Learned { at, rate: Some(99.5), window: Some(window) }) };
+    let record = BucketRecord {
+        spent: vec![Spent { at, permits: 2 }],
+        learned: Some(Learned { at, rate: Some(99.5), window: Some(window), told: None }),
+    };
     ledger.save(&key("read"), &record).await.unwrap();
     let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     insta::assert_snapshot!(std::fs::read_to_string(&file).unwrap(), @r#"{"version":1,"bucket":"read","spent":[{"at":"2026-01-01T00:00:00Z","permits":2}],"learned":{"at":"2026-01-01T00:00:00Z","rate":99.5,"window":{"permits":700.0,"seconds":60.0,"began":"2026-01-01T00:00:00Z"}}}"#);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn quota(permits: u32, per: Duration, burst: u32) -> Quota {
-    Quota { permits: f64::from(permits), per, burst: NonZeroU32::new(burst).unwrap(), concurrency: None, part: 1.0 }
+    Quota { permits: f64::from(permits), per, burst: NonZeroU32::new(burst).unwrap(), concurrency: None, part: 1.0, is_published: false }
 }
 
 fn charge(bucket: &str, quota: Quota) -> Charge {
@@ -301,6 +301,47 @@ async fn a_lower_limit_in_the_headers_is_adopted_and_a_higher_one_is_not() {
     assert!((100..=101).contains(&unhurried), "a daily quota sets no pace: {unhurried}");
     let shared = rate_after(left, RateHeaders::DELTA, minute).await;
     assert!((20..=22).contains(&shared), "what is left beside the half of others lasts until the reset: {shared}");
+}
+
+/// Requests of the first hour where the answers tell a policy of so many an hour, half of which may be used.
+async fn in_an_hour(policy: u32, quota: Quota, store: &Arc<MemoryLimits>) -> usize {
+    let transport = Scripted::slow(Duration::from_millis(100), move |_, _| {
+        Reply::json("{}").header("ratelimit-policy", format!("\"project\";q={policy};w=3600, \"at-once\";q=5;qu=\"concurrent-requests\""))
+    });
+    let context = BuildContext { limits: Arc::clone(store) as _, ..context(&transport) };
+    let reader = RateHeaders::Ietf.for_bucket("read").share(0.5);
+    let client = HttpClient::builder(&context, base()).rate_headers(reader).quota("read", quota.share(0.5)).build().unwrap();
+    let caller = || async { while client.send(&request(), &LIMITED).await.is_ok() {} };
+    join_all((0..5).map(|_| caller())).await;
+    transport.count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_corrects_a_published_quota_both_ways_and_no_configured_one_upwards() {
+    let fresh = || Arc::new(MemoryLimits::default());
+    assert_eq!(in_an_hour(240, Quota::per_hour(60).published(), &fresh()).await, 120);
+    assert_eq!(in_an_hour(20, Quota::per_hour(60).published(), &fresh()).await, 10);
+    assert_eq!(in_an_hour(240, Quota::per_hour(60), &fresh()).await, 30);
+    assert_eq!(in_an_hour(20, Quota::per_hour(60), &fresh()).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_run_begins_with_the_quota_that_this_one_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let store = || Arc::new(MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), clock.clone()));
+    assert_eq!(in_an_hour(240, Quota::per_hour(60).published(), &store()).await, 120);
+    // What was spent is forgotten by then, what was told is not.
+    sleep(Duration::from_mins(61)).await;
+    let transport = Scripted::new(|_, _| Reply::json("{}"));
+    let left = async |part: f64, quota: Quota| {
+        let context = BuildContext { limits: store() as _, ..context(&transport) };
+        let client = HttpClient::builder(&context, base()).quota("read", quota.share(part)).build().unwrap();
+        client.left("read").await.unwrap().unwrap().permits
+    };
+    assert_eq!(left(0.5, Quota::per_hour(60).published()).await, 120);
+    assert_eq!(left(0.25, Quota::per_hour(60).published()).await, 60, "another share of the same quota");
+    assert_eq!(left(0.5, Quota::per_hour(60)).await, 30, "what is configured holds");
 }
 
 #[tokio::test(start_paused = true)]
