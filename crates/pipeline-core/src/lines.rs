@@ -28,7 +28,4 @@ pub struct Lines {
     /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
     /// so that less is asked for.
     pub most: u64,
-    /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
-    /// so that less is asked for.
-    pub most: u64,
 }
