@@ -165,7 +165,7 @@ impl HttpClient {
 
     /// What was used of each limit so far, by the name of its bucket. Buckets that no request counted against are left out.
     pub fn usage(&self) -> Vec<BucketUse> {
-        self.0.limiter.usage()
+        self.inner.limiter.usage()
     }
 
     /// Sends a request and reads its response to the end.
