@@ -30,7 +30,7 @@ use self::fetch::Fetcher;
 use self::routes::Routes;
 pub(crate) use self::routes::{is_heard, tells_deletions};
 use self::target::{Found, Targets};
-use crate::streams::{ACCOUNT, Reading, operation, stream};
+use crate::streams::{ACCOUNT, Place as InStream, Reading, Stream, operation, stream, streams};
 
 /// Name of the endpoint.
 pub(crate) const CHANGES: &str = "changes";
@@ -101,6 +101,14 @@ impl Slicer for Start {
         let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(|place| place.since).min();
         since.is_some_and(|since| now.timestamp() - since > (RETENTION - RESERVE).num_seconds())
     }
+
+    fn missed(&self, state: &EndpointState) -> BTreeSet<String> {
+        let passed_over: BTreeSet<String> =
+            state.slices.values().filter_map(|slice| Place::of(slice).ok()).flat_map(|place| place.passed_over).collect();
+        let is_inside = |stream: &&Stream| matches!(stream.place, InStream::Inside { parent, .. } if passed_over.contains(parent));
+        let inside: Vec<String> = streams().filter(is_inside).map(|stream| stream.name.to_owned()).collect();
+        passed_over.into_iter().chain(inside).collect()
+    }
 }
 
 /// Where the feed is: what a sync knows of those before it.
@@ -120,6 +128,10 @@ struct Place {
     /// Events near the end of the last pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known: Vec<String>,
+    /// Streams whose changes were passed over since their list was last begun: the key could not read their objects, or the
+    /// events had aged out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    passed_over: BTreeSet<String>,
 }
 
 impl Place {
@@ -143,7 +155,7 @@ impl Place {
 
     /// The place behind the whole pass.
     fn finished(self, until: i64) -> Self {
-        Self { since: until, known: self.seen, ..Self::default() }
+        Self { since: until, known: self.seen, passed_over: self.passed_over, ..Self::default() }
     }
 }
 
@@ -178,6 +190,7 @@ impl Changes {
         let coverage = self.coverage(client);
         coverage.begin(endpoint.name(), &slice, client.now());
         let note = move |page: &Page| {
+            coverage.page(endpoint.name());
             if page.advance == Some(Advance::End) {
                 coverage.end(endpoint.name(), &slice);
             }
@@ -250,16 +263,32 @@ impl<'a> Pass<'a> {
         };
         let found = self.take(&events)?;
         let (records, skipped) = self.fetch(found).await?;
+        self.take_back();
         let advance = if let Some(Advance::Next(after)) = advance {
             self.place.until = Some(self.until);
             self.place.after = Some(after);
             Advance::Next(self.place.text())
         } else {
+            self.mind_the_gap();
             self.coverage.clear();
             Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
         };
         let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
         Ok(Page { reached, skipped, ..Page::new(records, Some(advance)) })
+    }
+
+    /// Notes the streams that may not be read, and forgets those whose list is being read again since.
+    fn take_back(&mut self) {
+        let Self { place, targets, changes, coverage, .. } = self;
+        let is_listed =
+            |name: &String| stream(name).and_then(|stream| changes.fetcher.list(stream)).is_some_and(|list| coverage.has_begun(list));
+        let again: Vec<String> = place.passed_over.iter().filter(|name| is_listed(name) && !targets.refuses(name)).cloned().collect();
+        for name in again {
+            place.passed_over.remove(&name);
+            let message = format!("the whole list of `{name}` was read again, because changes of it had been passed over");
+            self.client.notice(CHANGES, &message);
+        }
+        place.passed_over.extend(targets.refused().map(ToOwned::to_owned));
     }
 
     /// What the events of a page say has changed, those known already left out.
@@ -304,6 +333,18 @@ impl<'a> Pass<'a> {
             }
         }
         Ok((records, skipped))
+    }
+
+    /// Events that the pass was to read may have aged out while it, or the lists before it, took long. What they told of is
+    /// read again by the next sync.
+    fn mind_the_gap(&mut self) {
+        if self.place.since > (self.client.now() - RETENTION).timestamp() {
+            return;
+        }
+        let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
+        self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name().to_owned()));
+        let message = "events aged out before they could be read: the next sync reads all lists again that they concern";
+        self.client.notice(CHANGES, message);
     }
 
     /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -79,6 +79,17 @@ pub struct StripeConfig {
     /// How far before its predecessor's end a sync starts, in seconds, to catch what was shown later still. Default 600.
     #[serde(default = "defaults::lookback_seconds")]
     pub lookback_seconds: u32,
+
+    /// Reads every list again as a whole when it was last begun to be so many days ago: changes and deletions that Stripe tells
+    /// nobody of are right again then. Default: never.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub full_refresh_days: Option<NonZeroU32>,
+
+    /// The same for single lists, by their streams' names, such as `{ payment_intents = 30 }`. Default: as
+    /// `full_refresh_days`.
+    #[serde(default)]
+    pub stream_refresh_days: BTreeMap<String, NonZeroU32>,
 
     /// Where the API is. Default `https://api.stripe.com`.
     #[serde(default = "defaults::base_url")]
@@ -183,6 +194,8 @@ impl StripeConfig {
             page_size: defaults::page_size(),
             lag_seconds: defaults::lag_seconds(),
             lookback_seconds: defaults::lookback_seconds(),
+            full_refresh_days: None,
+            stream_refresh_days: BTreeMap::new(),
             base_url: defaults::base_url(),
         }
     }
@@ -200,8 +213,10 @@ impl StripeConfig {
         if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
             return Err(invalid("rate_share", "the share of the rate limit must be above 0 and at most 1"));
         }
-        if let Some(unknown) = self.stream_rps.keys().find(|name| stream(name).is_none()) {
-            return Err(invalid("stream_rps", &format!("there is no stream `{unknown}`")));
+        for (field, named) in [("stream_rps", &self.stream_rps), ("stream_refresh_days", &self.stream_refresh_days)] {
+            if let Some(unknown) = named.keys().find(|name| stream(name).is_none()) {
+                return Err(invalid(field, &format!("there is no stream `{unknown}`")));
+            }
         }
         if !(1..=100).contains(&self.page_size) {
             return Err(invalid("page_size", "the page size must be from 1 to 100"));
@@ -212,6 +227,12 @@ impl StripeConfig {
 }
 
 impl StripeConfig {
+    /// After which time a stream is read again as a whole.
+    pub(crate) fn refreshed_every(&self, stream: &str) -> Option<TimeDelta> {
+        let days = self.stream_refresh_days.get(stream).copied().or(self.full_refresh_days)?;
+        Some(TimeDelta::days(days.get().into()))
+    }
+
     fn validate_accounts(&self, key: Key) -> Result<()> {
         let Some(accounts) = &self.accounts else {
             let alone = self.platform.is_none();

@@ -80,7 +80,7 @@ impl Stripe {
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
-        let mut endpoints = endpoints(reading);
+        let mut endpoints: Vec<Endpoint> = endpoints(reading).into_iter().map(|list| refreshing(list, &config)).collect();
         let changes = Changes::new(&endpoints, reading);
         let connect = Connect::new(&config, header, &endpoints, reading);
         endpoints.push(changes::endpoint(&endpoints, reading));
@@ -96,6 +96,16 @@ impl Stripe {
             key,
             clock: Arc::clone(&context.clock),
         })
+    }
+}
+
+/// A list that is read again as a whole when its columns mean something else, and as often as the configuration says.
+fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
+    let list = list.edition(API_VERSION);
+    let intervals = list.streams().filter_map(|stream| config.refreshed_every(stream.name()));
+    match intervals.min() {
+        Some(interval) => list.refreshed_every(interval),
+        None => list,
     }
 }
 

@@ -17,7 +17,8 @@ use crate::state::{Change, CheckpointStore, EndpointId, EndpointState};
 pub const EXTRA: &str = "_extra";
 /// Column that holds the instant at which the record was read.
 pub const SYNCED_AT: &str = "_synced_at";
-/// Column that is true for a tombstone, which holds no other value than the key.
+/// Column that is true for a tombstone, which holds no other value than the key. One that holds not all of the key deletes
+/// every row, written before it, that has the values which it does hold.
 pub const DELETED: &str = "_deleted";
 
 /// What a destination promises.

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use crate::account::Account;
 use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
+pub use crate::lines::{BodyFormat, LineCheck, Lines};
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
@@ -157,34 +158,6 @@ pub enum SyncMode {
     Incremental,
 }
 
-/// How a response body is cut into records.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum BodyFormat {
-    /// One JSON document.
-    #[default]
-    Json,
-    /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
-    /// before its first record counts.
-    Ndjson(Lines),
-}
-
-/// Judges a line that is not blank. A permanent error of the kind [`Decode`](crate::ErrorKind::Decode): the line is
-/// malformed; if it is the last one, the response was cut off. Any other error is one of the whole response, which is
-/// asked for again if it is temporary.
-pub type LineCheck = fn(&[u8]) -> Result<()>;
-
-/// What the lines of a response must be like for it to count as complete.
-#[derive(Clone, Copy, Debug)]
-pub struct Lines {
-    /// Judges each of them.
-    pub check: LineCheck,
-    /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
-    pub malformed: u32,
-    /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
-    /// so that less is asked for.
-    pub most: u64,
-}
-
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
 ///
 /// Clones share what is large: a source of many accounts has a clone for each.
@@ -210,6 +183,8 @@ pub struct Endpoint {
     pub(crate) by_name: bool,
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
+    pub(crate) refreshed_every: Option<TimeDelta>,
+    pub(crate) edition: Option<&'static str>,
     pub(crate) parent: Option<Arc<Parent>>,
     pub(crate) account_column: Option<&'static str>,
     pub(crate) account: Option<Account>,
@@ -324,6 +299,8 @@ impl Endpoint {
             by_name: false,
             at_most: None,
             last: false,
+            refreshed_every: None,
+            edition: None,
             parent: None,
             account_column: None,
             account: None,
@@ -433,6 +410,20 @@ impl Endpoint {
     /// ([`Slicer::expired`]), the lists of all its streams are read again.
     pub fn last(mut self) -> Self {
         self.last = true;
+        self
+    }
+
+    /// Reads everything again, into a next generation, when that was last begun so long ago: what changed or vanished without
+    /// the vendor saying so is right again then.
+    pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
+        self.refreshed_every = Some(interval);
+        self
+    }
+
+    /// Says what records look like, such as the version of the vendor's API. What was read in another edition is read again,
+    /// into a next generation; rows of both are never mixed.
+    pub fn edition(mut self, edition: &'static str) -> Self {
+        self.edition = Some(edition);
         self
     }
 

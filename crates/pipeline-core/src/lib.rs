@@ -34,6 +34,7 @@ pub mod engine;
 mod error;
 mod event;
 pub mod http;
+mod lines;
 mod page_size;
 pub mod paginate;
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]

@@ -25,6 +25,9 @@ pub enum Op {
     Upsert,
     /// The row is gone; the JSON holds at least the primary key. A tombstone.
     Delete,
+    /// Every row is gone that has these values, and was written before: what belonged to something that was deleted. The
+    /// JSON holds columns to compare, and not the whole primary key.
+    DeleteMatching,
 }
 
 /// One record as the vendor wrote it: one JSON value, a slice of the page's body and not a copy.
@@ -53,6 +56,11 @@ impl RawRecord {
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
         Self { json: json.into(), op: Op::Delete, found: None }
+    }
+
+    /// A tombstone of every row that has these values.
+    pub fn delete_matching(json: impl Into<Bytes>) -> Self {
+        Self { json: json.into(), op: Op::DeleteMatching, found: None }
     }
 
     /// The members, and what they are when compact, if the record was cut from a document.

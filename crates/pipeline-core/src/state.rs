@@ -124,6 +124,13 @@ pub struct EndpointState {
     /// True while a full refresh collects the next generation of its streams, invisible until it is complete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refreshing: bool,
+    /// When it was last begun to read everything there is; only of endpoints that are
+    /// [read again at intervals](crate::Endpoint::refreshed_every).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<DateTime<Utc>>,
+    /// What the committed records look like, as their [endpoint](crate::Endpoint::edition) said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
     /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub streams: BTreeSet<String>,
@@ -142,6 +149,8 @@ impl Default for EndpointState {
             plan: 0,
             cursor: None,
             refreshing: false,
+            begun: None,
+            edition: None,
             streams: BTreeSet::new(),
             boundary: BTreeMap::new(),
             slices: BTreeMap::new(),

@@ -316,6 +316,7 @@ fn text(record: &RawRecord) -> String {
     let mark = match record.op() {
         Op::Upsert => "",
         Op::Delete => "deleted ",
+        Op::DeleteMatching => "deleted all with ",
     };
     format!("{mark}{}", compact(record.as_bytes()))
 }

@@ -25,17 +25,8 @@ use crate::stripe::Town;
 const OWN: &str = "acct_own";
 
 /// Lists of every kind: by time, whole, of each object, inside objects, and of the platform alone.
-const KINDS: [&str; 9] = [
-    "accounts",
-    "charges",
-    "coupons",
-    "customer_balance_transactions",
-    "customers",
-    "events",
-    "invoice_line_items",
-    "invoices",
-    "payment_methods",
-];
+const KINDS: [&str; 9] =
+    ["accounts", "charges", "coupons", "customer_balance_transactions", "customers", "events", "invoice_line_items", "invoices", "quotes"];
 
 fn town(connected: u64, streams: &[&str]) -> Town {
     let mut town = Town::new(StripeBook { objects: 4, connected, ..StripeBook::default() }).only(streams);
@@ -132,7 +123,7 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     assert_eq!(gone.keys().copied().collect::<Vec<_>>(), ["acct_connected0007"]);
     assert_eq!(summary.failure(), None, "nobody asked for it by name");
     // What was read of it stays, but in tables that every sync reads whole.
-    assert!(town.stored("charges").contains("acct_connected0007") && !town.stored("payment_methods").contains("acct_connected0007"));
+    assert!(town.stored("charges").contains("acct_connected0007") && !town.stored("quotes").contains("acct_connected0007"));
     town.reads(&[]);
     let differences = town.differences();
     assert!(differences.iter().all(|difference| difference.contains(": acct_connected0007/")), "{differences:#?}");
@@ -155,7 +146,7 @@ async fn c43_all_streams_of_several_accounts_that_change_while_they_are_read() {
 
 #[tokio::test(start_paused = true)]
 async fn c43_accounts_that_are_named_are_read_alone_and_one_that_is_closed_fails_no_other() {
-    let mut town = town(5, &["charges", "coupons", "payment_methods"]);
+    let mut town = town(5, &["charges", "coupons", "quotes"]);
     town.simulator.stripe().disconnect("acct_connected0002");
     let mut config = all();
     let named = ["acct_connected0001", "acct_connected0002", "acct_connected0004"];

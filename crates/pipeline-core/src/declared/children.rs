@@ -329,5 +329,6 @@ pub(super) fn inherit(child: &RawRecord, parent: &RawRecord, inherited: &[(&'sta
     match child.op() {
         Op::Upsert => all,
         Op::Delete => RawRecord::delete(all.as_bytes().to_vec()),
+        Op::DeleteMatching => RawRecord::delete_matching(all.as_bytes().to_vec()),
     }
 }

@@ -9,7 +9,7 @@ mod answer;
 mod changes;
 mod query;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -385,6 +385,28 @@ impl StripeAccount<'_> {
     /// How many events there are, of all accounts.
     pub fn events(&self) -> usize {
         self.service.book().map_or(0, |book| book.accounts.values().map(|account| account.events.len()).sum())
+    }
+
+    /// Lets a key expire after so many further requests.
+    pub fn expire(&self, key: &str, requests: u64) {
+        let mut state = self.service.state();
+        let from = state.stats.requests + requests + 1;
+        state.expiring.insert(key.to_owned(), from);
+    }
+
+    /// The streams that the key may not read from now on.
+    pub fn forbid(&self, streams: &[&str]) {
+        self.service.state().forbidden = streams.iter().map(|name| (*name).to_owned()).collect();
+    }
+
+    /// How many objects the events name that come after so many events; each counts once.
+    pub fn named_since(&self, events: usize) -> usize {
+        let object =
+            |told: &Told| Some((told.body["data"]["object"]["object"].as_str()?.to_owned(), told.body["data"]["object"]["id"].to_string()));
+        let named = |book: &Book| -> BTreeSet<(String, String)> {
+            book.accounts.values().flat_map(|account| account.events.iter().skip(events)).filter_map(object).collect()
+        };
+        self.service.book().map_or(0, |book| named(&book).len())
     }
 
     /// Makes an object with these members. Gives its id.
