@@ -12,15 +12,6 @@ use crate::discover::Properties;
 /// Most properties that become columns.
 const MAX_COLUMNS: usize = 500;
 
-/// Longest name that every destination takes.
-const MAX_NAME: usize = 60;
-
-/// Digits of the hash that tells apart names which differ in more than a column's name can show.
-const HASH_DIGITS: usize = 6;
-
-/// What marks a property of the project's own whose name is taken.
-const OWN: &str = "__u";
-
 /// What `$` becomes, which Mixpanel's own properties begin with.
 const RESERVED: &str = "mp_reserved_";
 
@@ -204,26 +195,8 @@ fn simple_name(property: &str) -> String {
 fn column_name(property: &str, promoted: &[Field]) -> String {
     let base = simple_name(property);
     let is_own = !property.starts_with('$');
-    let mut name: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
-    name.truncate(MAX_NAME);
-    let is_changed = name != base || looks_suffixed(&base);
-    if is_own && (base.starts_with(RESERVED) || promoted.iter().any(|field| field.name == name)) {
-        name.push_str(OWN);
-    }
-    if is_changed {
-        let hash = blake3::hash(property.as_bytes()).to_hex();
-        name = format!("{name}__{}", &hash[..HASH_DIGITS]);
-    }
-    name
-}
-
-/// True for a name that ends as one does that was made different from another.
-fn looks_suffixed(name: &str) -> bool {
-    let is_hash = |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
-    name.ends_with(OWN) || name.rsplit_once("__").is_some_and(|(_, end)| is_hash(end))
+    let is_taken = |name: &str| is_own && (base.starts_with(RESERVED) || promoted.iter().any(|field| field.name == name));
+    pipeline_core::column_name(&base, property, is_taken)
 }
 
 #[cfg(test)]

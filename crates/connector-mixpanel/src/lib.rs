@@ -211,7 +211,8 @@ impl Connector for Mixpanel {
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
         let known = self.known(endpoints).await?;
         let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
-        Ok(Preparation { notes: self.notes(known, endpoints), unavailable: endpoints.iter().filter_map(refused).collect() })
+        let unavailable = endpoints.iter().filter_map(refused).collect();
+        Ok(Preparation { notes: self.notes(known, endpoints), unavailable, ..Preparation::default() })
     }
 
     fn remarks(&self, endpoint: &str) -> Vec<String> {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode};
+use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode, Throttle};
+
+use crate::limits::{EXPORT, HELP_CENTER, SUPPORT};
+use crate::rates::is_help_center;
 
 /// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -25,13 +28,26 @@ impl Classifier for ZendeskClassifier {
             StatusCode::NOT_FOUND => Some(ResponseAction::Fail(ErrorKind::NotFound, not_found(answer.request, &text))),
             StatusCode::CONFLICT => Some(ResponseAction::Retry { throttled: false, after: None }),
             StatusCode::GATEWAY_TIMEOUT if text.contains("upstream request timeout") => larger_than_one(answer.request),
-            StatusCode::TOO_MANY_REQUESTS => {
-                let is_told = answer.headers.contains_key("retry-after");
-                Some(ResponseAction::Retry { throttled: true, after: (!is_told).then_some(MINUTE) })
-            }
+            StatusCode::TOO_MANY_REQUESTS => Some(throttled(answer, &text)),
             _ => None,
         }
     }
+}
+
+/// Names the limit that was hit, where the text tells. Otherwise the counters in the headers do, or else it is the narrowest
+/// one of the request.
+fn throttled(answer: &Answer<'_>, text: &str) -> ResponseAction {
+    let path = answer.request.url.path();
+    let is_told = answer.headers.contains_key("retry-after");
+    let after = (!is_told).then_some(MINUTE);
+    let limit = if text.contains("incremental export API requests") && path.contains("/incremental/") {
+        EXPORT
+    } else if text.contains("Number of allowed API requests per minute") || text.contains("edge protection") {
+        if is_help_center(path) { HELP_CENTER } else { SUPPORT }
+    } else {
+        return ResponseAction::Retry { throttled: true, after };
+    };
+    ResponseAction::Throttled { scope: Throttle::Rate(limit.into()), after }
 }
 
 /// Pages that Zendesk numbers, of 100 rows each.

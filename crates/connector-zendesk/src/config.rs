@@ -1,7 +1,7 @@
 //! The configuration, and the connector built from it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::classify::ZendeskClassifier;
-use crate::{WARNING, Zendesk, limits, streams};
+use crate::{WARNING, Zendesk, fields, limits, streams};
 
 /// Longest life that a token may ask for, 2 days. Answers lack `expires_in` unless the request sends it.
 const TOKEN_SECONDS: &str = "172800";
@@ -67,6 +67,10 @@ pub struct ZendeskConfig {
     /// Keys of the custom objects whose records are read, each into a stream `custom_object_{key}`.
     #[serde(default)]
     custom_objects: Vec<String>,
+    /// Custom fields are columns of their own, besides their place in a JSON column. They are asked for before every sync:
+    /// a request for each hundred of them.
+    #[serde(default = "default_custom_field_columns")]
+    custom_field_columns: bool,
     /// Replaces `https://{subdomain}.zendesk.com`; plain http is for loopback addresses only.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
@@ -83,6 +87,10 @@ fn default_export_rpm() -> u32 {
 
 fn default_export_page_size() -> u32 {
     1000
+}
+
+fn default_custom_field_columns() -> bool {
+    true
 }
 
 impl fmt::Debug for ZendeskConfig {
@@ -108,12 +116,9 @@ impl ConnectorConfig for ZendeskConfig {
         let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
         let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
         let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
-        Ok(Arc::new(Zendesk {
-            client: builder.build()?,
-            endpoints: streams::endpoints(self.export_page_size, &self.custom_objects),
-            range,
-            notes,
-        }))
+        let declared = streams::endpoints(self.export_page_size, &self.custom_objects);
+        let custom = if self.custom_field_columns { fields::kinds(&declared, &self.custom_objects) } else { Vec::new() };
+        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, range, notes }))
     }
 }
 

@@ -3,6 +3,7 @@
 mod classify;
 mod columns;
 mod config;
+mod fields;
 mod limits;
 mod maps;
 mod pages;
@@ -15,11 +16,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
 use async_trait::async_trait;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::{CheckReport, Connector, Endpoint, Error, ErrorKind, Preparation, Result, declared};
 use serde::Deserialize;
+
+use crate::fields::Custom;
 
 pub use config::ZendeskConfig;
 pub use streams::{BY_KIND, FAMILIES, TALK, lists};
@@ -32,7 +37,12 @@ const WARNING: &str = "warning";
 #[derive(Debug)]
 struct Zendesk {
     client: HttpClient,
-    endpoints: Vec<Endpoint>,
+    /// The endpoints as far as they are known before the account is asked.
+    declared: Vec<Endpoint>,
+    /// The endpoints with the columns of custom fields.
+    known: OnceLock<Vec<Endpoint>>,
+    /// What has custom fields that become columns.
+    custom: Vec<Custom>,
     range: TimeRange,
     /// What the configuration is worth telling before it breaks.
     notes: Vec<(String, String)>,
@@ -45,22 +55,25 @@ impl Connector for Zendesk {
     }
 
     fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+        self.known.get().unwrap_or(&self.declared)
     }
 
     fn range(&self) -> TimeRange {
         self.range
     }
 
-    /// What should be known before it breaks is told by every sync.
-    async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
+    /// Learns the custom fields. What should be known before it breaks is told by every sync.
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        let (known, mut preparation) = fields::learn(&self.client, &self.custom, &self.declared, endpoints).await?;
+        self.known.get_or_init(|| known);
         let warnings = self.notes.iter().filter(|(name, _)| name == WARNING);
-        Ok(Preparation { notes: warnings.map(|(_, text)| text.clone()).collect(), ..Preparation::default() })
+        preparation.notes.extend(warnings.map(|(_, text)| text.clone()));
+        Ok(preparation)
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
         let me = self.me().await?;
-        let mut report = declared::check(&self.client, &self.endpoints, endpoints).await?;
+        let mut report = declared::check(&self.client, &self.declared, endpoints).await?;
         report.facts = [("user".to_owned(), me.id.to_string()), ("role".to_owned(), me.role)].into();
         report.facts.extend(self.notes.iter().cloned());
         Ok(report)

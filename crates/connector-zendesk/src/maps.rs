@@ -23,6 +23,13 @@ pub(crate) fn token_without_secrets(token: &RawRecord) -> Result<RawRecord> {
     without(token, &["token", "refresh_token"])
 }
 
+/// Writes an `id` that is a number as text: the vendor's reference has it in both ways.
+pub(crate) fn textual_id(record: &RawRecord) -> Result<RawRecord> {
+    let Some(id) = record.member("id").filter(|id| !id.starts_with('"') && *id != "null") else { return Ok(record.clone()) };
+    let (members, id) = (record.members()?, format!("\"{id}\""));
+    Ok(RawRecord::from_members(members.iter().map(|(name, value)| (&**name, if name == "id" { &*id } else { *value }))))
+}
+
 fn without(record: &RawRecord, names: &[&str]) -> Result<RawRecord> {
     let members = record.members()?;
     let kept = members.iter().filter(|(name, _)| !names.contains(&&**name));

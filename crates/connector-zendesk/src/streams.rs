@@ -12,7 +12,7 @@ use std::time::Duration;
 use pipeline_core::Endpoint;
 
 pub use self::talk::TALK;
-use crate::pages::{PER_PAGE, Pages};
+use crate::pages::{LARGEST_PAGE, PER_PAGE, Pages};
 use crate::slices::{ExportStart, Filter, Filtered};
 use crate::table::{List, Parent, Reads, Walk};
 
@@ -51,10 +51,21 @@ pub(crate) fn endpoints(export_page_size: u32, custom_objects: &[String]) -> Vec
     }
     let kinds = custom_objects.iter().map(|key| {
         let list = &people::CUSTOM_OBJECT_RECORDS;
-        endpoint(list, format!("custom_object_{key}"), list.path.replace("{custom_object_key}", key), export_page_size)
+        endpoint(list, custom_object(key), list.path.replace("{custom_object_key}", key), export_page_size)
     });
     endpoints.extend(kinds);
     endpoints
+}
+
+/// The endpoint, and the stream, of one kind of custom object.
+pub(crate) fn custom_object(key: &str) -> String {
+    format!("custom_object_{key}")
+}
+
+/// The list of the fields of one kind of custom object.
+pub(crate) fn custom_object_fields(key: &str) -> Endpoint {
+    let list = &people::CUSTOM_OBJECT_FIELDS;
+    endpoint(list, format!("custom_object_{key}_fields"), list.path.replace("{custom_object_key}", key), LARGEST_PAGE)
 }
 
 fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {

@@ -9,7 +9,7 @@ use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState};
 
 use crate::classify::ZendeskClassifier;
-use crate::maps::{lean_ticket, rewritten_ticket};
+use crate::maps::{lean_ticket, rewritten_ticket, textual_id};
 use crate::pages::Pages;
 use crate::slices::ExportStart;
 use crate::table::Walk;
@@ -60,6 +60,19 @@ fn answers_mean_what_their_text_says() {
         classify(GROUPS, 409, &[], ""),
         classify(START, 429, &[("retry-after", "93")], r#"{"error":"APIRateLimitExceeded"}"#),
         classify(START, 429, &[], "Number of allowed API requests per minute exceeded"),
+        classify(
+            START,
+            429,
+            &[],
+            r#"{"error":"APIRateLimitExceeded","description":"Number of allowed incremental export API requests per minute exceeded"}"#,
+        ),
+        classify("/api/v2/help_center/sections", 429, &[], "Number of allowed API requests per minute exceeded"),
+        classify(
+            GROUPS,
+            429,
+            &[("retry-after", "5")],
+            r#"{"title":"Automated response","detail":"Rate limited by Zendesk edge protection","status":"429"}"#,
+        ),
         classify(START, 504, &[], "upstream request timeout"),
         classify(GROUPS, 200, &[], "{}"),
     ];
@@ -117,6 +130,15 @@ fn a_ticket_loses_only_what_is_stored_elsewhere() {
     let ticket =
         RawRecord::upsert(r#"{"id":9007199254740993,"fields":[{"id":1}],"custom_fields":[{"id":1}],"metric_set":null,"new":{"a" : 1}}"#);
     assert_eq!(lean_ticket(&ticket).unwrap().as_bytes(), br#"{"id":9007199254740993,"custom_fields":[{"id":1}],"new":{"a" : 1}}"#);
+}
+
+#[test]
+fn ids_that_come_as_numbers_and_as_text_are_one_column() {
+    let textual = |json: &str| String::from_utf8(textual_id(&RawRecord::upsert(json.to_owned())).unwrap().as_bytes().to_vec()).unwrap();
+    assert_eq!(textual(r#"{"id":9007199254740993,"user_id":1}"#), r#"{"id":"9007199254740993","user_id":1}"#);
+    for same in [r#"{"id":"1","user_id":1}"#, r#"{"id":null}"#, r#"{"user_id":1}"#] {
+        assert_eq!(textual(same), same);
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@
 //! | where data goes (feature `engine`) | `Destination` |
 //! | a sync (feature `engine`) | `engine::Sync` |
 
+mod account;
 #[cfg(feature = "engine")]
 pub mod cell;
 mod clock;
@@ -33,6 +34,7 @@ pub mod engine;
 mod error;
 mod event;
 pub mod http;
+mod lines;
 mod page_size;
 pub mod paginate;
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
@@ -45,6 +47,7 @@ pub mod state;
 mod tests;
 mod trace;
 
+pub use account::Account;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{
     Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
@@ -59,5 +62,5 @@ pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, Nest
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
-pub use schema::{DataType, Field, Schema, TimeFormat};
+pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use trace::Trace;

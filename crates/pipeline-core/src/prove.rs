@@ -34,6 +34,13 @@ impl Span {
     pub(crate) fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.range()).unwrap_or_default()
     }
+
+    /// A part of it, by its place in it.
+    #[cfg(feature = "engine")]
+    pub(crate) fn part(self, part: Range<usize>) -> Self {
+        let start = self.range().start;
+        Self::new(start + part.start, start + part.end)
+    }
 }
 
 /// A member's name.

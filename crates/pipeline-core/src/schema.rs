@@ -51,17 +51,72 @@ pub enum TimeFormat {
 /// One column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Field {
-    /// The member's name in the vendor's record, which is the column's name as well.
+    /// The column's name, which is that of the member in the vendor's record unless its values stand elsewhere.
     pub name: Cow<'static, str>,
     /// The column's type.
     pub data_type: DataType,
+    /// Where its values stand; none: in the member of the column's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Inside>,
+}
+
+/// A place inside a member of a record.
+///
+/// Its column repeats what the member, a column itself, holds anyway. So a value that does not fit is null in the column
+/// and lost nowhere; a number in quotes counts as a number, and the first instant of a day in UTC as that day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inside {
+    /// The member: an object such as `{"plan": "gold"}`, or a list of entries such as `[{"id": 42, "value": "gold"}]`.
+    pub member: Cow<'static, str>,
+    /// The value's name: a member of the object, or what tells its entry of the list from the others.
+    pub name: Cow<'static, str>,
+    /// For a list: the members of an entry that hold the name and the value, such as `id` and `value`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<(&'static str, &'static str)>,
 }
 
 impl Field {
     /// A column with a name known at compile time.
     pub const fn new(name: &'static str, data_type: DataType) -> Self {
-        Self { name: Cow::Borrowed(name), data_type }
+        Self { name: Cow::Borrowed(name), data_type, inside: None }
     }
+}
+
+/// Longest name that [`column_name`] makes, but for what it appends: every destination takes it.
+const MAX_NAME: usize = 60;
+
+/// Digits of the hash that tells names apart.
+const HASH_DIGITS: usize = 6;
+
+/// What marks a name that is taken.
+const TAKEN: &str = "__u";
+
+/// The name of a column that is called after something in the account: small letters and digits of ASCII, and `_`.
+///
+/// It depends on nothing but what it is called after, and is another one for any two `originals`. `name` is the original,
+/// perhaps with something before it. One that holds more than a column's name can is written without, and gets a hash of
+/// the original; so does one that looks as if it had got one. When `is_taken` says so of what comes out, it gets `__u`.
+pub fn column_name(name: &str, original: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    if plain.is_empty() || plain.starts_with(|first: char| first.is_ascii_digit()) {
+        plain.insert(0, '_');
+    }
+    plain.truncate(MAX_NAME);
+    let is_changed = plain != name || looks_marked(name);
+    if is_taken(&plain) {
+        plain.push_str(TAKEN);
+    }
+    if is_changed {
+        let hash = blake3::hash(original.as_bytes()).to_hex();
+        plain = format!("{plain}__{}", &hash[..HASH_DIGITS]);
+    }
+    plain
+}
+
+/// True for a name that ends as one does that was made different from another.
+fn looks_marked(name: &str) -> bool {
+    let is_hash = |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.ends_with(TAKEN) || name.rsplit_once("__").is_some_and(|(_, end)| is_hash(end))
 }
 
 /// The declared columns of a stream. Every column may be null; what is not declared goes to `_extra`.
@@ -87,14 +142,26 @@ impl Schema {
         self.fields.iter().find(|field| field.name == name)
     }
 
+    /// Adds a column before all others.
+    pub fn starting_with(mut self, name: &'static str, data_type: DataType) -> Self {
+        self.fields.to_mut().insert(0, Field::new(name, data_type));
+        self
+    }
+
     /// Adds a column, or changes the type of the one with that name.
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, data_type: DataType) -> Self {
         let name = name.into();
         let fields = self.fields.to_mut();
         match fields.iter_mut().find(|field| field.name == name) {
             Some(field) => field.data_type = data_type,
-            None => fields.push(Field { name, data_type }),
+            None => fields.push(Field { name, data_type, inside: None }),
         }
+        self
+    }
+
+    /// Adds columns whose names none has yet.
+    pub fn extend(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.fields.to_mut().extend(fields);
         self
     }
 }

@@ -67,6 +67,8 @@ enum Hole {
     Children(usize),
     Int(i64, u64),
     Pick(Vec<String>),
+    /// One of the alternatives after another.
+    Nth(Vec<String>),
     Chars(&'static [u8], usize),
     Ref(usize),
     RowId(usize),
@@ -270,6 +272,7 @@ impl Compiler<'_> {
                 Hole::Int(number(low), number(high).abs_diff(number(low)) + 1)
             }
             "pick" => Hole::Pick(alternatives(arguments, alone)),
+            "nth" => Hole::Nth(alternatives(arguments, alone)),
             "digits" => Hole::Chars(DIGITS, length),
             "hex" => Hole::Chars(HEX, length),
             "alnum" => Hole::Chars(ALPHANUMERIC, length),
@@ -327,6 +330,10 @@ fn write_hole(hole: &Hole, salt: u64, alone: bool, world: &World, row: Row, out:
         Hole::Int(low, width) => print(out, format_args!("{}", low.wrapping_add_unsigned(value() % width))),
         Hole::Pick(all) => {
             out.extend_from_slice(all[choice(value(), all.len())].as_bytes());
+        }
+        Hole::Nth(all) => {
+            let turn = usize::try_from(row.index).unwrap_or(0) % all.len().max(1);
+            out.extend_from_slice(all[turn].as_bytes());
         }
         Hole::Chars(set, length) => write_chars(value(), set, *length, out),
         Hole::Person(field, owner) => {

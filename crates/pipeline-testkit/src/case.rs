@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_core::{BuildContext, Catalog, ConnectorConfig, ErrorKind, Registry};
+use pipeline_core::{BuildContext, Catalog, ConnectorConfig, ErrorKind, Inside, Registry};
 
 use crate::fault::{Expected, Fault, Faulty};
 use crate::fixture::{Fixture, snake_case};
@@ -57,7 +57,7 @@ impl Case<'_> {
         self.report.problems.extend(replay.unused().into_iter().map(|line| format!("never asked for: {line}")));
         self.expect_outcome(&whole);
         self.expect_no_leak("the recorded run", &whole);
-        self.compare::<C>(&replay, &whole, snapshots);
+        self.compare(&replay, &whole, snapshots);
         if self.report.problems.is_empty() {
             self.kill_after_every_page::<C>(&whole)?;
             if whole.error.is_none() {
@@ -93,12 +93,12 @@ impl Case<'_> {
         }
     }
 
-    fn compare<C: ConnectorConfig>(&mut self, replay: &Replay, whole: &Run, snapshots: &mut Snapshots) {
+    fn compare(&mut self, replay: &Replay, whole: &Run, snapshots: &mut Snapshots) {
         let contents = [
             ("requests", replay.requests().join("\n")),
             ("records", records(whole)),
             ("state", states(whole)),
-            ("schema", self.schema::<C>()),
+            ("schema", render_catalog(&whole.catalog, |name| self.fixture.streams.iter().any(|stream| stream == name))),
         ];
         for (name, contents) in contents {
             if let Some(leak) = self.secrets.leak(&contents) {
@@ -107,11 +107,6 @@ impl Case<'_> {
                 self.problem(difference);
             }
         }
-    }
-
-    fn schema<C: ConnectorConfig>(&self) -> String {
-        let catalog = declared_catalog::<C>(self.registry, self.fixture);
-        catalog.map_or_else(|error| error, |catalog| render_catalog(&catalog, |name| self.fixture.streams.iter().any(|s| s == name)))
     }
 
     /// Killed after any page and resumed from the stored state, a run ends as if it had not been killed.
@@ -307,7 +302,12 @@ pub(crate) fn render_catalog(catalog: &Catalog, wanted: impl Fn(&str) -> bool) -
         _ = writeln!(out, "  deletions: {}", stream.deletes);
         for field in stream.schema.fields() {
             let data_type = serde_json::to_string(&field.data_type).unwrap_or_default();
-            _ = writeln!(out, "  {}: {}", field.name, data_type.trim_matches('"'));
+            _ = write!(out, "  {}: {}", field.name, data_type.trim_matches('"'));
+            if let Some(Inside { member, name, entries }) = &field.inside {
+                let place = entries.map_or_else(|| name.to_string(), |(key, value)| format!("{value} where {key} is {name}"));
+                _ = write!(out, ", in {member}: {place}");
+            }
+            out.push('\n');
         }
     }
     out

@@ -63,7 +63,7 @@ pub(super) const LISTS: &[List] = &[
     list(
         "brand_agents",
         "/api/v2/brand_agents",
-        &[stream("brand_agents", "brand_agents").added(columns::TEXT_ID).note("for administrators")],
+        &[stream("brand_agents", "brand_agents").added(columns::TEXT_ID).map(maps::textual_id).note("for administrators")],
     ),
     list("custom_roles", "/api/v2/custom_roles", &[stream("custom_roles", "custom_roles").note("needs Enterprise")]).walk(Walk::Once),
     list(
@@ -190,3 +190,10 @@ pub(crate) const CUSTOM_OBJECT_RECORDS: List = list(
 .reads(Reads::Changes(Duration::ZERO))
 .cursor("updated_at", Rfc3339)
 .limits(&[EXPORT, SUPPORT]);
+
+/// The fields of one kind of custom object.
+pub(super) const CUSTOM_OBJECT_FIELDS: List = list(
+    "custom_object_fields",
+    "/api/v2/custom_objects/{custom_object_key}/fields",
+    &[stream("custom_object_fields", "custom_object_fields").columns(Columns::Hand(&[]))],
+);

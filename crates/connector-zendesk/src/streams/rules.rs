@@ -1,5 +1,6 @@
 //! Business rules.
 
+use crate::limits::{SUPPORT, TAGS};
 use crate::maps;
 use crate::table::{List, Walk, list, stream};
 
@@ -28,7 +29,8 @@ pub(super) const LISTS: &[List] = &[
         &[stream("tags", "tags")
             .key(&["name"])
             .note("the 20,000 most used ones of the last 60 days; `count` changes all the time; for administrators")],
-    ),
+    )
+    .limits(&[TAGS, SUPPORT]),
     list("dynamic_content", "/api/v2/dynamic_content/items", &[stream("dynamic_content", "items").note("for administrators")]),
     list(
         "targets",

@@ -38,6 +38,10 @@ pub(crate) struct Account {
     pub(crate) simulator: Arc<Simulator>,
     pub(crate) folder: TempDir,
     pub(crate) config: Value,
+    /// Whether syncs read everything again.
+    pub(crate) full_refresh: bool,
+    /// The largest body that a process holds in memory.
+    pub(crate) max_body: u64,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     notices: Mutex<Vec<String>>,
@@ -56,6 +60,8 @@ impl Account {
             simulator,
             folder: tempfile::tempdir().unwrap(),
             config,
+            full_refresh: false,
+            max_body: BuildContext::default().max_body,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
             notices: Mutex::default(),
             clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(NOW, 0).unwrap())),
@@ -81,6 +87,7 @@ impl Account {
             clock: Arc::clone(&self.clock),
             tokens: Arc::new(FileTokens::new(self.tokens())),
             observer,
+            max_body: self.max_body,
             seed: Some(7),
             ..BuildContext::default()
         };
@@ -103,7 +110,7 @@ impl Account {
         let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
         let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
         let source = Source { name: "support".to_owned(), connector, streams };
-        let options = Options { commit_interval: Duration::from_secs(1), ..Options::default() };
+        let options = Options { commit_interval: Duration::from_secs(1), full_refresh: self.full_refresh, ..Options::default() };
         let observer = Arc::clone(&metrics) as _;
         let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();
@@ -137,6 +144,14 @@ impl Account {
         let mut statement = database.prepare(&query).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_else(|| "null".to_owned()))));
         rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The ids of the audits that can be read: a deleted ticket has no lists any more.
+    pub(crate) fn audits_of_live_tickets(&self) -> Vec<String> {
+        let truth = self.simulator.truth();
+        let status = truth.members("tickets", "status");
+        let is_live = |ticket: &String| status.get(ticket).is_some_and(|status| status != "\"deleted\"");
+        truth.members("ticket_audits", "ticket_id").into_iter().filter(|(_, ticket)| is_live(ticket)).map(|(id, _)| id).collect()
     }
 
     /// The times, since the start, at which requests of these routes were let through, in order.
@@ -179,10 +194,10 @@ fn base64_of(text: &str) -> String {
     base64::prelude::BASE64_STANDARD.encode(text)
 }
 
-/// The most requests in any minute, wherever it starts.
+/// The most requests in any minute, wherever it starts, of times in their order.
 pub(crate) fn busiest_minute(times: &[Duration]) -> usize {
-    let within = |first: &Duration| times.iter().filter(|time| *time >= first && **time < *first + Duration::from_mins(1)).count();
-    times.iter().map(within).max().unwrap_or(0)
+    let within = |(index, first): (usize, &Duration)| times.partition_point(|time| *time < *first + Duration::from_mins(1)) - index;
+    times.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
 /// An answer of one's own.

@@ -187,6 +187,7 @@ async fn c22_an_export_is_never_asked_for_the_last_minute() {
 async fn c39_after_a_crash_at_page_six_of_nine_at_most_one_page_is_read_again() {
     let zendesk = ZendeskWorld { tickets: 270, ..small() };
     let mut account = Account::new(Simulation { zendesk, latency: Duration::from_secs(2), ..Simulation::default() });
+    account.config["custom_field_columns"] = false.into();
     account.config["export_page_size"] = 30.into();
     let (queries, dead) = (Queries::default(), Arc::new(Notify::new()));
     let (seen, kill, count) = (Arc::clone(&queries), Arc::clone(&dead), AtomicUsize::new(0));

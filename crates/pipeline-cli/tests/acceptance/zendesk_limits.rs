@@ -75,6 +75,28 @@ async fn c28_a_throttled_export_pauses_all_exports_and_nothing_else() {
     assert_eq!(account.rows("tickets", "id", "id").len(), 300);
 }
 
+/// The text of the refusal tells which limit it was: here the account's, although an export hit it.
+#[tokio::test(start_paused = true)]
+async fn an_export_that_hits_the_limit_of_the_account_pauses_lists_as_well() {
+    let mut account = Account::new(small());
+    account.config["export_page_size"] = 20.into();
+    let (times, throttled) = (Times::default(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&throttled);
+    account.behind(noting(&times, move |path, _| {
+        let is_first = is_export(path) && count.fetch_add(1, Ordering::Relaxed) == 3;
+        is_first.then(|| {
+            reply(429, &[("retry-after", "7"), ("content-type", "text/plain")], "Number of allowed API requests per minute exceeded")
+        })
+    }));
+    account.complete(&["tickets", "users", "group_memberships", "macros", "triggers", "side_conversations"]).await;
+    let (exports, any) = (all(&times, is_export), all(&times, |_| true));
+    let pause = exports[3] + Duration::from_millis(500)..exports[3] + Duration::from_secs(7);
+    let during: Vec<&Duration> = any.iter().filter(|time| pause.contains(time)).collect();
+    assert!(during.is_empty(), "{during:?} after {:?}", exports[3]);
+    let lists = any.iter().filter(|time| **time >= pause.end).count() - exports.iter().filter(|time| **time >= pause.end).count();
+    assert!(lists > 10, "lists were under way: {lists}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn c29_a_limit_that_does_not_say_how_long_is_waited_for_a_minute() {
     let mut account = Account::new(small());

@@ -84,3 +84,25 @@ async fn c54_tickets_of_ai_agents_are_asked_for_on_every_page() {
     let exports: Vec<&String> = targets.iter().filter(|target| target.contains("/incremental/ticket")).collect();
     assert!(exports.len() > 6 && exports.iter().all(|target| target.contains("support_type_scope=all")), "{exports:#?}");
 }
+
+/// No page is held that is larger than configured: one that would be is asked for in parts.
+#[tokio::test(start_paused = true)]
+async fn c53_pages_larger_than_a_body_may_be_are_asked_for_in_parts() {
+    let mut account = account(ZendeskWorld { tickets: 600, ..ZendeskWorld::default() });
+    account.config["export_page_size"] = 400.into();
+    account.max_body = 256 << 10;
+    let targets = noting(&mut account);
+    account.complete(&["tickets", "ticket_metrics"]).await;
+    let truth = account.simulator.truth();
+    assert_eq!(account.rows("tickets", "id", "id").into_keys().collect::<Vec<_>>(), truth.ids("tickets"));
+    assert_eq!(account.rows("ticket_metrics", "id", "id").into_keys().collect::<Vec<_>>(), truth.ids("ticket_metrics"));
+    let sizes = |size: &str| {
+        targets
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|target| target.contains(&format!("per_page={size}&")) || target.ends_with(&format!("per_page={size}")))
+            .count()
+    };
+    assert!(sizes("400") == 1 && sizes("200") == 1, "each size that is too large is tried once: {:#?}", targets.lock().unwrap());
+}

@@ -151,3 +151,25 @@ async fn c58_articles_that_are_sent_again_are_written_once_for_each_change() {
     }
     assert_eq!(ids(&account, "articles"), account.simulator.truth().ids("articles"));
 }
+
+/// What the README says about the cost of a sync of everything: requests by the budget that pays for them.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_sync_of_everything_costs_what_the_readme_says() {
+    let mut account = account(ZendeskWorld { others: 0, ..small() });
+    let paths = noting(&mut account);
+    let cost = || {
+        let paths = std::mem::take(&mut *paths.lock().unwrap());
+        let is_help_center = |path: &&String| path.contains("/help_center/") || path.contains("/community/");
+        let exports = paths.iter().filter(|path| path.starts_with("/api/v2/incremental/")).count();
+        let help_center = paths.iter().filter(is_help_center).count();
+        format!("{exports} exports, {} others of Support, {help_center} of the Help Center", paths.len() - exports - help_center)
+    };
+    account.sync(&[]).await;
+    let first = cost();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    account.sync(&[]).await;
+    insta::assert_snapshot!(format!("first: {first}\nquiet: {}", cost()), @"
+    first: 5 exports, 48 others of Support, 9 of the Help Center
+    quiet: 5 exports, 48 others of Support, 9 of the Help Center
+    ");
+}

@@ -11,13 +11,9 @@ use parquet::record::RowAccessor;
 use pipeline_simulator::Simulator;
 use serde_json::Value;
 
-use crate::support::{SQLITE, Sandbox, stripe};
+use crate::support::{SQLITE, Sandbox, setting, stripe};
 
 const STREAMS: [&str; 2] = ["charges", "customers"];
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_holds_each_record_once_however_often_the_sync_is_killed() {

@@ -1,6 +1,6 @@
 //! The command as users meet it: the real binary, against simulated vendors on loopback.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; figures are printed")]
 
 mod failures;
 mod help;
@@ -9,3 +9,4 @@ mod kill;
 mod messages;
 mod output;
 mod support;
+mod zendesk_kill;

@@ -5,7 +5,9 @@
 //!
 //! * A name that occurs twice counts once: the last value wins.
 //! * Null and absent are the same: a null column.
-//! * A tombstone fills its key columns only.
+//! * A tombstone fills its key columns only; one of many rows those that it compares, and never the whole key.
+//! * A column whose values stand [inside](crate::Inside) a member repeats what that member's column holds: nothing of it goes
+//!   to [`EXTRA`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use crate::record::{Op, RawRecord};
 use crate::schema::Schema;
 
 mod columns;
+mod inside;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -45,6 +48,8 @@ pub struct Decoder {
     schema: SchemaRef,
     key: Vec<Option<usize>>,
     columns: Vec<Column>,
+    /// Whether a column's values stand inside a member, which is a column itself.
+    is_inside: Vec<bool>,
     extra: StringBuilder,
     synced_at: TimestampMicrosecondBuilder,
     deleted: BooleanBuilder,
@@ -85,6 +90,9 @@ pub enum DriftKind {
     UnknownField,
     /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null.
     TypeMismatch,
+    /// The value, which stands [inside](crate::Inside) a member, does not fit the column, which is null; the member's column
+    /// has it.
+    InnerMismatch,
     /// The name occurs more than once in a record; the last value counts.
     RepeatedField,
 }
@@ -108,10 +116,11 @@ impl Decoder {
             schema: Self::arrow_schema(schema),
             key: primary_key.iter().map(|name| fields.iter().position(|field| field.name == *name)).collect(),
             columns: fields.iter().map(|field| Column::new(field.data_type)).collect(),
+            is_inside: fields.iter().map(|field| field.inside.is_some()).collect(),
             extra: StringBuilder::new(),
             synced_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
             deleted: BooleanBuilder::new(),
-            members: Members::new(fields.iter().map(|field| &*field.name)),
+            members: Members::new(fields),
             proved: prove::Members::default(),
             drift: DriftCounts::default(),
             scratch: String::new(),
@@ -162,14 +171,18 @@ impl Decoder {
     /// Appends a record's members to the columns.
     fn append(&mut self, members: &[Member], text: Text<'_>, op: Op, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
         self.members.take(members, text);
-        self.check_key(text)?;
-        if op == Op::Delete {
-            self.members.keep_only(&self.key);
+        match op {
+            Op::Upsert => self.check_key(text)?,
+            Op::Delete => {
+                self.check_key(text)?;
+                self.members.keep_only(&self.key);
+            }
+            Op::DeleteMatching => self.check_match(text)?,
         }
         self.append_columns(text);
         self.append_extra(text);
         self.synced_at.append_value(synced_at.timestamp_micros());
-        self.deleted.append_value(op == Op::Delete);
+        self.deleted.append_value(op != Op::Upsert);
         Ok(())
     }
 
@@ -220,9 +233,32 @@ impl Decoder {
         Ok(())
     }
 
+    /// Refuses a tombstone of many rows that says less than it means: what no column holds would match rows that it does
+    /// not mean.
+    fn check_match(&mut self, text: Text<'_>) -> Result<(), Rejection> {
+        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, text).is_some());
+        let named: Vec<Option<usize>> = (0..self.columns.len()).map(Some).filter(is_named).collect();
+        if named.is_empty() || self.members.unknown(text).next().is_some() {
+            return Err(Rejection::MissingKey);
+        }
+        let is_whole = self.key.iter().all(|column| named.contains(column));
+        let fits = |index: usize, scratch: &mut String| {
+            let value = self.members.value(index, text).filter(|value| !value.starts_with(['{', '[']));
+            value.is_some_and(|value| self.columns[index].fits(value, scratch))
+        };
+        let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
+        if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
+    }
+
     fn append_columns(&mut self, text: Text<'_>) {
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            if !column.push(self.members.value(index, text), &mut self.scratch) {
+        for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate() {
+            let value = self.members.value(index, text);
+            if *is_inside {
+                let value = value.map(|value| column.lenient(value));
+                if !column.push(value.as_deref(), &mut self.scratch) {
+                    self.drift.count(DriftKind::InnerMismatch, self.schema.field(index).name());
+                }
+            } else if !column.push(value, &mut self.scratch) {
                 self.members.set_aside(index);
                 self.drift.count(DriftKind::TypeMismatch, self.schema.field(index).name());
             }

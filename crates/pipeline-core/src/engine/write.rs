@@ -223,6 +223,7 @@ fn describe(kind: DriftKind) -> &'static str {
     match kind {
         DriftKind::UnknownField => "not declared: kept in _extra",
         DriftKind::TypeMismatch => "does not fit its column: kept in _extra",
+        DriftKind::InnerMismatch => "does not fit its column: kept in the member that it stands in",
         DriftKind::RepeatedField => "written twice in a record: the last value counts",
     }
 }

@@ -38,6 +38,11 @@ pub(super) fn export_limited() -> Response {
     error(StatusCode::TOO_MANY_REQUESTS, "APIRateLimitExceeded", text)
 }
 
+/// A list beyond a limit of its own.
+pub(super) fn list_limited() -> Response {
+    error(StatusCode::TOO_MANY_REQUESTS, "APIRateLimitExceeded", "Number of allowed requests to this list exceeded")
+}
+
 /// An injected 429.
 pub(crate) fn throttled(retry_after: u64) -> Response {
     let mut response = export_limited();

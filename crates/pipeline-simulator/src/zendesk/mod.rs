@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use self::answer::{account_limited, backpressure, export_limited, forbidden, no_help_center, not_found, unknown};
+use self::answer::{account_limited, backpressure, export_limited, forbidden, list_limited, no_help_center, not_found, unknown};
 pub(crate) use self::answer::{invalid_token, throttled};
 use self::query::Query;
 use self::table::Pages;
@@ -203,7 +203,11 @@ fn admit(service: &Service, path: &str, target: &Target) -> Result<ZendeskBudget
     let operation = operation(service, path, target);
     let admitted = service.admit(Vendor::Zendesk, &operation, |gate, now| gate.zendesk(call, now));
     admitted.map_err(|(budgets, wait)| {
-        let mut response = if budgets.account.remaining == 0 { account_limited() } else { export_limited() };
+        let mut response = match (budgets.account.remaining, call.export) {
+            (0, _) => account_limited(),
+            (_, true) => export_limited(),
+            (_, false) => list_limited(),
+        };
         announce(path, &budgets, &mut response);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         response

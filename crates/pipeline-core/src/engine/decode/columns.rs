@@ -1,5 +1,6 @@
 //! Columns that grow by one value at a time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
@@ -64,6 +65,21 @@ impl Column {
             Self::Date(_) => values::date(json).is_some(),
             Self::Timestamp(_, format) => values::timestamp(json, *format, scratch).is_some(),
             Self::Json(_) => true,
+        }
+    }
+
+    /// What a value counts as that is kept elsewhere as it is written: a number in quotes as the number, the first instant
+    /// of a day in UTC as the day.
+    pub(super) fn lenient<'j>(&self, json: &'j str) -> Cow<'j, str> {
+        let text = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E'));
+        match self {
+            Self::Int64(_) | Self::Float64(_) => text.filter(is_number).unwrap_or(json).into(),
+            Self::Date(_) => {
+                let day = text.and_then(|text| text.strip_suffix("T00:00:00Z"));
+                day.map_or(json.into(), |day| format!("\"{day}\"").into())
+            }
+            _ => json.into(),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::inside::Container;
 use crate::prove::Member;
+use crate::schema::Field;
 
 /// A record's text, and that of its nested values without white space.
 #[derive(Clone, Copy)]
@@ -14,8 +16,11 @@ pub(super) struct Text<'r> {
 impl<'r> Text<'r> {
     /// A member's value, without white space around its parts.
     fn value(self, member: Member) -> Option<&'r str> {
-        let value = member.compact.map_or_else(|| member.value.of(self.record), |compact| compact.of(self.compact));
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.bytes(member)).ok()
+    }
+
+    fn bytes(self, member: Member) -> &'r [u8] {
+        member.compact.map_or_else(|| member.value.of(self.record), |compact| compact.of(self.compact))
     }
 
     /// A member's name as it is written, without its quotes.
@@ -26,25 +31,28 @@ impl<'r> Text<'r> {
 
 /// The members of the record read last, by what becomes of them; buffers are used again for the next.
 pub(super) struct Members {
-    names: Vec<String>,
+    /// The written names of columns, with their quotes; none for columns whose values stand inside a member.
+    names: Vec<Option<String>>,
     columns: HashMap<Vec<u8>, usize>,
     /// The column that came after each column last time: records of one stream have their members in the same order.
     successors: Vec<usize>,
     declared: Vec<Option<Member>>,
+    containers: Vec<Container>,
     unknown: Vec<Member>,
     misfits: Vec<Member>,
     repeated: Vec<Member>,
 }
 
 impl Members {
-    pub(super) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let names: Vec<&str> = names.collect();
-        let quoted: Vec<String> = names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
-        let columns = names.into_iter().map(|name| name.as_bytes().to_vec()).zip(0..).collect();
+    pub(super) fn new(fields: &[Field]) -> Self {
+        let named = |field: &Field| field.inside.is_none().then(|| serde_json::Value::from(&*field.name).to_string());
+        let own = fields.iter().zip(0..).filter(|(field, _)| field.inside.is_none());
+        let columns: HashMap<Vec<u8>, usize> = own.map(|(field, column)| (field.name.as_bytes().to_vec(), column)).collect();
         Self {
-            successors: (0..=quoted.len()).collect(),
-            declared: vec![None; quoted.len()],
-            names: quoted,
+            successors: (0..=fields.len()).collect(),
+            declared: vec![None; fields.len()],
+            containers: Container::of(fields, &columns),
+            names: fields.iter().map(named).collect(),
             columns,
             unknown: Vec::new(),
             misfits: Vec::new(),
@@ -62,7 +70,8 @@ impl Members {
         let mut previous = 0;
         for member in members {
             let predicted = self.successors[previous];
-            let is_predicted = self.names.get(predicted).is_some_and(|name| name.as_bytes() == member.key.span.of(text.record));
+            let name = self.names.get(predicted).and_then(Option::as_ref);
+            let is_predicted = name.is_some_and(|name| name.as_bytes() == member.key.span.of(text.record));
             let known = || self.columns.get(&*member.key.name(text.record)).copied();
             let Some(column) = is_predicted.then_some(predicted).or_else(known) else {
                 self.unknown.push(*member);
@@ -73,6 +82,22 @@ impl Members {
             previous = column + 1;
         }
         self.drop_repeated_unknown(text);
+        self.look_inside(text);
+    }
+
+    /// Finds what columns show of the inside of members.
+    fn look_inside(&mut self, text: Text<'_>) {
+        let Self { containers, declared, .. } = self;
+        for container in containers {
+            let Some(member) = declared[container.column] else { continue };
+            container.find(text.bytes(member), |column, place| {
+                let inner = match member.compact {
+                    Some(compact) => Member { compact: Some(compact.part(place)), ..member },
+                    None => Member { value: member.value.part(place), ..member },
+                };
+                declared[column] = Some(inner);
+            });
+        }
     }
 
     /// The value of a column; none when it is absent or null.
