@@ -42,6 +42,7 @@ impl Endpoint {
     }
 
     /// The column that tells accounts apart, and the value that rows of this endpoint have in it.
+    #[cfg(feature = "engine")]
     pub(crate) fn account_value(&self) -> Option<(&'static str, &str)> {
         Some((self.account_column?, &self.account.as_ref()?.id))
     }

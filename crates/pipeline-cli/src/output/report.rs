@@ -1,7 +1,7 @@
 //! A finished run as JSON: the last line of `--output json`.
 
 use pipeline_core::Delivery;
-use pipeline_core::engine::{EndpointSummary, Figures, Metrics, Outcome, StreamSummary, Summary};
+use pipeline_core::engine::{EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary};
 use pipeline_core::state::EndpointId;
 use pipeline_core::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -45,9 +45,29 @@ impl Report<'_> {
             "commits": self.summary.commits,
             "delivery": self.delivery,
             "totals": self.totals(),
+            "limits": self.limits_json(),
             "streams": streams,
             "notices": self.notices_json(console),
         })
+    }
+
+    /// What was used of each limit; `used` is the part of what it allowed, near 1 where it decided how long the run took.
+    fn limits_json(&self) -> Vec<Value> {
+        let limit = |limit: &LimitSummary| {
+            let usage = &limit.usage;
+            json!({
+                "source": limit.source,
+                "bucket": usage.bucket,
+                "limit": usage.limit,
+                "requests": usage.requests,
+                "allowed": usage.allowed,
+                "used": usage.used(),
+                "refused": usage.refused,
+                "refused_of_1000": usage.refused_of_1000(),
+                "waited_ms": millis(usage.waited),
+            })
+        };
+        self.summary.limits.iter().map(limit).collect()
     }
 
     fn notices_json(&self, console: &Console) -> Vec<Value> {

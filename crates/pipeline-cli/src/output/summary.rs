@@ -1,10 +1,10 @@
 //! A finished run for people: a table, then what deserves attention, then what to do next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use pipeline_core::engine::{Figures, Outcome, StreamSummary};
+use pipeline_core::engine::{Figures, LimitSummary, Outcome, StreamSummary};
 use pipeline_core::state::EndpointId;
 
 use super::merged::{Merged, merged, names};
@@ -16,8 +16,11 @@ use crate::units;
 /// Reasons printed per stream for values that did not go to their column.
 const DRIFT_SHOWN: usize = 3;
 
-/// Limits named that requests waited for.
+/// Limits named, the busiest first.
 const LIMITS_SHOWN: usize = 5;
+
+/// Part of a limit from which its use is worth a line.
+const LIMIT_USED: f64 = 0.05;
 
 impl Report<'_> {
     /// The whole report.
@@ -64,7 +67,7 @@ impl Report<'_> {
                     requests(units::number(figures.throttled)),
                     requests(latencies(&figures)),
                     resume(endpoint),
-                    requests(waited(&figures)),
+                    requests(waited(figures.waited)),
                 ]);
             }
         }
@@ -82,26 +85,28 @@ impl Report<'_> {
         }
     }
 
-    /// The limits that requests waited for longest. The time is that of all requests together.
+    /// How much of each limit was used: near 100 %, the limit decided how long it took; otherwise the machine, the network or
+    /// the vendor did. The waiting is that of all requests together.
     fn limits(&self, text: &mut String) {
-        let mut limits: BTreeMap<(&str, String), (Duration, usize)> = BTreeMap::new();
-        for endpoint in merged(self.summary) {
-            let figures = self.metrics.figures(endpoint.ids());
-            if let Some(limit) = figures.limit.filter(|_| figures.waited.as_millis() > 0) {
-                let (waited, endpoints) = limits.entry((endpoint.source, limit)).or_default();
-                *waited += figures.waited;
-                *endpoints += 1;
-            }
+        use Align::{Left, Right};
+        let known = self.summary.limits.iter().filter_map(|limit| Some((limit.usage.used()?, limit)));
+        let mut known: Vec<_> = known.filter(|(used, limit)| *used >= LIMIT_USED || limit.usage.refused > 0).collect();
+        known.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        if known.is_empty() {
+            return;
         }
-        let mut limits: Vec<_> = limits.into_iter().collect();
-        limits.sort_by_key(|(_, (waited, _))| std::cmp::Reverse(*waited));
-        if !limits.is_empty() {
-            text.push_str("\nRequests waited for these limits (time of all requests together):\n");
+        let mut table = Table::new([("SOURCE", Left), ("LIMIT", Left), ("USED", Right), ("429 OF 1,000", Right), ("WAITED", Right)]);
+        for (used, LimitSummary { source, usage }) in known.into_iter().take(LIMITS_SHOWN) {
+            table.row([
+                source.clone(),
+                format!("{}: {}", usage.bucket, usage.limit),
+                format!("{:.0} %", 100.0 * used),
+                if usage.refused == 0 { "0".to_owned() } else { format!("{:.1}", usage.refused_of_1000()) },
+                waited(usage.waited),
+            ]);
         }
-        for ((source, limit), (waited, endpoints)) in limits.into_iter().take(LIMITS_SHOWN) {
-            let of = if endpoints == 1 { "1 endpoint".to_owned() } else { format!("{endpoints} endpoints") };
-            let _ = writeln!(text, "  {:>10}  {source}: {limit} ({of})", units::short(waited));
-        }
+        text.push('\n');
+        text.push_str(&table.render());
     }
 
     fn drift(&self, text: &mut String) {
@@ -231,8 +236,8 @@ fn latencies(figures: &Figures) -> String {
     if figures.requests == 0 { "-".to_owned() } else { format!("{}/{}", figures.p50.as_millis(), figures.p95.as_millis()) }
 }
 
-fn waited(figures: &Figures) -> String {
-    if figures.waited.as_millis() == 0 { "-".to_owned() } else { units::short(figures.waited) }
+fn waited(time: Duration) -> String {
+    if time.as_millis() == 0 { "-".to_owned() } else { units::short(time) }
 }
 
 fn resume(endpoint: &Merged<'_>) -> String {

@@ -12,7 +12,7 @@ use super::commit::Committer;
 use super::endpoint_run::EndpointRun;
 use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
-use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+use super::summary::{DriftSummary, EndpointSummary, Failure, LimitSummary, Outcome, StreamSummary, Summary};
 use super::turns::Turns;
 use super::write::{Figures, TableFigures};
 use crate::error::{Error, ErrorKind, Result};
@@ -208,7 +208,12 @@ impl Scheduler {
     async fn summary(&self, elapsed: Duration) -> Summary {
         let mut figures = self.shared.committer.figures().await;
         let endpoints = self.runs.iter().map(|run| summarise(run, &mut figures)).collect();
-        Summary { run: self.shared.job.run.clone(), endpoints, commits: figures.commits, elapsed }
+        let job = &self.shared.job;
+        let limits = job.sources.iter().flat_map(|source| {
+            let limit = |usage| LimitSummary { source: source.name.clone(), usage };
+            source.connector.client().usage().into_iter().map(limit)
+        });
+        Summary { run: job.run.clone(), endpoints, limits: limits.collect(), commits: figures.commits, elapsed }
     }
 }
 

@@ -19,6 +19,7 @@ use super::headers::{RateReader, date};
 use super::limit::{Left, Quota};
 use super::limiter::Limiter;
 use super::retry::{RetryBudget, RetryPolicy};
+use super::usage::BucketUse;
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
@@ -160,6 +161,11 @@ impl HttpClient {
     /// When what earlier runs spent cannot be read.
     pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
         self.inner.limiter.left(bucket).await
+    }
+
+    /// What was used of each limit so far, by the name of its bucket. Buckets that no request counted against are left out.
+    pub fn usage(&self) -> Vec<BucketUse> {
+        self.inner.limiter.usage()
     }
 
     /// Sends a request and reads its response to the end.
