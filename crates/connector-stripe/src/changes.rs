@@ -11,7 +11,8 @@ mod fetch;
 mod routes;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream};
@@ -29,7 +30,7 @@ use self::fetch::Fetcher;
 use self::routes::Routes;
 pub(crate) use self::routes::{is_heard, tells_deletions};
 use self::target::{Found, Targets};
-use crate::streams::{ACCOUNT, Reading, operation, stream};
+use crate::streams::{ACCOUNT, Place as InStream, Reading, Stream, operation, stream, streams};
 
 /// Name of the endpoint.
 pub(crate) const CHANGES: &str = "changes";
@@ -52,13 +53,14 @@ const AT_ONCE: usize = 32;
 /// Ids of events that are remembered from one pass to the next. What comes beyond is fetched once more.
 const MOST_REMEMBERED: usize = 10_000;
 
-/// The feed of one account.
+/// The feeds of all accounts that are read.
 #[derive(Debug)]
 pub(crate) struct Changes {
     /// The list of events.
     events: Endpoint,
     routes: Routes,
-    coverage: Coverage,
+    /// What was read of each account; of the only one, its name is empty.
+    coverage: Mutex<HashMap<String, Arc<Coverage>>>,
     fetcher: Fetcher,
     lag: TimeDelta,
     overlap: TimeDelta,
@@ -99,6 +101,14 @@ impl Slicer for Start {
         let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(|place| place.since).min();
         since.is_some_and(|since| now.timestamp() - since > (RETENTION - RESERVE).num_seconds())
     }
+
+    fn missed(&self, state: &EndpointState) -> BTreeSet<String> {
+        let passed_over: BTreeSet<String> =
+            state.slices.values().filter_map(|slice| Place::of(slice).ok()).flat_map(|place| place.passed_over).collect();
+        let is_inside = |stream: &&Stream| matches!(stream.place, InStream::Inside { parent, .. } if passed_over.contains(parent));
+        let inside: Vec<String> = streams().filter(is_inside).map(|stream| stream.name.to_owned()).collect();
+        passed_over.into_iter().chain(inside).collect()
+    }
 }
 
 /// Where the feed is: what a sync knows of those before it.
@@ -118,6 +128,10 @@ struct Place {
     /// Events near the end of the last pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known: Vec<String>,
+    /// Streams whose changes were passed over since their list was last begun: the key could not read their objects, or the
+    /// events had aged out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    passed_over: BTreeSet<String>,
 }
 
 impl Place {
@@ -141,7 +155,7 @@ impl Place {
 
     /// The place behind the whole pass.
     fn finished(self, until: i64) -> Self {
-        Self { since: until, known: self.seen, ..Self::default() }
+        Self { since: until, known: self.seen, passed_over: self.passed_over, ..Self::default() }
     }
 }
 
@@ -156,28 +170,36 @@ impl Changes {
             .buckets([ACCOUNT])
             .bucket(operation("/v1/events"));
         let (routes, fetcher) = (Routes::new(), Fetcher::new(lists, reading));
-        Self { events, routes, coverage: Coverage::default(), fetcher, lag: reading.lag, overlap: reading.lookback }
+        Self { events, routes, coverage: Mutex::default(), fetcher, lag: reading.lag, overlap: reading.lookback }
+    }
+
+    /// What the lists of the account that a client is for have read.
+    fn coverage(&self, client: &HttpClient) -> Arc<Coverage> {
+        let mut all = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(client.account().unwrap_or_default().to_owned()).or_default())
     }
 
     /// Reads a list, taking note of what it has read.
     pub(crate) fn note<'a>(
         &'a self,
-        client: &'a HttpClient,
+        client: &HttpClient,
         endpoint: &'a Endpoint,
         slice: SliceState,
         pages: BoxStream<'a, Result<Page>>,
     ) -> BoxStream<'a, Result<Page>> {
-        self.coverage.begin(endpoint.name(), &slice, client.now());
+        let coverage = self.coverage(client);
+        coverage.begin(endpoint.name(), &slice, client.now());
         let note = move |page: &Page| {
+            coverage.page(endpoint.name());
             if page.advance == Some(Advance::End) {
-                self.coverage.end(endpoint.name(), &slice);
+                coverage.end(endpoint.name(), &slice);
             }
         };
         pages.inspect_ok(note).boxed()
     }
 
     /// Reads what changed: from the place where the feed stands up to the start of this run.
-    pub(crate) fn read<'a>(&'a self, client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    pub(crate) fn read<'a>(&'a self, client: HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
         let begin = async move { Pass::begin(self, client, endpoint, &slice) };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
@@ -194,7 +216,8 @@ impl Changes {
 /// One pass over the events of a span of time, newest first.
 struct Pass<'a> {
     changes: &'a Changes,
-    client: &'a HttpClient,
+    client: HttpClient,
+    coverage: Arc<Coverage>,
     endpoint: &'a Endpoint,
     place: Place,
     until: i64,
@@ -209,24 +232,25 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn begin(changes: &'a Changes, client: &'a HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+    fn begin(changes: &'a Changes, client: HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
         let place = Place::of(slice)?;
-        let started = changes.coverage.started().unwrap_or_else(|| client.now());
+        let coverage = changes.coverage(&client);
+        let started = coverage.started().unwrap_or_else(|| client.now());
         let until = place.until.unwrap_or_else(|| (started - changes.lag).timestamp()).max(place.since);
         let time = |second| DateTime::from_timestamp(second, 0);
         let since = time(place.since).map(|since| since - changes.overlap);
         let window = time(until).map(|until| Window { since, until });
         let position = place.after.clone().map_or(Position::Start, Position::At);
-        let targets = Targets::new(&changes.routes, &changes.coverage, &changes.fetcher, endpoint, changes.lag);
+        let targets = Targets::new(&changes.routes, Arc::clone(&coverage), &changes.fetcher, endpoint, changes.lag);
         let types = routes::types(&|stream| targets.wants(stream));
         let names = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name));
         let query: Vec<_> = names.take(MOST_TYPES + 1).collect();
         let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
         let slice = SliceState { window, query, position, reached: None };
         // Nothing can have happened before the feed begins.
-        let events = if until == place.since { stream::empty().boxed() } else { declared::read(client, &changes.events, slice) };
+        let events = if until == place.since { stream::empty().boxed() } else { declared::read(&client, &changes.events, slice) };
         let known = place.known.iter().cloned().collect();
-        Ok(Self { changes, client, endpoint, place, until, known, events, targets, reached: until, unknown: HashSet::new() })
+        Ok(Self { changes, client, coverage, endpoint, place, until, known, events, targets, reached: until, unknown: HashSet::new() })
     }
 
     /// The objects that a page of events tells of.
@@ -239,16 +263,32 @@ impl<'a> Pass<'a> {
         };
         let found = self.take(&events)?;
         let (records, skipped) = self.fetch(found).await?;
+        self.take_back();
         let advance = if let Some(Advance::Next(after)) = advance {
             self.place.until = Some(self.until);
             self.place.after = Some(after);
             Advance::Next(self.place.text())
         } else {
-            self.changes.coverage.clear();
+            self.mind_the_gap();
+            self.coverage.clear();
             Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
         };
         let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
         Ok(Page { reached, skipped, ..Page::new(records, Some(advance)) })
+    }
+
+    /// Notes the streams that may not be read, and forgets those whose list is being read again since.
+    fn take_back(&mut self) {
+        let Self { place, targets, changes, coverage, .. } = self;
+        let is_listed =
+            |name: &String| stream(name).and_then(|stream| changes.fetcher.list(stream)).is_some_and(|list| coverage.has_begun(list));
+        let again: Vec<String> = place.passed_over.iter().filter(|name| is_listed(name) && !targets.refuses(name)).cloned().collect();
+        for name in again {
+            place.passed_over.remove(&name);
+            let message = format!("the whole list of `{name}` was read again, because changes of it had been passed over");
+            self.client.notice(CHANGES, &message);
+        }
+        place.passed_over.extend(targets.refused().map(ToOwned::to_owned));
     }
 
     /// What the events of a page say has changed, those known already left out.
@@ -275,7 +315,7 @@ impl<'a> Pass<'a> {
 
     /// Fetches what was found, many at a time, and sorts the records by stream. Counts the objects that may not be read.
     async fn fetch(&mut self, found: Vec<Found>) -> Result<(Vec<Vec<RawRecord>>, u64)> {
-        let (client, fetcher) = (self.client, &self.changes.fetcher);
+        let (client, fetcher) = (&self.client, &self.changes.fetcher);
         let objects = stream::iter(found).map(|found| fetcher.fetch(client, found)).buffer_unordered(AT_ONCE);
         let objects: Vec<_> = objects.try_collect().await?;
         let index: BTreeMap<&str, usize> = self.endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
@@ -284,7 +324,7 @@ impl<'a> Pass<'a> {
         for object in objects {
             if let Some(refusal) = &object.refusal {
                 skipped += 1;
-                self.targets.refuse(self.client, object.stream, refusal);
+                self.targets.refuse(&self.client, object.stream, refusal);
             }
             for (stream, record) in self.targets.settle(object) {
                 if let Some(index) = index.get(stream) {
@@ -293,6 +333,18 @@ impl<'a> Pass<'a> {
             }
         }
         Ok((records, skipped))
+    }
+
+    /// Events that the pass was to read may have aged out while it, or the lists before it, took long. What they told of is
+    /// read again by the next sync.
+    fn mind_the_gap(&mut self) {
+        if self.place.since > (self.client.now() - RETENTION).timestamp() {
+            return;
+        }
+        let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
+        self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name().to_owned()));
+        let message = "events aged out before they could be read: the next sync reads all lists again that they concern";
+        self.client.notice(CHANGES, message);
     }
 
     /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.

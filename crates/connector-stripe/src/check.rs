@@ -3,10 +3,11 @@
 use chrono::TimeDelta;
 use futures::future::try_join_all;
 use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
-use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, RawRecord, Result};
+use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, Result};
 
 use crate::config::Key;
-use crate::streams::{ACCOUNT, Place, Stream, streams};
+use crate::connect::{self, Connect, Connected};
+use crate::streams::{Place, Stream, streams};
 
 /// Probes under way at the same time.
 const PARALLEL: usize = 8;
@@ -15,28 +16,74 @@ const PARALLEL: usize = 8;
 /// record that does not exist tells whether its list may be read.
 const NOBODY: &str = "none";
 
+/// Connected accounts told one by one.
+const ACCOUNTS_TOLD: usize = 100;
+
 /// See [`Connector::check`](pipeline_core::Connector::check).
-pub(crate) async fn check(client: &HttpClient, clock: &dyn Clock, key: Key, names: &[&str]) -> Result<CheckReport> {
+pub(crate) async fn check(
+    client: &HttpClient,
+    clock: &dyn Clock,
+    key: Key,
+    connect: Option<&Connect>,
+    names: &[&str],
+) -> Result<CheckReport> {
     let (kind, mode) = key.describe();
-    let mut facts = vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())];
-    let is_wanted = |stream: &&Stream| !matches!(stream.place, Place::Inside { .. }) && (names.is_empty() || names.contains(&stream.name));
+    let mut report =
+        CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
+    let is_read = |stream: &Stream| connect.is_none_or(|connect| connect.reads_platform(stream));
+    let probes = probe_all(client, names, &is_read).await?;
+    report.facts.extend(probes.version.map(|version| ("api_version".to_owned(), version)));
+    report.endpoints = probes.endpoints;
+    let own = connect::own_id(client).await.ok().flatten();
+    report.facts.extend(own.clone().map(|account| ("account".to_owned(), account)));
+    report.facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
+    if let Some(connect) = connect {
+        connect.set_platform(own);
+        check_accounts(client, connect, names, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// What there is to say of the connected accounts, and what one of them lets be read: the key has the same permissions in
+/// all of them, and asking each for each list would take as long as a sync.
+async fn check_accounts(client: &HttpClient, connect: &Connect, names: &[&str], report: &mut CheckReport) -> Result<()> {
+    let accounts = connect.accounts(client).await?;
+    report.facts.push(("connected accounts".to_owned(), accounts.len().to_string()));
+    report.facts.extend(accounts.iter().take(ACCOUNTS_TOLD).map(|account| (account.id.clone(), account.describe())));
+    for Connected { id, refusal, .. } in &accounts {
+        report.endpoints.extend(refusal.as_ref().map(|refusal| (id.clone(), Availability::Failed(describe(refusal)))));
+    }
+    if let Some(Connected { id, .. }) = accounts.iter().find(|account| account.refusal.is_none()) {
+        let probes = probe_all(&connect.client(client, id)?, names, &connect::is_connected).await?;
+        report.endpoints.extend(probes.endpoints.into_iter().map(|(name, availability)| (format!("{name}@{id}"), availability)));
+    }
+    Ok(())
+}
+
+/// What the lists of one account have answered.
+struct Probes {
+    endpoints: Vec<(String, Availability)>,
+    /// The version in which Stripe answers.
+    version: Option<String>,
+}
+
+/// Asks each list that is wanted for one object.
+async fn probe_all(client: &HttpClient, names: &[&str], is_read: &(dyn Fn(&Stream) -> bool + Sync)) -> Result<Probes> {
+    let is_wanted = |stream: &&Stream| {
+        !matches!(stream.place, Place::Inside { .. }) && is_read(stream) && (names.is_empty() || names.contains(&stream.name))
+    };
     let mut wanted: Vec<&'static Stream> = streams().filter(is_wanted).collect();
     wanted.sort_by_key(|stream| stream.name);
-    let mut endpoints = Vec::with_capacity(wanted.len());
-    let mut version = None;
+    let mut probes = Probes { endpoints: Vec::with_capacity(wanted.len()), version: None };
     for some in wanted.chunks(PARALLEL) {
         for (stream, (availability, answered)) in some.iter().zip(try_join_all(some.iter().map(|stream| probe(client, stream))).await?) {
-            version = version.or(answered);
-            endpoints.extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
-            endpoints.push((stream.name.to_owned(), availability));
+            probes.version = probes.version.or(answered);
+            probes.endpoints.extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
+            probes.endpoints.push((stream.name.to_owned(), availability));
         }
     }
-    endpoints.sort_by(|(one, _), (other, _)| one.cmp(other));
-    facts.extend(version.map(|version| ("api_version".to_owned(), version)));
-    // Restricted keys often may not read the account itself. That says nothing about the streams.
-    facts.extend(account(client).await.ok().flatten().map(|account| ("account".to_owned(), account)));
-    facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
-    Ok(CheckReport { facts, endpoints })
+    probes.endpoints.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(probes)
 }
 
 /// The streams inside the records of a stream, which are read with it.
@@ -72,21 +119,6 @@ async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Op
             _ => Err(error),
         },
     }
-}
-
-/// Learns Stripe's time before a run cuts windows by it: any answer tells it, a refusal as well.
-pub(crate) async fn learn_time(client: &HttpClient) -> Result<()> {
-    match account(client).await {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unexpected) => Ok(()),
-        answer => answer.map(|_| ()),
-    }
-}
-
-/// The id of the key's account, or of the one that the configuration names.
-async fn account(client: &HttpClient) -> Result<Option<String>> {
-    let request = request(client, "/v1/account")?;
-    let response = client.send(&request, &Call { endpoint: "account", buckets: &[ACCOUNT.into()] }).await?;
-    Ok(RawRecord::upsert(response.body).scalar("id"))
 }
 
 fn request(client: &HttpClient, path: &str) -> Result<Request> {

@@ -15,6 +15,9 @@ const NOT_ENABLED: [&str; 4] = ["not set up to use", "not set up for", "not enab
 /// What to do when Stripe does not name the permission that is missing.
 const PERMIT: &str = "give the key read permission in Stripe's dashboard, or deselect the stream";
 
+/// What to do when the key cannot read an account at all.
+const CONNECT: &str = "the key does not open this account: it does not exist, or is not connected any more";
+
 /// Reads Stripe's answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StripeAnswers;
@@ -73,6 +76,8 @@ fn throttled(answer: &Answer<'_>) -> ResponseAction {
 fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction {
     let fail = |kind, help: String| ResponseAction::Fail(kind, Some(help));
     match (status, refusal.permission()) {
+        // No refusal of one list: nothing of the account can be read.
+        (403, _) if refusal.code == "account_invalid" => fail(ErrorKind::Unsupported, CONNECT.to_owned()),
         (401 | 403, Some(permission)) => fail(
             ErrorKind::PermissionDenied,
             format!("give the restricted key the permission `{permission}` in Stripe's dashboard, or deselect the stream"),

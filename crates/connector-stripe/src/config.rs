@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -30,6 +30,17 @@ pub struct StripeConfig {
     /// Id of a connected account (`acct_…`) to read instead of the key's own. Required for organization keys.
     #[serde(default)]
     pub account: Option<String>,
+
+    /// Connected accounts to read besides the key's own: `"all"`, or a list of their ids. Rows then tell whose they are in the
+    /// column `_account_id`, which is a part of every key. Default: the key's own account alone, without that column.
+    #[serde(default, deserialize_with = "accounts::read")]
+    #[schemars(schema_with = "accounts::schema")]
+    pub accounts: Option<Accounts>,
+
+    /// With `accounts`: whether the key's own account, the platform, is read as well. What only the platform has, the lists of
+    /// its connected accounts, is read in any case. Default true.
+    #[serde(default)]
+    pub platform: Option<bool>,
 
     /// Share of Stripe's rate limits to use, above 0 up to 1; the rest is left to other programs. Default 0.8.
     #[serde(default = "defaults::rate_share")]
@@ -69,10 +80,79 @@ pub struct StripeConfig {
     #[serde(default = "defaults::lookback_seconds")]
     pub lookback_seconds: u32,
 
+    /// Reads every list again as a whole when it was last begun to be so many days ago: changes and deletions that Stripe tells
+    /// nobody of are right again then. Default: never.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub full_refresh_days: Option<NonZeroU32>,
+
+    /// The same for single lists, by their streams' names, such as `{ payment_intents = 30 }`. Default: as
+    /// `full_refresh_days`.
+    #[serde(default)]
+    pub stream_refresh_days: BTreeMap<String, NonZeroU32>,
+
     /// Where the API is. Default `https://api.stripe.com`.
     #[serde(default = "defaults::base_url")]
     #[schemars(with = "String", url)]
     pub base_url: String,
+}
+
+/// Connected accounts that a source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accounts {
+    /// All that the platform lists when a sync begins.
+    All,
+    /// These, by their ids.
+    Named(Vec<String>),
+}
+
+mod accounts {
+    use std::fmt;
+
+    use schemars::{Schema, SchemaGenerator, json_schema};
+    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+    use super::Accounts;
+
+    pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "default": null,
+            "examples": ["all", ["acct_1A2b3C"]],
+            "items": { "type": "string" },
+            "type": ["string", "array", "null"],
+        })
+    }
+
+    pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Accounts>, D::Error> {
+        deserializer.deserialize_any(Either).map(Some)
+    }
+
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Accounts;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"all\" or a list of account ids such as [\"acct_1A2b3C\"]")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Accounts, E> {
+            if text == "all" {
+                Ok(Accounts::All)
+            } else {
+                Err(E::custom("expected \"all\" or a list of account ids such as [\"acct_1A2b3C\"]"))
+            }
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Accounts, A::Error> {
+            let mut ids = Vec::new();
+            while let Some(id) = list.next_element()? {
+                ids.push(id);
+            }
+            Ok(Accounts::Named(ids))
+        }
+    }
 }
 
 mod defaults {
@@ -104,6 +184,8 @@ impl StripeConfig {
             api_key: api_key.into(),
             start_date: None,
             account: None,
+            accounts: None,
+            platform: None,
             rate_share: defaults::rate_share(),
             account_rps: None,
             list_rps: None,
@@ -112,6 +194,8 @@ impl StripeConfig {
             page_size: defaults::page_size(),
             lag_seconds: defaults::lag_seconds(),
             lookback_seconds: defaults::lookback_seconds(),
+            full_refresh_days: None,
+            stream_refresh_days: BTreeMap::new(),
             base_url: defaults::base_url(),
         }
     }
@@ -125,17 +209,56 @@ impl StripeConfig {
         if self.account.as_deref().is_some_and(|account| account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(invalid("account", "this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
         }
+        self.validate_accounts(key)?;
         if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
             return Err(invalid("rate_share", "the share of the rate limit must be above 0 and at most 1"));
         }
-        if let Some(unknown) = self.stream_rps.keys().find(|name| stream(name).is_none()) {
-            return Err(invalid("stream_rps", &format!("there is no stream `{unknown}`")));
+        for (field, named) in [("stream_rps", &self.stream_rps), ("stream_refresh_days", &self.stream_refresh_days)] {
+            if let Some(unknown) = named.keys().find(|name| stream(name).is_none()) {
+                return Err(invalid(field, &format!("there is no stream `{unknown}`")));
+            }
         }
         if !(1..=100).contains(&self.page_size) {
             return Err(invalid("page_size", "the page size must be from 1 to 100"));
         }
         let base = Url::parse(&self.base_url).map_err(|error| invalid("base_url", "this is not a URL").with_source(error))?;
         Ok((key, base))
+    }
+}
+
+impl StripeConfig {
+    /// After which time a stream is read again as a whole.
+    pub(crate) fn refreshed_every(&self, stream: &str) -> Option<TimeDelta> {
+        let days = self.stream_refresh_days.get(stream).copied().or(self.full_refresh_days)?;
+        Some(TimeDelta::days(days.get().into()))
+    }
+
+    fn validate_accounts(&self, key: Key) -> Result<()> {
+        let Some(accounts) = &self.accounts else {
+            let alone = self.platform.is_none();
+            return if alone { Ok(()) } else { Err(invalid("platform", "this has a meaning only with `accounts`")) };
+        };
+        if self.account.is_some() && key.kind != KeyKind::Organization {
+            return Err(
+                invalid("accounts", "one account is read with `account`, several with `accounts`").with_help("leave one of them out")
+            );
+        }
+        let Accounts::Named(ids) = accounts else { return Ok(()) };
+        if ids.is_empty() {
+            return Err(invalid("accounts", "the list is empty").with_help("name an account, or write accounts = \"all\""));
+        }
+        for (index, id) in ids.iter().enumerate() {
+            let at = |message| invalid(format!("accounts[{index}]"), message);
+            let is_id =
+                id.strip_prefix("acct_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            if !is_id {
+                return Err(at("this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
+            }
+            if ids[..index].contains(id) {
+                return Err(at("this account is named twice").with_help("leave one of them out"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +330,6 @@ impl Key {
     }
 }
 
-fn invalid(field: &'static str, message: &str) -> Error {
+fn invalid(field: impl Into<String>, message: &str) -> Error {
     Error::new(ErrorKind::ConfigInvalid, message).with_context("field", field)
 }

@@ -4,6 +4,7 @@ mod changes;
 mod check;
 mod classify;
 mod config;
+mod connect;
 #[rustfmt::skip]
 mod schemas;
 mod streams;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
@@ -24,20 +26,23 @@ use secrecy::ExposeSecret;
 pub use self::changes::event_types;
 use self::changes::{CHANGES, Changes};
 use self::classify::StripeAnswers;
-pub use self::config::StripeConfig;
+pub use self::config::{Accounts, StripeConfig};
 use self::config::{Key, KeyKind};
+use self::connect::Connect;
 use self::streams::{ACCOUNT, LIST_RATE, Reading, endpoints, operation};
 pub use self::streams::{FAMILIES, Inner, Place, Stream, stream, streams};
 
 /// The version of Stripe's API that every request asks for, and that the columns are of.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
 
-/// Stripe, configured for one account.
+/// Stripe, configured for one account, or for a platform and the accounts that are connected to it.
 #[derive(Debug)]
 pub struct Stripe {
     client: HttpClient,
     endpoints: Vec<Endpoint>,
     changes: Changes,
+    /// None: one account is read.
+    connect: Option<Connect>,
     range: TimeRange,
     key: Key,
     clock: Arc<dyn Clock>,
@@ -59,8 +64,8 @@ impl Stripe {
             .default_header("stripe-version", API_VERSION)
             .request_id_header("request-id")
             .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(at_once).share(config.rate_share));
+        let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
         if let Some(account) = &config.account {
-            let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
             client = client.default_header(header, account);
         }
         for (path, quota) in operations(&config) {
@@ -75,17 +80,32 @@ impl Stripe {
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
-        let mut endpoints = endpoints(reading);
+        let mut endpoints: Vec<Endpoint> = endpoints(reading).into_iter().map(|list| refreshing(list, &config)).collect();
         let changes = Changes::new(&endpoints, reading);
+        let connect = Connect::new(&config, header, &endpoints, reading);
         endpoints.push(changes::endpoint(&endpoints, reading));
+        if connect.is_some() {
+            endpoints = endpoints.into_iter().map(|endpoint| endpoint.by_account(connect::COLUMN)).collect();
+        }
         Ok(Self {
             client: client.build()?,
             endpoints,
             changes,
+            connect,
             range: TimeRange { start: config.start_date, end: None },
             key,
             clock: Arc::clone(&context.clock),
         })
+    }
+}
+
+/// A list that is read again as a whole when its columns mean something else, and as often as the configuration says.
+fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
+    let list = list.edition(API_VERSION);
+    let intervals = list.streams().filter_map(|stream| config.refreshed_every(stream.name()));
+    match intervals.min() {
+        Some(interval) => list.refreshed_every(interval),
+        None => list,
     }
 }
 
@@ -114,21 +134,33 @@ impl Connector for Stripe {
         self.range
     }
 
-    async fn prepare(&self, _endpoints: &[&str]) -> Result<Preparation> {
-        check::learn_time(&self.client).await?;
-        Ok(Preparation::default())
+    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        // Any answer tells Stripe's time, by which windows are cut, a refusal as well.
+        let own = connect::own_id(&self.client).await?;
+        let Some(connect) = &self.connect else { return Ok(Preparation::default()) };
+        connect.set_platform(own);
+        let accounts = connect.accounts(&self.client).await?;
+        Ok(connect.endpoints(&self.endpoints, endpoints, accounts))
     }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let client = match (&self.connect, endpoint.account()) {
+            (Some(connect), Some(account)) => connect.client(&self.client, &account.id),
+            _ => Ok(self.client.clone()),
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => return stream::iter([Err(error)]).boxed(),
+        };
         if endpoint.name() == CHANGES {
-            return self.changes.read(&self.client, endpoint, slice);
+            return self.changes.read(client, endpoint, slice);
         }
-        let pages = declared::read(&self.client, endpoint, slice.clone());
-        self.changes.note(&self.client, endpoint, slice, pages)
+        let pages = declared::read(&client, endpoint, slice.clone());
+        self.changes.note(&client, endpoint, slice, pages)
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        check::check(&self.client, &*self.clock, self.key, endpoints).await
+        check::check(&self.client, &*self.clock, self.key, self.connect.as_ref(), endpoints).await
     }
 }
 

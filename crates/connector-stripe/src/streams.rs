@@ -56,6 +56,8 @@ pub struct Stream {
     pub ageless: bool,
     /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
     pub cursor: Option<&'static str>,
+    /// False when the list has no filter `created`, though it is ordered by it.
+    pub filtered: bool,
     /// Days within which objects still change without a trace outside them, so that each sync reads them again.
     pub settles_in: i64,
     /// Parameters of every request: those without which the list hides objects, and those that name the parent, whose
@@ -119,6 +121,7 @@ impl Stream {
             mode: SyncMode::Incremental,
             ageless: false,
             cursor: Some("created"),
+            filtered: true,
             settles_in: 0,
             query: &[],
             partition: None,
@@ -145,6 +148,17 @@ impl Stream {
     /// Read as a whole, from a list that cannot be filtered by time.
     const fn unfiltered(self) -> Self {
         self.whole().cursor(None)
+    }
+
+    /// Read from a list without a filter, from its newest object back to what is known: events tell of all that changes.
+    const fn newest(mut self) -> Self {
+        self.filtered = false;
+        self.ageless()
+    }
+
+    /// Read once as a whole, from a list that cannot be filtered by time: from then on events tell of all that is made.
+    const fn once(self) -> Self {
+        self.newest().cursor(None)
     }
 
     const fn each(mut self, parent: &'static str) -> Self {

@@ -1,5 +1,6 @@
 //! The destination and its transaction.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -144,9 +145,11 @@ impl Destination for FileDestination {
         .await
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        let endpoint = endpoint.clone();
-        self.with_store(move |store| Ok(store.fold().endpoints.get(&endpoint).cloned().unwrap_or_default())).await
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let source = source.to_owned();
+        let is_its = move |(id, _): &(&EndpointId, &EndpointState)| id.source == source;
+        let copy = |(id, state): (&EndpointId, &EndpointState)| (id.clone(), state.clone());
+        self.with_store(move |store| Ok(store.fold().endpoints.iter().filter(is_its).map(copy).collect())).await
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

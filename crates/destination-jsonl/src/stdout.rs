@@ -1,5 +1,6 @@
 //! Lines into a stream, such as standard output: rows only, without checkpoints.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufWriter, Seek, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,8 +59,8 @@ impl Destination for StreamDestination {
         Ok(())
     }
 
-    async fn load(&self, _: &EndpointId) -> Result<EndpointState> {
-        Ok(EndpointState::default())
+    async fn states(&self, _: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        Ok(BTreeMap::new())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

@@ -45,7 +45,7 @@ impl CheckpointStore for SqliteCheckpoints {
     }
 
     async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
-        self.run(state::list).await
+        self.run(|connection| state::list(connection, None)).await
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<()> {

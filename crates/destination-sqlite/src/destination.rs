@@ -1,6 +1,6 @@
 //! The destination and its transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -86,9 +86,10 @@ impl Destination for SqliteDestination {
         prepared.await.map_err(at(&self.path))
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        let endpoint = endpoint.clone();
-        self.read(move |connection| state::load(connection, &endpoint)).await
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let source = source.to_owned();
+        let states = self.read(move |connection| state::list(connection, Some(&source))).await?;
+        Ok(states.into_iter().collect())
     }
 
     /// Waits until the transaction before it is gone.
@@ -101,7 +102,7 @@ impl Destination for SqliteDestination {
     async fn status(&self, commits: usize) -> Result<Status> {
         self.read(move |connection| {
             Ok(Status {
-                endpoints: state::list(connection)?,
+                endpoints: state::list(connection, None)?,
                 rows: table::row_counts(connection)?,
                 commits: state::commits(connection, commits)?,
             })

@@ -6,6 +6,7 @@ mod connection;
 mod destination;
 mod error;
 mod state;
+mod sweep;
 mod table;
 mod write;
 

@@ -21,11 +21,12 @@ pub(crate) fn load(connection: &Connection, endpoint: &EndpointId) -> Result<End
     json.map_or_else(|| Ok(EndpointState::default()), |json| parse(endpoint, &json))
 }
 
-pub(crate) fn list(connection: &Connection) -> Result<Vec<(EndpointId, EndpointState)>> {
-    let mut select =
-        connection.prepare_cached("SELECT source, endpoint, state FROM _pipeline_state ORDER BY source, endpoint").explain(LOADING)?;
+/// The states of a source's endpoints, or all.
+pub(crate) fn list(connection: &Connection, source: Option<&str>) -> Result<Vec<(EndpointId, EndpointState)>> {
+    let query = "SELECT source, endpoint, state FROM _pipeline_state WHERE ?1 IS NULL OR source = ?1 ORDER BY source, endpoint";
+    let mut select = connection.prepare_cached(query).explain(LOADING)?;
     let rows = select
-        .query_map([], |row| Ok((EndpointId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get::<_, String>(2)?)))
+        .query_map([source], |row| Ok((EndpointId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get::<_, String>(2)?)))
         .explain(LOADING)?;
     rows.map(|row| {
         let (endpoint, json) = row.explain(LOADING)?;

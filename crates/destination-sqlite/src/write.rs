@@ -6,13 +6,14 @@ use arrow_array::RecordBatch;
 use pipeline_core::cell::{Cell, Column};
 use pipeline_core::{DELETED, Generation, Result, SYNCED_AT, Table};
 use rusqlite::types::Null;
-use rusqlite::{CachedStatement, Connection};
+use rusqlite::{CachedStatement, Connection, Statement};
 
 use crate::config::Deletes;
 use crate::error::Explain;
+use crate::sweep::Sweep;
 use crate::table::{self, ROWID, quote, quote_all};
 
-const WRITING: &str = "writing rows";
+pub(crate) const WRITING: &str = "writing rows";
 
 /// How rows get into one table.
 #[derive(Debug)]
@@ -30,6 +31,18 @@ pub(crate) struct Writer {
     mark: Option<(String, Vec<usize>)>,
     key: Vec<usize>,
     deleted: Option<usize>,
+    /// What a tombstone of many rows does.
+    sweep: Option<Sweep>,
+}
+
+/// What a row of a batch is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Row,
+    /// A tombstone with its key.
+    Tombstone,
+    /// A tombstone of every row that has its values.
+    Sweep,
 }
 
 impl Writer {
@@ -53,6 +66,7 @@ impl Writer {
             delete: (tombstones && deletes == Deletes::Remove)
                 .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
             mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered), marked)),
+            sweep: tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
             next_row: before.map(|last| last + 1),
             before,
@@ -65,15 +79,14 @@ impl Writer {
     pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<()> {
         let columns = Column::of(batch)?;
         let mut binder = Binder { columns: &columns, text: String::new() };
-        let deleted = self.deleted.map(|index| columns[index]);
-        let is_tombstone = |row: usize| deleted.is_some_and(|column| column.cell(row) == Cell::Bool(true));
         let mut start = 0;
         while start < batch.num_rows() {
-            let tombstones = is_tombstone(start);
-            let end = (start..batch.num_rows()).find(|row| is_tombstone(*row) != tombstones).unwrap_or(batch.num_rows());
-            match (&self.delete, &self.mark) {
-                (Some(delete), _) if tombstones => each_row(connection, delete, start..end, &self.key, &mut None, &mut binder)?,
-                (_, Some((mark, marked))) if tombstones => {
+            let kind = self.kind(&columns, start);
+            let end = (start..batch.num_rows()).find(|row| self.kind(&columns, *row) != kind).unwrap_or(batch.num_rows());
+            match (kind, &self.delete, &self.mark, &self.sweep) {
+                (Kind::Sweep, _, _, Some(sweep)) => sweep.run(connection, start..end, &mut binder)?,
+                (Kind::Tombstone, Some(delete), ..) => each_row(connection, delete, start..end, &self.key, &mut None, &mut binder)?,
+                (Kind::Tombstone, _, Some((mark, marked)), _) => {
                     each_row(connection, mark, start..end, marked, &mut self.next_row, &mut binder)?;
                 }
                 _ => each_row(connection, &self.insert, start..end, &self.all, &mut self.next_row, &mut binder)?,
@@ -81,6 +94,16 @@ impl Writer {
             start = end;
         }
         Ok(())
+    }
+
+    fn kind(&self, columns: &[Column<'_>], row: usize) -> Kind {
+        if !self.deleted.is_some_and(|index| columns[index].cell(row) == Cell::Bool(true)) {
+            Kind::Row
+        } else if self.key.iter().all(|index| columns[*index].cell(row) != Cell::Null) {
+            Kind::Tombstone
+        } else {
+            Kind::Sweep
+        }
     }
 }
 
@@ -117,8 +140,8 @@ fn insert(physical: &table::Physical, columns: &[usize], numbered: bool) -> Stri
 }
 
 /// Hands the values of a batch to statements.
-struct Binder<'a> {
-    columns: &'a [Column<'a>],
+pub(crate) struct Binder<'a> {
+    pub(crate) columns: &'a [Column<'a>],
     text: String,
 }
 
@@ -144,7 +167,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn bind(&mut self, statement: &mut CachedStatement<'_>, parameter: usize, cell: Cell<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn bind(&mut self, statement: &mut Statement<'_>, parameter: usize, cell: Cell<'_>) -> rusqlite::Result<()> {
         match cell {
             Cell::Null => statement.raw_bind_parameter(parameter, Null),
             Cell::Bool(value) => statement.raw_bind_parameter(parameter, value),

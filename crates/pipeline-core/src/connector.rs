@@ -29,7 +29,7 @@ pub trait Connector: Send + Sync + Debug + 'static {
     /// The client that every request goes through.
     fn client(&self) -> &HttpClient;
 
-    /// The API as data.
+    /// The API as data. The streams that these endpoints feed are all there are.
     fn endpoints(&self) -> &[Endpoint];
 
     /// Oldest data wanted, from the configuration.
@@ -37,8 +37,8 @@ pub trait Connector: Send + Sync + Debug + 'static {
         TimeRange::all()
     }
 
-    /// Learns what planning needs to know of the account, such as its time zone, before a run plans the named endpoints.
-    /// [`endpoints`](Self::endpoints) may differ afterwards in all but names and order.
+    /// Learns what planning needs to know before a run plans the named endpoints: the account's time zone, its custom fields,
+    /// or which accounts there are. [`endpoints`](Self::endpoints) may differ afterwards in all but names and order.
     ///
     /// # Errors
     /// When it cannot be learned; then none of the endpoints is read.
@@ -144,9 +144,14 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
-    /// Endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything leaves out
-    /// those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.
+    /// What is read in the place of the endpoints that were named, where the source reads several accounts: those of each
+    /// [`Account`](crate::Account). None: the endpoints that the connector has now.
+    pub endpoints: Option<Vec<Endpoint>>,
+    /// Names of endpoints that cannot be read as configured, and why. They are not planned: a run that reads everything
+    /// leaves out those that are [unsupported](crate::ErrorKind::Unsupported), and one that names them fails.
     pub unavailable: Vec<(String, Error)>,
+    /// Ids of accounts that cannot be read, and why: none of their endpoints is, and all others are.
+    pub closed: Vec<(String, Error)>,
 }
 
 /// What can be read with the configured credentials.

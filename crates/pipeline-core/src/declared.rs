@@ -39,19 +39,19 @@ const MAX_REMEMBERED_POSITIONS: usize = 100_000;
 const SPOOL_PAGE: usize = 1 << 20;
 
 /// Reads one slice of a declared endpoint: what [`Connector::read`] does unless overridden.
-pub fn read<'a>(client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+pub fn read<'a>(client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     read_for(Walker::Own, client, endpoint, slice)
 }
 
 /// Reads one slice of an endpoint, for itself or for the lists of its records.
-fn read_for<'a>(walker: Walker, client: &'a HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+fn read_for<'a>(walker: Walker, client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
     let pages = match (&endpoint.parent, endpoint.format) {
         (Some(parent), _) => children::read(walker, client, endpoint, parent, slice),
-        (None, BodyFormat::Json) => List { client, endpoint, parent: None, walker }.pages(slice).boxed(),
-        (None, BodyFormat::Ndjson(lines)) => read_lines(client, endpoint, slice, lines).boxed(),
+        (None, BodyFormat::Json) => List { client: client.clone(), endpoint, parent: None, walker }.pages(slice).boxed(),
+        (None, BodyFormat::Ndjson(lines)) => read_lines(client.clone(), endpoint, slice, lines).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
 }
@@ -67,7 +67,7 @@ struct Walk {
 /// One list of an endpoint: the account's, or that of one record of another list.
 #[derive(Clone)]
 struct List<'a> {
-    client: &'a HttpClient,
+    client: HttpClient,
     endpoint: &'a Endpoint,
     /// The record whose list it is.
     parent: Option<RawRecord>,
@@ -125,7 +125,11 @@ impl<'a> List<'a> {
             self.page(slice, position, &request, &response).await
         };
         match &self.endpoint.shared {
-            Some(shared) => shared.page(self.walker, &self.asked(slice, &asked)?, &asked, self.parent.is_none(), read).await,
+            Some(shared) => {
+                let request = self.asked(slice, &asked)?;
+                let key = fingerprint(&(self.client.account(), request.url.as_str(), &request.query));
+                shared.page(self.walker, key, &asked, self.parent.is_none(), read).await
+            }
             None => read.await,
         }
     }
@@ -174,7 +178,7 @@ impl<'a> List<'a> {
             |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
         let path = parent.as_ref().map_or(Ok(endpoint.path.to_string()), |parent| children::path(&endpoint.path, parent))?;
         let mut request = Request::new(endpoint.method.clone(), base.join(&path).map_err(invalid)?);
-        for (name, template) in &endpoint.query {
+        for (name, template) in endpoint.query.iter() {
             let value = parent.as_ref().map_or(Ok(template.clone()), |parent| children::value(template, parent))?;
             request.query.push((name.to_string(), value));
         }
@@ -206,8 +210,8 @@ impl<'a> List<'a> {
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
-        let (mut records, skipped) = nested::spread(self.client, endpoint, records).await?;
-        if let (Some(Parent { inherited, .. }), Some(parent)) = (&endpoint.parent, &self.parent) {
+        let (mut records, skipped) = nested::spread(&self.client, endpoint, records).await?;
+        if let (Some(Parent { inherited, .. }), Some(parent)) = (endpoint.parent.as_deref(), &self.parent) {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
@@ -236,24 +240,25 @@ fn is_behind(slice: &SliceState, last: Option<DateTime<Utc>>) -> bool {
 pub(crate) fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
     let buckets = match (&endpoint.next_page_buckets, position) {
         (Some(buckets), Position::At(_)) => buckets,
-        _ => &endpoint.buckets,
+        _ => &*endpoint.buckets,
     };
     Call { endpoint: endpoint.name(), buckets }
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
-    records.into_iter().zip(&endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
+    records.into_iter().zip(&*endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
 }
 
 fn read_lines<'a>(
-    client: &'a HttpClient,
+    client: HttpClient,
     endpoint: &'a Endpoint,
     slice: SliceState,
     lines: Lines,
 ) -> impl stream::Stream<Item = Result<Page>> + 'a {
     let spool = async move {
-        let request = List { client, endpoint, parent: None, walker: Walker::Own }.request(&slice, &slice.position)?;
-        client.download(&request, &call(endpoint, &slice.position), lines).await
+        let list = List { client, endpoint, parent: None, walker: Walker::Own };
+        let request = list.request(&slice, &slice.position)?;
+        list.client.download(&request, &call(endpoint, &slice.position), lines).await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {
@@ -315,7 +320,7 @@ pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) 
 
 /// The first page of an endpoint; of a child, that of the first parent on its first page.
 async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
-    let mut list = List { client, endpoint, parent: None, walker: Walker::Own };
+    let mut list = List { client: client.clone(), endpoint, parent: None, walker: Walker::Own };
     if let Some(parent) = &endpoint.parent {
         let parents = Box::pin(first_page(client, &parent.endpoint)).await?;
         list.parent = parents.records.into_iter().next().and_then(|records| records.into_iter().find(|record| parent.wants(record)));

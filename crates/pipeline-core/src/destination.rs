@@ -1,5 +1,6 @@
 //! Where data goes: rows and checkpoint become visible together, or not at all.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::state::{Change, CheckpointStore, EndpointId, EndpointState};
 pub const EXTRA: &str = "_extra";
 /// Column that holds the instant at which the record was read.
 pub const SYNCED_AT: &str = "_synced_at";
-/// Column that is true for a tombstone, which holds no other value than the key.
+/// Column that is true for a tombstone, which holds no other value than the key. One that holds not all of the key deletes
+/// every row, written before it, that has the values which it does hold.
 pub const DELETED: &str = "_deleted";
 
 /// What a destination promises.
@@ -142,7 +144,7 @@ pub struct Status {
 ///
 /// * What a transaction writes is invisible until it commits, and gone when it is dropped.
 /// * A commit makes all rows and all changes visible in one atomic and durable step, or fails and changes nothing.
-/// * After a crash at any point, [`load`](Self::load) returns the state that matches the visible rows.
+/// * After a crash at any point, [`states`](Self::states) are those that match the visible rows.
 #[async_trait]
 pub trait Destination: Send + Sync + Debug {
     /// What the destination promises.
@@ -154,8 +156,13 @@ pub trait Destination: Send + Sync + Debug {
     /// Creates tables, or adds columns that are missing. Never drops or narrows one.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()>;
 
-    /// The committed state of an endpoint; a default one when there is none.
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState>;
+    /// The committed states of a source's endpoints.
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>>;
+
+    /// The committed state of one endpoint; a default one when there is none.
+    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
+        Ok(self.states(&endpoint.source).await?.remove(endpoint).unwrap_or_default())
+    }
 
     /// Opens a transaction. The engine has at most one open.
     async fn begin(&self) -> Result<Box<dyn Transaction>>;
@@ -202,8 +209,8 @@ impl<D: Destination> Destination for WithCheckpoints<D> {
         self.rows.prepare(tables).await
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        self.checkpoints.load(endpoint).await
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        Ok(self.checkpoints.list().await?.into_iter().filter(|(id, _)| id.source == source).collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

@@ -3,16 +3,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
+use crate::account::Account;
 use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
+pub use crate::lines::{BodyFormat, LineCheck, Lines};
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
-use crate::schema::{Field, Schema, TimeFormat};
+use crate::schema::{DataType, Field, Schema, TimeFormat};
 use crate::slice::{Slicer, Whole, parse_time};
 
 /// A stream: what the user selects and gets as a table.
@@ -99,6 +101,12 @@ impl StreamDef {
         self
     }
 
+    /// The stream with a text column more, which comes first in its key.
+    pub(crate) fn keyed_by(&mut self, column: &'static str) {
+        self.schema = std::mem::take(&mut self.schema).starting_with(column, DataType::String);
+        self.primary_key.insert(0, Cow::Borrowed(column));
+    }
+
     /// The records as they are stored.
     pub(crate) fn mapped(&self, records: Vec<RawRecord>) -> Result<Vec<RawRecord>> {
         match self.map {
@@ -150,48 +158,22 @@ pub enum SyncMode {
     Incremental,
 }
 
-/// How a response body is cut into records.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum BodyFormat {
-    /// One JSON document.
-    #[default]
-    Json,
-    /// One JSON document a line, for responses too large for memory. The whole response is proved complete on disk
-    /// before its first record counts.
-    Ndjson(Lines),
-}
-
-/// Judges a line that is not blank. A permanent error of the kind [`Decode`](crate::ErrorKind::Decode): the line is
-/// malformed; if it is the last one, the response was cut off. Any other error is one of the whole response, which is
-/// asked for again if it is temporary.
-pub type LineCheck = fn(&[u8]) -> Result<()>;
-
-/// What the lines of a response must be like for it to count as complete.
-#[derive(Clone, Copy, Debug)]
-pub struct Lines {
-    /// Judges each of them.
-    pub check: LineCheck,
-    /// Malformed lines that are passed on for others to reject; with one more the response fails, naming the first.
-    pub malformed: u32,
-    /// Bytes, not compressed, that a response may have; one with more is given up as [too large](crate::ErrorKind::TooLarge),
-    /// so that less is asked for.
-    pub most: u64,
-}
-
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
+///
+/// Clones share what is large: a source of many accounts has a clone for each.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(crate) name: Cow<'static, str>,
     pub(crate) method: Method,
     pub(crate) base: Option<Url>,
     pub(crate) path: Cow<'static, str>,
-    pub(crate) query: Vec<(Cow<'static, str>, String)>,
-    pub(crate) feeds: Vec<Feed>,
-    pub(crate) nested: Vec<NestedList>,
+    pub(crate) query: Arc<Vec<(Cow<'static, str>, String)>>,
+    pub(crate) feeds: Arc<Vec<Feed>>,
+    pub(crate) nested: Arc<Vec<NestedList>>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
-    pub(crate) buckets: Vec<Cow<'static, str>>,
+    pub(crate) buckets: Arc<Vec<Cow<'static, str>>>,
     pub(crate) next_page_buckets: Option<Vec<Cow<'static, str>>>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) format: BodyFormat,
@@ -201,13 +183,17 @@ pub struct Endpoint {
     pub(crate) by_name: bool,
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
-    pub(crate) parent: Option<Parent>,
+    pub(crate) refreshed_every: Option<TimeDelta>,
+    pub(crate) edition: Option<&'static str>,
+    pub(crate) parent: Option<Arc<Parent>>,
+    pub(crate) account_column: Option<&'static str>,
+    pub(crate) account: Option<Account>,
 }
 
 /// The list whose records each have a list of their own, and what they pass on.
 #[derive(Clone, Debug)]
 pub(crate) struct Parent {
-    pub(crate) endpoint: Box<Endpoint>,
+    pub(crate) endpoint: Endpoint,
     /// Tells whether a record has such a list at all.
     pub(crate) when: Option<fn(&RawRecord) -> bool>,
     /// Members of the parent, and what they are called in its children.
@@ -297,13 +283,13 @@ impl Endpoint {
             method,
             base: None,
             path: path.into(),
-            query: Vec::new(),
-            feeds: Vec::new(),
-            nested: Vec::new(),
+            query: Arc::default(),
+            feeds: Arc::default(),
+            nested: Arc::default(),
             paginator: Arc::new(SinglePage),
             slicer: Arc::new(Whole),
             mode: SyncMode::FullRefresh,
-            buckets: Vec::new(),
+            buckets: Arc::default(),
             next_page_buckets: None,
             cursor: None,
             format: BodyFormat::Json,
@@ -313,7 +299,11 @@ impl Endpoint {
             by_name: false,
             at_most: None,
             last: false,
+            refreshed_every: None,
+            edition: None,
             parent: None,
+            account_column: None,
+            account: None,
         }
     }
 
@@ -328,14 +318,14 @@ impl Endpoint {
     pub fn for_each(mut self, parent: Self) -> Self {
         self.slicer = Arc::clone(&parent.slicer);
         self.mode = parent.mode;
-        self.parent = Some(Parent { endpoint: Box::new(parent), when: None, inherited: Vec::new() });
+        self.parent = Some(Arc::new(Parent { endpoint: parent, when: None, inherited: Vec::new() }));
         self
     }
 
     /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
     pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
         if let Some(parent) = &mut self.parent {
-            parent.when = Some(when);
+            Arc::make_mut(parent).when = Some(when);
         }
         self
     }
@@ -344,7 +334,7 @@ impl Endpoint {
     /// [`for_each`](Self::for_each).
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
-            parent.inherited.push((member, name));
+            Arc::make_mut(parent).inherited.push((member, name));
         }
         self
     }
@@ -357,19 +347,19 @@ impl Endpoint {
 
     /// A parameter of every request.
     pub fn query(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.query.push((name.into(), value.into()));
+        Arc::make_mut(&mut self.query).push((name.into(), value.into()));
         self
     }
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        self.feeds.push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
+        Arc::make_mut(&mut self.feeds).push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
         self
     }
 
     /// Adds columns to the streams that it feeds: what only the account knows, such as its custom fields.
     pub fn widen(mut self, columns: &[Field]) -> Self {
-        for feed in &mut self.feeds {
+        for feed in Arc::make_mut(&mut self.feeds) {
             let has = |column: &&Field| column.inside.as_ref().is_none_or(|inside| feed.stream.schema.field(&inside.member).is_some());
             let columns: Vec<Field> = columns.iter().filter(has).cloned().collect();
             feed.stream.schema = std::mem::take(&mut feed.stream.schema).extend(columns);
@@ -380,7 +370,7 @@ impl Endpoint {
     /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
     /// its own path, and the record gets all of it.
     pub fn completes(mut self, list: NestedList) -> Self {
-        self.nested.push(list);
+        Arc::make_mut(&mut self.nested).push(list);
         self
     }
 
@@ -389,7 +379,8 @@ impl Endpoint {
     pub fn feeds_nested(mut self, list: NestedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
-            self.feeds.push(Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) });
+            let feed = Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) };
+            Arc::make_mut(&mut self.feeds).push(feed);
         }
         self.completes(list)
     }
@@ -422,9 +413,23 @@ impl Endpoint {
         self
     }
 
+    /// Reads everything again, into a next generation, when that was last begun so long ago: what changed or vanished without
+    /// the vendor saying so is right again then.
+    pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
+        self.refreshed_every = Some(interval);
+        self
+    }
+
+    /// Says what records look like, such as the version of the vendor's API. What was read in another edition is read again,
+    /// into a next generation; rows of both are never mixed.
+    pub fn edition(mut self, edition: &'static str) -> Self {
+        self.edition = Some(edition);
+        self
+    }
+
     /// The limits that a request counts against, the narrowest first; names of the client's quotas.
     pub fn buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
-        self.buckets = buckets.into_iter().map(Cow::Borrowed).collect();
+        self.buckets = Arc::new(buckets.into_iter().map(Cow::Borrowed).collect());
         self
     }
 
@@ -436,7 +441,7 @@ impl Endpoint {
 
     /// Adds a limit whose name is made at run time, narrower than those already named.
     pub fn bucket(mut self, bucket: impl Into<Cow<'static, str>>) -> Self {
-        self.buckets.insert(0, bucket.into());
+        Arc::make_mut(&mut self.buckets).insert(0, bucket.into());
         self
     }
 
@@ -526,8 +531,10 @@ impl Endpoint {
     /// The endpoint as it is read when only these streams are selected.
     #[must_use]
     pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
-        for feed in &mut self.feeds {
-            feed.wanted = is_selected(feed.stream.name());
+        if self.feeds.iter().any(|feed| feed.wanted != is_selected(feed.stream.name())) {
+            for feed in Arc::make_mut(&mut self.feeds) {
+                feed.wanted = is_selected(feed.stream.name());
+            }
         }
         self
     }
@@ -551,7 +558,7 @@ impl Endpoint {
 
     /// The endpoint whose records each have a list of this one.
     pub fn parent(&self) -> Option<&Endpoint> {
-        self.parent.as_ref().map(|parent| &*parent.endpoint)
+        self.parent.as_ref().map(|parent| &parent.endpoint)
     }
 
     /// How it is cut into slices.

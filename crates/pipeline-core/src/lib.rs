@@ -19,6 +19,7 @@
 //! | where data goes (feature `engine`) | `Destination` |
 //! | a sync (feature `engine`) | `engine::Sync` |
 
+mod account;
 #[cfg(feature = "engine")]
 pub mod cell;
 mod clock;
@@ -33,6 +34,7 @@ pub mod engine;
 mod error;
 mod event;
 pub mod http;
+mod lines;
 mod page_size;
 pub mod paginate;
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
@@ -45,6 +47,7 @@ pub mod state;
 mod tests;
 mod trace;
 
+pub use account::Account;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{
     Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,

@@ -25,6 +25,9 @@ pub enum Op {
     Upsert,
     /// The row is gone; the JSON holds at least the primary key. A tombstone.
     Delete,
+    /// Every row is gone that has these values, and was written before: what belonged to something that was deleted. The
+    /// JSON holds columns to compare, and not the whole primary key.
+    DeleteMatching,
 }
 
 /// One record as the vendor wrote it: one JSON value, a slice of the page's body and not a copy.
@@ -53,6 +56,11 @@ impl RawRecord {
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
         Self { json: json.into(), op: Op::Delete, found: None }
+    }
+
+    /// A tombstone of every row that has these values.
+    pub fn delete_matching(json: impl Into<Bytes>) -> Self {
+        Self { json: json.into(), op: Op::DeleteMatching, found: None }
     }
 
     /// The members, and what they are when compact, if the record was cut from a document.
@@ -121,6 +129,23 @@ impl RawRecord {
         }
         json.push('}');
         Self::upsert(json)
+    }
+
+    /// The record with a member more, which counts whatever else has its name. The value is JSON already. What is no object
+    /// stays as it is.
+    pub fn with_member(&self, name: &str, value: &str) -> Self {
+        let Some(body) = self.json.trim_ascii_end().strip_suffix(b"}") else { return self.clone() };
+        let name = serde_json::to_string(name).unwrap_or_else(|_| unreachable!("a string is always JSON"));
+        let mut json = Vec::with_capacity(body.len() + name.len() + value.len() + 3);
+        json.extend_from_slice(body);
+        if !body.trim_ascii_end().ends_with(b"{") {
+            json.push(b',');
+        }
+        json.extend_from_slice(name.as_bytes());
+        json.push(b':');
+        json.extend_from_slice(value.as_bytes());
+        json.push(b'}');
+        Self { json: json.into(), op: self.op, found: None }
     }
 
     /// A top-level member that is a string or a number, as text.

@@ -142,6 +142,12 @@ impl Schema {
         self.fields.iter().find(|field| field.name == name)
     }
 
+    /// Adds a column before all others.
+    pub fn starting_with(mut self, name: &'static str, data_type: DataType) -> Self {
+        self.fields.to_mut().insert(0, Field::new(name, data_type));
+        self
+    }
+
     /// Adds a column, or changes the type of the one with that name.
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, data_type: DataType) -> Self {
         let name = name.into();

@@ -1,6 +1,7 @@
 //! How an endpoint is cut into slices: pure functions from the committed state to a plan.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
@@ -67,6 +68,13 @@ pub trait Slicer: Send + Sync + Debug {
     fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {
         let _ = (state, now);
         false
+    }
+
+    /// Names of streams of which changes were passed over, so that their lists are read again. Asked of endpoints that are
+    /// read [last](crate::Endpoint::last).
+    fn missed(&self, state: &EndpointState) -> BTreeSet<String> {
+        let _ = state;
+        BTreeSet::new()
     }
 
     /// How far back before the cursor a sync reads again, to catch records that became visible late.

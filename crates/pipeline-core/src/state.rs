@@ -23,7 +23,7 @@ pub const BOUNDARY_CAPACITY: usize = 10_000;
 pub struct EndpointId {
     /// The source's name in the configuration.
     pub source: String,
-    /// The endpoint's name in its connector.
+    /// The endpoint's name in its connector; where the source reads several accounts, that and the account: `orders@eu`.
     pub endpoint: String,
 }
 
@@ -32,7 +32,26 @@ impl EndpointId {
     pub fn new(source: impl Into<String>, endpoint: impl Into<String>) -> Self {
         Self { source: source.into(), endpoint: endpoint.into() }
     }
+
+    /// Names the endpoint of one account, of several that the source reads; none: it reads one.
+    pub fn of_account(source: impl Into<String>, endpoint: &str, account: Option<&str>) -> Self {
+        let endpoint = account.map_or_else(|| endpoint.to_owned(), |account| format!("{endpoint}{ACCOUNT}{account}"));
+        Self::new(source, endpoint)
+    }
+
+    /// The endpoint's name in its connector, whichever account it is of.
+    pub fn name(&self) -> &str {
+        self.endpoint.split_once(ACCOUNT).map_or(&*self.endpoint, |(name, _)| name)
+    }
+
+    /// The account, where the source reads several.
+    pub fn account(&self) -> Option<&str> {
+        self.endpoint.split_once(ACCOUNT).map(|(_, account)| account)
+    }
 }
+
+/// Stands between an endpoint's name, which never has it, and an account.
+const ACCOUNT: char = '@';
 
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,6 +124,13 @@ pub struct EndpointState {
     /// True while a full refresh collects the next generation of its streams, invisible until it is complete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refreshing: bool,
+    /// When it was last begun to read everything there is; only of endpoints that are
+    /// [read again at intervals](crate::Endpoint::refreshed_every).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<DateTime<Utc>>,
+    /// What the committed records look like, as their [endpoint](crate::Endpoint::edition) said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
     /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub streams: BTreeSet<String>,
@@ -123,6 +149,8 @@ impl Default for EndpointState {
             plan: 0,
             cursor: None,
             refreshing: false,
+            begun: None,
+            edition: None,
             streams: BTreeSet::new(),
             boundary: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -159,6 +187,11 @@ impl EndpointState {
     /// The state as JSON, to be stored.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a state has only string and integer keys"))
+    }
+
+    /// True when nothing was ever read, or all of it is forgotten.
+    pub fn is_untouched(&self) -> bool {
+        *self == Self { plan: self.plan, ..Self::default() }
     }
 
     /// Slices that are not read to their end.

@@ -121,6 +121,8 @@ pub struct StripeWorld {
     /// The share of a stream's objects created in the last twentieth of the time: 0.05 is an even spread, 0.9 a young
     /// account that grows fast.
     pub recent_share: f64,
+    /// Other shares for the streams named, by table name.
+    pub recent_shares: BTreeMap<String, f64>,
     /// Of the objects, in blocks of so many, one block in eight shares one second of creation, as bulk imports do.
     pub burst: u64,
     /// Writes all charges at the start, with these members expanded, and keeps them in memory, 3.6 KB each, so that the server
@@ -146,6 +148,7 @@ impl Default for StripeWorld {
             others: 120,
             counts: BTreeMap::new(),
             recent_share: 0.2,
+            recent_shares: BTreeMap::new(),
             burst: 128,
             written_beforehand: None,
             compressed_beforehand: false,

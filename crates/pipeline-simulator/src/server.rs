@@ -1,5 +1,6 @@
 //! The server around the three APIs.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -166,6 +167,10 @@ pub(crate) struct Mutable {
     pub(crate) changes: u64,
     /// How many requests Zendesk could have turned away under load.
     pub(crate) relieved: u64,
+    /// Keys of Stripe's that expire, and the number of the request from which on they are refused.
+    pub(crate) expiring: HashMap<String, u64>,
+    /// Stripe's streams that the key may not read at the moment.
+    pub(crate) forbidden: Vec<String>,
 }
 
 impl Service {
@@ -183,6 +188,8 @@ impl Service {
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
             changes: 0,
             relieved: 0,
+            expiring: HashMap::new(),
+            forbidden: simulation.stripe.forbidden.clone(),
         };
         let world = Arc::new(World::new(&simulation)?);
         let expanded = simulation.stripe.written_beforehand.clone();

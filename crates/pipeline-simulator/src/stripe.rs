@@ -144,6 +144,14 @@ fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> 
                        Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').";
         return Err(error(StatusCode::UNAUTHORIZED, "invalid_request_error", message, None, None));
     }
+    let expired = {
+        let state = service.state();
+        state.expiring.get(&key).is_some_and(|from| state.stats.requests >= *from)
+    };
+    if expired {
+        let message = "Expired API Key provided: sk_****";
+        return Err(error(StatusCode::UNAUTHORIZED, "invalid_request_error", message, Some("api_key_expired"), None));
+    }
     let stripe = &service.simulation.stripe;
     let mode = if stripe.live { "k_live_" } else { "k_test_" };
     if stripe.keys.contains(&key) && key.get(1..).is_some_and(|rest| rest.starts_with(mode)) { Ok(()) } else { Err(invalid_key()) }
@@ -151,7 +159,7 @@ fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> 
 
 pub(crate) fn permitted(service: &Service, name: &str, path: &str) -> Result<(), Response> {
     let stripe = &service.simulation.stripe;
-    if stripe.forbidden.iter().any(|forbidden| forbidden == name) {
+    if service.state().forbidden.iter().any(|forbidden| forbidden == name) {
         let permission = name.trim_end_matches('s');
         let message = format!(
             "The provided key 'rk_***' does not have the required permissions for this endpoint. Having the \

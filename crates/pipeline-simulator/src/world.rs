@@ -443,8 +443,11 @@ fn timeline(name: &str, is_zendesk: bool, simulation: &Simulation) -> (Timeline,
         "cohorts" => seconds(mixpanel.cohorts, whole, 0.05, 1),
         "account" => seconds(1, whole, 0.05, 1),
         // Stripe keeps events for thirty days.
-        "events" => seconds(stripe.count(name), whole.min(30 * DAY), stripe.recent_share, stripe.burst),
-        _ => seconds(stripe.count(name), whole, stripe.recent_share, stripe.burst),
+        _ => {
+            let length = if name == "events" { whole.min(30 * DAY) } else { whole };
+            let recent_share = stripe.recent_shares.get(name).copied().unwrap_or(stripe.recent_share);
+            seconds(stripe.count(name), length, recent_share, stripe.burst)
+        }
     }
 }
 

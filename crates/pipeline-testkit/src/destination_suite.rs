@@ -69,6 +69,7 @@ macro_rules! destination_suite {
             writers_of_different_endpoints_both_win,
             rows_without_a_key_are_appended,
             rows_with_a_key_replace_each_other,
+            what_belonged_together_goes_together,
             the_next_generation_is_invisible_until_published,
             discarding_spares_the_rows_of_its_own_transaction,
             publishing_nothing_empties_the_table,
@@ -101,18 +102,38 @@ macro_rules! destination_suite {
 /// A row of the suite's simple tables.
 #[derive(Clone, Debug)]
 pub struct Row {
-    id: i64,
+    id: Option<i64>,
     name: Option<Cow<'static, str>>,
 }
 
 /// A row.
 pub fn row(id: i64, name: impl Into<Cow<'static, str>>) -> Row {
-    Row { id, name: Some(name.into()) }
+    Row { id: Some(id), name: Some(name.into()) }
 }
 
 /// A tombstone.
 pub fn gone(id: i64) -> Row {
-    Row { id, name: None }
+    Row { id: Some(id), name: None }
+}
+
+/// A tombstone of every row of that name.
+pub fn all_gone(name: &'static str) -> Row {
+    Row { id: None, name: Some(name.into()) }
+}
+
+impl Row {
+    fn is_tombstone(&self) -> bool {
+        self.id.is_none() || self.name.is_none()
+    }
+
+    /// As `id=name` or `id gone`.
+    fn text(&self) -> String {
+        match (self.id, &self.name) {
+            (Some(id), Some(name)) => format!("{id}={name}"),
+            (Some(id), None) => format!("{id} gone"),
+            (None, name) => format!("all {} gone", name.as_deref().unwrap_or("?")),
+        }
+    }
 }
 
 /// A table of the source `demo` with the columns `id` and `name`.
@@ -144,9 +165,9 @@ fn json_field(name: &str) -> Field {
 pub fn batch(table: &Table, rows: &[Row]) -> RecordBatch {
     let columns = table.schema.fields().iter().map(|field| -> ArrayRef {
         match field.name().as_str() {
-            "id" => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.id))),
+            "id" => Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>()),
             SYNCED_AT => Arc::new(TimestampMicrosecondArray::from(vec![0; rows.len()]).with_timezone("UTC")),
-            DELETED => Arc::new(rows.iter().map(|row| Some(row.name.is_none())).collect::<BooleanArray>()),
+            DELETED => Arc::new(rows.iter().map(|row| Some(row.is_tombstone())).collect::<BooleanArray>()),
             "name" => Arc::new(rows.iter().map(|row| row.name.as_deref()).collect::<StringArray>()),
             _ => arrow_array::new_null_array(field.data_type(), rows.len()),
         }
@@ -187,8 +208,12 @@ fn cell_value(cell: Cell<'_>) -> Value {
 pub fn shown(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Vec<String> {
     let short = |line: &String| {
         let row: Value = serde_json::from_str(line).unwrap();
-        let (id, name) = (&row["id"], row["name"].as_str());
-        if row[DELETED] == true { format!("{id} gone") } else { format!("{id}={}", name.unwrap_or("?")) }
+        let (id, name) = (row["id"].as_i64(), row["name"].as_str());
+        match (row[DELETED] == true, id) {
+            (true, None) => format!("all {} gone", name.unwrap_or("?")),
+            (true, Some(id)) => format!("{id} gone"),
+            (false, id) => format!("{}={}", id.map_or("?".to_owned(), |id| id.to_string()), name.unwrap_or("?")),
+        }
     };
     let mut rows: Vec<String> = fixture.rows(dir, table).iter().map(short).collect();
     rows.sort();
@@ -199,15 +224,16 @@ pub fn shown(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Vec
 pub fn expected<'a>(fixture: &dyn DestinationFixture, keyed: bool, rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
     let mut visible: Vec<&Row> = Vec::new();
     for row in rows {
-        if keyed && fixture.upserts() {
-            visible.retain(|other| other.id != row.id);
-            visible.extend(row.name.is_some().then_some(row));
-        } else {
-            visible.push(row);
+        match row.id {
+            _ if !keyed || !fixture.upserts() => visible.push(row),
+            None => visible.retain(|other| other.name != row.name),
+            Some(_) => {
+                visible.retain(|other| other.id != row.id);
+                visible.extend((!row.is_tombstone()).then_some(row));
+            }
         }
     }
-    let text = |row: &&Row| row.name.as_ref().map_or_else(|| format!("{} gone", row.id), |name| format!("{}={name}", row.id));
-    let mut lines: Vec<String> = visible.iter().map(text).collect();
+    let mut lines: Vec<String> = visible.iter().map(|row| row.text()).collect();
     lines.sort();
     lines
 }

@@ -67,8 +67,9 @@ impl Destination for MemoryDestination {
         Ok(())
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(lock(&self.contents).states.get(endpoint).cloned().unwrap_or_default())
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let states = lock(&self.contents).states.clone();
+        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

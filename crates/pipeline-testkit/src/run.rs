@@ -10,8 +10,8 @@ use pipeline_core::http::HttpService;
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceId};
 use pipeline_core::{
-    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, RawRecord,
-    Registry, Result, TokioClock,
+    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, Preparation,
+    RawRecord, Registry, Result, TokioClock,
 };
 use tokio::time::Instant;
 
@@ -144,35 +144,36 @@ struct Reader<'a, 's> {
 
 impl Reader<'_, '_> {
     async fn read_all(&mut self, connector: &dyn Connector) -> Result<()> {
-        let names: Vec<&str> = self.endpoints(connector)?.into_iter().map(Endpoint::name).collect();
-        if let Some((_, error)) = connector.prepare(&names).await?.unavailable.pop() {
+        let declared = self.endpoints(connector.endpoints());
+        let unknown = self.setup.fixture.streams.iter().find(|name| !connector.endpoints().iter().any(|endpoint| feeds(endpoint, name)));
+        if let Some(unknown) = unknown {
+            return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`")));
+        }
+        let names: Vec<&str> = declared.iter().map(Endpoint::name).collect();
+        let Preparation { endpoints, mut unavailable, mut closed, .. } = connector.prepare(&names).await?;
+        if let Some((_, error)) = unavailable.pop().or_else(|| closed.pop()) {
             return Err(error);
         }
-        let endpoints = self.endpoints(connector)?;
+        let endpoints = self.endpoints(endpoints.as_deref().unwrap_or(connector.endpoints()));
         // All plans before the first request, as time passes while pages are read.
         for endpoint in &endpoints {
             self.plan(endpoint, connector)?;
         }
-        for endpoint in endpoints {
+        for endpoint in &endpoints {
             self.read_endpoint(connector, endpoint).await?;
         }
         Ok(())
     }
 
-    /// The endpoints that feed the streams of the case.
-    fn endpoints<'c>(&self, connector: &'c dyn Connector) -> Result<Vec<&'c Endpoint>> {
-        let wanted = &self.setup.fixture.streams;
-        let feeds = |endpoint: &Endpoint, name: &str| endpoint.streams().any(|stream| stream.name() == name);
-        if let Some(unknown) = wanted.iter().find(|name| !connector.endpoints().iter().any(|endpoint| feeds(endpoint, name))) {
-            return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`")));
-        }
-        // A feed of changes has nothing to tell of an account that is read for the first time.
-        let lists = connector.endpoints().iter().filter(|endpoint| !endpoint.is_last());
-        Ok(lists.filter(|endpoint| wanted.iter().any(|name| feeds(endpoint, name))).collect())
+    /// The endpoints that feed the streams of the case. A feed of changes has nothing to tell of an account that is read for
+    /// the first time.
+    fn endpoints(&self, known: &[Endpoint]) -> Vec<Endpoint> {
+        let is_wanted = |endpoint: &&Endpoint| self.setup.fixture.streams.iter().any(|name| feeds(endpoint, name));
+        known.iter().filter(|endpoint| !endpoint.is_last()).filter(is_wanted).cloned().collect()
     }
 
     fn plan(&mut self, endpoint: &Endpoint, connector: &dyn Connector) -> Result<()> {
-        if self.progress.states.contains_key(endpoint.name()) {
+        if self.progress.states.contains_key(&self.id(endpoint).endpoint) {
             return Ok(());
         }
         let range = self.setup.fixture.start.map_or_else(|| connector.range(), TimeRange::since);
@@ -186,13 +187,13 @@ impl Reader<'_, '_> {
     }
 
     async fn read_endpoint(&mut self, connector: &dyn Connector, endpoint: &Endpoint) -> Result<()> {
-        let state = self.state(endpoint.name())?;
+        let state = self.state(endpoint)?;
         for (id, _) in state.unfinished() {
-            if !self.progress.caught_up.contains(&(endpoint.name().to_owned(), id)) {
+            if !self.progress.caught_up.contains(&(self.id(endpoint).endpoint, id)) {
                 self.read_slice(connector, endpoint, id).await?;
             }
         }
-        let from = self.state(endpoint.name())?;
+        let from = self.state(endpoint)?;
         if from.plan > PLANNED {
             // It was finished before the kill.
             return Ok(());
@@ -203,7 +204,7 @@ impl Reader<'_, '_> {
     }
 
     async fn read_slice(&mut self, connector: &dyn Connector, endpoint: &Endpoint, id: SliceId) -> Result<()> {
-        let slice = self.state(endpoint.name())?.slices.remove(&id).unwrap_or_default();
+        let slice = self.state(endpoint)?.slices.remove(&id).unwrap_or_default();
         let mut position = slice.position.clone();
         let mut staged: Vec<(String, String)> = Vec::new();
         let mut pages = connector.read(endpoint, slice);
@@ -248,12 +249,12 @@ impl Reader<'_, '_> {
         let to = match advance {
             Advance::Next(position) => Position::At(position),
             Advance::CaughtUp(position) => {
-                self.progress.caught_up.insert((endpoint.name().to_owned(), slice));
+                self.progress.caught_up.insert((self.id(endpoint).endpoint, slice));
                 Position::At(position)
             }
             Advance::End => Position::End,
         };
-        let plan = self.state(endpoint.name())?.plan;
+        let plan = self.state(endpoint)?.plan;
         let change = Change::Advance { endpoint: self.id(endpoint), plan, slice, from, to: to.clone(), reached, seen: Vec::new() };
         self.change(change)?;
         Ok(to)
@@ -263,7 +264,7 @@ impl Reader<'_, '_> {
         self.pages.push(PageRead {
             endpoint: endpoint.name().to_owned(),
             records,
-            state: is_stop.then(|| self.progress.states.get(endpoint.name()).cloned().unwrap_or_default()),
+            state: is_stop.then(|| self.progress.states.get(&self.id(endpoint).endpoint).cloned().unwrap_or_default()),
             requests: self.setup.replay.answers().len(),
             committed: self.progress.counts(),
         });
@@ -277,20 +278,28 @@ impl Reader<'_, '_> {
     }
 
     fn id(&self, endpoint: &Endpoint) -> EndpointId {
-        EndpointId::new(self.setup.connector, endpoint.name())
+        endpoint.id(self.setup.connector)
     }
 
-    fn state(&self, endpoint: &str) -> Result<EndpointState> {
+    fn state(&self, endpoint: &Endpoint) -> Result<EndpointState> {
+        self.stored(&self.id(endpoint).endpoint)
+    }
+
+    fn stored(&self, endpoint: &str) -> Result<EndpointState> {
         self.progress.states.get(endpoint).map_or_else(|| Ok(EndpointState::default()), |json| EndpointState::from_json(json))
     }
 
     fn change(&mut self, change: Change) -> Result<()> {
         let endpoint = change.endpoint().endpoint.clone();
-        let mut state = self.state(&endpoint)?;
+        let mut state = self.stored(&endpoint)?;
         state.apply(&change)?;
         self.progress.states.insert(endpoint, state.to_json());
         Ok(())
     }
+}
+
+fn feeds(endpoint: &Endpoint, name: &str) -> bool {
+    endpoint.streams().any(|stream| stream.name() == name)
 }
 
 /// Cursor value of the last record of the endpoint's first stream.
@@ -307,6 +316,7 @@ fn text(record: &RawRecord) -> String {
     let mark = match record.op() {
         Op::Upsert => "",
         Op::Delete => "deleted ",
+        Op::DeleteMatching => "deleted all with ",
     };
     format!("{mark}{}", compact(record.as_bytes()))
 }

@@ -1,6 +1,6 @@
 //! What the lists of this run have read, so that nothing is fetched again that a list has just brought.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -17,6 +17,8 @@ struct Inner {
     /// When slices were begun, by the end of their window.
     begun: BTreeMap<(String, Option<DateTime<Utc>>), DateTime<Utc>>,
     read: BTreeMap<String, Vec<Span>>,
+    /// Lists of which something was read.
+    answered: BTreeSet<String>,
 }
 
 /// A window that was read; the whole list when it has none.
@@ -38,6 +40,19 @@ impl Coverage {
         if slice.position == Position::Start {
             inner.begun.insert((list.to_owned(), slice.window.map(|window| window.until)), now);
         }
+    }
+
+    /// A page of a list was read.
+    pub(super) fn page(&self, list: &str) {
+        let mut inner = self.inner();
+        if !inner.answered.contains(list) {
+            inner.answered.insert(list.to_owned());
+        }
+    }
+
+    /// Whether something of a list was read.
+    pub(super) fn has_begun(&self, list: &str) -> bool {
+        self.inner().answered.contains(list)
     }
 
     /// A slice was read to its end. One that an earlier run has begun says nothing, and neither does a part of a list.

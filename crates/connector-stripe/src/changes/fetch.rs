@@ -7,7 +7,7 @@ use pipeline_core::paginate::AfterLastId;
 use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Result, StreamDef, declared};
 
 use super::retrieve_operation;
-use super::target::{Found, Mentioned, tombstone};
+use super::target::{Found, Mentioned, tombstone, tombstone_of_all};
 use crate::streams::{ACCOUNT, Place, Reading, Stream, operation, streams};
 
 /// What is to be done about something that was found.
@@ -21,6 +21,8 @@ pub(super) enum What {
     Children,
     /// It is gone, and nobody has to ask.
     Gone,
+    /// All that have the id in this column are gone.
+    RowsOf(&'static str),
     /// Nothing: only entries inside it are gone.
     Nothing,
 }
@@ -82,6 +84,7 @@ impl Fetcher {
             What::Listed(param) => self.listed(client, stream, &id, param).await,
             What::Children => self.children(client, stream, &id).await,
             What::Gone => Ok(vec![(stream.name, tombstone(stream, &id, None))]),
+            What::RowsOf(column) => Ok(vec![(stream.name, tombstone_of_all(column, &id))]),
             What::Nothing => Ok(Vec::new()),
         };
         match records {

@@ -143,6 +143,20 @@ const SIGNALS: &[Signal] = &[
         types: "customer.discount.{created,deleted,updated}",
         names: Names::Id("subscription"),
     },
+    // What belongs to an object goes with it, and nothing tells of each.
+    Signal { stream: "active_entitlements", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
+    Signal { stream: "bank_accounts", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
+    Signal { stream: "customer_balance_transactions", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
+    Signal { stream: "customer_cards", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
+    Signal {
+        stream: "customer_cash_balance_transactions",
+        object: "customer",
+        types: "customer.deleted",
+        names: Names::RowsOf("customer"),
+    },
+    Signal { stream: "customer_tax_ids", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
+    Signal { stream: "invoice_line_items", object: "invoice", types: "invoice.deleted", names: Names::RowsOf("invoice") },
+    Signal { stream: "payment_methods", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
 ];
 
 /// Objects whose ids people choose, so that one can be deleted and made again under the same id.
@@ -169,6 +183,8 @@ pub(super) enum Names {
     ListedBy(&'static str),
     /// The list of the parent whose id is in this member.
     ChildrenOf(&'static str),
+    /// All that have the object's id in this column: they are gone when the object is.
+    RowsOf(&'static str),
 }
 
 /// A stream that an object's events concern.
@@ -252,8 +268,11 @@ pub(super) fn may_return(object: &str) -> bool {
     CHOSEN.contains(&object)
 }
 
-/// Whether the events of a stream tell of deletions.
+/// Whether events tell of deletions from a stream.
 pub(crate) fn tells_deletions(stream: &Stream) -> bool {
+    if SIGNALS.iter().any(|signal| signal.stream == stream.name && matches!(signal.names, Names::RowsOf(_))) {
+        return true;
+    }
     let types = HEARD.iter().filter(|(name, _)| *name == stream.name).flat_map(|(_, types)| types.split(' '));
     types.flat_map(expand).any(|name| is_deletion(&name, stream.object))
 }

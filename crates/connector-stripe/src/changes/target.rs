@@ -1,6 +1,7 @@
 //! Which objects a pass has to fetch, each once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::HttpClient;
@@ -30,21 +31,23 @@ pub(super) type Mentioned = HashMap<&'static str, BTreeSet<String>>;
 /// What a pass has found so far.
 pub(super) struct Targets<'a> {
     routes: &'a Routes,
-    coverage: &'a Coverage,
+    coverage: Arc<Coverage>,
     fetcher: &'a Fetcher,
     lag: TimeDelta,
     wanted: HashSet<&'a str>,
     /// Streams that may not be read.
     refused: HashSet<&'static str>,
+    /// What is known to have lost everything that belonged to it, by the stream of what did.
+    swept: HashSet<(&'static str, String)>,
     /// What was dealt with, and which ids its lists hold.
     done: HashMap<(&'static str, String), HashMap<&'static str, HashSet<String>>>,
 }
 
 impl<'a> Targets<'a> {
-    pub(super) fn new(routes: &'a Routes, coverage: &'a Coverage, fetcher: &'a Fetcher, endpoint: &'a Endpoint, lag: TimeDelta) -> Self {
+    pub(super) fn new(routes: &'a Routes, coverage: Arc<Coverage>, fetcher: &'a Fetcher, endpoint: &'a Endpoint, lag: TimeDelta) -> Self {
         let wanted = endpoint.streams().enumerate().filter(|(index, _)| endpoint.wants(*index));
         let wanted = wanted.map(|(_, stream)| stream.name()).collect();
-        Self { routes, coverage, fetcher, lag, wanted, refused: HashSet::new(), done: HashMap::new() }
+        Self { routes, coverage, fetcher, lag, wanted, refused: HashSet::new(), swept: HashSet::new(), done: HashMap::new() }
     }
 
     /// Whether a stream, or one inside its objects, is selected.
@@ -66,17 +69,23 @@ impl<'a> Targets<'a> {
     fn follow(&mut self, route: Route, event: &Event<'_>, found: &mut Vec<Found>) {
         let Route { stream, names } = route;
         let id = match names {
-            Names::Itself | Names::ListedBy(_) => event.object.scalar("id"),
+            Names::Itself | Names::ListedBy(_) | Names::RowsOf(_) => event.object.scalar("id"),
             Names::Id(member) | Names::ChildrenOf(member) => event.object.scalar(member),
         };
         // Such as the invoice that is to come, which has none yet.
         let Some(id) = id else { return };
         let Some(what) = self.what(route, event) else { return };
+        if let What::RowsOf(_) = what {
+            if self.swept.insert((stream.name, id.clone())) {
+                found.push(Found { stream, id, what, mentioned: Mentioned::new() });
+            }
+            return;
+        }
         let key = (stream.name, id.clone());
         let mentioned: Mentioned = match names {
             Names::Itself => inside(stream).map(|(inner, member)| (inner.name, event.mentions(member).into_iter().collect())).collect(),
             Names::ChildrenOf(_) => HashMap::from([(stream.name, event.mentions("entitlements").into_iter().collect())]),
-            Names::Id(_) | Names::ListedBy(_) => HashMap::new(),
+            Names::Id(_) | Names::ListedBy(_) | Names::RowsOf(_) => HashMap::new(),
         };
         let Some(kept) = self.done.get(&key) else {
             self.done.insert(key, HashMap::new());
@@ -114,6 +123,7 @@ impl<'a> Targets<'a> {
             Names::Id(_) if self.coverage.has_read(self.fetcher.list(stream)?, None, settled) => None,
             Names::Id(_) => Some(What::Object(None)),
             Names::ListedBy(param) => Some(What::Listed(param)),
+            Names::RowsOf(column) => deleted.then_some(What::RowsOf(column)),
             Names::ChildrenOf(_) if deleted => None,
             Names::ChildrenOf(_) if self.coverage.has_read(stream.name, created, settled) => None,
             Names::ChildrenOf(member) => {
@@ -128,12 +138,22 @@ impl<'a> Targets<'a> {
     pub(super) fn refuse(&mut self, client: &HttpClient, stream: &'static Stream, refusal: &Error) {
         if self.refused.insert(stream.name) {
             let message = format!(
-                "changes of `{}` are passed over, because its objects may not be read ({}): once they may be, run with --full-refresh",
+                "changes of `{}` are passed over, because its objects may not be read ({}): once they may be, its whole list is read again",
                 stream.name,
                 refusal.message()
             );
             client.notice(CHANGES, &message);
         }
+    }
+
+    /// Whether a stream may not be read.
+    pub(super) fn refuses(&self, stream: &str) -> bool {
+        self.refused.contains(stream)
+    }
+
+    /// The streams that may not be read.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &'static str> {
+        self.refused.iter().copied()
     }
 
     /// The records that an object has brought, and tombstones of what it has no more.
@@ -162,9 +182,17 @@ fn inside(stream: &Stream) -> impl Iterator<Item = (&'static Stream, &'static st
     })
 }
 
+/// What says that everything is gone that belonged to an object.
+pub(super) fn tombstone_of_all(column: &str, owner: &str) -> RawRecord {
+    RawRecord::delete_matching(RawRecord::from_members([(column, quoted(owner).as_str())]).as_bytes().to_vec())
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_else(|_| unreachable!("a string is always JSON"))
+}
+
 /// What says that an object is gone: its key.
 pub(super) fn tombstone(stream: &Stream, id: &str, parent: Option<&str>) -> RawRecord {
-    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| unreachable!("a string is always JSON"));
     let (id, parent) = (quoted(id), parent.map(quoted));
     let member = |name: &&'static str| Some((*name, if *name == "id" { id.as_str() } else { parent.as_deref()? }));
     let record = RawRecord::from_members(stream.key.iter().filter_map(member));

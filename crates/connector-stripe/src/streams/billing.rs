@@ -53,7 +53,10 @@ pub(super) const STREAMS: &[Stream] = &[
         .inside("quotes", "line_items")
         .key(&["quote_id", "id"])
         .parent_id("quote_id"),
-    Stream::new("quotes", "/v1/quotes", "quote").unfiltered().expand(&["line_items"]).note("those of test clocks are not listed"),
+    Stream::new("quotes", "/v1/quotes", "quote")
+        .unfiltered()
+        .expand(&["line_items"])
+        .note("those of test clocks are not listed; drafts are edited without an event"),
     Stream::new("shipping_rates", "/v1/shipping_rates", "shipping_rate").whole(),
     Stream::new("subscription_items", "/v1/subscription_items", "subscription_item")
         .inside("subscriptions", "items")

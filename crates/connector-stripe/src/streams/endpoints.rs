@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
-use pipeline_core::state::{EndpointState, SliceState};
+use pipeline_core::state::{EndpointState, SliceState, Window};
 use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, StreamDef, SyncMode, TimeFormat};
 
 use super::{ACCOUNT, Place, Stream, operation, stream, streams};
@@ -50,6 +50,7 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
     let Some(cursor) = stream.cursor else {
         return match stream.partition {
             Some((name, values)) => endpoint.slices(Values { name, values }),
+            None if stream.mode == SyncMode::Incremental => endpoint.slices(Once).incremental(),
             None => endpoint,
         };
     };
@@ -60,7 +61,11 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
         ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };
     let endpoint = endpoint.cursor(cursor, TimeFormat::UnixSeconds);
-    let endpoint = if stream.ageless { endpoint.slices(Everything(windows)) } else { endpoint.slices(windows) };
+    let endpoint = match (stream.filtered, stream.ageless) {
+        (false, _) => endpoint.slices(Newest(windows)).newest_first(),
+        (true, true) => endpoint.slices(Everything(windows)),
+        (true, false) => endpoint.slices(windows),
+    };
     match stream.mode {
         SyncMode::FullRefresh => endpoint,
         SyncMode::Incremental => endpoint.incremental(),
@@ -107,13 +112,14 @@ fn request(name: impl Into<Cow<'static, str>>, template: &'static str) -> Endpoi
 
 const PAGES: AfterLastId = AfterLastId { param: "starting_after", more: "has_more", id: "id" };
 
-/// How a stream is read from one sync to the next: the lists of other records as those are, unless no event tells when
-/// such a list has changed.
+/// How a stream is read from one sync to the next. Of lists that other records have those of new records are read, when
+/// it can be told which are new, and events tell when the others have changed.
 fn mode(stream: &Stream) -> SyncMode {
-    let of_parent = || stream.parent().and_then(self::stream).map_or(stream.mode, mode);
-    match stream.place {
-        Place::Each { .. } if !is_heard(stream) => SyncMode::FullRefresh,
-        _ => of_parent(),
+    let parent = stream.parent().and_then(self::stream);
+    match (stream.place, parent) {
+        (Place::Each { .. }, _) if !is_heard(stream) => SyncMode::FullRefresh,
+        (Place::Each { .. }, Some(Stream { cursor: Some(_), .. })) => SyncMode::Incremental,
+        (_, parent) => parent.map_or(stream.mode, mode),
     }
 }
 
@@ -146,6 +152,41 @@ impl Slicer for Everything {
 
     fn restart(&self, slice: &SliceState) -> Option<SliceState> {
         self.0.restart(slice)
+    }
+}
+
+/// The newest part of a list without a filter, which is walked until it reaches what is known.
+#[derive(Debug)]
+struct Newest(Windows);
+
+impl Slicer for Newest {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        self.0.plan(state, TimeRange { start: None, ..range }, now)
+    }
+
+    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
+        Ok(())
+    }
+
+    fn lookback(&self) -> TimeDelta {
+        self.0.lookback()
+    }
+}
+
+/// The whole list, once.
+#[derive(Debug)]
+struct Once;
+
+impl Slicer for Once {
+    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        if state.cursor.is_some() || !state.slices.is_empty() {
+            return Vec::new();
+        }
+        vec![SliceState { window: Some(Window { since: None, until: now }), ..SliceState::default() }]
+    }
+
+    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
+        Ok(())
     }
 }
 

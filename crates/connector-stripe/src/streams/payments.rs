@@ -46,11 +46,11 @@ pub(super) const STREAMS: &[Stream] = &[
         .inside("payment_links", "line_items")
         .key(&["payment_link_id", "id"])
         .parent_id("payment_link_id"),
-    Stream::new("payment_links", "/v1/payment_links", "payment_link").unfiltered().expand(&["line_items"]),
+    Stream::new("payment_links", "/v1/payment_links", "payment_link").once().expand(&["line_items"]),
     Stream::new("payment_method_configurations", "/v1/payment_method_configurations", "payment_method_configuration").unfiltered(),
     Stream::new("payment_method_domains", "/v1/payment_method_domains", "payment_method_domain").unfiltered(),
     Stream::new("payment_methods", "/v1/payment_methods", "payment_method")
-        .unfiltered()
+        .newest()
         .note("of all customers, those of type `custom` excepted; detached ones are not listed"),
     Stream::new("payout_balance_transactions", "/v1/balance_transactions", "balance_transaction")
         .each_when("payouts", is_reconciled)

@@ -9,6 +9,7 @@ use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
 use pipeline_core::engine::decode::Decoder;
 use pipeline_core::slice::TimeRange;
+use pipeline_core::state::{Position, SliceState, Window};
 use pipeline_core::{Connector, ConnectorExt, Endpoint, ErrorKind, RawRecord, Result, SyncMode};
 use tokio::time::{Duration, Instant};
 
@@ -54,6 +55,22 @@ async fn c05_every_page_ends_where_the_first_does_however_long_the_walk() {
     let ends: BTreeSet<_> = sent.iter().map(|request| param(request, "created[lt]").unwrap()).collect();
     // A minute before the start, that second included.
     assert_eq!((sent.len(), ends), (3, BTreeSet::from(["1769817541"])));
+}
+
+#[tokio::test]
+async fn c07_a_second_is_never_cut() {
+    let stripe = Fake::empty().connect(StripeConfig::new("rk_live_key"));
+    let at = |second| chrono::DateTime::from_timestamp(second, 0);
+    let slice = |since: i64, until: i64, reached: i64| SliceState {
+        window: at(until).map(|until| Window { since: at(since), until }),
+        position: Position::At("ch_1".to_owned()),
+        reached: at(reached),
+        ..SliceState::default()
+    };
+    let slicer = endpoint(&stripe, "charges").slicer();
+    assert_eq!(slicer.split(&slice(1_000, 1_001, 1_000)), None);
+    let (kept, given) = slicer.split(&slice(1_000, 1_010, 1_008)).unwrap();
+    assert_eq!((kept.window.unwrap().since, given.window.unwrap()), (at(1_004), Window { since: at(1_000), until: at(1_004).unwrap() }));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
+mod connect;
 mod fake;
 
 use std::fmt::Write as _;
@@ -168,6 +169,12 @@ fn wrong_configurations_are_refused_with_the_field_at_fault() {
         (serde_json::json!({ "api_key": "sk_live_4242\n" }), "api_key"),
         (serde_json::json!({ "api_key": "sk_org_4242" }), "account"),
         (serde_json::json!({ "api_key": "sk_live_4242", "account": "" }), "account"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "accounts": "some" }), "accounts"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "accounts": [] }), "accounts"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "accounts": ["acct_1", "cus_1"] }), "accounts[1]"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "accounts": ["acct_1", "acct_1"] }), "accounts[1]"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "accounts": "all", "account": "acct_1" }), "accounts"),
+        (serde_json::json!({ "api_key": "sk_live_4242", "platform": false }), "platform"),
         (serde_json::json!({ "api_key": "sk_live_4242", "rate_share": 0.0 }), "rate_share"),
         (serde_json::json!({ "api_key": "sk_live_4242", "rate_share": 1.5 }), "rate_share"),
         (serde_json::json!({ "api_key": "sk_live_4242", "stream_rps": { "chargse": 5 } }), "stream_rps"),

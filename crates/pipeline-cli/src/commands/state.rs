@@ -57,12 +57,13 @@ async fn reset(destination: &dyn Destination, what: &str, yes: bool, console: &C
     Ok(Exit::Done)
 }
 
-/// The stored states of a source or an endpoint, or all.
+/// The stored states of a source, of one of its accounts (`SOURCE@ACCOUNT`) or of an endpoint, or all.
 async fn stored(destination: &dyn Destination, what: Option<&str>) -> Result<Vec<(EndpointId, EndpointState)>> {
     let all = destination.status(0).await.map_err(|error| Failure::of_destination(&error))?.endpoints;
     let Some(what) = what else { return Ok(all) };
+    let is_account = |id: &EndpointId| id.account().is_some_and(|account| format!("{}@{account}", id.source) == what);
     let known: Vec<String> = all.iter().map(|(id, _)| id.to_string()).collect();
-    let states: Vec<_> = all.into_iter().filter(|(id, _)| id.source == what || id.to_string() == what).collect();
+    let states: Vec<_> = all.into_iter().filter(|(id, _)| id.source == what || id.to_string() == what || is_account(id)).collect();
     if states.is_empty() {
         let help = suggest(what, "checkpoints", known.iter().map(String::as_str));
         return Err(Failure::usage(format!("there is no checkpoint of `{what}`"), &help));

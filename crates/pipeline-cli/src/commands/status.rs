@@ -61,13 +61,14 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
         table.map_or(0, |(_, rows)| *rows)
     };
     let streams = |(id, state): &'_ (EndpointId, EndpointState)| {
-        let names = if state.streams.is_empty() { [id.endpoint.clone()].into() } else { state.streams.clone() };
+        let names = if state.streams.is_empty() { [id.name().to_owned()].into() } else { state.streams.clone() };
         (names, state.unfinished().count(), state.freshness())
     };
     let mut entries: Vec<Entry<'_>> = Vec::new();
     // Of several endpoints that feed a table the lists tell how complete it is, and a feed of changes adds nothing to that.
     let is_feed = |(_, state): &&(EndpointId, EndpointState)| state.slices.values().any(|slice| slice.window.is_none());
-    let mut endpoints: Vec<_> = status.endpoints.iter().collect();
+    // What is forgotten says nothing of the rows that others read since.
+    let mut endpoints: Vec<_> = status.endpoints.iter().filter(|(_, state)| !state.is_untouched()).collect();
     endpoints.sort_by_key(|endpoint| (endpoint.1.streams.len(), is_feed(endpoint)));
     for endpoint in endpoints {
         let (id, (names, unfinished, cursor)) = (&endpoint.0, streams(endpoint));
@@ -84,8 +85,8 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
             entries.push(Entry {
                 source: &id.source,
                 rows: rows(&id.source, &name),
-                stream: stream.map_or(&id.endpoint, |(table, _)| &table.stream),
-                endpoint: &id.endpoint,
+                stream: stream.map_or(id.name(), |(table, _)| &table.stream),
+                endpoint: id.name(),
                 committed: committed.get(id).copied(),
                 cursor,
                 lag: cursor.map(|cursor| now - cursor),

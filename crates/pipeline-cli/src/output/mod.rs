@@ -2,6 +2,7 @@
 
 pub(crate) mod events;
 pub(crate) mod lines;
+mod merged;
 pub(crate) mod progress;
 pub(crate) mod report;
 pub(crate) mod summary;

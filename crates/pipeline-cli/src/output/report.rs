@@ -1,7 +1,7 @@
 //! A finished run as JSON: the last line of `--output json`.
 
 use pipeline_core::Delivery;
-use pipeline_core::engine::{EndpointSummary, Figures, Metrics, Outcome, StreamSummary, Summary};
+use pipeline_core::engine::{EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary};
 use pipeline_core::state::EndpointId;
 use pipeline_core::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ impl Report<'_> {
     /// requests, so request figures are added up by endpoint, not by stream.
     pub(crate) fn json(&self, console: &Console) -> Value {
         let streams = self.summary.endpoints.iter().flat_map(|endpoint| {
-            let figures = self.metrics.figures(&endpoint.id);
+            let figures = self.metrics.figures([&endpoint.id]);
             endpoint.streams.iter().map(move |stream| self.stream(endpoint, stream, &figures, console))
         });
         let streams: Vec<Value> = streams.collect();
@@ -45,9 +45,29 @@ impl Report<'_> {
             "commits": self.summary.commits,
             "delivery": self.delivery,
             "totals": self.totals(),
+            "limits": self.limits_json(),
             "streams": streams,
             "notices": self.notices_json(console),
         })
+    }
+
+    /// What was used of each limit; `used` is the part of what it allowed, near 1 where it decided how long the run took.
+    fn limits_json(&self) -> Vec<Value> {
+        let limit = |limit: &LimitSummary| {
+            let usage = &limit.usage;
+            json!({
+                "source": limit.source,
+                "bucket": usage.bucket,
+                "limit": usage.limit,
+                "requests": usage.requests,
+                "allowed": usage.allowed,
+                "used": usage.used(),
+                "refused": usage.refused,
+                "refused_of_1000": usage.refused_of_1000(),
+                "waited_ms": millis(usage.waited),
+            })
+        };
+        self.summary.limits.iter().map(limit).collect()
     }
 
     fn notices_json(&self, console: &Console) -> Vec<Value> {
@@ -57,7 +77,7 @@ impl Report<'_> {
 
     fn totals(&self) -> Value {
         let streams = || self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams);
-        let figures: Vec<Figures> = self.summary.endpoints.iter().map(|endpoint| self.metrics.figures(&endpoint.id)).collect();
+        let figures: Vec<Figures> = self.summary.endpoints.iter().map(|endpoint| self.metrics.figures([&endpoint.id])).collect();
         let requests = |part: fn(&Figures) -> u64| figures.iter().map(part).sum::<u64>();
         json!({
             "records": streams().map(|stream| stream.records).sum::<u64>(),
@@ -80,7 +100,8 @@ impl Report<'_> {
         json!({
             "source": endpoint.id.source,
             "stream": stream.name,
-            "endpoint": endpoint.id.endpoint,
+            "endpoint": endpoint.id.name(),
+            "account": endpoint.id.account(),
             "status": status,
             "error": error,
             "help": help,

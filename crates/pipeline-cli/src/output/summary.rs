@@ -1,11 +1,13 @@
 //! A finished run for people: a table, then what deserves attention, then what to do next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use pipeline_core::engine::{EndpointSummary, Figures, Outcome, StreamSummary};
+use pipeline_core::engine::{Figures, LimitSummary, Outcome, StreamSummary};
+use pipeline_core::state::EndpointId;
 
+use super::merged::{Merged, merged, names};
 use super::report::Report;
 use super::table::{Align, Table};
 use crate::exit::{Exit, render};
@@ -14,11 +16,11 @@ use crate::units;
 /// Reasons printed per stream for values that did not go to their column.
 const DRIFT_SHOWN: usize = 3;
 
-/// Limits named that requests waited for.
+/// Limits named, the busiest first.
 const LIMITS_SHOWN: usize = 5;
 
-/// Endpoints named that failed in the same way.
-const NAMES_SHOWN: usize = 6;
+/// Part of a limit from which its use is worth a line.
+const LIMIT_USED: f64 = 0.05;
 
 impl Report<'_> {
     /// The whole report.
@@ -50,15 +52,14 @@ impl Report<'_> {
             ("WAITED", Right),
         ]);
         let mut told = BTreeSet::new();
-        for endpoint in &self.summary.endpoints {
-            let figures = self.metrics.figures(&endpoint.id);
-            let source = &endpoint.id.source;
+        for endpoint in &merged(self.summary) {
+            let figures = self.metrics.figures(endpoint.ids());
             for (index, (name, records, rows)) in lines(endpoint, &mut told).into_iter().enumerate() {
                 let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
                 table.row([
-                    source.clone(),
+                    endpoint.source.to_owned(),
                     name,
-                    self.status(endpoint).to_owned(),
+                    endpoint.status(|outcome| self.status(outcome)),
                     units::number(records),
                     units::number(rows),
                     requests(units::number(figures.requests)),
@@ -66,48 +67,51 @@ impl Report<'_> {
                     requests(units::number(figures.throttled)),
                     requests(latencies(&figures)),
                     resume(endpoint),
-                    requests(waited(&figures)),
+                    requests(waited(figures.waited)),
                 ]);
             }
         }
         table.render()
     }
 
-    fn status(&self, endpoint: &EndpointSummary) -> &'static str {
-        match &endpoint.outcome {
-            Outcome::Done | Outcome::Interrupted if self.dry_run => "planned",
-            Outcome::Done => "done",
-            Outcome::Interrupted => "interrupted",
-            Outcome::Unavailable { .. } => "unavailable",
-            Outcome::Failed { .. } => "failed",
+    /// The word for an outcome, and its rank: the worst is the lowest.
+    fn status(&self, outcome: &Outcome) -> (u8, &'static str) {
+        match outcome {
+            Outcome::Failed { .. } => (0, "failed"),
+            Outcome::Done | Outcome::Interrupted if self.dry_run => (3, "planned"),
+            Outcome::Interrupted => (1, "interrupted"),
+            Outcome::Unavailable { .. } => (2, "unavailable"),
+            Outcome::Done => (3, "done"),
         }
     }
 
-    /// The limits that requests waited for longest. The time is that of all requests together.
+    /// How much of each limit was used: near 100 %, the limit decided how long it took; otherwise the machine, the network or
+    /// the vendor did. The waiting is that of all requests together.
     fn limits(&self, text: &mut String) {
-        let mut limits: BTreeMap<(&str, String), (Duration, usize)> = BTreeMap::new();
-        for endpoint in &self.summary.endpoints {
-            let figures = self.metrics.figures(&endpoint.id);
-            if let Some(limit) = figures.limit.filter(|_| figures.waited.as_millis() > 0) {
-                let (waited, endpoints) = limits.entry((&endpoint.id.source, limit)).or_default();
-                *waited += figures.waited;
-                *endpoints += 1;
-            }
+        use Align::{Left, Right};
+        let known = self.summary.limits.iter().filter_map(|limit| Some((limit.usage.used()?, limit)));
+        let mut known: Vec<_> = known.filter(|(used, limit)| *used >= LIMIT_USED || limit.usage.refused > 0).collect();
+        known.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        if known.is_empty() {
+            return;
         }
-        let mut limits: Vec<_> = limits.into_iter().collect();
-        limits.sort_by_key(|(_, (waited, _))| std::cmp::Reverse(*waited));
-        if !limits.is_empty() {
-            text.push_str("\nRequests waited for these limits (time of all requests together):\n");
+        let mut table = Table::new([("SOURCE", Left), ("LIMIT", Left), ("USED", Right), ("429 OF 1,000", Right), ("WAITED", Right)]);
+        for (used, LimitSummary { source, usage }) in known.into_iter().take(LIMITS_SHOWN) {
+            table.row([
+                source.clone(),
+                format!("{}: {}", usage.bucket, usage.limit),
+                format!("{:.0} %", 100.0 * used),
+                if usage.refused == 0 { "0".to_owned() } else { format!("{:.1}", usage.refused_of_1000()) },
+                waited(usage.waited),
+            ]);
         }
-        for ((source, limit), (waited, endpoints)) in limits.into_iter().take(LIMITS_SHOWN) {
-            let of = if endpoints == 1 { "1 endpoint".to_owned() } else { format!("{endpoints} endpoints") };
-            let _ = writeln!(text, "  {:>10}  {source}: {limit} ({of})", units::short(waited));
-        }
+        text.push('\n');
+        text.push_str(&table.render());
     }
 
     fn drift(&self, text: &mut String) {
         let mut title = "\nKept without a column of its own, because none fits:\n";
-        for endpoint in &self.summary.endpoints {
+        for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
                 text.push_str(std::mem::take(&mut title));
                 let shown = stream.drift.iter().take(DRIFT_SHOWN);
@@ -116,15 +120,15 @@ impl Report<'_> {
                 if let Some(more) = stream.drift.len().checked_sub(DRIFT_SHOWN).filter(|more| *more > 0) {
                     fields.push(format!("{more} more"));
                 }
-                let _ = writeln!(text, "  {}/{}: {}", endpoint.id.source, stream.name, fields.join(", "));
+                let _ = writeln!(text, "  {}/{}: {}", endpoint.source, stream.name, fields.join(", "));
             }
         }
     }
 
     fn rejected(&self, text: &mut String) {
-        for endpoint in &self.summary.endpoints {
+        for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
-                let (source, name, count) = (&endpoint.id.source, &stream.name, units::number(stream.rejected));
+                let (source, name, count) = (endpoint.source, &stream.name, units::number(stream.rejected));
                 let _ = writeln!(
                     text,
                     "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
@@ -134,28 +138,40 @@ impl Report<'_> {
     }
 
     fn skipped(&self, text: &mut String) {
-        for endpoint in self.summary.endpoints.iter().filter(|endpoint| endpoint.skipped > 0) {
-            let count = units::number(endpoint.skipped);
+        for endpoint in merged(self.summary).iter().filter(|endpoint| endpoint.skipped > 0) {
+            let (source, name, count) = (endpoint.source, endpoint.name, units::number(endpoint.skipped));
             let _ = writeln!(
                 text,
-                "\n{}: what belongs to {count} records was refused, so it is missing; --log-requests names them",
-                endpoint.id
+                "\n{source}/{name}: what belongs to {count} records was refused, so it is missing; --log-requests names them"
             );
         }
     }
 
     fn notices(&self, text: &mut String) {
-        let mut title = "\nWorth knowing:\n";
+        let mut told: Vec<(String, Vec<EndpointId>)> = Vec::new();
         for (id, message) in self.metrics.notices() {
+            let is_same = |(known, ids): &(String, Vec<EndpointId>)| {
+                *known == message && id.account().is_some() && ids[0].source == id.source && ids[0].name() == id.name()
+            };
+            match told.iter_mut().find(|known| is_same(known)) {
+                Some((_, ids)) => ids.push(id),
+                None => told.push((message, vec![id])),
+            }
+        }
+        let mut title = "\nWorth knowing:\n";
+        for (message, ids) in told {
             text.push_str(std::mem::take(&mut title));
-            let of = if id.endpoint.is_empty() { id.source } else { id.to_string() };
+            let of = match &*ids {
+                [id] if id.endpoint.is_empty() => id.source.clone(),
+                ids => names(&ids.iter().collect::<Vec<_>>()),
+            };
             let _ = writeln!(text, "  {of}: {message}");
         }
     }
 
     /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
     fn failures(&self, text: &mut String) {
-        let mut told: Vec<(&str, Option<&str>, String, Vec<String>)> = Vec::new();
+        let mut told: Vec<(&str, Option<&str>, String, Vec<&EndpointId>)> = Vec::new();
         for endpoint in &self.summary.endpoints {
             let (severity, message, help) = match &endpoint.outcome {
                 Outcome::Unavailable { reason, help } => ("unavailable", reason.as_str(), help.as_deref()),
@@ -164,12 +180,12 @@ impl Report<'_> {
             };
             let what = what_failed(message);
             match told.iter_mut().find(|(known, known_help, ..)| *known == what && *known_help == help) {
-                Some((.., endpoints)) => endpoints.push(endpoint.id.to_string()),
-                None => told.push((what, help, render(severity, message, help), vec![endpoint.id.to_string()])),
+                Some((.., endpoints)) => endpoints.push(&endpoint.id),
+                None => told.push((what, help, render(severity, message, help), vec![&endpoint.id])),
             }
         }
         for (.., first, endpoints) in told {
-            let _ = writeln!(text, "\n{}\n{first}", some_of(&endpoints));
+            let _ = writeln!(text, "\n{}\n{first}", names(&endpoints));
         }
     }
 
@@ -201,12 +217,12 @@ impl Report<'_> {
 
 /// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams of endpoints before it, such
 /// as a feed of changes, has one line with its own name.
-fn lines<'a>(endpoint: &'a EndpointSummary, told: &mut BTreeSet<(&'a str, &'a str)>) -> Vec<(String, u64, u64)> {
+fn lines(endpoint: &Merged<'_>, told: &mut BTreeSet<(String, String)>) -> Vec<(String, u64, u64)> {
     let streams = || endpoint.streams.iter();
-    let new = streams().filter(|stream| told.insert((&endpoint.id.source, &stream.name))).count();
+    let new = streams().filter(|stream| told.insert((endpoint.source.to_owned(), stream.name.clone()))).count();
     if new == 0 && endpoint.streams.len() > 1 {
         let sum = |part: fn(&StreamSummary) -> u64| streams().map(part).sum();
-        return vec![(format!("({})", endpoint.id.endpoint), sum(|stream| stream.records), sum(|stream| stream.rows))];
+        return vec![(format!("({})", endpoint.name), sum(|stream| stream.records), sum(|stream| stream.rows))];
     }
     streams().map(|stream| (stream.name.clone(), stream.records, stream.rows)).collect()
 }
@@ -216,24 +232,16 @@ fn what_failed(message: &str) -> &str {
     message.split_once(" (while ").map_or(message, |(what, _)| what)
 }
 
-/// The first names, and how many more there are.
-fn some_of(names: &[String]) -> String {
-    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 1) {
-        Some(more) => format!("{} and {more} more", names[..NAMES_SHOWN].join(", ")),
-        None => names.join(", "),
-    }
-}
-
 fn latencies(figures: &Figures) -> String {
     if figures.requests == 0 { "-".to_owned() } else { format!("{}/{}", figures.p50.as_millis(), figures.p95.as_millis()) }
 }
 
-fn waited(figures: &Figures) -> String {
-    if figures.waited.as_millis() == 0 { "-".to_owned() } else { units::short(figures.waited) }
+fn waited(time: Duration) -> String {
+    if time.as_millis() == 0 { "-".to_owned() } else { units::short(time) }
 }
 
-fn resume(endpoint: &EndpointSummary) -> String {
-    let cursor = endpoint.cursor.map_or_else(|| "-".to_owned(), units::instant);
+fn resume(endpoint: &Merged<'_>) -> String {
+    let cursor = endpoint.cursor().map_or_else(|| "-".to_owned(), units::instant);
     match endpoint.unfinished {
         0 => cursor,
         1 => format!("{cursor}, 1 slice left"),

@@ -115,22 +115,22 @@ fn size(folder: &Path) -> u64 {
 }
 
 /// What a sync took.
-struct Cost {
-    wall: Duration,
+pub(crate) struct Cost {
+    pub(crate) wall: Duration,
     /// Seconds of processor time of all threads.
-    processor: f64,
+    pub(crate) processor: f64,
     /// The most memory held, in KiB.
-    memory: u64,
+    pub(crate) memory: u64,
 }
 
 /// A sync in a process of its own.
-struct Sync {
+pub(crate) struct Sync {
     child: Child,
     started: Instant,
 }
 
 impl Sync {
-    fn start(folder: &Path) -> Sync {
+    pub(crate) fn start(folder: &Path) -> Sync {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command.arg("sync").current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         for name in ["PIPELINE_CONFIG", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
@@ -140,7 +140,7 @@ impl Sync {
     }
 
     /// Waits until it ends. The system keeps the peak of memory, so that only its last moment is missed.
-    async fn end(mut self) -> (Cost, bool) {
+    pub(crate) async fn end(mut self) -> (Cost, bool) {
         let mut cost = Cost { wall: Duration::ZERO, processor: 0.0, memory: 0 };
         loop {
             let process = format!("/proc/{}", self.child.id());
@@ -160,7 +160,7 @@ impl Sync {
     }
 
     /// Kills it; false when it had ended.
-    fn kill(&mut self) -> bool {
+    pub(crate) fn kill(&mut self) -> bool {
         let runs = self.child.try_wait().unwrap().is_none();
         self.child.kill().unwrap();
         self.child.wait().unwrap();

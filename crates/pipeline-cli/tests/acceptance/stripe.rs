@@ -1,20 +1,24 @@
 //! Stripe accounts that change, synchronised into a database: what is stored is what there is.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::DateTime;
 use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
-use pipeline_core::{BuildContext, Destination, TokioClock};
-use pipeline_simulator::{Simulation, Simulator, StripeBook, StripeWorld};
+use pipeline_core::engine::{CancellationToken, Job, Outcome, Selection, Source, Summary, sync};
+use pipeline_core::http::HttpService;
+use pipeline_core::{BuildContext, Destination, ErrorKind, Event, Observer, TokioClock};
+use pipeline_simulator::{Simulation, Simulator, Stats, StripeBook, StripeWorld};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// A key that may expire, and the one that is made then.
+const KEYS: [&str; 2] = ["rk_test_sim", "sk_test_sim"];
 
 /// A simulated account and the database that it is synchronised into.
 pub(crate) struct Town {
@@ -23,6 +27,23 @@ pub(crate) struct Town {
     selection: Selection,
     /// Whether the database keeps the values of deleted rows.
     pub(crate) marks: bool,
+    /// Time that passes when a request is sent whose URL contains this text.
+    pub(crate) passes: Option<(&'static str, Duration)>,
+    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone when there are none.
+    pub(crate) accounts: BTreeMap<String, String>,
+    notices: Arc<Notices>,
+}
+
+/// What the last syncs said that whoever runs them should know.
+#[derive(Debug, Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Observer for Notices {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Notice { message, .. } = event {
+            self.0.lock().unwrap().push((*message).to_owned());
+        }
+    }
 }
 
 impl Town {
@@ -30,7 +51,15 @@ impl Town {
         let stripe = StripeWorld { book: Some(book), ..StripeWorld::default() };
         let simulation = Simulation { stripe, days: 200, ..Simulation::default() };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        Town { simulator, directory: tempfile::tempdir().unwrap(), selection: Selection::All, marks: false }
+        Town {
+            simulator,
+            directory: tempfile::tempdir().unwrap(),
+            selection: Selection::All,
+            marks: false,
+            accounts: BTreeMap::new(),
+            passes: None,
+            notices: Arc::default(),
+        }
     }
 
     pub(crate) fn only(mut self, streams: &[&str]) -> Town {
@@ -50,24 +79,49 @@ impl Town {
     }
 
     pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {
+        self.sync_until(config, CancellationToken::new()).await
+    }
+
+    pub(crate) async fn sync_until(&self, config: StripeConfig, cancel: CancellationToken) -> Summary {
         let simulator = Arc::clone(&self.simulator);
-        let transport = InProcess::new(move |request| simulator.answer(request));
+        let passes = self.passes;
+        let transport = InProcess::new(move |request| {
+            let time = passes.filter(|(text, _)| request.uri().to_string().contains(text)).map(|(_, time)| time);
+            time.into_iter().for_each(|time| simulator.advance(time));
+            simulator.answer(request)
+        });
         let now = DateTime::from_timestamp(self.simulator.stripe().now(), 0).unwrap();
         let clock = Arc::new(TokioClock::starting_at(now));
-        let context =
-            BuildContext { source: "s".to_owned(), transport: Some(Arc::new(transport)), clock: clock.clone(), ..BuildContext::default() };
+        let (transport, observer) = (Some(Arc::new(transport) as Arc<dyn HttpService>), Arc::clone(&self.notices) as Arc<dyn Observer>);
+        let context = BuildContext {
+            source: "s".to_owned(),
+            transport,
+            clock: clock.clone(),
+            observer: Arc::clone(&observer),
+            ..BuildContext::default()
+        };
         let connector = Arc::new(Stripe::new(config, context).unwrap());
         let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
         let mut job = Job::new("run", self.destination(), vec![source]);
-        job.clock = clock;
+        (job.clock, job.observer, job.cancel) = (clock, observer, cancel);
         sync(job).await.unwrap()
     }
 
+    /// Reads everything, or fails.
     pub(crate) async fn sync(&self) -> Summary {
-        let summary = self.sync_with(StripeConfig::new("sk_test_sim")).await;
+        let summary = self.sync_with(StripeConfig::new(KEYS[1])).await;
         let undone: Vec<_> = summary.endpoints.iter().filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done)).collect();
         assert!(undone.is_empty(), "{undone:#?}");
         summary
+    }
+
+    /// What the syncs since the last question said that whoever runs them should know.
+    pub(crate) fn notices(&self) -> String {
+        std::mem::take(&mut *self.notices.0.lock().unwrap()).join("\n")
+    }
+
+    pub(crate) fn database(&self) -> Connection {
+        Connection::open(self.directory.path().join("town.db")).unwrap()
     }
 
     /// Lets things happen, and as much time pass as lists and events may be late.
@@ -81,7 +135,7 @@ impl Town {
     }
 
     pub(crate) fn rows(&self, stream: &Stream) -> BTreeMap<String, BTreeMap<String, Value>> {
-        let database = Connection::open(self.directory.path().join("town.db")).unwrap();
+        let database = self.database();
         let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else { return BTreeMap::new() };
         let names: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
@@ -94,10 +148,23 @@ impl Town {
                 ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
             };
             let row: BTreeMap<String, Value> = names.iter().enumerate().map(|(index, name)| (name.clone(), cell(index))).collect();
-            let key: Vec<String> = stream.key.iter().map(|name| row[*name].as_str().unwrap_or_default().to_owned()).collect();
-            found.insert(key.join("/"), row);
+            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+            let account = row.get("_account_id").map(|_| text("_account_id"));
+            let key: Vec<String> = account.into_iter().chain(stream.key.iter().map(|name| text(name))).collect();
+            assert!(found.insert(key.join("/"), row).is_none(), "a row is there twice");
         }
         found
+    }
+
+    /// Everything that there is of a stream, by the key that its rows have.
+    fn truth(&self, stream: &Stream) -> BTreeMap<String, Value> {
+        let stripe = self.simulator.stripe();
+        let records = |account: &str| stripe.records(account, stream.name).into_iter().map(|record| (key(stream, &record), record));
+        if self.accounts.is_empty() {
+            return records("").collect();
+        }
+        let of = |(name, id): (&String, &String)| records(name).map(|(key, record)| (format!("{id}/{key}"), record)).collect::<Vec<_>>();
+        self.accounts.iter().flat_map(of).collect()
     }
 
     /// What differs between what is stored and what there is.
@@ -107,8 +174,7 @@ impl Town {
             if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name)) {
                 continue;
             }
-            let truth = self.simulator.stripe().records("", stream.name);
-            let truth: BTreeMap<String, Value> = truth.into_iter().map(|record| (key(stream, &record), record)).collect();
+            let truth = self.truth(stream);
             let rows = self.rows(stream);
             differences.extend(truth.keys().filter(|key| !rows.contains_key(*key)).map(|key| format!("{}: {key} is missing", stream.name)));
             differences.extend(
@@ -146,24 +212,106 @@ fn equals(cell: Option<&Value>, member: &Value) -> bool {
     }
 }
 
+/// What a sync has asked for.
+struct Cost {
+    requests: u64,
+    pages_of_events: u64,
+    /// Requests for single objects.
+    objects: u64,
+}
+
+impl Town {
+    async fn cost_of_a_sync(&self) -> Cost {
+        let before = self.simulator.stats();
+        self.sync().await;
+        let after = self.simulator.stats();
+        let count = |is_wanted: fn(&str) -> bool| {
+            let accepted = |stats: &Stats| -> u64 {
+                let wanted = stats.operations.iter().filter(|(name, _)| is_wanted(name));
+                wanted.map(|(_, operation)| operation.accepted.len() as u64).sum()
+            };
+            accepted(&after) - accepted(&before)
+        };
+        if std::env::var_os("PIPELINE_STRIPE_OPERATIONS").is_some() {
+            let of = |stats: &Stats, name: &str| stats.operations.get(name).map_or(0, |operation| operation.accepted.len());
+            let mut all: Vec<(usize, &String)> = after.operations.keys().map(|name| (of(&after, name) - of(&before, name), name)).collect();
+            all.sort();
+            all.iter().rev().take_while(|(count, _)| *count > 1).for_each(|(count, name)| println!("  {count:5} {name}"));
+        }
+        Cost {
+            requests: after.requests - before.requests,
+            pages_of_events: count(|name| name == "GET /v1/events"),
+            objects: count(|name| name.ends_with("/{id}")),
+        }
+    }
+
+    /// How many lists belong to objects that were made since.
+    fn lists_of_new_objects(&self, since: i64) -> u64 {
+        let made = |parent: &str| {
+            let created = |record: &&Value| record["created"].as_i64().is_some_and(|created| created >= since);
+            self.simulator.stripe().records("", parent).iter().filter(created).count() as u64
+        };
+        let parents = streams().filter_map(|stream| if let Place::Each { parent, .. } = stream.place { Some(parent) } else { None });
+        parents.map(made).sum()
+    }
+
+    /// What is stored is what there is.
+    fn assert_truth(&self, when: &str) {
+        let differences = self.differences();
+        let shown = differences[..differences.len().min(30)].join("\n");
+        assert!(differences.is_empty(), "{when}: {} differences:\n{shown}", differences.len());
+    }
+
+    /// The key expires while a sync is under way. The sync says so, and a new key goes on where it stopped.
+    async fn key_expires(&self) {
+        self.simulator.stripe().expire(KEYS[0], 60);
+        let summary = self.sync_with(StripeConfig::new(KEYS[0])).await;
+        assert_eq!(summary.failure(), Some(ErrorKind::Unauthenticated));
+        let failed = summary.endpoints.iter().find_map(|endpoint| match &endpoint.outcome {
+            Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated => error.help.clone(),
+            _ => None,
+        });
+        assert_eq!(failed.as_deref(), Some("stripe says `api_key_expired`: make a new key in its dashboard"));
+        assert!(summary.endpoints.iter().any(|endpoint| matches!(endpoint.outcome, Outcome::Done)), "some was read before");
+        assert!(!self.differences().is_empty(), "and some was not");
+    }
+}
+
+/// `PIPELINE_STRIPE_OPERATIONS=1` shows what the requests of each sync were for.
 #[tokio::test(start_paused = true)]
 async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
     let town = Town::new(StripeBook { objects: 40, changes_per_page: 2, ..StripeBook::default() });
     town.sync().await;
     assert!(town.simulator.stripe().events() > 100, "much has happened meanwhile");
     town.simulator.stripe().changes_per_page(0);
-    for things in [400, 40, 0] {
-        town.happen(things);
-        let before = town.simulator.stats().requests;
+    town.happen(0);
+    town.sync().await;
+    town.assert_truth("after the backfill");
+    for (round, things) in [400, 40, 0].into_iter().enumerate() {
+        // So long that no sync reads again what the one before has read.
+        town.pass(Duration::from_mins(20));
         town.sync().await;
-        println!("{things} things: {} requests", town.simulator.stats().requests - before);
-        let differences = town.differences();
-        assert!(
-            differences.is_empty(),
-            "after {things} things: {} differences:\n{}",
-            differences.len(),
-            differences[..differences.len().min(30)].join("\n")
+        let (events, since) = (town.simulator.stripe().events(), town.simulator.stripe().now());
+        town.happen(things);
+        if round == 1 {
+            town.key_expires().await;
+        }
+        let cost = town.cost_of_a_sync().await;
+        town.assert_truth(&format!("after {things} things"));
+        town.pass(Duration::from_mins(20));
+        let idle = town.cost_of_a_sync().await;
+        let objects = town.simulator.stripe().named_since(events) as u64;
+        let lists = town.lists_of_new_objects(since);
+        println!(
+            "{things} things, {objects} objects named by events, {lists} lists of new ones: {} requests, {} of them for events, {} for \
+             objects; {} when nothing happens",
+            cost.requests, cost.pages_of_events, cost.objects, idle.requests
         );
+        assert!(cost.objects <= 2 * objects, "each once, and once what it is part of: {} requests for {objects}", cost.objects);
+        // New objects share a request for each hundred; each list of a new one takes one. An object that was fetched can take
+        // one more for a list that changed with it.
+        let most = idle.requests + cost.pages_of_events + objects.div_ceil(100) + lists + 3 * objects;
+        assert!(cost.requests <= most, "{} requests, at most {most}", cost.requests);
     }
 }
 

@@ -10,49 +10,49 @@ use serde_json::{Value, json};
 use crate::stripe::Town;
 
 /// An account without anything, of which these streams are read.
-fn town(streams: &[&str]) -> Town {
+pub(crate) fn town(streams: &[&str]) -> Town {
     Town::new(StripeBook { objects: 0, ..StripeBook::default() }).only(streams)
 }
 
 impl Town {
     /// Makes an object that is older than any lookback.
-    fn old(&self, list: &str, parent: Option<&str>, members: Value) -> String {
+    pub(crate) fn old(&self, list: &str, parent: Option<&str>, members: Value) -> String {
         let stripe = self.simulator.stripe();
         let mut members = members;
         members["created"] = json!(stripe.now() - 100 * 86_400);
         stripe.make("", list, parent, members).unwrap()
     }
 
-    fn change(&self, list: &str, id: &str, members: Value) {
+    pub(crate) fn change(&self, list: &str, id: &str, members: Value) {
         self.simulator.stripe().change("", list, id, Some(members));
     }
 
-    fn remove(&self, list: &str, id: &str) {
+    pub(crate) fn remove(&self, list: &str, id: &str) {
         self.simulator.stripe().change("", list, id, None);
     }
 
     /// Tells of an object in a way that must not be stored.
-    fn tell(&self, kind: &str, object: &Value) {
+    pub(crate) fn tell(&self, kind: &str, object: &Value) {
         let mut object = object.clone();
         object["metadata"] = json!({ "revision": "of an event" });
         self.simulator.stripe().tell("", kind, object, 0);
     }
 
-    fn requests(&self, operation: &str) -> usize {
+    pub(crate) fn requests(&self, operation: &str) -> usize {
         self.simulator.stats().operations.get(operation).map_or(0, |operation| operation.accepted.len())
     }
 
-    fn row(&self, name: &str, key: &str) -> Option<BTreeMap<String, Value>> {
+    pub(crate) fn row(&self, name: &str, key: &str) -> Option<BTreeMap<String, Value>> {
         self.rows(stream(name).unwrap()).remove(key)
     }
 
-    async fn later(&self) {
+    pub(crate) async fn later(&self) {
         self.pass(Duration::from_mins(5));
         self.sync().await;
     }
 }
 
-fn metadata(row: Option<BTreeMap<String, Value>>) -> Value {
+pub(crate) fn metadata(row: Option<BTreeMap<String, Value>>) -> Value {
     serde_json::from_str(row.unwrap()["metadata"].as_str().unwrap()).unwrap()
 }
 
@@ -242,6 +242,76 @@ async fn c07_a_second_with_many_objects_is_read_page_by_page() {
     assert_eq!(town.rows(stream("charges").unwrap()).len(), 350);
     // Four pages, one question for the time, and the rest of the account's life, which nobody knows to be empty.
     assert!((4..=8).contains(&town.requests("GET /v1/charges")), "{}", town.requests("GET /v1/charges"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c40_a_transaction_is_read_again_until_it_is_available() {
+    let town = town(&["balance_transactions"]);
+    let created = town.simulator.stripe().now() - 3 * 86_400;
+    let members = json!({ "created": created, "status": "pending" });
+    let id = town.simulator.stripe().make("", "balance_transactions", None, members).unwrap();
+    town.sync().await;
+    assert_eq!(town.row("balance_transactions", &id).unwrap()["status"], json!("pending"));
+    town.change("balance_transactions", &id, json!({ "status": "available" }));
+    town.later().await;
+    assert_eq!(town.row("balance_transactions", &id).unwrap()["status"], json!("available"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c41_a_checkout_session_appears_without_an_event_and_is_updated_by_one() {
+    let town = town(&["checkout_sessions"]);
+    town.sync().await;
+    let id = town.simulator.stripe().make("", "checkout_sessions", None, json!({ "status": "open" })).unwrap();
+    town.later().await;
+    assert_eq!(town.row("checkout_sessions", &id).unwrap()["status"], json!("open"));
+    town.pass(Duration::from_hours(20));
+    town.sync().await;
+    town.change("checkout_sessions", &id, json!({ "status": "complete" }));
+    town.tell("checkout.session.completed", &json!({ "id": id, "object": "checkout.session" }));
+    town.later().await;
+    assert_eq!(town.row("checkout_sessions", &id).unwrap()["status"], json!("complete"));
+    assert_eq!(town.requests("GET /v1/checkout/sessions/{id}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belonged_to_a_deleted_customer_goes_with_it() {
+    let lists = ["customer_cards", "bank_accounts", "customer_tax_ids", "customer_balance_transactions", "payment_methods"];
+    let town = town(&lists);
+    let customers = [town.old("customers", None, json!({})), town.old("customers", None, json!({}))];
+    let mut methods = Vec::new();
+    for list in lists {
+        let of = |customer: &String| town.old(list, Some(customer), json!({ "customer": customer }));
+        methods = customers.iter().map(of).collect();
+    }
+    town.sync().await;
+    let kept = |town: &Town| lists.map(|list| town.rows(stream(list).unwrap()).len());
+    assert_eq!(kept(&town), [2; 5]);
+    town.remove("customers", &customers[0]);
+    town.remove("payment_methods", &methods[0]);
+    town.tell("customer.deleted", &json!({ "id": customers[0], "object": "customer" }));
+    town.later().await;
+    assert_eq!(kept(&town), [1; 5]);
+    let requests = town.simulator.stats().requests;
+    town.later().await;
+    assert_eq!((kept(&town), town.simulator.stats().requests - requests), ([1; 5], 7), "nothing is asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_lines_of_a_deleted_draft_go_with_it_whoever_is_selected() {
+    for streams in [&["invoices", "invoice_line_items"][..], &["invoice_line_items"]] {
+        let town = town(streams);
+        let drafts = [town.old("invoices", None, json!({})), town.old("invoices", None, json!({}))];
+        for draft in &drafts {
+            (0..25).for_each(|_| drop(town.old("invoice_line_items", Some(draft), json!({ "invoice": draft }))));
+        }
+        town.sync().await;
+        let lines = |town: &Town| town.rows(stream("invoice_line_items").unwrap()).len();
+        assert_eq!(lines(&town), 50);
+        town.remove("invoices", &drafts[0]);
+        town.tell("invoice.deleted", &json!({ "id": drafts[0], "object": "invoice", "lines": { "object": "list", "data": [] } }));
+        town.later().await;
+        assert_eq!(lines(&town), 25);
+    }
 }
 
 #[tokio::test(start_paused = true)]

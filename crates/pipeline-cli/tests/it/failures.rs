@@ -9,7 +9,7 @@ use pipeline_simulator::{Faults, MixpanelWorld, Simulation, Simulator};
 use crate::interrupts::after_a_commit;
 #[cfg(unix)]
 use crate::interrupts::signal;
-use crate::support::{KEY, Ran, SQLITE, Sandbox, execute, ran, stripe};
+use crate::support::{KEY, OLD_KEY, Ran, SQLITE, Sandbox, execute, ran, stripe};
 
 /// A database that holds all customers, and is about to get the charges.
 async fn half_done() -> (Sandbox, Simulator) {
@@ -44,6 +44,18 @@ async fn refused_credentials_end_with_3() {
     let refused = ran(command).ended_with(3);
     assert!(refused.stdout.contains("help:"), "{}", refused.text());
     assert!(!refused.text().contains("sk_test_wrong_wrong"));
+    repaired(&sandbox, &simulator);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_expires_half_way_ends_with_3_and_a_new_one_goes_on() {
+    let (sandbox, simulator) = half_done().await;
+    simulator.stripe().expire(OLD_KEY, 5);
+    let mut command = sandbox.command(&["sync"]);
+    command.env("STRIPE_API_KEY", OLD_KEY);
+    let expired = ran(command).ended_with(3);
+    assert!(expired.stdout.contains("help: stripe says `api_key_expired`: make a new key"), "{}", expired.text());
+    assert!(!expired.text().contains(OLD_KEY));
     repaired(&sandbox, &simulator);
 }
 

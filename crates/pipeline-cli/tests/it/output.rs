@@ -28,6 +28,9 @@ async fn the_last_event_tells_everything_about_every_stream() {
     let last = ran.finished();
     assert_eq!((&last["status"], &last["exit_code"], &last["delivery"]), (&"done".into(), &0.into(), &"exactly_once".into()));
     assert_eq!(last["totals"]["rows"], 1_100);
+    let limits = last["limits"].as_array().unwrap();
+    let is_told = |limit: &Value| limit["source"] == "payments" && limit["requests"].as_u64() > Some(0) && limit["used"].is_number();
+    assert!(!limits.is_empty() && limits.iter().all(is_told), "{limits:?}");
     let charges = last["streams"].as_array().unwrap().iter().find(|stream| stream["stream"] == "charges").unwrap();
     let members: Vec<&str> = charges.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!("sync_finished_stream", members.join("\n"));
@@ -64,7 +67,8 @@ async fn a_dry_run_neither_reads_nor_writes() {
 async fn status_and_state_need_no_credential() {
     let (sandbox, _simulator) = synced().await;
     assert!(sandbox.run(&["status"]).ended_with(0).stdout.contains("run `pipeline sync`"));
-    sandbox.run(&["sync"]).ended_with(0);
+    let synced = sandbox.run(&["sync"]).ended_with(0);
+    assert!(synced.stdout.contains("429 OF 1,000"), "how much of the limits was used is told: {}", synced.stdout);
     let without_key = |args: &[&str]| {
         let mut command = sandbox.command(args);
         command.env_remove("STRIPE_API_KEY");

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// The simulated account's key. It is looked for in everything that is written.
 pub(crate) const KEY: &str = "sk_test_hush0hush1hush2";
 
+/// A key of the same account that is to expire.
+pub(crate) const OLD_KEY: &str = "sk_test_old0hush1hush2";
+
 /// A whole number from the environment, which makes a test larger.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -139,7 +142,7 @@ pub(crate) fn execute(database: &Path, sql: &str) {
 
 /// A simulated Stripe account.
 pub(crate) fn stripe(charges: u64, customers: u64) -> Simulation {
-    let stripe = StripeWorld { keys: vec![KEY.to_owned()], charges, customers, others: 20, ..StripeWorld::default() };
+    let stripe = StripeWorld { keys: [KEY, OLD_KEY].map(str::to_owned).to_vec(), charges, customers, others: 20, ..StripeWorld::default() };
     Simulation { stripe, ..Simulation::default() }
 }
 

@@ -60,15 +60,15 @@ impl Place {
 /// Reads the children of every parent in a slice of the parents' list.
 pub(super) fn read<'a>(
     walker: Walker,
-    client: &'a HttpClient,
+    client: &HttpClient,
     endpoint: &'a Endpoint,
     parent: &'a Parent,
     slice: SliceState,
 ) -> BoxStream<'a, Result<Page>> {
-    let family = Family { walker, client, endpoint, parent };
+    let family = Family { walker, client: client.clone(), endpoint, parent };
     let walk = async move {
         let place = Place::of(&slice.position)?;
-        let parents = super::read_for(Walker::Children, client, &parent.endpoint, SliceState { position: place.page(), ..slice });
+        let parents = super::read_for(Walker::Children, &family.client, &parent.endpoint, SliceState { position: place.page(), ..slice });
         let resumed = place != Place::default();
         Ok(FamilyWalk { family, parents, place: Some(place), page: None, resumed, found_readable: false })
     };
@@ -83,7 +83,8 @@ pub(super) fn read<'a>(
 /// As [`HttpClient::send`].
 pub async fn read_children(client: &HttpClient, endpoint: &Endpoint, parent: &RawRecord) -> Result<Vec<Vec<RawRecord>>> {
     let mut all = vec![Vec::new(); endpoint.streams().len()];
-    let mut pages = Box::pin(List { client, endpoint, parent: Some(parent.clone()), walker: Walker::Own }.pages(SliceState::default()));
+    let list = List { client: client.clone(), endpoint, parent: Some(parent.clone()), walker: Walker::Own };
+    let mut pages = Box::pin(list.pages(SliceState::default()));
     while let Some(page) = pages.try_next().await? {
         all.iter_mut().zip(page.records).for_each(|(all, records)| all.extend(records));
     }
@@ -91,10 +92,10 @@ pub async fn read_children(client: &HttpClient, endpoint: &Endpoint, parent: &Ra
 }
 
 /// An endpoint and the list of its parents.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Family<'a> {
     walker: Walker,
-    client: &'a HttpClient,
+    client: HttpClient,
     endpoint: &'a Endpoint,
     parent: &'a Parent,
 }
@@ -116,7 +117,7 @@ struct Begun<'a> {
 
 impl<'a> Family<'a> {
     /// The parents of a page whose children are not read yet.
-    fn members(self, records: Vec<RawRecord>, place: Place) -> Vec<Member> {
+    fn members(&self, records: Vec<RawRecord>, place: Place) -> Vec<Member> {
         let templates = std::iter::once(&*self.endpoint.path).chain(self.endpoint.query.iter().map(|(_, value)| value.as_str()));
         let names: Vec<&str> = templates.flat_map(placeholders).collect();
         let member = |record: RawRecord| Member {
@@ -137,12 +138,12 @@ impl<'a> Family<'a> {
         members
     }
 
-    fn time(self, record: &RawRecord) -> Option<DateTime<Utc>> {
+    fn time(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
         self.parent.endpoint.cursor_of(record)
     }
 
     /// The page behind the last parent of a page.
-    fn end(self, parents: &Page) -> Page {
+    fn end(&self, parents: &Page) -> Page {
         let place = |page: &String| Place { page: Some(page.clone()), ..Place::default() }.text();
         let advance = parents.advance.as_ref().map(|advance| match advance {
             Advance::Next(page) => Advance::Next(place(page)),
@@ -223,11 +224,12 @@ impl<'a> FamilyWalk<'a> {
             Some(_) => None,
             None => return Err(Error::new(ErrorKind::Unexpected, "a list of parents has pages that are no place to stop")),
         };
-        let family = self.family;
+        let family = self.family.clone();
         let end = family.end(&parents);
         let position = place.page.clone();
         let records = if parents.records.is_empty() { Vec::new() } else { parents.records.swap_remove(0) };
-        let lists = Ahead::new(family.members(records, place).into_iter().map(move |member| family.begin(member)), AT_ONCE);
+        let members = family.members(records, place).into_iter();
+        let lists = Ahead::new(members.map(move |member| family.clone().begin(member)), AT_ONCE);
         self.page = Some(ParentPage { position, lists, open: None, refused: 0, refusal: None, end });
         Ok(true)
     }
@@ -327,5 +329,6 @@ pub(super) fn inherit(child: &RawRecord, parent: &RawRecord, inherited: &[(&'sta
     match child.op() {
         Op::Upsert => all,
         Op::Delete => RawRecord::delete(all.as_bytes().to_vec()),
+        Op::DeleteMatching => RawRecord::delete_matching(all.as_bytes().to_vec()),
     }
 }

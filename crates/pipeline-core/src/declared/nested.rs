@@ -126,7 +126,7 @@ impl<'a> Beginning<'a> {
 
     /// All entries; none when the record does not exist any more.
     async fn rest(&self, client: &HttpClient, record: &RawRecord) -> Result<Option<Vec<RawRecord>>> {
-        let list = List { client, endpoint: &self.list.list, parent: Some(record.clone()), walker: Walker::Own };
+        let list = List { client: client.clone(), endpoint: &self.list.list, parent: Some(record.clone()), walker: Walker::Own };
         let mut all = if self.position == Position::Start { Vec::new() } else { self.entries.clone() };
         let mut walk = Walk::from(SliceState { position: self.position.clone(), ..SliceState::default() });
         loop {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fingerprint;
 use crate::error::Result;
-use crate::http::Request;
 use crate::record::{Advance, Page, RawRecord};
 use crate::state::Position;
 
@@ -71,17 +69,16 @@ impl SharedPages {
         Self { keep, pages: Arc::default() }
     }
 
-    /// The page that a request asks for, read by `read` unless another walk has read it. Walks that want the same page wait
+    /// The page that a request of this key asks for, read by `read` unless another walk has read it. Walks that want the same page wait
     /// for each other if they may.
     pub(crate) async fn page(
         &self,
         walker: Walker,
-        request: &Request,
+        key: u64,
         position: &Position,
         waits: bool,
         read: impl Future<Output = Result<Page>>,
     ) -> Result<Page> {
-        let key = fingerprint(&(request.url.as_str(), &request.query));
         let slot = Arc::clone(self.lock().slots.entry(key).or_default());
         let mut slot = if waits {
             slot.lock().await

@@ -39,6 +39,8 @@ pub(super) struct Staged {
     pub(super) publish: Vec<TableId>,
     pub(super) discard: Vec<TableId>,
     pub(super) bytes: u64,
+    /// Bytes that the rows take in memory: a page of few rows takes more than its records, as every column takes some.
+    memory: u64,
     pub(super) content_hash: u128,
     /// Bytes since the last commit, those that were handed over included.
     uncommitted: u64,
@@ -55,6 +57,9 @@ pub(super) struct StagedTable {
     /// How often fields departed from what is declared.
     pub(super) drift: BTreeMap<(String, DriftKind), u64>,
 }
+
+/// How much more memory than bytes of records a batch may take before it is written all the same.
+const ROOM: u64 = 2;
 
 /// How urgently what is staged has to be written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +106,8 @@ impl Committer {
     fn pressure(&self, staged: &Staged) -> Pressure {
         let options = self.job.options;
         let reached = |factor: u64| {
-            staged.bytes >= factor * options.batch_bytes as u64 || staged.uncommitted >= options.commit_bytes.saturating_mul(factor)
+            let batch = factor * options.batch_bytes as u64;
+            staged.bytes >= batch || staged.memory >= ROOM * batch || staged.uncommitted >= options.commit_bytes.saturating_mul(factor)
         };
         match () {
             () if reached(2) => Pressure::Full,
@@ -236,13 +242,16 @@ impl Staged {
             self.tables.len() - 1
         });
         let staged = &mut self.tables[index];
+        let mut memory = 0;
         if let Some(batch) = batch {
             *staged.rows.entry(endpoint).or_default() += batch.num_rows() as u64;
+            memory = batch.get_array_memory_size() as u64;
             staged.batches.push(batch);
         }
         for Drift { field, kind, count } in drift {
             *staged.drift.entry((field, kind)).or_default() += count;
         }
+        self.memory += memory;
     }
 
     fn change(&mut self, change: Change) {

@@ -5,7 +5,7 @@
 //!
 //! * A name that occurs twice counts once: the last value wins.
 //! * Null and absent are the same: a null column.
-//! * A tombstone fills its key columns only.
+//! * A tombstone fills its key columns only; one of many rows those that it compares, and never the whole key.
 //! * A column whose values stand [inside](crate::Inside) a member repeats what that member's column holds: nothing of it goes
 //!   to [`EXTRA`].
 
@@ -171,14 +171,18 @@ impl Decoder {
     /// Appends a record's members to the columns.
     fn append(&mut self, members: &[Member], text: Text<'_>, op: Op, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
         self.members.take(members, text);
-        self.check_key(text)?;
-        if op == Op::Delete {
-            self.members.keep_only(&self.key);
+        match op {
+            Op::Upsert => self.check_key(text)?,
+            Op::Delete => {
+                self.check_key(text)?;
+                self.members.keep_only(&self.key);
+            }
+            Op::DeleteMatching => self.check_match(text)?,
         }
         self.append_columns(text);
         self.append_extra(text);
         self.synced_at.append_value(synced_at.timestamp_micros());
-        self.deleted.append_value(op == Op::Delete);
+        self.deleted.append_value(op != Op::Upsert);
         Ok(())
     }
 
@@ -227,6 +231,23 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a tombstone of many rows that says less than it means: what no column holds would match rows that it does
+    /// not mean.
+    fn check_match(&mut self, text: Text<'_>) -> Result<(), Rejection> {
+        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, text).is_some());
+        let named: Vec<Option<usize>> = (0..self.columns.len()).map(Some).filter(is_named).collect();
+        if named.is_empty() || self.members.unknown(text).next().is_some() {
+            return Err(Rejection::MissingKey);
+        }
+        let is_whole = self.key.iter().all(|column| named.contains(column));
+        let fits = |index: usize, scratch: &mut String| {
+            let value = self.members.value(index, text).filter(|value| !value.starts_with(['{', '[']));
+            value.is_some_and(|value| self.columns[index].fits(value, scratch))
+        };
+        let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
+        if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
     }
 
     fn append_columns(&mut self, text: Text<'_>) {

@@ -25,14 +25,14 @@ pub(super) struct EndpointRun {
     pub(super) ordinal: usize,
     /// The endpoint, told which of its streams are wanted.
     endpoint: Endpoint,
-    /// True when the user asked for one of its streams by name.
+    /// True when the user asked for one of its streams by name, and for its account if there are several.
     named: bool,
     /// The table of each stream that it feeds; none: not selected.
     pub(super) tables: Vec<Option<Arc<Table>>>,
     /// True when it is read into the next generation of its tables.
     pub(super) refresh: bool,
     /// Endpoints of a source with the same number publish together.
-    group: usize,
+    pub(super) group: usize,
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
@@ -86,11 +86,11 @@ impl EndpointRun {
             state: plan.to.clone(),
         };
         Self {
-            id: EndpointId::new(&source.name, endpoint.name()),
+            id: endpoint.id(&source.name),
             connector: Arc::clone(&source.connector),
             ordinal,
             endpoint: endpoint.clone().select(|name| tables.iter().flatten().any(|table| table.stream == name)),
-            named: matches!(source.streams, Selection::Named(_)),
+            named: matches!(source.streams, Selection::Named(_)) && endpoint.account().is_none_or(|account| account.named),
             tables,
             refresh: plan.refresh,
             group: plan.group,
@@ -103,11 +103,6 @@ impl EndpointRun {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-
-    /// True when the other is published together with this one.
-    pub(super) fn publishes_with(&self, other: &Self) -> bool {
-        self.refresh && other.refresh && self.group == other.group && self.id.source == other.id.source
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -126,6 +121,12 @@ impl EndpointRun {
         progress.running.insert(slice);
         self.busy.fetch_add(1, Ordering::Relaxed);
         Some(slice)
+    }
+
+    /// True when a slice waits to be read.
+    pub(super) fn has_queued(&self) -> bool {
+        let progress = self.progress();
+        !progress.queued.is_empty() && progress.failure.is_none()
     }
 
     /// Takes note that a slice is no longer read.
@@ -265,6 +266,12 @@ impl EndpointRun {
         let to = if progress.complete { finished(&self.endpoint, &progress.state) } else { forgotten(&progress.state) };
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
+    }
+
+    /// Takes note that it is not to be read in this run. An account that was asked for is then missing, whatever its streams.
+    pub(super) fn refuse(&mut self, error: &Error) {
+        self.named |= self.endpoint.account().is_some_and(|account| account.named);
+        self.fail(Failure::from(error));
     }
 
     /// Takes note of a failure; the first one counts.

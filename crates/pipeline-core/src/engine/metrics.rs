@@ -62,10 +62,13 @@ impl Figures {
 }
 
 impl Metrics {
-    /// The figures of one endpoint so far.
-    pub fn figures(&self, endpoint: &EndpointId) -> Figures {
-        let endpoints = self.lock();
-        let Some(gathered) = endpoints.get(endpoint) else { return Figures::default() };
+    /// The figures of endpoints so far, all together.
+    pub fn figures<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) -> Figures {
+        let known = self.lock();
+        let mut gathered = Gathered::default();
+        for endpoint in endpoints.into_iter().filter_map(|endpoint| known.get(endpoint)) {
+            gathered.join(endpoint);
+        }
         Figures {
             limit: gathered.waits.iter().max_by_key(|(_, wait)| **wait).map(|(limit, _)| limit.clone()),
             p50: gathered.latencies.quantile(0.50),
@@ -105,6 +108,23 @@ impl Observer for Metrics {
 }
 
 impl Gathered {
+    fn join(&mut self, other: &Self) {
+        let (figures, others) = (&mut self.figures, &other.figures);
+        figures.requests += others.requests;
+        figures.retries += others.retries;
+        figures.throttled += others.throttled;
+        figures.failed += others.failed;
+        figures.bytes += others.bytes;
+        figures.waited += others.waited;
+        for (limit, wait) in &other.waits {
+            *self.waits.entry(limit.clone()).or_default() += *wait;
+        }
+        for (bucket, count) in &other.latencies.counts {
+            *self.latencies.counts.entry(*bucket).or_default() += count;
+        }
+        self.latencies.total += other.latencies.total;
+    }
+
     fn add(&mut self, attempt: &Attempt<'_>) {
         let figures = &mut self.figures;
         figures.requests += 1;

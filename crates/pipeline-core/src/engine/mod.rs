@@ -11,11 +11,13 @@ mod metrics;
 mod page;
 mod plan;
 mod rejected;
+mod resolve;
 mod run;
 mod slice_task;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod write;
 
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use std::time::Duration;
 pub use tokio_util::sync::CancellationToken;
 
 pub use self::metrics::{Figures, Metrics};
-pub use self::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+pub use self::summary::{DriftSummary, EndpointSummary, Failure, LimitSummary, Outcome, StreamSummary, Summary};
 use crate::clock::{Clock, SystemClock};
 use crate::connector::Connector;
 use crate::destination::Destination;

@@ -72,15 +72,16 @@ enum Start {
 /// Plans the endpoints of one source, all at the same instant.
 ///
 /// * An interrupted refresh goes on where it was.
-/// * A refresh starts when one is asked for, when the endpoint knows no other way, when a stream was selected that the
-///   committed data does not hold (half a table would be silent loss), and when a feed of changes has a gap.
+/// * A refresh starts when one is asked for or due, when the endpoint knows no other way, when a stream was selected that the
+///   committed data does not hold (half a table would be silent loss), when records look different now, and when a feed of
+///   changes has a gap: what it was to read is gone, or it has passed over changes of a stream for a while.
 /// * Endpoints that feed the same table refresh together: a generation is complete when all of them are.
 /// * What is not to be read keeps its state, and holds up no other.
 /// * Otherwise unfinished slices are kept, and what is new since the last plan is added.
 pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
-    let gaps: BTreeSet<&str> = requests.iter().filter(|request| request.has_gap(now)).flat_map(Request::streams).collect();
+    let gaps: BTreeSet<&str> = requests.iter().flat_map(|request| request.gaps(now)).collect();
     let groups = groups(requests);
-    let mut starts: Vec<Start> = requests.iter().map(|request| request.start(&gaps)).collect();
+    let mut starts: Vec<Start> = requests.iter().map(|request| request.start(&gaps, now)).collect();
     agree(requests, &groups, &mut starts);
     let refreshed = requests.iter().zip(&starts).filter(|(_, start)| !matches!(start, Start::Continue | Start::Never));
     let refreshed: BTreeSet<&str> = refreshed.flat_map(|(request, _)| request.streams()).collect();
@@ -90,17 +91,24 @@ pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
 
 /// Numbers the endpoints so that those which fill the same table, directly or through others, have the same number.
 fn groups(requests: &[Request<'_>]) -> Vec<usize> {
-    let mut numbers: Vec<usize> = (0..requests.len()).collect();
+    let mut joined: Vec<usize> = (0..requests.len()).collect();
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, request) in requests.iter().enumerate().filter(|(_, request)| !request.endpoint.last) {
         for stream in request.streams() {
-            let (one, other) = (numbers[*first.entry(stream).or_insert(index)], numbers[index]);
-            if one != other {
-                numbers.iter_mut().filter(|number| **number == other).for_each(|number| *number = one);
-            }
+            let (one, other) = (root(&mut joined, *first.entry(stream).or_insert(index)), root(&mut joined, index));
+            joined[one.max(other)] = one.min(other);
         }
     }
-    numbers
+    (0..requests.len()).map(|index| root(&mut joined, index)).collect()
+}
+
+/// The endpoint that stands for all that an endpoint is joined with; the way to it becomes shorter.
+fn root(joined: &mut [usize], mut index: usize) -> usize {
+    while joined[index] != index {
+        joined[index] = joined[joined[index]];
+        index = joined[index];
+    }
+    index
 }
 
 /// Lets the endpoints of a group refresh together, or none of them.
@@ -136,7 +144,28 @@ impl Request<'_> {
         self.endpoint.last && self.refused.is_none() && self.endpoint.slicer().expired(&self.stored, now)
     }
 
-    fn start(&self, gaps: &BTreeSet<&str>) -> Start {
+    /// The streams of which a feed does not know, or has not said, all that changed.
+    fn gaps(&self, now: DateTime<Utc>) -> Vec<&str> {
+        let Self { endpoint, stored, refused, .. } = self;
+        if !endpoint.last || refused.is_some() || stored.is_untouched() {
+            return Vec::new();
+        }
+        let (all, missed) = (self.has_gap(now), endpoint.slicer().missed(stored));
+        self.streams().filter(|stream| all || missed.contains(*stream) || !stored.streams.contains(*stream)).collect()
+    }
+
+    /// True when everything is to be read again, because records look different now or because it is time.
+    fn is_outdated(&self, now: DateTime<Utc>) -> bool {
+        let Self { endpoint, stored, .. } = self;
+        let is_due = |every| stored.begun.is_none_or(|begun| now - begun >= every);
+        self.is_other_edition() || endpoint.refreshed_every.is_some_and(is_due)
+    }
+
+    fn is_other_edition(&self) -> bool {
+        self.stored.edition.as_deref().is_some_and(|edition| self.endpoint.edition != Some(edition))
+    }
+
+    fn start(&self, gaps: &BTreeSet<&str>, now: DateTime<Utc>) -> Start {
         let Self { endpoint, stored, wanted, refused } = self;
         if refused.is_some() {
             return Start::Never;
@@ -145,12 +174,12 @@ impl Request<'_> {
             return Start::Continue;
         }
         let complete = stored.streams.is_superset(&wanted.streams);
-        if stored.refreshing && complete {
+        if stored.refreshing && complete && !self.is_other_edition() {
             return Start::Resume;
         }
-        let untouched = *stored == EndpointState { plan: stored.plan, ..EndpointState::default() };
-        let gap = !untouched && self.streams().any(|stream| gaps.contains(stream));
-        let refresh = wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || gap || !(untouched || complete);
+        let untouched = stored.is_untouched();
+        let again = !untouched && (self.is_outdated(now) || self.streams().any(|stream| gaps.contains(stream)));
+        let refresh = wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || again || !(untouched || complete);
         if refresh { Start::Refresh } else { Start::Continue }
     }
 
@@ -181,15 +210,23 @@ impl Request<'_> {
     /// The state with everything to be read.
     fn begin(&self, now: DateTime<Utc>) -> EndpointState {
         let streams = self.wanted.streams.clone();
-        let mut to = EndpointState { plan: self.stored.plan + 1, streams, ..EndpointState::default() };
+        let mut to = EndpointState { plan: self.stored.plan + 1, streams, begun: self.begun(now), ..EndpointState::default() };
+        to.edition = self.endpoint.edition.map(ToOwned::to_owned);
         self.add_slices(&mut to, now);
         to
+    }
+
+    /// When everything is begun to be read that is begun now, where somebody will ask.
+    fn begun(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.endpoint.refreshed_every.map(|_| now)
     }
 
     /// The state with what is unfinished and what is new, and whether anything was unfinished.
     fn go_on(&self, now: DateTime<Utc>) -> (EndpointState, bool) {
         let mut to = self.stored.next_plan();
         to.streams.clone_from(&self.wanted.streams);
+        to.begun = self.stored.begun.or_else(|| self.begun(now));
+        to.edition = self.endpoint.edition.map(ToOwned::to_owned);
         finish_slices(&mut to);
         prune_boundary(self.endpoint, &mut to);
         let resumed = to.unfinished().any(|(_, slice)| slice.window.is_some());

@@ -1,25 +1,23 @@
-//! A run from start to end: resolve what is wanted, plan it, keep slices running, finish what is complete.
+//! A run from start to end: resolve what is wanted, keep slices running, finish what is complete.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Job;
 use super::commit::Committer;
-use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
-use super::plan::{Plan, Request, Wanted, plan};
+use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
-use super::summary::{DriftSummary, EndpointSummary, Failure, Outcome, StreamSummary, Summary};
+use super::summary::{DriftSummary, EndpointSummary, Failure, LimitSummary, Outcome, StreamSummary, Summary};
+use super::turns::Turns;
 use super::write::{Figures, TableFigures};
-use super::{Job, Selection, Source};
-use crate::connector::Preparation;
-use crate::destination::{Generation, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::state::{Change, EndpointId, SliceId};
+use crate::state::SliceId;
 
 /// How often the run looks whether a commit is due although no page comes.
 const TICK: Duration = Duration::from_millis(500);
@@ -28,171 +26,45 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(job: Job) -> Result<Summary> {
     let started = Instant::now();
     let job = Arc::new(job);
-    let wanted = resolve(&job.sources)?;
+    check_streams(&job.sources)?;
     job.observer.observe(&Event::SyncStarted { run: &job.run });
     let committer = Committer::new(Arc::clone(&job));
-    let runs = prepare(&job, wanted, &committer).await?;
+    let Resolved { runs, gone } = resolve(&job, &committer).await?;
     if !job.options.dry_run {
         committer.commit().await?;
     }
-    let open = (0..runs.len()).collect();
     let shared = Arc::new(Shared::new(Arc::clone(&job), committer));
-    let mut scheduler = Scheduler { shared, runs, open, tasks: JoinSet::new(), turn: 0 };
+    let mut scheduler = Scheduler::new(shared, runs);
     if !job.options.dry_run {
         scheduler.run().await;
     }
-    let summary = scheduler.summary(started.elapsed()).await;
+    let mut summary = scheduler.summary(started.elapsed()).await;
+    summary.endpoints.extend(gone);
     job.observer.observe(&Event::SyncFinished { run: &job.run });
     Ok(summary)
-}
-
-/// An endpoint to read, by its index in the connector, and the streams wanted of it.
-type Selected = (usize, BTreeSet<String>);
-
-/// The endpoints to read of each source.
-fn resolve(sources: &[Source]) -> Result<Vec<(&Source, Vec<Selected>)>> {
-    let mut wanted = Vec::new();
-    for source in sources {
-        let endpoints = source.connector.endpoints();
-        if let Selection::Named(names) = &source.streams {
-            let known: BTreeSet<&str> = endpoints.iter().flat_map(|endpoint| endpoint.streams().map(crate::StreamDef::name)).collect();
-            if let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) {
-                return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`"))
-                    .with_context("source", source.name.clone())
-                    .with_context("field", "streams")
-                    .with_help(format!("known streams: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
-            }
-        }
-        let mut selected = Vec::new();
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            let is_wanted = |name: &str| match &source.streams {
-                Selection::All => !endpoint.is_by_name(),
-                Selection::Named(names) => names.iter().any(|wanted| wanted == name),
-            };
-            let streams: BTreeSet<String> =
-                endpoint.streams().map(|stream| stream.name().to_owned()).filter(|name| is_wanted(name)).collect();
-            if !streams.is_empty() {
-                selected.push((index, streams));
-            }
-        }
-        wanted.push((source, selected));
-    }
-    Ok(wanted)
-}
-
-/// Loads the state of each endpoint, plans it, and creates its tables. The plans are committed by the caller.
-async fn prepare(job: &Job, wanted: Vec<(&Source, Vec<Selected>)>, committer: &Committer) -> Result<Vec<Arc<EndpointRun>>> {
-    let refused = prepare_connectors(job, &wanted).await;
-    let mut runs = Vec::new();
-    let mut tables = BTreeMap::new();
-    for (source, selected) in wanted {
-        let requests = requests(job, source, selected, &refused).await?;
-        let plans = plan(&requests, source.connector.client().now());
-        let busy = Arc::default();
-        for (request, plan) in requests.iter().zip(plans) {
-            let stream_tables = stream_tables(source, request, &plan);
-            for table in stream_tables.iter().flatten() {
-                if plan.discard {
-                    committer.discard(table.id());
-                }
-                tables.entry(table.id()).or_insert_with(|| Arc::clone(table));
-            }
-            let run = EndpointRun::new(source, runs.len(), request.endpoint, stream_tables, &plan, &busy);
-            if let Some(error) = request.refused {
-                run.fail(Failure::from(error));
-                job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
-            }
-            if plan.gap {
-                let message = "changes since the last sync can no longer be read: all lists that they concern are read again";
-                job.observer.observe(&Event::Notice { source: &source.name, endpoint: &run.id.endpoint, message });
-            }
-            if plan.from != plan.to {
-                committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
-            }
-            runs.push(Arc::new(run));
-        }
-    }
-    if !job.options.dry_run {
-        job.destination.check().await?;
-        job.destination.prepare(&tables.into_values().collect::<Vec<_>>()).await?;
-    }
-    Ok(runs)
-}
-
-/// Why endpoints are not to be read.
-type Refused = BTreeMap<EndpointId, Arc<Error>>;
-
-/// Lets every connector learn what it must know of its account.
-async fn prepare_connectors(job: &Job, wanted: &[(&Source, Vec<Selected>)]) -> Refused {
-    let mut refused = BTreeMap::new();
-    for (source, selected) in wanted.iter().filter(|(_, selected)| !selected.is_empty()) {
-        let endpoints = source.connector.endpoints();
-        let names: Vec<&str> = selected.iter().map(|(index, _)| endpoints[*index].name()).collect();
-        let prepared = tokio::select! {
-            biased;
-            () = job.cancel.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled before it began")),
-            prepared = source.connector.prepare(&names) => prepared,
-        };
-        match prepared {
-            Ok(Preparation { notes, unavailable }) => {
-                for message in &notes {
-                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
-                }
-                refused.extend(unavailable.into_iter().map(|(name, error)| (EndpointId::new(&source.name, name), Arc::new(error))));
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                refused.extend(names.into_iter().map(|name| (EndpointId::new(&source.name, name), Arc::clone(&error))));
-            }
-        }
-    }
-    refused
-}
-
-/// What is to be planned of a source.
-async fn requests<'a>(job: &Job, source: &'a Source, selected: Vec<Selected>, refused: &'a Refused) -> Result<Vec<Request<'a>>> {
-    let mut requests = Vec::with_capacity(selected.len());
-    for (index, streams) in selected {
-        let endpoint = &source.connector.endpoints()[index];
-        let id = EndpointId::new(&source.name, endpoint.name());
-        let refused = refused.get(&id).map(|error| &**error);
-        // Who wants everything wants what the configuration lets be read.
-        if source.streams == Selection::All && refused.is_some_and(|error| error.kind() == ErrorKind::Unsupported) {
-            continue;
-        }
-        let stored = job.destination.load(&id).await.map_err(|error| error.with_context("endpoint", id.to_string()))?;
-        let wanted = Wanted { streams, range: source.connector.range(), full_refresh: job.options.full_refresh };
-        requests.push(Request { endpoint, stored, wanted, refused });
-    }
-    Ok(requests)
-}
-
-fn stream_tables(source: &Source, request: &Request<'_>, plan: &Plan) -> Vec<Option<Arc<Table>>> {
-    let table = |(stream, generation): (&crate::StreamDef, &Generation)| {
-        request.wanted.streams.contains(stream.name()).then(|| {
-            Arc::new(Table {
-                source: source.name.clone(),
-                stream: stream.name().to_owned(),
-                primary_key: stream.key().iter().map(ToString::to_string).collect(),
-                schema: Decoder::arrow_schema(stream.schema()),
-                generation: *generation,
-            })
-        })
-    };
-    request.endpoint.streams().zip(&plan.generations).map(table).collect()
 }
 
 struct Scheduler {
     shared: Arc<Shared>,
     runs: Vec<Arc<EndpointRun>>,
-    /// Indexes of the endpoints that are not over.
-    open: Vec<usize>,
+    turns: Turns,
+    /// Endpoints that publish together, by source and number.
+    groups: BTreeMap<(String, usize), Vec<usize>>,
     tasks: JoinSet<(usize, SliceId, Result<SliceEnd>)>,
-    /// Endpoint whose turn it is, so that none starves another.
-    turn: usize,
+    /// How many slices are read of each endpoint that has any.
+    reading: BTreeMap<usize, usize>,
 }
 
 impl Scheduler {
+    fn new(shared: Arc<Shared>, runs: Vec<Arc<EndpointRun>>) -> Self {
+        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.refresh) {
+            groups.entry((run.id.source.clone(), run.group)).or_default().push(index);
+        }
+        let turns = Turns::new(&runs);
+        Self { shared, runs, turns, groups, tasks: JoinSet::new(), reading: BTreeMap::new() }
+    }
+
     async fn run(&mut self) {
         for index in 0..self.runs.len() {
             self.announce(index).await;
@@ -205,7 +77,7 @@ impl Scheduler {
             }
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
-                () = self.shared.wake.notified() => {}
+                () = self.shared.wake.notified() => self.find_split(),
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
@@ -228,7 +100,7 @@ impl Scheduler {
         self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
         run.forecast(&*self.shared.job.observer).await;
         if slices == 0 && !run.stopped() {
-            self.complete(run);
+            self.complete(index);
         }
     }
 
@@ -238,27 +110,30 @@ impl Scheduler {
         if self.shared.job.cancel.is_cancelled() {
             return;
         }
-        self.open.retain(|index| !self.runs[*index].is_over());
-        let mut idle = 0;
-        while idle < self.open.len() {
-            let index = self.open[self.turn % self.open.len()];
-            self.turn += 1;
-            let run = &self.runs[index];
-            let startable = run.source_has_room(options.max_slices) && !self.waits(run);
-            let Some(slice) = startable.then(|| run.start_slice(options.max_slices_per_endpoint)).flatten() else {
-                idle += 1;
-                continue;
-            };
-            idle = 0;
-            let (shared, run) = (Arc::clone(&self.shared), Arc::clone(&self.runs[index]));
-            self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
+        for source in self.turns.sources() {
+            while let Some(index) = self.turns.next(source) {
+                let run = Arc::clone(&self.runs[index]);
+                if !run.source_has_room(options.max_slices) {
+                    self.turns.put_back(index);
+                    break;
+                }
+                // One that may begin no other slice is ready again when one of its slices has ended.
+                let Some(slice) = run.start_slice(options.max_slices_per_endpoint) else { continue };
+                *self.reading.entry(index).or_default() += 1;
+                if run.has_queued() {
+                    self.turns.add(index);
+                }
+                let shared = Arc::clone(&self.shared);
+                self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
+            }
         }
     }
 
-    /// True when an endpoint is to be read last and others of its source are not over.
-    fn waits(&self, run: &EndpointRun) -> bool {
-        let is_before = |other: &EndpointRun| !other.endpoint().last && other.id.source == run.id.source;
-        run.endpoint().last && self.open.iter().any(|index| is_before(&self.runs[*index]))
+    /// A slice that is being read has given a part of itself away.
+    fn find_split(&mut self) {
+        for index in self.reading.keys().filter(|index| self.runs[**index].has_queued()) {
+            self.turns.add(*index);
+        }
     }
 
     fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
@@ -271,24 +146,31 @@ impl Scheduler {
         };
         let run = Arc::clone(&self.runs[index]);
         run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
+        self.reading.entry(index).and_modify(|count| *count -= 1);
+        self.reading.retain(|_, count| *count > 0);
         if let Err(error) = result {
             self.failed(&run, &error);
         }
         if run.is_over() {
-            self.complete(&run);
+            self.complete(index);
+            self.turns.end(index, run.endpoint().is_last());
+        } else if run.has_queued() {
+            self.turns.add(index);
         }
     }
 
     /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
     /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
-    fn complete(&self, run: &EndpointRun) {
+    fn complete(&self, index: usize) {
+        let run = &*self.runs[index];
         if run.is_read() && run.complete() {
             self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
             if !run.refresh {
                 self.shared.committer.finish(&[run]);
             }
         }
-        let group: Vec<&EndpointRun> = self.runs.iter().map(|run| &**run).filter(|other| run.publishes_with(other)).collect();
+        let Some(group) = self.groups.get(&(run.id.source.clone(), run.group)).filter(|_| run.refresh) else { return };
+        let group: Vec<&EndpointRun> = group.iter().map(|index| &*self.runs[*index]).collect();
         let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
         if is_complete {
             self.shared.committer.finish(&group);
@@ -326,7 +208,12 @@ impl Scheduler {
     async fn summary(&self, elapsed: Duration) -> Summary {
         let mut figures = self.shared.committer.figures().await;
         let endpoints = self.runs.iter().map(|run| summarise(run, &mut figures)).collect();
-        Summary { run: self.shared.job.run.clone(), endpoints, commits: figures.commits, elapsed }
+        let job = &self.shared.job;
+        let limits = job.sources.iter().flat_map(|source| {
+            let limit = |usage| LimitSummary { source: source.name.clone(), usage };
+            source.connector.client().usage().into_iter().map(limit)
+        });
+        Summary { run: job.run.clone(), endpoints, limits: limits.collect(), commits: figures.commits, elapsed }
     }
 }
 

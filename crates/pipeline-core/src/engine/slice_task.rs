@@ -12,9 +12,10 @@ use super::commit::Committer;
 use super::dedup::Dedup;
 use super::endpoint_run::{EndpointRun, PageMark};
 use super::page::{Decoders, Rows};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::record::{Advance, Page};
+use crate::record::{Advance, Page, RawRecord};
 use crate::state::{SliceId, SliceState};
 
 /// Bytes that one permit of the memory budget stands for.
@@ -70,6 +71,14 @@ pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) 
             Step::Replanned => {}
         }
     }
+}
+
+/// The records with the account that they were read of, where the source reads several.
+fn of_account(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Vec<Vec<RawRecord>> {
+    let Some((column, account)) = endpoint.account_value() else { return records };
+    let account = serde_json::to_string(account).unwrap_or_else(|_| unreachable!("a string is always JSON"));
+    let stream = |records: Vec<RawRecord>| records.iter().map(|record| record.with_member(column, &account)).collect();
+    records.into_iter().map(stream).collect()
 }
 
 struct SliceReader<'a> {
@@ -163,7 +172,8 @@ impl SliceReader<'_> {
     /// Leaves out the records that are committed already, decodes the others, and tells observers of the page.
     fn prepare(&mut self, page: Page) -> Result<(Vec<Rows>, PageMark)> {
         let restarted = self.restarts > 0;
-        let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), page.records, restarted);
+        let records = of_account(self.run.endpoint(), page.records);
+        let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
         prepared.mark.reached = page.reached.or(prepared.mark.reached);
         self.run.skip(page.skipped);
         let (mut records, mut bytes, mut page_bytes) = (0, 0, 0);

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::http::BucketUse;
 use crate::state::EndpointId;
 
 /// What a run did.
@@ -15,10 +16,22 @@ pub struct Summary {
     pub run: String,
     /// One entry an endpoint that was to be read, in the order of the configuration.
     pub endpoints: Vec<EndpointSummary>,
+    /// What was used of the limits of each source.
+    pub limits: Vec<LimitSummary>,
     /// Commits made.
     pub commits: u64,
     /// Time from start to end.
     pub elapsed: Duration,
+}
+
+/// What a run used of one limit of a source.
+#[derive(Debug, Serialize)]
+pub struct LimitSummary {
+    /// The source's name.
+    pub source: String,
+    /// The figures.
+    #[serde(flatten)]
+    pub usage: BucketUse,
 }
 
 /// What a run did with one endpoint.

@@ -16,15 +16,11 @@ use super::control::{Control, Gate};
 use super::headers::RateHint;
 use super::ledger::{Learned, LearnedWindow};
 use super::limit::{BucketKey, Charge, Quota, at_least_one, whole};
+use super::slots::Slots;
+use super::usage::{BucketUse, Counted};
 use super::window::Window;
 
-/// Slots that come back in a second after there were too many requests at once.
-const SLOT_RECOVERY: f64 = 0.2;
-/// Part of the requests under way that remains after there were too many.
-const SLOT_CUT: f64 = 0.75;
-/// Refusals within this span are one event: they were all sent before the first was known.
-const ONE_EVENT: Duration = Duration::from_secs(1);
-/// Who is refused at less than this part of the rate that was learned has too many requests under way.
+/// Who is refused at less than this part of the rate that is known has too many requests under way.
 const FAR_BELOW: f64 = 0.5;
 /// Learned values that are older say nothing.
 const MEMORY: TimeDelta = TimeDelta::days(7);
@@ -49,9 +45,9 @@ struct State {
     in_flight: u32,
     control: Control,
     announced: Announced,
-    /// Slots since then, after there were too many requests at once.
-    slots: Option<(f64, Duration)>,
+    slots: Slots,
     kept: Option<DateTime<Utc>>,
+    counted: Counted,
 }
 
 /// What stands in the way of a request.
@@ -68,8 +64,9 @@ impl Bucket {
             in_flight: 0,
             control: Control::new(quota.rate(), if quota.is_known() { 1.0 } else { quota.part }),
             announced: Announced::default(),
-            slots: None,
+            slots: Slots::default(),
             kept: None,
+            counted: Counted::default(),
         };
         Self { key, quota, state: Mutex::new(state), line: Arc::default(), answered: Notify::new(), recalled: OnceCell::new() }
     }
@@ -114,10 +111,7 @@ impl Bucket {
             (Gate::Open, None) => {
                 format!("{name}: {}", Quota { permits: state.rate(now, &self.quota) * self.quota.per.as_secs_f64(), ..self.quota })
             }
-            (_, Some(window)) => {
-                let seconds = window.length().unwrap_or_default().as_secs_f64();
-                format!("{name}: {} requests in {seconds} s, as was found out", window.permits())
-            }
+            (_, Some(window)) => format!("{name}: {}", words(window)),
             _ => format!("{name}: everything is refused, asked again from time to time"),
         }
     }
@@ -126,7 +120,31 @@ impl Bucket {
     pub(super) fn granted(&self, now: Duration) {
         let mut state = self.state();
         state.in_flight += 1;
-        state.control.granted(now);
+        state.counted.sent(now);
+        state.control.granted();
+    }
+
+    /// A request waited for this bucket.
+    pub(super) fn waited(&self, time: Duration) {
+        self.state().counted.waited += time;
+    }
+
+    /// What was used of it so far.
+    pub(super) fn usage(&self) -> Option<BucketUse> {
+        let state = self.state();
+        let found = match state.control.window() {
+            Some(window) => Some((words(window), window.mean(), window.length())),
+            None => state.control.measured().map(|rate| (format!("{rate:.1} requests/s, as was found out"), rate, Duration::from_secs(1))),
+        };
+        let quota = state.allowed(&self.quota);
+        let (mut limit, rate, per) = match found.filter(|(_, rate, _)| *rate < quota.rate()) {
+            Some((limit, rate, per)) => (limit, Some(rate), per),
+            None => (quota.to_string(), Some(quota.rate()).filter(|_| quota.is_known()), quota.per),
+        };
+        if let Some(slots) = state.slots.met().map(whole) {
+            limit = format!("{limit}, {slots} at once");
+        }
+        state.counted.figures(&self.key.bucket, limit, rate, per)
     }
 
     /// The slot of a request is free.
@@ -143,11 +161,12 @@ impl Bucket {
     /// The limit refused a request; the vendor may have said for how long.
     pub(super) fn refused(&self, now: Duration, sent: Duration, wait: Option<Duration>) {
         let mut state = self.state();
+        state.counted.refused += 1;
         if state.announced.used_up_until(now).is_some() {
             // The headers have said so, and say when it ends: there is nothing to find out.
-            state.control.unanswered(sent);
-        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && state.in_flight > 1 {
-            state.control.unanswered(sent);
+            state.control.unanswered(now, sent);
+        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && (state.in_flight > 1 || state.slots.is_cut(now)) {
+            state.control.unanswered(now, sent);
             state.fewer_slots(now);
         } else {
             state.control.refused(now, sent, wait);
@@ -155,14 +174,15 @@ impl Bucket {
     }
 
     /// What became of a request is not known.
-    pub(super) fn unanswered(&self, sent: Duration) {
-        self.state().control.unanswered(sent);
+    pub(super) fn unanswered(&self, now: Duration, sent: Duration) {
+        self.state().control.unanswered(now, sent);
     }
 
     /// There were too many requests at once.
     pub(super) fn too_many(&self, now: Duration, sent: Duration) {
         let mut state = self.state();
-        state.control.unanswered(sent);
+        state.counted.refused += 1;
+        state.control.unanswered(now, sent);
         state.fewer_slots(now);
     }
 
@@ -179,12 +199,13 @@ impl Bucket {
         }
         let window = learned.window.and_then(|window| {
             let length = Duration::try_from_secs_f64(window.seconds).ok().filter(|length| !length.is_zero())?;
-            let ago = (wall - window.began).to_std().unwrap_or_default();
-            let into = ago.as_secs_f64() % length.as_secs_f64();
-            Some(Window::known(window.permits, length, now.saturating_sub(Duration::from_secs_f64(into))))
+            Some(Window::known(window.permits, length, now))
         });
         let mut state = self.state();
         state.control.resume(now, learned.rate, window);
+        if let Some(slots) = learned.slots {
+            state.slots.resume(now, slots);
+        }
         if let Some(told) = learned.told.filter(|_| self.quota.is_published) {
             state.announced.resume(told * self.quota.part, self.quota.per);
         }
@@ -192,24 +213,27 @@ impl Bucket {
     }
 
     /// What is to be kept for the next run, if it is time to.
-    pub(super) fn to_keep(&self, now: Duration, wall: DateTime<Utc>) -> Option<Learned> {
+    pub(super) fn to_keep(&self, wall: DateTime<Utc>) -> Option<Learned> {
         let mut state = self.state();
         if state.kept.is_some_and(|kept| wall - kept < KEEP_EVERY) {
             return None;
         }
         let rate = state.control.measured();
-        let window = state.control.window().and_then(|window| {
-            let ago = TimeDelta::from_std(now.saturating_sub(window.began())).ok()?;
-            Some(LearnedWindow { permits: window.permits(), seconds: window.length()?.as_secs_f64(), began: wall - ago })
-        });
+        let window = state.control.window();
+        let window = window.map(|window| LearnedWindow { permits: window.permits(), seconds: window.length().as_secs_f64() });
+        let slots = state.slots.met().map(whole);
         // Of what was told the account's other programs may have another part next time.
         let told = state.announced.limit().filter(|_| self.quota.is_published).map(|limit| limit / self.quota.part);
-        if rate.is_none() && window.is_none() && told.is_none() {
+        if rate.is_none() && window.is_none() && slots.is_none() && told.is_none() {
             return None;
         }
         state.kept = Some(wall);
-        Some(Learned { at: wall, rate, window, told })
+        Some(Learned { at: wall, rate, window, slots, told })
     }
+}
+
+fn words(window: &Window) -> String {
+    format!("{} requests in {} s, as was found out", window.permits(), window.length().as_secs_f64().round())
 }
 
 impl State {
@@ -227,14 +251,12 @@ impl State {
     }
 
     fn slots(&self, now: Duration, quota: &Quota) -> Option<u32> {
-        let recovered = self.slots.map(|(slots, since)| whole(slots + SLOT_RECOVERY * now.saturating_sub(since).as_secs_f64()));
-        [quota.concurrency.map(NonZeroU32::get), self.announced.concurrency(), recovered].into_iter().flatten().min()
+        let learned = self.slots.limit(now).map(whole);
+        [quota.concurrency.map(NonZeroU32::get), self.announced.concurrency(), learned].into_iter().flatten().min()
     }
 
     fn fewer_slots(&mut self, now: Duration) {
-        if self.slots.is_none_or(|(_, since)| now.saturating_sub(since) > ONE_EVENT) {
-            // The refused request still counts among those that were too many.
-            self.slots = Some(((f64::from(self.in_flight) * SLOT_CUT).floor().max(1.0), now));
-        }
+        // The refused request still counts among those that were too many.
+        self.slots.too_many(now, self.in_flight);
     }
 }

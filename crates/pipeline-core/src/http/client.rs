@@ -19,12 +19,14 @@ use super::headers::{RateReader, date};
 use super::limit::{Left, Quota};
 use super::limiter::Limiter;
 use super::retry::{RetryBudget, RetryPolicy};
+use super::usage::BucketUse;
 use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Observer};
+use crate::state::EndpointId;
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -42,7 +44,17 @@ pub struct Call<'a> {
 ///
 /// Every request is a read: one that failed on its way is sent again whatever its method.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Arc<Inner>);
+pub struct HttpClient {
+    inner: Arc<Inner>,
+    scope: Option<Arc<Scope>>,
+}
+
+/// One of several accounts that the credentials open.
+#[derive(Debug)]
+struct Scope {
+    account: String,
+    headers: HeaderMap,
+}
 
 /// What the clones of a client share.
 #[derive(Debug)]
@@ -90,18 +102,48 @@ impl HttpClient {
 
     /// The base URL.
     pub fn base(&self) -> &Url {
-        &self.0.base
+        &self.inner.base
     }
 
     /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
     pub fn now(&self) -> DateTime<Utc> {
-        self.0.now()
+        self.inner.now()
+    }
+
+    /// The client for one of several accounts that the credentials open. It shares everything with this one, limits
+    /// included; its requests carry these headers, and errors and events name the account with the endpoint.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`] when a header cannot be sent.
+    pub fn for_account(&self, account: &str, headers: &[(&str, &str)]) -> Result<Self> {
+        let scope = Scope { account: account.to_owned(), headers: header_map(headers.iter().copied())? };
+        Ok(Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(scope)) })
+    }
+
+    /// The account that it is for, where there are several.
+    pub fn account(&self) -> Option<&str> {
+        self.scope.as_ref().map(|scope| &*scope.account)
+    }
+
+    /// The endpoint's name with the account.
+    fn qualified(&self, endpoint: &str) -> String {
+        EndpointId::of_account("", endpoint, self.account()).endpoint
+    }
+
+    /// The request with the account's headers.
+    fn scoped(&self, request: &Request) -> Request {
+        let mut request = request.clone();
+        for (name, value) in self.scope.iter().flat_map(|scope| &scope.headers) {
+            request.headers.insert(name, value.clone());
+        }
+        request
     }
 
     /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
     /// `endpoint` stands for the whole source.
     pub fn notice(&self, endpoint: &str, message: &str) {
-        self.0.observer.observe(&Event::Notice { source: &self.0.source, endpoint, message });
+        let endpoint = if endpoint.is_empty() { String::new() } else { self.qualified(endpoint) };
+        self.inner.observer.observe(&Event::Notice { source: &self.inner.source, endpoint: &endpoint, message });
     }
 
     /// The limit that decides how long so many requests take, in words, and how long that is.
@@ -109,7 +151,7 @@ impl HttpClient {
     /// # Errors
     /// As [`left`](Self::left).
     pub async fn forecast(&self, call: &Call<'_>, requests: u64) -> Result<Option<(String, Duration)>> {
-        self.0.limiter.forecast(call.buckets, requests).await
+        self.inner.limiter.forecast(call.buckets, requests).await
     }
 
     /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
@@ -118,7 +160,12 @@ impl HttpClient {
     /// # Errors
     /// When what earlier runs spent cannot be read.
     pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
-        self.0.limiter.left(bucket).await
+        self.inner.limiter.left(bucket).await
+    }
+
+    /// What was used of each limit so far, by the name of its bucket. Buckets that no request counted against are left out.
+    pub fn usage(&self) -> Vec<BucketUse> {
+        self.inner.limiter.usage()
     }
 
     /// Sends a request and reads its response to the end.
@@ -131,8 +178,8 @@ impl HttpClient {
     pub async fn send(&self, request: &Request, call: &Call<'_>) -> Result<Response> {
         // A task of its own, so that it goes on while whoever sent it is busy with something else: a request that stands in
         // line for a limit, or holds a place under it, would otherwise hold up everybody behind it.
-        let (inner, request) = (Arc::clone(&self.0), request.clone());
-        let (endpoint, buckets) = (call.endpoint.to_owned(), call.buckets.to_vec());
+        let (inner, request) = (Arc::clone(&self.inner), self.scoped(request));
+        let (endpoint, buckets) = (self.qualified(call.endpoint), call.buckets.to_vec());
         let exchange = async move {
             let call = Call { endpoint: &endpoint, buckets: &buckets };
             Exchange::new(&inner, &request, &call, Target::Memory)?.run().await
@@ -153,7 +200,9 @@ impl HttpClient {
     /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor did not finish the answer three times: a request for
     /// less may succeed.
     pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
-        match Exchange::new(&self.0, request, call, Target::Spool(lines))?.run().await?.body {
+        let (request, endpoint) = (self.scoped(request), self.qualified(call.endpoint));
+        let call = Call { endpoint: &endpoint, buckets: call.buckets };
+        match Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.run().await?.body {
             Body::Spool(spool) => Ok(spool),
             Body::Memory(_) => Ok(Spool::empty()),
         }
@@ -270,7 +319,7 @@ impl HttpClientBuilder {
         origins.insert(0, base.clone());
         origins.iter().try_for_each(check_url)?;
         let seed = context.seed.unwrap_or_else(|| fastrand::u64(..));
-        Ok(HttpClient(Arc::new(Inner {
+        let inner = Inner {
             transport: transport(&context)?,
             headers: default_headers(&self.headers)?,
             request_id: HeaderName::try_from(self.request_id).ok(),
@@ -291,7 +340,8 @@ impl HttpClientBuilder {
             total_timeout: context.total_timeout,
             skew: AtomicI64::new(0),
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
-        })))
+        };
+        Ok(HttpClient { inner: Arc::new(inner), scope: None })
     }
 
     fn account_hash(&self) -> u64 {
@@ -310,13 +360,16 @@ fn default_headers(given: &[(String, String)]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
-    for (name, value) in given {
-        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
-        let invalid = || Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent").with_context("header", name.clone());
-        let (name, value) = pair.ok_or_else(invalid)?;
-        headers.insert(name, value);
-    }
+    headers.extend(header_map(given.iter().map(|(name, value)| (&**name, &**value)))?);
     Ok(headers)
+}
+
+fn header_map<'a>(given: impl Iterator<Item = (&'a str, &'a str)>) -> Result<HeaderMap> {
+    let header = |(name, value): (&str, &str)| {
+        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+        pair.ok_or_else(|| Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent").with_context("header", name.to_owned()))
+    };
+    given.map(header).collect()
 }
 
 /// Refuses a URL over which credentials would travel in the clear, or that holds some.

@@ -9,23 +9,24 @@
 //!   limit, with a refusal or two at its end, which measure the limit again. Cycles get longer while the measurement holds
 //!   ([`Control::full_cycle`]). If the refusal does not come, and more was accepted than the limit explains, the limit has
 //!   been raised: it grows again. If refusals go on, it has been lowered: the rate is cut until it can be measured.
-//! - **Stalled**: everything is refused. One request at a time asks whether it is over, ever more rarely. After an outage the
-//!   rate is what it was before; otherwise the vendor counts in fixed windows, see [`Window`].
+//! - **Stalled**: everything is refused. One request at a time asks whether it is over, ever more rarely, or when the vendor
+//!   says that it is. After an outage the rate is what it was before; otherwise the vendor counts in windows, see [`Window`].
 //!
 //! A refusal is only heeded if it was sent after the last one was known: those sent before say the same thing again.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::window::Window;
+use super::window::{TOLD, Window, length_between};
 
 /// Rate to begin with, a second: less than any limit that is worth an adaptive client.
 const START: f64 = 4.0;
-/// Growth in a second before the limit is first met: 10/s are reached in 3 s, 1,000/s in 17 s. Faster growth would find the
+/// Growth in a second before the limit is first met: 10/s are reached in 2 s, 1,000/s in 12 s. Faster growth would find the
 /// limit sooner and overshoot it by more: the refusals are what one round trip carries at the rate reached.
-const GROWTH: f64 = 1.4;
+const GROWTH: f64 = 1.6;
 /// Growth in a second, and in requests, once the limit was met: slower, so that clients which share a limit do not snatch at
 /// what one of them leaves; and with a fixed part, so that the smaller ones catch up.
-const REGROWTH: (f64, f64) = (0.15, 2.0);
+const REGROWTH: (f64, f64) = (0.12, 1.5);
 /// What is left of the rate after a refusal while the limit is not known: it is under-run in a few round trips.
 const CUT: f64 = 0.85;
 /// Where only a part of the limit is used: what comes back of the rate in a second after a refusal, and what is left at least.
@@ -33,15 +34,16 @@ const RECOVERY: f64 = 0.02;
 const LEAST: f64 = 0.05;
 /// How far a full cycle goes below and above the limit. Enough to be past the limit's own jitter, and at its end, over one
 /// round trip, less than one further request per 200/s.
-const SWING: f64 = 0.02;
+const SWING: f64 = 0.015;
 /// The same of a short cycle, whose measurement is less exact, at most.
 const WIDEST: f64 = 0.1;
-/// A full cycle in seconds, of a limit of 100/s; it grows with the root of the time between two requests. A cycle costs one
+/// A full cycle in seconds, of a limit of 100/s; it grows with this power of the time between two requests. A cycle costs one
 /// or two refusals, so that at 10/s they are 2 to 3 of 1,000; a shorter one finds a raised limit sooner. As cycles of a
 /// smaller share hold fewer requests, and so refusals, clients that share a limit tend to equal shares.
-const CYCLE: f64 = 16.0;
+const CYCLE: f64 = 14.0;
+const ROOT: f64 = 0.6;
 /// Shortest full cycle, and the first one, in seconds.
-const SHORTEST: (f64, f64) = (20.0, 4.0);
+const SHORTEST: (f64, f64) = (16.0, 4.0);
 /// Requests accepted, and seconds passed, from which a measurement counts.
 const MEASURED: (f64, f64) = (20.0, 1.0);
 /// The same of a slow limit.
@@ -50,6 +52,10 @@ const SLOW: (f64, f64) = (5.0, 10.0);
 const RUN: u32 = 4;
 /// A stall of this length is none that a steady limit explains.
 const LONG: Duration = Duration::from_secs(2);
+/// A window that is not known is used up in this part of its length.
+const UNHURRIED: f64 = 4.0;
+/// Requests of which it is remembered when they were accepted.
+const RECENT: usize = 4096;
 /// Pause between two questions in a stall; later a sixteenth of its age.
 const ASK: Duration = Duration::from_secs(7);
 
@@ -79,8 +85,6 @@ struct Stall {
     refused: (Duration, Duration),
     /// True while a question is under way.
     asking: bool,
-    /// True when nothing was refused yet: a window's permits are used up.
-    is_expected: bool,
     /// When it is over, if the vendor said so.
     until: Option<Duration>,
 }
@@ -115,8 +119,10 @@ pub(super) struct Control {
     run: u32,
     /// Accepted since the last stall.
     since_stall: f64,
-    /// When the first request was accepted.
-    since: Duration,
+    /// When the latest of them were.
+    recent: VecDeque<Duration>,
+    /// When the last long stall ended.
+    last_stall: Option<Duration>,
     window: Option<Window>,
     pulse: Pulse,
 }
@@ -171,7 +177,8 @@ impl Control {
             heeded: Duration::ZERO,
             run: 0,
             since_stall: 0.0,
-            since: Duration::MAX,
+            recent: VecDeque::new(),
+            last_stall: None,
             window: None,
             pulse: Pulse::default(),
         }
@@ -183,6 +190,9 @@ impl Control {
             (self.limit, self.is_measured, self.is_met, self.state) = (rate, true, true, State::Holding);
             self.begin_cycle(now);
         }
+        if let Some(window) = &window {
+            self.limit = (UNHURRIED * window.mean()).max(START).min(self.cap);
+        }
         self.window = window;
     }
 
@@ -193,7 +203,7 @@ impl Control {
 
     /// The window, if the vendor counts in one.
     pub(super) fn window(&self) -> Option<&Window> {
-        self.window.as_ref().filter(|window| window.length().is_some())
+        self.window.as_ref().filter(|window| window.is_known())
     }
 
     /// How fast to ask at the moment, requests a second.
@@ -204,18 +214,27 @@ impl Control {
             State::Holding => self.limit * self.scale * (1.0 + self.swing()),
             State::Growing | State::Stalled(_) => self.limit * self.scale,
         };
+        // Slower where it is not known when the permits are used up: what is under way then is refused.
+        let rate = match &self.window {
+            Some(window) if !window.is_known() => rate.min(UNHURRIED * window.mean()),
+            _ => rate,
+        };
         rate.min(self.cap)
     }
 
-    /// True when this part of the measured limit is more than what was let through lately.
+    /// True when this part of the limit, as measured or as configured, is more than what was let through lately.
     pub(super) fn is_far_below(&self, now: Duration, part: f64) -> bool {
-        let is_steady = self.is_measured && self.state == State::Holding && self.window.is_none();
-        is_steady && now.saturating_sub(self.mark).as_secs_f64() > SHORTEST.1 && self.pulse.rate_at(now) < part * self.limit
+        let is_steady = match self.state {
+            State::Holding => self.is_measured && now.saturating_sub(self.mark).as_secs_f64() > SHORTEST.1,
+            State::Growing => !self.is_met && self.limit >= self.cap,
+            State::Stalled(_) => false,
+        };
+        is_steady && self.window.is_none() && self.pulse.rate_at(now) < part * self.limit
     }
 
     /// Cycles hold ever more requests and ever fewer seconds, the faster the limit is.
     fn full_cycle(&self) -> f64 {
-        (CYCLE * (100.0 / self.limit).sqrt()).max(SHORTEST.0)
+        (CYCLE * (100.0 / self.limit).powf(ROOT)).max(SHORTEST.0)
     }
 
     /// How far above the limit to ask, as a part of it.
@@ -225,9 +244,9 @@ impl Control {
         let swing = (SWING * (full / cycle).sqrt()).min(WIDEST);
         // By what was accepted, not by the time: who asks for little learns little.
         let passed = self.accepted / (self.limit * self.scale * cycle);
-        if self.accepted < 0.5 * self.limit {
+        if self.accepted < self.limit {
             // After a refusal there is nothing left: a gap first, so that jitter does not make further ones.
-            -5.0 * swing
+            (-6.0 * swing).max(-0.5)
         } else if passed < 1.0 {
             swing * (2.0 * passed - 1.0)
         } else {
@@ -256,23 +275,25 @@ impl Control {
                     return Gate::Answer;
                 }
                 let age = stall.refused.1.saturating_sub(stall.since);
-                let next = stall.refused.1 + age.min(ASK.max(age / 16));
-                // In a known window there is nothing to ask before its end.
-                let end = window.as_ref().and_then(Window::end).filter(|end| age >= LONG && *end > stall.refused.1);
-                let next = stall.until.filter(|until| *until > stall.refused.1).or(end).unwrap_or(next);
+                let next = stall.refused.1 + (age / 2).min(ASK.max(age / 16));
+                // In a known window there is nothing to ask before a permit comes back.
+                let back =
+                    window.as_ref().filter(|window| window.is_known() && age >= LONG).and_then(|window| window.next(stall.refused.1));
+                let next = stall.until.filter(|until| *until > stall.refused.1).unwrap_or(next.max(back.unwrap_or_default()));
                 if now >= next { Gate::Open } else { Gate::At(next) }
             }
-            (_, Some(window)) => window.gate(now),
+            (_, Some(window)) => window.gate(now, self.part),
             _ => Gate::Open,
         }
     }
 
     /// A request is sent.
-    pub(super) fn granted(&mut self, now: Duration) {
+    pub(super) fn granted(&mut self) {
         if let State::Stalled(stall) = &mut self.state {
             stall.asking = true;
-        } else if self.window.as_mut().is_some_and(|window| window.granted(now)) {
-            self.stall(now, true, None);
+        }
+        if let Some(window) = &mut self.window {
+            window.granted();
         }
     }
 
@@ -282,8 +303,11 @@ impl Control {
         self.run = 0;
         self.accepted += 1.0;
         self.since_stall += 1.0;
-        self.since = self.since.min(sent);
-        if self.window.as_mut().is_some_and(|window| !window.accepted(sent)) {
+        if self.window.is_none() {
+            self.recent.push_back(now);
+            self.recent.drain(..self.recent.len().saturating_sub(RECENT));
+        }
+        if self.window.as_mut().is_some_and(|window| !window.accepted(now, sent)) {
             self.give_up_window(now);
         }
         match self.state {
@@ -314,25 +338,31 @@ impl Control {
     pub(super) fn refused(&mut self, now: Duration, sent: Duration, wait: Option<Duration>) {
         self.run += 1;
         self.refused += 1.0;
+        let is_answer = self.window.as_mut().map(|window| window.refused(now, sent));
         if let State::Stalled(stall) = &mut self.state {
             if sent >= stall.since {
-                (stall.asking, stall.is_expected, stall.refused) = (false, false, (sent, now));
+                (stall.asking, stall.refused) = (false, (sent, now));
             }
             stall.until = stall.until.max(wait.map(|wait| now + wait));
             return;
         }
-        match &mut self.window {
-            Some(window) => window.refused(sent),
-            None if sent >= self.heeded => self.heed(now),
-            None => {}
+        if is_answer.is_none() && sent >= self.heeded {
+            self.heed(now);
         }
-        if self.run >= RUN || wait.is_some() {
-            self.stall(now, false, wait.map(|wait| now + wait));
+        let is_over = match is_answer {
+            Some(is_answer) => !is_answer,
+            None => self.run >= RUN || wait.is_some(),
+        };
+        if is_over {
+            self.stall(now, wait.map(|wait| now + wait));
         }
     }
 
     /// What became of a request is not known.
-    pub(super) fn unanswered(&mut self, sent: Duration) {
+    pub(super) fn unanswered(&mut self, now: Duration, sent: Duration) {
+        if let Some(window) = &mut self.window {
+            window.unanswered(now, sent);
+        }
         if let State::Stalled(stall) = &mut self.state
             && sent >= stall.since
         {
@@ -369,38 +399,49 @@ impl Control {
         self.begin_cycle(now);
     }
 
-    fn stall(&mut self, now: Duration, is_expected: bool, until: Option<Duration>) {
-        self.state = State::Stalled(Stall { since: now, refused: (now, now), asking: false, is_expected, until });
+    fn stall(&mut self, now: Duration, until: Option<Duration>) {
+        self.state = State::Stalled(Stall { since: now, refused: (now, now), asking: false, until });
     }
 
     /// A question was answered with yes.
     fn end_stall(&mut self, now: Duration, sent: Duration, stall: Stall) {
         let is_long = sent.saturating_sub(stall.since) >= LONG;
-        let opened = stall.until.filter(|until| *until <= sent).map_or((stall.refused.0, sent), |until| (until, until));
+        // What the vendor tells is exact to a second.
+        let told = stall.until.filter(|until| *until <= sent).map(|until| (until.saturating_sub(TOLD), until));
+        let opened = told.unwrap_or((stall.refused.0, sent));
         let permits = self.since_stall - 1.0;
+        let again = self.last_stall.is_some_and(|last| sent.saturating_sub(stall.since) * 10 >= sent.saturating_sub(last));
         if is_long {
             self.since_stall = 1.0;
+            self.last_stall = Some(sent);
         }
         self.state = if self.window.is_some() { State::Growing } else { State::Holding };
         self.heeded = now;
         match &mut self.window {
+            Some(window) if is_long => window.opened(now, opened, sent),
             Some(window) => {
-                let is_window = if is_long { window.opened(opened) } else { window.goes_on(stall.is_expected) };
-                if !is_window {
-                    self.give_up_window(now);
-                } else if !is_long && !stall.is_expected {
-                    self.limit *= CUT;
-                }
+                window.goes_on(now);
+                self.limit = (self.limit * CUT).max(2.0 * window.mean());
             }
-            None if is_long && !self.is_met && permits >= MEASURED.0 => {
-                self.limit *= self.scale;
-                self.window = Some(Window::new(permits, opened, permits / (sent.saturating_sub(self.since).as_secs_f64())));
-                self.state = State::Growing;
+            // An outage is hardly followed by another: what comes again is a window.
+            None if is_long && permits >= MEASURED.0 && (!self.is_met || again) => self.begin_window(now, opened, sent, permits),
+            // An outage: the limit is what it was.
+            None if is_long => {
+                self.recent.clear();
                 self.begin_cycle(now);
             }
-            // An outage: the limit is what it was.
-            None if is_long => self.begin_cycle(now),
             None => {}
         }
+    }
+
+    /// What was accepted since the last stall was a window's, which ended between these times.
+    fn begin_window(&mut self, now: Duration, opened: (Duration, Duration), sent: Duration, permits: f64) {
+        self.limit *= self.scale;
+        let spent = std::mem::take(&mut self.recent);
+        let first = spent.front().copied().unwrap_or(now);
+        let length = length_between(opened.0.saturating_sub(first), opened.1.saturating_sub(first));
+        self.window = Some(Window::guess(spent, permits, length.max(LONG), (opened.0, sent), now));
+        self.state = State::Growing;
+        self.begin_cycle(now);
     }
 }

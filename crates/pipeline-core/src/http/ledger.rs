@@ -42,23 +42,24 @@ pub struct Learned {
     /// Requests a second that the vendor lets through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// The fixed window in which the vendor counts, if it does.
+    /// The window in which the vendor counts, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<LearnedWindow>,
+    /// Requests at once that the vendor lets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
     /// Requests in the quota's own span that headers told, where the declared quota is only what the vendor publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<f64>,
 }
 
-/// So many requests in a window of this length.
+/// So many requests in any window of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedWindow {
     /// Requests.
     pub permits: f64,
     /// The window's length in seconds.
     pub seconds: f64,
-    /// A time at which one began.
-    pub began: DateTime<Utc>,
 }
 
 /// Keeps what is known about buckets from one run to the next.

@@ -106,7 +106,11 @@ impl Quota {
         let paced = self.interval().saturating_mul(requests.saturating_sub(self.burst.get()));
         let later = requests.saturating_sub(left.permits);
         let windows = match later.checked_sub(1) {
-            Some(others) => left.next.saturating_add(self.per.saturating_mul(others / self.ceiling())),
+            // Where nothing was spent so far, the first comes back when the first that is spent now does.
+            Some(others) => {
+                let next = if left.next.is_zero() { self.per } else { left.next };
+                next.saturating_add(self.per.saturating_mul(others / self.ceiling()))
+            }
             None => Duration::ZERO,
         };
         paced.max(windows)

@@ -13,6 +13,7 @@ use super::classify::Throttle;
 use super::control::Gate;
 use super::headers::Hint;
 use super::limit::{BucketKey, Grant, Left, Quota, RateLimitStore};
+use super::usage::BucketUse;
 use crate::clock::Clock;
 use crate::error::Result;
 
@@ -37,6 +38,7 @@ pub(super) struct Turn {
     pub(super) limit: Option<String>,
     /// When it was granted.
     sent: Duration,
+    since: Instant,
     buckets: Vec<Arc<Bucket>>,
     is_reported: bool,
 }
@@ -78,6 +80,13 @@ impl Limiter {
         buckets
     }
 
+    /// What was used of each bucket so far.
+    pub(super) fn usage(&self) -> Vec<BucketUse> {
+        let mut usage: Vec<_> = self.buckets.values().filter_map(|bucket| bucket.usage()).collect();
+        usage.sort_by(|a, b| a.bucket.cmp(&b.bucket));
+        usage
+    }
+
     /// The bucket that a throttled request hit when the vendor does not say which.
     pub(super) fn narrowest(&self, names: &[Cow<'static, str>]) -> Option<String> {
         self.select(names).first().map(|bucket| bucket.key.bucket.clone())
@@ -112,7 +121,7 @@ impl Limiter {
             self.known(bucket).await?;
         }
         let started = Instant::now();
-        let mut longest: Option<(Duration, String)> = None;
+        let mut longest: Option<(Duration, String, usize)> = None;
         let mut lines: Vec<OwnedMutexGuard<()>> = Vec::with_capacity(buckets.len());
         loop {
             while let Some(bucket) = buckets.get(lines.len()) {
@@ -141,8 +150,8 @@ impl Limiter {
                 None => buckets[binding].answered.notified().await,
             }
             let waited = asked.elapsed();
-            if longest.as_ref().is_none_or(|(longest, _)| waited > *longest) {
-                longest = Some((waited, limit));
+            if longest.as_ref().is_none_or(|(longest, ..)| waited > *longest) {
+                longest = Some((waited, limit, binding));
             }
         }
         let sent = self.now();
@@ -152,8 +161,11 @@ impl Limiter {
         let waited = started.elapsed();
         // Whoever only stood in line waited for the head's limit.
         let in_line = || buckets.first().filter(|_| waited > Duration::ZERO).map(|bucket| bucket.describe(sent));
-        let limit = longest.map(|(_, limit)| limit).or_else(in_line);
-        Ok(Turn { waited, limit, sent, buckets, is_reported: false })
+        if let Some(bucket) = buckets.get(longest.as_ref().map_or(0, |(.., binding)| *binding)) {
+            bucket.waited(waited);
+        }
+        let limit = longest.map(|(_, limit, _)| limit).or_else(in_line);
+        Ok(Turn { waited, limit, sent, since: Instant::now(), buckets, is_reported: false })
     }
 
     /// What a bucket allows, as far as this run or an earlier one knows.
@@ -192,12 +204,12 @@ impl Limiter {
         };
         for bucket in &turn.buckets {
             match feedback {
-                _ if hit.is_some_and(|hit| hit != bucket.key.bucket) => bucket.unanswered(turn.sent),
+                _ if hit.is_some_and(|hit| hit != bucket.key.bucket) => bucket.unanswered(now, turn.sent),
                 Feedback::Accepted => bucket.accepted(now, turn.sent),
                 Feedback::Refused(Throttle::Rate(_), wait) => bucket.refused(now, turn.sent, *wait),
                 Feedback::Refused(Throttle::Concurrency(_), _) => bucket.too_many(now, turn.sent),
             }
-            if let Some(learned) = bucket.to_keep(now, self.clock.now()) {
+            if let Some(learned) = bucket.to_keep(self.clock.now()) {
                 self.store.remember(&bucket.key, &learned).await?;
             }
         }
@@ -219,9 +231,10 @@ impl Limiter {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        let now = self.sent + self.since.elapsed();
         for bucket in &self.buckets {
             if !self.is_reported {
-                bucket.unanswered(self.sent);
+                bucket.unanswered(now, self.sent);
             }
             bucket.released();
         }

@@ -19,6 +19,7 @@ mod redact;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 mod retry;
+mod slots;
 mod spool;
 mod store;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 mod token_endpoint;
 mod token_pair;
 mod tokens;
+mod usage;
 mod window;
 
 use std::fmt;
@@ -50,6 +52,7 @@ pub use self::retry::RetryPolicy;
 pub use self::spool::Spool;
 pub use self::store::MemoryLimits;
 pub use self::tokens::{FileTokens, MemoryTokens, TokenLock, TokenStore};
+pub use self::usage::BucketUse;
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind};
 

@@ -1,205 +1,242 @@
-//! Fixed windows that nobody announces, recognised by their phase.
+//! Windows that nobody announces: so many requests in a span of time, recognised by the pause that follows them.
 //!
-//! A vendor that counts in fixed windows accepts everything until the window's permits are used up, and then nothing until
-//! the next one begins. What was accepted between two stalls is the window's permits; the time between the ends of two
-//! stalls is its length. Both known, the permits are used in a burst, and the rest of the window is a pause without a single
-//! refusal. A window opens with one request; only when it is accepted do others follow.
+//! A vendor that counts in windows accepts everything until the permits are used up, and then nothing until some come back:
+//! all of them when a fixed window ends, or each of them a span after it was spent, in a sliding one. Which it is need not
+//! be known: **whoever has no more than the permits in any span of that length is refused by neither, and uses up both.**
+//! The span is counted from an answer to the next request, so that latency never makes it shorter.
+//!
+//! The permits are what was accepted before a pause, the length is the time from the end of one pause to the end of the next.
+//! The first pause gives a guess, as nobody knows when the first window began; the second makes it known.
 
+use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
 use std::time::Duration;
 
 use super::control::Gate;
 
 /// Lengths that vendors use, in seconds.
 const LENGTHS: [u64; 15] = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 86400];
-/// At most every so many windows one request more than the permits is sent, to see whether there are more now. A window that
-/// small is asked more rarely, so that this costs two of 1,000 requests at most.
-const RAREST: f64 = 8.0;
-/// Requests to one question.
-const QUESTION: f64 = 500.0;
-
-/// So many more permits at once than were known are none of the same window.
-const MOST_MORE: f64 = 4096.0;
+/// A vendor tells the end of a pause in whole seconds, and the telling takes its time.
+pub(super) const TOLD: Duration = Duration::from_millis(1500);
+/// Lengths until one request more than the permits is sent, to see whether there are more now: this many at first, then twice
+/// as many each time, until it is once an hour.
+const QUESTION: f64 = 8.0;
+const RAREST: Duration = Duration::from_hours(1);
+/// The same once there were more or fewer.
+const CHANGED: f64 = 2.0;
+/// Requests to one question at least.
+const PER_QUESTION: f64 = 500.0;
+/// What is left of the permits at least, however few were accepted: the rest may be an outage.
+const LEAST: f64 = 0.125;
 
 /// A window in which the vendor counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
     permits: f64,
-    length: Option<Duration>,
-    /// The earliest and the latest time at which the current one can have begun.
-    began: (Duration, Duration),
-    granted: f64,
-    accepted: f64,
-    /// True when its first request was accepted.
+    length: Duration,
+    /// False while one pause was seen only.
+    is_known: bool,
+    /// The earliest and the latest time at which the last pause can have ended.
+    opened: (Duration, Duration),
+    /// Requests are counted since then.
+    since: Duration,
+    /// When each of the accepted requests that count was answered, oldest first.
+    spent: VecDeque<Duration>,
+    under_way: u32,
+    /// Accepted when it began to refuse.
+    seen: f64,
+    /// False while it refuses.
     is_open: bool,
-    /// Where it stands with asking for more than its permits.
-    asked: Asked,
-    /// Windows until that is next done, and between two times.
-    ask_in: (f64, f64),
+    /// When to ask for more, and lengths between two questions.
+    ask: (Duration, f64),
     /// Requests to add when there are more.
     step: f64,
-    /// Times that it was refused before its permits were used up.
-    refusals: u32,
-    mean: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    NotYet,
-    UnderWay,
-    Refused,
 }
 
 impl Window {
-    /// A window of which only the permits are known, and between which times it began. One request of it is used.
-    pub(super) fn new(permits: f64, began: (Duration, Duration), mean: f64) -> Self {
+    /// A guess: the permits were used up in a pause that ended between these times, with the answer that came `now`.
+    pub(super) fn guess(spent: VecDeque<Duration>, permits: f64, length: Duration, opened: (Duration, Duration), now: Duration) -> Self {
         Self {
             permits,
-            length: None,
-            began,
-            granted: 1.0,
-            accepted: 1.0,
+            length,
+            is_known: false,
+            opened,
+            since: now,
+            spent,
+            under_way: 0,
+            seen: permits,
             is_open: true,
-            asked: Asked::NotYet,
-            ask_in: (2.0, 2.0),
+            ask: (now, CHANGED),
             step: 1.0,
-            refusals: 0,
-            mean,
         }
     }
 
-    /// A window that was learned before, and a time at which one began.
-    pub(super) fn known(permits: f64, length: Duration, began: Duration) -> Self {
-        let fresh = Self::new(permits, (began, began), permits / length.as_secs_f64());
-        Self { length: Some(length), granted: 0.0, accepted: 0.0, is_open: false, ..fresh }
+    /// A window that was learned before.
+    pub(super) fn known(permits: f64, length: Duration, now: Duration) -> Self {
+        let ask = (now + length.mul_f64(CHANGED), CHANGED);
+        Self { is_known: true, ask, ..Self::guess(VecDeque::new(), permits, length, (now, now), now) }
     }
 
     pub(super) fn permits(&self) -> f64 {
         self.permits
     }
 
-    /// What was accepted in it before the question that ended it.
-    pub(super) fn spent(&self) -> f64 {
-        self.accepted - 1.0
-    }
-
-    pub(super) fn length(&self) -> Option<Duration> {
+    pub(super) fn length(&self) -> Duration {
         self.length
     }
 
-    pub(super) fn began(&self) -> Duration {
-        self.began.1
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
     }
 
-    pub(super) fn end(&self) -> Option<Duration> {
-        self.length.map(|length| self.began.1 + length)
+    /// Requests a second over the whole length.
+    pub(super) fn mean(&self) -> f64 {
+        (self.permits / self.length.as_secs_f64()).max(0.01)
     }
 
-    fn is_over(&self, now: Duration) -> bool {
-        self.end().is_some_and(|end| now >= end)
+    /// The requests that count, oldest first.
+    fn counted(&self, now: Duration) -> Iter<'_, Duration> {
+        self.spent.range(self.spent.partition_point(|at| *at + self.length <= now)..)
     }
 
-    /// Whether a request may be sent now.
-    pub(super) fn gate(&self, now: Duration) -> Gate {
-        let Some(end) = self.end() else { return Gate::Open };
-        if self.is_over(now) || self.granted < 1.0 {
+    fn used(&self, now: Duration) -> f64 {
+        count(self.counted(now).len()) + f64::from(self.under_way)
+    }
+
+    /// When the next permit comes back.
+    pub(super) fn next(&self, now: Duration) -> Option<Duration> {
+        self.counted(now).next().map(|oldest| *oldest + self.length)
+    }
+
+    /// Whether a request may be sent now, if this part of the permits is used.
+    pub(super) fn gate(&self, now: Duration, part: f64) -> Gate {
+        let (used, is_shared) = (self.used(now), self.is_known && part < 1.0);
+        let permits = if is_shared { (self.permits * part).floor().max(1.0) } else { self.permits };
+        if used < permits {
             return Gate::Open;
         }
-        if !self.is_open {
-            return Gate::Answer;
+        if !is_shared && used < permits + 1.0 && self.is_to_ask(now) {
+            return if self.under_way == 0 { Gate::Open } else { Gate::Answer };
         }
-        match self.asked {
-            Asked::NotYet if self.ask_in.0 < 1.0 && self.granted < self.permits + 1.0 => Gate::Open,
-            Asked::NotYet | Asked::UnderWay if self.granted < self.permits => Gate::Open,
-            _ => Gate::At(end),
-        }
+        self.next(now).map_or(Gate::Answer, Gate::At)
     }
 
-    /// A request is sent. True when that was the last permit of a window of unknown length: what follows are questions.
-    pub(super) fn granted(&mut self, now: Duration) -> bool {
-        if self.is_over(now)
-            && let Some(length) = self.length
-        {
-            let passed = (now.saturating_sub(self.began.1)).div_duration_f64(length).floor();
-            let by = length.mul_f64(passed.max(1.0));
-            self.began = (self.began.0 + by, self.began.1 + by);
-            self.ask_in = self.next_question();
-            (self.granted, self.accepted, self.is_open, self.asked) = (0.0, 0.0, false, Asked::NotYet);
-            (self.step, self.refusals) = (1.0, 0);
+    /// True when one more than the permits is to be sent.
+    fn is_to_ask(&self, now: Duration) -> bool {
+        if self.is_known {
+            return now >= self.ask.0 && self.is_in_one(now);
         }
-        self.granted += 1.0;
-        if self.granted > self.permits && self.asked == Asked::NotYet {
-            self.asked = Asked::UnderWay;
-        }
-        self.length.is_none() && self.granted >= self.permits
+        // When all that counts was spent since the pause: those before it may have been of an earlier window.
+        self.counted(now).next().is_none_or(|oldest| *oldest >= self.since)
     }
 
-    /// In how many windows more than the permits is asked for next; ever more rarely, if there never is more.
-    fn next_question(&self) -> (f64, f64) {
-        let (left, every) = self.ask_in;
-        if left >= 1.0 {
-            return (left - 1.0, every);
-        }
-        let least = QUESTION / self.permits;
-        let every = (every * 2.0).min(least.max(RAREST)).max(least);
-        (every - 1.0, every)
+    /// True when all that counts would be in the same window if they were fixed: otherwise there would be more of the next.
+    fn is_in_one(&self, now: Duration) -> bool {
+        let (earliest, latest) = self.opened;
+        let passed = now.saturating_sub(latest).div_duration_f64(self.length).floor();
+        let (began, doubt) = (latest + self.length.mul_f64(passed), latest.saturating_sub(earliest));
+        now + doubt < began + self.length && self.counted(now).next().is_none_or(|oldest| *oldest >= began)
     }
 
-    /// A request was accepted. False when so many were that this is no window.
-    pub(super) fn accepted(&mut self, sent: Duration) -> bool {
-        if sent < self.began.1 {
+    /// A request is sent.
+    pub(super) fn granted(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// A request has ended.
+    fn ended(&mut self, now: Duration, sent: Duration) {
+        if sent >= self.since {
+            self.under_way = self.under_way.saturating_sub(1);
+        }
+        let expired = self.spent.partition_point(|at| *at + self.length <= now);
+        self.spent.drain(..expired);
+    }
+
+    /// A request was accepted. False when so many were that a guess was none.
+    pub(super) fn accepted(&mut self, now: Duration, sent: Duration) -> bool {
+        self.ended(now, sent);
+        self.spent.push_back(now);
+        self.is_open = true;
+        if count(self.spent.len()) <= self.permits {
             return true;
         }
-        self.is_open = true;
-        self.accepted += 1.0;
-        if self.accepted > self.permits {
-            // There are more than were known: twice as many further ones each time.
-            self.permits = self.accepted + self.step;
-            self.step *= 2.0;
-            self.ask_in = (0.0, 2.0);
-        }
-        self.step < MOST_MORE
+        // There are more than were known: twice as many further ones each time.
+        self.permits = count(self.spent.len()) + self.step;
+        self.step *= 2.0;
+        self.ask = (now, CHANGED);
+        self.is_known || self.step <= self.seen.max(16.0)
     }
 
-    /// A request was refused.
-    pub(super) fn refused(&mut self, sent: Duration) {
-        if sent >= self.began.1 && self.asked == Asked::UnderWay {
-            self.asked = Asked::Refused;
-            self.permits = self.accepted.max(1.0);
+    /// A request was refused. True when that was the answer to a question.
+    pub(super) fn refused(&mut self, now: Duration, sent: Duration) -> bool {
+        if self.is_open {
+            // Of a guess, those before the pause may have been of an earlier window.
+            let since = if self.is_known { Duration::ZERO } else { self.since };
+            let seen = self.counted(sent).filter(|at| **at >= since).count();
+            (self.seen, self.is_open) = (count(seen), false);
         }
+        self.ended(now, sent);
+        let is_question = self.is_known && count(self.counted(sent).len()) >= self.permits - self.step;
+        if is_question {
+            self.permits = self.seen.max(1.0);
+            if self.ask.0 <= now {
+                self.ask_later(now);
+            }
+        }
+        is_question
     }
 
-    /// A short stall within the window is over. False when that contradicts a window.
-    pub(super) fn goes_on(&mut self, was_expected: bool) -> bool {
-        if was_expected {
-            (self.permits, self.step) = (self.granted + self.step, self.step * 2.0);
-            return self.step < MOST_MORE;
-        }
-        self.refusals += 1;
-        self.length.is_some() && self.refusals < 3
+    /// What became of a request is not known.
+    pub(super) fn unanswered(&mut self, now: Duration, sent: Duration) {
+        self.ended(now, sent);
     }
 
-    /// Requests a second over the time that the window lasted.
-    pub(super) fn mean(&self) -> f64 {
-        self.length.map_or(self.mean, |length| self.permits / length.as_secs_f64()).max(0.01)
+    /// Questions become ever rarer, while they are answered with no.
+    fn ask_later(&mut self, now: Duration) {
+        let most = RAREST.div_duration_f64(self.length).max(1.0);
+        let every = self.ask.1.max(PER_QUESTION / self.permits).min(most);
+        self.step = 1.0;
+        self.ask = (now + self.length.mul_f64(every), (2.0 * self.ask.1).max(QUESTION));
     }
 
-    /// A long stall is over: a window began between these times, and the one before it held so many requests. False when
-    /// that is too little for a window.
-    pub(super) fn opened(&mut self, began: (Duration, Duration)) -> bool {
-        let spent = self.spent();
-        if spent < 0.6 * self.permits {
-            return false;
+    /// A pause is over that was too short for this length: it was asked too fast.
+    pub(super) fn goes_on(&mut self, now: Duration) {
+        self.is_known = true;
+        self.ask_later(now);
+    }
+
+    /// A pause ended between these times, with the answer to a request that was sent then.
+    pub(super) fn opened(&mut self, now: Duration, opened: (Duration, Duration), sent: Duration) {
+        let is_counted = now.saturating_sub(self.since) >= self.length;
+        if self.is_known {
+            // It has changed, or there was an outage: the next pause will tell.
+            if is_counted {
+                self.permits = self.seen.max(self.permits * LEAST);
+            }
+            // That it was a window no number of permits disproves.
+            (self.is_known, self.seen) = (false, f64::INFINITY);
+        } else {
+            let (least, most) = (opened.0.saturating_sub(self.opened.1), opened.1.saturating_sub(self.opened.0));
+            self.length = length_between(least, most);
+            self.permits = self.seen.max(1.0);
+            self.is_known = true;
+            self.ask.1 = QUESTION;
+            self.ask_later(now);
         }
-        self.length = Some(nearest_length(self.began, began));
-        *self = Self { permits: spent, length: self.length, ask_in: self.next_question(), ..Self::new(spent, began, self.mean) };
-        true
+        self.opened = (opened.0, sent);
+        self.since = now;
+        self.under_way = 0;
     }
 }
 
-/// The length of a window of which two beginnings lie between these times: a usual one if any fits.
-fn nearest_length(first: (Duration, Duration), second: (Duration, Duration)) -> Duration {
-    let (least, most) = (second.0.saturating_sub(first.1), second.1.saturating_sub(first.0));
-    let middle = second.1.saturating_sub(first.1);
+/// A length between these: a usual one if any fits, otherwise the longest, which is safe.
+pub(super) fn length_between(least: Duration, most: Duration) -> Duration {
+    let middle = (least + most) / 2;
     let fits = LENGTHS.iter().map(|seconds| Duration::from_secs(*seconds)).filter(|length| (least..=most).contains(length));
-    fits.min_by_key(|length| length.abs_diff(middle)).unwrap_or(middle)
+    fits.min_by_key(|length| length.abs_diff(middle)).unwrap_or(most)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "fewer requests than a float is exact for")]
+fn count(requests: usize) -> f64 {
+    requests as f64
 }

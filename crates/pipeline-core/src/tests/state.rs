@@ -189,6 +189,8 @@ fn a_state_of_version_1_is_read_for_ever() {
         plan: 7,
         cursor: Some(day("2026-01-01")),
         refreshing: true,
+        begun: None,
+        edition: None,
         streams: BTreeSet::from(["order_lines".to_owned(), "orders".to_owned()]),
         boundary: BTreeMap::from([
             (9_007_199_254_740_993, Seen { content: u64::MAX, at: 1_767_225_600 }),
@@ -198,6 +200,8 @@ fn a_state_of_version_1_is_read_for_ever() {
     };
     assert_eq!(EndpointState::from_json(VERSION_1).unwrap(), expected);
     assert_eq!(EndpointState::from_json(&expected.to_json()).unwrap(), expected);
+    let dated = EndpointState { begun: Some(at("12:00:01")), edition: Some("2026-01-31".to_owned()), ..expected };
+    assert_eq!(EndpointState::from_json(&dated.to_json()).unwrap(), dated);
     assert_eq!(EndpointState::from_json(r#"{"version":1}"#).unwrap(), EndpointState::default());
     assert_eq!(EndpointState::default().to_json(), r#"{"version":1,"plan":0}"#);
 }

@@ -11,6 +11,9 @@ use crate::server::Service;
 use crate::stripe::{error, json_body, rate_limited, refused, unknown_url};
 use crate::stripe_query::{Refusal, refuse};
 
+/// The id of the key's own account.
+const OWN: &str = "acct_own";
+
 /// Answers any request under `/v1/`; the key is known to be good. Things happen while the answer is on its way.
 pub(crate) fn answer(
     service: &Service,
@@ -26,7 +29,9 @@ pub(crate) fn answer(
         crate::stripe::permitted(service, &book.definitions[*table].name, &book.definitions[*table].path)?;
     }
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let name = header("stripe-account").or(header("stripe-context")).unwrap_or_default();
+    // A context is the way to the account, through the platform that it is connected to.
+    let named = header("stripe-account").or(header("stripe-context")).unwrap_or_default();
+    let name = named.rsplit('/').next().filter(|name| *name != OWN).unwrap_or_default();
     let Some(account) = book.accounts.get(name) else {
         let message = format!("The provided key 'sk_***' does not have access to account '{name}' (or that account does not exist).");
         return Err(error(StatusCode::FORBIDDEN, "invalid_request_error", &message, Some("account_invalid"), None));
@@ -40,7 +45,7 @@ pub(crate) fn answer(
             let event = account.events.iter().find(|event| event.id == *id && event.created > now - RETENTION);
             event.map(|event| event.body.clone()).ok_or_else(|| missing("event", id, "id"))?
         }
-        Target::Account => json!({ "id": if name.is_empty() { "acct_own" } else { name }, "object": "account" }),
+        Target::Account => json!({ "id": if name.is_empty() { OWN } else { name }, "object": "account" }),
     };
     if matches!(target, Target::List { .. }) {
         for _ in 0..book.settings.changes_per_page {

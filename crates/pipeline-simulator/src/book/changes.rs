@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, Book, EMBEDDED, Kept, Told};
+use super::{Account, Book, Kept, Told};
 
 impl Book {
     /// Lets something happen, in one account or another.
@@ -90,35 +90,29 @@ impl Book {
                 let kept = account.shelves[table].objects[position].clone();
                 self.tell(account, table, &kept, kind, None, now);
             }
-            // What belongs to a customer goes with it, and nothing tells of that.
-            Some(_) if self.has_lists(account, table, &kept.id) => {}
-            // Neither does anything name what is in a list behind its first ten.
-            Some(_) if self.inside(table).iter().any(|inner| account.shelves[*inner].of(&kept.id).count() > EMBEDDED) => {}
             Some(kind) => {
-                // The event still shows what was inside.
+                // The event still shows what was inside. What belonged to it goes with it, and nothing tells of that.
                 self.tell(account, table, &kept, kind, None, now);
-                account.shelves[table].objects[position].gone = true;
-                for inner in self.inside(table) {
-                    account.shelves[inner]
-                        .objects
-                        .iter_mut()
-                        .filter(|entry| entry.parent.as_deref() == Some(&kept.id))
-                        .for_each(|entry| entry.gone = true);
-                }
+                self.take_away(account, table, position);
             }
             None if self.is_inside(table) && definition.events.is_empty() => {
                 let before = self.entries(account, table, &kept);
                 account.shelves[table].objects[position].gone = true;
                 self.tell_of_parent(account, table, &kept, before, now);
             }
-            None if definition.silent && !self.has_lists(account, table, &kept.id) => {
-                account.shelves[table].objects[position].gone = true;
-                for inner in self.inside(table) {
-                    let entries = account.shelves[inner].objects.iter_mut();
-                    entries.filter(|entry| entry.parent.as_deref() == Some(&kept.id)).for_each(|entry| entry.gone = true);
-                }
-            }
+            None if definition.silent => self.take_away(account, table, position),
             None => {}
+        }
+    }
+
+    /// Deletes an object, with all that belongs to it.
+    fn take_away(&self, account: &mut Account, table: usize, position: usize) {
+        account.shelves[table].objects[position].gone = true;
+        let id = account.shelves[table].objects[position].id.clone();
+        let name = Some(self.definitions[table].name.as_str());
+        for inner in (0..self.definitions.len()).filter(|inner| self.definitions[*inner].parent.as_deref() == name) {
+            let entries = account.shelves[inner].objects.iter_mut();
+            entries.filter(|entry| entry.parent.as_deref() == Some(&id)).for_each(|entry| entry.gone = true);
         }
     }
 

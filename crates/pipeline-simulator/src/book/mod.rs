@@ -9,7 +9,7 @@ mod answer;
 mod changes;
 mod query;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -35,7 +35,7 @@ pub struct StripeBook {
     pub streams: Vec<String>,
     /// How many things happen while each page of a list is on its way.
     pub changes_per_page: u64,
-    /// How many connected accounts there are, besides those that the list `accounts` has for other reasons.
+    /// How many connected accounts there are: then the list `accounts` has these, and otherwise some that nobody can read.
     pub connected: u64,
 }
 
@@ -161,19 +161,28 @@ impl Book {
         let own = book.account("", now, days);
         book.accounts.insert(String::new(), own);
         for number in 0..connected {
-            let name = format!("acct_connected{number:04}");
+            let name = connected_name(number);
             let account = book.account(&name, now, days);
-            book.accounts.insert(name.clone(), account);
-            let table = book.table("accounts");
-            let created = now - i64::from(days) * DAY;
-            let kept = book.fresh(table, Some(name), None, created);
-            book.own().shelves[table].add(kept);
+            book.accounts.insert(name, account);
         }
         Ok(book)
     }
 
-    fn own(&mut self) -> &mut Account {
-        self.accounts.entry(String::new()).or_insert_with(|| unreachable!("the key's own account is always there"))
+    /// Connects an account with objects of its own.
+    fn connect(&mut self, name: &str, now: i64, days: u32) {
+        let account = self.account(name, now, days);
+        self.accounts.insert(name.to_owned(), account);
+        let table = self.table("accounts");
+        let kept = self.fresh(table, Some(name.to_owned()), None, now);
+        if let Some(own) = self.accounts.get_mut("") {
+            own.shelves[table].add(kept);
+        }
+    }
+
+    /// Lets an account revoke the platform's access.
+    fn disconnect(&mut self, name: &str) {
+        self.accounts.remove(name);
+        self.change("", "accounts", name, None);
     }
 
     fn account(&mut self, name: &str, now: i64, days: u32) -> Account {
@@ -183,8 +192,16 @@ impl Book {
         for table in self.parents_first() {
             let is_kept = self.settings.streams.is_empty() || self.settings.streams.contains(&self.definitions[table].name);
             let is_own = name.is_empty() || self.definitions[table].parent.as_deref() != Some("accounts");
+            let is_accounts = self.definitions[table].name == "accounts";
+            if is_accounts && name.is_empty() && self.settings.connected > 0 {
+                for number in 0..self.settings.connected {
+                    let kept = self.fresh(table, Some(connected_name(number)), None, now - span);
+                    account.shelves[table].add(kept);
+                }
+                continue;
+            }
             // A connected account has none of its own.
-            if !is_kept || !is_own || (!name.is_empty() && self.definitions[table].name == "accounts") {
+            if !is_kept || !is_own || (!name.is_empty() && is_accounts) {
                 continue;
             }
             for index in 0..i64::try_from(self.settings.objects).unwrap_or(0) {
@@ -303,6 +320,10 @@ impl Book {
     }
 }
 
+fn connected_name(number: u64) -> String {
+    format!("acct_connected{number:04}")
+}
+
 /// Stripe's written-down accounts, from the outside.
 #[derive(Clone, Copy)]
 pub struct StripeAccount<'a> {
@@ -331,6 +352,26 @@ impl StripeAccount<'_> {
         self.service.book().map(|book| book.records(account, stream)).unwrap_or_default()
     }
 
+    /// Connects an account of this name, which has objects already.
+    pub fn connect(&self, name: &str) {
+        let (now, days) = (self.service.now(), self.service.simulation.days);
+        if let Some(mut book) = self.service.book() {
+            book.connect(name, now, days);
+        }
+    }
+
+    /// Lets an account revoke the platform's access: it is not listed any more, and requests for it are refused.
+    pub fn disconnect(&self, name: &str) {
+        if let Some(mut book) = self.service.book() {
+            book.disconnect(name);
+        }
+    }
+
+    /// The names of all accounts; that of the key's own is empty.
+    pub fn accounts(&self) -> Vec<String> {
+        self.service.book().map(|book| book.accounts.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// The names of all lists.
     pub fn streams(&self) -> Vec<String> {
         self.service.book().map(|book| book.definitions.iter().map(|list| list.name.clone()).collect()).unwrap_or_default()
@@ -344,6 +385,28 @@ impl StripeAccount<'_> {
     /// How many events there are, of all accounts.
     pub fn events(&self) -> usize {
         self.service.book().map_or(0, |book| book.accounts.values().map(|account| account.events.len()).sum())
+    }
+
+    /// Lets a key expire after so many further requests.
+    pub fn expire(&self, key: &str, requests: u64) {
+        let mut state = self.service.state();
+        let from = state.stats.requests + requests + 1;
+        state.expiring.insert(key.to_owned(), from);
+    }
+
+    /// The streams that the key may not read from now on.
+    pub fn forbid(&self, streams: &[&str]) {
+        self.service.state().forbidden = streams.iter().map(|name| (*name).to_owned()).collect();
+    }
+
+    /// How many objects the events name that come after so many events; each counts once.
+    pub fn named_since(&self, events: usize) -> usize {
+        let object =
+            |told: &Told| Some((told.body["data"]["object"]["object"].as_str()?.to_owned(), told.body["data"]["object"]["id"].to_string()));
+        let named = |book: &Book| -> BTreeSet<(String, String)> {
+            book.accounts.values().flat_map(|account| account.events.iter().skip(events)).filter_map(object).collect()
+        };
+        self.service.book().map_or(0, |book| named(&book).len())
     }
 
     /// Makes an object with these members. Gives its id.

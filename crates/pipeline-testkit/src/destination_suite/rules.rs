@@ -148,6 +148,32 @@ pub async fn rows_with_a_key_replace_each_other(fixture: &dyn DestinationFixture
     assert_eq!(destination.status(0).await.unwrap().rows, [(charges.id(), visible as u64)]);
 }
 
+pub async fn what_belonged_together_goes_together(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let destination = open(fixture, dir.path()).await;
+    let charges = table("charges", &["id"], Generation::Current);
+    let many: Vec<Row> = (100..5_000).map(|id| row(id, "many")).collect();
+    let mut written = Vec::new();
+    for rows in [
+        vec![row(1, "a"), row(2, "b"), row(3, "a"), row(4, "c"), row(5, "c")],
+        vec![all_gone("a"), row(3, "b"), row(6, "a")],
+        vec![all_gone("b"), all_gone("c"), all_gone("nobody"), gone(6), row(7, "b")],
+        many,
+        vec![row(1, "back"), all_gone("many")],
+    ] {
+        store(&*destination, &[(&charges, rows.clone())], &commit(vec![])).await.unwrap();
+        written.extend(rows);
+        assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
+    }
+    let next = table("charges", &["id"], Generation::Next);
+    let refreshed = vec![row(1, "a"), row(2, "b"), all_gone("a")];
+    store(&*destination, &[(&next, refreshed.clone())], &commit(vec![])).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written), "only those of its generation go");
+    let publish = Commit { publish: vec![charges.id()], ..commit(vec![]) };
+    store(&*destination, &[], &publish).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &refreshed));
+}
+
 pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn DestinationFixture) {
     let dir = tempfile::tempdir().unwrap();
     let mut destination = open(fixture, dir.path()).await;

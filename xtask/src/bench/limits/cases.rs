@@ -68,12 +68,13 @@ fn unknown(rate: fn(f64) -> f64) -> Scene {
         storm: (0.0, 0.0),
         foreign: |_| 0.0,
         fixed: 5.3,
+        planned: None,
     }
 }
 
 /// A window of 700 a minute that began somewhere.
 fn minute(seed: u64) -> Count {
-    Count::window(700.0, 60.0, -60.0 * Random::new(seed ^ 0xABCD).uniform())
+    Count::window(|_| 700.0, 60.0, -60.0 * Random::new(seed ^ 0xABCD).uniform())
 }
 
 fn window(says: Says) -> Scene {
@@ -83,6 +84,12 @@ fn window(says: Says) -> Scene {
 /// 0 to 40 % for others, from the 120th second on.
 fn others(now: f64) -> f64 {
     if now < 120.0 { 0.0 } else { 0.4 }
+}
+
+/// A window whose permits change from 700 to 300 after ten minutes, and back after ten more.
+fn changing_minute(seed: u64) -> Count {
+    let permits: fn(f64) -> f64 = |now| if (600.0..1200.0).contains(&now) { 300.0 } else { 700.0 };
+    Count::window(permits, 60.0, -60.0 * Random::new(seed ^ 0xABCD).uniform())
 }
 
 fn changing(now: f64) -> f64 {
@@ -107,6 +114,11 @@ fn questions(it: &Figures) -> f64 {
     (1100..2150).map(|tenth| within(f64::from(tenth) / 10.0)).max().unwrap_or(0) as f64
 }
 
+/// Requests at once that were learned, and the rate of the quota if it was kept.
+fn slots(it: &Figures) -> f64 {
+    it.learned.and_then(|learned| learned.slots.filter(|_| learned.rate.is_none())).map_or(0.0, f64::from)
+}
+
 /// All cases.
 pub(crate) fn all() -> Vec<Case> {
     let case = |name, scene, targets: Vec<Target>| Case { name, scene, targets };
@@ -121,7 +133,7 @@ pub(crate) fn all() -> Vec<Case> {
         case(
             "GitHub headers, 5,000/h",
             Scene {
-                count: |seed| Count::window(5000.0, 3600.0, -3600.0 * Random::new(seed ^ 0xABCD).uniform()),
+                count: |seed| Count::window(|_| 5000.0, 3600.0, -3600.0 * Random::new(seed ^ 0xABCD).uniform()),
                 seconds: 4.0 * 3600.0,
                 steady: 0.0,
                 ..window(Says::GitHub)
@@ -132,6 +144,16 @@ pub(crate) fn all() -> Vec<Case> {
         case("IETF headers, 700/min", window(Says::Ietf), announced()),
         case("Retry-After in seconds only, 700/min", window(Says::RetrySeconds), vec![used(0.98), refused(0.0)]),
         case("Retry-After as a date only, 700/min", window(Says::RetryDate), vec![used(0.98), refused(0.0)]),
+        case(
+            "Retry-After in seconds only, an hour",
+            Scene { seconds: 3600.0, ..window(Says::RetrySeconds) },
+            vec![used(0.98), refused(1.0)],
+        ),
+        case(
+            "Retry-After only, 700, 300, 700/min",
+            Scene { count: changing_minute, seconds: 1800.0, ..window(Says::RetrySeconds) },
+            vec![used(0.93), refused(8.0)],
+        ),
         case("Zendesk headers, others use 0 to 40 %", Scene { foreign: others, steady: 120.0, ..window(Says::Zendesk) }, shared()),
         case("IETF headers, others use 0 to 40 %", Scene { foreign: others, steady: 120.0, ..window(Says::Ietf) }, shared()),
         case(
@@ -159,7 +181,14 @@ pub(crate) fn all() -> Vec<Case> {
         ),
         case(
             "quota of 60/h",
-            Scene { count: |_| Count::log(60, 3600.0), quota: Quota::per_hour(60), seconds: 3600.0, steady: 0.0, ..window(Says::Nothing) },
+            Scene {
+                count: |_| Count::log(60, 3600.0),
+                quota: Quota::per_hour(60),
+                seconds: 3600.0,
+                steady: 0.0,
+                planned: Some(150),
+                ..window(Says::Nothing)
+            },
             vec![
                 Target { what: "used of 60", figure: |it| it.accepted, bound: Bound::AtLeast(60.0) },
                 Target { what: "wasted", figure: |it| it.sent - it.accepted, bound: Bound::AtMost(0.0) },
@@ -168,10 +197,24 @@ pub(crate) fn all() -> Vec<Case> {
         case(
             "any window of 700/min, not announced",
             Scene { count: |_| Count::log(700, 60.0), seconds: 600.0, ..window(Says::Nothing) },
+            vec![used(0.9), refused(10.0)],
+        ),
+        case("window of 100/s, not announced", Scene { count: |_| Count::window(|_| 100.0, 1.0, 0.37), ..unknown(|_| 100.0) }, vec![]),
+        case(
+            "window of 500 in 45 s, not announced",
+            Scene {
+                count: |seed| Count::window(|_| 500.0, 45.0, -45.0 * Random::new(seed ^ 0xABCD).uniform()),
+                seconds: 900.0,
+                ..unknown(|_| 10.0)
+            },
             vec![],
         ),
-        case("window of 100/s, not announced", Scene { count: |_| Count::window(100.0, 1.0, 0.37), ..unknown(|_| 100.0) }, vec![]),
-        case("10 at once and 100/s", Scene { slots: Some(10), ..unknown(|_| 100.0) }, vec![]),
+        case("10 at once and 100/s", Scene { slots: Some(10), ..unknown(|_| 100.0) }, vec![used(0.93), refused(5.0)]),
+        case(
+            "10 at once, quota of 100/s known",
+            Scene { slots: Some(10), quota: Quota::per_second(100), ..unknown(|_| 100.0) },
+            vec![used(0.93), refused(5.0), Target { what: "slots learned, no rate", figure: slots, bound: Bound::AtLeast(8.0) }],
+        ),
     ]
 }
 

@@ -1,11 +1,14 @@
 //! One run: clients that always have more to ask, a server, and what came of it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::join_all;
-use pipeline_core::http::{Call, HttpClient, Method, Quota, RateHeaders, Request, RetryPolicy};
+use pipeline_core::http::{
+    BucketKey, BucketRecord, Call, HttpClient, Learned, LimitLedger, MemoryLimits, Method, Quota, RateHeaders, Request, RetryPolicy,
+};
 use pipeline_core::{BuildContext, TokioClock};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -44,6 +47,8 @@ pub(crate) struct Scene {
     pub(crate) foreign: fn(f64) -> f64,
     /// Rate of the fixed baseline.
     pub(crate) fixed: f64,
+    /// Requests of which it is told before the run how long they will take.
+    pub(crate) planned: Option<u64>,
 }
 
 /// What came of a run.
@@ -64,6 +69,10 @@ pub(crate) struct Figures {
     /// What was accepted in all.
     pub(crate) accepted: f64,
     pub(crate) sent: f64,
+    /// What was told before the run.
+    pub(crate) plan: Option<String>,
+    /// What the first client would leave to its next run.
+    pub(crate) learned: Option<Learned>,
     #[serde(skip)]
     pub(crate) arrivals: Vec<Arrival>,
 }
@@ -79,13 +88,41 @@ pub(crate) fn run(scene: &Scene, limiter: Limiter, seed: u64) -> Outcome<Figures
         server.begin();
         let end = Instant::now() + Duration::from_secs_f64(scene.seconds);
         let mut clients = Vec::new();
+        let ledger = Arc::new(LastKept::default());
         for client in 0..scene.clients {
-            clients.push(Client::new(scene, limiter, &server, client, seed)?);
+            clients.push(Client::new(scene, limiter, &server, &ledger, client, seed)?);
         }
+        let plan = match (&clients[0], scene.planned) {
+            (Client::Ours(client, _), Some(requests)) => client.forecast(&CALL, requests).await?.map(|(limit, time)| {
+                let hours = time.as_secs_f64() / 3600.0;
+                format!("{requests} requests planned ({limit}), the last of them after {hours} h")
+            }),
+            _ => None,
+        };
         let workers = clients.iter().flat_map(|client| (0..scene.workers).map(move |_| client.ask_for_ever(end)));
         join_all(workers).await;
-        Ok(figures(scene, &server))
+        let learned = ledger.0.lock().unwrap_or_else(PoisonError::into_inner).and_then(|(_, learned)| learned);
+        Ok(Figures { plan, learned, ..figures(scene, &server) })
     })
+}
+
+/// Keeps what was learned last, by the first of the clients.
+#[derive(Debug, Default)]
+struct LastKept(Mutex<Option<(u64, Option<Learned>)>>);
+
+#[async_trait]
+impl LimitLedger for LastKept {
+    async fn load(&self, _key: &BucketKey) -> pipeline_core::Result<Option<BucketRecord>> {
+        Ok(None)
+    }
+
+    async fn save(&self, key: &BucketKey, record: &BucketRecord) -> pipeline_core::Result<()> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none_or(|(account, _)| account == key.account) {
+            *kept = Some((key.account, record.learned));
+        }
+        Ok(())
+    }
 }
 
 enum Client {
@@ -94,20 +131,22 @@ enum Client {
 }
 
 impl Client {
-    fn new(scene: &Scene, limiter: Limiter, server: &Arc<Server>, number: usize, seed: u64) -> Outcome<Self> {
+    fn new(scene: &Scene, limiter: Limiter, server: &Arc<Server>, ledger: &Arc<LastKept>, number: usize, seed: u64) -> Outcome<Self> {
         let rule = match limiter {
-            Limiter::Ours => return Self::ours(scene, server, number, seed),
+            Limiter::Ours => return Self::ours(scene, server, ledger, number, seed),
             Limiter::Fixed => Rule::Fixed(scene.fixed),
             Limiter::Cubic => Rule::cubic(),
         };
         Ok(Self::Baseline(Pacer::new(rule), Arc::clone(server), number))
     }
 
-    fn ours(scene: &Scene, server: &Arc<Server>, number: usize, seed: u64) -> Outcome<Self> {
+    fn ours(scene: &Scene, server: &Arc<Server>, ledger: &Arc<LastKept>, number: usize, seed: u64) -> Outcome<Self> {
         let url = Url::parse("https://api.test/things")?;
+        let clock = Arc::new(TokioClock::starting_at(server.epoch));
         let context = BuildContext {
             transport: Some(Arc::new(Line { server: Arc::clone(server), client: number })),
-            clock: Arc::new(TokioClock::starting_at(server.epoch)),
+            clock: Arc::clone(&clock) as _,
+            limits: Arc::new(MemoryLimits::kept(Arc::clone(ledger) as _, clock)),
             // A run that waits for hours is what some scenes measure.
             retry: RetryPolicy {
                 max_server_delay: Duration::from_hours(24),
@@ -117,7 +156,8 @@ impl Client {
             seed: Some(seed + number as u64),
             ..BuildContext::default()
         };
-        let mut builder = HttpClient::builder(&context, url.clone()).quota("read", scene.quota);
+        let account = number.to_string();
+        let mut builder = HttpClient::builder(&context, url.clone()).account(&[&account]).quota("read", scene.quota);
         let headers = match scene.says {
             Says::GitHub => Some(RateHeaders::GITHUB),
             Says::Zendesk => Some(RateHeaders::DELTA),
@@ -188,6 +228,8 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
         fair: sum * sum / (scene.clients as f64 * squares).max(1.0),
         accepted: accepted(0.0, scene.seconds),
         sent: sent(0.0, scene.seconds),
+        plan: None,
+        learned: None,
         arrivals,
     }
 }

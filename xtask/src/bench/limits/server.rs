@@ -15,8 +15,8 @@ use super::random::{MEAN_LATENCY, Random};
 pub(crate) enum Count {
     /// A bucket that fills at a rate that may change, up to what comes in one second.
     Bucket { rate: fn(f64) -> f64, tokens: f64, at: f64 },
-    /// So many in each window, the first of which began at `phase`.
-    Window { permits: f64, seconds: f64, phase: f64, current: f64, used: f64 },
+    /// So many in each window, which may change; the first began at `phase`.
+    Window { permits: fn(f64) -> f64, seconds: f64, phase: f64, current: f64, used: f64 },
     /// So many in any window.
     Log { permits: usize, seconds: f64, accepted: VecDeque<f64> },
 }
@@ -26,7 +26,7 @@ impl Count {
         Self::Bucket { rate, tokens: rate(0.0), at: 0.0 }
     }
 
-    pub(crate) fn window(permits: f64, seconds: f64, phase: f64) -> Self {
+    pub(crate) fn window(permits: fn(f64) -> f64, seconds: f64, phase: f64) -> Self {
         Self::Window { permits, seconds, phase, current: f64::NEG_INFINITY, used: 0.0 }
     }
 
@@ -38,7 +38,7 @@ impl Count {
     pub(crate) fn allowed(&self, now: f64) -> f64 {
         match self {
             Self::Bucket { rate, .. } => rate(now),
-            Self::Window { permits, seconds, .. } => permits / seconds,
+            Self::Window { permits, seconds, .. } => permits(now) / seconds,
             Self::Log { permits, seconds, .. } => *permits as f64 / seconds,
         }
     }
@@ -47,7 +47,7 @@ impl Count {
     pub(crate) fn span(&self, now: f64) -> (f64, f64) {
         match self {
             Self::Bucket { rate, .. } => (1.0, 2.0 * rate(now)),
-            Self::Window { permits, seconds, .. } => (*seconds, *permits),
+            Self::Window { permits, seconds, .. } => (*seconds, permits(now)),
             Self::Log { permits, seconds, .. } => (*seconds, *permits as f64),
         }
     }
@@ -79,7 +79,7 @@ impl Count {
                 if number > *current {
                     (*current, *used) = (number, 0.0);
                 }
-                *permits - *used
+                permits(now) - *used
             }
             Self::Log { permits, seconds, accepted } => {
                 while accepted.front().is_some_and(|at| *at + *seconds <= now) {

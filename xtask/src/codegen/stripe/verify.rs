@@ -26,7 +26,7 @@ pub(super) fn verify_events(spec: &Spec) -> Result<(), String> {
 /// The list exists, takes what we send and needs nothing else.
 fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
     let fixed = stream.query.iter().map(|(name, _)| *name);
-    let filter = stream.cursor.map(|_| "created");
+    let filter = stream.cursor.filter(|_| stream.filtered).map(|_| "created");
     let partition = stream.partition.map(|(name, _)| name);
     let expand = (!stream.expand.is_empty()).then_some("expand");
     let paging = if stream.paged { &["limit", "starting_after"][..] } else { &[] };

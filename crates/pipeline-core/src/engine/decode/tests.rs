@@ -289,6 +289,22 @@ fn a_tombstone_holds_the_key_only() {
 }
 
 #[test]
+fn a_tombstone_of_many_rows_holds_what_they_have_in_common() {
+    let mut decoder = decoder();
+    let mut push = |json: &'static str| decoder.push(&RawRecord::delete_matching(json), DateTime::UNIX_EPOCH);
+    assert_eq!(push(r#"{"int":1}"#), Ok(()));
+    assert_eq!(push(r#"{}"#), Err(Rejection::MissingKey), "that would be every row");
+    assert_eq!(push(r#"{"int":null}"#), Err(Rejection::MissingKey));
+    assert_eq!(push(r#"{"int":1,"new":2}"#), Err(Rejection::MissingKey), "no column holds what is new");
+    assert_eq!(push(r#"{"int":"1"}"#), Err(Rejection::InvalidKey));
+    assert_eq!(push(r#"{"int":1,"json":{}}"#), Err(Rejection::InvalidKey));
+    assert_eq!(push(r#"{"id":"a","int":1}"#), Err(Rejection::InvalidKey), "that is one row");
+    let batch = decoder.finish().unwrap().unwrap();
+    let shown = ["id", "int", EXTRA, DELETED].map(|name| cell(&batch, name, 0).unwrap_or_default()).join("|");
+    assert_eq!((batch.num_rows(), shown.as_str()), (1, "|1||true"));
+}
+
+#[test]
 fn key_columns_are_checked_in_every_form() {
     let push = |key: &[&'static str], json: &'static str| {
         let key: Vec<Cow<'static, str>> = key.iter().map(|name| Cow::Borrowed(*name)).collect();

@@ -97,8 +97,9 @@ impl Destination for Store {
         Ok(())
     }
 
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(self.state_at(endpoint))
+    async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let states = self.contents.lock().unwrap().states.clone();
+        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
@@ -159,7 +160,9 @@ impl Transaction for Staged {
 }
 
 fn rows_of(batch: &RecordBatch) -> Rows {
-    let ids = batch.column(0).as_string::<i32>();
+    let text = |name: &str| batch.column_by_name(name).map(|column| column.as_string::<i32>().clone());
+    let (accounts, ids) = (text("company"), batch.column_by_name("id").unwrap_or(batch.column(0)).as_string::<i32>());
+    let id = |row| accounts.as_ref().map_or(String::new(), |accounts| format!("{}/", accounts.value(row))) + ids.value(row);
     let values = batch.column_by_name("value").map(|values| values.as_primitive::<Int64Type>().clone());
-    (0..batch.num_rows()).map(|row| (ids.value(row).to_owned(), values.as_ref().map_or(0, |values| values.value(row)))).collect()
+    (0..batch.num_rows()).map(|row| (id(row), values.as_ref().map_or(0, |values| values.value(row)))).collect()
 }

@@ -33,12 +33,12 @@ proptest! {
                 Gate::Answer => prop_assert!(false, "nothing is under way"),
             }
             let sent = now;
-            control.granted(sent);
+            control.granted();
             now += LATENCY;
             match outcome {
                 0..6 => control.accepted(now, sent),
                 6..9 => control.refused(now, sent, wait.map(Duration::from_secs)),
-                _ => control.unanswered(sent),
+                _ => control.unanswered(now, sent),
             }
             prop_assert!(control.rate() > 0.0 && control.rate() <= cap, "{}", control.rate());
         }
@@ -62,7 +62,7 @@ fn ask(control: &mut Control, now: &mut Duration, time: Duration, mut allows: im
             }
         }
         while next <= *now && control.gate(*now) == Gate::Open {
-            control.granted(*now);
+            control.granted();
             under_way.push_back(*now);
             next = next.max(now.saturating_sub(5 * MILLISECOND)) + Duration::from_secs_f64(1.0 / control.rate());
         }
@@ -120,22 +120,114 @@ fn a_fixed_window_is_found_by_its_phase_and_then_used_without_a_refusal() {
     };
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let found = control.window().expect("a window");
-    assert_eq!((found.permits(), found.length()), (700.0, Some(Duration::from_mins(1))));
+    assert_eq!((found.permits(), found.length()), (700.0, Duration::from_mins(1)));
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
     assert!(accepted >= 6900 && refused <= 4, "{accepted} {refused}");
 }
 
+/// So many in any span of a minute.
+fn sliding(permits: usize) -> impl FnMut(Duration) -> bool {
+    let mut accepted = std::collections::VecDeque::new();
+    move |now| {
+        while accepted.front().is_some_and(|at| *at + Duration::from_mins(1) <= now) {
+            accepted.pop_front();
+        }
+        let is_left = accepted.len() < permits;
+        if is_left {
+            accepted.push_back(now);
+        }
+        is_left
+    }
+}
+
 #[test]
-fn a_learned_window_waits_for_its_end() {
+fn a_sliding_window_is_held_without_a_refusal() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let mut server = sliding(700);
+    ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
+    let found = control.window().expect("a window");
+    assert_eq!((found.permits(), found.length()), (700.0, Duration::from_mins(1)));
+    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
+    assert!(accepted >= 6900 && refused <= 2, "{accepted} {refused}");
+}
+
+#[test]
+fn more_permits_are_found_and_fewer_are_kept_to() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut window, mut used) = (0, 0);
+    let permits = std::cell::Cell::new(700);
+    let mut server = |now: Duration| {
+        let current = (now.as_millis() + 23_000) / 60_000;
+        used = if current == window { used + 1 } else { 1 };
+        window = current;
+        used <= permits.get()
+    };
+    for (now_allowed, minutes) in [(700, 4), (300, 4), (1500, 10), (700, 4)] {
+        permits.set(now_allowed);
+        ask(&mut control, &mut now, Duration::from_mins(minutes), &mut server);
+        let found = control.window().map(Window::permits);
+        assert_eq!(found, Some(f64::from(now_allowed)), "after {minutes} minutes");
+    }
+}
+
+#[test]
+fn a_part_of_a_window_leaves_the_rest_to_others() {
+    let (mut control, mut now) = (Control::new(f64::INFINITY, 0.5), Duration::from_secs(100));
+    let mut server = sliding(700);
+    ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
+    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
+    assert!((3300..=3500).contains(&accepted) && refused == 0, "{accepted} {refused}");
+}
+
+#[test]
+fn a_learned_window_gives_each_permit_back_after_its_length() {
     let began = Duration::from_secs(100);
     let mut window = Window::known(2.0, Duration::from_mins(1), began);
-    let now = began + Duration::from_secs(5);
-    assert_eq!(window.gate(now), Gate::Open);
-    window.granted(now);
-    assert_eq!(window.gate(now), Gate::Answer, "the first request opens it");
-    window.accepted(now);
-    window.granted(now);
-    assert_eq!(window.gate(now), Gate::At(began + Duration::from_mins(1)));
+    let answered = |at: u64| began + Duration::from_secs(at);
+    for at in [5, 6] {
+        assert_eq!(window.gate(answered(at), 1.0), Gate::Open);
+        window.granted();
+    }
+    assert_eq!(window.gate(answered(7), 1.0), Gate::Answer, "both are under way");
+    window.accepted(answered(8), answered(5));
+    window.accepted(answered(9), answered(6));
+    assert_eq!(window.gate(answered(10), 1.0), Gate::At(answered(68)));
+    assert_eq!(window.gate(answered(68), 1.0), Gate::Open);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_span_holds_more_than_a_learned_window(
+        permits in 2_u32..40,
+        steps in prop::collection::vec((0_u64..800, 1_u64..1500, 0.0..1.0_f64), 50..300),
+    ) {
+        let length = Duration::from_secs(10);
+        let mut now = Duration::from_secs(100);
+        let mut window = Window::known(f64::from(permits), length, now);
+        let mut under_way: Vec<(Duration, Duration)> = Vec::new();
+        let mut arrived = Vec::new();
+        for (pause, latency, way) in steps {
+            now += Duration::from_millis(pause);
+            // A part keeps it from asking for more than there is.
+            while let gate @ (Gate::At(_) | Gate::Answer) = window.gate(now, 0.999) {
+                let first = under_way.iter().min_by_key(|(_, answer)| *answer).map(|(_, answer)| *answer);
+                let until = if let Gate::At(at) = gate { first.map_or(at, |first| first.min(at)) } else { first.unwrap() };
+                now = now.max(until);
+                under_way.retain(|(sent, answer)| *answer > now || !window.accepted(now, *sent));
+            }
+            window.granted();
+            let latency = Duration::from_millis(latency);
+            arrived.push(now + latency.mul_f64(way));
+            under_way.push((now, now + latency));
+        }
+        arrived.sort();
+        for (first, start) in arrived.iter().enumerate() {
+            let within = arrived[first..].iter().take_while(|at| **at - *start < length).count();
+            prop_assert!(within <= permits as usize - 1, "{within} of {permits}");
+        }
+    }
 }
 
 fn hint(left: f64, reset: u64) -> RateHint {

@@ -55,14 +55,14 @@ async fn the_format_is_versioned_and_what_cannot_be_read_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = FileLedger::new(folder.path());
     let at = "2026-01-01T00:00:00Z".parse().unwrap();
-    let window = LearnedWindow { permits: 700.0, seconds: 60.0, began: at };
+    let window = LearnedWindow { permits: 700.0, seconds: 60.0 };
     let record = BucketRecord {
         spent: vec![Spent { at, permits: 2 }],
-        learned: Some(Learned { at, rate: Some(99.5), window: Some(window), told: None }),
+        learned: Some(Learned { at, rate: Some(99.5), window: Some(window), slots: Some(12), told: None }),
     };
     ledger.save(&key("read"), &record).await.unwrap();
     let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    insta::assert_snapshot!(std::fs::read_to_string(&file).unwrap(), @r#"{"version":1,"bucket":"read","spent":[{"at":"2026-01-01T00:00:00Z","permits":2}],"learned":{"at":"2026-01-01T00:00:00Z","rate":99.5,"window":{"permits":700.0,"seconds":60.0,"began":"2026-01-01T00:00:00Z"}}}"#);
+    insta::assert_snapshot!(std::fs::read_to_string(&file).unwrap(), @r#"{"version":1,"bucket":"read","spent":[{"at":"2026-01-01T00:00:00Z","permits":2}],"learned":{"at":"2026-01-01T00:00:00Z","rate":99.5,"window":{"permits":700.0,"seconds":60.0},"slots":12}}"#);
     assert_eq!(ledger.load(&key("read")).await.unwrap(), Some(record));
     assert_eq!(ledger.load(&key("other")).await.unwrap(), None);
     for damaged in ["", "{\"version\":2,\"bucket\":\"read\"}", "{\"version\":1,\"bucket\":\"other\"}"] {

@@ -398,6 +398,62 @@ async fn c19_a_quota_that_is_spent_for_long_stops_the_run() {
     assert_eq!(error.context_value("limit"), Some("read: 2 requests/h"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_forecast_counts_the_windows_that_are_needed() {
+    let transport = Scripted::new(|_, _| Reply::json("{}"));
+    let client = HttpClient::builder(&context(&transport), base()).quota("read", Quota::per_hour(60)).build().unwrap();
+    for (requests, hours) in [(60, 0), (61, 1), (120, 1), (150, 2)] {
+        let forecast = client.forecast(&LIMITED, requests).await.unwrap().unwrap();
+        assert_eq!(forecast, ("read: 60 requests/h".to_owned(), Duration::from_hours(hours)), "{requests} requests");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_used_of_a_limit_is_counted() {
+    let transport = Scripted::slow(Duration::from_millis(100), |n, _| if n == 1480 { Reply::status(429, "") } else { Reply::json("{}") });
+    let quotas = |context: &BuildContext| {
+        HttpClient::builder(context, base()).quota("read", Quota::per_second(25)).quota("idle", Quota::per_second(1))
+    };
+    let client = quotas(&context(&transport)).build().unwrap();
+    assert_eq!(client.usage(), []);
+    saturate(&client, &transport, &[LIMITED], 40, Duration::from_mins(1)).await;
+    let usage = client.usage();
+    let [read] = usage.as_slice() else { panic!("{usage:?}") };
+    assert_eq!((read.bucket.as_str(), read.limit.as_str(), read.refused), ("read", "25 requests/s", 1));
+    assert!((0.97..=1.0).contains(&read.used().unwrap()) && read.waited > Duration::from_mins(30), "{read:?}");
+    assert!((0.6..0.7).contains(&read.refused_of_1000()), "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_far_below_a_known_rate_has_too_many_at_once_and_remembers_how_many() {
+    let gauge = Arc::new(Gauge { limit: 5, ..Gauge::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(FileLedger::new(folder.path()));
+    let run = async |callers: usize| {
+        let clock = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+        let limits = Arc::new(MemoryLimits::kept(Arc::clone(&ledger) as _, Arc::clone(&clock) as _));
+        let context = BuildContext { transport: Some(Arc::clone(&gauge) as _), seed: Some(1), clock, limits, ..BuildContext::default() };
+        let client = HttpClient::builder(&context, base()).quota("read", Quota::per_second(1000)).build().unwrap();
+        let end = Instant::now() + Duration::from_mins(5);
+        let caller = || async {
+            while Instant::now() < end {
+                client.send(&request(), &LIMITED).await.unwrap();
+            }
+        };
+        join_all((0..callers).map(|_| caller())).await;
+        let usage = client.usage();
+        (usage[0].requests - usage[0].refused, usage[0].refused)
+    };
+    let (_, cold) = run(40).await;
+    gauge.now.lock().unwrap().1 = 0;
+    let (accepted, refused) = run(40).await;
+    let peak = gauge.now.lock().unwrap().1;
+    assert!(
+        accepted >= 5 * 10 * 300 * 85 / 100 && refused < cold && refused * 50 <= accepted && peak <= 10,
+        "{accepted} {refused} {cold} {peak}"
+    );
+}
+
 #[test]
 fn quotas_read_well() {
     let shown = [Quota::per_second(25).share(0.6), Quota::per_minute(700), Quota::per_hour(60)]

@@ -1,0 +1,54 @@
+//! Several accounts in one source.
+//!
+//! Every account has endpoints of its own, with states and failures of their own, that feed the same tables. Their
+//! declarations say so by [`Endpoint::by_account`](crate::Endpoint::by_account), and
+//! [`Connector::prepare`](crate::Connector::prepare) makes of them, by [`Endpoint::of_account`](crate::Endpoint::of_account),
+//! those of each account. [`HttpClient::for_account`](crate::http::HttpClient::for_account) sends requests for one of them.
+
+use std::sync::Arc;
+
+use crate::endpoint::Endpoint;
+use crate::state::EndpointId;
+
+/// One of several accounts that a source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The vendor's id of it.
+    pub id: Arc<str>,
+    /// Whether the configuration names it. Then it is a failure that it may not be read; one that was found by asking the
+    /// vendor is unavailable, even to streams that are named.
+    pub named: bool,
+}
+
+impl Endpoint {
+    /// Is one of several accounts' endpoints: this column, which the engine fills, is the first of every key and tells
+    /// whose a row is. Which accounts there are [`Connector::prepare`](crate::Connector::prepare) finds out.
+    pub fn by_account(mut self, column: &'static str) -> Self {
+        self.account_column = Some(column);
+        Arc::make_mut(&mut self.feeds).iter_mut().for_each(|feed| feed.stream.keyed_by(column));
+        self
+    }
+
+    /// The same endpoint for one account, with a state of its own; its rows go to the same tables. Needs
+    /// [`by_account`](Self::by_account).
+    pub fn of_account(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// The account that is read.
+    pub fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
+    /// The column that tells accounts apart, and the value that rows of this endpoint have in it.
+    #[cfg(feature = "engine")]
+    pub(crate) fn account_value(&self) -> Option<(&'static str, &str)> {
+        Some((self.account_column?, &self.account.as_ref()?.id))
+    }
+
+    /// The key of its state in a source.
+    pub fn id(&self, source: &str) -> EndpointId {
+        EndpointId::of_account(source, self.name(), self.account.as_ref().map(|account| &*account.id))
+    }
+}
