@@ -19,7 +19,7 @@ use crate::account::{Site, parse_zone};
 use crate::calendar::{Calendar, TimeStorage};
 use crate::classify::MixpanelClassifier;
 use crate::export::{Days, Reread};
-use crate::flatten::{Columns, Flattened};
+use crate::flatten::{Columns, Flatten, Flattened};
 use crate::limits::Hourly;
 use crate::region::{Hosts, Region};
 use crate::reports::{self, Report};
@@ -110,12 +110,10 @@ pub struct MixpanelConfig {
     /// Properties of profiles that become columns besides their place in `properties`.
     #[serde(default)]
     profile_columns: Vec<Flattened>,
-    /// Makes columns of all properties of events that the Lexicon and a query before each sync tell of.
+    /// Of what all properties become columns: of `events` those that the Lexicon and a query before each sync tell of, of
+    /// `profiles` those that the Lexicon has schemas of.
     #[serde(default)]
-    flatten_events: bool,
-    /// Makes columns of all properties of profiles that the Lexicon has schemas of.
-    #[serde(default)]
-    flatten_profiles: bool,
+    flatten: Vec<Flatten>,
     /// Ids of the kinds of groups whose profiles are read, as the project's settings show them beside group keys.
     #[serde(default)]
     group_ids: Vec<GroupId>,
@@ -290,7 +288,7 @@ impl MixpanelConfig {
             reports: self.reports.iter().cloned().chain(groups).collect(),
             event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
             profile_columns: Columns::new(&self.profile_columns, schema::PROFILE, "profile_columns")?,
-            flatten: (self.flatten_events, self.flatten_profiles),
+            flatten: self.flatten.clone(),
         })
     }
 

@@ -15,6 +15,16 @@ const MAX_COLUMNS: usize = 500;
 /// What `$` becomes, which Mixpanel's own properties begin with.
 const RESERVED: &str = "mp_reserved_";
 
+/// What has properties that all become columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Flatten {
+    /// Events.
+    Events,
+    /// Profiles of users and groups.
+    Profiles,
+}
+
 /// A property that becomes a column besides its place in `properties`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]

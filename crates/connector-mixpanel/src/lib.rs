@@ -45,7 +45,7 @@ use crate::streams::{Credentials, Place, Project};
 pub use calendar::TimeStorage;
 pub use config::MixpanelConfig;
 pub use export::Reread;
-pub use flatten::{ColumnType, Flattened, FlattenedProperty};
+pub use flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
 pub use region::Region;
 pub use reports::{Parameter, Report};
 pub use table::{STREAMS, Stream};
@@ -118,9 +118,9 @@ impl Mixpanel {
     /// Finds out which properties there are, where all of them are to be columns of an endpoint.
     async fn properties(&self, client: &HttpClient, hosts: &Hosts, endpoints: &[&str]) -> Result<(Project, Vec<String>)> {
         let wants = |names: [&str; 2]| endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name));
-        let (events, profiles) = self.project.flatten;
-        let (events, profiles) = (events && wants(["export", "activity"]), profiles && wants(["engage", "group_profiles"]));
-        if !events && !profiles {
+        let flattens = |what, names| self.project.flatten.contains(&what) && wants(names);
+        let events = flattens(Flatten::Events, ["export", "activity"]);
+        if !events && !flattens(Flatten::Profiles, ["engage", "group_profiles"]) {
             return Ok((self.project.clone(), Vec::new()));
         }
         let found = discover::properties(client, hosts, &self.project, events).await?;

@@ -8,7 +8,7 @@ use pipeline_core::{Deletes, Endpoint, Error, ErrorKind, Lines, Schema, StreamDe
 use crate::calendar::{Calendar, DayClock, ProjectDays};
 use crate::discover::Found;
 use crate::export::{self, Days};
-use crate::flatten::Columns;
+use crate::flatten::{Columns, Flatten};
 use crate::limits::{APP, EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, LEXICON, QUERY, QUERY_PACE};
 use crate::profiles::SessionPages;
 use crate::region::Hosts;
@@ -43,8 +43,8 @@ pub(crate) struct Project {
     pub(crate) event_columns: Columns,
     /// Properties of profiles that are columns.
     pub(crate) profile_columns: Columns,
-    /// Whether all properties of events, and of profiles, are to be columns.
-    pub(crate) flatten: (bool, bool),
+    /// What has properties that are all to be columns.
+    pub(crate) flatten: Vec<Flatten>,
 }
 
 /// Who reads a project.
@@ -105,12 +105,11 @@ impl Project {
 
     /// The project with a column for each property that was found.
     pub(crate) fn flattened(&self, found: &Found) -> Self {
-        let (events, profiles) = self.flatten;
         let mut project = self.clone();
-        if events {
+        if self.flatten.contains(&Flatten::Events) {
             project.event_columns = self.event_columns.and(&found.events, schema::EVENT, line::is_lifted);
         }
-        if profiles {
+        if self.flatten.contains(&Flatten::Profiles) {
             project.profile_columns = self.profile_columns.and(&found.profiles, schema::PROFILE, crate::profiles::is_lifted);
         }
         project

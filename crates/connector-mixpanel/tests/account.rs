@@ -437,7 +437,7 @@ fn own_columns(destination: &MemoryDestination, stream: &str) -> String {
 async fn all_properties_that_mixpanel_tells_of_become_columns() {
     let server = Server::new(|asked, _| with_properties(asked));
     let config = json!({
-        "flatten_events": true, "flatten_profiles": true, "start_date": "2026-11-21",
+        "flatten": ["events", "profiles"], "start_date": "2026-11-21",
         "event_columns": [{ "property": "Amount", "column": "amount", "type": "decimal" }],
     });
     let connector = connector(&server, &config);
@@ -463,7 +463,7 @@ async fn all_properties_that_mixpanel_tells_of_become_columns() {
 #[tokio::test(start_paused = true)]
 async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
     let server = Server::new(|asked, _| if asked.contains("/properties/top") { refused(402, "{}") } else { with_properties(asked) });
-    let connector = connector(&server, &json!({ "flatten_events": true, "start_date": "2026-11-21" }));
+    let connector = connector(&server, &json!({ "flatten": ["events"], "start_date": "2026-11-21" }));
     let notes = connector.prepare(&["export"]).await.unwrap().notes;
     assert!(notes.iter().any(|note| note.contains("the list of properties may not be read")), "{notes:?}");
     let destination = Arc::new(MemoryDestination::default());
@@ -471,7 +471,7 @@ async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
     assert_eq!(destination.column("product", "export", "count"), ["3"]);
     // A project secret may not read the Lexicon, and nobody who wants neither is asked for anything.
     let server = Server::new(|asked, _| with_properties(asked));
-    let secret = json!({ "flatten_events": true, "username": null, "secret": null, "project_secret": "dummy" });
+    let secret = json!({ "flatten": ["events"], "username": null, "secret": null, "project_secret": "dummy" });
     let by_secret = self::connector(&server, &secret);
     by_secret.prepare(&["export"]).await.unwrap();
     by_secret.prepare(&["cohorts"]).await.unwrap();

@@ -86,11 +86,19 @@ fn rows(sandbox: &Sandbox, table: &str, member: &str) -> BTreeMap<String, String
 
 fn assert_equal(sandbox: &Sandbox, simulator: &Simulator, round: u64) {
     let truth = simulator.truth();
+    let status = rows(sandbox, "tickets", "status");
+    let comments = rows(sandbox, "ticket_comments", "ticket_id");
+    // The list of a deleted ticket's comments is gone: what was redacted just before cannot be read again.
+    let is_out_of_reach = |table: &str, id: &String| {
+        let ticket = comments.get(id).filter(|_| table == "ticket_comments");
+        ticket.and_then(|ticket| status.get(ticket)).is_some_and(|status| status == "deleted")
+    };
     for (table, member) in COMPARED {
         let (found, expected) = (rows(sandbox, table, member), truth.members(table, member));
         assert_eq!(found.len(), expected.len(), "round {round}: rows of {table}");
         let expected = expected.into_iter().map(|(id, value)| (id, value.trim_matches('"').to_owned()));
-        let wrong: Vec<_> = found.into_iter().zip(expected).filter(|(found, expected)| found != expected).take(3).collect();
+        let pairs = found.into_iter().zip(expected).filter(|((id, _), _)| !is_out_of_reach(table, id));
+        let wrong: Vec<_> = pairs.filter(|(found, expected)| found != expected).take(3).collect();
         assert!(wrong.is_empty(), "round {round}: {table}.{member} of {wrong:?}");
     }
 }
@@ -119,7 +127,10 @@ async fn four_syncs_of_a_zendesk_account_that_changes_each_killed_for_real() {
         for _ in 0..kills {
             let mut command = sandbox.command(&["sync"]);
             let mut child = command.env("ZENDESK_API_TOKEN", &zendesk.token).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            tokio::time::sleep(Duration::from_millis(random.u64(100..latest))).await;
+            let until = Instant::now() + Duration::from_millis(random.u64(100..latest));
+            while Instant::now() < until && child.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             change(&simulator, tickets, (25 / kills).max(1));
             hit += u64::from(child.try_wait().unwrap().is_none());
             child.kill().unwrap();
