@@ -43,6 +43,8 @@ pub(super) struct Bucket {
 #[derive(Debug)]
 struct State {
     in_flight: u32,
+    /// The same when the last request was sent: of answers that come together the last finds no others under way.
+    at_once: u32,
     control: Control,
     announced: Announced,
     slots: Slots,
@@ -62,6 +64,7 @@ impl Bucket {
     pub(super) fn new(key: BucketKey, quota: Quota) -> Self {
         let state = State {
             in_flight: 0,
+            at_once: 0,
             control: Control::new(quota.rate(), if quota.is_known() { 1.0 } else { quota.part }),
             announced: Announced::default(),
             slots: Slots::default(),
@@ -120,6 +123,7 @@ impl Bucket {
     pub(super) fn granted(&self, now: Duration) {
         let mut state = self.state();
         state.in_flight += 1;
+        state.at_once = state.in_flight;
         state.counted.sent(now);
         state.control.granted();
     }
@@ -165,7 +169,7 @@ impl Bucket {
         if state.announced.used_up_until(now).is_some() {
             // The headers have said so, and say when it ends: there is nothing to find out.
             state.control.unanswered(now, sent);
-        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && (state.in_flight > 1 || state.slots.is_cut(now)) {
+        } else if wait.is_none() && state.control.is_far_below(now, FAR_BELOW) && state.at_once > 1 {
             state.control.unanswered(now, sent);
             state.fewer_slots(now);
         } else {
@@ -256,7 +260,6 @@ impl State {
     }
 
     fn fewer_slots(&mut self, now: Duration) {
-        // The refused request still counts among those that were too many.
-        self.slots.too_many(now, self.in_flight);
+        self.slots.too_many(now, self.at_once);
     }
 }

@@ -46,22 +46,15 @@ impl Slots {
         self.met
     }
 
-    /// True when they were cut just now: what is refused now was sent before.
-    pub(super) fn is_cut(&self, now: Duration) -> bool {
-        self.cut.is_some_and(|(_, since)| now.saturating_sub(since) <= ONE_EVENT)
-    }
-
     /// A request was refused because so many were under way, itself included.
     pub(super) fn too_many(&mut self, now: Duration, under_way: u32) {
-        if self.is_cut(now) {
+        if self.cut.is_some_and(|(_, since)| now.saturating_sub(since) <= ONE_EVENT) {
             return;
         }
-        // Of answers that come together the last finds few others under way.
-        let under_way = f64::from(under_way).max(CUT.0 * self.limit(now).unwrap_or_default());
-        let met = under_way - 1.0;
+        let met = f64::from(under_way) - 1.0;
         let is_same = self.met.is_some_and(|known| (met - known).abs() <= SAME * known);
         let cut = if is_same { CUT.1 } else { CUT.0 };
         self.met = Some(met.max(1.0));
-        self.cut = Some(((under_way * cut).floor().max(1.0), now));
+        self.cut = Some(((f64::from(under_way) * cut).floor().max(1.0), now));
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::announced::Announced;
 use super::super::control::{Control, Gate};
+use super::super::slots::Slots;
 use super::super::window::Window;
 use super::*;
 
@@ -228,6 +229,25 @@ proptest! {
             prop_assert!(within <= permits as usize - 1, "{within} of {permits}");
         }
     }
+}
+
+#[test]
+fn too_many_at_once_are_cut_remembered_and_gone_beyond_slowly() {
+    let (mut slots, second) = (Slots::default(), Duration::from_secs);
+    assert_eq!((slots.limit(second(100)), slots.met()), (None, None));
+    slots.too_many(second(100), 41);
+    slots.too_many(second(101), 35);
+    assert_eq!((slots.limit(second(100)), slots.met()), (Some(30.0), Some(40.0)), "refusals of one second are one event");
+    slots.too_many(second(102), 31);
+    slots.too_many(second(104), 11);
+    assert_eq!((slots.limit(second(104)), slots.met()), (Some(8.0), Some(10.0)));
+    assert_eq!(slots.limit(second(108)), Some(10.0), "half a slot a second, up to what is known");
+    assert_eq!(slots.limit(second(128)), Some(11.0), "and one in 20 s beyond");
+    slots.too_many(second(130), 11);
+    assert_eq!(slots.limit(second(130)), Some(9.0), "the same limit again: less is cut");
+    let mut next = Slots::default();
+    next.resume(second(5), 10);
+    assert_eq!((next.limit(second(5)), next.limit(second(7)), next.met()), (Some(9.0), Some(10.0), Some(10.0)));
 }
 
 fn hint(left: f64, reset: u64) -> RateHint {
