@@ -55,7 +55,9 @@ pub(crate) async fn properties(client: &HttpClient, hosts: &Hosts, project: &Pro
 async fn ask(client: &HttpClient, hosts: &Hosts, path: &str, query: &[(&str, String)], buckets: &[&'static str]) -> Result<String> {
     let invalid = |error| Error::new(ErrorKind::Unexpected, "the address of the properties is no URL").with_source(error);
     let mut request = Request::new(Method::GET, hosts.query.join(path).map_err(invalid)?);
-    query.iter().for_each(|(name, value)| request.set_query(name, value));
+    for (name, value) in query {
+        request.set_query(name, value);
+    }
     let buckets: Vec<Cow<'static, str>> = buckets.iter().map(|bucket| Cow::Borrowed(*bucket)).collect();
     let response = client.send(&request, &Call { endpoint: "properties", buckets: &buckets }).await?;
     String::from_utf8(response.body.into())

@@ -164,7 +164,9 @@ impl Mixpanel {
             let page = reshape(page?, &mut about)?;
             if page.advance.is_some() {
                 let mut seen = self.seen();
-                about.iter_mut().for_each(|about| seen.add(&read, &std::mem::take(&mut about.seen)));
+                for about in &mut about {
+                    seen.add(&read, &std::mem::take(&mut about.seen));
+                }
             }
             Ok(export::newer(page, export::processed_since(&read)))
         };

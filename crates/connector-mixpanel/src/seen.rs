@@ -40,13 +40,15 @@ impl Seen {
 
     /// Takes note of the users who an event shows to be others: all that it names beside the one that it counts for.
     pub(crate) fn users(&mut self, event: &str, properties: &Members<'_>, user: Option<&str>, former: Option<&str>) {
-        if former != user {
-            former.into_iter().for_each(|former| self.merged(former));
+        if let Some(former) = former.filter(|_| former != user) {
+            self.merged(former);
         }
         let Some((_, named)) = MERGES.iter().find(|(name, _)| *name == event) else { return };
         for value in named.iter().filter_map(|name| find(properties, name)) {
             let several = elements(value).unwrap_or_else(|_| vec![value]);
-            several.into_iter().filter(|other| Some(*other) != user).for_each(|other| self.merged(other));
+            for other in several.into_iter().filter(|other| Some(*other) != user) {
+                self.merged(other);
+            }
         }
     }
 

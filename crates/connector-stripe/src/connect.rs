@@ -120,10 +120,10 @@ impl Connect {
         if own == UNKNOWN && !endpoints.is_empty() {
             closed.push((UNKNOWN.to_owned(), unknown()));
         }
-        let named = matches!(self.accounts, Accounts::Named(_));
+        let by_name = matches!(self.accounts, Accounts::Named(_));
         let connected: Vec<&Endpoint> = self.lists.iter().filter(is_wanted).collect();
         for Connected { id, refusal, .. } in accounts.into_iter().filter(|account| account.id != own) {
-            endpoints.extend(connected.iter().map(|endpoint| of(endpoint, &id, named)));
+            endpoints.extend(connected.iter().map(|endpoint| of(endpoint, &id, by_name)));
             closed.extend(refusal.map(|refusal| (id, refusal)));
         }
         Preparation { endpoints: Some(endpoints), closed, ..Preparation::default() }

@@ -96,6 +96,7 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
 
 /// The place of the first byte that needs an escape. Sixteen are looked at together, without a branch between them, of which
 /// compilers make a few instructions.
+#[expect(clippy::needless_bitwise_bool, reason = "a branch for every byte is what it avoids")]
 fn special(text: &[u8]) -> Option<usize> {
     let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
     let (blocks, _) = text.as_chunks::<16>();

@@ -25,7 +25,9 @@ impl Endpoint {
     /// whose a row is. Which accounts there are [`Connector::prepare`](crate::Connector::prepare) finds out.
     pub fn by_account(mut self, column: &'static str) -> Self {
         self.account_column = Some(column);
-        Arc::make_mut(&mut self.feeds).iter_mut().for_each(|feed| feed.stream.keyed_by(column));
+        for feed in Arc::make_mut(&mut self.feeds) {
+            feed.stream.keyed_by(column);
+        }
         self
     }
 

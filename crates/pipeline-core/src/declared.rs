@@ -249,12 +249,7 @@ fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<
     records.into_iter().zip(&*endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
 }
 
-fn read_lines<'a>(
-    client: HttpClient,
-    endpoint: &'a Endpoint,
-    slice: SliceState,
-    lines: Lines,
-) -> impl stream::Stream<Item = Result<Page>> + 'a {
+fn read_lines(client: HttpClient, endpoint: &Endpoint, slice: SliceState, lines: Lines) -> impl stream::Stream<Item = Result<Page>> {
     let spool = async move {
         let list = List { client, endpoint, parent: None, walker: Walker::Own };
         let request = list.request(&slice, &slice.position)?;

@@ -96,7 +96,7 @@ impl RawRecord {
 
     /// Where the value of one top-level member stands.
     fn place(&self, name: &str) -> Option<Range<usize>> {
-        let Some(Found { members, own }) = &self.found else { return member(&self.json, name)? };
+        let Some(Found { members, own }) = &self.found else { return member(&self.json, name) };
         let is_it = |member: &&Member| *member.key.name(&self.json) == *name.as_bytes();
         Some(members.all.get(own.clone())?.iter().rfind(is_it)?.value.range())
     }
@@ -168,9 +168,8 @@ impl fmt::Debug for RawRecord {
     }
 }
 
-/// Where the last member of that name in an object has its value; none inside when there is none, and none at all when it
-/// is no object.
-fn member(object: &[u8], name: &str) -> Option<Option<Range<usize>>> {
+/// Where the last member of that name in an object has its value.
+fn member(object: &[u8], name: &str) -> Option<Range<usize>> {
     let mut found = None;
     let start = prove::space(object, 0);
     if object.get(start) != Some(&b'{') {
@@ -183,7 +182,7 @@ fn member(object: &[u8], name: &str) -> Option<Option<Range<usize>>> {
         }
         Some(end)
     })?;
-    Some(found)
+    found
 }
 
 struct AllMembersVisitor;
@@ -292,7 +291,7 @@ impl Envelope {
     pub fn get(&self, path: &str) -> Option<Bytes> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let first = self.member(segments.next()?)?.clone();
-        segments.try_fold(first, |json, segment| Some(json.slice(member(&json, segment)??)))
+        segments.try_fold(first, |json, segment| Some(json.slice(member(&json, segment)?)))
     }
 
     /// A string or number as text; none for null, absent and other values.
@@ -369,9 +368,9 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
                 let (_, places) = Place::all(value).ok_or_else(missing)?;
                 found.extend(places.iter().map(|place| value.slice(place.start..place.end)));
             } else {
-                match member(value, segment).ok_or_else(missing)? {
+                match member(value, segment) {
                     Some(place) => found.push(value.slice(place)),
-                    None if is_optional => {}
+                    None if is_optional && first_byte(value) == Some(b'{') => {}
                     None => return Err(missing()),
                 }
             }

@@ -149,7 +149,7 @@ pub(crate) fn rate_headers(service: &Service, response: &mut Response, left: &st
     let limits = service.simulation.limits;
     let hour = limits.mixpanel_query_hour.map(|limit| format!("\"project\";q={limit};w=3600"));
     let at_once = limits.mixpanel_queries_at_once.map(|limit| format!("\"project-concurrency\";q={limit};qu=\"concurrent-requests\""));
-    let policy = Vec::from_iter(hour.into_iter().chain(at_once)).join(", ");
+    let policy = hour.into_iter().chain(at_once).collect::<Vec<_>>().join(", ");
     for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left.to_owned()), ("retry-after", wait.to_string())] {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);

@@ -199,7 +199,7 @@ impl Site {
             simulator.url()
         );
         if std::env::var("PIPELINE_CONNECT_STREAMS").is_err() {
-            let _ = writeln!(config, "streams = {:?}", KINDS);
+            let _ = writeln!(config, "streams = {KINDS:?}");
         }
         fs::write(folder.path().join("pipeline.toml"), config).unwrap();
         Site { folder, simulator }

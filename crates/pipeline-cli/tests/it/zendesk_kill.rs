@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pipeline_simulator::ZendeskChange::{Create, Delete, Redact, Remove, Scrub, Update, UpdateBySystem};
 use pipeline_simulator::{Simulation, Simulator, ZendeskWorld};
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use crate::support::{SQLITE, Sandbox, setting};
 

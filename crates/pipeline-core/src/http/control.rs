@@ -437,10 +437,10 @@ impl Control {
     /// What was accepted since the last stall was a window's, which ended between these times.
     fn begin_window(&mut self, now: Duration, opened: (Duration, Duration), sent: Duration, permits: f64) {
         self.limit *= self.scale;
-        let spent = std::mem::take(&mut self.recent);
-        let first = spent.front().copied().unwrap_or(now);
+        let used = std::mem::take(&mut self.recent);
+        let first = used.front().copied().unwrap_or(now);
         let length = length_between(opened.0.saturating_sub(first), opened.1.saturating_sub(first));
-        self.window = Some(Window::guess(spent, permits, length.max(LONG), (opened.0, sent), now));
+        self.window = Some(Window::guess(used, permits, length.max(LONG), (opened.0, sent), now));
         self.state = State::Growing;
         self.begin_cycle(now);
     }

@@ -174,8 +174,8 @@ async fn late_events_merged_users_and_wall_clocks() {
     let events = lines(&api.mixpanel(&all).await.text());
     let truth = api.simulator.truth().events(END / 1000 + 120);
     assert_eq!(events.len(), truth.len());
-    let merges = events.iter().filter(|event| event["event"] == "$identify").count();
-    assert!(merges > 100 && events.len() < 5_000 + merges, "{merges} of {} events", events.len());
+    let identified = events.iter().filter(|event| event["event"] == "$identify").count();
+    assert!(identified > 100 && events.len() < 5_000 + identified, "{identified} of {} events", events.len());
     let text = |event: &Value, name: &str| event["properties"][name].as_str().unwrap_or_default().to_owned();
     let shown = events.iter().map(|event| (text(event, "$insert_id"), text(event, "distinct_id")));
     assert_eq!(sorted(shown.map(|pair| format!("{pair:?}")).collect()), {

@@ -135,9 +135,9 @@ async fn an_account_that_is_gone_or_closed_is_told_and_fails_no_other() {
         *companies.refused.lock().unwrap() = Some("c");
         let (summary, _) = companies.sync(&store, named()).await;
         let unavailable = summary.endpoints.iter().filter(|endpoint| matches!(endpoint.outcome, Outcome::Unavailable { .. }));
-        let mut names: Vec<_> = unavailable.map(|endpoint| endpoint.id.endpoint.as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["changes@b", "changes@c", "changes@d", "orders@b", "orders@c", "orders@d"]);
+        let mut refused: Vec<_> = unavailable.map(|endpoint| endpoint.id.endpoint.as_str()).collect();
+        refused.sort_unstable();
+        assert_eq!(refused, ["changes@b", "changes@c", "changes@d", "orders@b", "orders@c", "orders@d"]);
         assert_eq!(summary.failure(), None, "nobody asked for these accounts by name");
         let expected: &[&str] = if whole { &["a/o1"] } else { &["a/o1", "b/o1", "c/o1", "d/o1"] };
         assert_eq!(store.ids("orders"), expected);

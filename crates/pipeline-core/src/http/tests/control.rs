@@ -225,8 +225,8 @@ proptest! {
         }
         arrived.sort();
         for (first, start) in arrived.iter().enumerate() {
-            let within = arrived[first..].iter().take_while(|at| **at - *start < length).count();
-            prop_assert!(within <= permits as usize - 1, "{within} of {permits}");
+            let within = arrived[first..].iter().take_while(|at| **at < *start + length).count();
+            prop_assert!(within < permits as usize, "{within} of {permits}");
         }
     }
 }
