@@ -26,6 +26,11 @@ fn unknown_limits_are_found_and_held() {
 }
 
 #[test]
+fn windows_that_only_a_refusal_tells_of_are_held() {
+    check(&["Retry-After in seconds only, 700/min", "Retry-After as a date only, 700/min", "Retry-After in seconds only, an hour"]);
+}
+
+#[test]
 fn announced_windows_are_used_up_without_a_refusal() {
     check(&["GitHub headers, 5,000/h", "Zendesk headers, 700/min", "IETF headers, 700/min"]);
 }
