@@ -439,7 +439,8 @@ impl Control {
         self.limit *= self.scale;
         let used = std::mem::take(&mut self.recent);
         let first = used.front().copied().unwrap_or(now);
-        let length = length_between(opened.0.saturating_sub(first), opened.1.saturating_sub(first));
+        let (least, most) = (opened.0.saturating_sub(first), opened.1.saturating_sub(first));
+        let length = length_between(least, most, (least + most) / 2);
         self.window = Some(Window::guess(used, permits, length.max(LONG), (opened.0, sent), now));
         self.state = State::Growing;
         self.begin_cycle(now);

@@ -217,7 +217,7 @@ impl Window {
             (self.is_known, self.seen) = (false, f64::INFINITY);
         } else {
             let (least, most) = (opened.0.saturating_sub(self.opened.1), opened.1.saturating_sub(self.opened.0));
-            self.length = length_between(least, most);
+            self.length = length_between(least, most, self.length);
             self.permits = self.seen.max(1.0);
             self.is_known = true;
             self.ask.1 = QUESTION;
@@ -229,11 +229,10 @@ impl Window {
     }
 }
 
-/// A length between these: a usual one if any fits, otherwise the longest, which is safe.
-pub(super) fn length_between(least: Duration, most: Duration) -> Duration {
-    let middle = (least + most) / 2;
+/// A length between these: of the usual ones the nearest to what was likely, if any fits; otherwise the longest, which is safe.
+pub(super) fn length_between(least: Duration, most: Duration, likely: Duration) -> Duration {
     let fits = LENGTHS.iter().map(|seconds| Duration::from_secs(*seconds)).filter(|length| (least..=most).contains(length));
-    fits.min_by_key(|length| length.abs_diff(middle)).unwrap_or(most)
+    fits.min_by_key(|length| length.abs_diff(likely)).unwrap_or(most)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "fewer requests than a float is exact for")]

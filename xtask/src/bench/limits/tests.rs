@@ -26,8 +26,9 @@ fn unknown_limits_are_found_and_held() {
 }
 
 #[test]
-fn windows_that_only_a_refusal_tells_of_are_held() {
-    check(&["Retry-After in seconds only, 700/min", "Retry-After as a date only, 700/min", "Retry-After in seconds only, an hour"]);
+fn windows_that_nobody_announces_are_recognised() {
+    check(&["window 700/min, not announced", "Retry-After in seconds only, 700/min", "Retry-After as a date only, 700/min"]);
+    check(&["Retry-After in seconds only, an hour", "any window of 700/min, not announced"]);
 }
 
 #[test]
