@@ -39,18 +39,20 @@ pub(super) enum Column {
 }
 
 impl Column {
+    /// An empty column without room for any value: the first page of many a list has few, and each column would take
+    /// kilobytes for them.
     pub(super) fn new(data_type: DataType) -> Self {
         match data_type {
-            DataType::Bool => Self::Bool(BooleanBuilder::new()),
-            DataType::Int64 => Self::Int64(Int64Builder::new()),
-            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
+            DataType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
+            DataType::Float64 => Self::Float64(Float64Builder::with_capacity(0)),
             DataType::Decimal { precision, scale } => {
-                Self::Decimal { values: Decimal128Builder::new().with_data_type(arrow_type(data_type)), precision, scale }
+                Self::Decimal { values: Decimal128Builder::with_capacity(0).with_data_type(arrow_type(data_type)), precision, scale }
             }
-            DataType::String => Self::String(StringBuilder::new()),
-            DataType::Date => Self::Date(Date32Builder::new()),
-            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC), format),
-            DataType::Json => Self::Json(StringBuilder::new()),
+            DataType::String => Self::String(StringBuilder::with_capacity(0, 0)),
+            DataType::Date => Self::Date(Date32Builder::with_capacity(0)),
+            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC), format),
+            DataType::Json => Self::Json(StringBuilder::with_capacity(0, 0)),
         }
     }
 
