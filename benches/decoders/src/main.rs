@@ -114,7 +114,7 @@ fn plain_members(schema: &Schema) -> ArrowSchema {
         DataType::Bool => Some(ArrowType::Boolean),
         DataType::Int64 | DataType::Timestamp(TimeFormat::UnixSeconds) => Some(ArrowType::Int64),
         DataType::Float64 => Some(ArrowType::Float64),
-        DataType::String => Some(ArrowType::Utf8),
+        DataType::String | DataType::Reference => Some(ArrowType::Utf8),
         _ => None,
     };
     let fields = schema.fields().iter().filter_map(|field| Some(Field::new(&*field.name, kind(field.data_type)?, true)));

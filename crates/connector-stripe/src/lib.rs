@@ -8,6 +8,7 @@ mod connect;
 #[rustfmt::skip]
 mod schemas;
 mod streams;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

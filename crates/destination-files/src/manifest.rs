@@ -84,7 +84,7 @@ impl Fold {
     /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict) when they do not.
     pub(crate) fn plan(&self, commit: &Commit, staged: &[StagedFile], extension: &str) -> Result<Manifest> {
         let sequence = self.sequence + 1;
-        let commit_record = commit.record(sequence);
+        let commit_record = commit.clone().record(sequence);
         self.changed(&commit_record)?;
         let added = staged.iter().enumerate().map(|(index, file)| Added {
             table: file.table.clone(),

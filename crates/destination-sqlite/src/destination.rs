@@ -142,7 +142,7 @@ impl Open {
         Ok(())
     }
 
-    fn commit(self, commit: &Commit) -> Result<u64> {
+    fn commit(self, commit: Commit) -> Result<u64> {
         let connection = &*self.connection;
         state::apply(connection, &commit.changes)?;
         let kept = |name: &str| self.writers.values().find(|(_, writer)| writer.name == name)?.1.before;
@@ -202,6 +202,6 @@ impl Transaction for SqliteTransaction {
 
     async fn commit(mut self: Box<Self>, commit: &Commit) -> Result<u64> {
         let (open, commit) = (self.take()?, commit.clone());
-        blocking(move || open.commit(&commit)).await.map_err(at(&self.path))
+        blocking(move || open.commit(commit)).await.map_err(at(&self.path))
     }
 }

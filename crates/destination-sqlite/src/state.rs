@@ -15,6 +15,10 @@ const LOADING: &str = "loading the checkpoint";
 const STORING: &str = "storing the checkpoint";
 const LOGGING: &str = "reading the commit log";
 
+/// The newest commits of which the log tells what they changed of checkpoints. With a thousand endpoints that is a megabyte
+/// a sync, and a log that kept all of it would outgrow the data.
+const COMMITS_WITH_CHANGES: i64 = 1_000;
+
 pub(crate) fn load(connection: &Connection, endpoint: &EndpointId) -> Result<EndpointState> {
     let mut select = connection.prepare_cached("SELECT state FROM _pipeline_state WHERE source = ? AND endpoint = ?").explain(LOADING)?;
     let json: Option<String> = select.query_row([&endpoint.source, &endpoint.endpoint], |row| row.get(0)).optional().explain(LOADING)?;
@@ -64,21 +68,26 @@ pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// Adds a commit to the log inside the open transaction, and returns its number.
-pub(crate) fn log(connection: &Connection, commit: &Commit) -> Result<u64> {
+/// Adds a commit to the log inside the open transaction, and returns its number. What an old one changed of checkpoints is
+/// forgotten.
+pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
     let last: i64 =
         connection.query_row("SELECT coalesce(max(sequence), 0) FROM _pipeline_commits", [], |row| row.get(0)).explain(STORING)?;
+    let record = commit.record(last.unsigned_abs() + 1);
     let sequence = last + 1;
-    let bytes = i64::try_from(commit.bytes).unwrap_or(i64::MAX);
+    let bytes = i64::try_from(record.bytes).unwrap_or(i64::MAX);
+    let (changes, rows) = (json(&record.changes), json(&record.rows));
     connection
         .prepare_cached("INSERT INTO _pipeline_commits VALUES (?, ?, ?, ?, ?, ?, ?)")
         .and_then(|mut insert| {
-            let record = commit.record(sequence.unsigned_abs());
-            let (changes, rows) = (json(&record.changes), json(&record.rows));
-            insert.execute(params![sequence, commit.run, commit.at.to_rfc3339(), changes, rows, bytes, commit.content_hash])
+            insert.execute(params![sequence, record.run, record.at.to_rfc3339(), changes, rows, bytes, record.content_hash])
         })
         .explain(STORING)?;
-    Ok(sequence.unsigned_abs())
+    connection
+        .prepare_cached("UPDATE _pipeline_commits SET changes = '[]' WHERE sequence = ?")
+        .and_then(|mut forget| forget.execute([sequence - COMMITS_WITH_CHANGES]))
+        .explain(STORING)?;
+    Ok(record.sequence)
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -227,6 +227,27 @@ async fn a_large_transaction_spills_to_disk() {
     assert_eq!(destination.status(0).await.unwrap().rows, [(events.id(), 1_000_000)]);
 }
 
+#[tokio::test]
+async fn the_log_forgets_what_commits_long_ago_changed_of_checkpoints() {
+    const KEPT: usize = 1_000;
+    let dir = tempfile::tempdir().unwrap();
+    let destination = SqliteDestination::open(config(dir.path())).unwrap();
+    let first = commit(vec![plan("events")]);
+    assert_eq!(store(&destination, &[], &first).await.unwrap(), 1);
+    let more = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {KEPT})
+        INSERT INTO _pipeline_commits SELECT i, run, at, changes, rows, bytes, content_hash FROM n, _pipeline_commits WHERE sequence = 1"
+    );
+    connect(dir.path()).execute(&more, []).unwrap();
+    let mut kept = destination.status(2 * KEPT).await.unwrap().commits;
+    assert!(kept.len() == KEPT && kept.iter().all(|commit| !commit.changes.is_empty()));
+    assert_eq!(store(&destination, &[], &commit(vec![advance("events", 0)])).await.unwrap(), 1_001);
+    let log = destination.status(2 * KEPT).await.unwrap().commits;
+    assert!(!log[0].changes.is_empty());
+    kept[KEPT - 1].changes.clear();
+    assert!(log[1..] == kept, "figures stay, and the changes of all but the oldest");
+}
+
 #[test]
 fn settings_are_checked() {
     let good: SqliteConfig = serde_json::from_str(r#"{"path":"a.db"}"#).unwrap();

@@ -54,3 +54,22 @@ impl Endpoint {
         EndpointId::of_account(source, self.name(), self.account.as_ref().map(|account| &*account.id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::StreamDef;
+    use crate::schema::Schema;
+
+    #[test]
+    fn the_endpoints_of_all_accounts_share_what_they_declare_whatever_is_selected() {
+        let stream = |name: &'static str| StreamDef::new(name, Schema::default()).primary_key(["id"]);
+        let declared = Endpoint::get("orders", "/orders").feeds(stream("orders"), "data").feeds(stream("lines"), "data.lines");
+        let declared = declared.by_account("_account");
+        let of = |id: &str| declared.clone().of_account(Account { id: id.into(), named: false }).select(|name| name == "orders");
+        let (one, other) = (of("1"), of("2"));
+        assert!(Arc::ptr_eq(&one.feeds, &declared.feeds) && Arc::ptr_eq(&one.feeds, &other.feeds));
+        assert!(one.wants(0) && !one.wants(1) && !one.wants(2));
+        assert!(declared.wants(1) && !declared.wants(2), "all are, unless somebody says which");
+    }
+}

@@ -104,7 +104,7 @@ pub struct CommitRecord {
     pub run: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// What changed of which checkpoint, without boundary entries.
+    /// What changed of which checkpoint, without boundary entries. A store may forget it of old commits.
     pub changes: Vec<Change>,
     /// Rows written, per table.
     pub rows: Vec<(TableId, u64)>,
@@ -116,15 +116,15 @@ pub struct CommitRecord {
 
 impl Commit {
     /// The commit as its row in the log.
-    pub fn record(&self, sequence: u64) -> CommitRecord {
+    pub fn record(self, sequence: u64) -> CommitRecord {
         CommitRecord {
             sequence,
-            run: self.run.clone(),
+            run: self.run,
             at: self.at,
-            changes: self.changes.iter().map(Change::without_boundary).collect(),
-            rows: self.rows.clone(),
+            changes: self.changes.into_iter().map(Change::without_boundary).collect(),
+            rows: self.rows,
             bytes: self.bytes,
-            content_hash: self.content_hash.clone(),
+            content_hash: self.content_hash,
         }
     }
 }

@@ -169,6 +169,8 @@ pub struct Endpoint {
     pub(crate) path: Cow<'static, str>,
     pub(crate) query: Arc<Vec<(Cow<'static, str>, String)>>,
     pub(crate) feeds: Arc<Vec<Feed>>,
+    /// Which of the feeds somebody wants; none: all of them. Apart from the feeds, so that clones go on sharing those.
+    pub(crate) wanted: Option<Arc<[bool]>>,
     pub(crate) nested: Arc<Vec<NestedList>>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
@@ -211,8 +213,6 @@ impl Parent {
 pub(crate) struct Feed {
     pub(crate) stream: StreamDef,
     pub(crate) path: RecordPath,
-    /// False when nobody wants its records.
-    pub(crate) wanted: bool,
     /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
     pub(crate) inside: Option<usize>,
 }
@@ -285,6 +285,7 @@ impl Endpoint {
             path: path.into(),
             query: Arc::default(),
             feeds: Arc::default(),
+            wanted: None,
             nested: Arc::default(),
             paginator: Arc::new(SinglePage),
             slicer: Arc::new(Whole),
@@ -353,7 +354,7 @@ impl Endpoint {
 
     /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        Arc::make_mut(&mut self.feeds).push(Feed { stream, path: RecordPath::new(path), wanted: true, inside: None });
+        Arc::make_mut(&mut self.feeds).push(Feed { stream, path: RecordPath::new(path), inside: None });
         self
     }
 
@@ -379,7 +380,7 @@ impl Endpoint {
     pub fn feeds_nested(mut self, list: NestedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
-            let feed = Feed { stream: feed.stream.clone(), path, wanted: true, inside: Some(self.nested.len()) };
+            let feed = Feed { stream: feed.stream.clone(), path, inside: Some(self.nested.len()) };
             Arc::make_mut(&mut self.feeds).push(feed);
         }
         self.completes(list)
@@ -525,17 +526,21 @@ impl Endpoint {
     /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
     /// to the endpoint that they read; every stream is, as declared.
     pub fn wants(&self, stream: StreamIndex) -> bool {
-        self.feeds.get(stream).is_some_and(|feed| feed.wanted)
+        match &self.wanted {
+            Some(wanted) => wanted.get(stream) == Some(&true),
+            None => stream < self.feeds.len(),
+        }
+    }
+
+    /// Whether a stream that is fed from the nested list of this number is selected.
+    pub(crate) fn wants_nested(&self, list: usize) -> bool {
+        self.feeds.iter().enumerate().any(|(stream, feed)| feed.inside == Some(list) && self.wants(stream))
     }
 
     /// The endpoint as it is read when only these streams are selected.
     #[must_use]
     pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
-        if self.feeds.iter().any(|feed| feed.wanted != is_selected(feed.stream.name())) {
-            for feed in Arc::make_mut(&mut self.feeds) {
-                feed.wanted = is_selected(feed.stream.name());
-            }
-        }
+        self.wanted = Some(self.feeds.iter().map(|feed| is_selected(feed.stream.name())).collect());
         self
     }
 

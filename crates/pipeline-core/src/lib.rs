@@ -16,6 +16,7 @@
 //! | an API as data | [`Endpoint`], [`StreamDef`] |
 //! | requests, limits, credentials, retries | [`http`] |
 //! | a vendor | [`Connector`], [`ConnectorConfig`] |
+//! | whether a webhook is the vendor's | [`webhook`] |
 //! | where data goes (feature `engine`) | `Destination` |
 //! | a sync (feature `engine`) | `engine::Sync` |
 
@@ -46,6 +47,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod webhook;
 
 pub use account::Account;
 pub use clock::{Clock, SystemClock, TokioClock};

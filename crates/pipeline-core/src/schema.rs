@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Type of one column, and how the vendor writes its values.
 ///
-/// Nested objects and arrays are [`DataType::Json`]: the value's own text, unchanged but for white space.
+/// Nested objects and arrays are kept as the value's own text, unchanged but for white space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -26,12 +26,26 @@ pub enum DataType {
     },
     /// Text.
     String,
+    /// Text: the id of another object. Vendors that embed such objects on request may send the object in the place of its id;
+    /// then the column holds the object's own `id`.
+    Reference,
     /// A calendar day, written `YYYY-MM-DD`.
     Date,
     /// An instant, written as told.
     Timestamp(TimeFormat),
     /// Any JSON value, kept as text.
     Json,
+    /// A JSON object, kept as text.
+    Object,
+    /// A JSON array, kept as text.
+    Array,
+}
+
+impl DataType {
+    /// Whether the column holds JSON text.
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Object | Self::Array)
+    }
 }
 
 /// How a vendor writes an instant.

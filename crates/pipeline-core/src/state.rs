@@ -331,16 +331,16 @@ impl Change {
     }
 
     /// The change as a log keeps it: the positions, without the thousands of boundary entries.
-    pub fn without_boundary(&self) -> Self {
-        let mut change = self.clone();
-        match &mut change {
+    #[must_use]
+    pub fn without_boundary(mut self) -> Self {
+        match &mut self {
             Self::Advance { seen, .. } => seen.clear(),
             Self::Replace { from, to, .. } => {
                 from.boundary.clear();
                 to.boundary.clear();
             }
         }
-        change
+        self
     }
 }
 

@@ -47,9 +47,9 @@ fn every_kind_of_member_has_its_column_and_the_key_comes_first() {
     let expected = [
         ("id", "String"),
         ("amount_off", "Int64"),
-        ("applies_to", "Json"),
+        ("applies_to", "Object"),
         ("created", "Timestamp(UnixSeconds)"),
-        ("metadata", "Json"),
+        ("metadata", "Object"),
         ("object", "String"),
         ("percent_off", "Float64"),
         ("valid", "Bool"),
@@ -62,11 +62,12 @@ fn members_map_to_types_by_shape() {
     let cases = [
         (
             r##"{"anyOf":[{"maxLength":5000,"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{"oneOf":[{"$ref":"#/c"}]}}"##,
-            Ok("String"),
+            Ok("Reference"),
         ),
-        (r##"{"type":"array","items":{"anyOf":[{"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{}}}"##, Ok("Json")),
-        (r##"{"anyOf":[{"$ref":"#/c"}],"nullable":true}"##, Ok("Json")),
-        (r##"{"anyOf":[{"type":"string"},{"$ref":"#/c"}]}"##, Ok("Json")),
+        (r##"{"type":"array","items":{"anyOf":[{"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{}}}"##, Ok("Array")),
+        (r##"{"anyOf":[{"$ref":"#/components/schemas/c"}],"nullable":true}"##, Ok("Object")),
+        (r##"{"$ref":"#/components/schemas/c"}"##, Ok("Object")),
+        (r##"{"anyOf":[{"type":"string"},{"$ref":"#/components/schemas/c"}]}"##, Ok("Json")),
         (r#"{"anyOf":[{"type":"string"},{"type":"string","enum":[""]}]}"#, Ok("String")),
         (r#"{"type":"string","format":"decimal"}"#, Ok("String")),
         (r#"{"type":"string","format":"currency"}"#, Ok("String")),

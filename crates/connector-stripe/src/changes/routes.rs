@@ -143,27 +143,40 @@ const SIGNALS: &[Signal] = &[
         types: "customer.discount.{created,deleted,updated}",
         names: Names::Id("subscription"),
     },
-    // What belongs to an object goes with it, and nothing tells of each.
-    Signal { stream: "active_entitlements", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
-    Signal { stream: "bank_accounts", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
-    Signal { stream: "customer_balance_transactions", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
-    Signal { stream: "customer_cards", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
-    Signal {
-        stream: "customer_cash_balance_transactions",
-        object: "customer",
-        types: "customer.deleted",
-        names: Names::RowsOf("customer"),
-    },
-    Signal { stream: "customer_tax_ids", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
-    Signal { stream: "invoice_line_items", object: "invoice", types: "invoice.deleted", names: Names::RowsOf("invoice") },
-    Signal { stream: "payment_methods", object: "customer", types: "customer.deleted", names: Names::RowsOf("customer") },
 ];
+
+/// What belongs to an object goes with it, and nothing tells of each: by the type of the object, the event of its end, and the
+/// streams whose rows name it in a column that is called like its type.
+const GO_WITH: [(&str, &str, &[&str]); 2] = [
+    (
+        "customer",
+        "customer.deleted",
+        &[
+            "active_entitlements",
+            "bank_accounts",
+            "customer_balance_transactions",
+            "customer_cards",
+            "customer_cash_balance_transactions",
+            "customer_tax_ids",
+            "payment_methods",
+        ],
+    ),
+    ("invoice", "invoice.deleted", &["invoice_line_items"]),
+];
+
+/// Every signal.
+fn signals() -> impl Iterator<Item = Signal> {
+    let gone = GO_WITH
+        .iter()
+        .flat_map(|(object, types, streams)| streams.iter().map(|stream| Signal { stream, object, types, names: Names::RowsOf(object) }));
+    SIGNALS.iter().copied().chain(gone)
+}
 
 /// Objects whose ids people choose, so that one can be deleted and made again under the same id.
 const CHOSEN: [&str; 3] = ["coupon", "plan", "product"];
 
 /// An event of another object that concerns a stream.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Signal {
     stream: &'static str,
     /// Type of the event's object.
@@ -204,9 +217,9 @@ impl Routes {
         for stream in HEARD.iter().filter_map(|(name, _)| stream(name)) {
             routes.entry(stream.object).or_default().push(Route { stream, names: Names::Itself });
         }
-        for Signal { stream: name, object, names, .. } in SIGNALS {
+        for Signal { stream: name, object, names, .. } in signals() {
             let Some(stream) = stream(name) else { continue };
-            routes.entry(object).or_default().push(Route { stream, names: *names });
+            routes.entry(object).or_default().push(Route { stream, names });
         }
         Self(routes)
     }
@@ -219,7 +232,7 @@ impl Routes {
 
 /// The streams that events tell of, by name, those inside the objects of others included.
 pub(super) fn heard() -> BTreeSet<&'static str> {
-    let named = HEARD.iter().map(|(name, _)| *name).chain(SIGNALS.iter().map(|signal| signal.stream));
+    let named = HEARD.iter().map(|(name, _)| *name).chain(signals().map(|signal| signal.stream));
     let named: BTreeSet<&str> = named.filter(|name| stream(name).is_some()).collect();
     let inside = streams().filter(|stream| matches!(stream.place, Place::Inside { parent, .. } if named.contains(parent)));
     inside.map(|stream| stream.name).chain(named.iter().copied()).collect()
@@ -227,20 +240,20 @@ pub(super) fn heard() -> BTreeSet<&'static str> {
 
 /// Whether events tell of changes to a stream.
 pub(crate) fn is_heard(stream: &Stream) -> bool {
-    HEARD.iter().any(|(name, _)| *name == stream.name) || SIGNALS.iter().any(|signal| signal.stream == stream.name)
+    HEARD.iter().any(|(name, _)| *name == stream.name) || signals().any(|signal| signal.stream == stream.name)
 }
 
 /// The names of the events to ask for when these streams are selected.
 pub(super) fn types(selected: &dyn Fn(&Stream) -> bool) -> BTreeSet<String> {
     let is_selected = |name: &str| stream(name).is_some_and(selected);
     let heard = HEARD.iter().filter(|(name, _)| is_selected(name)).map(|(_, types)| *types);
-    let signals = SIGNALS.iter().filter(|signal| is_selected(signal.stream)).map(|signal| signal.types);
+    let signals = signals().filter(|signal| is_selected(signal.stream)).map(|signal| signal.types);
     heard.chain(signals).flat_map(|types| types.split(' ')).flat_map(expand).collect()
 }
 
 /// Whether the name of an event is one of those in the tables.
 pub(super) fn is_known(name: &str) -> bool {
-    let all = HEARD.iter().map(|(_, types)| *types).chain(SIGNALS.iter().map(|signal| signal.types));
+    let all = HEARD.iter().map(|(_, types)| *types).chain(signals().map(|signal| signal.types));
     let fits = |types: &str| match types.split_once('{') {
         None => types == name,
         Some((prefix, rest)) => {
@@ -270,7 +283,7 @@ pub(super) fn may_return(object: &str) -> bool {
 
 /// Whether events tell of deletions from a stream.
 pub(crate) fn tells_deletions(stream: &Stream) -> bool {
-    if SIGNALS.iter().any(|signal| signal.stream == stream.name && matches!(signal.names, Names::RowsOf(_))) {
+    if signals().any(|signal| signal.stream == stream.name && matches!(signal.names, Names::RowsOf(_))) {
         return true;
     }
     let types = HEARD.iter().filter(|(name, _)| *name == stream.name).flat_map(|(_, types)| types.split(' '));
@@ -286,7 +299,7 @@ mod tests {
         let unknown: Vec<_> = HEARD
             .iter()
             .map(|(name, _)| *name)
-            .chain(SIGNALS.iter().map(|signal| signal.stream))
+            .chain(signals().map(|signal| signal.stream))
             .filter(|name| stream(name).is_none())
             .collect();
         assert!(unknown.is_empty(), "{unknown:?}");

@@ -1,12 +1,13 @@
 //! The behavioural cases of `TESTS.md` that no fixture shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
+use pipeline_core::cell::Column;
 use pipeline_core::engine::decode::Decoder;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::{Position, SliceState, Window};
@@ -221,25 +222,56 @@ async fn c42_a_closed_review_that_is_not_listed_is_not_taken_for_deleted() {
     assert_eq!(reviews.deletes, "not visible");
 }
 
-/// Columns of a charge with these members, and what became of those that fit no column.
+/// The row of a charge with these members.
+fn charge(members: &str) -> BTreeMap<String, String> {
+    let (mut row, mut text) = (BTreeMap::new(), String::new());
+    let mut decoder = charges(members);
+    for column in Column::of(&decoder.finish().unwrap().unwrap()).unwrap() {
+        column.cell(0).push_text(&mut text);
+        row.insert(column.name().to_owned(), std::mem::take(&mut text));
+    }
+    row
+}
+
+/// The members of a charge that did not go to their column, and how many.
 fn drift(members: &str) -> Vec<(String, u64)> {
+    charges(members).drift().into_iter().map(|drift| (drift.field.clone(), drift.count)).collect()
+}
+
+/// What has decoded a charge with these members.
+fn charges(members: &str) -> Decoder {
     let charges = connector_stripe::stream("charges").unwrap();
     let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
     let now = "2026-01-31T00:00:00Z".parse().unwrap();
     decoder.push(&RawRecord::upsert(format!(r#"{{"id":"ch_1",{members}}}"#)), now).unwrap();
-    decoder.drift().into_iter().map(|drift| (drift.field.clone(), drift.count)).collect()
+    decoder
+}
+
+#[test]
+fn c44_an_object_in_the_place_of_an_id_gives_the_id() {
+    let expanded = r#""customer":{"id":"cus_1","object":"customer","name":"Jo"},"payment_intent":"pi_1""#;
+    let row = charge(expanded);
+    assert_eq!((&*row["customer"], &*row["payment_intent"]), ("cus_1", "pi_1"));
+    assert_eq!(row["_extra"], r#"{"customer":{"id":"cus_1","object":"customer","name":"Jo"}}"#, "and nothing of the object is lost");
+    assert_eq!(drift(expanded), [("customer".to_owned(), 1)]);
 }
 
 #[test]
 fn c45_a_new_member_is_kept_and_a_new_value_of_an_enumeration_passes() {
     assert_eq!(drift(r#""hologram":{"a":1}"#), [("hologram".to_owned(), 1)]);
     assert!(drift(r#""status":"teleported""#).is_empty());
+    let row = charge(r#""hologram":{"a":1},"status":"teleported""#);
+    assert_eq!((&*row["_extra"], &*row["status"]), (r#"{"hologram":{"a":1}}"#, "teleported"));
 }
 
 #[test]
 fn c46_a_value_of_another_type_is_kept_and_counted() {
-    assert_eq!(drift(r#""amount":{"value":1}"#), [("amount".to_owned(), 1)]);
-    assert!(drift(r#""billing_details":"none""#).is_empty(), "a column of JSON holds any");
+    for (field, value) in [("billing_details", r#""none""#), ("metadata", "[]"), ("amount", r#"{"value":1}"#)] {
+        let members = format!("\"{field}\":{value}");
+        assert_eq!(drift(&members), [(field.to_owned(), 1)]);
+        let row = charge(&members);
+        assert_eq!((&*row[field], &*row["_extra"]), ("", &*format!("{{{members}}}")));
+    }
 }
 
 /// The parameters of every list and object, by the segments of its path.

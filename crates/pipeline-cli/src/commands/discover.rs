@@ -79,10 +79,10 @@ fn type_name(data_type: DataType) -> String {
         DataType::Int64 => "integer".to_owned(),
         DataType::Float64 => "float".to_owned(),
         DataType::Decimal { precision, scale } => format!("decimal({precision}, {scale})"),
-        DataType::String => "text".to_owned(),
+        DataType::String | DataType::Reference => "text".to_owned(),
         DataType::Date => "date".to_owned(),
         DataType::Timestamp(_) => "timestamp".to_owned(),
-        DataType::Json => "json".to_owned(),
+        data_type if data_type.is_json() => "json".to_owned(),
         _ => "other".to_owned(),
     }
 }

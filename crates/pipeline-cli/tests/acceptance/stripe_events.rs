@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::DateTime;
 use connector_stripe::stream;
+use connector_stripe::webhook::Webhooks;
 use pipeline_simulator::StripeBook;
 use serde_json::{Value, json};
 
@@ -294,6 +296,52 @@ async fn what_belonged_to_a_deleted_customer_goes_with_it() {
     let requests = town.simulator.stats().requests;
     town.later().await;
     assert_eq!((kept(&town), town.simulator.stats().requests - requests), ([1; 5], 7), "nothing is asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_payment_method_stays_without_a_customer() {
+    let town = town(&["payment_methods"]);
+    let customer = town.old("customers", None, json!({}));
+    let method = town.old("payment_methods", Some(&customer), json!({ "customer": customer }));
+    town.sync().await;
+    assert_eq!(town.row("payment_methods", &method).unwrap()["customer"], json!(customer));
+    town.change("payment_methods", &method, json!({ "customer": null }));
+    town.tell("payment_method.detached", &json!({ "id": method, "object": "payment_method", "customer": null }));
+    town.later().await;
+    let is_kept = |town: &Town| town.row("payment_methods", &method).unwrap()["customer"].is_null();
+    assert!(is_kept(&town));
+    assert_eq!(town.requests("GET /v1/payment_methods/{id}"), 1);
+    town.tell("customer.deleted", &json!({ "id": customer, "object": "customer" }));
+    town.later().await;
+    assert!(is_kept(&town), "it belongs to nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c49_a_webhook_that_is_delivered_twice_is_applied_once() {
+    let town = town(&["invoices"]);
+    let id = town.old("invoices", None, json!({}));
+    town.sync().await;
+    town.change("invoices", &id, json!({ "metadata": { "revision": "2" } }));
+    town.tell("invoice.paid", &json!({ "id": id, "object": "invoice" }));
+    let webhooks = Webhooks::new(["whsec_new".into()]).unwrap();
+    let body = br#"{"id":"evt_1","object":"event","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice"}}}"#;
+    let signature = "t=1900000000,v1=6655fb8e4c8109b0fbc041344cfc0ecc0c95504aa8ba28667e83eb563c181b07";
+    let written = |town: &Town| -> Vec<i64> {
+        let database = town.database();
+        let mut select = database.prepare("SELECT rows FROM _pipeline_commits WHERE rows LIKE '%invoices%' ORDER BY sequence").unwrap();
+        let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(|rows| serde_json::from_str::<Value>(&rows.unwrap()).unwrap()[0][1].as_i64().unwrap()).collect()
+    };
+    assert_eq!(written(&town), [1]);
+    for delivered in [1_900_000_000, 1_900_000_120] {
+        let told = webhooks.verify(signature, body, DateTime::from_timestamp(delivered, 0).unwrap()).unwrap();
+        assert_eq!((&*told.id, &*told.kind, told.account), ("evt_1", "invoice.paid", None));
+        town.later().await;
+        assert_eq!(metadata(town.row("invoices", &id)), json!({ "revision": "2" }));
+        assert_eq!(town.rows(stream("invoices").unwrap()).len(), 1);
+        assert_eq!(written(&town), [1, 1], "when it was first listed, and when it was paid");
+        assert_eq!(town.requests("GET /v1/invoices/{id}"), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

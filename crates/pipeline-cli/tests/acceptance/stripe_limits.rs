@@ -1,15 +1,18 @@
 //! The limits of Stripe's lists: none of them wasted, whatever the distribution in time.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
 use connector_stripe::{Stripe, StripeConfig};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{Job, Selection, Source, sync};
-use pipeline_core::{BuildContext, TokioClock};
+use pipeline_core::engine::{Job, Options, Selection, Source, sync};
+use pipeline_core::{BuildContext, Event, Observer, TokioClock};
 use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
 use pipeline_testkit::InProcess;
+use rusqlite::Connection;
 
 use crate::account::{UNTIL, setting, timed};
 
@@ -22,6 +25,21 @@ async fn eight_lists_use_the_whole_limit_of_the_account() {
     for skewed in [&STREAMS[..1], &STREAMS] {
         use_the_whole_limit(skewed).await;
     }
+}
+
+/// A sync of these streams into a database in the folder, as fast as the simulator answers.
+fn job(simulator: &Arc<Simulator>, folder: &Path, streams: &[&str]) -> Job {
+    let answering = Arc::clone(simulator);
+    let transport = Arc::new(InProcess::new(move |request| answering.answer(request)));
+    let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
+    let context = BuildContext { transport: Some(transport), clock: clock.clone(), seed: Some(7), ..BuildContext::default() };
+    let mut config = StripeConfig::new("sk_live_sim");
+    config.rate_share = 1.0;
+    let connector = Arc::new(Stripe::new(config, context).unwrap());
+    let config: SqliteConfig = serde_json::from_value(serde_json::json!({ "path": folder.join("stripe.db") })).unwrap();
+    let streams = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());
+    let source = Source { name: "stripe".to_owned(), connector, streams };
+    Job { clock, ..Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]) }
 }
 
 async fn use_the_whole_limit(skewed: &[&str]) {
@@ -41,18 +59,8 @@ async fn use_the_whole_limit(skewed: &[&str]) {
     let simulation =
         Simulation { stripe, limits, latency: Duration::from_millis(150), shown_until: Some(UNTIL), until: UNTIL, ..Simulation::default() };
     let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-    let answering = Arc::clone(&simulator);
-    let transport = Arc::new(InProcess::new(move |request| answering.answer(request)));
-    let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
-    let context = BuildContext { transport: Some(transport), clock: clock.clone(), seed: Some(7), ..BuildContext::default() };
-    let mut config = StripeConfig::new("sk_live_sim");
-    config.rate_share = 1.0;
-    let connector = Arc::new(Stripe::new(config, context).unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let config: SqliteConfig = serde_json::from_value(serde_json::json!({ "path": folder.path().join("stripe.db") })).unwrap();
-    let streams = Selection::Named(STREAMS.map(str::to_owned).to_vec());
-    let source = Source { name: "stripe".to_owned(), connector, streams };
-    let job = Job { clock, ..Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]) };
+    let job = job(&simulator, folder.path(), &STREAMS);
     let (summary, took) = timed(async { sync(job).await.unwrap() }).await;
     assert_eq!(summary.failure(), None, "{summary:#?}");
 
@@ -78,4 +86,45 @@ async fn use_the_whole_limit(skewed: &[&str]) {
     assert!(used >= 0.9, "{used}");
     assert!(refused_of_thousand <= 5.0, "{refused_of_thousand}");
     assert!(accepted.len() as u64 <= pages + pages / 20 + 60, "{} requests for {pages} pages", accepted.len());
+}
+
+/// Counts the slices that were split.
+#[derive(Debug, Default)]
+struct Splits(AtomicUsize);
+
+impl Observer for Splits {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.fetch_add(usize::from(matches!(event, Event::SliceSplit { .. })), Ordering::Relaxed);
+    }
+}
+
+/// The case lets the page that shows how much there is be thrown away; here it is kept, and so is every other.
+#[tokio::test(start_paused = true)]
+async fn c10_a_large_window_is_split_while_it_is_read_and_no_page_is_wasted() {
+    const CHARGES: u64 = 5_000;
+    let mut read = Vec::new();
+    for workers in [1, 12] {
+        let stripe = StripeWorld { live: true, charges: CHARGES, recent_share: 0.9, ..StripeWorld::default() };
+        let latency = Duration::from_millis(150);
+        let simulation = Simulation { stripe, latency, shown_until: Some(UNTIL), until: UNTIL, ..Simulation::default() };
+        let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
+        let (folder, splits) = (tempfile::tempdir().unwrap(), Arc::new(Splits::default()));
+        let options = Options { max_slices_per_endpoint: workers, ..Options::default() };
+        let job = Job { options, observer: splits.clone(), ..job(&simulator, folder.path(), &["charges"]) };
+        let (summary, took) = timed(async { sync(job).await.unwrap() }).await;
+        assert_eq!(summary.failure(), None, "{summary:#?}");
+        let records: u64 = summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.records).sum();
+        assert_eq!(records, CHARGES, "each was sent once");
+        let database = Connection::open(folder.path().join("stripe.db")).unwrap();
+        let mut select = database.prepare("SELECT id || ' ' || amount || ' ' || created FROM stripe_charges ORDER BY id").unwrap();
+        let rows: Vec<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let pages = simulator.stats().operations["GET /v1/charges"].accepted.len();
+        read.push((rows, pages, splits.0.load(Ordering::Relaxed), took));
+    }
+    let [(alone, pages, unsplit, slow), (together, more, splits, fast)] = &read[..] else { unreachable!() };
+    println!("one after the other {pages} pages in {slow:?}; split {splits} times {more} in {fast:?}");
+    assert!(alone.len() as u64 == CHARGES && alone == together, "the rows are the same");
+    assert!(*unsplit == 0 && *splits > 5, "{unsplit} and {splits} times");
+    assert!(more <= &(pages + splits), "each part ends with a page that is not full: {more} pages, {pages} and {splits} splits");
+    assert!(*fast * 2 < *slow, "{fast:?} and {slow:?}, with 25 requests a second at most");
 }

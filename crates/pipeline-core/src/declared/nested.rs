@@ -51,9 +51,8 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
         let gone = completed.iter().map(|(_, gone)| gone).sum();
         (completed.into_iter().map(|(record, _)| record).collect(), gone)
     };
-    let is_fed = |index| endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
     let lists = endpoint.nested.iter().enumerate();
-    let inside = lists.map(|(index, list)| if is_fed(index) { entries(list, &owners) } else { Ok(Vec::new()) });
+    let inside = lists.map(|(index, list)| if endpoint.wants_nested(index) { entries(list, &owners) } else { Ok(Vec::new()) });
     let mut inside = inside.collect::<Result<Vec<_>>>()?;
     let mut found = std::iter::once(owners).chain(found.into_iter().skip(1));
     let records = endpoint.feeds.iter().map(|feed| match feed.inside {
@@ -65,7 +64,7 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
 
 /// The lists that somebody wants.
 fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &NestedList> {
-    let is_wanted = |index| endpoint.wants(0) || endpoint.feeds.iter().any(|feed| feed.wanted && feed.inside == Some(index));
+    let is_wanted = |index| endpoint.wants(0) || endpoint.wants_nested(index);
     endpoint.nested.iter().enumerate().filter_map(move |(index, list)| is_wanted(index).then_some(list))
 }
 

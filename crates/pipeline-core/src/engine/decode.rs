@@ -88,7 +88,8 @@ pub enum Rejection {
 pub enum DriftKind {
     /// The field is not declared; its values are in [`EXTRA`].
     UnknownField,
-    /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null.
+    /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null, or holds the id of an object that
+    /// stands where a [reference](crate::DataType::Reference) should.
     TypeMismatch,
     /// The value, which stands [inside](crate::Inside) a member, does not fit the column, which is null; the member's column
     /// has it.
@@ -117,9 +118,9 @@ impl Decoder {
             key: primary_key.iter().map(|name| fields.iter().position(|field| field.name == *name)).collect(),
             columns: fields.iter().map(|field| Column::new(field.data_type)).collect(),
             is_inside: fields.iter().map(|field| field.inside.is_some()).collect(),
-            extra: StringBuilder::new(),
-            synced_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
-            deleted: BooleanBuilder::new(),
+            extra: StringBuilder::with_capacity(0, 0),
+            synced_at: TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC),
+            deleted: BooleanBuilder::with_capacity(0),
             members: Members::new(fields),
             proved: prove::Members::default(),
             drift: DriftCounts::default(),
@@ -136,7 +137,7 @@ impl Decoder {
         let json = |field: ArrowField| field.with_metadata(HashMap::from([("json".to_owned(), "true".to_owned())]));
         let declared = schema.fields().iter().map(|field| {
             let arrow = ArrowField::new(&*field.name, columns::arrow_type(field.data_type), true);
-            if field.data_type == crate::schema::DataType::Json { json(arrow) } else { arrow }
+            if field.data_type.is_json() { json(arrow) } else { arrow }
         });
         let system = [
             json(ArrowField::new(EXTRA, ArrowType::Utf8, true)),

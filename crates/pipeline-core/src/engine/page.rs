@@ -12,10 +12,11 @@ use crate::destination::Table;
 use crate::error::Result;
 use crate::record::RawRecord;
 
-/// The decoders of one slice's task: one for each stream that is wanted.
-pub(super) struct Decoders {
-    endpoint: usize,
-    streams: Vec<Option<(Arc<Table>, Decoder)>>,
+/// The decoders of one slice's task: one for each stream of which a record has come. A feed of changes has a hundred streams,
+/// and of most of them nothing has changed.
+pub(super) struct Decoders<'a> {
+    run: &'a EndpointRun,
+    streams: Vec<Option<Decoder>>,
 }
 
 /// What a page has for one table.
@@ -34,20 +35,21 @@ pub(super) struct Rows {
     pub(super) rejected: Vec<(RawRecord, Rejection)>,
 }
 
-impl Decoders {
-    pub(super) fn new(run: &EndpointRun) -> Self {
-        let decoder = |(stream, table): (&crate::StreamDef, &Option<Arc<Table>>)| {
-            let table = table.as_ref()?;
-            Some((Arc::clone(table), Decoder::new(stream.schema(), stream.key())))
-        };
-        Self { endpoint: run.ordinal, streams: run.endpoint().streams().zip(&run.tables).map(decoder).collect() }
+impl<'a> Decoders<'a> {
+    pub(super) fn new(run: &'a EndpointRun) -> Self {
+        Self { run, streams: run.tables.iter().map(|_| None).collect() }
     }
 
     /// Decodes the records of each stream; those of streams that are not wanted are dropped.
     pub(super) fn decode(&mut self, records: Vec<Vec<Hashed>>, synced_at: DateTime<Utc>) -> Result<Vec<Rows>> {
-        let wanted = self.streams.iter_mut().zip(records).filter_map(|(decoder, records)| Some((decoder.as_mut()?, records)));
-        let filled = wanted.filter(|(_, records)| !records.is_empty());
-        filled.map(|((table, decoder), records)| rows(self.endpoint, table, decoder, records, synced_at)).collect()
+        let Self { run, streams } = self;
+        let mut all = Vec::new();
+        for (((stream, table), decoder), records) in run.endpoint().streams().zip(&run.tables).zip(streams).zip(records) {
+            let Some(table) = table.as_ref().filter(|_| !records.is_empty()) else { continue };
+            let decoder = decoder.get_or_insert_with(|| Decoder::new(stream.schema(), stream.key()));
+            all.push(rows(run.ordinal, table, decoder, records, synced_at)?);
+        }
+        Ok(all)
     }
 }
 

@@ -86,7 +86,7 @@ struct SliceReader<'a> {
     run: &'a EndpointRun,
     id: SliceId,
     dedup: Dedup,
-    decoders: Decoders,
+    decoders: Decoders<'a>,
     /// Pages read of this slice.
     pages: f64,
     restarts: u32,

@@ -316,7 +316,7 @@ pub async fn the_commit_log_has_no_gaps(fixture: &dyn DestinationFixture) {
         let changes = if page == 0 { vec![plan("events")] } else { vec![advance("events", page - 1)] };
         let commit = Commit { rows: vec![(events.id(), 1)], ..commit(changes) };
         let sequence = store(&*destination, &[(&events, vec![row(1, "a")])], &commit).await.unwrap();
-        wanted.insert(0, commit.record(sequence));
+        wanted.insert(0, commit.clone().record(sequence));
         // A transaction that fails or is dropped takes no number.
         drop(destination.begin().await.unwrap());
         store(&*destination, &[], &Commit { changes: vec![plan("events")], ..commit }).await.expect_err("it is planned already");

@@ -65,23 +65,33 @@ pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// The column that holds a member. Ids that could be expanded are text; everything that is no scalar is JSON.
+/// The column that holds a member. Everything that is no scalar is JSON; every component of the file is an object, so that what
+/// refers to one is too.
 pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
     if !property.any_of.is_empty() {
         let is_text = |alternative: &Property| alternative.kind.as_deref() == Some("string");
-        let is_id = property.expansion.is_some() && property.any_of.iter().any(is_text);
-        return Ok(if is_id || property.any_of.iter().all(is_text) { "String" } else { "Json" });
+        return Ok(match &property.any_of {
+            any_of if property.expansion.is_some() && any_of.iter().any(is_text) => "Reference",
+            any_of if any_of.iter().all(is_text) => "String",
+            any_of if any_of.iter().all(is_object) => "Object",
+            _ => "Json",
+        });
     }
-    let Some(kind) = property.kind.as_deref() else { return Ok("Json") };
+    let Some(kind) = property.kind.as_deref() else { return Ok(if is_object(property) { "Object" } else { "Json" }) };
     match (kind, property.format.as_deref()) {
         ("boolean", None) => Ok("Bool"),
         ("integer", Some("unix-time")) => Ok(TIMESTAMP),
         ("integer", None) => Ok("Int64"),
         ("number", None) => Ok("Float64"),
         ("string", None | Some("currency" | "decimal")) => Ok("String"),
-        ("array" | "object", _) => Ok("Json"),
+        ("array", _) => Ok("Array"),
+        ("object", _) => Ok("Object"),
         (kind, format) => Err(format!("there is no column for the type `{kind}` with the format `{}`", format.unwrap_or_default())),
     }
+}
+
+fn is_object(property: &Property) -> bool {
+    property.kind.as_deref() == Some("object") || property.component().is_some()
 }
 
 /// The text of `schemas.rs`.

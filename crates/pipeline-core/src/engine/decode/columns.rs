@@ -20,7 +20,7 @@ pub(super) fn arrow_type(data_type: DataType) -> ArrowType {
         DataType::Int64 => ArrowType::Int64,
         DataType::Float64 => ArrowType::Float64,
         DataType::Decimal { precision, scale } => ArrowType::Decimal128(precision, scale),
-        DataType::String | DataType::Json => ArrowType::Utf8,
+        DataType::String | DataType::Reference | DataType::Json | DataType::Object | DataType::Array => ArrowType::Utf8,
         DataType::Date => ArrowType::Date32,
         DataType::Timestamp(_) => ArrowType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
     }
@@ -31,26 +31,37 @@ pub(super) enum Column {
     Bool(BooleanBuilder),
     Int64(Int64Builder),
     Float64(Float64Builder),
-    Decimal { values: Decimal128Builder, precision: u8, scale: i8 },
+    Decimal {
+        values: Decimal128Builder,
+        precision: u8,
+        scale: i8,
+    },
     String(StringBuilder),
+    Reference(StringBuilder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder, TimeFormat),
-    Json(StringBuilder),
+    /// With what a value begins; none: with anything.
+    Json(StringBuilder, Option<char>),
 }
 
 impl Column {
+    /// An empty column without room for any value: the first page of many a list has few, and each column would take
+    /// kilobytes for them.
     pub(super) fn new(data_type: DataType) -> Self {
         match data_type {
-            DataType::Bool => Self::Bool(BooleanBuilder::new()),
-            DataType::Int64 => Self::Int64(Int64Builder::new()),
-            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
+            DataType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
+            DataType::Float64 => Self::Float64(Float64Builder::with_capacity(0)),
             DataType::Decimal { precision, scale } => {
-                Self::Decimal { values: Decimal128Builder::new().with_data_type(arrow_type(data_type)), precision, scale }
+                Self::Decimal { values: Decimal128Builder::with_capacity(0).with_data_type(arrow_type(data_type)), precision, scale }
             }
-            DataType::String => Self::String(StringBuilder::new()),
-            DataType::Date => Self::Date(Date32Builder::new()),
-            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC), format),
-            DataType::Json => Self::Json(StringBuilder::new()),
+            DataType::String => Self::String(StringBuilder::with_capacity(0, 0)),
+            DataType::Reference => Self::Reference(StringBuilder::with_capacity(0, 0)),
+            DataType::Date => Self::Date(Date32Builder::with_capacity(0)),
+            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC), format),
+            DataType::Json => Self::Json(StringBuilder::with_capacity(0, 0), None),
+            DataType::Object => Self::Json(StringBuilder::with_capacity(0, 0), Some('{')),
+            DataType::Array => Self::Json(StringBuilder::with_capacity(0, 0), Some('[')),
         }
     }
 
@@ -61,10 +72,10 @@ impl Column {
             Self::Int64(_) => values::int64(json).is_some(),
             Self::Float64(_) => values::float64(json, scratch).is_some(),
             Self::Decimal { precision, scale, .. } => values::decimal(json, *precision, *scale).is_some(),
-            Self::String(_) => values::text(json, scratch).is_some(),
+            Self::String(_) | Self::Reference(_) => values::text(json, scratch).is_some(),
             Self::Date(_) => values::date(json).is_some(),
             Self::Timestamp(_, format) => values::timestamp(json, *format, scratch).is_some(),
-            Self::Json(_) => true,
+            Self::Json(_, begin) => begin.is_none_or(|begin| json.starts_with(begin)),
         }
     }
 
@@ -83,7 +94,7 @@ impl Column {
         }
     }
 
-    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place.
+    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place, or its id.
     pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
         macro_rules! append {
             ($values:expr, $value:expr) => {{
@@ -98,9 +109,16 @@ impl Column {
             Self::Float64(values) => append!(values, |json| values::float64(json, scratch)),
             Self::Decimal { values, precision, scale } => append!(values, |json| values::decimal(json, *precision, *scale)),
             Self::String(values) => append!(values, |json| values::text(json, scratch)),
+            Self::Reference(values) => {
+                if let Some(object) = json.filter(|json| json.starts_with('{')) {
+                    values.append_option(values::id(object));
+                    return false;
+                }
+                append!(values, |json| values::text(json, scratch))
+            }
             Self::Date(values) => append!(values, values::date),
             Self::Timestamp(values, format) => append!(values, |json| values::timestamp(json, *format, scratch)),
-            Self::Json(values) => append!(values, Some),
+            Self::Json(values, begin) => append!(values, |json| begin.is_none_or(|begin| json.starts_with(begin)).then_some(json)),
         }
     }
 
@@ -117,7 +135,7 @@ impl Column {
             Self::Int64(values) => finish!(values, Int64Builder::with_capacity(values.len())),
             Self::Float64(values) => finish!(values, Float64Builder::with_capacity(values.len())),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
-            Self::String(values) | Self::Json(values) => {
+            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
                 let bytes = values.values_slice().len();
                 finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
             }

@@ -6,11 +6,17 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
 
+use crate::record::RawRecord;
 use crate::schema::TimeFormat;
 use crate::slice::{parse_day, parse_time};
 
 /// Digits that every double gives back unchanged.
 const SAFE_DIGITS: usize = 15;
+
+/// The `id` of an object, if it is a text or a number.
+pub(super) fn id(object: &str) -> Option<String> {
+    RawRecord::upsert(object.to_owned()).scalar("id")
+}
 
 pub(super) fn boolean(json: &str) -> Option<bool> {
     match json {

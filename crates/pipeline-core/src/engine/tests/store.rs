@@ -153,7 +153,7 @@ impl Transaction for Staged {
             next.tables.insert((table.stream.clone(), false), published);
         }
         let sequence = next.log.len() as u64 + 1;
-        next.log.push(commit.record(sequence));
+        next.log.push(commit.clone().record(sequence));
         *contents = next;
         Ok(sequence)
     }
