@@ -15,6 +15,7 @@ mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 use std::sync::OnceLock;
 
@@ -27,7 +28,7 @@ use serde::Deserialize;
 use crate::fields::Custom;
 
 pub use config::ZendeskConfig;
-pub use streams::{BY_KIND, FAMILIES, TALK, lists};
+pub use streams::{BY_KIND, FAMILIES, TALK, is_whole, lists};
 pub use table::{Columns, List, Parent, Reads, Rows, Stream, Walk};
 
 /// Name of a note that every sync tells, too.

@@ -111,6 +111,11 @@ pub(crate) fn schedule(schedule: &RawRecord) -> Result<Option<RawRecord>> {
     only(schedule, &["id"])
 }
 
+/// What the list of its followers needs of an article, a section, a topic or a post.
+pub(crate) fn followed(content: &RawRecord) -> Result<Option<RawRecord>> {
+    only(content, &["id"])
+}
+
 /// What the lists of an article need of it.
 pub(crate) fn article(article: &RawRecord) -> Result<Option<RawRecord>> {
     only(article, &["id", "vote_count"])

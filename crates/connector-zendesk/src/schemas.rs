@@ -1,7 +1,7 @@
 //! The columns of most streams, from Zendesk's OpenAPI files of Support and Help Center.
 //!
 //! Written by `cargo xtask codegen zendesk --spec FILES`; do not edit.
-//! Seal: 3c43322fd40eb7d8
+//! Seal: 63529b219f2d4510
 
 use pipeline_core::DataType::{Bool, Float64, Int64, Json, String, Timestamp};
 use pipeline_core::Field;
@@ -74,9 +74,13 @@ pub(crate) fn columns(stream: &str) -> &'static [Field] {
         "categories" => CATEGORIES,
         "sections" => SECTIONS,
         "user_segments" => USER_SEGMENTS,
+        "article_subscriptions" => ARTICLE_SUBSCRIPTIONS,
+        "section_subscriptions" => SECTION_SUBSCRIPTIONS,
         "help_center_votes" => HELP_CENTER_VOTES,
         "topics" => TOPICS,
         "posts" => POSTS,
+        "topic_subscriptions" => TOPIC_SUBSCRIPTIONS,
+        "post_subscriptions" => POST_SUBSCRIPTIONS,
         "post_comments" => POST_COMMENTS,
         "post_votes" => POST_VOTES,
         "post_comment_votes" => POST_COMMENT_VOTES,
@@ -1113,6 +1117,32 @@ const USER_SEGMENTS: &[Field] = &[
     Field::new("user_type", String),
 ];
 
+const ARTICLE_SUBSCRIPTIONS: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("content_id", Int64),
+    Field::new("content_type", String),
+    Field::new("created_at", Timestamp(Rfc3339)),
+    Field::new("include_comments", Bool),
+    Field::new("locale", String),
+    Field::new("source_locale", String),
+    Field::new("updated_at", Timestamp(Rfc3339)),
+    Field::new("url", String),
+    Field::new("user_id", Int64),
+];
+
+const SECTION_SUBSCRIPTIONS: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("content_id", Int64),
+    Field::new("content_type", String),
+    Field::new("created_at", Timestamp(Rfc3339)),
+    Field::new("include_comments", Bool),
+    Field::new("locale", String),
+    Field::new("source_locale", String),
+    Field::new("updated_at", Timestamp(Rfc3339)),
+    Field::new("url", String),
+    Field::new("user_id", Int64),
+];
+
 const HELP_CENTER_VOTES: &[Field] = &[
     Field::new("id", Int64),
     Field::new("created_at", Timestamp(Rfc3339)),
@@ -1159,6 +1189,32 @@ const POSTS: &[Field] = &[
     Field::new("url", String),
     Field::new("vote_count", Int64),
     Field::new("vote_sum", Int64),
+];
+
+const TOPIC_SUBSCRIPTIONS: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("content_id", Int64),
+    Field::new("content_type", String),
+    Field::new("created_at", Timestamp(Rfc3339)),
+    Field::new("include_comments", Bool),
+    Field::new("locale", String),
+    Field::new("source_locale", String),
+    Field::new("updated_at", Timestamp(Rfc3339)),
+    Field::new("url", String),
+    Field::new("user_id", Int64),
+];
+
+const POST_SUBSCRIPTIONS: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("content_id", Int64),
+    Field::new("content_type", String),
+    Field::new("created_at", Timestamp(Rfc3339)),
+    Field::new("include_comments", Bool),
+    Field::new("locale", String),
+    Field::new("source_locale", String),
+    Field::new("updated_at", Timestamp(Rfc3339)),
+    Field::new("url", String),
+    Field::new("user_id", Int64),
 ];
 
 const POST_COMMENTS: &[Field] = &[

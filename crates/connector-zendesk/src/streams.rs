@@ -74,6 +74,7 @@ fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
         Some(when) => endpoint.when(when),
         None => endpoint,
     };
+    let endpoint = if parent.owns { endpoint.gone_with_parent() } else { endpoint };
     parent.inherit.iter().fold(endpoint, |endpoint, (member, name)| endpoint.inherit(member, name))
 }
 
@@ -126,7 +127,7 @@ fn endpoint(
 }
 
 /// True when every sync reads everything, so that what is missing is gone.
-fn is_whole(list: &List) -> bool {
+pub fn is_whole(list: &List) -> bool {
     let parent = || lists().chain(help_center::PARENTS).find(|known| list.parent.is_some_and(|parent| parent.list == known.name));
     list.reads == Reads::Everything || parent().is_some_and(is_whole)
 }

@@ -87,6 +87,8 @@ pub struct Parent {
     pub when: Option<fn(&RawRecord) -> bool>,
     /// The parent's members that every child record gets: the parent's name of it and the child's.
     pub inherit: &'static [(&'static str, &'static str)],
+    /// Whether every row of a parent goes when its list is not found.
+    pub owns: bool,
 }
 
 /// One stream of a list.
@@ -199,8 +201,16 @@ impl List {
         when: Option<fn(&RawRecord) -> bool>,
         inherit: &'static [(&'static str, &'static str)],
     ) -> Self {
-        self.parent = Some(Parent { list, when, inherit });
+        self.parent = Some(Parent { list, when, inherit, owns: false });
         self.reads = Reads::Parents;
+        self
+    }
+
+    /// Every row of a parent goes when its list is not found.
+    pub(crate) const fn gone_with_parent(mut self) -> Self {
+        if let Some(parent) = &mut self.parent {
+            parent.owns = true;
+        }
         self
     }
 

@@ -200,6 +200,8 @@ pub(crate) struct Parent {
     pub(crate) when: Option<fn(&RawRecord) -> bool>,
     /// Members of the parent, and what they are called in its children.
     pub(crate) inherited: Vec<(&'static str, &'static str)>,
+    /// Whether its children go with a parent that is not found.
+    pub(crate) owns: bool,
 }
 
 impl Parent {
@@ -319,7 +321,7 @@ impl Endpoint {
     pub fn for_each(mut self, parent: Self) -> Self {
         self.slicer = Arc::clone(&parent.slicer);
         self.mode = parent.mode;
-        self.parent = Some(Arc::new(Parent { endpoint: parent, when: None, inherited: Vec::new() }));
+        self.parent = Some(Arc::new(Parent { endpoint: parent, when: None, inherited: Vec::new(), owns: false }));
         self
     }
 
@@ -336,6 +338,15 @@ impl Endpoint {
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).inherited.push((member, name));
+        }
+        self
+    }
+
+    /// A parent whose list is not found is gone, and so is every row that it [passed something on](Self::inherit) to. Needs
+    /// [`for_each`](Self::for_each).
+    pub fn gone_with_parent(mut self) -> Self {
+        if let Some(parent) = &mut self.parent {
+            Arc::make_mut(parent).owns = true;
         }
         self
     }

@@ -67,16 +67,50 @@ pub(super) const LISTS: &[List] = &[
     .each("articles", None, OF_ARTICLE),
     list("article_labels", "/api/v2/help_center/articles/labels", &[stream("article_labels", "labels")]).limits(LIMITS),
     list("categories", "/api/v2/help_center/categories", &[stream("categories", "categories").added(columns::NAME)]).limits(LIMITS),
-    list("sections", "/api/v2/help_center/sections", &[stream("sections", "sections")]).limits(LIMITS),
+    list("sections", "/api/v2/help_center/sections", &[stream("sections", "sections")]).shared(maps::followed).limits(LIMITS),
     list("user_segments", "/api/v2/help_center/user_segments", &[stream("user_segments", "user_segments")]).limits(LIMITS),
+    list(
+        "article_subscriptions",
+        "/api/v2/help_center/articles/{id}/subscriptions",
+        &[stream("article_subscriptions", "subscriptions")
+            .note("who follows an article; one request for each article, so read only when named")],
+    )
+    .limits(LIMITS)
+    .each("all_articles", None, &[])
+    .by_name(),
+    list(
+        "section_subscriptions",
+        "/api/v2/help_center/sections/{id}/subscriptions",
+        &[stream("section_subscriptions", "subscriptions")
+            .note("who follows a section; one request for each section, so read only when named")],
+    )
+    .limits(LIMITS)
+    .each("sections", None, &[])
+    .by_name(),
     list(
         "help_center_votes",
         "/api/v2/help_center/votes",
         &[stream("help_center_votes", "votes").note("every vote in one list: `item_type` and `item_id` say on what")],
     )
     .limits(LIMITS),
-    list("topics", "/api/v2/community/topics", &[stream("topics", "topics")]).limits(LIMITS),
-    list("posts", "/api/v2/community/posts", &[stream("posts", "posts").note("needs Gather")]).limits(LIMITS),
+    list("topics", "/api/v2/community/topics", &[stream("topics", "topics")]).shared(maps::followed).limits(LIMITS),
+    list("posts", "/api/v2/community/posts", &[stream("posts", "posts").note("needs Gather")]).shared(maps::followed).limits(LIMITS),
+    list(
+        "topic_subscriptions",
+        "/api/v2/community/topics/{id}/subscriptions",
+        &[stream("topic_subscriptions", "subscriptions").note("who follows a topic; one request for each topic, so read only when named")],
+    )
+    .limits(LIMITS)
+    .each("topics", None, &[])
+    .by_name(),
+    list(
+        "post_subscriptions",
+        "/api/v2/community/posts/{id}/subscriptions",
+        &[stream("post_subscriptions", "subscriptions").note("who follows a post; one request for each post, so read only when named")],
+    )
+    .limits(LIMITS)
+    .each("posts", None, &[])
+    .by_name(),
     list(
         "post_comments",
         "/api/v2/community/posts/{id}/comments",
@@ -103,6 +137,8 @@ pub(super) const LISTS: &[List] = &[
 
 /// Lists that feed no stream, and are read for their children.
 pub(super) const PARENTS: &[List] = &[
+    // The articles again, all of them: that somebody follows one does not change it.
+    list("all_articles", "/api/v2/help_center/articles", &[stream("articles", "articles")]).shared(maps::followed).limits(LIMITS),
     // The posts again, newest first and only as far as they changed.
     list("changed_posts", "/api/v2/community/posts", &[stream("posts", "posts")])
         .reads(Reads::NewestFirst)

@@ -19,7 +19,7 @@ pub(super) const LISTS: &[List] = &[
             stream("users", "users")
                 .added(columns::USER_MORE)
                 .marked("active", "false")
-                .note("inactive ones included; `permanently_deleted` is there for these only; a merged user turns inactive"),
+                .note("inactive ones included; `permanently_deleted` is there for these only; a merged user turns inactive; a column more for each custom field"),
             stream("user_identities", "identities")
                 .columns(Columns::Of("/api/v2/users/{user_id}/identities", "identities"))
                 .note("read with the user; one that is removed stays"),
@@ -33,7 +33,10 @@ pub(super) const LISTS: &[List] = &[
     list(
         "organizations",
         "/api/v2/incremental/organizations",
-        &[stream("organizations", "organizations").added(columns::DELETED_AT).stamped("deleted_at")],
+        &[stream("organizations", "organizations")
+            .added(columns::DELETED_AT)
+            .stamped("deleted_at")
+            .note("a column more for each custom field")],
     )
     .walk(Walk::TimeExport)
     .reads(Reads::Changes(Duration::ZERO))

@@ -27,7 +27,10 @@ pub(super) const LISTS: &[List] = &[
                 .without(&["fields", "comment"])
                 .marked("status", "deleted")
                 .map(maps::lean_ticket)
-                .note("archived tickets and those of AI agents included; a permanently deleted one is scrubbed: `subject` = `SCRUBBED`"),
+                .note(
+                    "archived tickets and those of AI agents included; a permanently deleted one is scrubbed: `subject` = `SCRUBBED`; \
+                     a column more for each custom field",
+                ),
             stream("ticket_metrics", "tickets/*/metric_set")
                 .columns(Columns::Of("/api/v2/ticket_metrics", "ticket_metrics"))
                 .added(columns::TICKET_METRIC_MORE)
@@ -59,13 +62,15 @@ pub(super) const LISTS: &[List] = &[
     .query(&[("include", "comment_events"), ALL_TYPES])
     .shared(maps::rewritten_ticket)
     .limits(EXPORTS),
-    // What an event tells of a redaction is that there was one: the ticket's comments are read again.
+    // What an event tells of a redaction is that there was one: the ticket's comments are read again. Those of a ticket that
+    // was deleted cannot be, and which of them was redacted is not known: what must not be read by anybody goes with the rest.
     list(
         "rewritten_comments",
         "/api/v2/tickets/{ticket_id}/comments",
         &[stream("ticket_comments", "comments").columns(Columns::Hand(columns::TICKET_COMMENT))],
     )
     .each("ticket_events", None, &[("ticket_id", "ticket_id")])
+    .gone_with_parent()
     .last(),
     list(
         "ticket_metric_events",

@@ -1,5 +1,6 @@
 //! How Zendesk's lists are walked, case by case.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -66,9 +67,23 @@ async fn c27_a_numbered_list_that_is_cut_off_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn c38_a_stream_selected_later_catches_up_and_its_sibling_stays_whole() {
-    let account = account(ZendeskWorld { tickets: 200, ..ZendeskWorld::default() });
+    let mut account = account(ZendeskWorld { tickets: 200, ..ZendeskWorld::default() });
     account.complete(&["tickets"]).await;
     let tickets = account.rows("tickets", "id", "generated_timestamp");
+    // Whoever reads tickets notices nothing, even when the new reading ends half way.
+    account.config["export_page_size"] = 60.into();
+    let exports = Arc::new(AtomicUsize::new(0));
+    account.behind(Arc::new(move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
+        let is_export = request.uri().path().contains("/incremental/");
+        if is_export && exports.fetch_add(1, Relaxed) >= 2 {
+            return async { reply(400, &[("content-type", "application/json")], "{\"error\":\"no\"}") }.boxed();
+        }
+        simulator.answer(request).boxed()
+    }));
+    let interrupted = account.sync(&["tickets", "ticket_metrics"]).await;
+    assert!(interrupted.failure().is_some(), "{interrupted:#?}");
+    assert_eq!(account.rows("tickets", "id", "generated_timestamp"), tickets);
+    noting(&mut account);
     account.complete(&["tickets", "ticket_metrics"]).await;
     assert_eq!(account.rows("ticket_metrics", "id", "id").into_keys().collect::<Vec<_>>(), account.simulator.truth().ids("ticket_metrics"));
     assert_eq!(account.rows("tickets", "id", "generated_timestamp"), tickets);

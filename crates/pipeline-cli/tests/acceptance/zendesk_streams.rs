@@ -1,5 +1,6 @@
 //! Which requests Zendesk's streams cost, what is refused, and what polls add up to, case by case.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,6 +87,25 @@ async fn c36_a_blackened_comment_replaces_the_one_that_was_read() {
     );
     let asked = count(&paths, |path| path.ends_with("/comments"));
     assert!((1..=3).contains(&asked), "one request for each ticket: {asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c36_a_blackened_comment_goes_when_its_ticket_was_deleted_before_it_could_be_read() {
+    let account = account(small());
+    account.complete(&["ticket_comments"]).await;
+    let (before, ticket) = (account.rows("ticket_comments", "id", "body"), account.rows("ticket_comments", "id", "ticket_id"));
+    let vendor = account.simulator.zendesk();
+    assert_eq!(vendor.change("tickets", Redact, 3), 3);
+    assert_eq!(vendor.change("tickets", Delete, 120), 120);
+    tokio::time::sleep(WITHHELD).await;
+    account.complete(&["ticket_comments"]).await;
+
+    let body = account.simulator.truth().members("ticket_comments", "body");
+    let is_black = |id: &String| body[id].trim_matches('"') != before[id];
+    let blackened: BTreeSet<&String> = before.keys().filter(|id| is_black(id)).map(|id| &ticket[id]).collect();
+    assert!((1..=3).contains(&blackened.len()));
+    let kept: BTreeMap<_, _> = before.clone().into_iter().filter(|(id, _)| !blackened.contains(&ticket[id])).collect();
+    assert_eq!(account.rows("ticket_comments", "id", "body"), kept);
 }
 
 #[tokio::test(start_paused = true)]

@@ -166,6 +166,10 @@ impl<'a> Family<'a> {
             rest = list.pages(SliceState::default()).boxed();
             first = rest.try_next().await;
         }
+        if self.parent.owns && first.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let rows = inherit(&RawRecord::delete_matching("{}"), &member.record, &self.parent.inherited);
+            first = Ok(Some(Page::new(vec![vec![rows]; self.endpoint.streams().len()], Some(Advance::End))));
+        }
         Begun { member, first, rest }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use connector_zendesk::{FAMILIES, List, Reads, Stream};
+use connector_zendesk::{FAMILIES, List, Reads, Stream, is_whole};
 use pipeline_core::Deletes;
 
 use super::Result;
@@ -45,10 +45,10 @@ fn reads(list: &List) -> String {
 }
 
 fn deletions(list: &List, stream: &Stream) -> String {
-    match (&stream.deletes, list.reads) {
-        (Deletes::Marked { field, value }, _) => format!("`{field}` = `{value}`"),
-        (Deletes::Stamped { field }, _) => format!("`{field}` is set"),
-        (_, Reads::Everything) => "the row is gone".to_owned(),
+    match &stream.deletes {
+        Deletes::Marked { field, value } => format!("`{field}` = `{value}`"),
+        Deletes::Stamped { field } => format!("`{field}` is set"),
+        _ if is_whole(list) => "the row is gone".to_owned(),
         _ => "not visible".to_owned(),
     }
 }

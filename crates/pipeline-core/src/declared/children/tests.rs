@@ -130,6 +130,21 @@ async fn a_parent_that_is_refused_alone_is_passed_over_and_counted() {
 }
 
 #[tokio::test]
+async fn what_belongs_to_a_parent_that_is_not_found_goes_with_it_where_that_is_declared() {
+    let shop = Arc::<Shop>::default();
+    let context = BuildContext { transport: Some(Arc::clone(&shop) as _), ..BuildContext::default() };
+    let client = HttpClient::builder(&context, "https://shop.test/v1/".parse().unwrap()).build().unwrap();
+    for (endpoint, expected, skipped) in [(lines(), None, 1), (lines().gone_with_parent(), Some(r#"{"order":"c"}"#), 0)] {
+        let pages = super::super::read(&client, &endpoint, SliceState::default());
+        let pages: Vec<Page> = pages.try_collect().await.unwrap();
+        let records = pages.iter().flat_map(|page| &page.records[0]);
+        let gone: Vec<_> = records.filter(|record| record.op() == Op::DeleteMatching).map(RawRecord::as_bytes).collect();
+        assert_eq!(gone, Vec::from_iter(expected.map(str::as_bytes)));
+        assert_eq!(pages.iter().map(|page| page.skipped).sum::<u64>(), skipped);
+    }
+}
+
+#[tokio::test]
 async fn when_no_parent_can_be_read_the_endpoint_is_refused() {
     let shop = Arc::new(Shop { refused: ["a", "b", "c", "d", "e"].map(str::to_owned).into(), ..Shop::default() });
     let (pages, error) = walk(&shop, &lines(), Position::Start).await;
