@@ -22,10 +22,10 @@ use crate::account::setting;
 const DAY: &str = "2026-10-31";
 
 /// Most memory that a sync may hold, in KiB.
-const MEMORY: u64 = 300 << 10;
+const MEMORY: u64 = 200 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn day_to_sqlite() {
+async fn c13_day_to_sqlite() {
     day("type = \"sqlite\"\npath = \"web.db\"", |folder| {
         let database = Connection::open(folder.join("web.db")).unwrap();
         if !database.table_exists(None, "web_export").unwrap() {
@@ -38,7 +38,7 @@ async fn day_to_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn day_to_parquet() {
+async fn c13_day_to_parquet() {
     day("type = \"parquet\"\npath = \"lake\"", |folder| {
         let files = fs::read_dir(folder.join("lake/web/export")).into_iter().flatten();
         files.flat_map(|file| insert_ids(&file.unwrap().path())).collect()

@@ -209,6 +209,12 @@ pub(crate) fn all() -> Vec<Case> {
             },
             vec![],
         ),
+        case(
+            "4 at once, quota of 100/s known",
+            Scene { slots: Some(4), quota: Quota::per_second(100), ..unknown(|_| 100.0) },
+            vec![used(0.93), refused(8.0), Target { what: "slots learned, no rate", figure: slots, bound: Bound::AtLeast(3.0) }],
+        ),
+        // What ten at once let through is half of the rate, which might as well have been lowered.
         case("10 at once and 100/s", Scene { slots: Some(10), ..unknown(|_| 100.0) }, vec![used(0.93), refused(5.0)]),
         case(
             "10 at once, quota of 100/s known",

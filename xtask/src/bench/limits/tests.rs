@@ -52,6 +52,11 @@ fn a_storm_is_waited_out_with_few_questions() {
 }
 
 #[test]
+fn requests_at_once_far_below_the_rate_are_fewer_and_no_slower() {
+    check(&["4 at once, quota of 100/s known"]);
+}
+
+#[test]
 fn a_quota_of_an_hour_is_spent_and_none_of_it_wasted() {
     check(&["quota of 60/h"]);
     let case = all().into_iter().find(|case| case.name == "quota of 60/h").expect("the case");
