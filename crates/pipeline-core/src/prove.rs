@@ -35,6 +35,12 @@ impl Span {
         text.get(self.range()).unwrap_or_default()
     }
 
+    /// The same of a text that is known to be Unicode.
+    #[cfg(feature = "engine")]
+    pub(crate) fn of_text(self, text: &str) -> &str {
+        text.get(self.range()).unwrap_or_default()
+    }
+
     /// A part of it, by its place in it.
     #[cfg(feature = "engine")]
     pub(crate) fn part(self, part: Range<usize>) -> Self {

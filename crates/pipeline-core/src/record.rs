@@ -41,10 +41,24 @@ pub struct RawRecord {
 /// What is known of an object that was cut from a document: it is JSON, and its members stand here.
 #[derive(Clone)]
 struct Found {
-    /// The members of all records of the document.
-    members: Arc<Members>,
-    /// Those of this one.
+    document: Arc<Document>,
+    /// Its members among those of the document.
     own: Range<usize>,
+}
+
+/// The members of all records of a document.
+struct Document {
+    members: Vec<Member>,
+    /// What their nested values are without white space.
+    #[cfg_attr(not(feature = "engine"), expect(dead_code, reason = "only a decoder reads it"))]
+    compact: String,
+}
+
+impl Document {
+    /// None when what was found is no Unicode, which what was proved always is.
+    fn new(found: Members) -> Option<Arc<Self>> {
+        Some(Arc::new(Self { members: found.all, compact: String::from_utf8(found.compact).ok()? }))
+    }
 }
 
 impl RawRecord {
@@ -65,9 +79,9 @@ impl RawRecord {
 
     /// The members, and what they are when compact, if the record was cut from a document.
     #[cfg(feature = "engine")]
-    pub(crate) fn found(&self) -> Option<(&[Member], &[u8])> {
-        let Found { members, own } = self.found.as_ref()?;
-        Some((members.all.get(own.clone())?, &members.compact))
+    pub(crate) fn found(&self) -> Option<(&[Member], &str)> {
+        let Found { document, own } = self.found.as_ref()?;
+        Some((document.members.get(own.clone())?, &document.compact))
     }
 
     /// The vendor's bytes.
@@ -96,9 +110,9 @@ impl RawRecord {
 
     /// Where the value of one top-level member stands.
     fn place(&self, name: &str) -> Option<Range<usize>> {
-        let Some(Found { members, own }) = &self.found else { return member(&self.json, name) };
+        let Some(Found { document, own }) = &self.found else { return member(&self.json, name) };
         let is_it = |member: &&Member| *member.key.name(&self.json) == *name.as_bytes();
-        Some(members.all.get(own.clone())?.iter().rfind(is_it)?.value.range())
+        Some(document.members.get(own.clone())?.iter().rfind(is_it)?.value.range())
     }
 
     /// The value of one top-level member, not copied.
@@ -326,9 +340,9 @@ pub fn split(body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
         Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default(), members: Members::with_room_for(body.len()) };
     cut.walk().ok_or_else(|| damaged(body))?;
     let Cut { records, envelope, members, .. } = cut;
-    let members = Arc::new(members);
+    let document = Document::new(members).ok_or_else(|| damaged(body))?;
     let records = records.into_iter().zip(paths).map(|(records, path)| match records {
-        Some(places) => Ok(places.into_iter().map(|place| place.record(body, &members)).collect()),
+        Some(places) => Ok(places.into_iter().map(|place| place.record(body, &document)).collect()),
         None => find(body, &envelope, path),
     });
     Ok(Split { records: records.collect::<Result<_>>()?, envelope })
@@ -382,13 +396,13 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
         match first_byte(&value) {
             Some(b'[') => {
                 let (members, places) = Place::all(&value).ok_or_else(missing)?;
-                let members = Arc::new(members);
-                records.extend(places.into_iter().map(|place| place.record(&value, &members)));
+                let document = Document::new(members).ok_or_else(missing)?;
+                records.extend(places.into_iter().map(|place| place.record(&value, &document)));
             }
             Some(b'{') => {
                 let (mut members, value) = (Members::default(), value.slice_ref(value.trim_ascii()));
                 let place = Place::of(&value, 0, &mut members).ok_or_else(missing)?;
-                records.push(place.record(&value, &Arc::new(members)));
+                records.push(place.record(&value, &Document::new(members).ok_or_else(missing)?));
             }
             Some(b'n') => {}
             _ => return Err(missing()),
@@ -436,8 +450,8 @@ impl Place {
         })
     }
 
-    fn record(self, text: &Bytes, members: &Arc<Members>) -> RawRecord {
-        let found = self.members.map(|own| Found { members: Arc::clone(members), own });
+    fn record(self, text: &Bytes, document: &Arc<Document>) -> RawRecord {
+        let found = self.members.map(|own| Found { document: Arc::clone(document), own });
         RawRecord { json: text.slice(self.start..self.end), op: Op::Upsert, found }
     }
 }

@@ -149,7 +149,7 @@ impl Decoder {
 
     /// Adds a record as a row. A rejected record leaves no trace.
     pub fn push(&mut self, record: &RawRecord, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
-        let json = record.as_bytes();
+        let json = std::str::from_utf8(record.as_bytes()).map_err(|_| Rejection::NotJson)?;
         // No column holds more bytes than the records have, so this bounds every column.
         let bytes = self.bytes.saturating_add(json.len());
         if i32::try_from(bytes).is_err() {
@@ -159,8 +159,10 @@ impl Decoder {
             self.append(members, Text { record: json, compact }, record.op(), synced_at)?;
         } else {
             let mut proved = std::mem::take(&mut self.proved);
-            let appended = prove(json, &mut proved)
-                .and_then(|()| self.append(&proved.all, Text { record: json, compact: &proved.compact }, record.op(), synced_at));
+            let appended = prove(json.as_bytes(), &mut proved).and_then(|()| {
+                let compact = std::str::from_utf8(&proved.compact).map_err(|_| Rejection::NotJson)?;
+                self.append(&proved.all, Text { record: json, compact }, record.op(), synced_at)
+            });
             self.proved = proved;
             appended?;
         }

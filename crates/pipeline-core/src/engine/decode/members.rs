@@ -1,5 +1,6 @@
 //! Which column the members of one record belong to.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::inside::Container;
@@ -9,23 +10,29 @@ use crate::schema::Field;
 /// A record's text, and that of its nested values without white space.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'r> {
-    pub(super) record: &'r [u8],
-    pub(super) compact: &'r [u8],
+    pub(super) record: &'r str,
+    pub(super) compact: &'r str,
 }
 
 impl<'r> Text<'r> {
     /// A member's value, without white space around its parts.
-    fn value(self, member: Member) -> Option<&'r str> {
-        std::str::from_utf8(self.bytes(member)).ok()
+    fn value(self, member: Member) -> &'r str {
+        member.compact.map_or_else(|| member.value.of_text(self.record), |compact| compact.of_text(self.compact))
     }
 
-    fn bytes(self, member: Member) -> &'r [u8] {
-        member.compact.map_or_else(|| member.value.of(self.record), |compact| compact.of(self.compact))
+    /// A member's name as it is written, with its quotes.
+    fn key(self, member: Member) -> &'r str {
+        member.key.span.of_text(self.record)
     }
 
-    /// A member's name as it is written, without its quotes.
+    /// The same without its quotes.
     fn written(self, member: Member) -> &'r str {
-        std::str::from_utf8(member.key.written(self.record)).unwrap_or_default()
+        self.key(member).strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or_default()
+    }
+
+    /// What a member's name means.
+    fn name(self, member: Member) -> Cow<'r, [u8]> {
+        member.key.name(self.record.as_bytes())
     }
 }
 
@@ -71,8 +78,8 @@ impl Members {
         for member in members {
             let predicted = self.successors[previous];
             let name = self.names.get(predicted).and_then(Option::as_ref);
-            let is_predicted = name.is_some_and(|name| name.as_bytes() == member.key.span.of(text.record));
-            let known = || self.columns.get(&*member.key.name(text.record)).copied();
+            let is_predicted = name.is_some_and(|name| name == text.key(*member));
+            let known = || self.columns.get(&*text.name(*member)).copied();
             let Some(column) = is_predicted.then_some(predicted).or_else(known) else {
                 self.unknown.push(*member);
                 continue;
@@ -90,7 +97,7 @@ impl Members {
         let Self { containers, declared, .. } = self;
         for container in containers {
             let Some(member) = declared[container.column] else { continue };
-            container.find(text.bytes(member), |column, place| {
+            container.find(text.value(member).as_bytes(), |column, place| {
                 let inner = match member.compact {
                     Some(compact) => Member { compact: Some(compact.part(place)), ..member },
                     None => Member { value: member.value.part(place), ..member },
@@ -102,7 +109,7 @@ impl Members {
 
     /// The value of a column; none when it is absent or null.
     pub(super) fn value<'r>(&self, column: usize, text: Text<'r>) -> Option<&'r str> {
-        text.value(self.declared[column]?).filter(|value| *value != "null")
+        self.declared[column].map(|member| text.value(member)).filter(|value| *value != "null")
     }
 
     /// Moves a column's member to those that no column holds.
@@ -135,7 +142,7 @@ impl Members {
     pub(super) fn extra<'r>(&mut self, text: Text<'r>) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.unknown.append(&mut self.misfits);
         self.unknown.sort_unstable_by_key(|member| member.key.span.range().start);
-        self.unknown.iter().filter_map(move |member| Some((text.written(*member), text.value(*member)?)))
+        self.unknown.iter().map(move |member| (text.written(*member), text.value(*member)))
     }
 
     /// Keeps the last of several unknown members with one name.
@@ -144,7 +151,7 @@ impl Members {
         if unknown.len() < 2 {
             return;
         }
-        let name = |member: &Member| member.key.name(text.record);
+        let name = |member: &Member| text.name(*member);
         let start = |member: &Member| member.key.span.range().start;
         unknown.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(start(b).cmp(&start(a))));
         unknown.dedup_by(|earlier, kept| {
