@@ -247,14 +247,14 @@ fn number(folder: &Path, query: &str) -> u64 {
 const MEMORY_OF_ENDPOINT: u64 = 24;
 
 /// What a sync of few accounts does not fill: the rows staged, and the pages that the database keeps. In KiB.
-const MEMORY_OF_ROWS: u64 = 16 << 10;
+const MEMORY_OF_ROWS: u64 = 24 << 10;
 
 /// The memory is that of the process that syncs; the simulator is in this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn c43_connected_accounts_cost_the_memory_of_their_states_and_no_more() {
     let many = setting("PIPELINE_CONNECT_ACCOUNTS", 150);
     let mut peaks = Vec::new();
-    for accounts in [10, many] {
+    for accounts in [30, many] {
         let place = Site::new(accounts, None).await;
         let mut peak = 0;
         for sync in ["first", "next"] {

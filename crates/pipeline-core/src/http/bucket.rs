@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{Mutex as FairMutex, Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell};
 
 use super::announced::{Announced, LONG};
 use super::control::{Control, Gate};
 use super::headers::RateHint;
 use super::ledger::{Learned, LearnedWindow};
 use super::limit::{BucketKey, Charge, Quota, at_least_one, whole};
+use super::line::Line;
 use super::slots::Slots;
 use super::usage::{BucketUse, Counted};
 use super::window::Window;
@@ -35,7 +36,7 @@ pub(super) struct Bucket {
     pub(super) quota: Quota,
     state: Mutex<State>,
     /// The line of those who wait, first come, first served. Only its head asks the store, so nobody is woken for nothing.
-    pub(super) line: Arc<FairMutex<()>>,
+    pub(super) line: Arc<Line>,
     pub(super) answered: Notify,
     pub(super) recalled: OnceCell<()>,
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep};
 
 use super::bucket::{Bucket, Obstacle};
@@ -13,6 +13,7 @@ use super::classify::Throttle;
 use super::control::Gate;
 use super::headers::Hint;
 use super::limit::{BucketKey, Grant, Left, Quota, RateLimitStore};
+use super::line::Head;
 use super::usage::BucketUse;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -27,6 +28,8 @@ pub(super) struct Limiter {
     clock: Arc<dyn Clock>,
     origin: OnceLock<Instant>,
     buckets: HashMap<String, Arc<Bucket>>,
+    /// Places given out in lines.
+    tickets: AtomicU64,
 }
 
 /// Leave to send one request; holds its slots until dropped.
@@ -64,7 +67,7 @@ impl Limiter {
             let key = BucketKey { account, bucket: name.clone() };
             (name, Arc::new(Bucket::new(key, quota)))
         };
-        Self { store, clock, origin: OnceLock::new(), buckets: quotas.into_iter().map(bucket).collect() }
+        Self { store, clock, origin: OnceLock::new(), buckets: quotas.into_iter().map(bucket).collect(), tickets: AtomicU64::new(0) }
     }
 
     fn now(&self) -> Duration {
@@ -122,10 +125,15 @@ impl Limiter {
         }
         let started = Instant::now();
         let mut longest: Option<(Duration, String, usize)> = None;
-        let mut lines: Vec<OwnedMutexGuard<()>> = Vec::with_capacity(buckets.len());
+        let mut lines: Vec<Head> = Vec::with_capacity(buckets.len());
+        if let Some(narrowest) = buckets.first() {
+            lines.push(narrowest.line.enter(self.ticket()).await);
+        }
+        // The head of the narrowest line has its place in the others from now on, also while it lets others pass.
+        let ticket = self.ticket();
         loop {
             while let Some(bucket) = buckets.get(lines.len()) {
-                lines.push(Arc::clone(&bucket.line).lock_owned().await);
+                lines.push(bucket.line.enter(ticket).await);
             }
             let now = self.now();
             let obstacle = buckets.iter().enumerate().find_map(|(index, bucket)| Some((index, bucket.obstacle(now)?)));
@@ -166,6 +174,10 @@ impl Limiter {
         }
         let limit = longest.map(|(_, limit, _)| limit).or_else(in_line);
         Ok(Turn { waited, limit, sent, since: Instant::now(), buckets, is_reported: false })
+    }
+
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What a bucket allows, as far as this run or an earlier one knows.

@@ -14,6 +14,7 @@ mod headers;
 mod ledger;
 mod limit;
 mod limiter;
+mod line;
 mod oauth;
 mod redact;
 #[cfg(feature = "reqwest")]
