@@ -242,12 +242,14 @@ pub struct Page {
     pub reached: Option<DateTime<Utc>>,
     /// Records of a parent list that were passed over, because what belongs to them was refused.
     pub skipped: u64,
+    /// True when what the slice still has is in hand: to split it would be to ask for that again.
+    pub in_hand: bool,
 }
 
 impl Page {
     /// A page of records, and what follows it.
     pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
-        Self { records, advance, reached: None, skipped: 0 }
+        Self { records, advance, reached: None, skipped: 0, in_hand: false }
     }
 }
 

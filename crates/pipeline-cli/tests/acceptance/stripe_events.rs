@@ -147,11 +147,19 @@ async fn c23_a_card_goes_to_the_cards_of_whom_it_belongs_to() {
     let town = town(&["customer_cards", "bank_accounts", "external_account_cards"]);
     let customer = town.old("customers", None, json!({}));
     town.sync().await;
+    let account = town.old("accounts", None, json!({}));
+    let paid_out_to = town.old("external_account_cards", Some(&account), json!({}));
+    town.tell("account.external_account.created", &json!({ "id": paid_out_to, "object": "card", "account": account }));
+    town.later().await;
+    let cards = |town: &Town| {
+        ["customer_cards", "external_account_cards"].map(|name| town.rows(stream(name).unwrap()).into_keys().collect::<Vec<_>>())
+    };
+    assert_eq!(cards(&town), [vec![], vec![paid_out_to.clone()]]);
     let card = town.old("customer_cards", Some(&customer), json!({}));
     town.tell("customer.source.created", &json!({ "id": card, "object": "card", "customer": customer }));
     town.later().await;
-    assert!(town.row("customer_cards", &card).is_some());
-    assert!(town.rows(stream("bank_accounts").unwrap()).is_empty() && town.rows(stream("external_account_cards").unwrap()).is_empty());
+    assert_eq!(cards(&town), [vec![card.clone()], vec![paid_out_to]]);
+    assert!(town.rows(stream("bank_accounts").unwrap()).is_empty());
     town.remove("customer_cards", &card);
     town.tell("customer.source.deleted", &json!({ "id": card, "object": "card", "customer": customer }));
     town.later().await;
@@ -167,6 +175,7 @@ async fn c24_c25_an_object_without_id_is_passed_over_and_an_unknown_event_is_und
     town.tell("invoice.upcoming", &json!({ "object": "invoice" }));
     town.tell("charge.vaporised", &json!({ "id": charge, "object": "charge" }));
     town.later().await;
+    assert_eq!(town.notices(), "events of the type `charge.vaporised` are new: understood by the type of their object");
     assert_eq!(metadata(town.row("charges", &charge)), json!({ "revision": "2" }));
 }
 
@@ -273,6 +282,19 @@ async fn c41_a_checkout_session_appears_without_an_event_and_is_updated_by_one()
     town.later().await;
     assert_eq!(town.row("checkout_sessions", &id).unwrap()["status"], json!("complete"));
     assert_eq!(town.requests("GET /v1/checkout/sessions/{id}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c42_a_review_that_is_listed_no_more_stays_as_it_was() {
+    let mut town = town(&["reviews"]);
+    town.marks = true;
+    let [closed, open] = [(); 2].map(|()| town.old("reviews", None, json!({})));
+    town.remove("reviews", &closed);
+    town.sync().await;
+    town.remove("reviews", &open);
+    town.later().await;
+    let rows = town.rows(stream("reviews").unwrap());
+    assert_eq!(rows.into_iter().map(|(id, row)| (id, row["_deleted"].clone())).collect::<Vec<_>>(), [(open, json!(0))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,7 +244,9 @@ impl<'a> FamilyWalk<'a> {
             if let Some((member, rest)) = &mut page.open {
                 if let Some(children) = page.lists.meanwhile(rest.try_next()).await? {
                     let skipped = std::mem::take(&mut page.refused);
-                    return Ok(Some(Page { skipped, ..member.place(children, page.position.clone()) }));
+                    // The lists of the last parents are under way already, as many at a time as a limit allows.
+                    let in_hand = !matches!(page.end.advance, Some(Advance::Next(_)));
+                    return Ok(Some(Page { skipped, in_hand, ..member.place(children, page.position.clone()) }));
                 }
                 page.open = None;
             }

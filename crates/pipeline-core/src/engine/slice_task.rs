@@ -123,14 +123,14 @@ impl SliceReader<'_> {
             let Some(page) = page else {
                 return Err(Error::new(ErrorKind::Unexpected, "the connector stopped reading before the end of the slice"));
             };
-            let advance = self.take(page, &mut pages).await?;
-            match advance {
+            let in_hand = page.in_hand;
+            match self.take(page, &mut pages).await? {
                 None => return Ok(Step::Ended(SliceEnd::Stopped)),
                 Some(Advance::End | Advance::CaughtUp(_)) => return Ok(Step::Ended(SliceEnd::Read)),
                 Some(Advance::Next(_)) => {}
             }
             run.forecast(&*shared.job.observer).await;
-            if self.split() {
+            if !in_hand && self.split() {
                 return Ok(Step::Replanned);
             }
         }

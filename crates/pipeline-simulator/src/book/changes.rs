@@ -31,6 +31,19 @@ impl Book {
         self.accounts.insert(name, account);
     }
 
+    /// Lets objects of every list be deleted, changed and made, several in one second, in all accounts.
+    pub(crate) fn happen_everywhere(&mut self, now: i64) {
+        for name in self.accounts.keys().cloned().collect::<Vec<_>>() {
+            let Some(mut account) = self.accounts.remove(&name) else { continue };
+            for table in 0..self.definitions.len() {
+                self.delete(&mut account, table, now);
+                (0..2).for_each(|_| self.update(&mut account, table, now));
+                (0..3).for_each(|_| self.insert(&mut account, table, now));
+            }
+            self.accounts.insert(name, account);
+        }
+    }
+
     fn insert(&mut self, account: &mut Account, table: usize, now: i64) {
         let definition = self.definitions[table].clone();
         let parent = self.parent(account, table);

@@ -339,6 +339,14 @@ impl StripeAccount<'_> {
         }
     }
 
+    /// Lets objects of every list be deleted, changed and made, several in one second, and events tell of it.
+    pub fn happen_everywhere(&self) {
+        let now = self.service.now();
+        if let Some(mut book) = self.service.book() {
+            book.happen_everywhere(now);
+        }
+    }
+
     /// How many things happen from now on while each page of a list is on its way.
     pub fn changes_per_page(&self, things: u64) {
         if let Some(mut book) = self.service.book() {

@@ -104,6 +104,15 @@ async fn children_come_in_the_order_of_their_parents() {
 }
 
 #[tokio::test]
+async fn what_belongs_to_the_last_parents_is_in_hand() {
+    let (endpoint, client) = (lines(), client(&Arc::default()));
+    let pages = super::super::read(&client, &endpoint, SliceState::default());
+    let in_hand: Vec<_> = pages.map_ok(|page| (page.records[0].len(), page.in_hand)).try_collect().await.unwrap();
+    // The lists of `a` and of `b`, which has two pages, and the end of the first page of orders; that of the second; the list of `e`.
+    assert_eq!(in_hand, [(1, false), (2, false), (1, false), (0, false), (0, false), (1, true), (0, false)]);
+}
+
+#[tokio::test]
 async fn every_page_is_a_place_to_go_on_from() {
     for endpoint in [lines(), list("notes", "lines/{id}/notes").for_each(lines())] {
         let shop = Arc::<Shop>::default();
