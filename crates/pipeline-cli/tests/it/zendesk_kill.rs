@@ -100,7 +100,7 @@ fn removable(truth: &Truth) -> BTreeSet<String> {
 
 fn assert_equal(sandbox: &Sandbox, simulator: &Simulator, round: u64) {
     let truth = simulator.truth();
-    let removable = removable(&truth);
+    let removable = removable(truth);
     for (table, member) in COMPARED {
         let (found, mut expected) = (rows(sandbox, table, member), truth.members(table, member));
         expected.retain(|id, _| found.contains_key(id) || table != "ticket_comments" || !removable.contains(id));

@@ -244,8 +244,9 @@ impl<'a> FamilyWalk<'a> {
             if let Some((member, rest)) = &mut page.open {
                 if let Some(children) = page.lists.meanwhile(rest.try_next()).await? {
                     let skipped = std::mem::take(&mut page.refused);
-                    // The lists of the last parents are under way already, as many at a time as a limit allows.
-                    let in_hand = !matches!(page.end.advance, Some(Advance::Next(_)));
+                    // The lists of the last parents are begun already, as many at a time as a limit allows. Long ones are worth a split.
+                    let goes_on = |advance: &Option<Advance>| matches!(advance, Some(Advance::Next(_)));
+                    let in_hand = !goes_on(&page.end.advance) && !goes_on(&children.advance);
                     return Ok(Some(Page { skipped, in_hand, ..member.place(children, page.position.clone()) }));
                 }
                 page.open = None;
