@@ -1,13 +1,18 @@
 //! Reads Mixpanel's error answers: several meanings share the status 400, and queries fail with status 200 too.
 
-use chrono::DateTime;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAction, StatusCode, Throttle};
+use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAction, StatusCode, Throttle, retry_after};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::TOO_OLD;
 use crate::limits::buckets_of;
+
+/// The longest span that a limit of Mixpanel's counts by: whoever is told to wait longer is told nonsense.
+const LONGEST: Duration = Duration::from_hours(1);
 
 const LOGIN_HELP: &str = "check the service account (it may be expired or removed from the project), the project id and the region";
 
@@ -106,8 +111,14 @@ fn throttled(answer: &Answer<'_>) -> ResponseAction {
     let hints = RateHeaders::Ietf.parse(answer.headers, DateTime::UNIX_EPOCH);
     let used_up = hints.into_iter().find(RateHint::is_used_up);
     let (Some(hint), Some((rate, pace))) = (used_up, buckets_of(answer.request)) else {
-        return ResponseAction::Retry { throttled: true, after: None };
+        return ResponseAction::Retry { throttled: true, after: is_too_long(answer).then_some(LONGEST) };
     };
     let scope = if hint.concurrency { Throttle::Concurrency(pace.into()) } else { Throttle::Rate(rate.into()) };
-    ResponseAction::Throttled { scope, after: hint.reset }
+    let after = hint.reset.map(|reset| reset.min(LONGEST)).or_else(|| is_too_long(answer).then_some(LONGEST));
+    ResponseAction::Throttled { scope, after }
+}
+
+/// True when `Retry-After` asks for longer than any limit lasts. A date that has no `Date` beside it is not judged.
+fn is_too_long(answer: &Answer<'_>) -> bool {
+    retry_after(answer.headers, DateTime::<Utc>::MAX_UTC).is_some_and(|wait| wait > LONGEST)
 }

@@ -210,8 +210,13 @@ async fn c35_retry_after_is_read_leniently() {
         let pause = pause_after(nonsense).await.unwrap();
         assert!((0.1..70.0).contains(&pause), "{nonsense:?}: {pause}");
     }
-    let error = pause_after(&[("retry-after", "999999")]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    for too_long in ["999999", "1e300", "Fri, 22 Nov 2030 12:00:00 GMT"] {
+        let headers = [("date", "Sun, 22 Nov 2026 12:00:00 GMT"), ("retry-after", too_long)];
+        let error = pause_after(Box::leak(Box::new(headers))).await.unwrap_err();
+        let resume = error.context_value("resume_at").unwrap();
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        assert!(resume.starts_with("2026-11-22T13:"), "no limit lasts longer than an hour: {resume}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,12 +121,12 @@ impl Bucket {
     }
 
     /// A request is sent.
-    pub(super) fn granted(&self, now: Duration) {
+    pub(super) fn granted(&self, sent: Duration) {
         let mut state = self.state();
         state.in_flight += 1;
         state.at_once = state.in_flight;
-        state.counted.sent(now);
-        state.control.granted();
+        state.counted.sent(sent);
+        state.control.granted(sent);
     }
 
     /// A request waited for this bucket.

@@ -287,13 +287,13 @@ impl Control {
         }
     }
 
-    /// A request is sent.
-    pub(super) fn granted(&mut self) {
+    /// A request is sent. One that left before the stall is no question, and its answer ends none: it is not waited for.
+    pub(super) fn granted(&mut self, sent: Duration) {
         if let State::Stalled(stall) = &mut self.state {
-            stall.asking = true;
+            stall.asking |= sent >= stall.since;
         }
         if let Some(window) = &mut self.window {
-            window.granted();
+            window.granted(sent);
         }
     }
 

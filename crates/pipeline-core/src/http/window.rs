@@ -138,9 +138,9 @@ impl Window {
         now + doubt < began + self.length && self.counted(now).next().is_none_or(|oldest| *oldest >= began)
     }
 
-    /// A request is sent.
-    pub(super) fn granted(&mut self) {
-        self.under_way += 1;
+    /// A request is sent. Only those that count when they [end](Self::ended) count now.
+    pub(super) fn granted(&mut self, sent: Duration) {
+        self.under_way += u32::from(sent >= self.since);
     }
 
     /// A request has ended.

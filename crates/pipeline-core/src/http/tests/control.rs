@@ -34,7 +34,7 @@ proptest! {
                 Gate::Answer => prop_assert!(false, "nothing is under way"),
             }
             let sent = now;
-            control.granted();
+            control.granted(sent);
             now += LATENCY;
             match outcome {
                 0..6 => control.accepted(now, sent),
@@ -63,7 +63,7 @@ fn ask(control: &mut Control, now: &mut Duration, time: Duration, mut allows: im
             }
         }
         while next <= *now && control.gate(*now) == Gate::Open {
-            control.granted();
+            control.granted(*now);
             under_way.push_back(*now);
             next = next.max(now.saturating_sub(5 * MILLISECOND)) + Duration::from_secs_f64(1.0 / control.rate());
         }
@@ -187,7 +187,7 @@ fn a_learned_window_gives_each_permit_back_after_its_length() {
     let answered = |at: u64| began + Duration::from_secs(at);
     for at in [5, 6] {
         assert_eq!(window.gate(answered(at), 1.0), Gate::Open);
-        window.granted();
+        window.granted(answered(at));
     }
     assert_eq!(window.gate(answered(7), 1.0), Gate::Answer, "both are under way");
     window.accepted(answered(8), answered(5));
@@ -218,7 +218,7 @@ proptest! {
                 now = now.max(until);
                 under_way.retain(|(sent, answer)| *answer > now || !window.accepted(now, *sent));
             }
-            window.granted();
+            window.granted(now);
             let latency = Duration::from_millis(latency);
             arrived.push(now + latency.mul_f64(way));
             under_way.push((now, now + latency));
@@ -229,6 +229,24 @@ proptest! {
             prop_assert!(within < permits as usize, "{within} of {permits}");
         }
     }
+}
+
+/// Between the look at the clock and the entry of a request, another's answer may be entered.
+#[test]
+fn a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards() {
+    let at = |millis: u64| Duration::from_millis(100_000 + millis);
+    let mut control = Control::new(f64::INFINITY, 1.0);
+    for n in 0..4 {
+        control.granted(at(n));
+        control.refused(at(200 + n), at(n), None);
+    }
+    control.granted(at(202));
+    control.refused(at(402), at(202), None);
+    assert_eq!(control.gate(at(10_000)), Gate::Open, "nothing is under way");
+    let mut window = Window::known(1.0, Duration::from_mins(1), at(1));
+    window.granted(at(0));
+    window.unanswered(at(200), at(0));
+    assert_eq!(window.gate(at(300), 1.0), Gate::Open, "nothing is under way");
 }
 
 #[test]
