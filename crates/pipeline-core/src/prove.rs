@@ -6,6 +6,7 @@
 //! Functions take the place of a thing's first byte and return the place after its last; none when it is damaged.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Bytes that are looked at or copied at once: what a register of every common processor holds.
@@ -13,6 +14,14 @@ const LANES: usize = 16;
 
 /// Bytes that a member has at least in most vendors' records.
 const BYTES_PER_MEMBER: usize = 48;
+
+/// The most bytes of buffers that a thread keeps for its next text.
+const SPARE_BYTES: usize = 4 << 20;
+
+thread_local! {
+    /// The buffers of the text that this thread was done with last. Memory that is new costs as much as reading the text does.
+    static SPARE: Cell<Option<Members>> = const { Cell::new(None) };
+}
 
 /// A part of a text, which must be below 4 GiB.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +104,23 @@ pub(crate) struct Members {
 impl Members {
     /// With room for what a text of this length may hold: a buffer that grows is copied and leaves its memory behind.
     pub(crate) fn with_room_for(length: usize) -> Self {
-        Self { all: Vec::with_capacity(length / BYTES_PER_MEMBER), compact: Vec::with_capacity(length / 2), open: Vec::new() }
+        let mut members = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        members.clear();
+        members.all.reserve(length / BYTES_PER_MEMBER);
+        members.compact.reserve(length / 2);
+        members
+    }
+
+    /// Keeps the buffers for the next text of this thread, unless it has larger ones.
+    pub(crate) fn spare(all: Vec<Member>, compact: Vec<u8>) {
+        if size_of::<Member>() * all.capacity() + compact.capacity() > SPARE_BYTES {
+            return;
+        }
+        // A thread that is ending has no use for them.
+        let _ = SPARE.try_with(|spare| {
+            let larger = spare.take().filter(|kept| kept.all.capacity() > all.capacity());
+            spare.set(Some(larger.unwrap_or(Self { all, compact, open: Vec::new() })));
+        });
     }
 
     pub(crate) fn clear(&mut self) {

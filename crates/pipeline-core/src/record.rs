@@ -50,7 +50,6 @@ struct Found {
 struct Document {
     members: Vec<Member>,
     /// What their nested values are without white space.
-    #[cfg_attr(not(feature = "engine"), expect(dead_code, reason = "only a decoder reads it"))]
     compact: String,
 }
 
@@ -58,6 +57,12 @@ impl Document {
     /// None when what was found is no Unicode, which what was proved always is.
     fn new(found: Members) -> Option<Arc<Self>> {
         Some(Arc::new(Self { members: found.all, compact: String::from_utf8(found.compact).ok()? }))
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        Members::spare(std::mem::take(&mut self.members), std::mem::take(&mut self.compact).into_bytes());
     }
 }
 

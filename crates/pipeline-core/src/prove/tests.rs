@@ -190,6 +190,27 @@ fn no_depth_exhausts_the_stack() {
     }
 }
 
+#[test]
+fn buffers_are_used_again_and_hold_nothing_of_the_text_before() {
+    let found = |text: &[u8]| {
+        let mut members = Members::with_room_for(text.len());
+        assert_eq!((members.all.len(), members.compact.len()), (0, 0));
+        members.add(text, 0).unwrap();
+        members
+    };
+    let text = br#"{ "a": [ 1, 2 ], "b": { "c": null } }"#;
+    let first = found(text);
+    let buffers = (first.all.as_ptr(), first.compact.as_ptr());
+    Members::spare(first.all, first.compact);
+    Members::spare(Vec::new(), Vec::new());
+    let second = found(text);
+    assert_eq!((second.all.as_ptr(), second.compact.as_ptr()), buffers);
+    assert_eq!(second.compact, br#"[1,2]{"c":null}"#);
+    let huge = Vec::with_capacity(SPARE_BYTES + 1);
+    Members::spare(second.all, huge);
+    assert_ne!(found(text).compact.capacity(), SPARE_BYTES + 1);
+}
+
 /// Pieces of which texts are made that are nearly JSON.
 fn piece() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![
