@@ -229,7 +229,7 @@ impl Decoder {
         for column in &self.key {
             let index = column.ok_or(Rejection::MissingKey)?;
             let value = self.members.value(index, text).ok_or(Rejection::MissingKey)?;
-            if value.starts_with(['{', '[']) || !self.columns[index].fits(value, &mut self.scratch) {
+            if value.starts_with(['{', '[']) || !self.columns[index].values.fits(value, &mut self.scratch) {
                 return Err(Rejection::InvalidKey);
             }
         }
@@ -247,7 +247,7 @@ impl Decoder {
         let is_whole = self.key.iter().all(|column| named.contains(column));
         let fits = |index: usize, scratch: &mut String| {
             let value = self.members.value(index, text).filter(|value| !value.starts_with(['{', '[']));
-            value.is_some_and(|value| self.columns[index].fits(value, scratch))
+            value.is_some_and(|value| self.columns[index].values.fits(value, scratch))
         };
         let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
         if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
@@ -257,7 +257,7 @@ impl Decoder {
         for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate() {
             let value = self.members.value(index, text);
             if *is_inside {
-                let value = value.map(|value| column.lenient(value));
+                let value = value.map(|value| column.values.lenient(value));
                 if !column.push(value.as_deref(), &mut self.scratch) {
                     self.drift.count(DriftKind::InnerMismatch, self.schema.field(index).name());
                 }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
 use arrow_array::builder::{
     ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
 };
+use arrow_array::{ArrayRef, new_null_array};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use super::{UTC, values};
@@ -26,8 +26,50 @@ pub(super) fn arrow_type(data_type: DataType) -> ArrowType {
     }
 }
 
-/// The values of one declared column.
-pub(super) enum Column {
+/// One declared column. Vendors declare far more members than a page of records fills, so nothing is kept of a column until
+/// a value comes.
+pub(super) struct Column {
+    pub(super) values: Values,
+    arrow_type: ArrowType,
+    has_values: bool,
+    /// Nulls before the first value.
+    leading: usize,
+    /// What a page without a value was last: pages are alike.
+    nulls: Option<ArrayRef>,
+}
+
+impl Column {
+    pub(super) fn new(data_type: DataType) -> Self {
+        let (values, arrow_type) = (Values::new(data_type), arrow_type(data_type));
+        Self { values, arrow_type, has_values: false, leading: 0, nulls: None }
+    }
+
+    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place, or its id.
+    pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
+        if !self.has_values {
+            if json.is_none() {
+                self.leading += 1;
+                return true;
+            }
+            self.has_values = true;
+            self.values.append_nulls(std::mem::take(&mut self.leading));
+        }
+        self.values.push(json, scratch)
+    }
+
+    /// The values so far; the column is empty afterwards.
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        if std::mem::take(&mut self.has_values) {
+            return self.values.finish();
+        }
+        let length = std::mem::take(&mut self.leading);
+        let nulls = self.nulls.take().filter(|nulls| nulls.len() == length);
+        Arc::clone(self.nulls.insert(nulls.unwrap_or_else(|| new_null_array(&self.arrow_type, length))))
+    }
+}
+
+/// The values of a column, by their type.
+pub(super) enum Values {
     Bool(BooleanBuilder),
     Int64(Int64Builder),
     Float64(Float64Builder),
@@ -44,10 +86,9 @@ pub(super) enum Column {
     Json(StringBuilder, Option<char>),
 }
 
-impl Column {
-    /// An empty column without room for any value: the first page of many a list has few, and each column would take
-    /// kilobytes for them.
-    pub(super) fn new(data_type: DataType) -> Self {
+impl Values {
+    /// Without room for any value: the first page of many a list has few, and each column would take kilobytes for them.
+    fn new(data_type: DataType) -> Self {
         match data_type {
             DataType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
             DataType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
@@ -94,8 +135,19 @@ impl Column {
         }
     }
 
-    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place, or its id.
-    pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
+    fn append_nulls(&mut self, count: usize) {
+        match self {
+            Self::Bool(values) => values.append_nulls(count),
+            Self::Int64(values) => values.append_nulls(count),
+            Self::Float64(values) => values.append_nulls(count),
+            Self::Decimal { values, .. } => values.append_nulls(count),
+            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => values.append_nulls(count),
+            Self::Date(values) => values.append_nulls(count),
+            Self::Timestamp(values, _) => values.append_nulls(count),
+        }
+    }
+
+    fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
         macro_rules! append {
             ($values:expr, $value:expr) => {{
                 let value = json.and_then($value);
@@ -122,8 +174,8 @@ impl Column {
         }
     }
 
-    /// The values so far; the column is empty afterwards, with room for as many again: pages are alike.
-    pub(super) fn finish(&mut self) -> ArrayRef {
+    /// The values so far. There is room for as many again afterwards: pages are alike.
+    fn finish(&mut self) -> ArrayRef {
         macro_rules! finish {
             ($values:expr, $next:expr) => {{
                 let next = $next;
