@@ -27,6 +27,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
             outcomes.push(cargo_step(&alone));
         }
     }
+    // The bench of decoders is a workspace of its own, whose lock file knows what the crates here depend on.
+    outcomes.push(cargo_step(&["update", "--workspace", "--locked", "--manifest-path", "benches/decoders/Cargo.toml"]));
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     outcomes.push(step("cargo doc, warnings denied", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")));
     if !args.skip_tests {
