@@ -19,7 +19,8 @@ const BYTES_PER_MEMBER: usize = 48;
 const SPARE_BYTES: usize = 4 << 20;
 
 thread_local! {
-    /// The buffers of the text that this thread was done with last. Memory that is new costs as much as reading the text does.
+    /// The largest buffers of the texts that this thread is done with. Without them an eighth of the time that cutting a page
+    /// takes goes into new memory.
     static SPARE: Cell<Option<Members>> = const { Cell::new(None) };
 }
 
@@ -112,7 +113,7 @@ impl Members {
     }
 
     /// Keeps the buffers for the next text of this thread, unless it has larger ones.
-    pub(crate) fn spare(all: Vec<Member>, compact: Vec<u8>) {
+    pub(crate) fn recycle(all: Vec<Member>, compact: Vec<u8>) {
         if size_of::<Member>() * all.capacity() + compact.capacity() > SPARE_BYTES {
             return;
         }

@@ -62,7 +62,7 @@ impl Document {
 
 impl Drop for Document {
     fn drop(&mut self) {
-        Members::spare(std::mem::take(&mut self.members), std::mem::take(&mut self.compact).into_bytes());
+        Members::recycle(std::mem::take(&mut self.members), std::mem::take(&mut self.compact).into_bytes());
     }
 }
 

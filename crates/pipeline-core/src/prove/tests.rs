@@ -201,13 +201,13 @@ fn buffers_are_used_again_and_hold_nothing_of_the_text_before() {
     let text = br#"{ "a": [ 1, 2 ], "b": { "c": null } }"#;
     let first = found(text);
     let buffers = (first.all.as_ptr(), first.compact.as_ptr());
-    Members::spare(first.all, first.compact);
-    Members::spare(Vec::new(), Vec::new());
+    Members::recycle(first.all, first.compact);
+    Members::recycle(Vec::new(), Vec::new());
     let second = found(text);
     assert_eq!((second.all.as_ptr(), second.compact.as_ptr()), buffers);
     assert_eq!(second.compact, br#"[1,2]{"c":null}"#);
     let huge = Vec::with_capacity(SPARE_BYTES + 1);
-    Members::spare(second.all, huge);
+    Members::recycle(second.all, huge);
     assert_ne!(found(text).compact.capacity(), SPARE_BYTES + 1);
 }
 

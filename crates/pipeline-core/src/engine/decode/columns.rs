@@ -52,7 +52,10 @@ impl Column {
                 return true;
             }
             self.has_values = true;
-            self.values.append_nulls(std::mem::take(&mut self.leading));
+            // To append zero nulls is to begin a map of nulls, which a full column does without.
+            if self.leading > 0 {
+                self.values.append_nulls(std::mem::take(&mut self.leading));
+            }
         }
         self.values.push(json, scratch)
     }

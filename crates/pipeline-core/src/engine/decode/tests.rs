@@ -15,6 +15,7 @@ use super::*;
 use crate::record::{RecordPath, split};
 use crate::schema::{DataType, TimeFormat};
 
+mod absent;
 mod inside;
 
 fn schema() -> Schema {
