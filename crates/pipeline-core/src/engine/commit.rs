@@ -1,25 +1,19 @@
 //! Group commit: complete pages of all slices go into one open transaction, and are committed with their positions.
 //!
-//! Tasks stage pages, which takes no time; one of them at a time writes what is staged while the others go on reading and
-//! decoding. What a page holds and how far it brings its slice are staged, written and committed together.
+//! Tasks stage pages, whose records become rows then; one of them at a time writes what is staged while the others go on.
+//! What a page holds and how far it brings its slice are staged, written and committed together.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use tokio::sync::MutexGuard as AsyncMutexGuard;
-use tokio::time::Instant;
 
 use super::Job;
-use super::decode::{Drift, DriftKind};
 use super::endpoint_run::EndpointRun;
-use super::page::Rows;
-use super::rejected::Rejected;
+use super::staged::{PageRecords, Staged};
 use super::write::{Figures, Writer};
-use crate::destination::{Table, TableId};
-use crate::error::Result;
-use crate::state::{Change, EndpointId};
+use crate::destination::TableId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::Change;
 
 /// Collects what tasks have read, writes it, and commits it.
 pub(super) struct Committer {
@@ -27,35 +21,6 @@ pub(super) struct Committer {
     staged: Mutex<Staged>,
     /// Locked before `staged`.
     writer: tokio::sync::Mutex<Writer>,
-}
-
-/// What is read and not yet handed to the destination.
-#[derive(Default)]
-pub(super) struct Staged {
-    pub(super) tables: Vec<StagedTable>,
-    pub(super) rejected: Vec<Rejected>,
-    pub(super) changes: Vec<Change>,
-    pub(super) finished: Vec<EndpointId>,
-    pub(super) publish: Vec<TableId>,
-    pub(super) discard: Vec<TableId>,
-    pub(super) bytes: u64,
-    /// Bytes that the rows take in memory: a page of few rows takes more than its records, as every column takes some.
-    memory: u64,
-    pub(super) content_hash: u128,
-    /// Bytes since the last commit, those that were handed over included.
-    uncommitted: u64,
-    /// When the first of what is not committed was staged.
-    since: Option<Instant>,
-}
-
-/// Rows of one table.
-pub(super) struct StagedTable {
-    pub(super) table: Arc<Table>,
-    pub(super) batches: Vec<RecordBatch>,
-    /// How many rows are of which endpoint, by its number in the run.
-    pub(super) rows: BTreeMap<usize, u64>,
-    /// How often fields departed from what is declared.
-    pub(super) drift: BTreeMap<(String, DriftKind), u64>,
 }
 
 /// How much more memory than bytes of records a batch may take before it is written all the same.
@@ -83,13 +48,11 @@ impl Committer {
 
     /// Takes a page and the change that it makes to a checkpoint. The change is asked for inside, so that changes are
     /// staged in the order in which they were made. Writes or commits what is staged when there is enough of it.
-    pub(super) async fn stage(&self, rows: Vec<Rows>, change: impl FnOnce() -> Result<Change>) -> Result<()> {
+    pub(super) async fn stage(&self, page: Vec<PageRecords<'_>>, change: impl FnOnce() -> Result<Change>) -> Result<()> {
         let pressure = {
             let mut staged = self.staged();
             staged.change(change()?);
-            for rows in rows {
-                staged.add(rows);
-            }
+            staged.add(page, self.job.clock.now());
             self.pressure(&staged)
         };
         let writer = match pressure {
@@ -126,7 +89,7 @@ impl Committer {
         if is_due {
             self.commit_with(&mut writer).await
         } else if pressure > Pressure::None {
-            let staged = self.staged().hand_over();
+            let staged = self.take(Staged::hand_over)?;
             writer.write(staged).await
         } else {
             Ok(())
@@ -134,13 +97,17 @@ impl Committer {
     }
 
     async fn commit_with(&self, writer: &mut Writer) -> Result<()> {
-        let staged = {
-            let mut staged = self.staged();
-            (staged.uncommitted, staged.since) = (0, None);
-            staged.hand_over()
-        };
+        let staged = self.take(std::mem::take)?;
         writer.write(staged).await?;
         writer.commit().await
+    }
+
+    /// Takes what is staged. Nothing is taken any more after a panic in the middle of a page, whose position may be staged.
+    fn take(&self, part: impl FnOnce(&mut Staged) -> Staged) -> Result<Staged> {
+        match self.staged.lock() {
+            Ok(mut staged) => Ok(part(&mut staged)),
+            Err(_) => Err(Error::new(ErrorKind::Unexpected, "a task panicked while it staged a page: nothing more is committed")),
+        }
     }
 
     /// Stages a change of a checkpoint. It is asked for inside, so that changes are staged in the order in which they were
@@ -204,11 +171,9 @@ pub(super) struct Alone<'a> {
 
 impl Alone<'_> {
     /// Writes a part of the response.
-    pub(super) async fn write(&mut self, rows: Vec<Rows>) -> Result<()> {
+    pub(super) async fn write(&mut self, page: Vec<PageRecords<'_>>) -> Result<()> {
         let mut staged = Staged::default();
-        for rows in rows {
-            staged.add(rows);
-        }
+        staged.add(page, self.committer.job.clock.now());
         self.writer.write(staged).await
     }
 
@@ -226,65 +191,4 @@ impl Drop for Alone<'_> {
     fn drop(&mut self) {
         self.writer.rollback();
     }
-}
-
-impl Staged {
-    fn add(&mut self, rows: Rows) {
-        let Rows { endpoint, table, batch, bytes, content_hash, drift, rejected } = rows;
-        self.since.get_or_insert_with(Instant::now);
-        self.bytes += bytes;
-        self.uncommitted += bytes;
-        self.content_hash = self.content_hash.wrapping_add(content_hash);
-        self.rejected.extend(rejected.iter().map(|(record, rejection)| Rejected::new(endpoint, &table, record, *rejection)));
-        let known = self.tables.iter().position(|known| Arc::ptr_eq(&known.table, &table));
-        let index = known.unwrap_or_else(|| {
-            self.tables.push(StagedTable { table, batches: Vec::new(), rows: BTreeMap::new(), drift: BTreeMap::new() });
-            self.tables.len() - 1
-        });
-        let staged = &mut self.tables[index];
-        let mut memory = 0;
-        if let Some(batch) = batch {
-            *staged.rows.entry(endpoint).or_default() += batch.num_rows() as u64;
-            memory = batch.get_array_memory_size() as u64;
-            staged.batches.push(batch);
-        }
-        for Drift { field, kind, count } in drift {
-            *staged.drift.entry((field, kind)).or_default() += count;
-        }
-        self.memory += memory;
-    }
-
-    fn change(&mut self, change: Change) {
-        self.since.get_or_insert_with(Instant::now);
-        push_change(&mut self.changes, change);
-    }
-
-    /// Everything but what tells when the next commit is due.
-    fn hand_over(&mut self) -> Self {
-        let Self { uncommitted, since, .. } = *self;
-        std::mem::replace(self, Self { uncommitted, since, ..Self::default() })
-    }
-
-    fn age(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-}
-
-/// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
-pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
-    if let Change::Advance { endpoint, slice, from, to, reached, seen, .. } = &change {
-        for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
-            match earlier {
-                Change::Replace { .. } => break,
-                Change::Advance { slice: s, to: t, reached: r, seen: known, .. } if s == slice && t == from => {
-                    t.clone_from(to);
-                    *r = reached.or(*r);
-                    known.extend(seen.iter().copied());
-                    return;
-                }
-                Change::Advance { .. } => {}
-            }
-        }
-    }
-    changes.push(change);
 }

@@ -204,6 +204,12 @@ impl Decoder {
         self.bytes
     }
 
+    /// Bytes of memory that the rows take at most.
+    pub(super) fn memory(&self) -> usize {
+        let filled = self.columns.iter().filter(|column| column.has_values()).count();
+        self.bytes + self.rows * filled * columns::WIDEST
+    }
+
     /// How records departed from what is declared, since this was last asked, by kind and field.
     pub fn drift(&mut self) -> Vec<Drift> {
         self.drift.take()

@@ -8,12 +8,12 @@ pub mod decode;
 mod dedup;
 mod endpoint_run;
 mod metrics;
-mod page;
 mod plan;
 mod rejected;
 mod resolve;
 mod run;
 mod slice_task;
+mod staged;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::Job;
 use super::commit::Committer;
 use super::dedup::Dedup;
 use super::endpoint_run::{EndpointRun, PageMark};
-use super::page::{Decoders, Rows};
+use super::staged::PageRecords;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -63,8 +63,7 @@ impl Shared {
 
 /// Reads a slice of an endpoint from its staged position to its end.
 pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) -> Result<SliceEnd> {
-    let (dedup, decoders) = (Dedup::default(), Decoders::new(run));
-    let mut reader = SliceReader { shared, run, id, dedup, decoders, pages: 0.0, restarts: 0 };
+    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), pages: 0.0, restarts: 0 };
     loop {
         match reader.read().await? {
             Step::Ended(end) => return Ok(end),
@@ -86,7 +85,6 @@ struct SliceReader<'a> {
     run: &'a EndpointRun,
     id: SliceId,
     dedup: Dedup,
-    decoders: Decoders<'a>,
     /// Pages read of this slice.
     pages: f64,
     restarts: u32,
@@ -98,7 +96,7 @@ enum Step {
     Replanned,
 }
 
-impl SliceReader<'_> {
+impl<'a> SliceReader<'a> {
     /// Reads pages until the slice ends, or changes.
     async fn read(&mut self) -> Result<Step> {
         let Self { shared, run, id, .. } = *self;
@@ -139,8 +137,8 @@ impl SliceReader<'_> {
     /// Stages a page and its position. Nothing is returned when it was given up.
     async fn take(&mut self, page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
         let Some(advance) = page.advance.clone() else { return self.take_response(page, pages).await };
-        let (rows, mark) = self.prepare(page)?;
-        self.shared.committer.stage(rows, || self.run.advance(self.id, &advance, mark)).await?;
+        let (records, mark) = self.prepare(page);
+        self.shared.committer.stage(records, || self.run.advance(self.id, &advance, mark)).await?;
         self.pages += 1.0;
         Ok(Some(advance))
     }
@@ -150,8 +148,8 @@ impl SliceReader<'_> {
         let mut alone = self.shared.committer.alone().await?;
         loop {
             let end = page.advance.clone();
-            let (rows, mark) = self.prepare(page)?;
-            alone.write(rows).await?;
+            let (records, mark) = self.prepare(page);
+            alone.write(records).await?;
             if let Some(advance) = end {
                 alone.commit(|| self.run.advance(self.id, &advance, mark)).await?;
                 self.pages += 1.0;
@@ -169,8 +167,9 @@ impl SliceReader<'_> {
         }
     }
 
-    /// Leaves out the records that are committed already, decodes the others, and tells observers of the page.
-    fn prepare(&mut self, page: Page) -> Result<(Vec<Rows>, PageMark)> {
+    /// Leaves out the records that are committed already and those of streams that are not wanted, and tells observers of
+    /// the page.
+    fn prepare(&mut self, page: Page) -> (Vec<PageRecords<'a>>, PageMark) {
         let restarted = self.restarts > 0;
         let records = of_account(self.run.endpoint(), page.records);
         let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
@@ -187,8 +186,12 @@ impl SliceReader<'_> {
         }
         self.shared.largest_page.fetch_max(usize::try_from(page_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
         self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
-        let rows = self.decoders.decode(prepared.records, self.shared.job.clock.now())?;
-        Ok((rows, prepared.mark))
+        let streams = self.run.endpoint().streams().zip(&self.run.tables).zip(prepared.records);
+        let wanted = streams.filter_map(|((stream, table), records)| {
+            let table = table.as_ref().filter(|_| !records.is_empty())?;
+            Some(PageRecords { endpoint: self.run.ordinal, table, stream, records })
+        });
+        (wanted.collect(), prepared.mark)
     }
 
     /// Gives a part of the slice away when another task could read it. True when it did.

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_select::concat::concat_batches;
 
 use super::Job;
-use super::commit::{Staged, StagedTable, push_change};
-use super::decode::DriftKind;
+use super::decode::{Drift, DriftKind};
 use super::rejected::{self, Rejected};
+use super::staged::{Staged, push_change};
 use crate::destination::{Commit, Generation, Table, TableId, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -89,12 +88,15 @@ impl Writer {
 
     async fn try_write(&mut self, staged: Staged) -> Result<()> {
         let Staged { tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
-        for StagedTable { table, batches, rows, drift } in tables {
-            self.tell_drift(&table, drift);
-            for (endpoint, rows) in rows {
-                *self.pending.rows.entry((Some(endpoint), table.id())).or_default() += rows;
+        for mut staged in tables {
+            let (batches, drift) = staged.finish()?;
+            self.tell_drift(&staged.table, drift);
+            for (endpoint, rows) in staged.rows {
+                *self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default() += rows;
             }
-            self.write_table(&table, &batches).await?;
+            for batch in batches {
+                self.write_batch(&staged.table, batch).await?;
+            }
         }
         self.write_rejected(&rejected).await?;
         for change in changes {
@@ -108,14 +110,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Pages are small, and a batch costs a destination something for every column: they are joined.
-    async fn write_table(&mut self, table: &Arc<Table>, batches: &[RecordBatch]) -> Result<()> {
-        let batch = match batches {
-            [] => return Ok(()),
-            [batch] => batch.clone(),
-            batches => concat_batches(&table.schema, batches)
-                .map_err(|error| Error::new(ErrorKind::Unexpected, "the batches of a table do not fit together").with_source(error))?,
-        };
+    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
         let id = table.id();
         let is_published = self.published.contains(&id);
         let table = self.tables.entry(id).or_insert_with(|| {
@@ -146,8 +141,9 @@ impl Writer {
                 self.job.destination.prepare(&[Arc::clone(&table)]).await?;
             }
             *self.pending.rows.entry((None, table.id())).or_default() += rejected.len() as u64;
-            let batch = rejected::rows(rejected, self.job.clock.now())?;
-            self.write_table(&table, &Vec::from_iter(batch)).await?;
+            if let Some(batch) = rejected::rows(rejected, self.job.clock.now())? {
+                self.write_batch(&table, batch).await?;
+            }
         }
         Ok(())
     }
@@ -204,8 +200,8 @@ impl Writer {
         Ok(())
     }
 
-    fn tell_drift(&mut self, table: &Table, drift: BTreeMap<(String, DriftKind), u64>) {
-        for ((field, kind), records) in drift {
+    fn tell_drift(&mut self, table: &Table, drift: Vec<Drift>) {
+        for Drift { field, kind, count: records } in drift {
             let reason = describe(kind);
             self.job.observer.observe(&Event::Drift { source: &table.source, stream: &table.stream, field: &field, reason, records });
             *self.figures.drift.entry(table.id()).or_default().entry((field, reason)).or_default() += records;

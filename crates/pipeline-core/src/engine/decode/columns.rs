@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, new_null_array};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use super::{UTC, values};
 use crate::schema::{DataType, TimeFormat};
+
+/// Bytes that a value of any type takes, besides its text: those of a decimal.
+pub(super) const WIDEST: usize = 16;
 
 /// The Arrow type of a declared column.
 pub(super) fn arrow_type(data_type: DataType) -> ArrowType {
@@ -34,14 +36,12 @@ pub(super) struct Column {
     has_values: bool,
     /// Nulls before the first value.
     leading: usize,
-    /// What a page without a value was last: pages are alike.
-    nulls: Option<ArrayRef>,
 }
 
 impl Column {
     pub(super) fn new(data_type: DataType) -> Self {
         let (values, arrow_type) = (Values::new(data_type), arrow_type(data_type));
-        Self { values, arrow_type, has_values: false, leading: 0, nulls: None }
+        Self { values, arrow_type, has_values: false, leading: 0 }
     }
 
     /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place, or its id.
@@ -60,14 +60,17 @@ impl Column {
         self.values.push(json, scratch)
     }
 
+    /// True once a value has come.
+    pub(super) fn has_values(&self) -> bool {
+        self.has_values
+    }
+
     /// The values so far; the column is empty afterwards.
     pub(super) fn finish(&mut self) -> ArrayRef {
         if std::mem::take(&mut self.has_values) {
             return self.values.finish();
         }
-        let length = std::mem::take(&mut self.leading);
-        let nulls = self.nulls.take().filter(|nulls| nulls.len() == length);
-        Arc::clone(self.nulls.insert(nulls.unwrap_or_else(|| new_null_array(&self.arrow_type, length))))
+        new_null_array(&self.arrow_type, std::mem::take(&mut self.leading))
     }
 }
 
@@ -177,27 +180,15 @@ impl Values {
         }
     }
 
-    /// The values so far. There is room for as many again afterwards: pages are alike.
     fn finish(&mut self) -> ArrayRef {
-        macro_rules! finish {
-            ($values:expr, $next:expr) => {{
-                let next = $next;
-                Arc::new(std::mem::replace($values, next).finish())
-            }};
-        }
         match self {
-            Self::Bool(values) => finish!(values, BooleanBuilder::with_capacity(values.len())),
-            Self::Int64(values) => finish!(values, Int64Builder::with_capacity(values.len())),
-            Self::Float64(values) => finish!(values, Float64Builder::with_capacity(values.len())),
+            Self::Bool(values) => Arc::new(values.finish()),
+            Self::Int64(values) => Arc::new(values.finish()),
+            Self::Float64(values) => Arc::new(values.finish()),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
-            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
-                let bytes = values.values_slice().len();
-                finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
-            }
-            Self::Date(values) => finish!(values, Date32Builder::with_capacity(values.len())),
-            Self::Timestamp(values, _) => {
-                finish!(values, TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC))
-            }
+            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => Arc::new(values.finish()),
+            Self::Date(values) => Arc::new(values.finish()),
+            Self::Timestamp(values, _) => Arc::new(values.finish()),
         }
     }
 }

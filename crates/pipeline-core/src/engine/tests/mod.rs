@@ -4,6 +4,7 @@
 mod account;
 mod accounts;
 mod shared;
+mod staged;
 mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

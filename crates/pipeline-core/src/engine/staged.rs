@@ -1,0 +1,147 @@
+//! What is read and not yet handed to the destination: the rows of complete pages, and how far they bring their slices.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::decode::{Decoder, Drift};
+use super::dedup::Hashed;
+use super::rejected::Rejected;
+use crate::destination::{Table, TableId};
+use crate::endpoint::StreamDef;
+use crate::error::Result;
+use crate::state::{Change, EndpointId};
+
+/// What a page has for one table.
+pub(super) struct PageRecords<'a> {
+    /// The endpoint's number in the run.
+    pub(super) endpoint: usize,
+    pub(super) table: &'a Arc<Table>,
+    pub(super) stream: &'a StreamDef,
+    pub(super) records: Vec<Hashed>,
+}
+
+/// What is read and not yet handed to the destination.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) tables: Vec<StagedTable>,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) changes: Vec<Change>,
+    pub(super) finished: Vec<EndpointId>,
+    pub(super) publish: Vec<TableId>,
+    pub(super) discard: Vec<TableId>,
+    /// Bytes of the records that are rows.
+    pub(super) bytes: u64,
+    /// Bytes that the rows take in memory at most: many columns with few values take more than the records.
+    pub(super) memory: u64,
+    /// Sum of the hashes of the records that are rows.
+    pub(super) content_hash: u128,
+    /// Bytes since the last commit, those that were handed over included.
+    pub(super) uncommitted: u64,
+    /// When the first of what is not committed was staged.
+    since: Option<Instant>,
+}
+
+/// Rows of one table, in the order in which its pages were staged.
+pub(super) struct StagedTable {
+    pub(super) table: Arc<Table>,
+    /// The last one takes rows; those before it have no room for more.
+    decoders: Vec<Decoder>,
+    /// How many rows are of which endpoint, by its number in the run.
+    pub(super) rows: BTreeMap<usize, u64>,
+}
+
+impl Staged {
+    /// Adds a page's rows to those of the same tables. The pages of a table share a batch: a page has few records, and each
+    /// column of a batch costs something, in making it and in writing it.
+    pub(super) fn add(&mut self, page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) {
+        self.since.get_or_insert_with(Instant::now);
+        for PageRecords { endpoint, table, stream, records } in page {
+            let known = self.tables.iter().position(|known| Arc::ptr_eq(&known.table, table));
+            let index = known.unwrap_or_else(|| {
+                self.tables.push(StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new() });
+                self.tables.len() - 1
+            });
+            let StagedTable { decoders, rows, .. } = &mut self.tables[index];
+            let bytes = records.iter().map(|hashed| hashed.record.as_bytes().len()).sum();
+            let decoder = with_room(decoders, stream, bytes);
+            let (memory, before) = (decoder.memory(), decoder.len());
+            for Hashed { record, hash } in records {
+                match decoder.push(&record, synced_at) {
+                    Ok(()) => {
+                        self.content_hash = self.content_hash.wrapping_add(hash);
+                        self.bytes += record.as_bytes().len() as u64;
+                        self.uncommitted += record.as_bytes().len() as u64;
+                    }
+                    Err(rejection) => self.rejected.push(Rejected::new(endpoint, table, &record, rejection)),
+                }
+            }
+            self.memory += (decoder.memory() - memory) as u64;
+            if decoder.len() > before {
+                *rows.entry(endpoint).or_default() += (decoder.len() - before) as u64;
+            }
+        }
+    }
+
+    /// Adds a change of a checkpoint.
+    pub(super) fn change(&mut self, change: Change) {
+        self.since.get_or_insert_with(Instant::now);
+        push_change(&mut self.changes, change);
+    }
+
+    /// Everything but what tells when the next commit is due.
+    pub(super) fn hand_over(&mut self) -> Self {
+        let Self { uncommitted, since, .. } = *self;
+        std::mem::replace(self, Self { uncommitted, since, ..Self::default() })
+    }
+
+    /// How long the oldest of what is not committed has waited.
+    pub(super) fn age(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+impl StagedTable {
+    /// The rows, and how the records departed from what is declared.
+    pub(super) fn finish(&mut self) -> Result<(Vec<RecordBatch>, Vec<Drift>)> {
+        let (mut batches, mut drift) = (Vec::new(), Vec::new());
+        for decoder in &mut self.decoders {
+            batches.extend(decoder.finish()?);
+            drift.extend(decoder.drift());
+        }
+        Ok((batches, drift))
+    }
+}
+
+/// The decoder to add records of so many bytes to: a batch has no room beyond what a column can address.
+pub(super) fn with_room<'d>(decoders: &'d mut Vec<Decoder>, stream: &StreamDef, bytes: usize) -> &'d mut Decoder {
+    let has_room = |decoder: &Decoder| i32::try_from(decoder.bytes().saturating_add(bytes)).is_ok();
+    if !decoders.last().is_some_and(has_room) {
+        decoders.push(Decoder::new(stream.schema(), stream.key()));
+    }
+    let last = decoders.len() - 1;
+    &mut decoders[last]
+}
+
+/// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
+pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
+    if let Change::Advance { endpoint, slice, from, to, reached, seen, .. } = &change {
+        for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
+            match earlier {
+                Change::Replace { .. } => break,
+                Change::Advance { slice: s, to: t, reached: r, seen: known, .. } if s == slice && t == from => {
+                    t.clone_from(to);
+                    *r = reached.or(*r);
+                    known.extend(seen.iter().copied());
+                    return;
+                }
+                Change::Advance { .. } => {}
+            }
+        }
+    }
+    changes.push(change);
+}

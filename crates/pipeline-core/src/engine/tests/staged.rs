@@ -1,0 +1,74 @@
+//! What is staged: rows in batches that pages share, and their positions.
+
+use std::sync::Arc;
+
+use super::account::{Account, NOW};
+use super::job;
+use super::store::Store;
+use crate::destination::{Generation, Table};
+use crate::endpoint::StreamDef;
+use crate::engine::commit::Committer;
+use crate::engine::decode::{Decoder, DriftKind};
+use crate::engine::dedup::Hashed;
+use crate::engine::staged::{PageRecords, Staged, with_room};
+use crate::error::ErrorKind;
+use crate::record::RawRecord;
+use crate::schema::{DataType, Schema};
+
+fn stream() -> StreamDef {
+    StreamDef::new("orders", Schema::default().with("id", DataType::String)).primary_key(["id"])
+}
+
+fn table(stream: &StreamDef) -> Arc<Table> {
+    let schema = Decoder::arrow_schema(stream.schema());
+    let primary_key = vec!["id".to_owned()];
+    Arc::new(Table { source: "shop".to_owned(), stream: "orders".to_owned(), primary_key, schema, generation: Generation::Current })
+}
+
+fn records(json: &[&str]) -> Vec<Hashed> {
+    json.iter().map(|json| Hashed { record: RawRecord::upsert((*json).to_owned()), hash: 1 }).collect()
+}
+
+#[test]
+fn pages_of_a_table_share_a_batch_in_their_order() {
+    let (stream, mut staged) = (stream(), Staged::default());
+    let (one, other) = (table(&stream), table(&stream));
+    let pages = [
+        (&one, 0, vec![r#"{"id":"a"}"#, r#"{"id":"b","new":1}"#]),
+        (&other, 1, vec![r#"{"id":"c"}"#]),
+        (&one, 2, vec![r#"{"id":"a"}"#, "{}"]),
+    ];
+    for (table, endpoint, json) in pages {
+        staged.add(vec![PageRecords { endpoint, table, stream: &stream, records: records(&json) }], NOW);
+    }
+    assert_eq!((staged.rejected.len(), staged.content_hash, staged.bytes), (1, 4, 48));
+    assert!(staged.memory > staged.bytes, "a row takes more than its text");
+    let [first, second] = staged.tables.as_mut_slice() else { panic!("two tables, whatever their names") };
+    let (batches, drift) = first.finish().unwrap();
+    let ids = batches[0].column_by_name("id").unwrap();
+    assert_eq!((batches.len(), ids), (1, &(Arc::new(arrow_array::StringArray::from(vec!["a", "b", "a"])) as _)));
+    assert_eq!((drift[0].field.as_str(), drift[0].kind, drift[0].count), ("new", DriftKind::UnknownField, 1));
+    assert_eq!(Vec::from_iter(&first.rows), [(&0, &2), (&2, &1)]);
+    assert_eq!(second.finish().unwrap().0[0].num_rows(), 1);
+}
+
+#[test]
+fn a_batch_takes_no_more_than_a_column_can_address() {
+    let (stream, mut decoders) = (stream(), Vec::new());
+    let record = RawRecord::upsert(format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 10)));
+    for bytes in [1 << 30, 1 << 30, (1 << 31) - 1] {
+        with_room(&mut decoders, &stream, bytes).push(&record, NOW).unwrap();
+    }
+    assert_eq!(decoders.iter().map(Decoder::len).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_after_a_panic_in_the_middle_of_a_page() {
+    let store = Store::appending();
+    let committer = Arc::new(Committer::new(Arc::new(job(&store, &Account::evenly(1)))));
+    let panicking = Arc::clone(&committer);
+    let panicked = tokio::spawn(async move { panicking.stage(Vec::new(), || panic!("a defect")).await }).await;
+    assert!(panicked.unwrap_err().is_panic());
+    let error = committer.commit().await.unwrap_err();
+    assert_eq!((error.kind(), store.commits()), (ErrorKind::Unexpected, 0));
+}
