@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Bytes that are looked at or copied at once: what a register of every common processor holds.
-const LANES: usize = 16;
+/// Bytes that are copied at once: more than most names and values have.
+const BLOCK: usize = 32;
 
 /// Bytes that a member has at least in most vendors' records.
 const BYTES_PER_MEMBER: usize = 48;
@@ -207,8 +207,8 @@ impl Compact for Nowhere {
 impl Compact for Vec<u8> {
     /// Parts are short: a block of fixed size is copied faster than as many bytes as it takes.
     fn append(&mut self, json: &[u8], start: usize, end: usize) {
-        match json.get(start..start + LANES) {
-            Some(block) if end - start <= LANES => {
+        match json.get(start..start + BLOCK) {
+            Some(block) if end - start <= BLOCK => {
                 let length = self.len() + (end - start);
                 self.extend_from_slice(block);
                 self.truncate(length);
@@ -322,20 +322,41 @@ fn special(bytes: u64) -> u64 {
 }
 
 /// Steps over the string at `at`; tells whether it is written with escapes.
+#[inline]
 pub(crate) fn string(json: &[u8], start: usize) -> Option<(usize, bool)> {
     if json.get(start) != Some(&b'"') {
         return None;
     }
+    let mut at = start + 1;
+    while let Some(bytes) = eight(json, at) {
+        let found = special(bytes) | (bytes & HIGH);
+        if found != 0 {
+            at += (found.trailing_zeros() / 8) as usize;
+            if json.get(at) == Some(&b'"') {
+                return Some((at + 1, false));
+            }
+            break;
+        }
+        // Not the sum of both cases: the processor reads on while it finds out which one this is.
+        at += 8;
+    }
+    rest_of_string(json, start, at)
+}
+
+/// The same of a string that goes on at `at` with an escape or with what is no ASCII, or that ends a text.
+#[cold]
+fn rest_of_string(json: &[u8], start: usize, mut at: usize) -> Option<(usize, bool)> {
     // Bytes of which one has its high bit set when the text is not ASCII.
-    let (mut at, mut is_escaped, mut wide) = (start + 1, false, 0);
+    let (mut is_escaped, mut wide) = (false, 0);
     loop {
         while let Some(bytes) = eight(json, at) {
             wide |= bytes;
             let special = special(bytes);
-            at += (special.trailing_zeros() / 8) as usize;
             if special != 0 {
+                at += (special.trailing_zeros() / 8) as usize;
                 break;
             }
+            at += 8;
         }
         match *json.get(at)? {
             b'"' => break,
