@@ -19,6 +19,8 @@ use crate::state::Change;
 pub(super) struct Committer {
     job: Arc<Job>,
     staged: Mutex<Staged>,
+    /// Locked before `staged` by whoever appends a page, which takes so long that others had better do something else.
+    turn: tokio::sync::Mutex<()>,
     /// Locked before `staged`.
     writer: tokio::sync::Mutex<Writer>,
 }
@@ -39,7 +41,7 @@ enum Pressure {
 impl Committer {
     pub(super) fn new(job: Arc<Job>) -> Self {
         let writer = tokio::sync::Mutex::new(Writer::new(Arc::clone(&job)));
-        Self { job, staged: Mutex::default(), writer }
+        Self { job, staged: Mutex::default(), turn: tokio::sync::Mutex::default(), writer }
     }
 
     fn staged(&self) -> MutexGuard<'_, Staged> {
@@ -50,6 +52,7 @@ impl Committer {
     /// staged in the order in which they were made. Writes or commits what is staged when there is enough of it.
     pub(super) async fn stage(&self, page: Vec<PageRecords<'_>>, change: impl FnOnce() -> Result<Change>) -> Result<()> {
         let pressure = {
+            let _turn = self.turn.lock().await;
             let mut staged = self.staged();
             staged.change(change()?);
             staged.add(page, self.job.clock.now());
