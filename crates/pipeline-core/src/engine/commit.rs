@@ -92,21 +92,25 @@ impl Committer {
         if is_due {
             self.commit_with(&mut writer).await
         } else if pressure > Pressure::None {
-            let staged = self.take(Staged::hand_over)?;
-            writer.write(staged).await
+            self.write_with(&mut writer, Staged::hand_over).await
         } else {
             Ok(())
         }
     }
 
     async fn commit_with(&self, writer: &mut Writer) -> Result<()> {
-        let staged = self.take(std::mem::take)?;
-        writer.write(staged).await?;
+        self.write_with(writer, Staged::hand_over_last).await?;
         writer.commit().await
     }
 
+    async fn write_with(&self, writer: &mut Writer, part: fn(&mut Staged) -> Staged) -> Result<()> {
+        let tables = writer.write(self.take(part)?).await?;
+        self.staged().take_back(tables);
+        Ok(())
+    }
+
     /// Takes what is staged. Nothing is taken any more after a panic in the middle of a page, whose position may be staged.
-    fn take(&self, part: impl FnOnce(&mut Staged) -> Staged) -> Result<Staged> {
+    fn take(&self, part: fn(&mut Staged) -> Staged) -> Result<Staged> {
         match self.staged.lock() {
             Ok(mut staged) => Ok(part(&mut staged)),
             Err(_) => Err(Error::new(ErrorKind::Unexpected, "a task panicked while it staged a page: nothing more is committed")),
@@ -156,7 +160,7 @@ impl Committer {
     pub(super) async fn alone(&self) -> Result<Alone<'_>> {
         let mut writer = self.writer.lock().await;
         self.commit_with(&mut writer).await?;
-        Ok(Alone { committer: self, writer })
+        Ok(Alone { committer: self, writer, staged: Staged::default() })
     }
 
     /// What is written and committed so far.
@@ -170,14 +174,17 @@ impl Committer {
 pub(super) struct Alone<'a> {
     committer: &'a Committer,
     writer: AsyncMutexGuard<'a, Writer>,
+    /// The part of the response that is being written.
+    staged: Staged,
 }
 
 impl Alone<'_> {
     /// Writes a part of the response.
     pub(super) async fn write(&mut self, page: Vec<PageRecords<'_>>) -> Result<()> {
-        let mut staged = Staged::default();
-        staged.add(page, self.committer.job.clock.now());
-        self.writer.write(staged).await
+        self.staged.add(page, self.committer.job.clock.now());
+        let tables = self.writer.write(self.staged.hand_over()).await?;
+        self.staged.take_back(tables);
+        Ok(())
     }
 
     /// Commits the response with its change, and what others have staged.

@@ -29,6 +29,8 @@ pub(super) struct PageRecords<'a> {
 #[derive(Default)]
 pub(super) struct Staged {
     pub(super) tables: Vec<StagedTable>,
+    /// Tables without rows, with room for as many as they had in the batch before: columns that grow are copied.
+    spare: Vec<StagedTable>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) changes: Vec<Change>,
     pub(super) finished: Vec<EndpointId>,
@@ -61,11 +63,7 @@ impl Staged {
     pub(super) fn add(&mut self, page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) {
         self.since.get_or_insert_with(Instant::now);
         for PageRecords { endpoint, table, stream, records } in page {
-            let known = self.tables.iter().position(|known| Arc::ptr_eq(&known.table, table));
-            let index = known.unwrap_or_else(|| {
-                self.tables.push(StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new() });
-                self.tables.len() - 1
-            });
+            let index = self.index(table);
             let StagedTable { decoders, rows, .. } = &mut self.tables[index];
             let bytes = records.iter().map(|hashed| hashed.record.as_bytes().len()).sum();
             let decoder = with_room(decoders, stream, bytes);
@@ -93,10 +91,32 @@ impl Staged {
         push_change(&mut self.changes, change);
     }
 
+    /// Where a table is among those that have rows.
+    fn index(&mut self, table: &Arc<Table>) -> usize {
+        let place = |tables: &[StagedTable]| tables.iter().position(|known| Arc::ptr_eq(&known.table, table));
+        place(&self.tables).unwrap_or_else(|| {
+            let spare = place(&self.spare).map(|index| self.spare.swap_remove(index));
+            let new = || StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new() };
+            self.tables.push(spare.unwrap_or_else(new));
+            self.tables.len() - 1
+        })
+    }
+
     /// Everything but what tells when the next commit is due.
     pub(super) fn hand_over(&mut self) -> Self {
-        let Self { uncommitted, since, .. } = *self;
-        std::mem::replace(self, Self { uncommitted, since, ..Self::default() })
+        let (spare, uncommitted, since) = (std::mem::take(&mut self.spare), self.uncommitted, self.since);
+        std::mem::replace(self, Self { spare, uncommitted, since, ..Self::default() })
+    }
+
+    /// Everything, to be committed.
+    pub(super) fn hand_over_last(&mut self) -> Self {
+        (self.uncommitted, self.since) = (0, None);
+        self.hand_over()
+    }
+
+    /// Takes back the tables of what was handed over, now that their rows are written.
+    pub(super) fn take_back(&mut self, tables: Vec<StagedTable>) {
+        self.spare = tables;
     }
 
     /// How long the oldest of what is not committed has waited.
@@ -106,7 +126,7 @@ impl Staged {
 }
 
 impl StagedTable {
-    /// The rows, and how the records departed from what is declared.
+    /// Takes out the rows, and how the records departed from what is declared.
     pub(super) fn finish(&mut self) -> Result<(Vec<RecordBatch>, Vec<Drift>)> {
         let (mut batches, mut drift) = (Vec::new(), Vec::new());
         for decoder in &mut self.decoders {

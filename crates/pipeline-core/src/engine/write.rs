@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use super::Job;
 use super::decode::{Drift, DriftKind};
 use super::rejected::{self, Rejected};
-use super::staged::{Staged, push_change};
+use super::staged::{Staged, StagedTable, push_change};
 use crate::destination::{Commit, Generation, Table, TableId, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -78,20 +78,20 @@ impl Writer {
         &self.figures
     }
 
-    /// Writes what was staged to the transaction.
-    pub(super) async fn write(&mut self, staged: Staged) -> Result<()> {
+    /// Writes what was staged to the transaction. The tables come back without their rows.
+    pub(super) async fn write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
         self.check()?;
         let written = self.try_write(staged).await;
         self.failed |= written.is_err();
         written
     }
 
-    async fn try_write(&mut self, staged: Staged) -> Result<()> {
-        let Staged { tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
-        for mut staged in tables {
+    async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
+        let Staged { mut tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
+        for staged in &mut tables {
             let (batches, drift) = staged.finish()?;
             self.tell_drift(&staged.table, drift);
-            for (endpoint, rows) in staged.rows {
+            for (endpoint, rows) in std::mem::take(&mut staged.rows) {
                 *self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default() += rows;
             }
             for batch in batches {
@@ -107,7 +107,7 @@ impl Writer {
         self.pending.discard.extend(discard);
         self.pending.bytes += bytes;
         self.pending.content_hash = self.pending.content_hash.wrapping_add(content_hash);
-        Ok(())
+        Ok(tables)
     }
 
     async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {

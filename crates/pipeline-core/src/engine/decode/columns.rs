@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, new_null_array};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
@@ -180,15 +181,27 @@ impl Values {
         }
     }
 
+    /// The values so far. There is room for as many again afterwards: batches are alike.
     fn finish(&mut self) -> ArrayRef {
+        macro_rules! finish {
+            ($values:expr, $next:expr) => {{
+                let next = $next;
+                Arc::new(std::mem::replace($values, next).finish())
+            }};
+        }
         match self {
-            Self::Bool(values) => Arc::new(values.finish()),
-            Self::Int64(values) => Arc::new(values.finish()),
-            Self::Float64(values) => Arc::new(values.finish()),
+            Self::Bool(values) => finish!(values, BooleanBuilder::with_capacity(values.len())),
+            Self::Int64(values) => finish!(values, Int64Builder::with_capacity(values.len())),
+            Self::Float64(values) => finish!(values, Float64Builder::with_capacity(values.len())),
             Self::Decimal { values, .. } => Arc::new(values.finish()),
-            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => Arc::new(values.finish()),
-            Self::Date(values) => Arc::new(values.finish()),
-            Self::Timestamp(values, _) => Arc::new(values.finish()),
+            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
+                let bytes = values.values_slice().len();
+                finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
+            }
+            Self::Date(values) => finish!(values, Date32Builder::with_capacity(values.len())),
+            Self::Timestamp(values, _) => {
+                finish!(values, TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC))
+            }
         }
     }
 }

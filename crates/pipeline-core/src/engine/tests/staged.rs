@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
+
 use super::account::{Account, NOW};
 use super::job;
 use super::store::Store;
@@ -50,6 +52,20 @@ fn pages_of_a_table_share_a_batch_in_their_order() {
     assert_eq!((drift[0].field.as_str(), drift[0].kind, drift[0].count), ("new", DriftKind::UnknownField, 1));
     assert_eq!(Vec::from_iter(&first.rows), [(&0, &2), (&2, &1)]);
     assert_eq!(second.finish().unwrap().0[0].num_rows(), 1);
+}
+
+#[test]
+fn a_table_that_was_written_takes_rows_again() {
+    let (stream, mut staged) = (stream(), Staged::default());
+    let table = table(&stream);
+    for json in [vec![r#"{"id":"a"}"#, r#"{"id":"b"}"#], vec![], vec![r#"{"id":"c"}"#]] {
+        let count = json.len();
+        staged.add(vec![PageRecords { endpoint: 0, table: &table, stream: &stream, records: records(&json) }], NOW);
+        let mut written = staged.hand_over();
+        let rows: usize = written.tables[0].finish().unwrap().0.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!((rows, staged.tables.len(), staged.bytes, staged.memory), (count, 0, 0, 0));
+        staged.take_back(written.tables);
+    }
 }
 
 #[test]
