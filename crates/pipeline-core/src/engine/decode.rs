@@ -204,10 +204,9 @@ impl Decoder {
         self.bytes
     }
 
-    /// Bytes of memory that the rows take at most.
+    /// Bytes of memory that a batch of the rows takes at most: a column takes some for every row, even without a value.
     pub(super) fn memory(&self) -> usize {
-        let filled = self.columns.iter().filter(|column| column.has_values()).count();
-        self.bytes + self.rows * filled * columns::WIDEST
+        self.bytes + self.rows * self.schema.fields().len() * columns::WIDEST
     }
 
     /// How records departed from what is declared, since this was last asked, by kind and field.

@@ -61,11 +61,6 @@ impl Column {
         self.values.push(json, scratch)
     }
 
-    /// True once a value has come.
-    pub(super) fn has_values(&self) -> bool {
-        self.has_values
-    }
-
     /// The values so far; the column is empty afterwards.
     pub(super) fn finish(&mut self) -> ArrayRef {
         if std::mem::take(&mut self.has_values) {
