@@ -17,6 +17,10 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The resource does not exist.
     NotFound,
+    /// The vendor refuses this request for a reason of its own, which it says in its answer: what is asked for is not set up,
+    /// not paid for, not possible for this account, or answered by somebody else (a redirect, a web page). Asking again does
+    /// not help, and it is not a defect of the toolkit.
+    Refused,
     /// The vendor asks for a pause longer than this run may wait, or the retries of a throttled request are used up.
     RateLimited,
     /// The vendor, or the way to it, does not work at the moment.
@@ -37,8 +41,25 @@ pub enum ErrorKind {
     Unsupported,
     /// The run was cancelled or reached its deadline; it can be resumed.
     Cancelled,
-    /// A defect of the toolkit.
+    /// A defect of the toolkit: a request that the vendor calls malformed, a panic, a broken invariant.
     Unexpected,
+}
+
+impl ErrorKind {
+    /// True when what fails so fails again until somebody changes something: the configuration, the credentials, what the account
+    /// may do, the program.
+    pub fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::ConfigInvalid
+                | Self::Unauthenticated
+                | Self::PermissionDenied
+                | Self::NotFound
+                | Self::Refused
+                | Self::Unsupported
+                | Self::Unexpected
+        )
+    }
 }
 
 impl fmt::Display for ErrorKind {
@@ -49,6 +70,7 @@ impl fmt::Display for ErrorKind {
             Self::Unauthenticated => "unauthenticated",
             Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
+            Self::Refused => "refused",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
             Self::TooLarge => "too_large",

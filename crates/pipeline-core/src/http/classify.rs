@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{HeaderMap, Request, StatusCode};
 use crate::error::ErrorKind;
@@ -41,7 +43,8 @@ pub enum ResponseAction {
     Ignore,
     /// The vendor refuses the position: recover it.
     ResetPagination,
-    /// Fail with this kind; what the user can do about it is told by the second part.
+    /// Fail with this kind; what the user can do about it is told by the second part. For [`ErrorKind::Refused`] it can be left
+    /// out. [`ErrorKind::Unexpected`] is for a request that the vendor calls malformed: a defect of ours.
     Fail(ErrorKind, Option<String>),
 }
 
@@ -73,14 +76,11 @@ pub trait Classifier: Send + Sync + Debug {
     fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction>;
 }
 
-/// The default reading. Unknown never means retry: that would hide defects.
+/// The default reading. Unknown means neither retry nor defect: the vendor refuses, and its words say why.
 pub(super) fn default_action(answer: &Answer<'_>) -> ResponseAction {
     let retry = |throttled| ResponseAction::Retry { throttled, after: None };
     match answer.status.as_u16() {
-        200..=299 if is_web_page(answer) => ResponseAction::Fail(
-            ErrorKind::Decode,
-            Some("a proxy or captive portal answered instead of the API: check the network and the proxy settings".to_owned()),
-        ),
+        200..=299 if is_web_page(answer) => ResponseAction::Fail(ErrorKind::Refused, None),
         200..=299 => ResponseAction::Accept,
         401 => ResponseAction::RefreshAuth,
         403 => ResponseAction::Fail(ErrorKind::PermissionDenied, None),
@@ -90,7 +90,7 @@ pub(super) fn default_action(answer: &Answer<'_>) -> ResponseAction {
         }
         429 => retry(true),
         408 | 425 | 500..=599 => retry(false),
-        _ => ResponseAction::Fail(ErrorKind::Unexpected, None),
+        _ => ResponseAction::Fail(ErrorKind::Refused, None),
     }
 }
 
@@ -114,6 +114,25 @@ pub(super) fn is_cut_off(body: &[u8]) -> bool {
         (Some(b'['), Some(last)) => *last != b']' || body.len() == 1,
         _ => false,
     }
+}
+
+/// True for a JSON object with an error, such as one that comes with a success and in the place of records.
+pub(super) fn says_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        errors: Option<&'a RawValue>,
+    }
+    let is_told = |value: &RawValue| !matches!(value.get(), "null" | "false" | "\"\"" | "[]" | "{}");
+    let envelope = serde_json::from_slice::<Envelope<'_>>(without_bom(body));
+    envelope.is_ok_and(|Envelope { error, errors }| error.into_iter().chain(errors).any(is_told))
+}
+
+/// True for a body that does not even begin like JSON: what it says is no record.
+pub(super) fn is_prose(body: &[u8]) -> bool {
+    without_bom(body).trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic) && serde_json::from_slice::<&RawValue>(body).is_err()
 }
 
 fn without_bom(body: &[u8]) -> &[u8] {

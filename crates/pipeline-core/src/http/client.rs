@@ -1,31 +1,34 @@
 //! The HTTP client: what it is made of. What happens to a request is in [`exchange`](super::exchange).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+use super::address::{mount, root};
 use super::auth::{Anonymous, Authenticator};
 use super::body::ACCEPT_ENCODING;
 use super::breaker::Breaker;
-use super::classify::Classifier;
-use super::exchange::{Body, Exchange, Target};
+use super::classify::{Classifier, is_prose, says_error};
+use super::exchange::{Body, Exchange, REFUSED, Target};
 use super::headers::{RateReader, date};
 use super::limit::{Left, Quota};
 use super::limiter::Limiter;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::usage::BucketUse;
-use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Request, Response, Spool, transport};
+use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Method, Request, Response, Spool, redact, transport};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Observer};
+use crate::mend::mend;
 use crate::state::EndpointId;
 
 /// Difference to the vendor's clock that may be latency and rounding.
@@ -47,6 +50,8 @@ pub struct Call<'a> {
 pub struct HttpClient {
     inner: Arc<Inner>,
     scope: Option<Arc<Scope>>,
+    /// Attempts at each request; none: as the retry policy says.
+    attempts: Option<u32>,
 }
 
 /// One of several accounts that the credentials open.
@@ -60,7 +65,7 @@ struct Scope {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) base: Url,
-    pub(super) origins: Vec<Url>,
+    origins: RwLock<Vec<Url>>,
     pub(super) source: String,
     pub(super) transport: Arc<dyn HttpService>,
     clock: Arc<dyn Clock>,
@@ -77,6 +82,8 @@ pub(super) struct Inner {
     pub(super) max_body: u64,
     pub(super) read_timeout: Duration,
     pub(super) total_timeout: Duration,
+    /// Names of endpoints for which an answer was taken.
+    answered: Mutex<HashSet<String>>,
     /// Milliseconds that the vendor's clock is ahead of ours.
     skew: AtomicI64,
     rng: Mutex<fastrand::Rng>,
@@ -100,7 +107,8 @@ impl HttpClient {
         }
     }
 
-    /// The base URL.
+    /// The base URL without its path, which comes before those of requests when they are sent: requests are made with the
+    /// vendor's own paths, as `client.base().join("/v1/charges")`.
     pub fn base(&self) -> &Url {
         &self.inner.base
     }
@@ -110,6 +118,14 @@ impl HttpClient {
         self.inner.now()
     }
 
+    /// A request for one of the vendor's paths, at the base URL or another origin that the client knows. The path of that URL
+    /// comes before it when it is sent.
+    pub(crate) fn request(&self, method: Method, base: &Url, path: &str) -> Result<Request, url::ParseError> {
+        let mut request = Request::new(method, root(base).join(path)?);
+        request.mount = self.inner.mount(&request.url);
+        Ok(request)
+    }
+
     /// The client for one of several accounts that the credentials open. It shares everything with this one, limits
     /// included; its requests carry these headers, and errors and events name the account with the endpoint.
     ///
@@ -117,7 +133,24 @@ impl HttpClient {
     /// [`ErrorKind::ConfigInvalid`] when a header cannot be sent.
     pub fn for_account(&self, account: &str, headers: &[(&str, &str)]) -> Result<Self> {
         let scope = Scope { account: account.to_owned(), headers: header_map(headers.iter().copied())? };
-        Ok(Self { inner: Arc::clone(&self.inner), scope: Some(Arc::new(scope)) })
+        Ok(Self { scope: Some(Arc::new(scope)), ..self.clone() })
+    }
+
+    /// The same client, for requests that are not worth more than so many attempts. It shares everything with this one.
+    #[must_use]
+    pub fn with_attempts(&self, most: u32) -> Self {
+        Self { attempts: Some(most), ..self.clone() }
+    }
+
+    /// Adds an origin that requests, and with them the credentials, may go to: one that only the account itself could name,
+    /// such as the host of a part of it. Clones of the client learn it, too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`] as for [`HttpClientBuilder::build`].
+    pub fn add_origin(&self, url: Url) -> Result<()> {
+        check_url(&url)?;
+        self.inner.origins.write().unwrap_or_else(PoisonError::into_inner).push(url);
+        Ok(())
     }
 
     /// The account that it is for, where there are several.
@@ -144,6 +177,34 @@ impl HttpClient {
     pub fn notice(&self, endpoint: &str, message: &str) {
         let endpoint = if endpoint.is_empty() { String::new() } else { self.qualified(endpoint) };
         self.inner.observer.observe(&Event::Notice { source: &self.inner.source, endpoint: &endpoint, message });
+    }
+
+    /// True when the vendor answered a request for the endpoint, its account included, with other than a refusal.
+    #[cfg(feature = "engine")]
+    pub(crate) fn has_answered(&self, endpoint: &str) -> bool {
+        self.inner.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(endpoint)
+    }
+
+    /// The error of a success that does not have what was asked for, in the vendor's words where it has some: an error object in
+    /// the place of records, or a sentence in the place of JSON.
+    pub(crate) async fn explained(&self, error: Error, request: &Request, response: &Response) -> Error {
+        let is_refusal = says_error(&response.body);
+        let mut authenticated = self.scoped(request);
+        if !is_refusal && !is_prose(&response.body) || self.inner.authenticator.authenticate(&mut authenticated).await.is_err() {
+            return error;
+        }
+        let words = redact::excerpt(&response.body, &redact::secrets(request, &authenticated)).unwrap_or_default();
+        let error = if is_refusal {
+            Error::new(ErrorKind::Refused, "the server reported an error in a successful response").with_help(REFUSED)
+        } else {
+            error
+        };
+        error.with_context("answer", words).with_context("path", request.url.path())
+    }
+
+    /// Tells observers of characters that could not be read and are U+FFFD now.
+    pub(crate) fn tell_repaired(&self, endpoint: &str, characters: u64) {
+        self.inner.tell_repaired(&self.qualified(endpoint), characters);
     }
 
     /// The limit that decides how long so many requests take, in words, and how long that is.
@@ -179,10 +240,10 @@ impl HttpClient {
         // A task of its own, so that it goes on while whoever sent it is busy with something else: a request that stands in
         // line for a limit, or holds a place under it, would otherwise hold up everybody behind it.
         let (inner, request) = (Arc::clone(&self.inner), self.scoped(request));
-        let (endpoint, buckets) = (self.qualified(call.endpoint), call.buckets.to_vec());
+        let (endpoint, buckets, attempts) = (self.qualified(call.endpoint), call.buckets.to_vec(), self.attempts);
         let exchange = async move {
             let call = Call { endpoint: &endpoint, buckets: &buckets };
-            Exchange::new(&inner, &request, &call, Target::Memory)?.run().await
+            Exchange::new(&inner, &request, &call, Target::Memory)?.at_most(attempts).run().await
         };
         let panicked = |error| Error::new(ErrorKind::Unexpected, "a request's task panicked").with_source(error);
         let received = AbortOnDropHandle::new(tokio::spawn(exchange)).await.map_err(panicked)??;
@@ -190,6 +251,8 @@ impl HttpClient {
             Body::Memory(body) => body,
             Body::Spool(_) => bytes::Bytes::new(),
         };
+        let (body, repaired) = mend(body);
+        self.inner.tell_repaired(&self.qualified(call.endpoint), repaired);
         Ok(Response { status: received.status, headers: received.headers, body })
     }
 
@@ -202,8 +265,11 @@ impl HttpClient {
     pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
         let (request, endpoint) = (self.scoped(request), self.qualified(call.endpoint));
         let call = Call { endpoint: &endpoint, buckets: call.buckets };
-        match Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.run().await?.body {
-            Body::Spool(spool) => Ok(spool),
+        match Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.at_most(self.attempts).run().await?.body {
+            Body::Spool(spool) => {
+                self.inner.tell_repaired(call.endpoint, spool.repaired());
+                Ok(spool)
+            }
             Body::Memory(_) => Ok(Spool::empty()),
         }
     }
@@ -222,13 +288,44 @@ impl Inner {
         self.skew.store(if is_skewed { ahead.num_milliseconds() } else { 0 }, Ordering::Relaxed);
     }
 
+    /// Takes note that an answer for an endpoint was taken.
+    pub(super) fn note_answer(&self, endpoint: &str) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !answered.contains(endpoint) {
+            answered.insert(endpoint.to_owned());
+        }
+    }
+
     pub(super) fn fork_rng(&self) -> fastrand::Rng {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
+    /// The path that comes before those of the vendor at the origin of a URL: that of the base URL that leads there.
+    pub(super) fn mount(&self, url: &Url) -> String {
+        let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
+        origins.iter().find(|known| known.origin() == url.origin()).map_or("", mount).to_owned()
+    }
+
+    /// The request as it is sent.
+    pub(super) fn mounted(&self, mut request: Request) -> Request {
+        let mount = self.mount(&request.url);
+        if !mount.is_empty() {
+            let path = format!("{mount}{}", request.url.path());
+            request.url.set_path(&path);
+        }
+        request
+    }
+
+    fn tell_repaired(&self, endpoint: &str, characters: u64) {
+        if characters > 0 {
+            self.observer.observe(&Event::Repaired { source: &self.source, endpoint, characters });
+        }
+    }
+
     /// Refuses a request that would carry the credentials to where they do not belong, or in the clear.
     pub(super) fn check_origin(&self, url: &Url) -> Result<()> {
-        if !self.origins.iter().any(|known| known.origin() == url.origin()) {
+        let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
+        if !origins.iter().any(|known| known.origin() == url.origin()) {
             return Err(Error::new(ErrorKind::Unexpected, "the request goes to a host that the credentials are not meant for")
                 .with_context("host", url.host_str().unwrap_or_default()));
         }
@@ -289,7 +386,8 @@ impl HttpClientBuilder {
         self
     }
 
-    /// A further origin that requests, and with them the credentials, may go to.
+    /// A further origin that requests, and with them the credentials, may go to. Its path, if it has one, comes before those of
+    /// requests.
     pub fn origin(mut self, url: Url) -> Self {
         self.origins.push(url);
         self
@@ -324,8 +422,8 @@ impl HttpClientBuilder {
             headers: default_headers(&self.headers)?,
             request_id: HeaderName::try_from(self.request_id).ok(),
             limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),
-            base,
-            origins,
+            base: root(&base),
+            origins: RwLock::new(origins),
             source: context.source,
             clock: context.clock,
             observer: context.observer,
@@ -338,10 +436,11 @@ impl HttpClientBuilder {
             max_body: context.max_body,
             read_timeout: context.read_timeout,
             total_timeout: context.total_timeout,
+            answered: Mutex::default(),
             skew: AtomicI64::new(0),
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
         };
-        Ok(HttpClient { inner: Arc::new(inner), scope: None })
+        Ok(HttpClient { inner: Arc::new(inner), scope: None, attempts: None })
     }
 
     fn account_hash(&self) -> u64 {
@@ -384,6 +483,9 @@ pub(super) fn check_url(url: &Url) -> Result<()> {
     };
     if !(url.scheme() == "https" || url.scheme() == "http" && is_here) {
         return invalid("the base URL must begin with https://, except for this machine itself");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return invalid("the base URL must not have a query or a fragment");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return invalid("the base URL must not hold credentials");

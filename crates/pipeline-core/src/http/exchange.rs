@@ -19,6 +19,9 @@ use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Attempt, Event};
 
+/// What can be done when only the vendor's words say what is wrong.
+pub(super) const REFUSED: &str =
+    "the vendor's answer says why, and trying again does not change it: set up there what is missing, or deselect the stream";
 /// How much of an error's body is read.
 const ERROR_BODY: usize = 64 << 10;
 /// Longer than any run, and short enough to be added to a time.
@@ -59,6 +62,7 @@ pub(super) struct Exchange<'a> {
     host: String,
     deadline: Instant,
     sent: u32,
+    most_attempts: u32,
     failures: u32,
     /// Failures that an answer's size may have caused.
     too_large: u32,
@@ -121,12 +125,19 @@ impl<'a> Exchange<'a> {
             target,
             deadline: Instant::now() + client.retry.max_elapsed.min(FOR_EVER),
             sent: 0,
+            most_attempts: client.retry.max_attempts,
             failures: 0,
             too_large: 0,
             refreshed: false,
             backoff: Backoff::new(&client.retry, client.fork_rng()),
             retrying: None,
         })
+    }
+
+    /// Bounds the attempts further than the policy does.
+    pub(super) fn at_most(mut self, attempts: Option<u32>) -> Self {
+        self.most_attempts = attempts.map_or(self.most_attempts, |most| most.min(self.most_attempts));
+        self
     }
 
     /// Sends the request until an attempt decides. Waits are between attempts, and outside their timeouts.
@@ -208,7 +219,8 @@ impl<'a> Exchange<'a> {
 
     async fn receive(&self, request: Request) -> Result<Received> {
         let idle = self.client.read_timeout;
-        let answer = timeout(idle, self.client.transport.call(request)).await.map_err(|_| TransportError::Timeout("read"));
+        let answer =
+            timeout(idle, self.client.transport.call(self.client.mounted(request))).await.map_err(|_| TransportError::Timeout("read"));
         let failed = if let Target::Spool(_) = self.target { spool::interrupted } else { transport_error };
         let raw: RawResponse = answer.and_then(|answer| answer).map_err(failed)?;
         let (status, headers) = (raw.status, raw.headers.clone());
@@ -261,11 +273,12 @@ impl<'a> Exchange<'a> {
         let answer = self.answer(&received);
         let vendor = self.client.classifier.as_ref().and_then(|classifier| classifier.classify(&answer));
         let cut_off = received.status != StatusCode::NO_CONTENT && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
-        let error = |kind, message: &str| self.answer_error(kind, message, &received, &outcome.authenticated);
+        let error = |kind, message: &str| self.refusal(kind, message, &received, &outcome.authenticated);
         let asked = |after: Option<Duration>| after.or_else(|| retry_after(&received.headers, self.client.now()));
         match vendor.unwrap_or_else(|| default_action(&answer)) {
             ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
-                Verdict::Retry(None, error(ErrorKind::Decode, "the response is empty or cut off").temporary())
+                // Its words are records, which an error must not show.
+                Verdict::Retry(None, self.answer_error(ErrorKind::Decode, "the response is empty or cut off", &received).temporary())
             }
             ResponseAction::Accept | ResponseAction::Ignore => Verdict::Accept(Box::new(received)),
             ResponseAction::RefreshAuth => Verdict::Refresh(
@@ -296,12 +309,12 @@ impl<'a> Exchange<'a> {
                 Verdict::Fail(error(ErrorKind::CursorExpired, "the vendor refuses the position from which to go on"))
             }
             // What only the body would have told.
-            ResponseAction::Fail(ErrorKind::Unexpected, _) if received.broken => {
+            ResponseAction::Fail(ErrorKind::Refused | ErrorKind::Unexpected, _) if received.broken => {
                 Verdict::Retry(None, error(ErrorKind::Decode, "the response is empty or cut off").temporary())
             }
             ResponseAction::Fail(kind, help) => {
                 let error = error(kind, failure(kind, &answer));
-                Verdict::Fail(match help {
+                Verdict::Fail(match help.or_else(|| refusal_help(kind, &answer).map(str::to_owned)) {
                     Some(help) => error.with_help(help),
                     None => error,
                 })
@@ -340,6 +353,7 @@ impl<'a> Exchange<'a> {
             Verdict::Accept(received) => {
                 admission.answered();
                 self.client.budget.earn(self.retrying.is_some());
+                self.client.note_answer(self.call.endpoint);
                 Ok(Step::Done(received))
             }
             Verdict::Fail(error) => {
@@ -419,7 +433,7 @@ impl<'a> Exchange<'a> {
             self.client.limiter.pause(&bucket, wait).await?;
         }
         self.too_large += u32::from(error.kind() == ErrorKind::TooLarge);
-        if self.failures >= self.client.retry.max_attempts || self.too_large >= TOO_LARGE_ATTEMPTS {
+        if self.failures >= self.most_attempts || self.too_large >= TOO_LARGE_ATTEMPTS {
             return Err(error);
         }
         let error = self.check_wait(wait, error)?;
@@ -470,17 +484,20 @@ impl<'a> Exchange<'a> {
     }
 
     /// An error about an answer, with what a person needs to look into it.
-    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received, authenticated: &Request) -> Error {
+    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
         let mut error = Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
         if let Some(id) = self.request_id(&received.headers) {
             error = error.with_context("request_id", id);
         }
-        if let Some(host) = redirect_host(&self.request, received) {
-            error = error.with_context("redirect_host", host);
+        match redirect_host(&self.request, received) {
+            Some(host) => error.with_context("redirect_host", host),
+            None => error,
         }
-        if received.status.is_success() {
-            return error;
-        }
+    }
+
+    /// An error about an answer that is a refusal, in the vendor's words.
+    fn refusal(&self, kind: ErrorKind, message: &str, received: &Received, authenticated: &Request) -> Error {
+        let error = self.answer_error(kind, message, received);
         let secrets = redact::secrets(&self.request, authenticated);
         match redact::excerpt(self.answer(received).body, &secrets) {
             Some(excerpt) => error.with_context("answer", excerpt),
@@ -497,15 +514,34 @@ impl<'a> Exchange<'a> {
 /// Says in words why an answer is a failure.
 fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
     match kind {
+        _ if answer.status.is_redirection() => "the server redirects elsewhere, and redirects are not followed",
+        _ if answer.status == StatusCode::PAYMENT_REQUIRED => "the vendor asks for payment",
+        _ if answer.status.is_success() && is_web_page(answer) => "answered with a web page (proxy or captive portal)",
         ErrorKind::PermissionDenied => "the credentials may not read this",
         ErrorKind::NotFound => "the resource does not exist",
         ErrorKind::Unauthenticated => "the credentials were refused",
         ErrorKind::TooLarge => "the server could not make an answer this large in time",
-        _ if answer.status.is_redirection() => "the server redirects elsewhere, and redirects are not followed",
-        _ if answer.status.is_success() && is_web_page(answer) => "answered with a web page (proxy or captive portal)",
         _ if answer.status.is_success() => "the server reported an error in a successful response",
+        ErrorKind::Unexpected => "the vendor calls the request malformed",
         _ => "the server refused the request",
     }
+}
+
+/// What can be done about a refusal that the vendor's classifier has no advice for. Trying again is not among it.
+fn refusal_help(kind: ErrorKind, answer: &Answer<'_>) -> Option<&'static str> {
+    if kind != ErrorKind::Refused {
+        return None;
+    }
+    Some(match answer.status.as_u16() {
+        300..=399 => {
+            "somebody else answers at this address: check the base URL and whether the account has this product, or deselect the stream"
+        }
+        402 => "the plan or the billing of the account does not cover this: settle it with the vendor, or deselect the stream",
+        _ if is_web_page(answer) => {
+            "a proxy, a captive portal or a login page answered instead of the API: check the base URL, the network and the proxy settings"
+        }
+        _ => REFUSED,
+    })
 }
 
 /// Where a redirect leads; only the host, as the rest may hold a secret.

@@ -156,16 +156,19 @@ impl RateReader for BucketReader {
     }
 }
 
+/// The longest pause that a header can ask for, a hundred years: short enough to be added to any time.
+const LONGEST_PAUSE: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// How long `Retry-After` asks to wait: seconds, whole or not, or a date in any of HTTP's three forms. A date counts from
 /// the response's own `Date`, so that a wrong local clock does not matter. Nonsense is no answer.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER.as_str())?;
     if let Some(seconds) = number(value.clone()) {
-        return Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        return Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE));
     }
     let at = httpdate::parse_http_date(&value).ok()?;
     let from = date(headers).unwrap_or_else(|| now.into());
-    Some(at.duration_since(from).unwrap_or_default())
+    Some(at.duration_since(from).unwrap_or_default().min(LONGEST_PAUSE))
 }
 
 /// The response's own time.

@@ -1,5 +1,6 @@
 //! HTTP: the request and response types, the transport seam, and one client that does everything in one order.
 
+mod address;
 mod announced;
 mod auth;
 mod body;
@@ -40,6 +41,7 @@ use futures::stream::BoxStream;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
+pub use self::address::{below, path_segment};
 pub use self::auth::{Anonymous, ApiKey, Authenticator, Basic, Bearer, Generation};
 pub use self::classify::{Answer, Classifier, ResponseAction, Throttle};
 pub use self::client::{Call, HttpClient, HttpClientBuilder};
@@ -62,7 +64,7 @@ use crate::error::{Error, ErrorKind};
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Where to; the query is kept apart.
+    /// Where to; the query is kept apart. The path is the vendor's own: that of the base URL comes before it when it is sent.
     pub url: Url,
     /// Query parameters, in order. Sent percent-encoded.
     pub query: Vec<(String, String)>,
@@ -70,12 +72,14 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for GET.
     pub body: Bytes,
+    /// The path of the base URL, below which the vendor's paths are: links to a next page may have it, and `url` does not.
+    pub(crate) mount: String,
 }
 
 impl Request {
     /// A request without parameters, headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, query: Vec::new(), headers: HeaderMap::new(), body: Bytes::new() }
+        Self { method, url, query: Vec::new(), headers: HeaderMap::new(), body: Bytes::new(), mount: String::new() }
     }
 
     /// Sets a query parameter, replacing one of the same name.

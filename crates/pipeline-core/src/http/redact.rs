@@ -7,6 +7,8 @@ use super::Request;
 
 /// Longest excerpt of a body.
 const EXCERPT: usize = 1 << 10;
+/// Longest title of a web page.
+const TITLE: usize = 200;
 /// Shorter values are no secrets, and replacing them would make text unreadable.
 const SHORTEST: usize = 4;
 const REDACTED: &str = "[redacted]";
@@ -49,7 +51,7 @@ fn json_escaped(secret: &str) -> String {
     serde_json::to_string(secret).map(|quoted| quoted.trim_matches('"').to_owned()).unwrap_or_default()
 }
 
-/// The beginning of a body, fit for an error: no secret, no query string, no control character. Nothing for a web page.
+/// The beginning of a body, fit for an error: no secret, no query string, no control character. Of a web page it is the title.
 pub(super) fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
     let mut text = String::from_utf8_lossy(body).into_owned();
     for secret in secrets {
@@ -58,7 +60,20 @@ pub(super) fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
     let text = without_queries(&without_masked(&text));
     let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let excerpt = &text[..text.floor_char_boundary(EXCERPT)];
-    (!excerpt.is_empty() && !excerpt.starts_with('<')).then(|| excerpt.to_owned())
+    if excerpt.starts_with('<') { title(&text) } else { Some(excerpt.to_owned()).filter(|excerpt| !excerpt.is_empty()) }
+}
+
+/// What a web page calls itself, which is all that a person would read of it.
+fn title(page: &str) -> Option<String> {
+    let start = find_ignoring_case(page, "<title")?;
+    let (_, text) = page[start..].split_once('>')?;
+    let text = text[..find_ignoring_case(text, "</title")?].trim();
+    let text = &text[..text.floor_char_boundary(TITLE)];
+    (!text.is_empty()).then(|| format!("a web page, \"{text}\""))
+}
+
+fn find_ignoring_case(text: &str, part: &str) -> Option<usize> {
+    text.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))
 }
 
 /// Replaces words with asterisks in the middle: a server masked a secret there and left its ends.
@@ -95,6 +110,23 @@ fn without_queries(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::excerpt;
+
+    #[test]
+    fn of_a_web_page_the_title_is_told() {
+        let cases = [
+            (
+                "<!DOCTYPE html><html><head><TITLE lang=en> Attention\n Required </TITLE></head><body>1 < 2</body>",
+                Some("a web page, \"Attention Required\""),
+            ),
+            ("<html><title></title>", None),
+            ("<html><title>cut", None),
+            ("<html>log in</html>", None),
+            ("", None),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(excerpt(body.as_bytes(), &[]).as_deref(), expected, "{body}");
+        }
+    }
 
     #[test]
     fn the_ends_of_a_masked_secret_are_taken_out_too() {

@@ -82,20 +82,19 @@ fn transport_error(error: reqwest::Error, host: &str) -> TransportError {
     }
 }
 
-/// True for a certificate that is expired, unknown or somebody else's, and for a server without a common TLS version.
+/// True for a certificate that is expired, unknown or somebody else's, and for a server that does not speak TLS as we do:
+/// asking again does not change that.
 fn certificate_refused(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let tls = error.downcast_ref::<rustls::Error>().or_else(|| {
-            let io = error.downcast_ref::<std::io::Error>()?;
-            io.get_ref()?.downcast_ref::<rustls::Error>()
-        });
-        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented | rustls::Error::PeerIncompatible(_)) =
-            tls
-        {
+        if error.is::<rustls::Error>() {
             return true;
         }
-        cause = error.source();
+        // What an I/O error wraps is not its source: that is the source of what it wraps, which can be an I/O error again.
+        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     false
 }

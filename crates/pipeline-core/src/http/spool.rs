@@ -14,6 +14,7 @@ use tokio_util::io::ReaderStream;
 use super::{HeaderMap, RawResponse, TransportError, body, transport_error};
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mend::{mend, mended};
 
 /// Longest line.
 const MAX_LINE: usize = 32 << 20;
@@ -32,6 +33,8 @@ pub struct Spool {
     buffer: BytesMut,
     beginning: Bytes,
     length: u64,
+    /// Characters of which only a half had come.
+    repaired: u64,
 }
 
 impl std::fmt::Debug for Spool {
@@ -43,7 +46,7 @@ impl std::fmt::Debug for Spool {
 impl Spool {
     /// A response without a line.
     pub(super) fn empty() -> Self {
-        Self { chunks: Mutex::new(stream::empty().boxed()), buffer: BytesMut::new(), beginning: Bytes::new(), length: 0 }
+        Self { chunks: Mutex::new(stream::empty().boxed()), buffer: BytesMut::new(), beginning: Bytes::new(), length: 0, repaired: 0 }
     }
 
     /// Writes a body to disk as it is on the wire, and judges its lines on the way. No piece comes later than `idle` after
@@ -61,25 +64,25 @@ impl Spool {
         if let Some(failure) = failure {
             return Err(disk(failure));
         }
-        let (beginning, length) = read?;
-        Ok(Self { chunks: Mutex::new(reread(file, &headers).await?), buffer: BytesMut::new(), beginning, length })
+        let Judged { beginning, length, repaired } = read?;
+        Ok(Self { chunks: Mutex::new(reread(file, &headers).await?), buffer: BytesMut::new(), beginning, length, repaired })
     }
 
     /// The next lines, no more than `bytes` of them unless the first is longer, without the last newline; none at the end.
-    /// A line is never cut.
+    /// A line is never cut. Halves of surrogate pairs are U+FFFD in it.
     pub async fn next_lines(&mut self, bytes: usize) -> Result<Option<Bytes>> {
         let mut scanned = 0;
         loop {
             if let Some(end) = last_line_end(&self.buffer, bytes, scanned) {
                 let lines = self.buffer.split_to(end + 1).freeze();
-                return Ok(Some(lines.slice(..end)));
+                return Ok(Some(mend(lines.slice(..end)).0));
             }
             scanned = self.buffer.len();
             let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
             let Some(chunk) = chunks.try_next().await.map_err(|error| disk(io::Error::other(error)))? else {
                 let rest = self.buffer.split().freeze();
                 let rest = rest.strip_suffix(b"\n").map_or(rest.clone(), |lines| rest.slice_ref(lines));
-                return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+                return Ok(Some(mend(rest).0).filter(|rest| !rest.is_empty()));
             };
             self.buffer.reserve(if self.buffer.is_empty() { bytes + chunk.len() } else { chunk.len() });
             self.buffer.extend_from_slice(&chunk);
@@ -92,6 +95,11 @@ impl Spool {
 
     pub(super) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Halves of characters that its lines do not have any more.
+    pub(super) fn repaired(&self) -> u64 {
+        self.repaired
     }
 }
 
@@ -120,8 +128,16 @@ fn copied(raw: RawResponse) -> Result<(Arc<tokio::sync::Mutex<Copy>>, RawRespons
     Ok((copy, RawResponse { body: body.boxed(), ..raw }))
 }
 
-/// Reads a body to its end. Gives its beginning, and how long it is decompressed.
-async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<(Bytes, u64)> {
+/// What is known of a body that was read to its end.
+struct Judged {
+    beginning: Bytes,
+    /// How long it is, decompressed.
+    length: u64,
+    repaired: u64,
+}
+
+/// Reads a body to its end.
+async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged> {
     let mut chunks = body::decoded(raw, idle).await.map_err(interrupted)?;
     let most = lines.most;
     let mut judge = Judge::new(lines);
@@ -139,8 +155,7 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<(Bytes,
         }
         judge.chunk(&chunk)?;
     }
-    judge.end()?;
-    Ok((beginning.freeze(), length))
+    Ok(Judged { beginning: beginning.freeze(), length, repaired: judge.end()? })
 }
 
 /// The copy, from its beginning. It was read once, so that no limit of the network applies.
@@ -178,11 +193,12 @@ struct Judge {
     /// Malformed lines that no other came after yet, and what is wrong with the first.
     last: u64,
     error: Option<Error>,
+    repaired: u64,
 }
 
 impl Judge {
     fn new(lines: Lines) -> Self {
-        Self { lines, line: BytesMut::new(), number: 0, malformed: 0, last: 0, error: None }
+        Self { lines, line: BytesMut::new(), number: 0, malformed: 0, last: 0, error: None, repaired: 0 }
     }
 
     /// Cuts at byte 0x0A only: other line separators are legal inside JSON strings.
@@ -214,7 +230,9 @@ impl Judge {
         if line.is_empty() {
             return Ok(());
         }
-        match (self.lines.check)(line) {
+        let (line, repaired) = mended(line);
+        self.repaired += repaired;
+        match (self.lines.check)(&line) {
             Ok(()) => {
                 self.malformed += std::mem::take(&mut self.last);
                 let error = self.error.take().filter(|_| self.malformed > u64::from(self.lines.malformed));
@@ -231,11 +249,11 @@ impl Judge {
     }
 
     /// A response whose last line is malformed was cut off.
-    fn end(mut self) -> Result<()> {
+    fn end(mut self) -> Result<u64> {
         let line = std::mem::take(&mut self.line);
         self.line(&line)?;
         let cut_off = |error| Error::new(ErrorKind::Decode, "the response ends within a line").temporary().with_source(error);
-        self.error.map_or(Ok(()), |error| Err(cut_off(error)))
+        self.error.map_or(Ok(self.repaired), |error| Err(cut_off(error)))
     }
 
     fn located(&self, error: Error) -> Error {

@@ -153,7 +153,7 @@ pub(super) fn context(transport: &Arc<Scripted>) -> BuildContext {
 }
 
 pub(super) fn base() -> Url {
-    Url::parse("https://api.test/v1/").unwrap()
+    Url::parse("https://api.test").unwrap()
 }
 
 pub(super) fn client(transport: &Arc<Scripted>) -> HttpClient {
@@ -161,7 +161,7 @@ pub(super) fn client(transport: &Arc<Scripted>) -> HttpClient {
 }
 
 pub(super) fn request() -> Request {
-    Request::new(Method::GET, base().join("things").unwrap())
+    Request::new(Method::GET, base().join("v1/things").unwrap())
 }
 
 pub(super) const NO_LIMIT: Call<'static> = Call { endpoint: "things", buckets: &[] };

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::retry::{Backoff, RetryPolicy};
-use super::{HeaderValue, HttpService, Method, Request, StatusCode, body, retry_after, transport, transport_error};
+use super::{HeaderValue, HttpService, Method, Request, StatusCode, body, redact, retry_after, transport, transport_error};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind, Result};
@@ -99,6 +99,9 @@ impl TokenEndpoint {
         let (status, headers) = (raw.status, raw.headers.clone());
         let chunks = body::decoded(raw, TIMEOUT).await.map_err(transport_error)?;
         let body = body::read(chunks, MAX_ANSWER, 0).await.map_err(transport_error)?;
+        if let Some(error) = somebody_else(status, &body) {
+            return Err(error);
+        }
         let mut response = http::Response::new(normalized(&body).unwrap_or_else(|| body.to_vec()));
         // Vendors answer 201, too, and not all say that it is JSON.
         *response.status_mut() = if status.is_success() { StatusCode::OK } else { status };
@@ -128,6 +131,26 @@ impl TokenEndpoint {
             _ => value.into(),
         }
     }
+}
+
+/// The error of an answer that is not the token endpoint's: a redirect, or a web page. Nothing of it is quoted but its title.
+fn somebody_else(status: StatusCode, body: &[u8]) -> Option<Error> {
+    let is_page = status.is_success() && body.trim_ascii_start().starts_with(b"<");
+    let message = if status.is_redirection() {
+        "the token endpoint redirects elsewhere, and redirects are not followed"
+    } else if is_page {
+        "a web page answered instead of the token endpoint (proxy or captive portal)"
+    } else {
+        return None;
+    };
+    let error = Error::new(ErrorKind::Refused, message)
+        .with_help("check the base URL, the network and the proxy settings")
+        .with_context("status", status.as_u16().to_string());
+    let title = redact::excerpt(body, &[]).filter(|_| is_page);
+    Some(match title {
+        Some(title) => error.with_context("answer", title),
+        None => error,
+    })
 }
 
 /// Answers with which the token endpoint says nothing about the credential.

@@ -130,7 +130,7 @@ async fn a_download_may_take_long_and_be_empty_but_not_stall() {
     let mut empty = client(&Scripted::new(|_, _| Reply::json(""))).download(&request(), &NO_LIMIT, JSON).await.unwrap();
     assert_eq!(empty.next_lines(1).await.unwrap(), None);
     let page = client(&Scripted::new(|_, _| Reply::json("<html>"))).download(&request(), &NO_LIMIT, ANYTHING).await.unwrap_err();
-    assert_eq!(page.kind(), ErrorKind::Decode);
+    assert_eq!(page.kind(), ErrorKind::Refused);
 }
 
 #[tokio::test]
@@ -170,4 +170,25 @@ async fn a_response_longer_than_wanted_is_given_up_at_once() {
     assert_eq!((error.kind(), transport.count()), (ErrorKind::TooLarge, 1), "{error}");
     let short = Scripted::new(|_, _| Reply::json("{}\n".repeat(100)));
     assert!(client(&short).download(&request(), &NO_LIMIT, Lines { most: 300, ..JSON }).await.is_ok());
+}
+
+/// Half a character never reaches who reads an answer, in one document or in lines, and is counted.
+#[tokio::test]
+async fn half_characters_are_replaced_and_counted() {
+    const HALVES: &str = "{\"a\":\"cut \\ud83d\",\"n\\uDE00\":{\"whole\":\"\\ud83d\\ude00\"}}";
+    const MENDED: &str = "{\"a\":\"cut \\ufffd\",\"n\\ufffd\":{\"whole\":\"\\ud83d\\ude00\"}}";
+    let events = Arc::new(Events::default());
+    let transport = Scripted::new(|n, _| Reply::json(if n == 0 { HALVES.to_owned() } else { format!("{HALVES}\n{{}}\n{HALVES}\n") }));
+    let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
+    let client = HttpClient::builder(&context, base()).build().unwrap();
+    assert_eq!(client.send(&request(), &NO_LIMIT).await.unwrap().body, MENDED);
+    let readable = |line: &[u8]| match serde_json::from_slice::<std::collections::BTreeMap<String, serde_json::Value>>(line) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(ErrorKind::Decode, error.to_string())),
+    };
+    let mut spool = client.download(&request(), &NO_LIMIT, Lines { check: readable, ..JSON }).await.unwrap();
+    assert_eq!(spool.next_lines(1 << 20).await.unwrap().unwrap(), format!("{MENDED}\n{{}}\n{MENDED}"));
+    let told = events.0.lock().unwrap().iter().filter(|event| event.starts_with("Repaired")).cloned().collect::<Vec<_>>();
+    let told: Vec<_> = told.iter().map(|event| event.split("characters: ").nth(1).unwrap().to_owned()).collect();
+    assert_eq!(told, ["2 }", "4 }"]);
 }

@@ -74,6 +74,13 @@ async fn b04_nonsense_in_retry_after_is_bounded() {
         let elapsed = started.elapsed();
         assert!(elapsed >= Duration::from_millis(500) && elapsed <= Duration::from_millis(1500), "`{nonsense}`: {elapsed:?}");
     }
+    for absurd in ["18446744073709551616", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        for status in [429, 503] {
+            let transport = Scripted::new(move |_, _| Reply::status(status, "").header("retry-after", absurd));
+            let error = client(&transport).send(&request(), &NO_LIMIT).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RateLimited, "{status} {absurd}: {error:?}");
+        }
+    }
     let (result, count, elapsed) = run(vec![|| Reply::status(429, "").header("retry-after", "1000000000")]).await;
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.status(), count), (ErrorKind::RateLimited, ErrorStatus::Persistent, 1));
@@ -116,13 +123,17 @@ async fn b07_timeouts_of_the_server_are_retried() {
 #[tokio::test(start_paused = true)]
 async fn b08_refusals_are_not_retried_and_say_why() {
     let kinds = [
-        (400, ErrorKind::Unexpected),
+        (302, ErrorKind::Refused),
+        (400, ErrorKind::Refused),
+        (402, ErrorKind::Refused),
         (403, ErrorKind::PermissionDenied),
         (404, ErrorKind::NotFound),
-        (405, ErrorKind::Unexpected),
-        (409, ErrorKind::Unexpected),
+        (405, ErrorKind::Refused),
+        (409, ErrorKind::Refused),
         (410, ErrorKind::NotFound),
-        (422, ErrorKind::Unexpected),
+        (422, ErrorKind::Refused),
+        (423, ErrorKind::Refused),
+        (451, ErrorKind::Refused),
     ];
     let mut shown = Vec::new();
     for (status, kind) in kinds {
@@ -134,7 +145,8 @@ async fn b08_refusals_are_not_retried_and_say_why() {
         assert_eq!((error.kind(), error.status(), transport.count()), (kind, ErrorStatus::Permanent, 1), "{status}");
         let excerpt = error.context_value("answer").unwrap();
         assert!(excerpt.len() <= 1024 && !excerpt.contains("abc"), "{excerpt}");
-        shown.push(error.to_string().replace(&"x".repeat(100), ""));
+        let help = error.help().map(|help| format!("\n help: {help}")).unwrap_or_default();
+        shown.push(error.to_string().replace(&"x".repeat(100), "") + &help);
     }
     insta::assert_snapshot!(shown.join("\n"));
 }
@@ -188,9 +200,9 @@ impl Classifier for ErrorInSuccess {
 async fn b14_a_success_that_is_none_is_never_an_empty_page() {
     let (result, count, _) = run(vec![|| Reply::json("<html>log in</html>")]).await;
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), count, error.message()), (ErrorKind::Decode, 1, "answered with a web page (proxy or captive portal)"));
+    assert_eq!((error.kind(), count, error.message()), (ErrorKind::Refused, 1, "answered with a web page (proxy or captive portal)"));
     let (result, count, _) = run(vec![|| Reply::json("log in").header("content-type", "text/html; charset=utf-8")]).await;
-    assert_eq!((result.unwrap_err().kind(), count), (ErrorKind::Decode, 1));
+    assert_eq!((result.unwrap_err().kind(), count), (ErrorKind::Refused, 1));
     let (result, _, _) = run(vec![|| Reply::json("{\"data\": []}").header("content-type", "text/html")]).await;
     result.expect("the content decides over a content type that lies");
     for cut in [|| Reply::json(""), || Reply::json("{\"data\": [1, 2"), || Reply::json("[")] {
@@ -204,6 +216,7 @@ async fn b14_a_success_that_is_none_is_never_an_empty_page() {
     let client = HttpClient::builder(&context(&transport), base()).classifier(ErrorInSuccess).build().unwrap();
     let error = client.send(&request(), &NO_LIMIT).await.unwrap_err();
     assert_eq!((error.kind(), error.help()), (ErrorKind::PermissionDenied, Some("buy the plan")));
+    assert_eq!(error.context_value("answer"), Some("{\"error\": 1}"), "the vendor's words are lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,7 +281,7 @@ async fn a_storm_of_failures_spends_the_retry_budget_and_ends() {
         Scripted::new(|_, request| if request.url.path().ends_with("bad") { Reply::status(500, "") } else { Reply::json("{}") });
     let client = client(&transport);
     let (good, mut bad) = (request(), request());
-    bad.url = base().join("bad").unwrap();
+    bad.url = base().join("v1/bad").unwrap();
     for round in 0..200 {
         // The failures never come in a row, so the breaker stays closed.
         let sends = futures::future::join(client.send(&good, &NO_LIMIT), client.send(&good, &NO_LIMIT));

@@ -121,7 +121,15 @@ async fn default_headers_do_not_replace_those_of_the_request() {
 async fn plain_http_is_for_this_machine_only() {
     let transport = Scripted::new(|_, _| Reply::json("{}"));
     let build = |url: &str| HttpClient::builder(&context(&transport), Url::parse(url).unwrap()).build();
-    for url in ["http://api.test", "http://10.0.0.1", "ftp://api.test", "https://user:password@api.test", "http://localhost.test"] {
+    for url in [
+        "http://api.test",
+        "http://10.0.0.1",
+        "ftp://api.test",
+        "https://user:password@api.test",
+        "http://localhost.test",
+        "https://api.test/?key=1",
+        "https://api.test/#a",
+    ] {
         let error = build(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{url}");
         assert!(!format!("{error:?}").contains("password@"), "{error:?}");
@@ -141,6 +149,35 @@ async fn credentials_go_to_declared_origins_only() {
         assert_eq!(client.send(&get(url), &NO_LIMIT).await.unwrap_err().kind(), ErrorKind::Unexpected, "{url}");
     }
     assert_eq!(transport.count(), 1);
+    client.add_origin(Url::parse("https://part.test").unwrap()).unwrap();
+    client.clone().send(&get("https://part.test/x"), &NO_LIMIT).await.unwrap();
+    assert_eq!(client.add_origin(Url::parse("http://part.test").unwrap()).unwrap_err().kind(), ErrorKind::ConfigInvalid);
+    assert_eq!(client.send(&get("http://part.test/x"), &NO_LIMIT).await.unwrap_err().kind(), ErrorKind::Unexpected);
+    assert_eq!(transport.count(), 2);
+}
+
+/// A gateway keeps its own path before the vendor's, which is all that errors, classifiers and links see.
+#[tokio::test]
+async fn the_path_of_the_base_url_comes_before_those_of_requests() {
+    for (base, path, sent) in [
+        ("https://api.test", "/v1/things", "/v1/things"),
+        ("https://api.test/", "v1/things", "/v1/things"),
+        ("https://api.test/shop", "/v1/things", "/shop/v1/things"),
+        ("https://api.test/a/b/", "v1/things", "/a/b/v1/things"),
+        ("https://api.test/v1", "/v1/things/a%2Fb%2Bc", "/v1/v1/things/a%2Fb%2Bc"),
+    ] {
+        let transport = Scripted::new(|_, _| Reply::status(404, "{}"));
+        let base = Url::parse(base).unwrap();
+        let other = Url::parse("https://data.test/own").unwrap();
+        let client = HttpClient::builder(&context(&transport), base.clone()).origin(other.clone()).build().unwrap();
+        let request = client.request(Method::GET, &base, path).unwrap();
+        let error = client.send(&request, &NO_LIMIT).await.unwrap_err();
+        assert_eq!(error.context_value("path"), Some(&*format!("/{}", path.trim_start_matches('/'))));
+        client.send(&client.request(Method::GET, &other, path).unwrap(), &NO_LIMIT).await.unwrap_err();
+        let seen: Vec<String> = transport.seen.lock().unwrap().iter().map(|(_, request)| request.url.to_string()).collect();
+        let path = path.trim_start_matches('/');
+        assert_eq!(seen, [format!("https://api.test{sent}"), format!("https://data.test/own/{path}")]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

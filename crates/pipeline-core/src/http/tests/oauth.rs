@@ -280,3 +280,14 @@ async fn files_hold_a_token_for_the_owner_only() {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_endpoint_that_somebody_else_answers_for_is_a_refusal() {
+    for (status, body, answer) in [(200, "<html><title>Hotel</title>t0</html>", Some("a web page, \"Hotel\"")), (302, "t0", None)] {
+        let transport = Scripted::new(move |_, _| Reply::status(status, body).header("location", "https://portal.test/"));
+        let error = credentials(&context(&transport)).authenticate(&mut request()).await.unwrap_err();
+        assert_eq!((error.kind(), transport.count()), (ErrorKind::Refused, 1));
+        assert_eq!((error.context_value("status"), error.context_value("answer")), (Some(&*status.to_string()), answer));
+        assert!(error.help().is_some() && !format!("{error:?}").contains("t0"), "{error:?}");
+    }
+}

@@ -29,11 +29,11 @@ fn answer(head: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn local(port: u16) -> (HttpClient, Request) {
-    let base = Url::parse(&format!("http://127.0.0.1:{port}/v1/")).unwrap();
+    let base = Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
     let retry = RetryPolicy { min_delay: Duration::from_millis(1), max_delay: Duration::from_millis(5), ..RetryPolicy::default() };
     let context = BuildContext { retry, connect_timeout: Duration::from_secs(2), ..BuildContext::default() };
     let client = HttpClient::builder(&context, base.clone()).authenticator(ApiKey::query("api_key", "s3cret".into())).build().unwrap();
-    let mut request = Request::new(Method::GET, base.join("things").unwrap());
+    let mut request = Request::new(Method::GET, base.join("v1/things").unwrap());
     request.set_query("from", "a b&c");
     (client, request)
 }
