@@ -1,19 +1,23 @@
 //! Reads an [`Endpoint`]: the interpreter of the declarations that a connector is made of.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use self::nested::Spread;
 use self::shared::Walker;
+use self::walk::Walk;
 use crate::connector::{Availability, CheckReport, Connector};
 use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gap::{Missed, Tally};
 use crate::http::{Call, HttpClient, Request, Response};
 use crate::page_size::PageSize;
-use crate::paginate::{PageView, not_advancing};
+use crate::paginate::PageView;
 use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split};
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
@@ -24,16 +28,20 @@ mod nested;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use children::read_children;
 pub use nested::read_record;
 pub use shared::ParentMap;
 
-/// Pages without a record, one after another, before a list counts as broken.
-const MAX_EMPTY_PAGES: u32 = 100;
+/// Attempts at a request for a unit that could not be read before: the next sync asks again.
+const GAP_ATTEMPTS: u32 = 2;
 
-/// Positions remembered in order to notice that a list runs in a circle.
-const MAX_REMEMBERED_POSITIONS: usize = 100_000;
+/// Requests for a page whose answers cannot be read.
+const DAMAGED_ATTEMPTS: u32 = 3;
+
+/// Pause before the second of them; the next ones are longer.
+const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes of lines that make a page of a spooled response.
 const SPOOL_PAGE: usize = 1 << 20;
@@ -43,25 +51,27 @@ pub fn read<'a>(client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) 
     read_for(Walker::Own, client, endpoint, slice)
 }
 
+/// Reads a slice of a list for what hangs on its records, without a request of its own where the list is read as well.
+///
+/// The pages hold what [`Endpoint::shared`] keeps of the records of the first stream, and end where the list's own pages end.
+pub fn read_kept<'a>(client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    read_for(Walker::Children, client, endpoint, slice)
+}
+
 /// Reads one slice of an endpoint, for itself or for the lists of its records.
 fn read_for<'a>(walker: Walker, client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     if slice.position == Position::End {
         return stream::empty().boxed();
     }
     let pages = match (&endpoint.parent, endpoint.format) {
+        (Some(parent), _) if slice.unit.as_deref().is_some_and(children::is_parent) => {
+            children::read_unit(client.with_attempts(GAP_ATTEMPTS), endpoint, parent, slice)
+        }
         (Some(parent), _) => children::read(walker, client, endpoint, parent, slice),
         (None, BodyFormat::Json) => List { client: client.clone(), endpoint, parent: None, walker }.pages(slice).boxed(),
         (None, BodyFormat::Ndjson(lines)) => read_lines(client.clone(), endpoint, slice, lines).boxed(),
     };
     pages.map_err(|error| error.with_context("endpoint", endpoint.name().to_owned())).boxed()
-}
-
-/// Where a walk through a list is, and what it needs to notice that it goes nowhere.
-struct Walk {
-    slice: SliceState,
-    position: Position,
-    visited: HashSet<u64>,
-    empty_pages: u32,
 }
 
 /// One list of an endpoint: the account's, or that of one record of another list.
@@ -74,32 +84,11 @@ struct List<'a> {
     walker: Walker,
 }
 
-impl Walk {
-    /// A walk that begins at the slice's position.
-    fn from(slice: SliceState) -> Self {
-        Self { position: slice.position.clone(), slice, visited: HashSet::new(), empty_pages: 0 }
-    }
-
-    /// Moves on past a page; false when it was the last.
-    fn step(&mut self, page: &Page) -> Result<bool> {
-        let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
-        let is_new = self.visited.insert(fingerprint(next));
-        if !is_new || matches!(&self.position, Position::At(current) if current == next) {
-            return Err(not_advancing(next));
-        }
-        if self.visited.len() >= MAX_REMEMBERED_POSITIONS {
-            self.visited.clear();
-        }
-        self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
-        if self.empty_pages >= MAX_EMPTY_PAGES {
-            return Err(Error::new(
-                ErrorKind::Decode,
-                format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more"),
-            ));
-        }
-        self.position = Position::At(next.clone());
-        Ok(true)
-    }
+/// A page as it came.
+struct Fetched {
+    request: Request,
+    /// The records of every path and what follows them; none when the classifier ignored the answer.
+    cut: Option<(Vec<Vec<RawRecord>>, Advance)>,
 }
 
 impl<'a> List<'a> {
@@ -107,8 +96,15 @@ impl<'a> List<'a> {
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
         stream::try_unfold(Some((self, Walk::from(slice))), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
-            let page = list.read(&walk.slice, &mut walk.position).await?;
-            let goes_on = walk.step(&page)?;
+            let mut page = list.read(&walk.slice, &mut walk.position).await?;
+            let mut attempt = 1;
+            while attempt < DAMAGED_ATTEMPTS && walk.is_out_of_place(list.endpoint, &page) {
+                // A cache on the way has answered in the vendor's place, or a server that lags behind.
+                tokio::time::sleep(DAMAGED_PAUSE * attempt).await;
+                page = list.read(&walk.slice, &mut walk.position).await?;
+                attempt += 1;
+            }
+            let goes_on = walk.step(list.endpoint, &page)?;
             if list.walker == Walker::Children && list.endpoint.shared.is_some() {
                 // Of shared pages only what has children is seen, which may be nothing for long.
                 walk.empty_pages = 0;
@@ -121,8 +117,8 @@ impl<'a> List<'a> {
     async fn read(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
         let asked = position.clone();
         let read = async {
-            let (request, response) = self.fetch(slice, position).await?;
-            self.page(slice, position, &request, &response).await
+            let fetched = self.fetch(slice, position).await?;
+            self.page(slice, position, fetched).await
         };
         match &self.endpoint.shared {
             Some(shared) => {
@@ -134,9 +130,32 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Requests the page at `position`, and asks again when what comes is damaged: most damage is done on the way.
+    async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<Fetched> {
+        let mut attempt = 1;
+        loop {
+            let (request, response) = self.send(slice, position).await?;
+            if !response.status.is_success() {
+                return Ok(Fetched { request, cut: None });
+            }
+            match self.cut(position, &request, &response) {
+                Ok(cut) => return Ok(Fetched { request, cut: Some(cut) }),
+                Err(error) if error.kind() != ErrorKind::Decode => return Err(error),
+                Err(error) => {
+                    let error = self.client.explained(error, &request, &response).await;
+                    if attempt == DAMAGED_ATTEMPTS || error.kind() != ErrorKind::Decode {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(DAMAGED_PAUSE * attempt).await;
+                }
+            }
+            attempt += 1;
+        }
+    }
+
     /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one, and asking for
     /// less when the page is too large.
-    async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
+    async fn send(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
         loop {
             let request = self.request(slice, position)?;
             match self.client.send(&request, &call(self.endpoint, position)).await {
@@ -177,7 +196,7 @@ impl<'a> List<'a> {
         let invalid =
             |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
         let path = parent.as_ref().map_or(Ok(endpoint.path.to_string()), |parent| children::path(&endpoint.path, parent))?;
-        let mut request = Request::new(endpoint.method.clone(), base.join(&path).map_err(invalid)?);
+        let mut request = client.request(endpoint.method.clone(), base, &path).map_err(invalid)?;
         for (name, template) in endpoint.query.iter() {
             let value = parent.as_ref().map_or(Ok(template.clone()), |parent| children::value(template, parent))?;
             request.query.push((name.to_string(), value));
@@ -193,9 +212,9 @@ impl<'a> List<'a> {
     }
 
     /// Makes a page of a response, with the lists inside its records completed.
-    async fn page(&self, slice: &SliceState, position: &Position, request: &Request, response: &Response) -> Result<Page> {
+    async fn page(&self, slice: &SliceState, position: &Position, Fetched { request, cut }: Fetched) -> Result<Page> {
         let endpoint = self.endpoint;
-        if !response.status.is_success() {
+        let Some((records, mut advance)) = cut else {
             // The classifier ignored the answer: what was asked for is gone, or an export has nothing new yet.
             let end = match position {
                 Position::At(at) if endpoint.mode == SyncMode::Incremental && self.parent.is_none() && slice.window.is_none() => {
@@ -204,25 +223,73 @@ impl<'a> List<'a> {
                 _ => Advance::End,
             };
             return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(end)));
-        }
-        let (records, mut advance) = self.cut(position, request, response)?;
+        };
         let last = records.first().and_then(|records| endpoint.cursor_of(records.last()?));
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
-        let (mut records, skipped) = nested::spread(&self.client, endpoint, records).await?;
+        let Spread { mut records, gone, asked } = nested::spread(&self.client, endpoint, records).await?;
+        let gaps = self.incomplete(slice, position, &request, asked).await?;
         if let (Some(Parent { inherited, .. }), Some(parent)) = (endpoint.parent.as_deref(), &self.parent) {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
-        Ok(Page { reached, skipped, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+        Ok(Page { reached, skipped: gone, gaps, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+    }
+
+    /// The records of a page that hold lists which could not be completed.
+    ///
+    /// # Errors
+    /// When it is not the records' own fault, or they could not be read again by themselves.
+    async fn incomplete(
+        &self,
+        slice: &SliceState,
+        position: &Position,
+        request: &Request,
+        asked: Vec<Result<(), (RawRecord, Error)>>,
+    ) -> Result<Vec<Missed>> {
+        // The page itself could be read.
+        let mut tally = Tally::resumed();
+        for asked in asked {
+            match asked {
+                Ok(()) => tally.succeeded(),
+                Err((record, error)) => match self.missed(slice, &record) {
+                    Some(missed) => tally.failed(missed, error)?,
+                    None => return Err(error),
+                },
+            }
+        }
+        tally.finish(async { self.client.send(request, &call(self.endpoint, position)).await.map(drop) }).await
+    }
+
+    /// A record of a slice, and how to read it again; none when nothing but the whole list holds it.
+    fn missed(&self, slice: &SliceState, record: &RawRecord) -> Option<Missed> {
+        let key = self.endpoint.feeds.first()?.stream.key();
+        let name = key.iter().filter_map(|member| record.scalar(member)).collect::<Vec<_>>().join(",");
+        let window = match slice.window {
+            Some(_) => Some(self.endpoint.slicer.around(self.endpoint.cursor_of(record)?)?),
+            // What is read as a whole by every sync is read again by the next.
+            None if self.endpoint.mode == SyncMode::FullRefresh => None,
+            None => return None,
+        };
+        Some(Missed::new(name, SliceState { window, query: slice.query.clone(), ..SliceState::default() }))
+    }
+
+    /// A body that is damaged by bytes that are not text, with U+FFFD in their place; none when it is text.
+    fn readable(&self, body: &Bytes) -> Option<Bytes> {
+        let text = String::from_utf8_lossy(body);
+        let Cow::Owned(text) = text else { return None };
+        let repaired =
+            text.matches('\u{FFFD}').count() - body.utf8_chunks().map(|chunk| chunk.valid().matches('\u{FFFD}').count()).sum::<usize>();
+        self.client.tell_repaired(self.endpoint.name(), repaired as u64);
+        Some(text.into())
     }
 
     /// Cuts a response into the records that it lists, and says what follows it.
     fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
         let paths: Vec<RecordPath> =
             self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
-        let split = split(&response.body, &paths)?;
+        let split = split(&response.body, &paths).or_else(|error| split(&self.readable(&response.body).ok_or(error)?, &paths))?;
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
         let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
         let advance = self.endpoint.paginator.advance(position, &view)?;
@@ -304,13 +371,19 @@ pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) 
             Ok(_) => Availability::Available,
             Err(error) => match error.kind() {
                 ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::ConfigInvalid => return Err(error),
-                ErrorKind::PermissionDenied | ErrorKind::NotFound => Availability::Unavailable(error.to_string()),
-                _ => Availability::Failed(error.to_string()),
+                ErrorKind::PermissionDenied => Availability::Unavailable(with_help(&error)),
+                ErrorKind::NotFound | ErrorKind::Refused => Availability::Refused(with_help(&error)),
+                _ => Availability::Failed(with_help(&error)),
             },
         };
         report.endpoints.push((endpoint.name().to_owned(), availability));
     }
     Ok(report)
+}
+
+/// What happened, in the vendor's words, and what can be done about it.
+fn with_help(error: &Error) -> String {
+    error.help().map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
 }
 
 /// The first page of an endpoint; of a child, that of the first parent on its first page.
@@ -327,7 +400,10 @@ async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
     let request = list.request(&slice, &Position::Start)?;
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
-    Ok(list.page(&slice, &Position::Start, &request, &response).await.unwrap_or(Page::new(Vec::new(), None)))
+    let nothing = || Page::new(Vec::new(), None);
+    let Ok(cut) = list.cut(&Position::Start, &request, &response) else { return Ok(nothing()) };
+    let fetched = Fetched { request, cut: Some(cut).filter(|_| response.status.is_success()) };
+    Ok(list.page(&slice, &Position::Start, fetched).await.unwrap_or_else(|_| nothing()))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

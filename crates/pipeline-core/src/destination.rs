@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keep::Keep;
+use crate::purge::{Purge, Purged};
 use crate::state::{Change, CheckpointStore, EndpointId, EndpointState};
 
 /// Column that holds, as a JSON object, members that are not declared and values that do not fit their column.
@@ -84,6 +86,8 @@ pub struct Commit {
     pub changes: Vec<Change>,
     /// Tables whose next generation, with the rows of this transaction, replaces the current one.
     pub publish: Vec<TableId>,
+    /// Rows of published tables that stay although the next generation does not have them.
+    pub keep: Vec<Keep>,
     /// Tables whose next generation is emptied before the rows of this transaction are written: what an abandoned
     /// refresh left.
     pub discard: Vec<TableId>,
@@ -169,13 +173,22 @@ pub trait Destination: Send + Sync + Debug {
 
     /// What it holds; `commits` is the number of log rows wanted. Works without any configuration but the location.
     async fn status(&self, commits: usize) -> Result<Status>;
+
+    /// Removes from the disk what is deleted but still in its files. Readers see the same rows before, meanwhile, and after.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] unless a destination has files to purge.
+    async fn purge(&self, _purge: &Purge) -> Result<Purged> {
+        Err(Error::new(ErrorKind::Unsupported, "this destination keeps nothing that could be purged"))
+    }
 }
 
 /// Rows on their way. Dropping it discards them.
 #[async_trait]
 pub trait Transaction: Send {
-    /// Stages a batch. Memory stays bounded however many batches are staged.
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()>;
+    /// Stages a batch, and returns how many of its rows are left out because the table holds them already, read at whatever
+    /// time. Memory stays bounded however many batches are staged.
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64>;
 
     /// Makes everything visible, and returns the commit's number.
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64>;
@@ -229,7 +242,7 @@ struct Checkpointed {
 
 #[async_trait]
 impl Transaction for Checkpointed {
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         self.rows.write(table, batch).await
     }
 

@@ -11,6 +11,7 @@ use crate::declared::shared::{ParentMap, SharedPages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Method;
 pub use crate::lines::{BodyFormat, LineCheck, Lines};
+pub use crate::nested_list::NestedList;
 use crate::page_size::PageSize;
 use crate::paginate::{Paginator, SinglePage};
 use crate::record::{RawRecord, RecordPath, StreamIndex};
@@ -33,6 +34,11 @@ pub type RecordMap = fn(&RawRecord) -> Result<RawRecord>;
 
 /// Makes any number of records from the one that the vendor sent.
 pub type RecordExpansion = fn(&RawRecord) -> Result<Vec<RawRecord>>;
+
+/// Rejects a record that its map could not read; every other failure concerns the page.
+fn reject(record: RawRecord, error: Error) -> Result<RawRecord> {
+    if error.kind() == ErrorKind::Decode { Ok(record.rejected(error.message())) } else { Err(error) }
+}
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +89,8 @@ impl StreamDef {
         self
     }
 
-    /// Changes every record before it is stored, such as lifting a nested key to the top.
+    /// Changes every record before it is stored, such as lifting a nested key to the top. A record for which that fails with
+    /// [`ErrorKind::Decode`] is rejected by itself.
     pub fn map(mut self, map: RecordMap) -> Self {
         self.map = Some(Rows::One(map));
         self
@@ -111,11 +118,14 @@ impl StreamDef {
     pub(crate) fn mapped(&self, records: Vec<RawRecord>) -> Result<Vec<RawRecord>> {
         match self.map {
             None => Ok(records),
-            Some(Rows::One(map)) => records.iter().map(map).collect(),
+            Some(Rows::One(map)) => records.into_iter().map(|record| map(&record).or_else(|error| reject(record, error))).collect(),
             Some(Rows::Many(expand)) => {
                 let mut rows = Vec::with_capacity(records.len());
-                for record in &records {
-                    rows.append(&mut expand(record)?);
+                for record in records {
+                    match expand(&record) {
+                        Ok(mut expanded) => rows.append(&mut expanded),
+                        Err(error) => rows.push(reject(record, error)?),
+                    }
                 }
                 Ok(rows)
             }
@@ -161,6 +171,7 @@ pub enum SyncMode {
 /// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
 ///
 /// Clones share what is large: a source of many accounts has a clone for each.
+#[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(crate) name: Cow<'static, str>,
@@ -183,8 +194,10 @@ pub struct Endpoint {
     pub(crate) newest_first: bool,
     pub(crate) shared: Option<SharedPages>,
     pub(crate) by_name: bool,
+    pub(crate) found: bool,
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
+    pub(crate) corrects: bool,
     pub(crate) refreshed_every: Option<TimeDelta>,
     pub(crate) edition: Option<&'static str>,
     pub(crate) parent: Option<Arc<Parent>>,
@@ -217,46 +230,6 @@ pub(crate) struct Feed {
     pub(crate) path: RecordPath,
     /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
     pub(crate) inside: Option<usize>,
-}
-
-/// A list inside a record, of which the vendor sends the beginning only.
-#[derive(Clone, Debug)]
-pub struct NestedList {
-    pub(crate) member: &'static str,
-    pub(crate) more: &'static str,
-    pub(crate) list: Endpoint,
-    pub(crate) total: Option<&'static str>,
-    pub(crate) inherited: Vec<(&'static str, &'static str)>,
-}
-
-impl NestedList {
-    /// The list in `member` of a record, which goes on when its own member `more` is true.
-    ///
-    /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for that member of the
-    /// record, its paginator goes on behind the entries that are there, and the stream that it feeds tells where in the
-    /// list entries stand, such as `data`, and what tells them apart. Entries that cannot be told apart are read again from
-    /// the start.
-    pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
-        Self { member, more, list, total: None, inherited: Vec::new() }
-    }
-
-    /// The list's member that tells how many entries it has: another number of them is an error.
-    pub fn total(mut self, member: &'static str) -> Self {
-        self.total = Some(member);
-        self
-    }
-
-    /// Copies a member of the record into each entry, unless it has a value of that name.
-    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
-        self.inherited.push((member, name));
-        self
-    }
-
-    /// Where entries stand in the list.
-    pub(crate) fn entries(&self) -> Result<&RecordPath> {
-        let path = self.list.feeds.first().map(|feed| &feed.path).filter(|path| path.name().is_some());
-        path.ok_or_else(|| Error::new(ErrorKind::Unexpected, "the endpoint of a nested list feeds no stream from one of its members"))
-    }
 }
 
 /// The member by which records are ordered in time.
@@ -300,8 +273,10 @@ impl Endpoint {
             newest_first: false,
             shared: None,
             by_name: false,
+            found: false,
             at_most: None,
             last: false,
+            corrects: false,
             refreshed_every: None,
             edition: None,
             parent: None,
@@ -425,6 +400,13 @@ impl Endpoint {
         self
     }
 
+    /// Is read [last](Self::last), and corrects what the lists have read: whenever all of a stream that it feeds is read again,
+    /// it begins again as well, for the lists bring back what it corrected.
+    pub fn corrects(mut self) -> Self {
+        self.corrects = true;
+        self.last()
+    }
+
     /// Reads everything again, into a next generation, when that was last begun so long ago: what changed or vanished without
     /// the vendor saying so is right again then.
     pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
@@ -487,6 +469,12 @@ impl Endpoint {
     /// Read only when the configuration names a stream of it: it costs much, or another stream is better.
     pub fn by_name(mut self) -> Self {
         self.by_name = true;
+        self
+    }
+
+    /// The vendor was asked what there is, and named it: that it may not be read is no failure, even of streams that are named.
+    pub fn found(mut self) -> Self {
+        self.found = true;
         self
     }
 

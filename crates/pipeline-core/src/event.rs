@@ -84,6 +84,15 @@ pub enum Event<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
+    /// A unit of an endpoint could not be read. It stays missing, and the next syncs ask for it again.
+    PassedOver {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// The unit's name.
+        unit: &'a str,
+        /// Why, in the vendor's words.
+        reason: &'a str,
+    },
     /// Data that is kept, but not where it was declared. Told once a batch.
     Drift {
         /// The source's name.
@@ -96,6 +105,15 @@ pub enum Event<'a> {
         reason: &'a str,
         /// How many records.
         records: u64,
+    },
+    /// Characters of an answer of which only a half had come, or bytes that were not text: each is U+FFFD now.
+    Repaired {
+        /// The source's name.
+        source: &'a str,
+        /// The endpoint's name.
+        endpoint: &'a str,
+        /// How many.
+        characters: u64,
     },
     /// Something that the reader of the data, or whoever pays for the requests, should know. Told in the summary, once.
     Notice {

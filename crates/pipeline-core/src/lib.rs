@@ -13,6 +13,7 @@
 //! | how a list is walked | [`paginate`] |
 //! | how an endpoint is cut into slices | [`mod@slice`] |
 //! | progress and its changes | [`state`] |
+//! | units that cannot be read while the rest can | [`gap`] |
 //! | an API as data | [`Endpoint`], [`StreamDef`] |
 //! | requests, limits, credentials, retries | [`http`] |
 //! | a vendor | [`Connector`], [`ConnectorConfig`] |
@@ -34,12 +35,19 @@ mod endpoint;
 pub mod engine;
 mod error;
 mod event;
+pub mod gap;
 pub mod http;
+#[cfg(feature = "engine")]
+mod keep;
 mod lines;
+mod mend;
+mod nested_list;
 mod page_size;
 pub mod paginate;
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
 mod prove;
+#[cfg(feature = "engine")]
+mod purge;
 mod record;
 mod schema;
 pub mod slice;
@@ -63,6 +71,10 @@ pub use destination::{
 pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
+#[cfg(feature = "engine")]
+pub use keep::{Condition, Keep};
+#[cfg(feature = "engine")]
+pub use purge::{Purge, Purged, PurgedTable};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
 pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use trace::Trace;

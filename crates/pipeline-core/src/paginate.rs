@@ -9,12 +9,14 @@ use crate::http::{HeaderMap, Request};
 use crate::record::{Advance, Envelope, RawRecord};
 use crate::state::Position;
 
+mod counted;
 mod cursors;
 mod links;
 mod offsets;
 #[cfg(test)]
 mod tests;
 
+pub use counted::Counted;
 pub use cursors::{AfterLastId, CursorField, More, SinglePage, TimeWindow};
 pub use links::{LinkHeader, NextUrl};
 pub use offsets::{Offset, PageNumber};

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::gap::Missed;
 use crate::prove::{self, Member, Members};
 
 /// Index of a stream among those that an endpoint feeds.
@@ -28,6 +29,8 @@ pub enum Op {
     /// Every row is gone that has these values, and was written before: what belonged to something that was deleted. The
     /// JSON holds columns to compare, and not the whole primary key.
     DeleteMatching,
+    /// Nothing: it could not be made a row, and is kept apart with the reason.
+    Reject,
 }
 
 /// One record as the vendor wrote it: one JSON value, a slice of the page's body and not a copy.
@@ -36,6 +39,8 @@ pub struct RawRecord {
     json: Bytes,
     op: Op,
     found: Option<Found>,
+    /// Why it is rejected.
+    reason: Option<Arc<str>>,
 }
 
 /// What is known of an object that was cut from a document: it is JSON, and its members stand here.
@@ -69,17 +74,28 @@ impl Drop for Document {
 impl RawRecord {
     /// A record that inserts or updates.
     pub fn upsert(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Upsert, found: None }
+        Self { json: json.into(), op: Op::Upsert, found: None, reason: None }
     }
 
     /// A tombstone.
     pub fn delete(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::Delete, found: None }
+        Self { json: json.into(), op: Op::Delete, found: None, reason: None }
     }
 
     /// A tombstone of every row that has these values.
     pub fn delete_matching(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), op: Op::DeleteMatching, found: None }
+        Self { json: json.into(), op: Op::DeleteMatching, found: None, reason: None }
+    }
+
+    /// The record as one that cannot be made a row, and why. It takes none of its siblings with it.
+    #[must_use]
+    pub fn rejected(self, reason: &str) -> Self {
+        Self { op: Op::Reject, reason: Some(reason.into()), ..self }
+    }
+
+    /// Why it is rejected, if it is.
+    pub fn rejection(&self) -> Option<&Arc<str>> {
+        self.reason.as_ref()
     }
 
     /// The members, and what they are when compact, if the record was cut from a document.
@@ -164,7 +180,7 @@ impl RawRecord {
         json.push(b':');
         json.extend_from_slice(value.as_bytes());
         json.push(b'}');
-        Self { json: json.into(), op: self.op, found: None }
+        Self { json: json.into(), op: self.op, found: None, reason: self.reason.clone() }
     }
 
     /// A top-level member that is a string or a number, as text.
@@ -247,6 +263,8 @@ pub struct Page {
     pub reached: Option<DateTime<Utc>>,
     /// Records of a parent list that were passed over, because what belongs to them was refused.
     pub skipped: u64,
+    /// Units that the page's position passes over, because they could not be read.
+    pub gaps: Vec<Missed>,
     /// True when what the slice still has is in hand: to split it would be to ask for that again.
     pub in_hand: bool,
 }
@@ -254,7 +272,7 @@ pub struct Page {
 impl Page {
     /// A page of records, and what follows it.
     pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
-        Self { records, advance, reached: None, skipped: 0, in_hand: false }
+        Self { records, advance, reached: None, skipped: 0, gaps: Vec::new(), in_hand: false }
     }
 }
 
@@ -459,7 +477,7 @@ impl Place {
 
     fn record(self, text: &Bytes, document: &Arc<Document>) -> RawRecord {
         let found = self.members.map(|own| Found { document: Arc::clone(document), own });
-        RawRecord { json: text.slice(self.start..self.end), op: Op::Upsert, found }
+        RawRecord { json: text.slice(self.start..self.end), op: Op::Upsert, found, reason: None }
     }
 }
 

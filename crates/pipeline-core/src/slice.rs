@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 
 use crate::error::Result;
+use crate::gap::Missed;
 use crate::http::Request;
 use crate::schema::TimeFormat;
 use crate::state::{EndpointState, Position, SliceState, Window};
@@ -75,6 +76,25 @@ pub trait Slicer: Send + Sync + Debug {
     fn missed(&self, state: &EndpointState) -> BTreeSet<String> {
         let _ = state;
         BTreeSet::new()
+    }
+
+    /// True when the vendor lists the records of a slice from the newest on, by their cursor.
+    fn is_newest_first(&self) -> bool {
+        false
+    }
+
+    /// The shortest window that holds an instant, for a record that has to be read again by itself. None where slices are not
+    /// cut by time.
+    fn around(&self, time: DateTime<Utc>) -> Option<Window> {
+        let _ = time;
+        None
+    }
+
+    /// The unit that a slice is, where a slice that cannot be read says nothing about the others: it is passed over and stays
+    /// missing then. None: a slice that fails is the endpoint's failure.
+    fn unit(&self, slice: &SliceState) -> Option<Missed> {
+        let _ = slice;
+        None
     }
 
     /// How far back before the cursor a sync reads again, to catch records that became visible late.
@@ -298,6 +318,15 @@ impl Slicer for Windows {
             return None;
         }
         Some(SliceState { window: Some(Window { until, ..window }), position: Position::Start, ..slice.clone() })
+    }
+
+    fn is_newest_first(&self) -> bool {
+        self.newest_first
+    }
+
+    fn around(&self, time: DateTime<Utc>) -> Option<Window> {
+        let since = self.floor(time);
+        Some(Window { since: Some(since), until: since + self.grain() })
     }
 
     fn lookback(&self) -> TimeDelta {

@@ -7,13 +7,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
+
+/// Most gaps that a state keeps. An endpoint of which more units cannot be read has failed as a whole.
+pub const GAP_CAPACITY: usize = 1_000;
+
+/// Attempts after which a gap is tried at every sync no longer, but at growing intervals.
+const EAGER_ATTEMPTS: u32 = 3;
+
+/// How much sooner than planned a gap may be tried: syncs that start every hour do not start on the second.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(15);
+
+/// Longest time between two attempts at a gap.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(24);
 
 /// Most boundary entries that a state keeps. What comes beyond may be written again by the next sync.
 pub const BOUNDARY_CAPACITY: usize = 10_000;
@@ -107,12 +119,70 @@ pub struct SliceState {
     /// Cursor value of the last record read: shows progress, and where a slice may be split or restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<DateTime<Utc>>,
+    /// A unit of the endpoint that is read by itself, such as one record of a list of parents. The text belongs to whoever
+    /// reads the endpoint; none: the slice is a part of the whole list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+/// A unit of an endpoint that the vendor refuses, or never delivers, while the rest can be read: a slice that waits.
+///
+/// It is stored with the commit that passes over it. Later syncs read its slice, and forget the gap when that is read to its
+/// end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Names the unit to a person, and identifies the gap within its endpoint: an id, a day.
+    pub name: String,
+    /// Why it could not be read, in the vendor's words.
+    pub reason: String,
+    /// When it was first passed over.
+    pub since: DateTime<Utc>,
+    /// When it was last asked for.
+    pub tried: DateTime<Utc>,
+    /// How often it was asked for.
+    pub attempts: u32,
+    /// Columns, with their values as JSON, that select the rows which an earlier sync stored of it. A refresh carries those
+    /// over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keep: BTreeMap<String, String>,
+    /// True while a refresh reads everything again and has not met the gap yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+    /// True when somebody gave it up: it does not count as missing and is not asked for by itself. A walk that meets it anyway
+    /// does not make it count again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+    /// How the unit is read, and how far it is.
+    pub slice: SliceState,
+}
+
+impl Gap {
+    /// True when it is worth another attempt: at every sync at first, then after an hour, two, four and at most a day.
+    pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let rested = match self.attempts.saturating_sub(EAGER_ATTEMPTS) {
+            0 => true,
+            doublings @ 1..=5 => now - self.tried >= TimeDelta::hours(1 << (doublings - 1)) - TOLERANCE,
+            _ => now - self.tried >= LONGEST_REST - TOLERANCE,
+        };
+        rested && !self.stale && !self.given_up
+    }
+
+    /// True when the unit can be read by itself. Where it cannot, the next refresh reads it with everything else.
+    pub fn is_readable(&self) -> bool {
+        self.slice.unit.is_some() || self.slice.window.is_some()
+    }
+
+    /// The gap as it is after another attempt at the same unit.
+    fn renewed(self, earlier: &Self) -> Self {
+        Self { since: earlier.since, attempts: earlier.attempts.saturating_add(1), given_up: earlier.given_up, ..self }
+    }
 }
 
 /// Everything committed about one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointState {
-    /// Version of this shape.
+    /// Version of this shape: what is read becomes the current one.
+    #[serde(deserialize_with = "known_version")]
     pub version: u32,
     /// Number of the plan: raised whenever slices are planned, split or dropped, so that a writer which knows only an
     /// older plan cannot move a slice that means something else now.
@@ -140,6 +210,17 @@ pub struct EndpointState {
     /// Planned, running and finished slices above the cursor.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slices: BTreeMap<SliceId, SliceState>,
+    /// Units that were passed over, under ids that no slice has. The cursor does not wait for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gaps: BTreeMap<SliceId, Gap>,
+}
+
+/// Reads states of this version and of those before it, wherever they stand.
+fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0..=STATE_VERSION => Ok(STATE_VERSION),
+        newer => Err(serde::de::Error::custom(format!("the checkpoint has version {newer}, written by a newer release"))),
+    }
 }
 
 impl Default for EndpointState {
@@ -154,6 +235,7 @@ impl Default for EndpointState {
             streams: BTreeSet::new(),
             boundary: BTreeMap::new(),
             slices: BTreeMap::new(),
+            gaps: BTreeMap::new(),
         }
     }
 }
@@ -206,9 +288,47 @@ impl EndpointState {
 
     /// Adds a slice under a new id.
     pub fn add_slice(&mut self, slice: SliceState) -> SliceId {
-        let id = self.slices.last_key_value().map_or(0, |(last, _)| last + 1);
+        let id = self.next_id();
         self.slices.insert(id, slice);
         id
+    }
+
+    fn next_id(&self) -> SliceId {
+        let last = self.slices.last_key_value().map(|(id, _)| *id).max(self.gaps.last_key_value().map(|(id, _)| *id));
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// A slice of the plan, or that of a gap.
+    pub fn slice(&self, id: SliceId) -> Option<&SliceState> {
+        self.slices.get(&id).or_else(|| Some(&self.gaps.get(&id)?.slice))
+    }
+
+    /// A slice of the plan, or that of a gap, to be changed.
+    pub fn slice_mut(&mut self, id: SliceId) -> Option<&mut SliceState> {
+        match self.slices.get_mut(&id) {
+            Some(slice) => Some(slice),
+            None => self.gaps.get_mut(&id).map(|gap| &mut gap.slice),
+        }
+    }
+
+    /// The gaps that count as missing.
+    pub fn missing(&self) -> impl Iterator<Item = &Gap> {
+        self.gaps.values().filter(|gap| !gap.given_up)
+    }
+
+    /// The gap of this name.
+    pub fn gap(&self, name: &str) -> Option<&Gap> {
+        self.gaps.values().find(|gap| gap.name == name)
+    }
+
+    /// Notes a unit that was passed over; one that is known already was tried once more.
+    pub(crate) fn add_gap(&mut self, gap: Gap) {
+        match self.gaps.values_mut().find(|known| known.name == gap.name) {
+            Some(known) => *known = gap.renewed(known),
+            None => {
+                self.gaps.insert(self.next_id(), gap);
+            }
+        }
     }
 
     /// The newest cursor value read so far, for display: how fresh the data is.
@@ -264,12 +384,20 @@ impl EndpointState {
                 .with_help("make sure that only one sync writes to this destination, then run again")
         };
         match change {
-            Change::Advance { plan, slice, from, to, reached, seen, .. } => {
+            Change::Advance { plan, slice, from, to, reached, seen, gaps, .. } => {
                 let is_current = self.plan == *plan;
-                let state = self.slices.get_mut(slice).filter(|state| is_current && state.position == *from);
+                let state = self.slice_mut(*slice).filter(|state| is_current && state.position == *from);
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.reached = reached.or(state.reached);
+                for gap in gaps {
+                    self.add_gap(gap.clone());
+                }
+                // A unit that was read to its end without being passed over again is not missing any more.
+                let is_filled = |gap: &Gap| *to == Position::End && gaps.iter().all(|missed| missed.name != gap.name);
+                if self.gaps.get(slice).is_some_and(is_filled) {
+                    self.gaps.remove(slice);
+                }
                 let room = BOUNDARY_CAPACITY.saturating_sub(self.boundary.len());
                 self.boundary.extend(seen.iter().take(room).copied());
             }
@@ -310,6 +438,9 @@ pub enum Change {
         /// Boundary entries to remember, by the hash of their key.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         seen: Vec<(u64, Seen)>,
+        /// Units that the read passed over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gaps: Vec<Gap>,
     },
     /// A plan was made, split or collapsed.
     Replace {

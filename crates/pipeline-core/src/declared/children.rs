@@ -1,17 +1,19 @@
 //! Lists that belong to the records of another list: how they are requested, and where a walk through them can stop.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::List;
 use super::ahead::Ahead;
 use super::shared::Walker;
 use crate::endpoint::{Endpoint, Parent};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::HttpClient;
+use crate::gap::{Missed, Tally};
+use crate::http::{HttpClient, path_segment};
 use crate::record::{Advance, Op, Page, RawRecord};
 use crate::state::{Position, SliceState};
 
@@ -21,8 +23,8 @@ mod tests;
 /// Parents whose first pages are requested at the same time. Enough for 25 requests a second at 600 ms.
 const AT_ONCE: usize = 16;
 
-/// Refused parents, without one that could be read, after which it is the endpoint that is refused.
-const ALL_REFUSED: u64 = 10;
+/// Before a unit of the parents' own list: a parent of parents that could not be read.
+const ABOVE: char = '^';
 
 /// A place in a walk through parents and their children.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,12 +70,36 @@ pub(super) fn read<'a>(
     let family = Family { walker, client: client.clone(), endpoint, parent };
     let walk = async move {
         let place = Place::of(&slice.position)?;
+        let unit = slice.unit.as_deref().and_then(|unit| unit.strip_prefix(ABOVE)).map(ToOwned::to_owned);
+        let slice = SliceState { unit, ..slice };
         let parents = super::read_for(Walker::Children, &family.client, &parent.endpoint, SliceState { position: place.page(), ..slice });
-        let resumed = place != Place::default();
-        Ok(FamilyWalk { family, parents, place: Some(place), page: None, resumed, found_readable: false })
+        let tally = if place == Place::default() { Tally::new() } else { Tally::resumed() };
+        Ok(FamilyWalk { family, parents, place: Some(place), page: None, tally, readable: None })
     };
     let pages = |walk| stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move { Ok(walk.next().await?.map(|page| (page, walk))) });
     stream::once(walk).map_ok(pages).try_flatten().boxed()
+}
+
+/// True for a unit that is one parent, or nothing.
+pub(super) fn is_parent(unit: &str) -> bool {
+    !unit.starts_with(ABOVE)
+}
+
+/// Reads the children of one parent that was passed over.
+pub(super) fn read_unit<'a>(
+    client: HttpClient,
+    endpoint: &'a Endpoint,
+    parent: &'a Parent,
+    slice: SliceState,
+) -> BoxStream<'a, Result<Page>> {
+    let family = Family { walker: Walker::Own, client, endpoint, parent };
+    let begun = async move {
+        let record = RawRecord::upsert(slice.unit.unwrap_or_default());
+        let member = Member { key: family.key(&record), reached: None, from: slice.position, record };
+        let Begun { first, rest, .. } = family.begin(member).await;
+        Ok(stream::iter(first.transpose()).chain(rest))
+    };
+    stream::once(begun).try_flatten().boxed()
 }
 
 /// The records that belong to one parent, all pages together, by the streams of the endpoint: what a connector needs that
@@ -118,14 +144,7 @@ struct Begun<'a> {
 impl<'a> Family<'a> {
     /// The parents of a page whose children are not read yet.
     fn members(&self, records: Vec<RawRecord>, place: Place) -> Vec<Member> {
-        let templates = std::iter::once(&*self.endpoint.path).chain(self.endpoint.query.iter().map(|(_, value)| value.as_str()));
-        let names: Vec<&str> = templates.flat_map(placeholders).collect();
-        let member = |record: RawRecord| Member {
-            key: names.iter().filter_map(|name| record.scalar(name)).collect::<Vec<_>>().join(","),
-            reached: self.time(&record),
-            from: Position::Start,
-            record,
-        };
+        let member = |record: RawRecord| Member { key: self.key(&record), reached: self.time(&record), from: Position::Start, record };
         let mut members: Vec<Member> = records.into_iter().filter(|record| self.parent.wants(record)).map(member).collect();
         // A page that has changed so much that the parent is gone from it is read whole.
         if let Some(index) = place.parent.and_then(|key| members.iter().position(|member| member.key == key)) {
@@ -142,6 +161,48 @@ impl<'a> Family<'a> {
         self.parent.endpoint.cursor_of(record)
     }
 
+    /// The members of a parent that its list is asked for with.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let templates = std::iter::once(&*self.endpoint.path).chain(self.endpoint.query.iter().map(|(_, value)| value.as_str()));
+        templates.flat_map(placeholders)
+    }
+
+    /// What tells a parent from the others.
+    fn key(&self, parent: &RawRecord) -> String {
+        self.names().filter_map(|name| parent.scalar(name)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Asks for something that could be read before: the list of a parent, or the list of parents.
+    async fn probe(&self, readable: Option<RawRecord>) -> Result<()> {
+        let Self { client, endpoint, parent, walker } = self;
+        match readable {
+            Some(record) => {
+                let list = List { client: client.clone(), endpoint, parent: Some(record), walker: *walker };
+                list.fetch(&SliceState::default(), &mut Position::Start).await.map(drop)
+            }
+            None => super::first_page(client, &parent.endpoint).await.map(drop),
+        }
+    }
+
+    /// A unit of the parents' list that was passed over there, and so are its children here.
+    fn above(&self, missed: &Missed) -> Option<Missed> {
+        let unit = missed.slice.unit.as_ref()?;
+        let slice = SliceState { unit: Some(format!("{ABOVE}{unit}")), ..SliceState::default() };
+        let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some(((*to).to_owned(), missed.keep.get(*from)?.clone())));
+        Some(Missed { slice, keep: kept.collect(), ..missed.clone() })
+    }
+
+    /// A parent whose list could not be read from a position on, and all that is needed to read it later.
+    fn missed(&self, member: &Member, position: Position) -> Missed {
+        let inherited = &self.parent.inherited;
+        let needed = self.names().chain(inherited.iter().map(|(member, _)| *member)).collect::<BTreeSet<_>>();
+        let needed = needed.into_iter().filter_map(|name| Some((name, member.record.member(name)?)));
+        let unit = String::from_utf8_lossy(RawRecord::from_members(needed).as_bytes()).into_owned();
+        let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, ..SliceState::default() });
+        let kept = inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
+        kept.fold(missed, |missed, (column, value)| missed.keeping(column, value))
+    }
+
     /// The page behind the last parent of a page.
     fn end(&self, parents: &Page) -> Page {
         let place = |page: &String| Place { page: Some(page.clone()), ..Place::default() }.text();
@@ -152,7 +213,8 @@ impl<'a> Family<'a> {
         });
         let last = parents.records.first().and_then(|records| records.last());
         let reached = parents.reached.or_else(|| self.time(last?));
-        Page { reached, skipped: parents.skipped, ..Page::new(vec![Vec::new(); self.endpoint.streams().len()], advance) }
+        let gaps = parents.gaps.iter().filter_map(|missed| self.above(missed)).collect();
+        Page { reached, skipped: parents.skipped, gaps, ..Page::new(vec![Vec::new(); self.endpoint.streams().len()], advance) }
     }
 
     /// Begins to read a parent's list; the rest of it is read when its turn has come.
@@ -181,20 +243,18 @@ struct FamilyWalk<'a> {
     /// Where the next page of parents is to be read on from; none after the last.
     place: Option<Place>,
     page: Option<ParentPage<'a>>,
-    /// True when the walk goes on from an earlier run: a few parents that are all refused are no news about the endpoint.
-    resumed: bool,
-    /// True once a parent's list could be read: from then on a refusal concerns one parent only.
-    found_readable: bool,
+    /// What the parents that could not be read mean.
+    tally: Tally,
+    /// The last parent whose list could be read.
+    readable: Option<RawRecord>,
 }
 
 /// A page of parents on which the walk is.
 struct ParentPage<'a> {
     position: Option<String>,
     lists: Ahead<'a, Begun<'a>>,
+    /// The list that is being read, and how far it is.
     open: Option<(Member, BoxStream<'a, Result<Page>>)>,
-    /// Parents refused and not yet told, and why the last of them was.
-    refused: u64,
-    refusal: Option<Error>,
     end: Page,
 }
 
@@ -208,12 +268,19 @@ impl<'a> FamilyWalk<'a> {
                 continue;
             };
             let Some(children) = self.next_children(&mut page).await? else {
-                let refused = page.refused;
-                return Ok(Some(Page { skipped: page.end.skipped + refused, ..page.end }));
+                if self.tally.is_in_doubt() && self.place.is_some() {
+                    // Whether it is the parents that fail shows on the next page: until then this is not a place to stop.
+                    self.tally.extend(page.end.gaps);
+                    continue;
+                }
+                let probe = self.family.probe(self.readable.clone());
+                let mut gaps = self.tally.finish(probe).await?;
+                gaps.extend(page.end.gaps);
+                return Ok(Some(Page { gaps, ..page.end }));
             };
             self.page = Some(page);
-            // A parent without children is no place worth storing.
-            if children.skipped > 0 || children.records.iter().any(|records| !records.is_empty()) {
+            // A parent without children is not a place worth storing.
+            if !children.gaps.is_empty() || children.records.iter().any(|records| !records.is_empty()) {
                 return Ok(Some(children));
             }
         }
@@ -234,41 +301,35 @@ impl<'a> FamilyWalk<'a> {
         let records = if parents.records.is_empty() { Vec::new() } else { parents.records.swap_remove(0) };
         let members = family.members(records, place).into_iter();
         let lists = Ahead::new(members.map(move |member| family.clone().begin(member)), AT_ONCE);
-        self.page = Some(ParentPage { position, lists, open: None, refused: 0, refusal: None, end });
+        self.page = Some(ParentPage { position, lists, open: None, end });
         Ok(true)
     }
 
     /// The next page of children on a page of parents; none behind the last.
     async fn next_children(&mut self, page: &mut ParentPage<'a>) -> Result<Option<Page>> {
         loop {
-            if let Some((member, rest)) = &mut page.open {
-                if let Some(children) = page.lists.meanwhile(rest.try_next()).await? {
-                    let skipped = std::mem::take(&mut page.refused);
-                    // The lists of the last parents are begun already, as many at a time as a limit allows. Long ones are worth a split.
-                    let goes_on = |advance: &Option<Advance>| matches!(advance, Some(Advance::Next(_)));
-                    let in_hand = !goes_on(&page.end.advance) && !goes_on(&children.advance);
-                    return Ok(Some(Page { skipped, in_hand, ..member.place(children, page.position.clone()) }));
-                }
-                page.open = None;
-            }
-            let Some(Begun { member, first, rest }) = page.lists.next().await else {
-                let is_news = !self.found_readable && !self.resumed;
-                return page.refusal.take().filter(|_| is_news).map_or(Ok(None), Err);
-            };
-            match first {
-                Err(error) if is_refusal(error.kind()) => {
-                    page.refused += 1;
-                    if !self.found_readable && page.refused >= ALL_REFUSED {
-                        return Err(error);
+            if let Some((mut member, mut rest)) = page.open.take() {
+                match page.lists.meanwhile(rest.try_next()).await {
+                    Ok(Some(children)) => {
+                        self.tally.succeeded();
+                        self.readable = Some(member.record.clone());
+                        if let Some(Advance::Next(at)) = &children.advance {
+                            member.from = Position::At(at.clone());
+                        }
+                        // The lists of the next parents are begun already, and would be asked for again after a split. What a
+                        // long one still has is worth more than that.
+                        let in_hand = !matches!(children.advance, Some(Advance::Next(_)));
+                        let gaps = self.tally.take();
+                        let placed = Page { gaps, in_hand, ..member.place(children, page.position.clone()) };
+                        page.open = Some((member, rest));
+                        return Ok(Some(placed));
                     }
-                    page.refusal = Some(error);
-                }
-                first => {
-                    let first = stream::iter(first.transpose());
-                    self.found_readable = true;
-                    page.open = Some((member, first.chain(rest).boxed()));
+                    Ok(None) => {}
+                    Err(error) => self.tally.failed(self.family.missed(&member, member.from.clone()), error)?,
                 }
             }
+            let Some(Begun { member, first, rest }) = page.lists.next().await else { return Ok(None) };
+            page.open = Some((member, stream::iter(first.transpose()).chain(rest).boxed()));
         }
     }
 }
@@ -285,11 +346,6 @@ impl Member {
     }
 }
 
-/// Failures that can concern one parent alone.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported)
-}
-
 /// The names in braces.
 fn placeholders(template: &str) -> impl Iterator<Item = &str> {
     template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
@@ -300,10 +356,11 @@ fn fill(template: &str, parent: &RawRecord, write: impl Fn(&str) -> Option<Strin
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
-        let value = parent.scalar(name).and_then(|value| write(&value));
         let missing = || Error::new(ErrorKind::Decode, format!("a record has no `{name}` to ask with for what belongs to it"));
+        let nowhere = || Error::new(ErrorKind::Refused, format!("no path leads to a record whose `{name}` is empty or a dot"));
+        let value = parent.scalar(name).ok_or_else(missing)?;
         filled.push_str(before);
-        filled.push_str(&value.ok_or_else(missing)?);
+        filled.push_str(&write(&value).ok_or_else(nowhere)?);
         rest = after;
     }
     filled.push_str(rest);
@@ -312,12 +369,7 @@ fn fill(template: &str, parent: &RawRecord, write: impl Fn(&str) -> Option<Strin
 
 /// A path with the parent's values. Ids that people choose hold any character: none may become a separator.
 pub(super) fn path(template: &str, parent: &RawRecord) -> Result<String> {
-    fill(template, parent, |value| {
-        let mut url = Url::parse("https://host").ok()?;
-        url.path_segments_mut().ok()?.push(value);
-        // Nothing is left of an empty value and of those that mean another folder.
-        Some(url.path().trim_start_matches('/').to_owned()).filter(|segment| !segment.is_empty())
-    })
+    fill(template, parent, |value| path_segment(value))
 }
 
 /// The value of a parameter with the parent's values.
@@ -337,5 +389,6 @@ pub(super) fn inherit(child: &RawRecord, parent: &RawRecord, inherited: &[(&'sta
         Op::Upsert => all,
         Op::Delete => RawRecord::delete(all.as_bytes().to_vec()),
         Op::DeleteMatching => RawRecord::delete_matching(all.as_bytes().to_vec()),
+        Op::Reject => child.clone(),
     }
 }

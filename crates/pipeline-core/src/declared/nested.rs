@@ -4,8 +4,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use futures::stream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, stream};
 
 use super::shared::Walker;
 use super::{List, Walk, children, map_records};
@@ -30,27 +29,42 @@ const AT_ONCE: usize = 16;
 pub async fn read_record(client: &HttpClient, endpoint: &Endpoint, record: RawRecord) -> Result<Vec<Vec<RawRecord>>> {
     let found = endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).enumerate();
     let found = found.map(|(index, _)| if index == 0 { vec![record.clone()] } else { Vec::new() }).collect();
-    let (records, _) = spread(client, endpoint, found).await?;
-    map_records(endpoint, records)
+    let Spread { records, asked, .. } = spread(client, endpoint, found).await?;
+    match asked.into_iter().find_map(Result::err) {
+        Some((_, error)) => Err(error),
+        None => map_records(endpoint, records),
+    }
 }
 
-/// Completes the lists inside the records of the first stream, and adds the records of the streams inside them. Gives the
-/// records of all streams, and how many lists are not complete because the record is gone meanwhile.
-pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: Vec<Vec<RawRecord>>) -> Result<(Vec<Vec<RawRecord>>, u64)> {
+/// The records of a page with the lists inside them.
+pub(super) struct Spread {
+    /// The records of every stream that the endpoint feeds.
+    pub(super) records: Vec<Vec<RawRecord>>,
+    /// Lists that are not complete because the record is gone meanwhile.
+    pub(super) gone: u64,
+    /// For each record of which something was asked for, in their order, whether it is complete. One that is not has the
+    /// beginning of its list, as the vendor sent it.
+    pub(super) asked: Vec<Result<(), (RawRecord, Error)>>,
+}
+
+/// Completes the lists inside the records of the first stream, and adds the records of the streams inside them.
+pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: Vec<Vec<RawRecord>>) -> Result<Spread> {
     if endpoint.nested.is_empty() {
-        return Ok((found, 0));
+        return Ok(Spread { records: found, gone: 0, asked: Vec::new() });
     }
-    let owners = found.first_mut().map(std::mem::take).unwrap_or_default();
-    // Nearly all lists are whole, and then there is nothing to wait for.
-    let is_whole = |record| wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)));
-    let (owners, gone) = if owners.iter().all(is_whole) {
-        (owners, 0)
-    } else {
-        let completed = stream::iter(owners).map(|record| complete(client, endpoint, record)).buffered(AT_ONCE);
-        let completed: Vec<(RawRecord, u64)> = completed.try_collect().await?;
-        let gone = completed.iter().map(|(_, gone)| gone).sum();
-        (completed.into_iter().map(|(record, _)| record).collect(), gone)
-    };
+    let mut owners = found.first_mut().map(std::mem::take).unwrap_or_default();
+    // Nearly all lists are whole: they must not stand in line before those that something is asked for.
+    let is_whole = |record: &RawRecord| wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)));
+    let (mut gone, mut asked) = (0, Vec::new());
+    let partial: Vec<(usize, RawRecord)> =
+        owners.iter().enumerate().filter(|(_, record)| !is_whole(record)).map(|(index, record)| (index, record.clone())).collect();
+    let complete = |(index, record)| async move { (index, complete(client, endpoint, record).await) };
+    let mut completed = stream::iter(partial).map(complete).buffered(AT_ONCE);
+    while let Some((index, Completed { record, gone: missing, error })) = completed.next().await {
+        gone += missing;
+        asked.push(error.map_or(Ok(()), |error| Err((record.clone(), error))));
+        owners[index] = record;
+    }
     let lists = endpoint.nested.iter().enumerate();
     let inside = lists.map(|(index, list)| if endpoint.wants_nested(index) { entries(list, &owners) } else { Ok(Vec::new()) });
     let mut inside = inside.collect::<Result<Vec<_>>>()?;
@@ -59,7 +73,7 @@ pub(super) async fn spread(client: &HttpClient, endpoint: &Endpoint, mut found: 
         Some(list) => std::mem::take(&mut inside[list]),
         None => found.next().unwrap_or_default(),
     });
-    Ok((records.collect(), gone))
+    Ok(Spread { records: records.collect(), gone, asked })
 }
 
 /// The lists that somebody wants.
@@ -68,25 +82,44 @@ fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &NestedList> {
     endpoint.nested.iter().enumerate().filter_map(move |(index, list)| is_wanted(index).then_some(list))
 }
 
-/// Completes every list inside a record, but for those that nobody wants.
-async fn complete(client: &HttpClient, endpoint: &Endpoint, mut record: RawRecord) -> Result<(RawRecord, u64)> {
-    let mut gone = 0;
-    for list in wanted(endpoint) {
-        let Some(beginning) = Beginning::of(list, &record)? else { continue };
-        match beginning.rest(client, &record).await? {
-            Some(all) => record = beginning.replace(&record, &all)?,
-            None => gone += 1,
-        }
-    }
-    Ok((record, gone))
+/// A record whose lists were completed as far as possible.
+struct Completed {
+    record: RawRecord,
+    gone: u64,
+    /// Why a list could not be completed.
+    error: Option<Error>,
 }
 
-/// The entries of a list, of all records.
+/// Completes every list inside a record, but for those that nobody wants.
+async fn complete(client: &HttpClient, endpoint: &Endpoint, record: RawRecord) -> Completed {
+    let mut completed = Completed { record, gone: 0, error: None };
+    for list in wanted(endpoint) {
+        if let Err(error) = completed.add(client, list).await {
+            completed.error.get_or_insert(error);
+        }
+    }
+    completed
+}
+
+impl Completed {
+    async fn add(&mut self, client: &HttpClient, list: &NestedList) -> Result<()> {
+        let Some(beginning) = Beginning::of(list, &self.record)? else { return Ok(()) };
+        match beginning.rest(client, &self.record).await? {
+            Some(all) => self.record = beginning.replace(&self.record, &all)?,
+            None => self.gone += 1,
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a list, of all records. An object that is not a list of the documented shape has none.
 fn entries(list: &NestedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> {
+    let path = list.entries()?.clone();
     let mut entries = Vec::new();
     for owner in owners {
         let Some(json) = owner.slice(list.member).filter(|json| json.starts_with(b"{")) else { continue };
-        let own = split(&json, &[list.entries()?.clone()])?.records.swap_remove(0);
+        let Ok(mut split) = split(&json, std::slice::from_ref(&path)) else { continue };
+        let own = split.records.swap_remove(0);
         entries.extend(own.iter().map(|entry| children::inherit(entry, owner, &list.inherited)));
     }
     Ok(entries)
@@ -129,13 +162,9 @@ impl<'a> Beginning<'a> {
         let mut all = if self.position == Position::Start { Vec::new() } else { self.entries.clone() };
         let mut walk = Walk::from(SliceState { position: self.position.clone(), ..SliceState::default() });
         loop {
-            let (request, response) = list.fetch(&walk.slice, &mut walk.position).await?;
-            if !response.status.is_success() {
-                return Ok(None);
-            }
-            let (records, advance) = list.cut(&walk.position, &request, &response)?;
+            let Some((records, advance)) = list.fetch(&walk.slice, &mut walk.position).await?.cut else { return Ok(None) };
             let page = Page::new(records, Some(advance));
-            let goes_on = walk.step(&page)?;
+            let goes_on = walk.step(&self.list.list, &page)?;
             all.extend(page.records.into_iter().next().unwrap_or_default());
             if !goes_on {
                 break;

@@ -1,8 +1,13 @@
-//! Tests of lines and of lists that go nowhere.
+//! Tests of lines, and of answers that are not what was asked for.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::http::{Answer, Classifier, ResponseAction, StatusCode};
+use std::sync::Arc;
+
+use crate::connector::BuildContext;
+use crate::endpoint::StreamDef;
+use crate::http::{Answer, Bearer, Classifier, HeaderMap, HttpService, RawResponse, ResponseAction, StatusCode, TransportError};
+use crate::schema::Schema;
 
 /// What is not found is an empty answer.
 #[derive(Debug)]
@@ -33,45 +38,126 @@ fn lines_are_cut_at_line_feeds_only() {
     assert_eq!(texts(""), [""; 0]);
 }
 
-fn walk(position: Position) -> Walk {
-    Walk { slice: SliceState::default(), position, visited: HashSet::new(), empty_pages: 0 }
-}
+/// Answers every request with the same bytes.
+#[derive(Debug)]
+struct Always(&'static [u8]);
 
-fn page(next: &str, records: usize) -> Page {
-    Page::new(vec![vec![RawRecord::upsert("{}"); records]], Some(Advance::Next(next.to_owned())))
-}
-
-#[test]
-fn a_list_that_stays_where_it_is_or_runs_in_a_circle_is_refused() {
-    let refuses = |from: Position, positions: &[&str]| {
-        let mut walk = walk(from);
-        let step = |position: &&str| walk.step(&page(position, 1));
-        positions.iter().map(step).find_map(Result::err).map(|error| error.kind())
-    };
-    let at = |position: &str| Position::At(position.to_owned());
-    assert_eq!(refuses(Position::Start, &["a", "b", "c"]), None);
-    assert_eq!(refuses(Position::Start, &["a", "a"]), Some(ErrorKind::Decode));
-    assert_eq!(refuses(at("a"), &["a"]), Some(ErrorKind::Decode));
-    assert_eq!(refuses(Position::Start, &["a", "b", "c", "a"]), Some(ErrorKind::Decode));
-    assert_eq!(refuses(at("a"), &["b", "a", "b"]), Some(ErrorKind::Decode));
-}
-
-#[test]
-fn empty_pages_end_neither_the_list_nor_the_patience_too_soon() {
-    let mut walk = walk(Position::Start);
-    for number in 1..MAX_EMPTY_PAGES {
-        assert!(walk.step(&page(&number.to_string(), 0)).unwrap());
+#[async_trait::async_trait]
+impl HttpService for Always {
+    async fn call(&self, _request: Request) -> std::result::Result<RawResponse, TransportError> {
+        Ok(RawResponse::full(StatusCode::OK, HeaderMap::new(), self.0))
     }
-    assert!(walk.step(&page("full", 1)).unwrap());
-    for number in 1..MAX_EMPTY_PAGES {
-        assert!(walk.step(&page(&format!("again {number}"), 0)).unwrap());
-    }
-    assert_eq!(walk.step(&page("last", 0)).unwrap_err().kind(), ErrorKind::Decode);
 }
 
-#[test]
-fn a_walk_ends_with_the_list() {
-    for advance in [None, Some(Advance::End), Some(Advance::CaughtUp("a".to_owned()))] {
-        assert!(!walk(Position::Start).step(&Page::new(Vec::new(), advance)).unwrap());
+/// The first page of a list of things under `data` that answers so.
+async fn first(body: &'static [u8]) -> Result<Page> {
+    let context = BuildContext { transport: Some(Arc::new(Always(body))), ..BuildContext::default() };
+    let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).authenticator(Bearer::new("s3cret-token".into()));
+    let endpoint = Endpoint::get("things", "/things").feeds(StreamDef::new("things", Schema::default()), "data");
+    let client = client.build().unwrap();
+    read(&client, &endpoint, SliceState::default()).try_next().await.map(Option::unwrap)
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_text_cost_neither_the_record_nor_the_page() {
+    for body in [&b"{\"data\":[{\"a\":\"caf\xe9\"},{\"n\xff\":1}]}"[..], b"{\"data\":[{\"a\":\"caf\\ud83d\"},{\"n\\udc00\":1}]}"] {
+        let records = first(body).await.unwrap().records.remove(0);
+        let read = |index: usize| serde_json::from_slice::<std::collections::BTreeMap<String, RawText>>(records[index].as_bytes()).unwrap();
+        assert_eq!((read(0)["a"].0.as_str(), read(1)["n\u{FFFD}"].0.as_str()), ("caf\u{FFFD}", "1"));
     }
+    assert_eq!(first(b"{\"data\":[\xff]}").await.unwrap_err().kind(), ErrorKind::Decode, "what is not JSON stays so");
+}
+
+/// A string, or another value as it is written.
+struct RawText(String);
+
+impl<'de> serde::Deserialize<'de> for RawText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())))
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_a_success_is_a_refusal_in_the_vendors_words() {
+    let error = first(b"{\"error\":{\"message\":\"not set up for s3cret-token\"}}").await.unwrap_err();
+    assert_eq!((error.kind(), error.context_value("path")), (ErrorKind::Refused, Some("/things")));
+    assert_eq!(error.context_value("answer"), Some("{\"error\":{\"message\":\"not set up for [redacted]\"}}"));
+    for body in [&b"{\"error\":null}"[..], b"{\"errors\":[]}", b"{\"things\":[]}"] {
+        assert_eq!(first(body).await.unwrap_err().kind(), ErrorKind::Decode);
+    }
+    first(b"{\"data\":[],\"error\":\"of no account\"}").await.unwrap();
+    let error = first(b"Back in an hour, s3cret-token").await.unwrap_err();
+    assert_eq!((error.kind(), error.context_value("answer")), (ErrorKind::Decode, Some("Back in an hour, [redacted]")));
+}
+
+/// Answers with one body after the other, and then with the last for ever.
+#[derive(Debug)]
+struct Script(std::sync::Mutex<Vec<String>>);
+
+#[async_trait::async_trait]
+impl HttpService for Script {
+    async fn call(&self, _request: Request) -> std::result::Result<RawResponse, TransportError> {
+        let mut bodies = self.0.lock().unwrap();
+        let body = if bodies.len() > 1 { bodies.remove(0) } else { bodies[0].clone() };
+        Ok(RawResponse::full(StatusCode::OK, HeaderMap::new(), body))
+    }
+}
+
+/// The ids of the pages of a list that is answered so.
+async fn listed(bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
+    let script = Script(std::sync::Mutex::new(bodies.iter().map(ToString::to_string).collect()));
+    let context = BuildContext { transport: Some(Arc::new(script)), ..BuildContext::default() };
+    let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
+    let endpoint = Endpoint::get("things", "/things")
+        .feeds(StreamDef::new("things", Schema::default()).primary_key(["id"]), "data")
+        .paginate(crate::paginate::CursorField { param: "page", token: "next", more: None, first_page_only: &[], resumable: false })
+        .cursor("at", crate::TimeFormat::UnixSeconds)
+        .slices(crate::slice::Windows::newest_first("since", "until", crate::TimeFormat::UnixSeconds));
+    let mut pages = read(&client, &endpoint, SliceState::default());
+    let mut ids = Vec::new();
+    loop {
+        match pages.try_next().await {
+            Ok(Some(page)) => ids.push(page.records[0].iter().map(|record| record.scalar("id").unwrap()).collect::<String>()),
+            Ok(None) => return (ids, None),
+            Err(error) => return (ids, Some(error.kind())),
+        }
+    }
+}
+
+const A: &str = r#"{"data":[{"id":"a","at":9},{"id":"b","at":8}],"next":"2"}"#;
+const B: &str = r#"{"data":[{"id":"c","at":7}],"next":"3"}"#;
+const C: &str = r#"{"data":[{"id":"d","at":6}],"next":null}"#;
+
+#[tokio::test(start_paused = true)]
+async fn d01_a_page_that_is_damaged_on_the_way_is_asked_for_again() {
+    let whole = (vec!["ab".to_owned(), "c".to_owned(), "d".to_owned()], None);
+    for damaged in [r#"{"data":[{"id":"c","at":7},],"next":"3"}"#, r#"{"data":[{"id":"c" "at":7}],"next":"3"}"#, "{\"data\":[{]}", "{}"] {
+        assert_eq!(listed(&[A, damaged, B, C]).await, whole, "{damaged}");
+        assert_eq!(listed(&[A, damaged, damaged, damaged, B]).await, (vec!["ab".to_owned()], Some(ErrorKind::Decode)), "{damaged}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b20_a_page_that_comes_again_in_the_place_of_another_is_asked_for_again() {
+    let whole = (vec!["ab".to_owned(), "c".to_owned(), "d".to_owned()], None);
+    let again = A.replace("\"2\"", "\"other\"");
+    assert_eq!(listed(&[A, &again, B, C]).await, whole, "the page before");
+    assert_eq!(listed(&[A, B, &again, C]).await, whole, "one from before that, whose records are too new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_in_order_is_read_as_it_is() {
+    let newer = r#"{"data":[{"id":"n","at":99}],"next":"3"}"#;
+    let newest = r#"{"data":[{"id":"m","at":199}],"next":"4"}"#;
+    let read = listed(&[A, newer, newer, newer, newest, C]).await;
+    assert_eq!(read, (["ab", "n", "m", "d"].map(str::to_owned).to_vec(), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c03_the_same_page_under_ever_new_cursors_ends() {
+    let pages: Vec<String> = (0..100).map(|cursor| A.replace("\"2\"", &format!("\"{cursor}\""))).collect();
+    let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
+    let (ids, error) = listed(&pages).await;
+    assert_eq!((ids.len(), error), (3, Some(ErrorKind::Decode)));
 }

@@ -124,6 +124,18 @@ impl Committer {
         staged.change(change());
     }
 
+    /// Stages a change of a checkpoint if there is any, asked for inside as well.
+    ///
+    /// # Errors
+    /// What the asking returns.
+    pub(super) fn try_change(&self, change: impl FnOnce() -> Result<Option<Change>>) -> Result<()> {
+        let mut staged = self.staged();
+        if let Some(change) = change()? {
+            staged.change(change);
+        }
+        Ok(())
+    }
+
     /// Stages the last changes of endpoints that are over, all in one step. Tables that they refresh are published: what is
     /// staged until then belongs to the next generation, what is staged later to the visible rows.
     pub(super) fn finish(&self, runs: &[&EndpointRun]) {
@@ -133,6 +145,7 @@ impl Committer {
             staged.finished.push(run.id.clone());
             if run.refresh {
                 staged.publish.extend(run.tables.iter().flatten().map(|table| table.id()));
+                staged.keep.extend(run.kept_rows());
             }
         }
     }

@@ -63,9 +63,12 @@ pub struct Decoder {
 }
 
 /// Why a record cannot become a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
+    /// The connector could not make a row of it.
+    #[error("{0}")]
+    Unreadable(Arc<str>),
     /// It is not one JSON document in UTF-8.
     #[error("the record is not JSON")]
     NotJson,
@@ -149,6 +152,9 @@ impl Decoder {
 
     /// Adds a record as a row. A rejected record leaves no trace.
     pub fn push(&mut self, record: &RawRecord, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
+        if let Some(reason) = record.rejection() {
+            return Err(Rejection::Unreadable(Arc::clone(reason)));
+        }
         let json = std::str::from_utf8(record.as_bytes()).map_err(|_| Rejection::NotJson)?;
         // No column holds more bytes than the records have, so this bounds every column.
         let bytes = self.bytes.saturating_add(json.len());
@@ -181,6 +187,7 @@ impl Decoder {
                 self.members.keep_only(&self.key);
             }
             Op::DeleteMatching => self.check_match(text)?,
+            Op::Reject => return Err(Rejection::NotJson),
         }
         self.append_columns(text);
         self.append_extra(text);

@@ -44,7 +44,7 @@ impl Dedup {
         let reached = times.last().copied().flatten();
         let is_watched = |time: Option<DateTime<Utc>>| repeats || zone.is_some() || (time.is_some() && time == reached);
         let remember_from = zone.map(|zone| zone.remember_from.or(reached).unwrap_or(DateTime::<Utc>::MAX_UTC));
-        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, seen: Vec::new() } };
+        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, ..PageMark::default() } };
         let mut page = HashSet::new();
         for (index, (stream, records)) in endpoint.streams().zip(records).enumerate() {
             let mut counts = Counts { records: records.len() as u64, ..Counts::default() };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
 
 use super::plan::{Plan, finished, forgotten};
 use super::summary::{Failure, Outcome};
@@ -12,10 +13,12 @@ use super::{Selection, Source};
 use crate::connector::Connector;
 use crate::destination::Table;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, ErrorStatus};
 use crate::event::{Event, Observer};
+use crate::gap::{Missed, Tally, is_of_unit};
+use crate::keep::Keep;
 use crate::record::Advance;
-use crate::state::{Change, EndpointId, EndpointState, Position, Seen, SliceId, SliceState};
+use crate::state::{Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState};
 
 /// An endpoint that is being read.
 pub(super) struct EndpointRun {
@@ -45,6 +48,8 @@ struct Progress {
     /// The committed state with everything that is staged applied to it.
     state: EndpointState,
     queued: VecDeque<SliceId>,
+    /// Slices that could not be read and are units of their own.
+    units: Units,
     running: BTreeSet<SliceId>,
     failure: Option<Failure>,
     interrupted: bool,
@@ -56,12 +61,70 @@ struct Progress {
     skipped: u64,
 }
 
+/// What the failures of slices mean that are units of their own.
+#[derive(Default)]
+struct Units {
+    tally: Tally,
+    /// Slices that failed and are not decided upon, by the names of their units.
+    set_aside: BTreeMap<String, SliceId>,
+    /// A slice that could be read, as it was planned.
+    readable: Option<SliceState>,
+    /// Gaps of this run that an outage could explain: they are asked for once more when all else is read.
+    once_more: BTreeSet<SliceId>,
+    /// Gaps, one after the other, that failed in a way that an outage could explain.
+    failures: u32,
+}
+
+/// Gaps in a row that fail temporarily, after which no other is tried in the run.
+const MOST_FAILURES: u32 = 3;
+
 /// Records of one stream so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) unchanged: u64,
+}
+
+impl Progress {
+    /// Changes the state as a new plan.
+    fn replan(&mut self, endpoint: &EndpointId, change: impl FnOnce(&mut EndpointState)) -> Change {
+        let from = self.state.clone();
+        self.state.plan += 1;
+        change(&mut self.state);
+        Change::Replace { endpoint: endpoint.clone(), from, to: self.state.clone() }
+    }
+
+    /// Makes gaps of slices that were set aside.
+    fn pass_over(&mut self, endpoint: &EndpointId, missed: Vec<Missed>, now: DateTime<Utc>) -> Option<Change> {
+        let units: Vec<(SliceId, Missed)> =
+            missed.into_iter().filter_map(|missed| Some((self.units.set_aside.remove(&missed.name)?, missed))).collect();
+        (!units.is_empty()).then(|| {
+            self.replan(endpoint, |state| {
+                for (id, missed) in units {
+                    state.slices.remove(&id);
+                    state.add_gap(missed.into_gap(now));
+                }
+            })
+        })
+    }
+
+    /// Puts gaps that are not known yet, and that an outage could explain, behind everything that is to be read.
+    fn ask_once_more(&mut self, names: &[String], known: &BTreeSet<SliceId>) {
+        let is_meant = |(id, gap): &(&SliceId, &Gap)| !known.contains(id) && gap.is_readable() && names.contains(&gap.name);
+        for id in self.state.gaps.iter().filter(is_meant).map(|(id, _)| *id) {
+            self.units.once_more.insert(id);
+            self.queued.push_front(id);
+        }
+    }
+
+    /// Leaves the gaps that wait alone when too many in a row have failed: the vendor may be down.
+    fn give_up_gaps(&mut self, is_temporary: bool) {
+        self.units.failures = if is_temporary { self.units.failures + 1 } else { 0 };
+        if self.units.failures >= MOST_FAILURES {
+            self.queued.retain(|id| !self.state.gaps.contains_key(id));
+        }
+    }
 }
 
 impl EndpointRun {
@@ -74,8 +137,12 @@ impl EndpointRun {
         plan: &Plan,
         busy: &Arc<AtomicUsize>,
     ) -> Self {
+        let now = source.connector.client().now();
+        let due = plan.to.gaps.iter().filter(|(_, gap)| gap.is_readable() && gap.is_due(now)).map(|(id, _)| *id);
         let progress = Progress {
-            queued: plan.to.unfinished().map(|(id, _)| id).collect(),
+            // The last come first: what is missing before what is new.
+            queued: plan.to.unfinished().map(|(id, _)| id).chain(due).collect(),
+            units: Units::default(),
             running: BTreeSet::new(),
             failure: None,
             interrupted: false,
@@ -90,7 +157,9 @@ impl EndpointRun {
             connector: Arc::clone(&source.connector),
             ordinal,
             endpoint: endpoint.clone().select(|name| tables.iter().flatten().any(|table| table.stream == name)),
-            named: matches!(source.streams, Selection::Named(_)) && endpoint.account().is_none_or(|account| account.named),
+            named: matches!(source.streams, Selection::Named(_))
+                && !endpoint.found
+                && endpoint.account().is_none_or(|account| account.named),
             tables,
             refresh: plan.refresh,
             group: plan.group,
@@ -143,6 +212,12 @@ impl EndpointRun {
         progress.running.is_empty() && (progress.queued.is_empty() || progress.failure.is_some())
     }
 
+    /// True when the vendor answered for it in this run.
+    pub(super) fn answered(&self) -> bool {
+        let has_records = self.progress().counts.iter().any(|counts| counts.records > 0);
+        has_records || self.connector.client().has_answered(&self.id.endpoint)
+    }
+
     /// True when everything was read.
     pub(super) fn is_read(&self) -> bool {
         let progress = self.progress();
@@ -157,7 +232,7 @@ impl EndpointRun {
     /// True when it ended because this account has no such data.
     pub(super) fn is_unavailable(&self) -> bool {
         let progress = self.progress();
-        progress.running.is_empty() && progress.failure.as_ref().is_some_and(|failure| is_unavailable(failure.kind))
+        progress.running.is_empty() && progress.is_withheld()
     }
 
     /// True when fewer slices of the source are being read than the limit allows.
@@ -176,15 +251,16 @@ impl EndpointRun {
     }
 
     pub(super) fn slice(&self, id: SliceId) -> SliceState {
-        self.progress().state.slices.get(&id).cloned().unwrap_or_default()
+        self.progress().state.slice(id).cloned().unwrap_or_default()
     }
 
     pub(super) fn state(&self) -> EndpointState {
         self.progress().state.clone()
     }
 
+    /// Slices that wait to be read.
     pub(super) fn slices_left(&self) -> usize {
-        self.progress().state.unfinished().count()
+        self.progress().queued.len()
     }
 
     /// Tells, once it can be told, how many requests all slices still need, and until when the limits let them pass.
@@ -234,25 +310,116 @@ impl EndpointRun {
             Advance::Next(at) | Advance::CaughtUp(at) => Position::At(at.clone()),
             Advance::End => Position::End,
         };
+        let now = self.connector.client().now();
         let mut progress = self.progress();
-        let from = progress.state.slices.get(&slice).map(|slice| slice.position.clone()).unwrap_or_default();
+        let from = progress.state.slice(slice).map(|slice| slice.position.clone()).unwrap_or_default();
         let plan = progress.state.plan;
-        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached: page.reached, seen: page.seen };
+        let PageMark { reached, seen, gaps } = page;
+        let doubted: Vec<String> = gaps.iter().filter(|missed| missed.in_doubt).map(|missed| missed.name.clone()).collect();
+        let gaps = gaps.into_iter().map(|missed| missed.into_gap(now)).collect();
+        let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
+        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, seen, gaps };
         progress.state.apply(&change)?;
+        if progress.state.gaps.len() > GAP_CAPACITY {
+            return Err(Error::new(ErrorKind::Refused, format!("more than {GAP_CAPACITY} units of the endpoint cannot be read"))
+                .with_help("see `pipeline state gaps` for the reasons"));
+        }
+        progress.ask_once_more(&doubted, &known);
         Ok(change)
+    }
+
+    /// Takes note that a slice could not be read. One that is a unit of its own is passed over, once it is clear that it is
+    /// the unit which fails; a gap stays one. `answered`: the vendor has answered for another unit since. Returns the change to
+    /// commit, if there is any.
+    ///
+    /// # Errors
+    /// The error itself, when it is the endpoint's.
+    pub(super) fn pass_over(&self, id: SliceId, error: Error, answered: bool) -> Result<Option<Change>, Error> {
+        if !is_of_unit(&error) {
+            return Err(error);
+        }
+        let now = self.connector.client().now();
+        let mut progress = self.progress();
+        if let Some(gap) = progress.state.gaps.get(&id).cloned() {
+            // Asked for once more in the run that passed it over, it has not been tried again.
+            let attempts = gap.attempts.saturating_add(u32::from(!progress.units.once_more.remove(&id)));
+            let change = progress.replan(&self.id, |state| {
+                state.gaps.insert(id, Gap { reason: error.to_string(), tried: now, attempts, ..gap });
+            });
+            progress.give_up_gaps(error.status() != ErrorStatus::Permanent);
+            return Ok(Some(change));
+        }
+        let unit = progress.state.slices.get(&id).and_then(|slice| self.endpoint.slicer().unit(slice));
+        let Some(missed) = unit else { return Err(error) };
+        progress.units.set_aside.insert(missed.name.clone(), id);
+        progress.units.tally.failed(missed, error)?;
+        if answered {
+            progress.units.tally.answered();
+        }
+        let missed = progress.units.tally.take();
+        Ok(progress.pass_over(&self.id, missed, now))
+    }
+
+    /// Takes note that a slice was read: what failed before it failed by itself. Returns the change to commit, if there is any.
+    pub(super) fn slice_read(&self, id: SliceId) -> Option<Change> {
+        let now = self.connector.client().now();
+        let mut progress = self.progress();
+        let read = progress.state.slices.get(&id).filter(|slice| self.endpoint.slicer().unit(slice).is_some());
+        progress.units.readable =
+            read.map(|slice| SliceState { position: Position::Start, ..slice.clone() }).or(progress.units.readable.take());
+        progress.units.failures = 0;
+        progress.units.tally.succeeded();
+        let missed = progress.units.tally.take();
+        progress.pass_over(&self.id, missed, now)
+    }
+
+    /// Asks again for a unit that could be read, after another one failed in a way that an outage could explain. True when the
+    /// vendor answers.
+    pub(super) async fn is_answered(&self, id: SliceId, error: &Error) -> bool {
+        let readable = {
+            let progress = self.progress();
+            let is_unit = progress.state.slices.get(&id).is_some_and(|slice| self.endpoint.slicer().unit(slice).is_some());
+            progress.units.readable.clone().filter(|_| is_unit && is_of_unit(error) && error.status() != ErrorStatus::Permanent)
+        };
+        match readable {
+            Some(slice) => self.connector.read(&self.endpoint, slice).try_next().await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Decides upon the slices that were set aside, when there is nothing else to read.
+    ///
+    /// # Errors
+    /// When they are all that there is, or the last of them failed in a way that an outage could explain.
+    pub(super) fn conclude(&self) -> Result<Option<Change>, Error> {
+        let now = self.connector.client().now();
+        let mut progress = self.progress();
+        let missed = progress.units.tally.conclude()?;
+        Ok(progress.pass_over(&self.id, missed, now))
     }
 
     /// Changes the plan, and returns the change to commit. A slice that is added waits to be read.
     pub(super) fn replan(&self, slice: SliceId, kept: SliceState, added: Option<SliceState>) -> Change {
         let mut progress = self.progress();
-        let from = progress.state.clone();
-        progress.state.plan += 1;
-        progress.state.slices.insert(slice, kept);
-        if let Some(added) = added {
-            let id = progress.state.add_slice(added);
-            progress.queued.push_back(id);
-        }
-        Change::Replace { endpoint: self.id.clone(), from, to: progress.state.clone() }
+        let mut id = None;
+        let change = progress.replan(&self.id, |state| {
+            if let Some(slice) = state.slice_mut(slice) {
+                *slice = kept;
+            }
+            id = added.map(|added| state.add_slice(added));
+        });
+        progress.queued.extend(id);
+        change
+    }
+
+    /// Names of the units that are missing.
+    pub(super) fn gap_names(&self) -> BTreeSet<String> {
+        self.progress().state.gaps.values().map(|gap| gap.name.clone()).collect()
+    }
+
+    /// True for a slice that is a gap's.
+    pub(super) fn is_gap(&self, id: SliceId) -> bool {
+        self.progress().state.gaps.contains_key(&id)
     }
 
     /// Marks everything as read. True unless it was so before.
@@ -266,6 +433,19 @@ impl EndpointRun {
         let to = if progress.complete { finished(&self.endpoint, &progress.state) } else { forgotten(&progress.state) };
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
+    }
+
+    /// What earlier syncs stored of units that are missing in the generation which is published, and of an account that could
+    /// not be read at all: nobody has said that it is gone.
+    pub(super) fn kept_rows(&self) -> Vec<Keep> {
+        let progress = self.progress();
+        let account = self.endpoint.account_value().and_then(|(column, id)| Some((column.to_owned(), serde_json::to_string(id).ok()?)));
+        let whole = account.clone().filter(|_| !progress.complete).map(|account| BTreeMap::from([account]));
+        let of_gap = |gap: &Gap| gap.keep.clone().into_iter().chain(account.clone()).collect();
+        let gaps = progress.state.gaps.values().filter(|gap| !gap.keep.is_empty()).map(of_gap);
+        let rows: Vec<BTreeMap<String, String>> = whole.into_iter().chain(gaps).collect();
+        let tables = self.tables.iter().flatten();
+        tables.flat_map(|table| rows.iter().map(|values| Keep { table: table.id(), values: values.clone() })).collect()
     }
 
     /// Takes note that it is not to be read in this run. An account that was asked for is then missing, whatever its streams.
@@ -287,21 +467,30 @@ impl EndpointRun {
     /// How it ended. What was read to the end but could not be committed is not done.
     pub(super) fn outcome(&self, committed: bool) -> Outcome {
         let progress = self.progress();
+        let complete = if progress.state.missing().next().is_none() { Outcome::Done } else { Outcome::Incomplete };
         match &progress.failure {
-            _ if committed && progress.complete => Outcome::Done,
-            Some(failure) if !self.named && is_unavailable(failure.kind) => {
-                Outcome::Unavailable { reason: failure.message.clone(), help: failure.help.clone() }
+            _ if committed && progress.complete => complete,
+            Some(failure) if !self.named && progress.is_withheld() => {
+                let Failure { kind, message: reason, answer, help } = failure.clone();
+                Outcome::Unavailable { kind, reason, answer, help }
             }
             Some(failure) => Outcome::Failed { error: failure.clone() },
-            None if progress.complete => Outcome::Done,
+            None if progress.complete => complete,
             None => Outcome::Interrupted,
         }
     }
 }
 
-/// Failures that mean that this account has no such data, rather than that reading it went wrong.
-fn is_unavailable(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported)
+impl Progress {
+    /// True when it failed because this account has no such data, rather than because reading it went wrong. A refusal of what
+    /// was being read until then is none of the account's: perhaps somebody else answers in the vendor's place.
+    fn is_withheld(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| match failure.kind {
+            ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported => true,
+            ErrorKind::Refused => self.counts.iter().all(|counts| counts.records == 0),
+            _ => false,
+        })
+    }
 }
 
 /// What a page adds to its slice's progress besides its position.
@@ -311,4 +500,6 @@ pub(super) struct PageMark {
     pub(super) reached: Option<DateTime<Utc>>,
     /// Boundary entries to remember.
     pub(super) seen: Vec<(u64, Seen)>,
+    /// Units that its position passes over.
+    pub(super) gaps: Vec<Missed>,
 }

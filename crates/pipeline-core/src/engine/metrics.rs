@@ -18,6 +18,8 @@ const MAX_NOTICES: usize = 1000;
 pub struct Metrics {
     endpoints: Mutex<BTreeMap<EndpointId, Gathered>>,
     notices: Mutex<Vec<(EndpointId, String)>>,
+    /// Characters that could not be read, by endpoint.
+    repaired: Mutex<BTreeMap<EndpointId, u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,12 @@ impl Metrics {
 
     /// What whoever runs the sync should know, each said once, in the order in which it was said.
     pub fn notices(&self) -> Vec<(EndpointId, String)> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let repaired = self.repaired.lock().unwrap_or_else(PoisonError::into_inner);
+        let message =
+            |characters| format!("{characters} characters could not be read, as in text that was cut inside an emoji: each is U+FFFD now");
+        notices.extend(repaired.iter().map(|(endpoint, characters)| (endpoint.clone(), message(characters))));
+        notices
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Gathered>> {
@@ -101,6 +108,10 @@ impl Observer for Metrics {
                 if notices.len() < MAX_NOTICES && !notices.contains(&notice) {
                     notices.push(notice);
                 }
+            }
+            Event::Repaired { source, endpoint, characters } => {
+                let mut repaired = self.repaired.lock().unwrap_or_else(PoisonError::into_inner);
+                *repaired.entry(EndpointId::new(*source, *endpoint)).or_default() += characters;
             }
             _ => {}
         }

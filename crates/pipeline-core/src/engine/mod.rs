@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use tokio_util::sync::CancellationToken;
 
 pub use self::metrics::{Figures, Metrics};
-pub use self::summary::{DriftSummary, EndpointSummary, Failure, LimitSummary, Outcome, StreamSummary, Summary};
+pub use self::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
 use crate::clock::{Clock, SystemClock};
 use crate::connector::Connector;
 use crate::destination::Destination;

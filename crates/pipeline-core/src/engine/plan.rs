@@ -8,7 +8,7 @@ use crate::destination::Generation;
 use crate::endpoint::{Endpoint, SyncMode};
 use crate::error::Error;
 use crate::slice::TimeRange;
-use crate::state::{BOUNDARY_CAPACITY, EndpointState, Position};
+use crate::state::{BOUNDARY_CAPACITY, EndpointState, Gap, Position};
 
 /// The start of a run for one endpoint.
 #[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
@@ -63,6 +63,8 @@ enum Start {
     Refresh,
     /// With everything, into the next generation that others have begun to fill.
     Join,
+    /// With everything, into what the lists fill.
+    Again,
     /// Where an interrupted refresh stopped.
     Resume,
     /// Not in this run.
@@ -85,8 +87,14 @@ pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
     agree(requests, &groups, &mut starts);
     let refreshed = requests.iter().zip(&starts).filter(|(_, start)| !matches!(start, Start::Continue | Start::Never));
     let refreshed: BTreeSet<&str> = refreshed.flat_map(|(request, _)| request.streams()).collect();
+    let begun = requests.iter().zip(&starts).filter(|(_, start)| matches!(start, Start::Refresh | Start::Join));
+    let begun: BTreeSet<&str> = begun.flat_map(|(request, _)| request.streams()).collect();
     let plans = requests.iter().zip(starts).zip(groups);
-    plans.map(|((request, start), group)| Plan { group, ..request.plan(start, &refreshed, now) }).collect()
+    let plan = |request: &Request<'_>, start| match start {
+        Start::Continue if request.corrects(&begun) => request.plan(Start::Again, &refreshed, now),
+        start => request.plan(start, &refreshed, now),
+    };
+    plans.map(|((request, start), group)| Plan { group, ..plan(request, start) }).collect()
 }
 
 /// Numbers the endpoints so that those which fill the same table, directly or through others, have the same number.
@@ -154,6 +162,11 @@ impl Request<'_> {
         self.streams().filter(|stream| all || missed.contains(*stream) || !stored.streams.contains(*stream)).collect()
     }
 
+    /// True when it corrects what is begun to be read again.
+    fn corrects(&self, begun: &BTreeSet<&str>) -> bool {
+        self.endpoint.corrects && !self.stored.is_untouched() && self.streams().any(|stream| begun.contains(stream))
+    }
+
     /// True when everything is to be read again, because records look different now or because it is time.
     fn is_outdated(&self, now: DateTime<Utc>) -> bool {
         let Self { endpoint, stored, .. } = self;
@@ -184,13 +197,14 @@ impl Request<'_> {
     }
 
     fn plan(&self, start: Start, refreshed: &BTreeSet<&str>, now: DateTime<Utc>) -> Plan {
-        let fills = start != Start::Continue && start != Start::Never;
+        let fills = matches!(start, Start::Refresh | Start::Join | Start::Resume);
         let generation = |name: &str| if fills || refreshed.contains(name) { Generation::Next } else { Generation::Current };
         let generations = self.endpoint.streams().map(|stream| generation(stream.name())).collect();
         let (to, resumed) = match start {
             Start::Never => (self.stored.clone(), false),
             Start::Resume => (self.stored.clone(), true),
             Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(now) }, false),
+            Start::Again => (self.begin(now), false),
             Start::Continue if self.has_gap(now) => (self.begin(now), false),
             Start::Continue => self.go_on(now),
         };
@@ -212,6 +226,8 @@ impl Request<'_> {
         let streams = self.wanted.streams.clone();
         let mut to = EndpointState { plan: self.stored.plan + 1, streams, begun: self.begun(now), ..EndpointState::default() };
         to.edition = self.endpoint.edition.map(ToOwned::to_owned);
+        // What is missing is met again, or is not missing any more.
+        to.gaps = self.stored.gaps.iter().map(|(id, gap)| (*id, Gap { stale: true, ..gap.clone() })).collect();
         self.add_slices(&mut to, now);
         to
     }
@@ -245,6 +261,7 @@ impl Request<'_> {
 pub(super) fn finished(endpoint: &Endpoint, state: &EndpointState) -> EndpointState {
     let mut to = state.next_plan();
     to.refreshing = false;
+    to.gaps.retain(|_, gap| !gap.stale);
     finish_slices(&mut to);
     if endpoint.mode() == SyncMode::FullRefresh {
         to.slices.clear();

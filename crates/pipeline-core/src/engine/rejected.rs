@@ -14,6 +14,9 @@ use crate::schema::{DataType, Field, Schema};
 /// Name of the table, one for each source.
 const REJECTED: &str = "_rejected";
 
+/// Columns that identify a row: a record that is read again and rejected again is kept once.
+const KEY: [&str; 2] = ["stream", "record"];
+
 /// Its columns.
 static FIELDS: [Field; 3] =
     [Field::new("stream", DataType::String), Field::new("reason", DataType::String), Field::new("record", DataType::String)];
@@ -39,14 +42,15 @@ impl Rejected {
 /// The table for the records that a source had rejected.
 pub(super) fn table(source: &str) -> Table {
     let schema = Decoder::arrow_schema(&Schema::from_static(&FIELDS));
-    Table { source: source.to_owned(), stream: REJECTED.to_owned(), primary_key: Vec::new(), schema, generation: Generation::Current }
+    let primary_key = KEY.map(str::to_owned).to_vec();
+    Table { source: source.to_owned(), stream: REJECTED.to_owned(), primary_key, schema, generation: Generation::Current }
 }
 
 /// The rows of that table.
 pub(super) fn rows(rejected: Vec<&Rejected>, synced_at: DateTime<Utc>) -> Result<Option<RecordBatch>> {
     let mut decoder = Decoder::new(&Schema::from_static(&FIELDS), &[]);
     for Rejected { row, .. } in rejected {
-        // A row made here has no key and is an object, so it is not rejected in turn.
+        // A row made here has its key and is an object, so it is not rejected in turn.
         let _ = decoder.push(&RawRecord::upsert(row.clone()), synced_at);
     }
     decoder.finish()

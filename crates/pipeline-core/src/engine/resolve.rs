@@ -82,6 +82,12 @@ impl<'a> Reading<'a> {
         if declared.is_empty() {
             return reading;
         }
+        let now = source.connector.client().now();
+        if let Some(start) = source.connector.range().start.filter(|start| *start > now) {
+            let message =
+                &format!("the start is {}, which is still to come: what is older is not read", start.format("%Y-%m-%d %H:%M UTC"));
+            job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+        }
         let names: Vec<&str> = declared.iter().map(Endpoint::name).collect();
         let prepared = tokio::select! {
             biased;
@@ -201,15 +207,19 @@ impl<'a> Reading<'a> {
         left.iter().filter(move |(id, state)| is_gone(id) && !state.is_untouched()).map(|(id, state)| EndpointSummary {
             id: id.clone(),
             outcome: Outcome::Unavailable {
+                kind: ErrorKind::NotFound,
+                answer: None,
                 reason:
                     "the source does not have this account any more: what was read of it stays, but in tables that every sync reads whole"
                         .to_owned(),
                 help: Some(format!("`pipeline state reset {}@{}` forgets it", id.source, id.account().unwrap_or_default())),
             },
+            answered: false,
             streams: state.streams.iter().map(|name| StreamSummary { name: name.clone(), ..StreamSummary::default() }).collect(),
             cursor: state.freshness(),
             unfinished: state.unfinished().count(),
             skipped: 0,
+            gaps: Vec::new(),
         })
     }
 }

@@ -12,7 +12,7 @@ use super::commit::Committer;
 use super::endpoint_run::EndpointRun;
 use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
-use super::summary::{DriftSummary, EndpointSummary, Failure, LimitSummary, Outcome, StreamSummary, Summary};
+use super::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
 use super::turns::Turns;
 use super::write::{Figures, TableFigures};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,9 +50,19 @@ struct Scheduler {
     turns: Turns,
     /// Endpoints that publish together, by source and number.
     groups: BTreeMap<(String, usize), Vec<usize>>,
-    tasks: JoinSet<(usize, SliceId, Result<SliceEnd>)>,
+    tasks: JoinSet<Ended>,
     /// How many slices are read of each endpoint that has any.
     reading: BTreeMap<usize, usize>,
+}
+
+/// What came of reading a slice.
+struct Ended {
+    /// The endpoint's number in the run.
+    index: usize,
+    slice: SliceId,
+    result: Result<SliceEnd>,
+    /// True unless an outage could explain the failure.
+    answered: bool,
 }
 
 impl Scheduler {
@@ -124,7 +134,14 @@ impl Scheduler {
                     self.turns.add(index);
                 }
                 let shared = Arc::clone(&self.shared);
-                self.tasks.spawn(async move { (index, slice, read_slice(&shared, &run, slice).await) });
+                self.tasks.spawn(async move {
+                    let result = read_slice(&shared, &run, slice).await;
+                    let answered = match &result {
+                        Err(error) => run.is_answered(slice, error).await,
+                        Ok(_) => true,
+                    };
+                    Ended { index, slice, result, answered }
+                });
             }
         }
     }
@@ -136,8 +153,8 @@ impl Scheduler {
         }
     }
 
-    fn ended(&mut self, ended: Result<(usize, SliceId, Result<SliceEnd>), tokio::task::JoinError>) {
-        let (index, slice, result) = match ended {
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { index, slice, result, answered } = match ended {
             Ok(ended) => ended,
             Err(panic) => {
                 self.stop(&Error::new(ErrorKind::Unexpected, "a task of the engine panicked").with_source(panic));
@@ -145,18 +162,36 @@ impl Scheduler {
             }
         };
         let run = Arc::clone(&self.runs[index]);
-        run.end_slice(slice, !matches!(result, Ok(SliceEnd::Read)));
+        run.end_slice(slice, matches!(result, Ok(SliceEnd::Stopped)));
         self.reading.entry(index).and_modify(|count| *count -= 1);
         self.reading.retain(|_, count| *count > 0);
-        if let Err(error) = result {
+        let read = match result {
+            Ok(SliceEnd::Read) => self.shared.committer.try_change(|| Ok(run.slice_read(slice))),
+            Ok(SliceEnd::Stopped) => Ok(()),
+            Err(error) => self.pass_over(&run, slice, error, answered),
+        };
+        if let Err(error) = read {
             self.failed(&run, &error);
         }
         if run.is_over() {
+            if let Err(error) = self.shared.committer.try_change(|| run.conclude()) {
+                self.failed(&run, &error);
+            }
             self.complete(index);
             self.turns.end(index, run.endpoint().is_last());
         } else if run.has_queued() {
             self.turns.add(index);
         }
+    }
+
+    /// Passes over a slice that could not be read, if that is a unit of its own.
+    fn pass_over(&self, run: &EndpointRun, slice: SliceId, error: Error, answered: bool) -> Result<()> {
+        let (known, reason) = (run.gap_names(), error.to_string());
+        self.shared.committer.try_change(|| run.pass_over(slice, error, answered))?;
+        for unit in run.gap_names().difference(&known) {
+            self.shared.job.observer.observe(&Event::PassedOver { endpoint: &run.id, unit, reason: &reason });
+        }
+        Ok(())
     }
 
     /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
@@ -221,7 +256,7 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
         let counts = run.counts(index);
-        let TableFigures { rows, rejected } = figures.tables.get(&(run.ordinal, table.id())).copied().unwrap_or_default();
+        let TableFigures { rows, rejected, unchanged } = figures.tables.get(&(run.ordinal, table.id())).copied().unwrap_or_default();
         // Of several endpoints that feed the table, the first tells.
         let drift = figures.drift.remove(&table.id()).unwrap_or_default().into_iter().map(|((field, reason), records)| DriftSummary {
             field,
@@ -232,7 +267,7 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
             name: table.stream.clone(),
             records: counts.records,
             bytes: counts.bytes,
-            unchanged: counts.unchanged,
+            unchanged: counts.unchanged + unchanged,
             rows,
             rejected,
             drift: drift.collect(),
@@ -241,7 +276,9 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     let committed = figures.finished.contains(&run.id);
     let state = run.state();
     let outcome = run.outcome(committed);
-    let unfinished = if matches!(outcome, Outcome::Done) { 0 } else { state.unfinished().count() };
+    let unfinished = if matches!(outcome, Outcome::Done | Outcome::Incomplete) { 0 } else { state.unfinished().count() };
     let (streams, skipped) = (streams.collect(), run.skipped());
-    EndpointSummary { id: run.id.clone(), outcome, streams, cursor: state.freshness(), unfinished, skipped }
+    let gaps = state.missing().map(GapSummary::from).collect();
+    let (cursor, answered) = (state.freshness(), run.answered());
+    EndpointSummary { id: run.id.clone(), outcome, answered, streams, cursor, unfinished, skipped, gaps }
 }

@@ -15,6 +15,7 @@ use super::staged::PageRecords;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::gap::Missed;
 use crate::record::{Advance, Page, RawRecord};
 use crate::state::{SliceId, SliceState};
 
@@ -174,6 +175,10 @@ impl<'a> SliceReader<'a> {
         let records = of_account(self.run.endpoint(), page.records);
         let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
         prepared.mark.reached = page.reached.or(prepared.mark.reached);
+        for Missed { name, reason, .. } in &page.gaps {
+            self.shared.job.observer.observe(&Event::PassedOver { endpoint: &self.run.id, unit: name, reason });
+        }
+        prepared.mark.gaps = page.gaps;
         self.run.skip(page.skipped);
         let (mut records, mut bytes, mut page_bytes) = (0, 0, 0);
         for (stream, counts) in prepared.counts.iter().enumerate() {
@@ -199,7 +204,7 @@ impl<'a> SliceReader<'a> {
         let Self { shared, run, id, .. } = *self;
         let options = shared.job.options;
         let idle = run.source_has_room(options.max_slices) && run.has_room(options.max_slices_per_endpoint);
-        if !idle || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
+        if !idle || run.is_gap(id) || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
             return false;
         }
         let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else { return false };

@@ -14,6 +14,7 @@ use super::rejected::Rejected;
 use crate::destination::{Table, TableId};
 use crate::endpoint::StreamDef;
 use crate::error::Result;
+use crate::keep::Keep;
 use crate::state::{Change, EndpointId};
 
 /// What a page has for one table.
@@ -35,6 +36,7 @@ pub(super) struct Staged {
     pub(super) changes: Vec<Change>,
     pub(super) finished: Vec<EndpointId>,
     pub(super) publish: Vec<TableId>,
+    pub(super) keep: Vec<Keep>,
     pub(super) discard: Vec<TableId>,
     /// Bytes of the records that are rows.
     pub(super) bytes: u64,
@@ -149,14 +151,15 @@ pub(super) fn with_room<'d>(decoders: &'d mut Vec<Decoder>, stream: &StreamDef, 
 
 /// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
 pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
-    if let Change::Advance { endpoint, slice, from, to, reached, seen, .. } = &change {
+    if let Change::Advance { endpoint, slice, from, to, reached, seen, gaps, .. } = &change {
         for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
             match earlier {
                 Change::Replace { .. } => break,
-                Change::Advance { slice: s, to: t, reached: r, seen: known, .. } if s == slice && t == from => {
+                Change::Advance { slice: s, to: t, reached: r, seen: known, gaps: missed, .. } if s == slice && t == from => {
                     t.clone_from(to);
                     *r = reached.or(*r);
                     known.extend(seen.iter().copied());
+                    missed.extend(gaps.iter().cloned());
                     return;
                 }
                 Change::Advance { .. } => {}

@@ -1,5 +1,6 @@
 //! What a sync did: the result of a run, for people and for programs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::http::BucketUse;
-use crate::state::EndpointId;
+use crate::state::{EndpointId, Gap};
 
 /// What a run did.
 #[derive(Debug, Serialize)]
@@ -41,6 +42,9 @@ pub struct EndpointSummary {
     pub id: EndpointId,
     /// How it ended.
     pub outcome: Outcome,
+    /// True when the vendor answered for it in this run, be it that there is nothing. False when it was not asked, as for a list
+    /// that is not due, or refused.
+    pub answered: bool,
     /// What its streams got.
     pub streams: Vec<StreamSummary>,
     /// Cursor value up to which the data is complete, or the newest one read by an export.
@@ -49,6 +53,27 @@ pub struct EndpointSummary {
     pub unfinished: usize,
     /// Records of a parent list that were passed over, because what belongs to them was refused.
     pub skipped: u64,
+    /// Units that are missing, because the vendor refused them or never delivered them.
+    pub gaps: Vec<GapSummary>,
+}
+
+/// A unit of an endpoint that is missing.
+#[derive(Clone, Debug, Serialize)]
+pub struct GapSummary {
+    /// Its name.
+    pub name: String,
+    /// Why it could not be read, in the vendor's words.
+    pub reason: String,
+    /// When it was first passed over.
+    pub since: DateTime<Utc>,
+    /// How often it was asked for.
+    pub attempts: u32,
+}
+
+impl From<&Gap> for GapSummary {
+    fn from(gap: &Gap) -> Self {
+        Self { name: gap.name.clone(), reason: gap.reason.clone(), since: gap.since, attempts: gap.attempts }
+    }
 }
 
 /// How an endpoint ended.
@@ -57,12 +82,19 @@ pub struct EndpointSummary {
 pub enum Outcome {
     /// Everything that there was is committed.
     Done,
+    /// Everything is committed but for the units that are listed as gaps.
+    Incomplete,
     /// The run was cancelled or reached its deadline; what was read is committed.
     Interrupted,
     /// It may not be read and was not asked for by name: a permission, a plan, a product that is not enabled.
     Unavailable {
+        /// What it would be as a failure.
+        #[serde(serialize_with = "kind_name")]
+        kind: ErrorKind,
         /// Why.
         reason: String,
+        /// The vendor's own words, which `reason` quotes.
+        answer: Option<String>,
         /// What can be done about it.
         help: Option<String>,
     },
@@ -82,6 +114,8 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// What happened and where.
     pub message: String,
+    /// The vendor's own words, which `message` quotes: what tells apart failures that have the same cause from others.
+    pub answer: Option<String>,
     /// What can be done about it.
     pub help: Option<String>,
 }
@@ -100,7 +134,8 @@ impl From<&Error> for Failure {
             message.push_str(&inner.to_string());
             cause = inner.source();
         }
-        Self { kind: error.kind(), message, help: error.help().map(ToOwned::to_owned) }
+        let (answer, help) = (error.context_value("answer").map(ToOwned::to_owned), error.help().map(ToOwned::to_owned));
+        Self { kind: error.kind(), message, answer, help }
     }
 }
 
@@ -135,14 +170,35 @@ pub struct DriftSummary {
 }
 
 impl Summary {
-    /// The most serious failure: decides the exit code. None when everything selected is done or unavailable.
+    /// The most serious failure: decides the exit code. None when everything selected is done or unavailable, and something is
+    /// done: a source of which nothing can be read has failed, whoever answers in the vendor's place.
     pub fn failure(&self) -> Option<ErrorKind> {
-        let kinds = self.endpoints.iter().filter_map(|endpoint| match &endpoint.outcome {
-            Outcome::Done | Outcome::Unavailable { .. } => None,
+        self.failures().max_by_key(|kind| severity(*kind))
+    }
+
+    /// True when there are failures and none of them passes by itself: running again does not help before something is changed.
+    pub fn lasts(&self) -> bool {
+        self.failure().is_some() && self.failures().all(ErrorKind::lasts)
+    }
+
+    /// The kinds of all failures.
+    fn failures(&self) -> impl Iterator<Item = ErrorKind> {
+        let is_withheld = |source: &str| {
+            let of_source = || self.endpoints.iter().filter(|endpoint| endpoint.id.source == source);
+            of_source().all(|endpoint| !endpoint.answered || matches!(endpoint.outcome, Outcome::Unavailable { .. }))
+        };
+        let sources: BTreeSet<&str> = self.endpoints.iter().map(|endpoint| &*endpoint.id.source).collect();
+        let withheld: BTreeSet<&str> = sources.into_iter().filter(|source| is_withheld(source)).collect();
+        self.endpoints.iter().filter_map(move |endpoint| match &endpoint.outcome {
+            Outcome::Done => None,
+            Outcome::Unavailable { kind: ErrorKind::Unsupported, .. } => {
+                withheld.contains(&*endpoint.id.source).then_some(ErrorKind::Refused)
+            }
+            Outcome::Unavailable { kind, .. } => withheld.contains(&*endpoint.id.source).then_some(*kind),
+            Outcome::Incomplete => Some(ErrorKind::Unavailable),
             Outcome::Interrupted => Some(ErrorKind::Cancelled),
             Outcome::Failed { error } => Some(error.kind),
-        });
-        kinds.max_by_key(|kind| severity(*kind))
+        })
     }
 }
 
@@ -153,7 +209,7 @@ fn severity(kind: ErrorKind) -> u8 {
         ErrorKind::CheckpointConflict => 5,
         ErrorKind::Destination => 4,
         ErrorKind::Unauthenticated => 3,
-        ErrorKind::ConfigInvalid | ErrorKind::Unsupported => 2,
+        ErrorKind::ConfigInvalid | ErrorKind::Unsupported | ErrorKind::PermissionDenied => 2,
         ErrorKind::Cancelled => 0,
         _ => 1,
     }

@@ -12,6 +12,7 @@ use super::staged::{Staged, StagedTable, push_change};
 use crate::destination::{Commit, Generation, Table, TableId, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::keep::Keep;
 use crate::state::{Change, EndpointId};
 
 /// What became of the records that one endpoint read for one table.
@@ -19,6 +20,8 @@ use crate::state::{Change, EndpointId};
 pub(super) struct TableFigures {
     /// Rows committed.
     pub(super) rows: u64,
+    /// Rows that the destination held already.
+    pub(super) unchanged: u64,
     /// Records kept in the table of rejected ones.
     pub(super) rejected: u64,
 }
@@ -54,11 +57,20 @@ struct Pending {
     changes: Vec<Change>,
     finished: Vec<EndpointId>,
     publish: BTreeSet<TableId>,
+    keep: Vec<Keep>,
     discard: BTreeSet<TableId>,
     /// By the endpoint's number in the run; it has none where the engine makes rows of its own.
-    rows: BTreeMap<(Option<usize>, TableId), u64>,
+    rows: BTreeMap<(Option<usize>, TableId), Written>,
     bytes: u64,
     content_hash: u128,
+}
+
+/// Rows of one endpoint for one table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    rows: u64,
+    /// Those that the destination held already.
+    unchanged: u64,
 }
 
 impl Writer {
@@ -87,15 +99,21 @@ impl Writer {
     }
 
     async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
-        let Staged { mut tables, rejected, changes, finished, publish, discard, bytes, content_hash, .. } = staged;
+        let Staged { mut tables, rejected, changes, finished, publish, keep, discard, bytes, content_hash, .. } = staged;
         for staged in &mut tables {
             let (batches, drift) = staged.finish()?;
             self.tell_drift(&staged.table, drift);
-            for (endpoint, rows) in std::mem::take(&mut staged.rows) {
-                *self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default() += rows;
-            }
+            let mut unchanged = 0;
             for batch in batches {
-                self.write_batch(&staged.table, batch).await?;
+                unchanged += self.write_batch(&staged.table, batch).await?;
+            }
+            // Of several endpoints that feed the table it is not known whose rows they were.
+            for (endpoint, rows) in std::mem::take(&mut staged.rows) {
+                let written = self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default();
+                let left_out = rows.min(unchanged);
+                unchanged -= left_out;
+                written.rows += rows - left_out;
+                written.unchanged += left_out;
             }
         }
         self.write_rejected(&rejected).await?;
@@ -104,13 +122,14 @@ impl Writer {
         }
         self.pending.finished.extend(finished);
         self.pending.publish.extend(publish);
+        self.pending.keep.extend(keep);
         self.pending.discard.extend(discard);
         self.pending.bytes += bytes;
         self.pending.content_hash = self.pending.content_hash.wrapping_add(content_hash);
         Ok(tables)
     }
 
-    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         let id = table.id();
         let is_published = self.published.contains(&id);
         let table = self.tables.entry(id).or_insert_with(|| {
@@ -125,7 +144,7 @@ impl Writer {
         }
         match &mut self.transaction {
             Some(transaction) => transaction.write(table, batch).await,
-            None => Ok(()),
+            None => Ok(0),
         }
     }
 
@@ -140,10 +159,12 @@ impl Writer {
             if !self.tables.contains_key(&table.id()) {
                 self.job.destination.prepare(&[Arc::clone(&table)]).await?;
             }
-            *self.pending.rows.entry((None, table.id())).or_default() += rejected.len() as u64;
-            if let Some(batch) = rejected::rows(rejected, self.job.clock.now())? {
-                self.write_batch(&table, batch).await?;
-            }
+            let rows = rejected.len() as u64;
+            let unchanged = match rejected::rows(rejected, self.job.clock.now())? {
+                Some(batch) => self.write_batch(&table, batch).await?,
+                None => 0,
+            };
+            self.pending.rows.entry((None, table.id())).or_default().rows += rows.saturating_sub(unchanged);
         }
         Ok(())
     }
@@ -166,8 +187,8 @@ impl Writer {
             None => self.job.destination.begin().await?,
         };
         let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
-        for ((_, id), rows) in &pending.rows {
-            *table_rows.entry(id.clone()).or_default() += rows;
+        for ((_, id), written) in pending.rows.iter().filter(|(_, written)| written.rows > 0) {
+            *table_rows.entry(id.clone()).or_default() += written.rows;
         }
         let rows = table_rows.values().sum();
         let commit = Commit {
@@ -176,6 +197,7 @@ impl Writer {
             changes: pending.changes,
             publish: pending.publish.into_iter().collect(),
             discard: pending.discard.into_iter().collect(),
+            keep: pending.keep,
             rows: table_rows.into_iter().collect(),
             bytes: pending.bytes,
             content_hash: format!("{:032x}", pending.content_hash),
@@ -183,9 +205,11 @@ impl Writer {
         let sequence = transaction.commit(&commit).await?;
         self.figures.commits += 1;
         self.figures.finished.extend(pending.finished);
-        for ((endpoint, id), rows) in pending.rows {
+        for ((endpoint, id), written) in pending.rows {
             let Some(endpoint) = endpoint else { continue };
-            self.figures.tables.entry((endpoint, id)).or_default().rows += rows;
+            let figures = self.figures.tables.entry((endpoint, id)).or_default();
+            figures.rows += written.rows;
+            figures.unchanged += written.unchanged;
         }
         self.tables.retain(|id, _| !commit.publish.contains(id));
         self.published.extend(commit.publish);

@@ -51,7 +51,7 @@ impl Paginator for LinkHeader {
 /// Credentials follow the request, so another origin is refused, whoever stored it.
 fn follow(at: &Position, request: &mut Request) -> Result<()> {
     let Some(next) = current(at) else { return Ok(()) };
-    let url = same_origin(&request.url, next)?;
+    let url = same_origin(request, next)?;
     request.query = url.query_pairs().into_owned().collect();
     request.url = url;
     request.url.set_query(None);
@@ -60,7 +60,7 @@ fn follow(at: &Position, request: &mut Request) -> Result<()> {
 
 fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
     let Some(url) = url.filter(|url| !url.is_empty()) else { return Ok(Advance::End) };
-    let url = same_origin(&page.request.url, &url)?;
+    let url = same_origin(page.request, &url)?;
     let mut parameters: Vec<_> = url.query_pairs().into_owned().collect();
     parameters.sort();
     let mut sent = page.request.query.clone();
@@ -72,11 +72,17 @@ fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
     Ok(Advance::Next(url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()))
 }
 
-fn same_origin(current: &Url, next: &str) -> Result<Url> {
+fn same_origin(current: &Request, next: &str) -> Result<Url> {
     let invalid = |message: &str| Error::new(ErrorKind::Decode, message).with_help("report this: the vendor's link was not followed");
-    let url = current.join(next).map_err(|error| invalid("the link to the next page is not a URL").with_source(error))?;
-    if url.origin() != current.origin() {
+    let mut url = current.url.join(next).map_err(|error| invalid("the link to the next page is not a URL").with_source(error))?;
+    if url.origin() != current.url.origin() {
         return Err(invalid("the link to the next page leads to another host, where credentials must not go"));
+    }
+    // A gateway writes the path of the base URL into links, or leaves the vendor's own there, which is what is asked for.
+    let below = |path: &str| path.strip_prefix(&*current.mount).filter(|own| own.starts_with('/')).map(str::to_owned);
+    // The vendor's own paths may begin like the base URL's.
+    if let Some(own) = below(url.path()).filter(|own| below(current.url.path()).is_none() || below(own).is_some()) {
+        url.set_path(&own);
     }
     Ok(url)
 }

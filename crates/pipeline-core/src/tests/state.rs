@@ -34,7 +34,7 @@ fn orders() -> EndpointId {
 }
 
 fn advance(slice: u32, from: Position, to: Position) -> Change {
-    Change::Advance { endpoint: orders(), plan: 0, slice, from, to, reached: None, seen: Vec::new() }
+    Change::Advance { endpoint: orders(), plan: 0, slice, from, to, reached: None, seen: Vec::new(), gaps: Vec::new() }
 }
 
 fn page(page: &str) -> Position {
@@ -134,6 +134,7 @@ fn an_advance_keeps_what_it_does_not_change() {
         to,
         reached: reached.map(second),
         seen: entries.to_vec(),
+        gaps: Vec::new(),
     };
     state.apply(&change(Position::Start, page("a"), Some(8), &[(1, seen(8)), (2, seen(8))])).unwrap();
     state.apply(&change(page("a"), page("b"), None, &[(2, seen(9))])).unwrap();
@@ -183,9 +184,10 @@ fn a_state_of_version_1_is_read_for_ever() {
         query: vec![pair("open"), pair("closed")],
         position: page("or_1\nor_2"),
         reached: Some(day("2026-01-20") + TimeDelta::minutes(510)),
+        unit: None,
     };
     let expected = EndpointState {
-        version: 1,
+        version: STATE_VERSION,
         plan: 7,
         cursor: Some(day("2026-01-01")),
         refreshing: true,
@@ -197,13 +199,14 @@ fn a_state_of_version_1_is_read_for_ever() {
             (u64::MAX, Seen { content: 0, at: -1 }),
         ]),
         slices: BTreeMap::from([(0, open), (3, running), (10, whole)]),
+        gaps: BTreeMap::new(),
     };
     assert_eq!(EndpointState::from_json(VERSION_1).unwrap(), expected);
     assert_eq!(EndpointState::from_json(&expected.to_json()).unwrap(), expected);
     let dated = EndpointState { begun: Some(at("12:00:01")), edition: Some("2026-01-31".to_owned()), ..expected };
     assert_eq!(EndpointState::from_json(&dated.to_json()).unwrap(), dated);
     assert_eq!(EndpointState::from_json(r#"{"version":1}"#).unwrap(), EndpointState::default());
-    assert_eq!(EndpointState::default().to_json(), r#"{"version":1,"plan":0}"#);
+    assert_eq!(EndpointState::default().to_json(), r#"{"version":2,"plan":0}"#);
 }
 
 #[test]
@@ -307,6 +310,7 @@ impl Model {
             to,
             reached: Some(second(reached)),
             seen: vec![],
+            gaps: vec![],
         };
         self.state.apply(&change).unwrap();
         self.state.apply(&change).unwrap_err();

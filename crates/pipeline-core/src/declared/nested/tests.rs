@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 
 use super::*;
 use crate::connector::BuildContext;
@@ -110,13 +111,33 @@ async fn the_beginning_is_kept_and_counted_when_the_record_is_gone() {
 }
 
 #[tokio::test]
-async fn a_list_that_does_not_hold_what_it_says_is_an_error() {
+async fn a_list_that_does_not_hold_what_it_says_is_missing_and_its_record_is_not() {
     let order = r#"{"id":"a","lines":{"data":[{"id":"1"},{"id":"2"}],"more":true,"count":4}}"#;
-    let error = read(order, &["1", "2", "3"], false).await.0.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.context_value("list"), error.context_value("entries")),
-        (ErrorKind::Decode, Some("lines"), Some("3 of 4"))
-    );
+    let shop = Arc::new(Shop { orders: order.to_owned(), lines: vec!["1", "2", "3"], is_gone: false, requests: Mutex::default() });
+    let context = BuildContext { transport: Some(shop), ..BuildContext::default() };
+    let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
+    let endpoint = orders();
+    let pages: Vec<Page> = super::super::read(&client, &endpoint, SliceState::default()).try_collect().await.unwrap();
+    let [Page { records, gaps, .. }] = &pages[..] else { panic!("{pages:?}") };
+    assert_eq!((records[0].len(), records[1].len()), (1, 2), "what the vendor sent is stored");
+    let [missed] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(missed.name, "a");
+    assert!(missed.reason.contains("list: lines") && missed.reason.contains("entries: 3 of 4"), "{}", missed.reason);
+    let fetched = read_record(&client, &endpoint, RawRecord::upsert(order)).await;
+    assert_eq!(fetched.unwrap_err().kind(), ErrorKind::Decode);
+}
+
+#[tokio::test]
+async fn one_record_with_an_odd_list_fails_no_other() {
+    for odd in ["{}", "null", "[]", r#"{"data":null}"#, r#"{"more":true}"#, "7"] {
+        let orders = format!(r#"{{"id":"a","lines":{{"data":[{{"id":"1"}}],"more":false}}}},{{"id":"b","lines":{odd}}},{{"id":"c"}}"#);
+        let shop = Arc::new(Shop { orders, lines: Vec::new(), is_gone: false, requests: Mutex::default() });
+        let context = BuildContext { transport: Some(shop), ..BuildContext::default() };
+        let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
+        let endpoint = super::tests::orders();
+        let pages: Vec<Page> = super::super::read(&client, &endpoint, SliceState::default()).try_collect().await.unwrap();
+        assert_eq!((pages[0].records[0].len(), pages[0].records[1].len()), (3, 1), "{odd}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::schema::{DataType, TimeFormat};
 
 mod absent;
 mod inside;
+mod text;
 
 fn schema() -> Schema {
     Schema::default()

@@ -3,6 +3,7 @@
 
 mod account;
 mod accounts;
+mod gaps;
 mod shared;
 mod staged;
 mod store;
@@ -201,6 +202,7 @@ async fn failures_reach_as_far_as_they_must() {
     let cases = [
         (Fault::Fails(ErrorKind::PermissionDenied), Selection::All, "unavailable"),
         (Fault::Fails(ErrorKind::PermissionDenied), Selection::Named(vec!["orders".to_owned()]), "permission_denied"),
+        (Fault::Fails(ErrorKind::Refused), Selection::All, "refused"),
         (Fault::Fails(ErrorKind::Unavailable), Selection::All, "unavailable_error"),
         (Fault::Fails(ErrorKind::Unauthenticated), Selection::All, "unauthenticated"),
     ];

@@ -122,9 +122,9 @@ struct Staged {
 
 #[async_trait]
 impl Transaction for Staged {
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         self.batches.push((Arc::clone(table), batch));
-        Ok(())
+        Ok(0)
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
@@ -142,7 +142,7 @@ impl Transaction for Staged {
         for (table, batch) in &self.batches {
             let rows = next.tables.entry((table.stream.clone(), table.generation == Generation::Next)).or_default();
             for row in rows_of(batch) {
-                if self.upserts && !table.primary_key.is_empty() {
+                if self.upserts && table.primary_key.iter().any(|column| column == "id") {
                     rows.retain(|(id, _)| *id != row.0);
                 }
                 rows.push(row);

@@ -1,0 +1,167 @@
+//! Where a walk through a list is, and what it needs to notice that it goes nowhere.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use super::fingerprint;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::paginate::not_advancing;
+use crate::record::{Advance, Page, RawRecord};
+use crate::state::{Position, SliceState};
+
+/// Pages without a record, one after another, before a list counts as broken.
+const MAX_EMPTY_PAGES: u32 = 100;
+
+/// Pages in a row that came before, under new cursors, before a list counts as broken.
+const MAX_REPEATED_PAGES: u32 = 3;
+
+/// Positions remembered in order to notice that a list runs in a circle.
+const MAX_REMEMBERED_POSITIONS: usize = 100_000;
+
+/// A walk from page to page.
+pub(super) struct Walk {
+    pub(super) slice: SliceState,
+    pub(super) position: Position,
+    pub(super) empty_pages: u32,
+    visited: HashSet<u64>,
+    /// What the page before looked like.
+    previous: Option<u64>,
+    repeated_pages: u32,
+    /// The cursor value of the last record so far, of a list that comes newest first; none: nothing can be compared.
+    reached: Option<DateTime<Utc>>,
+    /// True for a list that is not in the order which it should have.
+    is_unordered: bool,
+}
+
+impl Walk {
+    /// A walk that begins at the slice's position.
+    pub(super) fn from(slice: SliceState) -> Self {
+        let reached = slice.reached.filter(|_| matches!(slice.position, Position::At(_)));
+        Self {
+            position: slice.position.clone(),
+            slice,
+            empty_pages: 0,
+            visited: HashSet::new(),
+            previous: None,
+            repeated_pages: 0,
+            reached,
+            is_unordered: false,
+        }
+    }
+
+    /// True for a page that cannot be what follows the one before: it is the same, or its first record is newer than the last
+    /// one before it in a list that comes newest first.
+    pub(super) fn is_out_of_place(&self, endpoint: &Endpoint, page: &Page) -> bool {
+        // Pages that several walks share are kept: to ask again would bring the same.
+        // A list that shifts may repeat one, and one that is counted is read twice.
+        let is_repeated = self.is_repeated(page) && !endpoint.paginator.shifts();
+        endpoint.shared.is_none() && (is_repeated || (!self.is_unordered && self.is_newer(endpoint, page)))
+    }
+
+    fn is_repeated(&self, page: &Page) -> bool {
+        self.previous.is_some() && self.previous == sketch(page)
+    }
+
+    fn is_newer(&self, endpoint: &Endpoint, page: &Page) -> bool {
+        let first = || endpoint.cursor_of(page.records.first()?.first()?);
+        endpoint.slicer.is_newest_first() && self.reached.is_some_and(|reached| first().is_some_and(|first| first > reached))
+    }
+
+    /// Moves on past a page; false when it was the last.
+    pub(super) fn step(&mut self, endpoint: &Endpoint, page: &Page) -> Result<bool> {
+        // Asked for again, and still so: then this is how the list is.
+        self.is_unordered |= self.is_newer(endpoint, page);
+        self.repeated_pages = if self.is_repeated(page) { self.repeated_pages + 1 } else { 0 };
+        self.previous = sketch(page);
+        let last = page.records.first().and_then(|records| endpoint.cursor_of(records.last()?));
+        self.reached = last.or(self.reached);
+        let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
+        let is_new = self.visited.insert(fingerprint(next));
+        if !is_new || matches!(&self.position, Position::At(current) if current == next) {
+            return Err(not_advancing(next));
+        }
+        if self.visited.len() >= MAX_REMEMBERED_POSITIONS {
+            self.visited.clear();
+        }
+        if self.repeated_pages >= MAX_REPEATED_PAGES {
+            return Err(endless(format!("the list sent the same page {} times in a row, under new cursors", MAX_REPEATED_PAGES + 1)));
+        }
+        self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
+        if self.empty_pages >= MAX_EMPTY_PAGES {
+            return Err(endless(format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more")));
+        }
+        self.position = Position::At(next.clone());
+        Ok(true)
+    }
+}
+
+fn endless(message: String) -> Error {
+    Error::new(ErrorKind::Decode, message)
+}
+
+fn hashed(record: &RawRecord) -> u64 {
+    fingerprint(&record.as_bytes())
+}
+
+/// What tells a page from others at little cost; none for one without records.
+fn sketch(page: &Page) -> Option<u64> {
+    let ends = |records: &'_ [RawRecord]| (records.len(), records.first().map(hashed), records.last().map(hashed));
+    let parts: Vec<_> = page.records.iter().map(|records| ends(records)).collect();
+    parts.iter().any(|(count, ..)| *count > 0).then(|| fingerprint(&parts))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn walk(position: Position) -> Walk {
+        Walk::from(SliceState { position, ..SliceState::default() })
+    }
+
+    fn step(walk: &mut Walk, page: &Page) -> Result<bool> {
+        walk.step(&Endpoint::get("things", "/things"), page)
+    }
+
+    /// A page of records that are the same on no other.
+    fn page(next: &str, records: usize) -> Page {
+        let record = RawRecord::upsert(format!(r#"{{"id":"{next}{records}"}}"#));
+        Page::new(vec![vec![record; records]], Some(Advance::Next(next.to_owned())))
+    }
+
+    #[test]
+    fn a_list_that_stays_where_it_is_or_runs_in_a_circle_is_refused() {
+        let refuses = |from: Position, positions: &[&str]| {
+            let mut walk = walk(from);
+            positions.iter().map(|position| step(&mut walk, &page(position, 1))).find_map(Result::err).map(|error| error.kind())
+        };
+        let at = |position: &str| Position::At(position.to_owned());
+        assert_eq!(refuses(Position::Start, &["a", "b", "c"]), None);
+        assert_eq!(refuses(Position::Start, &["a", "a"]), Some(ErrorKind::Decode));
+        assert_eq!(refuses(at("a"), &["a"]), Some(ErrorKind::Decode));
+        assert_eq!(refuses(Position::Start, &["a", "b", "c", "a"]), Some(ErrorKind::Decode));
+        assert_eq!(refuses(at("a"), &["b", "a", "b"]), Some(ErrorKind::Decode));
+    }
+
+    #[test]
+    fn empty_pages_end_neither_the_list_nor_the_patience_too_soon() {
+        let mut walk = walk(Position::Start);
+        for number in 1..MAX_EMPTY_PAGES {
+            assert!(step(&mut walk, &page(&number.to_string(), 0)).unwrap());
+        }
+        assert!(step(&mut walk, &page("full", 1)).unwrap());
+        for number in 1..MAX_EMPTY_PAGES {
+            assert!(step(&mut walk, &page(&format!("again {number}"), 0)).unwrap());
+        }
+        assert_eq!(step(&mut walk, &page("last", 0)).unwrap_err().kind(), ErrorKind::Decode);
+    }
+
+    #[test]
+    fn a_walk_ends_with_the_list() {
+        for advance in [None, Some(Advance::End), Some(Advance::CaughtUp("a".to_owned()))] {
+            assert!(!step(&mut walk(Position::Start), &Page::new(Vec::new(), advance)).unwrap());
+        }
+    }
+}
