@@ -19,7 +19,7 @@ const COMMITTING: &str = "writing a manifest";
 const SNAPSHOT: &str = "snapshot.json";
 
 /// Version of the files' shape. Raised when it changes; older versions are read for ever.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What every file says about itself before its content is believed.
 #[derive(Serialize, Deserialize)]

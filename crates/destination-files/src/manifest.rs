@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Commit, CommitRecord, Generation, Result, TableId};
+use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::{Commit, CommitRecord, Error, ErrorKind, Generation, Result, TableId};
 use serde::{Deserialize, Serialize};
+
+use crate::card::Card;
 
 /// A committed data file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub(crate) struct StagedFile {
     pub(crate) name: String,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// What its rows are, where that is known.
+    pub(crate) card: Option<Card>,
 }
 
 /// A file added by a commit.
@@ -44,6 +48,36 @@ pub(crate) struct Manifest {
     added: Vec<Added>,
     published: Vec<TableId>,
     discarded: Vec<TableId>,
+    /// Files of rows that stay when a generation is published: they come before its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    carried: Vec<Added>,
+    /// Columns that identify the rows of a table, where they are new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<(TableId, Vec<String>)>,
+    /// Visible files whose rows are others than before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rewritten: Vec<Rewritten>,
+}
+
+/// A visible file in the place of another one of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rewritten {
+    pub(crate) table: TableId,
+    /// Name of the other one in the staging folder, which no two files share.
+    pub(crate) from: String,
+    /// The file; none: it had no rows, and is removed.
+    pub(crate) to: Option<DataFile>,
+}
+
+/// What a transaction wrote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written<'a> {
+    pub(crate) files: &'a [StagedFile],
+    /// Files of rows that are carried into a generation that is published.
+    pub(crate) carried: &'a [StagedFile],
+    /// Columns that identify rows, as far as the transaction knows.
+    pub(crate) keys: &'a BTreeMap<TableId, Vec<String>>,
+    pub(crate) rewritten: &'a [Rewritten],
 }
 
 /// Files of a table.
@@ -55,6 +89,21 @@ pub(crate) struct Files {
     pub(crate) next: Vec<DataFile>,
 }
 
+impl Files {
+    /// Those of both generations.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &DataFile> {
+        self.current.iter().chain(&self.next)
+    }
+
+    /// Those of a generation, oldest first.
+    pub(crate) fn of(&self, generation: Generation) -> &[DataFile] {
+        match generation {
+            Generation::Current => &self.current,
+            Generation::Next => &self.next,
+        }
+    }
+}
+
 /// Everything that the commits up to one of them make true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fold {
@@ -64,6 +113,12 @@ pub(crate) struct Fold {
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointState>,
     #[serde(with = "pairs")]
     pub(crate) tables: BTreeMap<TableId, Files>,
+    /// Columns that identify the rows of a table; unknown: nothing was written since they are remembered.
+    #[serde(with = "pairs", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) keys: BTreeMap<TableId, Vec<String>>,
+    /// The last commit that changed a table's files, of those that this process has read one by one.
+    #[serde(skip)]
+    pub(crate) changed_at: BTreeMap<TableId, u64>,
 }
 
 /// What the file system must be told after a commit. Doing it twice is harmless.
@@ -72,7 +127,11 @@ pub(crate) struct Moves {
     /// Visible files that are no longer: to be removed.
     pub(crate) replaced: Vec<(TableId, DataFile)>,
     /// Files of an abandoned next generation: to be removed.
-    pub(crate) discarded: Vec<DataFile>,
+    pub(crate) discarded: Vec<(TableId, DataFile)>,
+    /// Staged files that take the place of visible ones of the same name, in this order.
+    pub(crate) rewritten: Vec<(TableId, DataFile)>,
+    /// Files whose cards are to be removed.
+    pub(crate) cards: Vec<(TableId, DataFile)>,
     /// Staged files that became visible: to be moved to their table.
     pub(crate) visible: Vec<(TableId, DataFile)>,
 }
@@ -82,32 +141,63 @@ impl Fold {
     ///
     /// # Errors
     /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict) when they do not.
-    pub(crate) fn plan(&self, commit: &Commit, staged: &[StagedFile], extension: &str) -> Result<Manifest> {
+    pub(crate) fn plan(&self, commit: &Commit, written: Written<'_>, extension: &str) -> Result<Manifest> {
         let sequence = self.sequence + 1;
         let commit_record = commit.clone().record(sequence);
-        self.changed(&commit_record)?;
-        let added = staged.iter().enumerate().map(|(index, file)| Added {
-            table: file.table.clone(),
-            generation: file.generation,
-            file: DataFile {
-                name: format!("{sequence:010}-{index:04}.{extension}"),
-                staged: file.name.clone(),
-                rows: file.rows,
-                bytes: file.bytes,
-            },
-        });
-        Ok(Manifest { added: added.collect(), commit: commit_record, published: commit.publish.clone(), discarded: commit.discard.clone() })
+        self.changed(&commit_record.changes)?;
+        written.rewritten.iter().try_for_each(|rewritten| self.place_of(rewritten).map(drop))?;
+        let add = |files: &[StagedFile]| {
+            let added = files.iter().enumerate().map(|(index, file)| Added {
+                table: file.table.clone(),
+                generation: file.generation,
+                file: DataFile {
+                    name: format!("{sequence:010}-{index:04}.{extension}"),
+                    staged: file.name.clone(),
+                    rows: file.rows,
+                    bytes: file.bytes,
+                },
+            });
+            added.collect()
+        };
+        let is_new = |(table, key): &(&TableId, &Vec<String>)| self.keys.get(*table) != Some(*key);
+        Ok(Manifest {
+            added: add(written.files),
+            commit: commit_record,
+            published: commit.publish.clone(),
+            discarded: commit.discard.clone(),
+            carried: add(written.carried),
+            keys: written.keys.iter().filter(is_new).map(|(table, key)| (table.clone(), key.clone())).collect(),
+            rewritten: written.rewritten.to_vec(),
+        })
+    }
+
+    /// Where a file that is rewritten is among the visible ones of its table.
+    fn place_of(&self, rewritten: &Rewritten) -> Result<usize> {
+        let files = self.tables.get(&rewritten.table).map(|files| files.current.as_slice()).unwrap_or_default();
+        files.iter().position(|file| file.staged == rewritten.from).ok_or_else(|| {
+            Error::new(ErrorKind::CheckpointConflict, "a file was replaced by another process")
+                .with_context("stream", &rewritten.table.stream)
+                .with_help("run again when no sync is running")
+        })
+    }
+
+    /// Fails when changes do not start from this state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict).
+    pub(crate) fn check(&self, changes: &[Change]) -> Result<()> {
+        self.changed(changes).map(|_| ())
     }
 
     /// The states that a commit changes, as they are after it.
-    fn changed(&self, commit: &CommitRecord) -> Result<BTreeMap<EndpointId, EndpointState>> {
-        let mut changed = BTreeMap::new();
-        for change in &commit.changes {
+    fn changed(&self, changes: &[Change]) -> Result<BTreeMap<EndpointId, EndpointState>> {
+        let mut states = BTreeMap::new();
+        for change in changes {
             let endpoint = change.endpoint();
             let known = || self.endpoints.get(endpoint).cloned().unwrap_or_default();
-            changed.entry(endpoint.clone()).or_insert_with(known).apply(change)?;
+            states.entry(endpoint.clone()).or_insert_with(known).apply(change)?;
         }
-        Ok(changed)
+        Ok(states)
     }
 
     /// Adds the next commit: next generations are discarded first, then files are added, then generations published.
@@ -115,16 +205,33 @@ impl Fold {
     /// # Errors
     /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict), and then nothing is changed.
     pub(crate) fn apply(&mut self, manifest: Manifest) -> Result<Moves> {
-        let changed = self.changed(&manifest.commit)?;
+        let changed = self.changed(&manifest.commit.changes)?;
         self.endpoints.extend(changed);
+        self.keys.extend(manifest.keys);
         self.sequence = manifest.commit.sequence;
         let mut moves = Moves::default();
         for id in &manifest.discarded {
             if let Some(files) = self.tables.get_mut(id) {
-                moves.discarded.append(&mut files.next);
+                moves.discarded.extend(files.next.drain(..).map(|file| (id.clone(), file)));
+                self.changed_at.insert(id.clone(), self.sequence);
             }
         }
+        for rewritten in manifest.rewritten {
+            let place = self.place_of(&rewritten)?;
+            let Rewritten { table, to, .. } = rewritten;
+            let files = &mut self.tables.entry(table.clone()).or_default().current;
+            let before = if let Some(file) = to {
+                moves.rewritten.push((table.clone(), file.clone()));
+                std::mem::replace(&mut files[place], file)
+            } else {
+                let file = files.remove(place);
+                moves.replaced.push((table.clone(), file.clone()));
+                file
+            };
+            moves.cards.push((table, before));
+        }
         for Added { table, generation, file } in manifest.added {
+            self.changed_at.insert(table.clone(), self.sequence);
             let files = self.tables.entry(table.clone()).or_default();
             match generation {
                 Generation::Current => {
@@ -135,8 +242,11 @@ impl Fold {
             }
         }
         for id in manifest.published {
+            self.changed_at.insert(id.clone(), self.sequence);
             let files = self.tables.entry(id.clone()).or_default();
-            let replaced = std::mem::replace(&mut files.current, std::mem::take(&mut files.next));
+            let carried = manifest.carried.iter().filter(|added| added.table == id).map(|added| added.file.clone());
+            let published = in_order(carried.collect(), std::mem::take(&mut files.next), self.sequence);
+            let replaced = std::mem::replace(&mut files.current, published);
             moves.visible.retain(|(table, _)| *table != id);
             moves.replaced.extend(replaced.into_iter().map(|file| (id.clone(), file)));
             moves.visible.extend(files.current.iter().map(|file| (id.clone(), file.clone())));
@@ -145,7 +255,20 @@ impl Fold {
     }
 }
 
-/// Maps whose keys are no strings, as lists of pairs.
+/// The files of a generation that is published, those of carried rows first. Names sort as the files do: where there are
+/// carried rows, all get names of this commit.
+fn in_order(carried: Vec<DataFile>, own: Vec<DataFile>, sequence: u64) -> Vec<DataFile> {
+    if carried.is_empty() {
+        return own;
+    }
+    let renamed = carried.into_iter().chain(own).enumerate().map(|(index, file)| {
+        let extension = file.name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        DataFile { name: format!("{sequence:010}-{index:06}.{extension}"), ..file }
+    });
+    renamed.collect()
+}
+
+/// Maps whose keys are not strings, as lists of pairs.
 mod pairs {
     use std::collections::BTreeMap;
 

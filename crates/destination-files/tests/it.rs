@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
-use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
+use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, file_error};
 use pipeline_core::state::{EndpointState, Position};
 use pipeline_core::{Commit, Destination, ErrorKind, Generation, Result};
 use pipeline_testkit::destination_suite::{advance, batch, commit, endpoint, plan, row, store, table};
@@ -35,6 +35,14 @@ struct TallyWriter {
 impl FileFormat for Tally {
     fn extension(&self) -> &'static str {
         "tally"
+    }
+
+    fn has_columns(&self) -> bool {
+        false
+    }
+
+    fn read(&self, _: File) -> Result<Batches> {
+        Ok(Box::new(std::iter::empty()))
     }
 
     fn begin(&self, file: File, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
@@ -74,6 +82,10 @@ impl FileWriter for TallyWriter {
     }
 }
 
+fn open(dir: &Path, tally: Tally) -> Result<FileDestination> {
+    FileDestination::open(dir, tally, Options::default())
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -86,7 +98,7 @@ async fn a_full_disk_while_writing_or_finishing_loses_nothing() {
     // 20 rows exceed what may be buffered, so the room runs out while writing; 2 are only written at the end.
     for rows in [20, 2] {
         let dir = tempfile::tempdir().unwrap();
-        let destination = FileDestination::open(dir.path(), Tally::with_room(rows)).unwrap();
+        let destination = open(dir.path(), Tally::with_room(rows)).unwrap();
         let events = table("events", &[], Generation::Current);
         let one = [(&events, vec![row(1, "a")])];
         store(&destination, &one, &commit(vec![plan("events")])).await.unwrap();
@@ -104,7 +116,7 @@ async fn a_full_disk_while_writing_or_finishing_loses_nothing() {
 #[tokio::test]
 async fn large_files_are_closed_and_buffers_stay_bounded() {
     let dir = tempfile::tempdir().unwrap();
-    let destination = FileDestination::open(dir.path(), Tally::with_room(u64::MAX)).unwrap();
+    let destination = open(dir.path(), Tally::with_room(u64::MAX)).unwrap();
     let tables = ["a", "b", "c"].map(|stream| table(stream, &[], Generation::Current));
     let mut transaction = destination.begin().await.unwrap();
     for index in 0..60 {
@@ -123,7 +135,7 @@ async fn large_files_are_closed_and_buffers_stay_bounded() {
 #[tokio::test]
 async fn a_conflict_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let destination = FileDestination::open(dir.path(), Tally::with_room(100)).unwrap();
+    let destination = open(dir.path(), Tally::with_room(100)).unwrap();
     let events = table("events", &[], Generation::Current);
     let error = store(&destination, &[(&events, vec![row(1, "a")])], &commit(vec![advance("events", 3)])).await.expect_err("no plan");
     assert_eq!(error.kind(), ErrorKind::CheckpointConflict);
@@ -134,7 +146,8 @@ async fn a_conflict_leaves_no_file() {
 #[tokio::test]
 async fn starting_reads_the_snapshot_and_what_came_after_it() {
     let dir = tempfile::tempdir().unwrap();
-    let destination = FileDestination::open_with(dir.path(), Tally::with_room(100), 4).unwrap();
+    let destination =
+        FileDestination::open(dir.path(), Tally::with_room(100), Options { snapshot_every: 4, ..Options::default() }).unwrap();
     let events = table("events", &[], Generation::Current);
     for _ in 0..10 {
         let commit = Commit { rows: vec![(events.id(), 1)], ..commit(vec![]) };
@@ -145,7 +158,7 @@ async fn starting_reads_the_snapshot_and_what_came_after_it() {
     for sequence in 1..=8 {
         fs::remove_file(dir.path().join(format!("_manifest/{sequence:010}.json"))).unwrap();
     }
-    let destination = FileDestination::open(dir.path(), Tally::with_room(100)).unwrap();
+    let destination = open(dir.path(), Tally::with_room(100)).unwrap();
     let status = destination.status(2).await.unwrap();
     assert_eq!(status.rows, [(events.id(), 10)]);
     assert_eq!(status.commits.iter().map(|commit| commit.sequence).collect::<Vec<_>>(), [10, 9]);
@@ -156,16 +169,21 @@ async fn starting_reads_the_snapshot_and_what_came_after_it() {
 /// Written by version 1. Such files must be read for ever.
 const MANIFEST_1: &str = include_str!("golden/0000000001.json");
 const SNAPSHOT_1: &str = include_str!("golden/snapshot.json");
+/// Written by version 2, which also knows the keys of tables and the rows that a refresh keeps.
+const MANIFEST_2: &str = include_str!("golden/0000000001.v2.json");
+const SNAPSHOT_2: &str = include_str!("golden/snapshot.v2.json");
 
 #[tokio::test]
-async fn files_of_version_1_are_read() {
-    for (name, content) in [("0000000001.json", MANIFEST_1), ("snapshot.json", SNAPSHOT_1)] {
+async fn files_of_every_version_are_read() {
+    let manifests = [MANIFEST_1, MANIFEST_2].map(|content| ("0000000001.json", content));
+    let snapshots = [SNAPSHOT_1, SNAPSHOT_2].map(|content| ("snapshot.json", content));
+    for (name, content) in manifests.into_iter().chain(snapshots) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("_manifest")).unwrap();
         fs::create_dir_all(dir.path().join("demo/events")).unwrap();
         fs::write(dir.path().join("demo/events/0000000001-0000.tally"), "row\n").unwrap();
         fs::write(dir.path().join("_manifest").join(name), content).unwrap();
-        let destination = FileDestination::open(dir.path(), Tally::with_room(1)).unwrap();
+        let destination = open(dir.path(), Tally::with_room(1)).unwrap();
         let status = destination.status(0).await.unwrap();
         let events = table("events", &[], Generation::Current).id();
         assert_eq!(status.rows, [(events, 1)], "{name}");
@@ -176,13 +194,13 @@ async fn files_of_version_1_are_read() {
 }
 
 #[tokio::test]
-async fn what_is_written_is_version_1() {
+async fn what_is_written_is_version_2() {
     let dir = tempfile::tempdir().unwrap();
-    let destination = FileDestination::open_with(dir.path(), Tally::with_room(1), 1).unwrap();
+    let destination = FileDestination::open(dir.path(), Tally::with_room(1), Options { snapshot_every: 1, ..Options::default() }).unwrap();
     let events = table("events", &[], Generation::Current);
     let changes = vec![plan("events"), advance("events", 0)];
     store(&destination, &[(&events, vec![row(1, "a")])], &commit(changes)).await.unwrap();
-    for (name, golden) in [("0000000001.json", MANIFEST_1), ("snapshot.json", SNAPSHOT_1)] {
+    for (name, golden) in [("0000000001.json", MANIFEST_2), ("snapshot.json", SNAPSHOT_2)] {
         let written = fs::read_to_string(dir.path().join("_manifest").join(name)).unwrap();
         assert_eq!(shape(&written), shape(golden), "the shape changed: raise VERSION and add a golden file");
     }

@@ -82,13 +82,13 @@ struct Spool {
 
 #[async_trait]
 impl Transaction for Spool {
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         let mut before = String::from("{\"source\":");
         push_string(&mut before, &table.source);
         before.push_str(",\"stream\":");
         push_string(&mut before, &table.stream);
         before.push_str(",\"record\":");
-        self.encoder.encode(&before, &batch, "}\n", &mut self.lines).map(drop)
+        self.encoder.encode(&before, &batch, "}\n", &mut self.lines).map(|_| 0)
     }
 
     /// Writes the lines and flushes. An output that nobody reads any more is an error.

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use arrow_array::RecordBatch;
-use destination_files::{FileDestination, FileFormat, FileWriter, file_error};
+use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, file_error};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::ZstdLevel;
 use parquet::errors::ParquetError;
 use pipeline_core::{Error, ErrorKind, Result};
@@ -26,6 +27,14 @@ pub struct ParquetConfig {
     /// How columns are compressed. Default: `zstd`.
     #[serde(default)]
     pub compression: Compression,
+    /// Keys of which the newest version is remembered, so that the same version is not stored twice. Each takes 20 to 40
+    /// bytes of memory while their table is written. Default: 1800000.
+    #[serde(default = "default_remember")]
+    pub remember: usize,
+}
+
+fn default_remember() -> usize {
+    Options::default().remember
 }
 
 /// How columns are compressed.
@@ -47,7 +56,8 @@ impl ParquetConfig {
     /// # Errors
     /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
     pub fn open(&self) -> Result<FileDestination> {
-        FileDestination::open(&self.path, Parquet::new(self.compression))
+        let options = Options { remember: self.remember, ..Options::default() };
+        FileDestination::open(&self.path, Parquet::new(self.compression), options)
     }
 }
 
@@ -74,10 +84,19 @@ impl FileFormat for Parquet {
         "parquet"
     }
 
+    fn has_columns(&self) -> bool {
+        true
+    }
+
     fn begin(&self, file: File, first: &RecordBatch) -> Result<Box<dyn FileWriter>> {
         let properties = columns::properties(first).set_compression(self.compression).build();
         let writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(explain)?;
         Ok(Box::new(Writer(writer)))
+    }
+
+    fn read(&self, file: File) -> Result<Batches> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build).map_err(unreadable)?;
+        Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
     }
 }
 
@@ -104,6 +123,14 @@ impl FileWriter for Writer {
     fn finish(self: Box<Self>) -> Result<File> {
         self.0.into_inner().map_err(explain)
     }
+}
+
+/// A file that is not what was written.
+fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Destination, "a data file is damaged")
+        .with_operation("reading a Parquet file")
+        .with_help("restore the folder from a backup, or move it away and run again to read everything anew")
+        .with_source(cause)
 }
 
 /// The file system's error when there is one inside.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use destination_files::FileDestination;
+use destination_files::{FileDestination, Options};
 use destination_parquet::{Compression, Parquet, ParquetConfig};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipeline_core::{Destination, Generation, Result, Table};
@@ -14,14 +14,18 @@ use pipeline_testkit::destination_suite::{self as suite, Damage, DestinationFixt
 struct Lake;
 
 fn destination(dir: &Path) -> Result<FileDestination> {
-    FileDestination::open_with(dir, Parquet::new(Compression::Zstd), 4)
+    FileDestination::open(dir, Parquet::new(Compression::Zstd), Options { snapshot_every: 4, ..Options::default() })
 }
 
-fn globbed(destination: &FileDestination, table: &Table) -> Vec<PathBuf> {
-    let folder = fs::read_dir(destination.folder(&table.id()));
-    let mut files: Vec<PathBuf> = folder.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+fn globbed(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
+}
+
+fn rows(path: &Path) -> Vec<String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    reader.flat_map(|batch| canonical(&batch.unwrap())).collect()
 }
 
 #[async_trait]
@@ -33,10 +37,9 @@ impl DestinationFixture for Lake {
     /// By a glob, which must agree with the manifests.
     fn rows(&self, dir: &Path, table: &Table) -> Vec<String> {
         let destination = destination(dir).unwrap();
-        let files = globbed(&destination, table);
+        let files = globbed(&destination.folder(&table.id()));
         assert_eq!(files, destination.files(&table.id()).unwrap());
-        let read = |path: &PathBuf| ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-        let mut rows: Vec<String> = files.iter().flat_map(read).flat_map(|batch| canonical(&batch.unwrap())).collect();
+        let mut rows: Vec<String> = files.iter().flat_map(|path| rows(path)).collect();
         rows.sort();
         rows
     }
@@ -50,11 +53,20 @@ impl DestinationFixture for Lake {
             "files-after-write",
             "files-before-manifest",
             "files-after-manifest",
+            "files-after-carrying",
             "files-replacing",
             "files-discarding",
             "files-placing",
             "files-before-snapshot",
         ]
+    }
+
+    fn purge_crash_points(&self) -> &[&'static str] {
+        &["files-before-manifest", "files-after-manifest", "files-discarding", "files-rewriting", "files-replacing"]
+    }
+
+    fn versions(&self, dir: &Path, table: &Table) -> Option<Vec<String>> {
+        Some(globbed(&dir.join(&table.source).join(&table.stream)).iter().flat_map(|path| rows(path)).collect())
     }
 
     fn damages(&self) -> &[Damage] {
@@ -69,7 +81,7 @@ impl DestinationFixture for Lake {
             Damage { name: "a lost data file", inflict: |dir| fs::remove_file(dir.join("demo/events/0000000003-0000.parquet")).unwrap() },
             Damage {
                 name: "a newer version",
-                inflict: |dir| replace(&dir.join("_manifest/snapshot.json"), "\"version\":1", "\"version\":9"),
+                inflict: |dir| replace(&dir.join("_manifest/snapshot.json"), "\"version\":2", "\"version\":9"),
             },
         ]
     }
@@ -129,7 +141,7 @@ async fn left_overs_are_removed_unless_somebody_writes() {
 #[tokio::test]
 async fn a_large_transaction_is_more_than_one_file() {
     let dir = tempfile::tempdir().unwrap();
-    let uncompressed = ParquetConfig { path: dir.path().to_owned(), compression: Compression::None }.open().unwrap();
+    let uncompressed = ParquetConfig { path: dir.path().to_owned(), compression: Compression::None, remember: 1_000 }.open().unwrap();
     let events = table("events", &[], Generation::Current);
     let mut transaction = uncompressed.begin().await.unwrap();
     for first in (0..40_000).step_by(2000) {
@@ -137,7 +149,7 @@ async fn a_large_transaction_is_more_than_one_file() {
         transaction.write(&events, suite::batch(&events, &rows)).await.unwrap();
     }
     transaction.commit(&commit(vec![])).await.unwrap();
-    let files = globbed(&uncompressed, &events);
+    let files = globbed(&uncompressed.folder(&events.id()));
     assert!(files.len() > 1, "160 MiB are too much for one file");
     let rows = |path: &PathBuf| {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{
-    Commit, Delivery, Destination, Error, ErrorKind, Generation, Result, Status, Table, TableId, Transaction, crash_point,
+    Commit, Delivery, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, Status, Table, TableId, Transaction, crash_point,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -17,7 +17,7 @@ use crate::config::{Deletes, SqliteConfig};
 use crate::connection::{self, blocking};
 use crate::error::{Explain, at};
 use crate::write::Writer;
-use crate::{state, table};
+use crate::{purge, state, table};
 
 /// A SQLite database that holds tables, checkpoints and the commit log.
 ///
@@ -109,6 +109,18 @@ impl Destination for SqliteDestination {
         })
         .await
     }
+
+    /// Waits until the transaction before it is gone.
+    async fn purge(&self, purge: &Purge) -> Result<Purged> {
+        let (writer, path, deletes) = (Arc::clone(&self.writer).lock_owned().await, self.path.clone(), self.deletes);
+        let purge = purge.clone();
+        let purged = blocking(move || {
+            // A statement that is still prepared keeps the file from being rewritten.
+            writer.flush_prepared_statement_cache();
+            purge::purge(&writer, &path, deletes, &purge)
+        });
+        purged.await.map_err(at(&self.path))
+    }
 }
 
 /// The writing connection inside a transaction, which is rolled back when this is dropped, on whichever thread.
@@ -145,12 +157,12 @@ impl Open {
     fn commit(self, commit: Commit) -> Result<u64> {
         let connection = &*self.connection;
         state::apply(connection, &commit.changes)?;
-        let kept = |name: &str| self.writers.values().find(|(_, writer)| writer.name == name)?.1.before;
+        let before = |name: &str| self.writers.values().find(|(_, writer)| writer.name == name).map(|(_, writer)| writer.before);
         for id in &commit.discard {
-            table::discard(connection, id, kept)?;
+            table::discard(connection, id, |next| before(next).unwrap_or_default())?;
         }
         for id in &commit.publish {
-            table::publish(connection, id)?;
+            table::publish(connection, id, &commit.keep)?;
         }
         let sequence = state::log(connection, commit)?;
         crash_point("sqlite-before-commit");
@@ -189,7 +201,7 @@ impl SqliteTransaction {
 
 #[async_trait]
 impl Transaction for SqliteTransaction {
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         let (mut open, table) = (self.take()?, Arc::clone(table));
         let stream = table.stream.clone();
         let written = blocking(move || {
@@ -197,7 +209,7 @@ impl Transaction for SqliteTransaction {
             Ok(open)
         });
         self.open = Some(written.await.map_err(|error| at(&self.path)(error.with_context("stream", stream)))?);
-        Ok(())
+        Ok(0)
     }
 
     async fn commit(mut self: Box<Self>, commit: &Commit) -> Result<u64> {

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod carry;
 mod checkpoints;
 mod config;
 mod connection;
 mod destination;
 mod error;
+mod purge;
 mod state;
 mod sweep;
 mod table;

@@ -1,13 +1,14 @@
 //! Tables: their names, their columns, and the generation that waits to take their place.
 
 use arrow_schema::{DataType, FieldRef};
-use pipeline_core::{Error, ErrorKind, Generation, Result, Table, TableId, crash_point};
+use pipeline_core::{Error, ErrorKind, Generation, Keep, Result, Table, TableId, crash_point};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::carry::carry;
 use crate::error::Explain;
 
 const PREPARING: &str = "preparing a table";
-const PUBLISHING: &str = "publishing a table";
+pub(crate) const PUBLISHING: &str = "publishing a table";
 
 /// A table as it stands in the database, matched with the columns of a batch.
 #[derive(Debug)]
@@ -22,9 +23,22 @@ pub(crate) struct Physical {
 
 /// Name, columns with their types, and the unique constraint.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Shape {
-    columns: Vec<(String, String)>,
+pub(crate) struct Shape {
+    pub(crate) columns: Vec<(String, String)>,
     key: Vec<String>,
+}
+
+impl Shape {
+    /// True when rows replace each other.
+    pub(crate) fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+
+    /// The column that holds a field.
+    pub(crate) fn column(&self, field: &str) -> Option<&String> {
+        let candidates = candidates(field);
+        candidates.iter().find_map(|name| self.columns.iter().map(|(column, _)| column).find(|column| *column == name))
+    }
 }
 
 /// Creates the table of a generation, or widens it; never drops or narrows a column.
@@ -34,14 +48,24 @@ pub(crate) fn ensure(connection: &Connection, table: &Table) -> Result<Physical>
         Generation::Current => visible.clone(),
         Generation::Next => next_name(&visible),
     };
+    ensure_as(connection, table, target, &visible, &table.primary_key)
+}
+
+/// Creates or widens the table that holds the tombstones of the next generation.
+pub(crate) fn ensure_gone(connection: &Connection, table: &Table) -> Result<Physical> {
+    let visible = name(connection, &table.id())?;
+    ensure_as(connection, table, gone_name(&visible), &visible, &[])
+}
+
+fn ensure_as(connection: &Connection, table: &Table, target: String, visible: &str, key: &[String]) -> Result<Physical> {
     let present = shape(connection, &target)?;
     let known = match &present {
         Some(shape) => shape.clone(),
-        None => shape(connection, &visible)?.unwrap_or_default(),
+        None => shape(connection, visible)?.unwrap_or_default(),
     };
     let (columns, names) = widen(known.columns, table.schema.fields());
     let position = |key: &String| table.schema.index_of(key).map(|index| names[index].clone());
-    let key = table.primary_key.iter().map(position).collect::<Result<_, _>>().map_err(|error| {
+    let key = key.iter().map(position).collect::<Result<_, _>>().map_err(|error| {
         Error::new(ErrorKind::Unexpected, "a key column is not among the table's columns").with_source(error).with_operation(PREPARING)
     })?;
     let wanted = Shape { columns, key };
@@ -81,8 +105,13 @@ fn plain_name(id: &TableId) -> String {
 }
 
 /// Where the next generation of a table is collected.
-fn next_name(visible: &str) -> String {
+pub(crate) fn next_name(visible: &str) -> String {
     format!("_pipeline_next_{visible}")
+}
+
+/// Where tombstones of the next generation are collected: they count for the rows that are carried into it as well.
+pub(crate) fn gone_name(visible: &str) -> String {
+    format!("_pipeline_gone_{visible}")
 }
 
 /// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that SQLite takes for one.
@@ -96,8 +125,7 @@ fn fingerprint(text: &str) -> String {
 fn widen(mut columns: Vec<(String, String)>, fields: &[FieldRef]) -> (Vec<(String, String)>, Vec<String>) {
     let mut names: Vec<String> = Vec::with_capacity(fields.len());
     for field in fields {
-        let plain = field.name().replace('\0', "\u{2400}");
-        let candidates = [format!("{plain}_{}", fingerprint(field.name())), plain];
+        let candidates = candidates(field.name());
         let [marked, plain] = &candidates;
         let present = |name: &String| !names.contains(name) && columns.iter().any(|(column, _)| column == name);
         let clashes = |name: &str| columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
@@ -115,6 +143,12 @@ fn widen(mut columns: Vec<(String, String)>, fields: &[FieldRef]) -> (Vec<(Strin
         names.push(name);
     }
     (columns, names)
+}
+
+/// The names that a field's column may have: the second one, unless it is taken.
+fn candidates(field: &str) -> [String; 2] {
+    let plain = field.replace('\0', "\u{2400}");
+    [format!("{plain}_{}", fingerprint(field)), plain]
 }
 
 /// The row number's name, which no column of a batch gets.
@@ -136,7 +170,7 @@ fn wider<'a>(present: &'a str, wanted: &'a str) -> &'a str {
     if rank(present).is_some_and(|present| Some(present) < rank(wanted)) { wanted } else { present }
 }
 
-fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
+pub(crate) fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
     let strings = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
         connection.prepare_cached(sql)?.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
@@ -151,7 +185,7 @@ fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
     Ok(Some(Shape { columns, key: key.into_iter().map(|(column, _)| column).collect() }))
 }
 
-fn create(connection: &Connection, name: &str, shape: &Shape) -> Result<()> {
+pub(crate) fn create(connection: &Connection, name: &str, shape: &Shape) -> Result<()> {
     let mut parts: Vec<String> = shape.columns.iter().map(|(column, affinity)| format!("{} {affinity}", quote(column))).collect();
     if !shape.key.is_empty() {
         parts.push(format!("UNIQUE ({})", quote_all(&shape.key)));
@@ -194,43 +228,62 @@ pub(crate) fn last_row(connection: &Connection, name: &str) -> Result<i64> {
     connection.query_row(&sql, [], |row| row.get(0)).explain(PREPARING)
 }
 
-/// Drops what earlier transactions collected of the next generation. `kept` gives the row number after which the rows of
-/// this transaction begin, when it wrote some.
-pub(crate) fn discard(connection: &Connection, id: &TableId, kept: impl Fn(&str) -> Option<i64>) -> Result<()> {
-    let Some(visible) = known_name(connection, id)? else { return Ok(()) };
-    let next = next_name(&visible);
-    let sql = match kept(&next) {
-        Some(last) => format!("DELETE FROM {} WHERE {ROWID} <= {last}", quote(&next)),
-        None => format!("DROP TABLE IF EXISTS {}", quote(&next)),
-    };
-    connection.execute_batch(&sql).explain(PUBLISHING)
+/// The highest row numbers of a next generation before the open transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before {
+    /// Of its rows; none: this transaction wrote none.
+    pub(crate) rows: Option<i64>,
+    /// Of its tombstones.
+    pub(crate) gone: Option<i64>,
 }
 
-/// Puts the next generation in the visible one's place; when nothing was collected, the table becomes empty.
-pub(crate) fn publish(connection: &Connection, id: &TableId) -> Result<()> {
+/// Drops what earlier transactions collected of the next generation. `before` returns, by the name of the table, what was
+/// there before this transaction.
+pub(crate) fn discard(connection: &Connection, id: &TableId, before: impl Fn(&str) -> Before) -> Result<()> {
     let Some(visible) = known_name(connection, id)? else { return Ok(()) };
+    let (next, gone) = (next_name(&visible), gone_name(&visible));
+    let before = before(&next);
+    for (name, last) in [(next, before.rows), (gone, before.gone)] {
+        let sql = match last {
+            Some(last) => format!("DELETE FROM {} WHERE {ROWID} <= {last}", quote(&name)),
+            None => format!("DROP TABLE IF EXISTS {}", quote(&name)),
+        };
+        connection.execute_batch(&sql).explain(PUBLISHING)?;
+    }
+    Ok(())
+}
+
+/// Puts the next generation in the visible one's place, with the rows that are carried over; when nothing was collected,
+/// only those are left.
+pub(crate) fn publish(connection: &Connection, id: &TableId, keep: &[Keep]) -> Result<()> {
+    let Some(visible) = known_name(connection, id)? else { return Ok(()) };
+    carry(connection, &visible, keep.iter().filter(|keep| keep.table == *id))?;
     let next = next_name(&visible);
     match (shape(connection, &next)?, shape(connection, &visible)?) {
-        (Some(_), _) => replace(connection, &visible, &next, PUBLISHING),
-        (None, Some(_)) => connection.execute_batch(&format!("DELETE FROM {}", quote(&visible))).explain(PUBLISHING),
-        (None, None) => Ok(()),
+        (Some(_), _) => replace(connection, &visible, &next, PUBLISHING)?,
+        (None, Some(_)) => connection.execute_batch(&format!("DELETE FROM {}", quote(&visible))).explain(PUBLISHING)?,
+        (None, None) => {}
     }
+    connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(&gone_name(&visible)))).explain(PUBLISHING)
 }
 
-/// Visible rows, per table.
-pub(crate) fn row_counts(connection: &Connection) -> Result<Vec<(TableId, u64)>> {
-    let operation = "counting rows";
-    let tables: Vec<(TableId, String)> = connection
+/// Every table of a stream, with its name in the database.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<(TableId, String)>> {
+    connection
         .prepare_cached("SELECT source, stream, name FROM _pipeline_tables ORDER BY source, stream")
         .and_then(|mut select| {
             select.query_map([], |row| Ok((TableId { source: row.get(0)?, stream: row.get(1)? }, row.get(2)?)))?.collect()
         })
-        .explain(operation)?;
-    let mut counts = Vec::with_capacity(tables.len());
-    for (id, name) in tables {
+        .explain("listing the tables")
+}
+
+/// Visible rows, per table.
+pub(crate) fn row_counts(connection: &Connection) -> Result<Vec<(TableId, u64)>> {
+    let mut counts = Vec::new();
+    for (id, name) in all(connection)? {
         if shape(connection, &name)?.is_some() {
             let sql = format!("SELECT count(*) FROM {}", quote(&name));
-            let count: i64 = connection.query_row(&sql, [], |row| row.get(0)).explain(operation)?;
+            let count: i64 = connection.query_row(&sql, [], |row| row.get(0)).explain("counting rows")?;
             counts.push((id, count.unsigned_abs()));
         }
     }

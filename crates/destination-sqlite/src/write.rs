@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, Statement};
 use crate::config::Deletes;
 use crate::error::Explain;
 use crate::sweep::Sweep;
-use crate::table::{self, ROWID, quote, quote_all};
+use crate::table::{self, Before, ROWID, quote, quote_all};
 
 pub(crate) const WRITING: &str = "writing rows";
 
@@ -21,7 +21,9 @@ pub(crate) struct Writer {
     pub(crate) name: String,
     /// The highest row number before this transaction, for the next generation. Its rows get numbers of their own, also
     /// when they replace a row, so that those of earlier transactions can be told apart and discarded.
-    pub(crate) before: Option<i64>,
+    pub(crate) before: Before,
+    /// The table that they are of, when tombstones are to be remembered: those of the next generation.
+    next: Option<Table>,
     next_row: Option<i64>,
     /// Of one row: a statement of several keeps a journal of its own of every page that it changes.
     insert: String,
@@ -49,11 +51,11 @@ impl Writer {
     /// Creates or widens the table, and writes the statements for it.
     pub(crate) fn new(connection: &Connection, table: &Table, deletes: Deletes) -> Result<Self> {
         let physical = table::ensure(connection, table)?;
-        let before = match table.generation {
+        let rows = match table.generation {
             Generation::Current => None,
             Generation::Next => Some(table::last_row(connection, &physical.name)?),
         };
-        let numbered = before.is_some();
+        let numbered = rows.is_some();
         let all: Vec<usize> = (0..physical.columns.len()).collect();
         let index = |name: &str| table.schema.index_of(name).ok();
         let key: Vec<usize> = table.primary_key.iter().filter_map(|name| index(name)).collect();
@@ -68,8 +70,9 @@ impl Writer {
             mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered), marked)),
             sweep: tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
-            next_row: before.map(|last| last + 1),
-            before,
+            next: (numbered && tombstones).then(|| table.clone()),
+            next_row: rows.map(|last| last + 1),
+            before: Before { rows, gone: None },
             key,
             deleted: index(DELETED),
         })
@@ -83,6 +86,9 @@ impl Writer {
         while start < batch.num_rows() {
             let kind = self.kind(&columns, start);
             let end = (start..batch.num_rows()).find(|row| self.kind(&columns, *row) != kind).unwrap_or(batch.num_rows());
+            if kind != Kind::Row {
+                self.remember_gone(connection, start..end, &mut binder)?;
+            }
             match (kind, &self.delete, &self.mark, &self.sweep) {
                 (Kind::Sweep, _, _, Some(sweep)) => sweep.run(connection, start..end, &mut binder)?,
                 (Kind::Tombstone, Some(delete), ..) => each_row(connection, delete, start..end, &self.key, &mut None, &mut binder)?,
@@ -94,6 +100,16 @@ impl Writer {
             start = end;
         }
         Ok(())
+    }
+
+    /// Keeps tombstones of the next generation until it is published.
+    fn remember_gone(&mut self, connection: &Connection, rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
+        let Some(table) = &self.next else { return Ok(()) };
+        let gone = table::ensure_gone(connection, table)?;
+        if self.before.gone.is_none() {
+            self.before.gone = Some(table::last_row(connection, &gone.name)?);
+        }
+        each_row(connection, &insert(&gone, &self.all, false), rows, &self.all, &mut None, binder)
     }
 
     fn kind(&self, columns: &[Column<'_>], row: usize) -> Kind {

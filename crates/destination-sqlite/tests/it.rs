@@ -74,10 +74,19 @@ impl DestinationFixture for Sqlite {
             "sqlite-after-begin",
             "sqlite-before-prepared",
             "sqlite-after-write",
+            "sqlite-carrying",
             "sqlite-replacing-table",
             "sqlite-before-commit",
             "sqlite-after-commit",
         ]
+    }
+
+    fn purge_crash_points(&self) -> &[&'static str] {
+        &["sqlite-before-purged", "sqlite-before-vacuum", "sqlite-after-vacuum"]
+    }
+
+    fn versions(&self, _: &Path, _: &Table) -> Option<Vec<String>> {
+        None
     }
 
     fn damages(&self) -> &[Damage] {

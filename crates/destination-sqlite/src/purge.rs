@@ -1,0 +1,76 @@
+//! Leaves nothing of what was deleted in the file: SQLite only marks its pages as free.
+
+use std::fs;
+use std::path::Path;
+
+use pipeline_core::{DELETED, Error, ErrorKind, Purge, Purged, PurgedTable, Result, crash_point};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::config::Deletes;
+use crate::error::Explain;
+use crate::state;
+use crate::table::{self, gone_name, next_name, quote, shape};
+
+const PURGING: &str = "purging the database";
+
+/// Drops generations that nobody collects any more and rows that are only marked as deleted, then rewrites the file.
+pub(crate) fn purge(connection: &Connection, path: &Path, deletes: Deletes, purge: &Purge) -> Result<Purged> {
+    let bytes_before = size(path);
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate).explain(PURGING)?;
+    let tables = remove_rows(&transaction, deletes, purge)?;
+    if purge.dry_run {
+        transaction.rollback().explain(PURGING)?;
+        return Ok(Purged { tables, bytes_before, bytes_after: bytes_before });
+    }
+    crash_point("sqlite-before-purged");
+    transaction.commit().explain(PURGING)?;
+    empty_log(connection)?;
+    crash_point("sqlite-before-vacuum");
+    connection.execute_batch("VACUUM").explain(PURGING)?;
+    crash_point("sqlite-after-vacuum");
+    empty_log(connection)?;
+    Ok(Purged { tables, bytes_before, bytes_after: size(path) })
+}
+
+fn remove_rows(connection: &Connection, deletes: Deletes, purge: &Purge) -> Result<Vec<PurgedTable>> {
+    let states = state::list(connection, None)?;
+    let mut tables = Vec::new();
+    for (id, visible) in table::all(connection)?.into_iter().filter(|(id, _)| purge.wants(id)) {
+        let mut rows = 0;
+        if !states.iter().any(|(endpoint, state)| endpoint.source == id.source && state.refreshing) {
+            for name in [next_name(&visible), gone_name(&visible)] {
+                if shape(connection, &name)?.is_some() {
+                    let count = format!("SELECT count(*) FROM {}", quote(&name));
+                    rows += connection.query_row(&count, [], |row| row.get::<_, i64>(0)).explain(PURGING)?.unsigned_abs();
+                    connection.execute_batch(&format!("DROP TABLE {}", quote(&name))).explain(PURGING)?;
+                }
+            }
+        }
+        // Where rows have no key, a tombstone is a row like others.
+        let known = shape(connection, &visible)?.filter(|shape| deletes == Deletes::Mark && shape.has_key());
+        if let Some(deleted) = known.as_ref().and_then(|shape| shape.column(DELETED)) {
+            let delete = format!("DELETE FROM {} WHERE {} = 1", quote(&visible), quote(deleted));
+            rows += connection.execute(&delete, []).explain(PURGING)? as u64;
+        }
+        tables.push(PurgedTable { table: id, rows, skipped: None });
+    }
+    Ok(tables)
+}
+
+/// Moves the write-ahead log into the database and empties it.
+fn empty_log(connection: &Connection) -> Result<()> {
+    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).explain(PURGING)?;
+    if busy {
+        return Err(Error::new(ErrorKind::Destination, "the database is read by another process, which keeps what was deleted in the log")
+            .with_operation(PURGING)
+            .with_help("wait until the other process is finished, then run again"));
+    }
+    Ok(())
+}
+
+/// Size of the database and its write-ahead log.
+fn size(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    [path, Path::new(&log)].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+}
