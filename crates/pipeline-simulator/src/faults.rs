@@ -1,4 +1,8 @@
-//! What can go wrong on purpose.
+//! What can go wrong on purpose: with every so many requests, or with certain ones only.
+
+mod ordinary;
+pub(crate) mod rule;
+pub(crate) mod spoil;
 
 use std::time::Duration;
 
@@ -8,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
+use self::rule::Rule;
 use crate::{Vendor, mixpanel, stripe, zendesk};
 
 /// The switches, all off by default. They count the requests they apply to, so the same requests in the same order meet
@@ -57,6 +62,13 @@ pub(crate) enum Fault {
 }
 
 impl Faults {
+    /// What a vendor refuses to an ordinary account, which has paid for little and set up less, for [`Simulation::rules`].
+    ///
+    /// [`Simulation::rules`]: crate::Simulation::rules
+    pub fn ordinary_account(vendor: Vendor) -> Vec<Rule> {
+        ordinary::rules(vendor)
+    }
+
     pub(crate) fn affects(&self, vendor: Vendor) -> bool {
         self.only.is_none_or(|only| only == vendor)
     }
@@ -109,6 +121,18 @@ impl Fault {
             }
             Fault::Slow(_) | Fault::Cut => None,
         }
+    }
+}
+
+/// An error as a vendor writes it.
+fn error_of(vendor: Vendor, status: StatusCode, message: &str, code: Option<&str>) -> Response {
+    match vendor {
+        Vendor::Stripe => {
+            let kind = if status.is_server_error() { "api_error" } else { "invalid_request_error" };
+            stripe::error(status, kind, message, code, None)
+        }
+        Vendor::Zendesk => zendesk::error(status, code.unwrap_or("UnprocessableEntity"), message),
+        Vendor::Mixpanel => mixpanel::error(status, message),
     }
 }
 

@@ -47,6 +47,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use book::{StripeAccount, StripeBook};
+pub use faults::rule::{Rule, Spoil};
 pub use faults::{Faults, Throttle};
 pub use limits::Limits;
 pub use server::{Body, Simulator};
@@ -81,6 +82,9 @@ pub struct Simulation {
     pub latency: Duration,
     /// What goes wrong; nothing by default.
     pub faults: Faults,
+    /// What goes wrong with certain requests only, such as a list that is refused: the first that applies counts. None by
+    /// default. [`Faults::ordinary_account`] has what every vendor refuses to most.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for Simulation {
@@ -98,6 +102,7 @@ impl Default for Simulation {
             limits: Limits::default(),
             latency: Duration::ZERO,
             faults: Faults::default(),
+            rules: Vec::new(),
         }
     }
 }
@@ -192,8 +197,14 @@ pub struct ZendeskWorld {
     pub plan: ZendeskPlan,
     /// Whether there is a Help Center. Without one its requests are answered by a web page (404).
     pub help_center: bool,
+    /// Subdomains of brands with a Help Center each, the account's own first; the records are dealt out among them. Requests
+    /// to the hosts of the others have `/brand/SUBDOMAIN` before their path. Without any there is one Help Center, and the
+    /// list of brands is made up.
+    pub brands: Vec<String>,
     /// Streams that the credentials may not read (403), by name.
     pub forbidden: Vec<String>,
+    /// Deleting for good takes everything: the texts of a ticket's comments, wherever they are shown, and a user's identities.
+    pub erases: bool,
     /// How many tickets change while each page of an export is on its way.
     pub changes_per_page: u64,
     /// Pages of exports and lists asked for with more records than this are answered by 504.
@@ -233,7 +244,9 @@ impl Default for ZendeskWorld {
             counts: BTreeMap::new(),
             plan: ZendeskPlan::Enterprise,
             help_center: true,
+            brands: Vec::new(),
             forbidden: Vec::new(),
+            erases: false,
             changes_per_page: 0,
             slow_pages_over: None,
             backpressure_every: 0,
@@ -264,6 +277,9 @@ pub enum ZendeskPlan {
 impl ZendeskWorld {
     /// How many objects a list has at the start.
     pub(crate) fn count(&self, name: &str) -> u64 {
+        if name == "brands" && !self.brands.is_empty() {
+            return self.brands.len() as u64;
+        }
         self.counts.get(name).copied().unwrap_or(self.others)
     }
 
@@ -332,7 +348,7 @@ impl Default for MixpanelWorld {
 pub enum Vendor {
     /// Everything under `/v1/`.
     Stripe,
-    /// Everything under `/api/v2/`, and `/oauth/tokens`.
+    /// Everything under `/api/v2/`, also of brands, and `/oauth/tokens`.
     Zendesk,
     /// Everything else.
     Mixpanel,
@@ -343,7 +359,7 @@ impl Vendor {
     pub(crate) fn of(path: &str) -> Vendor {
         if path.starts_with("/v1/") {
             Vendor::Stripe
-        } else if path.starts_with("/api/v2/") || path.starts_with("/oauth/") {
+        } else if ["/api/v2/", "/oauth/", "/brand/"].iter().any(|start| path.starts_with(start)) {
             Vendor::Zendesk
         } else {
             Vendor::Mixpanel

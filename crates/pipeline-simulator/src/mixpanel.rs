@@ -40,7 +40,7 @@ pub(crate) async fn query(
 }
 
 /// A body is a JSON object or a form, whatever its declared type.
-fn parameters(body: &[u8]) -> Parameters {
+pub(crate) fn parameters(body: &[u8]) -> Parameters {
     if let Ok(Value::Object(members)) = serde_json::from_slice(body) {
         let text = |value: Value| {
             if let Value::String(text) = value { text } else { value.to_string() }

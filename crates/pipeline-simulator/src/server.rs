@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request as Received, State};
-use axum::http::{HeaderMap, HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -23,7 +23,8 @@ use tokio::time::Instant;
 use tower_service::Service as _;
 
 use crate::book::{Book, StripeAccount};
-use crate::faults::{self, Fault, Faults};
+use crate::faults::rule::{Asked, Rule};
+use crate::faults::{self, Fault, Faults, spoil};
 use crate::limits::Gate;
 use crate::mixpanel_slots::Slot;
 use crate::stats::Stats;
@@ -104,6 +105,21 @@ impl Simulator {
         (state.faults, state.affected, state.exports) = (faults, 0, 0);
     }
 
+    /// Replaces the [rules](Simulation::rules) from now on: none ends an outage, and heals what was poisoned.
+    pub fn set_rules(&self, rules: Vec<Rule>) {
+        self.service.state().rules = rules;
+    }
+
+    /// How many requests each of the rules has applied to, in their order.
+    pub fn rule_hits(&self) -> Vec<u64> {
+        self.service.state().rules.iter().map(Rule::hits).collect()
+    }
+
+    /// The seconds since 1970 on the server's clock.
+    pub fn now(&self) -> i64 {
+        self.service.now()
+    }
+
     /// Lets the records up to this second appear, as if the time until then had passed: new rows for a second sync. See
     /// [`Simulation::shown_until`].
     pub fn show_until(&self, second: i64) {
@@ -154,6 +170,7 @@ pub(crate) struct Mutable {
     pub(crate) gate: Gate,
     pub(crate) stats: Stats,
     pub(crate) faults: Faults,
+    rules: Vec<Rule>,
     /// How many requests the faults applied to.
     affected: u64,
     /// How many raw exports were asked for.
@@ -165,6 +182,8 @@ pub(crate) struct Mutable {
     pub(crate) tokens: Tokens,
     /// How many changes were made to Zendesk's records.
     pub(crate) changes: u64,
+    /// Texts that were taken away from Zendesk's records.
+    pub(crate) erased: Vec<String>,
     /// How many requests Zendesk could have turned away under load.
     pub(crate) relieved: u64,
     /// Keys of Stripe's that expire, and the number of the request from which on they are refused.
@@ -181,12 +200,14 @@ impl Service {
             gate: Gate::new(simulation.limits, started),
             stats: Stats::default(),
             faults: simulation.faults,
+            rules: simulation.rules.clone(),
             affected: 0,
             exports: 0,
             under_way: [0; 2],
             sessions: 0,
             tokens: Tokens::new(simulation.zendesk.refresh_token.clone()),
             changes: 0,
+            erased: Vec::new(),
             relieved: 0,
             expiring: HashMap::new(),
             forbidden: simulation.stripe.forbidden.clone(),
@@ -262,6 +283,28 @@ impl Drop for InFlight {
     }
 }
 
+/// The rule that applies to a request, if one does, and the request again: its body is read for the parameters in it.
+async fn spoiled(service: &Service, request: Received) -> (Received, Option<Rule>) {
+    if service.state().rules.is_empty() {
+        return (request, None);
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let parameters = mixpanel::parameters(&body).into_iter().collect();
+    let asked = Asked::new(&parts.uri, parameters, service.now());
+    let rule = service.state().rules.iter_mut().find_map(|rule| rule.apply(&asked).then(|| rule.clone()));
+    let mut request = Received::from_parts(parts, body.into());
+    if rule.as_ref().is_some_and(Rule::edits) {
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
+    (request, rule)
+}
+
+/// Whether the right answer is one about the credentials or the limits, which comes before anything that a rule says.
+fn comes_first(response: &Response) -> bool {
+    matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+}
+
 /// Two minutes after the newest record that is shown, because Zendesk withholds the last minute and readers of Stripe
 /// keep a distance as well; the machine's time, an hour after the data at least, when all of it is shown.
 #[expect(clippy::disallowed_methods, reason = "nothing injects a clock into a server that stands for a vendor")]
@@ -275,6 +318,7 @@ fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(stripe::get))
         .route("/api/v2/{*path}", get(zendesk::get))
+        .route("/brand/{brand}/api/v2/{*path}", get(zendesk::get))
         .route("/oauth/tokens", post(zendesk::auth::issue))
         .route("/api/2.0/export", get(mixpanel_export::export))
         .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
@@ -295,10 +339,15 @@ async fn around(State(service): State<Arc<Service>>, request: Received, next: Ne
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let mut response = match (slot, fault.and_then(|fault| fault.answer(vendor))) {
-        (Err(refusal), _) | (_, Some(refusal)) => refusal,
-        (Ok(slot), None) => {
-            let response = next.run(request).await;
+    let (request, rule) = spoiled(&service, request).await;
+    let mut response = match (slot, fault.and_then(|fault| fault.answer(vendor)), &rule) {
+        (Err(refusal), ..) | (_, Some(refusal), _) => refusal,
+        (_, _, Some(rule)) if rule.is_outage() => spoil::instead(&rule.spoil, vendor),
+        (Ok(slot), None, rule) => {
+            let mut response = next.run(request).await;
+            if let Some(rule) = rule.as_ref().filter(|_| !comes_first(&response)) {
+                response = spoil::spoiled(&rule.spoil, vendor, response).await;
+            }
             if let Some(slot) = slot { slot.until_the_end_of(response) } else { response }
         }
     };

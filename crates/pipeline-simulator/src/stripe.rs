@@ -168,6 +168,10 @@ pub(crate) fn permitted(service: &Service, name: &str, path: &str) -> Result<(),
         let code = Some("more_permissions_required");
         return Err(error(StatusCode::FORBIDDEN, "invalid_request_error", &message, code, None));
     }
+    if stripe.live && path.starts_with("/v1/test_helpers/") {
+        let message = "This endpoint is only available in testmode. Try using your test keys instead.";
+        return Err(error(StatusCode::BAD_REQUEST, "invalid_request_error", message, None, None));
+    }
     if stripe.not_enabled.iter().any(|missing| missing == name) {
         let product = if path.starts_with("/v1/issuing/") { "Issuing" } else { name };
         let message = format!("Your account is not set up to use {product}.");

@@ -111,6 +111,8 @@ pub(crate) struct World {
     pub(crate) tables: Vec<Table>,
     pub(crate) live: bool,
     pub(crate) project: u64,
+    /// Whether Zendesk's deletions for good take what belonged to a record.
+    erases: bool,
     /// What becomes of Mixpanel's events.
     pub(crate) history: History,
     names: HashMap<String, usize>,
@@ -138,6 +140,7 @@ impl World {
             names,
             live: simulation.stripe.live,
             project: simulation.mixpanel.project_id,
+            erases: simulation.zendesk.erases,
             history: History::new(&simulation.mixpanel, simulation.until),
             shown_until,
             events,
@@ -230,7 +233,7 @@ impl World {
         let is_shown = time < self.shown_until();
         let of = table.list.as_ref().map_or(Of::Live, |list| list.of);
         let belongs = match (table.like, table.parent) {
-            (Some(_), _) => of.includes(fate),
+            (Some(_), _) => of.includes(fate, self.erases),
             (None, Some((parent, _, one_in))) => {
                 let parent = Row { table: parent, index: row.index / table.parent.map_or(1, |(_, per, _)| per) };
                 let has = draw(self.tables[row.table].key, parent.index).is_multiple_of(one_in);

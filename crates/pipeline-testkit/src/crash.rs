@@ -11,7 +11,8 @@ use pipeline_core::state::Position;
 use pipeline_core::{CRASH_POINT, Commit, Destination, ErrorKind, Generation, Table};
 
 use crate::destination_suite::{
-    DestinationFixture, Row, advance, batch, commit, endpoint, expected, gone, plan, row, shown, store, table, table_of,
+    DestinationFixture, Row, Shelf, advance, assert_nowhere, batch, carried, commit, customers, endpoint, expected, gone, history, keep,
+    live_text, plan, purge, row, shown, shown_by_log, store, store_history, table, table_of,
 };
 
 /// Environment variable that makes the test the process under test, and gives it its folder.
@@ -39,6 +40,36 @@ pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFi
             verify(fixture, dir.path(), &place).await;
             run(&*fixture.open(dir.path()).await.unwrap()).await;
             assert_eq!(verify(fixture, dir.path(), &place).await, Some(script().len()), "{place}");
+        }
+    }
+}
+
+/// Kills a purge at every crash point: whoever reads the files sees the same rows before and after it is finished.
+pub async fn killed_while_it_purges_it_shows_the_same(fixture: &dyn DestinationFixture, test: &str) {
+    if let Some(folder) = under_test() {
+        fixture.open(&folder).await.unwrap().purge(&purge(true)).await.unwrap();
+        return;
+    }
+    let (table, rows) = (customers(Generation::Current), history().concat());
+    for point in fixture.purge_crash_points() {
+        for nth in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            store_history(&*fixture.open(dir.path()).await.unwrap()).await;
+            let place = format!("{point}:{nth}");
+            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
+            if status.success() {
+                assert!(nth > 1, "the crash point {point} is never passed");
+                break;
+            }
+            assert_eq!(status.signal(), Some(SIGABRT), "{place}: the process failed by itself");
+            let seen = || shown_by_log(fixture, dir.path(), &table).unwrap_or_else(|| shown(fixture, dir.path(), &table));
+            assert_eq!(seen(), live_text(&rows), "{place}: as the process left it");
+            let destination = fixture.open(dir.path()).await.unwrap();
+            assert_eq!(seen(), live_text(&rows), "{place}: opened again");
+            destination.purge(&purge(true)).await.unwrap();
+            assert_eq!(shown(fixture, dir.path(), &table), live_text(&rows), "{place}: purged again");
+            assert_nowhere(dir.path(), "older");
+            assert_nowhere(dir.path(), "erased");
         }
     }
 }
@@ -104,13 +135,15 @@ struct Step {
     writes: Vec<(Arc<Table>, Vec<Row>)>,
     discard: bool,
     publish: bool,
+    /// The name of the rows that stay when the generation is published.
+    keep: Option<&'static str>,
 }
 
 fn charges(generation: Generation) -> Arc<Table> {
     table("charges", &["id"], generation)
 }
 
-/// Upserts, tombstones, an abandoned refresh, a complete one, a new column and rows without a key.
+/// Upserts, tombstones, an abandoned refresh, a complete one, one that keeps rows, a new column and rows without a key.
 fn script() -> Vec<Step> {
     let (current, next) = (charges(Generation::Current), charges(Generation::Next));
     let events = table("events", &[], Generation::Current);
@@ -122,12 +155,15 @@ fn script() -> Vec<Step> {
         step(&[(&current, vec![row(1, "a"), row(2, "b")]), (&events, vec![row(1, "e")])]),
         step(&[(&current, vec![row(1, "aa"), gone(2)]), (&events, vec![row(1, "e"), row(2, "e")])]),
         step(&[(&next, vec![row(7, "abandoned"), row(8, "abandoned")])]),
-        Step { discard: true, ..step(&[(&next, vec![row(1, "n"), row(3, "n")])]) },
-        step(&[(&next, vec![row(3, "nn")]), (&events, vec![row(3, "e")])]),
+        Step { discard: true, ..step(&[(&next, vec![row(1, "n"), row(7, "abandoned"), row(3, "n")])]) },
+        step(&[(&next, vec![row(1, "n"), row(3, "nn")]), (&events, vec![row(3, "e")])]),
         Step { publish: true, ..step(&[(&next, vec![row(4, "n")])]) },
         step(&[(&wide, vec![row(4, "nn"), row(5, "w")])]),
         step(&[(&next, vec![row(9, "abandoned")])]),
         Step { discard: true, ..step(&[]) },
+        step(&[(&next, vec![row(1, "z"), row(2, "w"), gone(4)])]),
+        Step { publish: true, keep: Some("w"), ..step(&[(&next, vec![row(2, "ww")])]) },
+        step(&[(&current, vec![row(5, "x"), row(2, "ww")])]),
     ]
 }
 
@@ -152,6 +188,7 @@ async fn run(destination: &dyn Destination) {
         let commit = Commit {
             discard: step.discard.then(|| id.clone()).into_iter().collect(),
             publish: step.publish.then_some(id).into_iter().collect(),
+            keep: step.keep.map(|name| keep(&charges(Generation::Current), name)).into_iter().collect(),
             ..commit(vec![advance(ENDPOINT, index)])
         };
         let tables: Vec<_> = step.writes.iter().map(|(table, _)| Arc::clone(table)).collect();
@@ -165,23 +202,27 @@ async fn run(destination: &dyn Destination) {
 async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Option<usize> {
     let destination = fixture.open(dir).await.unwrap();
     let done = committed(&*destination).await;
-    let (mut current, mut next, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    let empty = || Shelf::new(fixture, true);
+    let (mut current, mut next, mut events) = (empty(), empty(), Vec::new());
     for step in script().into_iter().take(done.unwrap_or_default()) {
         if step.discard {
-            next.clear();
+            next = empty();
         }
         for (table, rows) in step.writes {
             match (table.stream.as_str(), table.generation) {
                 ("events", _) => events.extend(rows),
-                (_, Generation::Current) => current.extend(rows),
-                (_, Generation::Next) => next.extend(rows),
+                (_, Generation::Current) => current.put_all(Generation::Current, &rows),
+                (_, Generation::Next) => next.put_all(Generation::Next, &rows),
             }
         }
         if step.publish {
-            current = std::mem::take(&mut next);
+            let own = std::mem::replace(&mut next, empty()).rows;
+            let kept = step.keep.map_or_else(Vec::new, |name| carried(&current.rows, &own, name));
+            current = empty();
+            kept.iter().chain(&own).for_each(|row| current.put(Generation::Next, row));
         }
     }
-    assert_eq!(shown(fixture, dir, &charges(Generation::Current)), expected(fixture, true, &current), "{place} after step {done:?}");
+    assert_eq!(shown(fixture, dir, &charges(Generation::Current)), current.shown(), "{place} after step {done:?}");
     let table = table("events", &[], Generation::Current);
     assert_eq!(shown(fixture, dir, &table), expected(fixture, false, &events), "{place} after step {done:?}");
     let status = destination.status(usize::MAX).await.unwrap();
@@ -189,6 +230,6 @@ async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Op
     let commits = done.map_or(0, |steps| steps as u64 + 1);
     assert_eq!(sequences, (1..=commits).collect::<Vec<_>>(), "{place}");
     let rows: u64 = status.rows.iter().map(|(_, rows)| rows).sum();
-    assert_eq!(rows, (expected(fixture, true, &current).len() + events.len()) as u64, "{place}");
+    assert_eq!(rows, (current.shown().len() + events.len()) as u64, "{place}");
     done
 }

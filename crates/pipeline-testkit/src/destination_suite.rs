@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use pipeline_core::cell::{Cell, Column, JSON};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceState};
-use pipeline_core::{Commit, DELETED, Delivery, Destination, EXTRA, ErrorKind, Generation, Result, SYNCED_AT, Table, TableId};
+use pipeline_core::{Commit, DELETED, Delivery, Destination, EXTRA, ErrorKind, Generation, Keep, Purge, Result, SYNCED_AT, Table, TableId};
 use serde_json::{Map, Value};
 
 mod rules;
@@ -41,6 +41,13 @@ pub trait DestinationFixture: Send + Sync {
 
     /// Every crash point in the destination's code.
     fn crash_points(&self) -> &[&'static str];
+
+    /// The crash points that a purge passes.
+    fn purge_crash_points(&self) -> &[&'static str];
+
+    /// The rows of a table that is a log of versions, in their order, each as [`canonical`] text. They are read as the files
+    /// are, without opening the destination, which would finish what a process that died has begun.
+    fn versions(&self, dir: &Path, table: &Table) -> Option<Vec<String>>;
 
     /// Ways to damage what is stored after some commits.
     fn damages(&self) -> &[Damage];
@@ -69,10 +76,16 @@ macro_rules! destination_suite {
             writers_of_different_endpoints_both_win,
             rows_without_a_key_are_appended,
             rows_with_a_key_replace_each_other,
+            a_version_is_stored_once,
+            a_set_that_is_the_same_is_not_stored_again,
+            a_version_is_stored_once_in_a_refresh,
             what_belonged_together_goes_together,
             the_next_generation_is_invisible_until_published,
             discarding_spares_the_rows_of_its_own_transaction,
+            selected_rows_are_carried_into_a_published_generation,
+            rows_without_a_key_are_carried,
             publishing_nothing_empties_the_table,
+            a_purge_leaves_nothing_of_what_was_deleted,
             columns_are_added,
             every_type_comes_back,
             strange_names_stay_apart,
@@ -80,7 +93,11 @@ macro_rules! destination_suite {
             an_unusable_location_is_explained,
             damage_is_never_taken_for_emptiness,
         );
-        $crate::destination_suite!(@respawned $fixture; a_full_disk_loses_nothing, killed_anywhere_it_goes_on_where_it_was);
+        $crate::destination_suite!(@respawned $fixture;
+            a_full_disk_loses_nothing,
+            killed_anywhere_it_goes_on_where_it_was,
+            killed_while_it_purges_it_shows_the_same,
+        );
     };
     (@rules $fixture:expr; $($rule:ident),* $(,)?) => {
         $(#[tokio::test]
@@ -88,7 +105,7 @@ macro_rules! destination_suite {
             $crate::destination_suite::$rule(&$fixture).await;
         })*
     };
-    (@respawned $fixture:expr; $($rule:ident),*) => {
+    (@respawned $fixture:expr; $($rule:ident),* $(,)?) => {
         $(#[cfg(unix)]
         #[tokio::test]
         async fn $rule() {
@@ -206,36 +223,174 @@ fn cell_value(cell: Cell<'_>) -> Value {
 
 /// The visible rows of a simple table, as `id=name` or `id gone`, sorted.
 pub fn shown(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Vec<String> {
-    let short = |line: &String| {
-        let row: Value = serde_json::from_str(line).unwrap();
-        let (id, name) = (row["id"].as_i64(), row["name"].as_str());
-        match (row[DELETED] == true, id) {
-            (true, None) => format!("all {} gone", name.unwrap_or("?")),
-            (true, Some(id)) => format!("{id} gone"),
-            (false, id) => format!("{}={}", id.map_or("?".to_owned(), |id| id.to_string()), name.unwrap_or("?")),
-        }
-    };
-    let mut rows: Vec<String> = fixture.rows(dir, table).iter().map(short).collect();
+    let mut rows: Vec<String> = fixture.rows(dir, table).iter().map(|line| parse(line).text()).collect();
     rows.sort();
     rows
 }
 
+/// A row of a simple table from its canonical text.
+fn parse(line: &str) -> Row {
+    let row: Value = serde_json::from_str(line).unwrap();
+    Row { id: row["id"].as_i64(), name: row["name"].as_str().map(|name| name.to_owned().into()) }
+}
+
 /// What is visible after rows were written in that order.
 pub fn expected<'a>(fixture: &dyn DestinationFixture, keyed: bool, rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
-    let mut visible: Vec<&Row> = Vec::new();
-    for row in rows {
+    let mut shelf = Shelf::new(fixture, keyed);
+    rows.into_iter().for_each(|row| shelf.put(Generation::Current, row));
+    shelf.shown()
+}
+
+/// What is visible after a generation of those rows was published.
+pub fn published<'a>(fixture: &dyn DestinationFixture, rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
+    let mut shelf = Shelf::new(fixture, true);
+    rows.into_iter().for_each(|row| shelf.put(Generation::Next, row));
+    shelf.shown()
+}
+
+/// One generation of a table as it should be: in a log of versions each is stored once, and a tombstone where it changes
+/// something. Those of the next generation are all stored, since they may concern rows that are carried into it.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    upserts: bool,
+    keyed: bool,
+    /// What was written and not left out.
+    pub rows: Vec<Row>,
+    newest: HashMap<i64, Row>,
+}
+
+impl Shelf {
+    /// An empty generation.
+    pub fn new(fixture: &dyn DestinationFixture, keyed: bool) -> Self {
+        Self { upserts: fixture.upserts(), keyed, rows: Vec::new(), newest: HashMap::new() }
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, generation: Generation, row: &Row) {
+        let newest = row.id.and_then(|id| self.newest.get(&id));
+        let is_new = match row.id {
+            _ if self.upserts || !self.keyed => true,
+            None | Some(_) if row.is_tombstone() && generation == Generation::Next => true,
+            None => self.newest.values().any(|other| other.name == row.name),
+            Some(_) if row.is_tombstone() => newest.is_some(),
+            Some(_) => newest.is_none_or(|newest| newest.name != row.name),
+        };
+        if is_new {
+            self.rows.push(row.clone());
+        }
         match row.id {
-            _ if !keyed || !fixture.upserts() => visible.push(row),
-            None => visible.retain(|other| other.name != row.name),
-            Some(_) => {
-                visible.retain(|other| other.id != row.id);
-                visible.extend((!row.is_tombstone()).then_some(row));
-            }
+            None => self.newest.retain(|_, other| other.name != row.name),
+            Some(id) if row.is_tombstone() => drop(self.newest.remove(&id)),
+            Some(id) => drop(self.newest.insert(id, row.clone())),
         }
     }
-    let mut lines: Vec<String> = visible.iter().map(|row| row.text()).collect();
+
+    /// Writes rows.
+    pub fn put_all(&mut self, generation: Generation, rows: &[Row]) {
+        for row in rows {
+            self.put(generation, row);
+        }
+    }
+
+    /// What a reader sees.
+    pub fn shown(&self) -> Vec<String> {
+        let visible = if self.keyed && self.upserts { live(&self.rows) } else { self.rows.iter().collect() };
+        let mut lines: Vec<String> = visible.iter().map(|row| row.text()).collect();
+        lines.sort();
+        lines
+    }
+}
+
+/// The newest version of each key that is not deleted.
+fn live<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<&'a Row> {
+    let mut live: Vec<&Row> = Vec::new();
+    for row in rows {
+        live.retain(|other| if row.id.is_none() { other.name != row.name } else { other.id != row.id });
+        live.extend((!row.is_tombstone()).then_some(row));
+    }
+    live
+}
+
+/// The newest version of each key that is not deleted, as `id=name`, sorted.
+pub fn live_text<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
+    let mut lines: Vec<String> = live(rows).into_iter().map(Row::text).collect();
     lines.sort();
     lines
+}
+
+/// The rows that the log of versions shows as it is; none: a row replaces the one with its key.
+pub fn shown_by_log(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Option<Vec<String>> {
+    let versions: Vec<Row> = fixture.versions(dir, table)?.iter().map(|line| parse(line)).collect();
+    Some(live_text(&versions))
+}
+
+/// The rows of a generation that stay when another one takes its place and those of some name are to be kept.
+pub fn carried(current: &[Row], next: &[Row], name: &str) -> Vec<Row> {
+    let is_replaced = |row: &Row| next.iter().any(|other| if other.id.is_none() { other.name == row.name } else { other.id == row.id });
+    live(current).into_iter().filter(|row| row.name.as_deref() == Some(name) && !is_replaced(row)).cloned().collect()
+}
+
+/// Selects the rows of some name.
+pub fn keep(table: &Table, name: &str) -> Keep {
+    Keep { table: table.id(), values: [("name".to_owned(), Value::from(name).to_string())].into() }
+}
+
+// ---- purge ----
+
+/// A history with what a purge is about: the text `erased` is in rows that are gone, `older` in versions that were replaced.
+pub fn history() -> Vec<Vec<Row>> {
+    vec![
+        vec![row(1, "older-a"), row(2, "b"), row(3, "erased-c"), row(4, "erased-group"), row(5, "erased-e"), row(6, "erased-f")],
+        vec![row(7, "erased-g"), row(3, "erased-cc")],
+        vec![row(1, "older-aa"), row(8, "h")],
+        vec![gone(3), gone(7)],
+        vec![gone(5), all_gone("erased-group"), row(9, "i")],
+        vec![row(5, "again"), row(1, "a")],
+        vec![gone(6)],
+    ]
+}
+
+/// The table of the history.
+pub fn customers(generation: Generation) -> Arc<Table> {
+    table("customers", &["id"], generation)
+}
+
+/// Stores the history, and rows of a refresh that was abandoned.
+pub async fn store_history(destination: &dyn Destination) {
+    destination.prepare(&[customers(Generation::Current)]).await.unwrap();
+    for rows in history() {
+        store(destination, &[(&customers(Generation::Current), rows)], &commit(vec![])).await.unwrap();
+    }
+    let abandoned = vec![row(20, "erased-next"), gone(21)];
+    store(destination, &[(&customers(Generation::Next), abandoned)], &commit(vec![])).await.unwrap();
+}
+
+/// A purge of everything.
+pub fn purge(versions: bool) -> Purge {
+    Purge { versions, run: "purge-1".to_owned(), ..Purge::default() }
+}
+
+/// Every file below a folder, except SQLite's, which keep their names.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Fails when a text is in any file of a folder.
+pub fn assert_nowhere(dir: &Path, text: &str) {
+    for path in files(dir) {
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text} is in {}", path.display());
+    }
 }
 
 // ---- commits ----
@@ -263,6 +418,7 @@ pub fn advance(name: &str, from: usize) -> Change {
         to: position(from + 1),
         reached: None,
         seen: Vec::new(),
+        gaps: Vec::new(),
     }
 }
 

@@ -99,9 +99,12 @@ impl Fault {
         }
     }
 
-    /// Whether it can befall a request that is answered with this status: a refusal holds no records.
+    /// Whether it can befall a request that is answered with this status: a refusal holds no records, and without its body it
+    /// may mean something else.
     pub(crate) fn befalls(self, status: u16) -> bool {
-        !matches!(self, Self::TruncatedBody | Self::EmptyPage) || (200..300).contains(&status)
+        let is_of_body =
+            matches!(self, Self::ResetAfterHeaders | Self::CutBody | Self::TruncatedBody | Self::StalledBody | Self::EmptyPage);
+        !is_of_body || (200..300).contains(&status)
     }
 
     /// What must come of it, for a connector that can ask for another token or that cannot.
@@ -111,7 +114,7 @@ impl Fault {
             Self::Unauthorized | Self::UnauthorizedForEver => Expected::Fails(&[ErrorKind::Unauthenticated]),
             Self::ThrottledSeconds | Self::ThrottledDate => Expected::SameAfter(RETRY_AFTER),
             Self::OutageForEver => Expected::Fails(&[ErrorKind::Unavailable]),
-            Self::Html => Expected::Fails(&[ErrorKind::Decode, ErrorKind::Unavailable]),
+            Self::Html => Expected::Fails(&[ErrorKind::Refused, ErrorKind::Decode, ErrorKind::Unavailable]),
             Self::TruncatedBody => Expected::SameOrFails(&[ErrorKind::Decode]),
             Self::EmptyPage => Expected::WithoutPageOrFails(&[ErrorKind::Decode]),
             _ => Expected::Same,
@@ -236,7 +239,7 @@ fn reset() -> TransportError {
     TransportError::Interrupted(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
 }
 
-fn first_half(body: &Bytes) -> Bytes {
+pub(crate) fn first_half(body: &Bytes) -> Bytes {
     body.slice(..body.len() / 2)
 }
 
@@ -267,16 +270,22 @@ fn http_date(time: DateTime<Utc>) -> String {
 }
 
 /// A JSON object whose arrays of objects are empty; none when there is none to empty.
-fn emptied(body: &Bytes) -> Option<Bytes> {
+pub(crate) fn emptied(body: &Bytes) -> Option<Bytes> {
     let mut page: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
-    let mut changed = false;
+    let mut removed = 0;
     for list in page.values_mut().filter_map(serde_json::Value::as_array_mut) {
         if list.first().is_some_and(serde_json::Value::is_object) {
+            removed += list.len() as u64;
             list.clear();
-            changed = true;
         }
     }
-    changed.then(|| Bytes::from(serde_json::Value::from(page).to_string()))
+    // What is not there is not counted, either: a list that is cut short is another fault.
+    for name in ["count", "total"] {
+        if let Some(count) = page.get(name).and_then(serde_json::Value::as_u64) {
+            page.insert(name.to_owned(), count.saturating_sub(removed).into());
+        }
+    }
+    (removed > 0).then(|| Bytes::from(serde_json::Value::from(page).to_string()))
 }
 
 #[cfg(test)]

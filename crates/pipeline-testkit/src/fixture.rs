@@ -13,11 +13,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Kinds that `expect_error` can name.
-const KINDS: [ErrorKind; 14] = [
+const KINDS: [ErrorKind; 15] = [
     ErrorKind::ConfigInvalid,
     ErrorKind::Unauthenticated,
     ErrorKind::PermissionDenied,
     ErrorKind::NotFound,
+    ErrorKind::Refused,
     ErrorKind::RateLimited,
     ErrorKind::Unavailable,
     ErrorKind::TooLarge,
@@ -97,7 +98,7 @@ pub struct Exchange {
 }
 
 /// What identifies a request. Headers do not: credentials and the client's own headers are not recorded.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedRequest {
     /// The method, in capitals.

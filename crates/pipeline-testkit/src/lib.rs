@@ -7,14 +7,18 @@ pub mod crash;
 pub mod destination_suite;
 mod fault;
 mod fixture;
+mod gaps;
 mod in_process;
 mod json;
 mod memory;
+mod narrow;
 mod replay;
 mod run;
 mod secrets;
 mod snapshot;
 mod suite;
+mod twin;
+mod vendor;
 
 pub use configuration::{build, verdicts};
 pub use fault::{Fault, Faulty};

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::cell::Column;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Commit, Delivery, Destination, Generation, Result, Status, Table, TableId, Transaction};
+use pipeline_core::{Commit, DELETED, Delivery, Destination, Generation, Keep, Result, SYNCED_AT, Status, Table, TableId, Transaction};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
@@ -89,10 +89,10 @@ struct Staged {
 
 #[async_trait]
 impl Transaction for Staged {
-    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<()> {
+    async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         let _may = self.held.read().await;
         self.batches.push((Arc::clone(table), batch));
-        Ok(())
+        Ok(0)
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
@@ -109,7 +109,13 @@ impl Transaction for Staged {
             put(rows, table, batch)?;
         }
         for table in &commit.publish {
-            let published = next.tables.remove(&(table.clone(), true)).unwrap_or_default();
+            let mut published = next.tables.remove(&(table.clone(), true)).unwrap_or_default();
+            for (key, row) in next.tables.remove(&(table.clone(), false)).into_iter().flatten() {
+                if commit.keep.iter().any(|keep| keep.table == *table && selects(keep, &row)) {
+                    let key = if key.starts_with(KEYLESS) { keyless(published.len()) } else { key };
+                    published.entry(key).or_insert(row);
+                }
+            }
             next.tables.insert((table.clone(), false), published);
         }
         next.commits += 1;
@@ -119,7 +125,22 @@ impl Transaction for Staged {
     }
 }
 
-/// Puts rows in the place of those with the same key; every row without a key is another one.
+/// What the keys of rows without a key begin with.
+const KEYLESS: char = '\0';
+
+/// The key of the next row of a table without a key that has so many.
+fn keyless(rows: usize) -> String {
+    format!("{KEYLESS}{rows:012}")
+}
+
+/// True when a row has the values that are to be kept.
+fn selects(keep: &Keep, row: &Row) -> bool {
+    let text = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| json.replace("null", ""));
+    keep.values.iter().all(|(column, json)| row.get(column).map_or("", String::as_str) == text(json))
+}
+
+/// Puts rows in the place of those with the same key; every row without a key is another one. A tombstone removes all rows
+/// that have its values.
 fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> Result<()> {
     let columns = Column::of(batch)?;
     for index in 0..batch.num_rows() {
@@ -131,8 +152,13 @@ fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> 
                 row.insert(column.name().to_owned(), text);
             }
         }
+        if row.get(DELETED).is_some_and(|deleted| deleted == "true") {
+            row.retain(|column, _| column != DELETED && column != SYNCED_AT);
+            rows.retain(|_, known| row.iter().any(|(column, value)| known.get(column) != Some(value)));
+            continue;
+        }
         let key: Vec<&str> = table.primary_key.iter().map(|column| row.get(column).map_or("", String::as_str)).collect();
-        let key = if key.is_empty() { format!("{:012}", rows.len()) } else { key.join("\u{1f}") };
+        let key = if key.is_empty() { keyless(rows.len()) } else { key.join("\u{1f}") };
         rows.insert(key, row);
     }
     Ok(())

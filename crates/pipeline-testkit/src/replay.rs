@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream;
 use pipeline_core::http::{HeaderMap, HeaderName, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
 
-use crate::fixture::{Exchange, RecordedResponse, is_for_token};
+use crate::fixture::{Exchange, RecordedRequest, RecordedResponse, is_for_token};
 use crate::secrets::Secrets;
 
 /// Headers that describe how the body was on the wire. Bodies are stored as they are after that, so they are not replayed.
@@ -25,6 +25,8 @@ pub struct Replay {
     exchanges: Vec<Exchange>,
     secrets: Secrets,
     repeats_tokens: bool,
+    /// How often an exchange answers again when there is no other.
+    repeats: u32,
     log: Mutex<Log>,
 }
 
@@ -37,7 +39,8 @@ impl fmt::Debug for Replay {
 
 #[derive(Debug, Default)]
 struct Log {
-    used: Vec<bool>,
+    /// How many requests each exchange has answered.
+    used: Vec<u32>,
     requests: Vec<String>,
     answers: Vec<u16>,
     unexpected: Vec<String>,
@@ -66,7 +69,10 @@ impl Asked {
     }
 
     fn matches(&self, exchange: &Exchange) -> bool {
-        let recorded = &exchange.request;
+        self.is(&exchange.request)
+    }
+
+    fn is(&self, recorded: &RecordedRequest) -> bool {
         self.method == recorded.method
             && self.path == recorded.path
             && self.query == recorded.query
@@ -92,13 +98,20 @@ impl Asked {
 impl Replay {
     /// A transport that knows these exchanges. The secrets are kept out of what it reports.
     pub fn new(exchanges: Vec<Exchange>, secrets: Secrets) -> Self {
-        let log = Log { used: vec![false; exchanges.len()], ..Log::default() };
-        Self { exchanges, secrets, repeats_tokens: false, log: Mutex::new(log) }
+        let log = Log { used: vec![0; exchanges.len()], ..Log::default() };
+        Self { exchanges, secrets, repeats_tokens: false, repeats: 0, log: Mutex::new(log) }
     }
 
     /// Answers every request for a token, whatever its body and however often it comes, as the last recorded one.
     pub fn repeating_tokens(mut self) -> Self {
         self.repeats_tokens = true;
+        self
+    }
+
+    /// Answers a request that comes more often than it was recorded as the last time, so many times at most: a page that is
+    /// damaged is asked for again, and who asks for ever finds an end.
+    pub fn repeating(mut self, times: u32) -> Self {
+        self.repeats = times;
         self
     }
 
@@ -120,7 +133,7 @@ impl Replay {
     /// The exchanges that nobody asked for, one a line.
     pub fn unused(&self) -> Vec<String> {
         let log = self.log();
-        let unused = self.exchanges.iter().zip(&log.used).enumerate().filter(|(_, (_, used))| !**used);
+        let unused = self.exchanges.iter().zip(&log.used).enumerate().filter(|(_, (_, used))| **used == 0);
         let line = |exchange: &Exchange| {
             let request = exchange.request.clone();
             Asked { method: request.method, path: request.path, query: request.query, body: request.body.unwrap_or_default() }
@@ -139,12 +152,29 @@ impl Replay {
         if self.repeats_tokens && asked.is_for_token() {
             return self.exchanges.iter().rposition(|exchange| exchange.request.is_for_token() && exchange.request.path == asked.path);
         }
-        self.exchanges.iter().zip(&log.used).position(|(exchange, used)| !used && asked.matches(exchange))
+        let mut known = self.exchanges.iter().zip(&log.used);
+        let last = || self.exchanges.iter().rposition(|exchange| asked.matches(exchange));
+        known
+            .position(|(exchange, used)| *used == 0 && asked.matches(exchange))
+            .or_else(|| last().filter(|last| log.used[*last] <= self.repeats))
+    }
+
+    /// All answers with records that this path gave to anything.
+    pub(crate) fn of_path(&self, request: &Request) -> Vec<&RecordedResponse> {
+        let asked = Asked::new(request);
+        let is_of_path = |exchange: &&Exchange| asked.method == exchange.request.method && asked.path == exchange.request.path;
+        let is_success = |exchange: &&Exchange| (200..300).contains(&exchange.response.status);
+        self.exchanges.iter().filter(is_of_path).filter(is_success).map(|exchange| &exchange.response).collect()
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request is the recorded one.
+pub(crate) fn is_recorded(request: &Request, recorded: &RecordedRequest) -> bool {
+    Asked::new(request).is(recorded)
 }
 
 #[async_trait]
@@ -156,7 +186,7 @@ impl HttpService for Replay {
             log.unexpected.push(asked.line(&self.secrets));
             return Err(TransportError::Refused("nothing is recorded for this request".to_owned()));
         };
-        log.used[index] = true;
+        log.used[index] += 1;
         log.requests.push(asked.line(&self.secrets));
         let recorded = &self.exchanges[index].response;
         if !asked.is_for_token() {
@@ -232,6 +262,17 @@ mod tests {
         assert_eq!(replay.requests(), ["GET /a key=[secret] page=1"; 2]);
         assert_eq!(replay.unexpected(), ["GET /a key=[secret] page=1"]);
         assert_eq!(replay.unused(), ["exchange 3: GET /a key=[secret] page=2"]);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_again_is_answered_as_the_last_time_and_not_for_ever() {
+        let exchanges = vec![exchange("/a", "1", "first"), exchange("/a", "1", "second")];
+        let replay = Replay::new(exchanges, Secrets::default()).repeating(1);
+        assert_eq!(body(&replay, request("/a", "1")).await.1, b"first".to_vec());
+        for _ in 0..2 {
+            assert_eq!(body(&replay, request("/a", "1")).await.1, b"second".to_vec());
+        }
+        assert!(replay.call(request("/a", "1")).await.is_err());
     }
 
     #[tokio::test]

@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     pub(crate) states: BTreeMap<String, String>,
     /// Records of each stream, as text.
     pub(crate) records: BTreeMap<String, Vec<String>>,
+    /// Units that were passed over.
+    pub(crate) passed_over: BTreeSet<String>,
     /// Slices that caught up: what comes later is the next sync's, which is not recorded.
     caught_up: BTreeSet<(String, SliceId)>,
 }
@@ -62,6 +64,8 @@ pub(crate) struct PageRead {
 pub(crate) struct Run {
     pub(crate) progress: Progress,
     pub(crate) pages: Vec<PageRead>,
+    /// Why units were passed over.
+    pub(crate) reasons: BTreeMap<String, String>,
     pub(crate) error: Option<Error>,
     /// The streams, with what the connector learned of the account.
     pub(crate) catalog: Catalog,
@@ -102,19 +106,19 @@ impl<'a> Setup<'a> {
                 ..BuildContext::default()
             };
             let connector = self.registry.build(self.connector, self.fixture.config.clone(), context);
-            let mut reader = Reader { setup: &self, progress, pages: Vec::new(), started: Instant::now() };
+            let mut reader = Reader { setup: &self, progress, pages: Vec::new(), reasons: BTreeMap::new(), started: Instant::now() };
             let error = match &connector {
                 Ok(connector) => reader.read_all(&**connector).await.err(),
                 Err(error) => Some(Error::new(error.kind(), error.message())),
             };
-            let (progress, pages) = (reader.progress, reader.pages);
+            let (progress, pages, reasons) = (reader.progress, reader.pages, reader.reasons);
             let catalog = Catalog::of(connector.as_ref().map_or(&[][..], |connector| connector.endpoints()));
             let mut transcript = notes.take();
             _ = write!(transcript, "{connector:?}\n{:?}\n", progress.states);
             if let Some(error) = &error {
                 _ = write!(transcript, "{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}\n", error.help(), error.context());
             }
-            Ok(Run { progress, pages, error, catalog, transcript })
+            Ok(Run { progress, pages, reasons, error, catalog, transcript })
         })
     }
 }
@@ -139,6 +143,7 @@ struct Reader<'a, 's> {
     setup: &'s Setup<'a>,
     progress: Progress,
     pages: Vec<PageRead>,
+    reasons: BTreeMap<String, String>,
     started: Instant,
 }
 
@@ -215,6 +220,11 @@ impl Reader<'_, '_> {
             let counts = count(&records);
             staged.extend(records);
             let is_stop = page.advance.is_some();
+            for missed in page.gaps {
+                let unit = format!("{} of {}", missed.name, endpoint.name());
+                self.reasons.insert(unit.clone(), missed.reason);
+                self.progress.passed_over.insert(unit);
+            }
             if let Some(advance) = page.advance {
                 self.commit(std::mem::take(&mut staged));
                 position = self.advance(endpoint, id, position, advance, reached)?;
@@ -255,7 +265,8 @@ impl Reader<'_, '_> {
             Advance::End => Position::End,
         };
         let plan = self.state(endpoint)?.plan;
-        let change = Change::Advance { endpoint: self.id(endpoint), plan, slice, from, to: to.clone(), reached, seen: Vec::new() };
+        let change =
+            Change::Advance { endpoint: self.id(endpoint), plan, slice, from, to: to.clone(), reached, seen: Vec::new(), gaps: Vec::new() };
         self.change(change)?;
         Ok(to)
     }
@@ -317,6 +328,7 @@ fn text(record: &RawRecord) -> String {
         Op::Upsert => "",
         Op::Delete => "deleted ",
         Op::DeleteMatching => "deleted all with ",
+        Op::Reject => "rejected ",
     };
     format!("{mark}{}", compact(record.as_bytes()))
 }

@@ -40,13 +40,15 @@ pub struct CaseReport {
     pub kills: usize,
     /// Faults that it met.
     pub faults: usize,
+    /// Units that could not be read for a while, were passed over, and were filled.
+    pub gaps: usize,
     /// What is wrong.
     pub problems: Vec<String>,
 }
 
 impl CaseReport {
     pub(crate) fn new(case: &str, origin: String) -> Self {
-        Self { case: case.to_owned(), origin, pages: 0, records: 0, kills: 0, faults: 0, problems: Vec::new() }
+        Self { case: case.to_owned(), origin, pages: 0, records: 0, kills: 0, faults: 0, gaps: 0, problems: Vec::new() }
     }
 }
 
@@ -73,13 +75,13 @@ impl fmt::Display for Report {
         let width = self.cases.iter().map(|case| case.case.len()).max().unwrap_or_default().max(self.connector.len());
         writeln!(
             f,
-            "{:width$}  {:10}  {:>5}  {:>7}  {:>5}  {:>6}  result",
-            self.connector, "origin", "pages", "records", "kills", "faults"
+            "{:width$}  {:10}  {:>5}  {:>7}  {:>5}  {:>6}  {:>4}  result",
+            self.connector, "origin", "pages", "records", "kills", "faults", "gaps"
         )?;
         for case in &self.cases {
             let result = if case.problems.is_empty() { "ok" } else { "FAILED" };
-            let CaseReport { case, origin, pages, records, kills, faults, .. } = case;
-            writeln!(f, "{case:width$}  {origin:10}  {pages:>5}  {records:>7}  {kills:>5}  {faults:>6}  {result}")?;
+            let CaseReport { case, origin, pages, records, kills, faults, gaps, .. } = case;
+            writeln!(f, "{case:width$}  {origin:10}  {pages:>5}  {records:>7}  {kills:>5}  {faults:>6}  {gaps:>4}  {result}")?;
         }
         for problem in &self.problems {
             writeln!(f, "{}: {problem}", self.connector)?;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::answer::answer;
+pub(crate) use self::query::percent_decoded;
 use crate::server::Service;
 use crate::world::{DAY, draw, hash};
 
@@ -50,6 +51,8 @@ impl Default for StripeBook {
 pub(crate) struct Definition {
     pub(crate) name: String,
     pub(crate) path: String,
+    /// The list that single objects are asked for from, where it is another one.
+    pub(crate) objects: Option<String>,
     pub(crate) object: String,
     pub(crate) prefix: String,
     pub(crate) params: Vec<String>,
@@ -278,7 +281,7 @@ impl Book {
         if let (Some(member), Some(parent)) = (&definition.parent_member, &parent) {
             fields.insert(member.clone(), Value::from(parent.clone()));
         }
-        if definition.name == "prices" {
+        if ["prices", "tax_rates"].contains(&definition.name.as_str()) {
             fields.insert("active".to_owned(), Value::from(number.is_multiple_of(2)));
         }
         Kept { id, created, parent, fields, gone: false }

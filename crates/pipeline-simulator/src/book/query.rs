@@ -34,6 +34,8 @@ impl Query {
             }
             match base {
                 _ if is_parent => {}
+                // A grant has one customer.
+                "customer" if definition.is_some_and(|definition| definition.parent.as_deref() == Some("credit_grants")) => {}
                 "limit" => query.limit = limit(value)?,
                 "starting_after" => query.starting_after = Some(value.clone()),
                 "created" => query.bound(name, integer(name, value)?)?,
@@ -118,12 +120,14 @@ impl Book {
         }
         let (list, id) = path.rsplit_once('/')?;
         // Objects of lists that share a path are found by their id, whatever the parameters say.
-        let id = percent_decoded(id);
-        let tables = (0..self.definitions.len()).filter(|table| fits(&self.definitions[*table].path, list).is_some());
+        let id = id_in_path(id);
+        let of_list = |definition: &Definition| fits(definition.objects.as_ref().unwrap_or(&definition.path), list).is_some();
+        let tables = (0..self.definitions.len()).filter(|table| of_list(&self.definitions[*table]));
         let tables: Vec<usize> = tables.collect();
         let is_there = |table: &&usize| self.accounts.values().any(|account| account.shelves[**table].find(&id).is_some());
         let table = *tables.iter().find(is_there).or(tables.first())?;
-        let operation = format!("GET {}/{{id}}", self.definitions[table].path);
+        let Definition { path, objects, .. } = &self.definitions[table];
+        let operation = format!("GET {}/{{id}}", objects.as_ref().unwrap_or(path));
         Some((Target::Object { table, id }, operation))
     }
 
@@ -154,7 +158,7 @@ impl Book {
         let (list, id) = object.rsplit_once('/')?;
         let owner = self.definitions.iter().find(|owner| owner.path == list)?;
         let nested = owner.nested.iter().find(|nested| nested.member == member)?;
-        Some((self.table(&nested.table), Some(percent_decoded(id))))
+        Some((self.table(&nested.table), Some(id_in_path(id))))
     }
 }
 
@@ -169,13 +173,19 @@ fn fits(template: &str, path: &str) -> Option<InPath> {
         match (template.next(), path.next()) {
             (None, None) => return Some(id),
             (Some(expected), Some(found)) if expected == found => {}
-            (Some(expected), Some(found)) if expected.starts_with('{') => id = Some(percent_decoded(found)),
+            (Some(expected), Some(found)) if expected.starts_with('{') => id = Some(id_in_path(found)),
             _ => return None,
         }
     }
 }
 
-fn percent_decoded(text: &str) -> String {
+/// An id in a path, in which Stripe reads `+` as a space.
+fn id_in_path(text: &str) -> String {
+    percent_decoded(&text.replace('+', " "))
+}
+
+/// A part of a path without percent signs.
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

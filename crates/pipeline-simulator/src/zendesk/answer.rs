@@ -82,6 +82,7 @@ pub(super) fn no_help_center() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
-pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Response {
+/// The usual error body.
+pub(crate) fn error(status: StatusCode, error: &str, description: &str) -> Response {
     (status, axum::Json(json!({ "error": error, "description": description }))).into_response()
 }

@@ -3,7 +3,7 @@
 use super::events::Kind;
 use crate::ledger::Fate;
 use crate::server::Service;
-use crate::world::draw;
+use crate::world::{Row, draw};
 
 /// What can happen to records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub enum ZendeskChange {
     Delete,
     /// A deleted one is restored.
     Restore,
-    /// A deleted one is deleted for good and loses what it said; its `updated_at` does not move.
+    /// A deleted one is deleted for good and loses what it said; its `updated_at` does not move. Where the account
+    /// [erases](crate::ZendeskWorld::erases), a ticket's comments lose their text too, and a user's identities vanish.
     Scrub,
     /// It vanishes from its list.
     Remove,
@@ -55,6 +56,10 @@ impl ZendeskAccount<'_> {
         let start = draw(self.service.simulation.seed ^ 0x77, turn) % ledger.len().max(1);
         let chosen = if change == ZendeskChange::Create { Some(ledger.add(now)) } else { ledger.find(start, fates) };
         let Some(index) = chosen else { return false };
+        drop(ledger);
+        let texts = self.texts(table, index, change);
+        self.service.state().erased.extend(texts);
+        let Some(mut ledger) = world.tables[ordinal].ledger_mut() else { return false };
         match change {
             ZendeskChange::Create => {}
             ZendeskChange::Update | ZendeskChange::Redact => ledger.change(index, now, |entry| entry.updated = now),
@@ -71,9 +76,35 @@ impl ZendeskAccount<'_> {
                 ZendeskChange::Create => events.add(index, Kind::Open, now),
                 ZendeskChange::Update => events.add(index, if turn.is_multiple_of(3) { Kind::Touch } else { Kind::Reply }, now),
                 ZendeskChange::Redact => return events.redact(index, now),
+                ZendeskChange::Scrub if self.service.simulation.zendesk.erases => events.blacken(index),
                 _ => {}
             }
         }
         true
+    }
+
+    /// The texts that the changes so far have taken away for privacy: nothing that was read may still hold one of them after
+    /// the sync that hears of it.
+    pub fn erased(&self) -> Vec<String> {
+        self.service.state().erased.clone()
+    }
+
+    /// The texts that a change takes away.
+    fn texts(&self, table: &str, index: u64, change: ZendeskChange) -> Vec<String> {
+        let world = &*self.service.world;
+        let members = |names: &[&str]| {
+            let row = Row { table: world.table(table), index };
+            let text = |name: &&str| serde_json::from_slice::<String>(&world.field(row, name)?).ok();
+            names.iter().filter_map(text).collect::<Vec<String>>()
+        };
+        match (table, change) {
+            ("tickets", ZendeskChange::Redact) => world.events().texts(index).into_iter().take(1).collect(),
+            ("tickets", ZendeskChange::Scrub) => {
+                let comments = if self.service.simulation.zendesk.erases { world.events().texts(index) } else { Vec::new() };
+                comments.into_iter().chain(members(&["subject", "description"])).collect()
+            }
+            ("users", ZendeskChange::Scrub) => members(&["email", "phone"]),
+            _ => Vec::new(),
+        }
     }
 }

@@ -119,6 +119,18 @@ impl EventLog {
         true
     }
 
+    /// Blackens all comments of a ticket, of which no event tells.
+    pub(crate) fn blacken(&mut self, ticket: u64) {
+        let comments: Vec<u32> = self.of(ticket).iter().copied().filter(|event| self.has_comment(*event)).collect();
+        self.redacted.extend(comments);
+    }
+
+    /// What the comments of a ticket say now, the first one first.
+    pub(crate) fn texts(&self, ticket: u64) -> Vec<String> {
+        let comments = self.of(ticket).iter().filter(|event| self.has_comment(**event) && !self.redacted.contains(event));
+        comments.map(|event| self.body(*event)).collect()
+    }
+
     fn has_comment(&self, event: u32) -> bool {
         matches!(self.events[event as usize].kind, Kind::Open | Kind::Reply)
     }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::answer::{bad_cursor, close, error, open};
+use super::brands;
 use super::changes::{ZendeskAccount, ZendeskChange};
 use super::query::Query;
 use super::table::Pages;
@@ -78,7 +79,7 @@ pub(super) fn by_cursor(service: &Service, table: usize, parent: Option<u64>, qu
     }
     let after_url = cursor.as_ref().map(|cursor| {
         let encoded = cursor.replace('=', "%3D");
-        format!("{}/api/v2/{}.json?cursor={encoded}{}", service.url(), query.path, query.kept())
+        format!("{}/api/v2/{}.json?cursor={encoded}{}", query.base(service), query.path, query.kept())
     });
     let tail = json!({
         "after_cursor": cursor, "after_url": after_url, "before_cursor": null, "before_url": null, "end_of_stream": end,
@@ -168,7 +169,8 @@ pub(super) fn by_time(service: &Service, table: usize, query: &Query) -> Result<
     let Some(list) = &world.tables[table].list else { return Err(super::answer::unknown()) };
     let page = {
         let Some(ledger) = world.tables[table].ledger() else { return Err(super::answer::unknown()) };
-        time_page(ledger.from(start, 0, newest(service)), start, limit, service.simulation.zendesk.cuts_seconds)
+        let shown = ledger.from(start, 0, newest(service)).filter(|(_, index)| brands::shows(service, query, Row { table, index: *index }));
+        time_page(shown, start, limit, service.simulation.zendesk.cuts_seconds)
     };
     let mut body = open(&list.key);
     world.write_all(table, &page.indexes, &[], &mut body);
@@ -177,7 +179,7 @@ pub(super) fn by_time(service: &Service, table: usize, query: &Query) -> Result<
 
 fn time_tail(service: &Service, query: &Query, body: Vec<u8>, page: &TimePage, says_end: bool) -> Response {
     let found = !page.indexes.is_empty();
-    let next = format!("{}/api/v2/{}.json?start_time={}{}", service.url(), query.path, page.end_time, query.kept());
+    let next = format!("{}/api/v2/{}.json?start_time={}{}", query.base(service), query.path, page.end_time, query.kept());
     let mut tail = json!({
         "count": page.indexes.len(),
         "end_time": found.then_some(page.end_time),
@@ -228,6 +230,6 @@ pub(super) fn feed(service: &Service, table: usize, query: &Query) -> Result<Res
     let (end_time, count) = (page.last().map(|row| row.0), page.len());
     let mut body = open(&list.key);
     world.write_all(table, &page.into_iter().map(|(_, index)| index).collect::<Vec<u64>>(), &[], &mut body);
-    let next = format!("{}/api/v2/{}?cursor={}", service.url(), query.path, cursor.replace('=', "%3D"));
+    let next = format!("{}/api/v2/{}?cursor={}", query.base(service), query.path, cursor.replace('=', "%3D"));
     Ok(close(body, &json!({ "count": count, "end_time": end_time, "next_page": (!cursor.is_empty()).then_some(Value::from(next)) })))
 }

@@ -8,6 +8,7 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::answer::{bad_cursor, close, error, open};
+use super::brands;
 use super::query::Query;
 use super::table::{Listing, Pages, Range};
 use crate::server::Service;
@@ -38,7 +39,7 @@ pub(super) fn list(service: &Service, table: usize, owner: Option<Row>, query: &
         Pages::Single => json!({}),
         _ if is_numbered => {
             let number = from / size.max(1) + 1;
-            let link = |number: usize| format!("{}/api/v2/{}.json?page={number}&per_page={size}", service.url(), query.path);
+            let link = |number: usize| format!("{}/api/v2/{}.json?page={number}&per_page={size}", query.base(service), query.path);
             let previous = (number > 1).then(|| link(number - 1));
             json!({ "count": indexes.len(), "next_page": more.then(|| link(number + 1)), "previous_page": previous })
         }
@@ -57,7 +58,7 @@ fn cursor_tail(service: &Service, table: usize, list: &Listing, page: &[u64], mo
         cursor.as_ref().map(|cursor| {
             let encoded = cursor.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
             let suffix = if list.help_center { "" } else { ".json" };
-            format!("{}/api/v2/{}{suffix}?page%5B{side}%5D={encoded}&page%5Bsize%5D={size}", service.url(), query.path)
+            format!("{}/api/v2/{}{suffix}?page%5B{side}%5D={encoded}&page%5Bsize%5D={size}", query.base(service), query.path)
         })
     };
     let mut links = json!({ "next": link("after", &end), "prev": link("before", &begin) });
@@ -103,7 +104,7 @@ fn rows(service: &Service, table: usize, owner: Option<Row>, list: &Listing, que
     let mut indexes: Vec<u64> = match owner {
         Some(owner) if world.tables[table].parent.is_some() => world.children(owner, table),
         Some(owner) => [owner.index].into_iter().filter(|index| world.exists(row(*index))).collect(),
-        None => (0..world.count(table)).filter(|index| world.exists(row(*index))).collect(),
+        None => (0..world.count(table)).filter(|index| world.exists(row(*index)) && brands::shows(service, query, row(*index))).collect(),
     };
     if list.hides_deleted && query.get("exclude_deleted") != Some("false") {
         indexes.retain(|index| world.field(row(*index), "deleted").as_deref() != Some(b"true"));

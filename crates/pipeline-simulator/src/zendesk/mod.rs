@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod auth;
+pub(crate) mod brands;
 pub(crate) mod changes;
 pub(crate) mod events;
 mod exports;
@@ -18,7 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use self::answer::{account_limited, backpressure, export_limited, forbidden, list_limited, no_help_center, not_found, unknown};
-pub(crate) use self::answer::{invalid_token, throttled};
+pub(crate) use self::answer::{error, invalid_token, throttled};
 use self::query::Query;
 use self::table::Pages;
 use crate::Vendor;
@@ -33,10 +34,11 @@ pub(crate) async fn get(
     Pairs(pairs): Pairs<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let path = uri.path().trim_start_matches("/api/v2/").trim_end_matches(".json");
+    let Some((brand, path)) = brands::of_path(&service, uri.path()) else { return unknown() };
+    let path = path.trim_start_matches("/api/v2/").trim_end_matches(".json");
     // Community lists exist at two paths.
     let path = path.strip_prefix("help_center/community/").map_or_else(|| path.to_owned(), |rest| format!("community/{rest}"));
-    let (query, target) = (Query { pairs, path: path.clone() }, Target::of(&service.world, &path));
+    let (query, target) = (Query { brand, pairs, path: path.clone() }, Target::of(&service.world, &path));
     let mut budgets = None;
     let answer = auth::authenticate(&service, &headers)
         .and_then(|()| admit(&service, &path, &target).map(|left| budgets = Some(left)))
@@ -155,7 +157,13 @@ fn route(service: &Service, path: &str, target: Target, query: &Query) -> Result
     let world = &*service.world;
     match target {
         Target::List { table, owner } => {
+            if world.tables[table].name == "brands" && !service.simulation.zendesk.brands.is_empty() {
+                return Ok(brands::list(service, table));
+            }
             let owner = owner.map(|id| owner_of(service, table, &id, path)).transpose()?;
+            if owner.is_some_and(|owner| !brands::shows(service, query, owner)) {
+                return Err(not_found());
+            }
             match world.tables[table].list.as_ref().map(|list| list.pages) {
                 Some(Pages::Export) => exports::by_cursor(service, table, owner.map(|owner| owner.index), query),
                 Some(Pages::Time | Pages::TimeUntold) => exports::by_time(service, table, query),

@@ -8,11 +8,21 @@ use crate::server::Service;
 
 /// The path under `/api/v2/`, and the query.
 pub(super) struct Query {
+    /// The brand whose host is asked, by its place among the account's.
+    pub(super) brand: usize,
     pub(super) path: String,
     pub(super) pairs: Vec<(String, String)>,
 }
 
 impl Query {
+    /// The base of links: the host that was asked.
+    pub(super) fn base(&self, service: &Service) -> String {
+        match service.simulation.zendesk.brands.get(self.brand).filter(|_| self.brand > 0) {
+            Some(brand) => format!("{}/brand/{brand}", service.url()),
+            None => service.url(),
+        }
+    }
+
     /// The first value of a name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()

@@ -106,11 +106,14 @@ pub(crate) enum Of {
     /// Those that are deleted, for good or not.
     Inactive,
     Any,
+    /// All but those that were deleted for good, where the account erases what belonged to them.
+    Kept,
 }
 
 impl Of {
-    pub(crate) fn includes(self, fate: Fate) -> bool {
+    pub(crate) fn includes(self, fate: Fate, erases: bool) -> bool {
         match self {
+            Of::Kept => fate != Fate::Gone && !(erases && fate == Fate::Scrubbed),
             Of::Live => fate == Fate::Live,
             Of::Deleted => fate == Fate::Deleted,
             Of::Inactive => matches!(fate, Fate::Deleted | Fate::Scrubbed),

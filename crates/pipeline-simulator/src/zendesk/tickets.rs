@@ -56,7 +56,7 @@ fn answer(service: &Service, key: &str, all: Vec<Value>, in_one: bool, query: &Q
     body.extend_from_slice(page.join(",").as_bytes());
     let tail = if is_paged {
         let end = from + page.len();
-        let link = format!("{}/api/v2/{}.json?page%5Bafter%5D={end}&page%5Bsize%5D={size}", service.url(), query.path);
+        let link = format!("{}/api/v2/{}.json?page%5Bafter%5D={end}&page%5Bsize%5D={size}", query.base(service), query.path);
         json!({ "meta": { "has_more": end < total, "after_cursor": end.to_string(), "before_cursor": from.to_string() }, "links": { "next": link, "prev": null } })
     } else {
         json!({ "count": total, "next_page": null, "previous_page": null })

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pipeline_simulator::{Faults, Simulation, Throttle, Vendor};
+use pipeline_simulator::{Faults, Rule, Simulation, Spoil, Throttle, Vendor};
 use tokio::time::Instant;
 
 use crate::Api;
@@ -70,4 +70,73 @@ async fn the_same_settings_serve_the_same_bytes() {
     let url = one.simulator.url();
     one.simulator.stop().await;
     assert!(one.client.get(url).send().await.is_err());
+}
+
+#[tokio::test]
+async fn rules_spoil_what_they_name_and_nothing_else() {
+    let cases = [
+        (Spoil::error(400, "odd"), 400, "\"message\": \"odd\""),
+        (Spoil::error(200, "odd"), 200, "\"error\": {"),
+        (Spoil::Redirect, 302, "Sign in"),
+        (Spoil::Page(404), 404, "<!DOCTYPE html>"),
+        (Spoil::Line("oops".to_owned()), 200, "\noops\n"),
+        (Spoil::Short(1), 200, "\"has_more\":false"),
+    ];
+    let api = api(Faults::default()).await;
+    for (spoil, status, text) in cases {
+        api.simulator.set_rules(vec![Rule::poison("/v1/refunds", spoil.clone()).times(1)]);
+        assert_eq!(api.stripe("/v1/charges?limit=2").await.status, 200);
+        let spoiled = api.stripe("/v1/refunds?limit=2").await;
+        assert_eq!((spoiled.status.as_u16(), spoiled.text().contains(text)), (status, true), "{spoil:?}: {}", spoiled.text());
+        assert!(api.stripe("/v1/refunds?limit=2").await.json()["has_more"] == true, "{spoil:?} lasts");
+        assert_eq!(api.simulator.rule_hits(), [1]);
+    }
+    for spoil in [Spoil::Cut, Spoil::Silence] {
+        api.simulator.set_rules(vec![Rule::poison("/v1/refunds", spoil.clone())]);
+        let response = api.get("/v1/refunds?limit=2").bearer_auth("sk_test_sim").send().await;
+        assert!(response.is_err() || response.unwrap().bytes().await.is_err(), "{spoil:?}");
+    }
+    api.simulator.set_rules(vec![Rule::refuse("/v1/**", 400, "odd")]);
+    assert_eq!(crate::send(api.get("/v1/charges").bearer_auth("sk_test_other")).await.status, 401, "the key comes first");
+}
+
+#[tokio::test]
+async fn rules_know_days_bodies_and_the_time() {
+    let api = api(Faults::default()).await;
+    let day = "2026-10-31".parse().unwrap();
+    api.simulator.set_rules(vec![
+        Rule::poison("/api/2.0/export", Spoil::Line("{\"event\":\"x\"}".to_owned())).day(day),
+        Rule::refuse("/api/query/engage", 400, "odd").with("\"id\":2"),
+    ]);
+    let export = api.mixpanel(EXPORT).await.text();
+    assert_eq!((export.lines().count(), export.lines().filter(|line| *line == "{\"event\":\"x\"}").count()), (501, 1));
+    assert_eq!(api.mixpanel(&EXPORT.replace("10-31", "10-30")).await.text().lines().count(), 500);
+    let members = |cohort: u64| {
+        let body = format!("filter_by_cohort=%7B%22id%22%3A{cohort}%7D");
+        api.post("/api/query/engage?project_id=2000001").basic_auth("sim.service-account", Some("sim_secret")).body(body)
+    };
+    assert_eq!(crate::send(members(1)).await.status, 200);
+    assert_eq!(crate::send(members(2)).await.status, 400);
+    let now = api.simulator.now();
+    api.simulator.set_rules(vec![Rule::outage(now + 600..now + 1200)]);
+    assert_eq!(api.stripe("/v1/charges?limit=1").await.status, 200);
+    api.simulator.advance(Duration::from_mins(11));
+    assert_eq!(api.stripe("/v1/charges?limit=1").await.status, 503);
+    api.simulator.advance(Duration::from_mins(10));
+    assert_eq!(api.stripe("/v1/charges?limit=1").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_ordinary_account_is_refused_what_it_has_not_paid_for() {
+    let rules = [Vendor::Stripe, Vendor::Zendesk, Vendor::Mixpanel].into_iter().flat_map(Faults::ordinary_account).collect();
+    let api = Api::start(Simulation { rules, ..Simulation::default() }).await;
+    let credit = api.stripe("/v1/billing/credit_balance_transactions").await;
+    assert_eq!((credit.status.as_u16(), &credit.json()["error"]["code"]), (400, &"parameter_missing".into()));
+    let of_customer = api.stripe("/v1/billing/credit_balance_transactions?customer=cus_1").await;
+    assert!(of_customer.json()["error"]["code"] != "parameter_missing", "{}", of_customer.text());
+    assert_eq!(api.stripe("/v1/charges?limit=1").await.status, 200);
+    assert_eq!(api.zendesk("/api/v2/queues").await.json()["description"], "omnichannel routing is not enabled");
+    assert_eq!(api.zendesk("/api/v2/ticket_fields").await.status, 200);
+    assert_eq!(api.mixpanel("/api/query/funnels/list?project_id=2000001").await.status, 402);
+    assert_eq!(api.mixpanel(EXPORT).await.status, 200);
 }

@@ -43,7 +43,7 @@ impl Api {
     async fn start(simulation: Simulation) -> Api {
         // The client wants a TLS provider even for plain HTTP. A second installation is refused, harmlessly.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Api { simulator: Simulator::start(simulation).await.unwrap(), client }
     }
 

@@ -278,6 +278,57 @@ async fn changes_move_records_to_the_end_of_exports() {
 }
 
 #[tokio::test]
+async fn each_brand_has_a_help_center_of_its_own() {
+    let brands = ["sim", "sim-pro", "sim-shop"].map(str::to_owned).to_vec();
+    let api = Api::start(Simulation { zendesk: ZendeskWorld { brands, ..ZendeskWorld::default() }, ..Simulation::default() }).await;
+    let listed = api.zendesk("/api/v2/brands?page[size]=100").await.json();
+    assert_eq!(ids(&listed["brands"], "subdomain"), ["sim", "sim-pro", "sim-shop"]);
+    assert_eq!(api.simulator.truth().count("brands"), 3);
+    for list in ["articles", "categories"] {
+        let mut all = Vec::new();
+        for host in ["", "/brand/sim-pro", "/brand/sim-shop"] {
+            let path = if list == "articles" { "incremental/articles?start_time=0" } else { "categories?page[size]=3" };
+            let page = api.zendesk(&format!("{host}/api/v2/help_center/{path}")).await.json();
+            all.extend(ids(&page[list], "id"));
+            if let Some(next) = page["links"]["next"].as_str() {
+                assert!(next.starts_with(&format!("{}{host}/api/v2/", api.simulator.url())), "{next}");
+                all.extend(ids(&api.zendesk(&next.replace(&api.simulator.url(), "")).await.json()[list], "id"));
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all, api.simulator.truth().ids(list), "{list}");
+    }
+    let of_first = api.zendesk("/api/v2/help_center/incremental/articles?start_time=0").await.json();
+    let id = &ids(&of_first["articles"], "id")[0];
+    assert_eq!(api.zendesk(&format!("/api/v2/help_center/articles/{id}/translations?page[size]=100")).await.status, 200);
+    assert_eq!(api.zendesk(&format!("/brand/sim-pro/api/v2/help_center/articles/{id}/translations")).await.status, 404);
+    assert_eq!(api.zendesk("/brand/other/api/v2/help_center/categories").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_erased_is_shown_nowhere() {
+    use pipeline_simulator::ZendeskChange::{Delete, Redact, Scrub};
+    let zendesk = ZendeskWorld { erases: true, ..ZendeskWorld::default() };
+    let api = Api::start(Simulation { zendesk, ..Simulation::default() }).await;
+    let (account, truth) = (api.simulator.zendesk(), api.simulator.truth());
+    let identities = truth.count("user_identities");
+    for (table, change, count) in [("tickets", Redact, 2), ("tickets", Scrub, 2), ("users", Delete, 1), ("users", Scrub, 2)] {
+        assert_eq!(account.change(table, change, count), count);
+    }
+    let erased = account.erased();
+    assert!(erased.len() >= 2 + 2 * 3 + 2 * 2 && erased.iter().all(|text| text.len() > 8), "{erased:?}");
+    assert_eq!(identities - truth.count("user_identities"), 2);
+    let shown = [("ticket_events", "child_events"), ("ticket_comments", "body"), ("tickets", "subject"), ("tickets", "description")];
+    let shown = shown.into_iter().chain([("users", "email"), ("user_identities", "value")]);
+    for (table, member) in shown {
+        for value in truth.members(table, member).into_values() {
+            assert!(!erased.iter().any(|text| value.contains(text)), "{table}: {value}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_of_more_events_than_a_page_is_whole_or_a_trap() {
     for (cuts_seconds, expected) in [(false, 1500), (true, 1000)] {
         let zendesk = ZendeskWorld { organizations: 24_000, burst: 1500, cuts_seconds, ..ZendeskWorld::default() };

@@ -148,6 +148,109 @@ pub async fn rows_with_a_key_replace_each_other(fixture: &dyn DestinationFixture
     assert_eq!(destination.status(0).await.unwrap().rows, [(charges.id(), visible as u64)]);
 }
 
+pub async fn a_version_is_stored_once(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let charges = table("charges", &["id"], Generation::Current);
+    let mut destination = open(fixture, dir.path()).await;
+    let mut written = Vec::new();
+    for (round, rows) in [
+        vec![row(1, "a"), row(2, "a"), row(3, "a")],
+        vec![row(1, "a"), row(2, "b"), row(3, "a"), row(3, "a")],
+        vec![row(2, "a"), gone(1), gone(1)],
+        vec![gone(1), row(2, "a"), row(3, "c")],
+        vec![row(1, "a"), row(3, "a"), row(3, "c")],
+        vec![row(1, "a"), row(2, "a"), row(3, "c"), row(4, "")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // What is dropped before the commit was never there.
+        let mut dropped = destination.begin().await.unwrap();
+        dropped.write(&charges, batch(&charges, &[row(1, "dropped"), gone(2), row(4, "")])).await.unwrap();
+        drop(dropped);
+        for _ in 0..2 {
+            let mut transaction = destination.begin().await.unwrap();
+            let before = if fixture.upserts() { 0 } else { expected(fixture, true, &written).len() };
+            let unchanged = transaction.write(&charges, batch(&charges, &rows)).await.unwrap();
+            written.extend(rows.clone());
+            let after = if fixture.upserts() { rows.len() } else { expected(fixture, true, &written).len() };
+            assert_eq!(after - before + usize::try_from(unchanged).unwrap(), rows.len(), "{round}");
+            transaction.commit(&commit(vec![])).await.unwrap();
+            assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written), "{round}");
+            if round % 2 == 0 {
+                drop(destination);
+                destination = open(fixture, dir.path()).await;
+            }
+        }
+    }
+    // The instant at which a record is read is not a change, a column without a value neither.
+    let columns = [("note", DataType::Utf8), ("name", DataType::Utf8), ("id", DataType::Int64)];
+    let wide = table_of("demo", "charges", &["id"], Generation::Current, &columns);
+    let later = batch(&wide, &[row(1, "a"), row(2, "a")]);
+    let synced = later.schema().index_of(SYNCED_AT).unwrap();
+    let mut columns = later.columns().to_vec();
+    columns[synced] = Arc::new(TimestampMicrosecondArray::from(vec![7_000_000; 2]).with_timezone("UTC"));
+    let later = RecordBatch::try_new(later.schema(), columns).unwrap();
+    let mut transaction = destination.begin().await.unwrap();
+    transaction.write(&wide, later).await.unwrap();
+    transaction.commit(&commit(vec![])).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
+}
+
+pub async fn a_set_that_is_the_same_is_not_stored_again(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let items = table("items", &["id"], Generation::Current);
+    let mut shelf = Shelf::new(fixture, true);
+    let first = vec![row(1, "x"), row(2, "x"), row(3, "y")];
+    let set = |rows: &[Row]| [vec![all_gone("x")], rows.to_vec()].concat();
+    let same = set(&[row(2, "x"), row(1, "x")]);
+    let less = set(&[row(2, "x")]);
+    for (rows, is_new) in [
+        (first, true),
+        (same.clone(), false),
+        ([same.clone(), same.clone()].concat(), false),
+        (less.clone(), true),
+        (less.clone(), false),
+        (set(&[row(2, "x"), row(2, "y")]), true),
+        (set(&[]), false),
+        (set(&[row(2, "x"), row(4, "x")]), true),
+        ([set(&[row(4, "x"), row(2, "x")]), vec![gone(4)]].concat(), true),
+    ] {
+        let destination = open(fixture, dir.path()).await;
+        if is_new {
+            // Whatever changes a set makes all of it new: the tombstone deletes what it does not repeat.
+            shelf.put_all(Generation::Current, &rows);
+        }
+        store(&*destination, &[(&items, rows.clone())], &commit(vec![])).await.unwrap();
+        assert_eq!(shown(fixture, dir.path(), &items), shelf.shown(), "{rows:?}");
+    }
+}
+
+pub async fn a_version_is_stored_once_in_a_refresh(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let (current, next) = (table("charges", &["id"], Generation::Current), table("charges", &["id"], Generation::Next));
+    let destination = open(fixture, dir.path()).await;
+    let abandoned = vec![row(1, "a"), row(2, "a"), row(3, "old")];
+    store(&*destination, &[(&next, abandoned)], &commit(vec![])).await.unwrap();
+    drop(destination);
+    let mut destination = open(fixture, dir.path()).await;
+    // What an abandoned refresh has stored goes with it, and is stored again.
+    let discard = Commit { discard: vec![current.id()], ..commit(vec![]) };
+    let pages = [vec![row(1, "a"), row(2, "a"), row(3, "a"), row(1, "a"), row(2, "b")], vec![row(1, "a"), row(2, "b")], vec![row(1, "c")]];
+    let mut shelf = Shelf::new(fixture, true);
+    for (page, commit) in pages.iter().zip([discard, commit(vec![]), commit(vec![])]) {
+        store(&*destination, &[(&next, page.clone())], &commit).await.unwrap();
+        shelf.put_all(Generation::Next, page);
+        drop(destination);
+        destination = open(fixture, dir.path()).await;
+    }
+    let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
+    store(&*destination, &[(&next, vec![row(3, "a")])], &publish).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    store(&*destination, &[(&current, vec![row(1, "c"), row(3, "a"), row(2, "b")])], &commit(vec![])).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+}
+
 pub async fn what_belonged_together_goes_together(fixture: &dyn DestinationFixture) {
     let dir = tempfile::tempdir().unwrap();
     let destination = open(fixture, dir.path()).await;
@@ -171,7 +274,7 @@ pub async fn what_belonged_together_goes_together(fixture: &dyn DestinationFixtu
     assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written), "only those of its generation go");
     let publish = Commit { publish: vec![charges.id()], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &refreshed));
+    assert_eq!(shown(fixture, dir.path(), &charges), published(fixture, &refreshed));
 }
 
 pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn DestinationFixture) {
@@ -190,13 +293,15 @@ pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn Dest
     }
     let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[(&next, refreshed[2].clone())], &publish).await.unwrap();
-    let mut written = refreshed.concat();
-    assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &written));
-    store(&*destination, &[(&current, vec![row(4, "after")])], &commit(vec![])).await.unwrap();
-    written.push(row(4, "after"));
+    let mut shelf = Shelf::new(fixture, true);
+    refreshed.iter().flatten().for_each(|row| shelf.put(Generation::Next, row));
+    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    let after = vec![row(4, "after"), row(3, "newer"), gone(1)];
+    shelf.put_all(Generation::Current, &after);
+    store(&*destination, &[(&current, after)], &commit(vec![])).await.unwrap();
     drop(destination);
     drop(open(fixture, dir.path()).await);
-    assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &written));
+    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
 }
 
 pub async fn discarding_spares_the_rows_of_its_own_transaction(fixture: &dyn DestinationFixture) {
@@ -213,12 +318,61 @@ pub async fn discarding_spares_the_rows_of_its_own_transaction(fixture: &dyn Des
     assert_eq!(shown(fixture, dir.path(), &current), ["9=old"]);
     let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), expected(fixture, true, &kept));
+    assert_eq!(shown(fixture, dir.path(), &current), published(fixture, &kept));
 
     store(&*destination, &[(&next, vec![row(6, "abandoned")])], &commit(vec![])).await.unwrap();
     store(&*destination, &[], &discard).await.unwrap();
     store(&*destination, &[(&next, vec![row(7, "fresh")])], &publish).await.unwrap();
     assert_eq!(shown(fixture, dir.path(), &current), ["7=fresh"]);
+}
+
+pub async fn selected_rows_are_carried_into_a_published_generation(fixture: &dyn DestinationFixture) {
+    for (refreshed, selected) in [
+        (vec![row(1, "new"), row(4, "new")], vec!["b"]),
+        (vec![row(1, "new"), row(2, "moved")], vec!["b", "c", "nobody"]),
+        (vec![gone(2), row(1, "new")], vec!["b"]),
+        (vec![row(2, "back"), all_gone("b"), row(5, "b")], vec!["b"]),
+        (vec![], vec!["b", "it's"]),
+        (vec![row(9, "new")], vec![]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = open(fixture, dir.path()).await;
+        let (current, next) = (table("charges", &["id"], Generation::Current), table("charges", &["id"], Generation::Next));
+        let first = vec![row(1, "b"), row(2, "b"), row(3, "a"), row(6, "b"), row(7, "it's"), row(8, "c")];
+        let second = vec![row(1, "a"), row(3, "b"), gone(6), all_gone("c"), row(10, "b")];
+        store(&*destination, &[(&current, first.clone())], &commit(vec![])).await.unwrap();
+        store(&*destination, &[(&current, second.clone())], &commit(vec![])).await.unwrap();
+        let halves = refreshed.split_at(refreshed.len() / 2);
+        store(&*destination, &[(&next, halves.0.to_vec())], &commit(vec![])).await.unwrap();
+        drop(destination);
+        let destination = open(fixture, dir.path()).await;
+        let publish =
+            Commit { publish: vec![current.id()], keep: selected.iter().map(|name| keep(&current, name)).collect(), ..commit(vec![]) };
+        destination.prepare(std::slice::from_ref(&current)).await.unwrap();
+        store(&*destination, &[(&next, halves.1.to_vec())], &publish).await.unwrap();
+        let visible = [first, second].concat();
+        let mut shelf = Shelf::new(fixture, true);
+        let kept: Vec<Row> = selected.iter().flat_map(|name| carried(&visible, &refreshed, name)).collect();
+        kept.iter().chain(&refreshed).for_each(|row| shelf.put(Generation::Next, row));
+        assert_eq!(shown(fixture, dir.path(), &current), shelf.shown(), "{selected:?}");
+        // They belong to the generation like its own, so they are not stored again when they come again.
+        let later = [vec![row(2, "later")], kept].concat();
+        shelf.put_all(Generation::Current, &later);
+        store(&*destination, &[(&current, later)], &commit(vec![])).await.unwrap();
+        drop(destination);
+        drop(open(fixture, dir.path()).await);
+        assert_eq!(shown(fixture, dir.path(), &current), shelf.shown(), "{selected:?}");
+    }
+}
+
+pub async fn rows_without_a_key_are_carried(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let destination = open(fixture, dir.path()).await;
+    let (current, next) = (table("events", &[], Generation::Current), table("events", &[], Generation::Next));
+    store(&*destination, &[(&current, vec![row(1, "a"), row(1, "a"), row(2, "b")])], &commit(vec![])).await.unwrap();
+    let publish = Commit { publish: vec![current.id()], keep: vec![keep(&current, "a")], ..commit(vec![]) };
+    store(&*destination, &[(&next, vec![row(1, "a"), row(3, "c")])], &publish).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &current), ["1=a", "1=a", "1=a", "3=c"]);
 }
 
 pub async fn publishing_nothing_empties_the_table(fixture: &dyn DestinationFixture) {
@@ -230,6 +384,39 @@ pub async fn publishing_nothing_empties_the_table(fixture: &dyn DestinationFixtu
     let publish = Commit { publish: vec![charges.id(), unknown.clone()], discard: vec![unknown], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
     assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
+}
+
+pub async fn a_purge_leaves_nothing_of_what_was_deleted(fixture: &dyn DestinationFixture) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut destination = open(fixture, dir.path()).await;
+    let table = customers(Generation::Current);
+    store_history(&*destination).await;
+    let before = shown(fixture, dir.path(), &table);
+    let elsewhere = Purge { source: Some("demo".to_owned()), stream: Some("charges".to_owned()), ..purge(true) };
+    assert_eq!(destination.purge(&elsewhere).await.unwrap().tables, []);
+    let counted = destination.purge(&Purge { dry_run: true, ..purge(false) }).await.unwrap();
+    assert_eq!(shown(fixture, dir.path(), &table), before);
+    let purged = destination.purge(&purge(false)).await.unwrap();
+    assert_eq!(purged.tables, counted.tables, "what a dry run counts");
+    assert!(purged.tables[0].rows > 0 && purged.tables[0].skipped.is_none(), "{purged:?}");
+    assert_nowhere(dir.path(), "erased");
+    let older = if fixture.upserts() { &[][..] } else { &["1=older-a", "1=older-aa"] };
+    assert_eq!(shown(fixture, dir.path(), &table), [&["1=a"][..], older, &["2=b", "5=again", "8=h", "9=i"]].concat());
+    drop(destination);
+
+    destination = open(fixture, dir.path()).await;
+    destination.purge(&purge(true)).await.unwrap();
+    assert_nowhere(dir.path(), "older");
+    let nothing = destination.purge(&purge(true)).await.unwrap();
+    assert_eq!((nothing.tables[0].rows, nothing.bytes_after), (0, nothing.bytes_before));
+    // The versions that are left are known: they are not stored again, and what is new is.
+    store(&*destination, &[(&table, vec![row(2, "b"), row(1, "a"), row(9, "j"), gone(3)])], &commit(vec![])).await.unwrap();
+    let mut shelf = Shelf::new(fixture, true);
+    let left = [row(2, "b"), row(8, "h"), row(9, "i"), row(5, "again"), row(1, "a"), row(9, "j")];
+    shelf.put_all(Generation::Current, &left);
+    drop(destination);
+    drop(open(fixture, dir.path()).await);
+    assert_eq!(shown(fixture, dir.path(), &table), shelf.shown());
 }
 
 pub async fn columns_are_added(fixture: &dyn DestinationFixture) {
@@ -408,19 +595,4 @@ fn every_type() -> (Arc<Table>, RecordBatch) {
     ];
     let batch = RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap();
     (table, batch)
-}
-
-/// Every file below a folder, except SQLite's, which keep their names.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
