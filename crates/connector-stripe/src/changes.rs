@@ -10,6 +10,7 @@ mod event;
 mod fetch;
 mod routes;
 mod target;
+mod unit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,19 +18,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use pipeline_core::gap::{Missed, Tally};
 use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Result, Schema, StreamDef, TimeFormat, declared};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Result, Schema, StreamDef, TimeFormat, declared};
 use serde::{Deserialize, Serialize};
 
 use self::coverage::Coverage;
 use self::event::Event;
-use self::fetch::Fetcher;
+use self::fetch::{Fetcher, Records};
 use self::routes::Routes;
 pub(crate) use self::routes::{is_heard, tells_deletions};
 use self::target::{Found, Targets};
+use crate::spare::Spare;
 use crate::streams::{ACCOUNT, Place as InStream, Reading, Stream, operation, stream, streams};
 
 /// Name of the endpoint.
@@ -50,6 +53,9 @@ const MOST_TYPES: usize = 20;
 /// Objects fetched at the same time. Enough for 100 requests a second at 300 ms.
 const AT_ONCE: usize = 32;
 
+/// Attempts at a request for something that could not be fetched before.
+const UNIT_ATTEMPTS: u32 = 2;
+
 /// Ids of events that are remembered from one pass to the next. What comes beyond is fetched once more.
 const MOST_REMEMBERED: usize = 10_000;
 
@@ -69,8 +75,10 @@ pub(crate) struct Changes {
 /// The endpoint of the feed: it feeds every stream that events tell of, as the lists do.
 pub(crate) fn endpoint(lists: &[Endpoint], reading: Reading) -> Endpoint {
     let heard = routes::heard();
-    let streams = lists.iter().flat_map(Endpoint::streams).filter(|stream| heard.contains(stream.name()));
-    let endpoint = Endpoint::get(CHANGES, "/v1/events").slices(Start { lag: reading.lag }).incremental().last();
+    // Of lists that are read by name only nothing is heard: whoever reads everything does not read them.
+    let lists = lists.iter().filter(|list| !list.is_by_name());
+    let streams = lists.flat_map(Endpoint::streams).filter(|stream| heard.contains(stream.name()));
+    let endpoint = Endpoint::get(CHANGES, "/v1/events").slices(Start { lag: reading.lag }).incremental().last().at_most(1);
     let endpoint = endpoint.buckets([ACCOUNT]).bucket(operation("/v1/events"));
     streams.fold(endpoint, |endpoint, stream| endpoint.feeds(stream.clone(), "data"))
 }
@@ -107,7 +115,7 @@ impl Slicer for Start {
             state.slices.values().filter_map(|slice| Place::of(slice).ok()).flat_map(|place| place.passed_over).collect();
         let is_inside = |stream: &&Stream| matches!(stream.place, InStream::Inside { parent, .. } if passed_over.contains(parent));
         let inside: Vec<String> = streams().filter(is_inside).map(|stream| stream.name.to_owned()).collect();
-        passed_over.into_iter().chain(inside).collect()
+        passed_over.into_iter().chain(inside).chain(unit::streams_to_read(state)).collect()
     }
 }
 
@@ -160,7 +168,7 @@ impl Place {
 }
 
 impl Changes {
-    pub(crate) fn new(lists: &[Endpoint], reading: Reading) -> Self {
+    pub(crate) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
         let windows = Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
         let events = Endpoint::get(CHANGES, "/v1/events")
             .query("limit", reading.page_size.to_string())
@@ -169,7 +177,7 @@ impl Changes {
             .slices(windows)
             .buckets([ACCOUNT])
             .bucket(operation("/v1/events"));
-        let (routes, fetcher) = (Routes::new(), Fetcher::new(lists, reading));
+        let (routes, fetcher) = (Routes::new(), Fetcher::new(lists, reading, spare));
         Self { events, routes, coverage: Mutex::default(), fetcher, lag: reading.lag, overlap: reading.lookback }
     }
 
@@ -198,8 +206,12 @@ impl Changes {
         pages.inspect_ok(note).boxed()
     }
 
-    /// Reads what changed: from the place where the feed stands up to the start of this run.
+    /// Reads what changed: from the place where the feed stands up to the start of this run, or something that could not be
+    /// fetched before.
     pub(crate) fn read<'a>(&'a self, client: HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        if let Some(unit) = slice.unit {
+            return stream::once(self.read_unit(client, endpoint, unit)).boxed();
+        }
         let begin = async move { Pass::begin(self, client, endpoint, &slice) };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
@@ -211,6 +223,44 @@ impl Changes {
         };
         stream::once(begin).map_ok(pages).try_flatten().map_err(|error: Error| error.with_context("endpoint", CHANGES)).boxed()
     }
+}
+
+impl Changes {
+    /// Fetches what an earlier pass could not, unless a list of this run has brought it.
+    async fn read_unit(&self, client: HttpClient, endpoint: &Endpoint, unit: String) -> Result<Page> {
+        let nothing = || Page::new(vec![Vec::new(); endpoint.streams().len()], Some(Advance::End));
+        let Some(found) = Found::of(&unit)? else { return Ok(nothing()) };
+        let (list, coverage) = (self.fetcher.list(found.stream), self.coverage(&client));
+        let (created, happened) = (found.created.and_then(second), second(found.happened));
+        if list.zip(happened).is_some_and(|(list, happened)| coverage.has_read(list, created, happened)) {
+            return Ok(nothing());
+        }
+        let fetched = self.fetcher.fetch(&client.with_attempts(UNIT_ATTEMPTS), &found).await?;
+        match fetched.refusal {
+            Some(refusal) => Err(refusal),
+            None => Ok(Page::new(sorted(endpoint, fetched.records), Some(Advance::End))),
+        }
+    }
+}
+
+fn second(second: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(second, 0)
+}
+
+/// Records by the streams of the endpoint. What takes away comes first: it is about rows that were there before, and not about
+/// those beside it.
+fn sorted(endpoint: &Endpoint, records: Records) -> Vec<Vec<RawRecord>> {
+    let index: BTreeMap<&str, usize> = endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
+    let mut sorted = vec![Vec::new(); index.len()];
+    for (stream, record) in records {
+        if let Some(index) = index.get(stream) {
+            sorted[*index].push(record);
+        }
+    }
+    for records in &mut sorted {
+        records.sort_by_key(|record| record.op() != Op::DeleteMatching);
+    }
+    sorted
 }
 
 /// One pass over the events of a span of time, newest first.
@@ -229,6 +279,17 @@ struct Pass<'a> {
     reached: i64,
     /// Names of events that are in no table.
     unknown: HashSet<String>,
+    /// What failures to fetch something mean.
+    tally: Tally,
+}
+
+/// What was fetched for a page of events.
+struct Fetch {
+    records: Vec<Vec<RawRecord>>,
+    /// Objects that may not be read.
+    skipped: u64,
+    /// What could not be fetched.
+    gaps: Vec<Missed>,
 }
 
 impl<'a> Pass<'a> {
@@ -246,11 +307,12 @@ impl<'a> Pass<'a> {
         let names = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name));
         let query: Vec<_> = names.take(MOST_TYPES + 1).collect();
         let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
-        let slice = SliceState { window, query, position, reached: None };
+        let slice = SliceState { window, query, position, ..SliceState::default() };
         // Nothing can have happened before the feed begins.
         let events = if until == place.since { stream::empty().boxed() } else { declared::read(&client, &changes.events, slice) };
         let known = place.known.iter().cloned().collect();
-        Ok(Self { changes, client, coverage, endpoint, place, until, known, events, targets, reached: until, unknown: HashSet::new() })
+        let (reached, unknown, tally) = (until, HashSet::new(), Tally::resumed());
+        Ok(Self { changes, client, coverage, endpoint, place, until, known, events, targets, reached, unknown, tally })
     }
 
     /// The objects that a page of events tells of.
@@ -261,8 +323,8 @@ impl<'a> Pass<'a> {
             Err(error) if self.is_edge(&error) => (Vec::new(), None),
             Err(error) => return Err(error),
         };
-        let found = self.take(&events)?;
-        let (records, skipped) = self.fetch(found).await?;
+        let found = self.take(&events);
+        let Fetch { records, skipped, gaps } = self.fetch(found).await?;
         self.take_back();
         let advance = if let Some(Advance::Next(after)) = advance {
             self.place.until = Some(self.until);
@@ -274,7 +336,7 @@ impl<'a> Pass<'a> {
             Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
         };
         let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
-        Ok(Page { reached, skipped, ..Page::new(records, Some(advance)) })
+        Ok(Page { reached, skipped, gaps, ..Page::new(records, Some(advance)) })
     }
 
     /// Notes the streams that may not be read, and forgets those whose list is being read again since.
@@ -292,11 +354,17 @@ impl<'a> Pass<'a> {
     }
 
     /// What the events of a page say has changed, those known already left out.
-    fn take(&mut self, records: &[RawRecord]) -> Result<Vec<Found>> {
+    fn take(&mut self, records: &[RawRecord]) -> Vec<Found> {
         let remember_from = self.until - self.changes.overlap.num_seconds();
         let mut found = Vec::new();
         for record in records {
-            let event = Event::read(record)?;
+            let event = match Event::read(record) {
+                Ok(event) => event,
+                Err(error) => {
+                    self.misread(record, &error);
+                    continue;
+                }
+            };
             self.reached = self.reached.min(event.created);
             if event.created >= remember_from && self.place.seen.len() < MOST_REMEMBERED {
                 self.place.seen.push(event.id.to_string());
@@ -312,29 +380,40 @@ impl<'a> Pass<'a> {
                 self.client.notice(CHANGES, &message);
             }
         }
-        Ok(found)
+        found
     }
 
-    /// Fetches what was found, many at a time, and sorts the records by stream. Counts the objects that may not be read.
-    async fn fetch(&mut self, found: Vec<Found>) -> Result<(Vec<Vec<RawRecord>>, u64)> {
+    /// Says once that an event was passed over, which tells of nothing that could be fetched.
+    fn misread(&mut self, event: &RawRecord, error: &Error) {
+        if self.unknown.insert(String::new()) {
+            let id = event.scalar("id").unwrap_or_default();
+            let message = format!("events were passed over that are not what Stripe documents, `{id}` first: {}", error.message());
+            self.client.notice(CHANGES, &message);
+        }
+    }
+
+    /// Fetches what was found, many at a time, and sorts the records by stream. What cannot be fetched is passed over, as long as
+    /// other things can.
+    async fn fetch(&mut self, found: Vec<Found>) -> Result<Fetch> {
         let (client, fetcher) = (&self.client, &self.changes.fetcher);
-        let objects = stream::iter(found).map(|found| fetcher.fetch(client, found)).buffer_unordered(AT_ONCE);
-        let objects: Vec<_> = objects.try_collect().await?;
-        let index: BTreeMap<&str, usize> = self.endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
-        let mut records = vec![Vec::new(); index.len()];
-        let mut skipped = 0;
-        for object in objects {
-            if let Some(refusal) = &object.refusal {
-                skipped += 1;
-                self.targets.refuse(&self.client, object.stream, refusal);
-            }
-            for (stream, record) in self.targets.settle(object) {
-                if let Some(index) = index.get(stream) {
-                    records[*index].push(record);
+        let fetch = |found: Found| async move { (fetcher.fetch(client, &found).await, found) };
+        let mut objects = stream::iter(found).map(fetch).buffer_unordered(AT_ONCE);
+        let (mut records, mut skipped) = (Records::new(), 0);
+        while let Some((fetched, found)) = objects.next().await {
+            match fetched {
+                Ok(object) => {
+                    self.tally.succeeded();
+                    records.extend(object.records);
+                    if let Some(refusal) = &object.refusal {
+                        skipped += 1;
+                        self.targets.refuse(client, object.stream, refusal);
+                    }
                 }
+                Err(error) => self.tally.failed(found.missed(), error)?,
             }
         }
-        Ok((records, skipped))
+        let gaps = self.tally.finish(async { fetcher.probe(client).await }).await?;
+        Ok(Fetch { records: sorted(self.endpoint, records), skipped, gaps })
     }
 
     /// Events that the pass was to read may have aged out while it, or the lists before it, took long. What they told of is
@@ -351,7 +430,7 @@ impl<'a> Pass<'a> {
 
     /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.
     fn is_edge(&self, error: &Error) -> bool {
-        let is_refused = matches!(error.kind(), ErrorKind::CursorExpired | ErrorKind::Unexpected | ErrorKind::NotFound);
+        let is_refused = matches!(error.kind(), ErrorKind::CursorExpired | ErrorKind::Refused | ErrorKind::NotFound);
         is_refused && self.reached <= (self.client.now() - RETENTION + EDGE).timestamp()
     }
 }
@@ -363,7 +442,7 @@ pub(crate) fn retrieve_operation(path: &str) -> String {
 
 /// Every path of which single objects are fetched.
 pub(crate) fn retrieved() -> impl Iterator<Item = &'static str> {
-    routes::heard().into_iter().filter_map(stream).map(|stream| stream.path)
+    routes::heard().into_iter().filter_map(stream).map(Stream::object_list)
 }
 
 /// The names of all events that the feed asks for, for those who check them.

@@ -5,6 +5,7 @@ use futures::future::try_join_all;
 use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
 use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, Result};
 
+use crate::classify::words;
 use crate::config::Key;
 use crate::connect::{self, Connect, Connected};
 use crate::streams::{Place, Stream, streams};
@@ -30,31 +31,39 @@ pub(crate) async fn check(
     let (kind, mode) = key.describe();
     let mut report =
         CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
-    let is_read = |stream: &Stream| connect.is_none_or(|connect| connect.reads_platform(stream));
+    let is_asked = |stream: &Stream| !stream.test_only || key.is_test() || names.contains(&stream.name);
+    let is_read = |stream: &Stream| is_asked(stream) && connect.is_none_or(|connect| connect.reads_platform(stream));
     let probes = probe_all(client, names, &is_read).await?;
     report.facts.extend(probes.version.map(|version| ("api_version".to_owned(), version)));
     report.endpoints = probes.endpoints;
-    let own = connect::own_id(client).await.ok().flatten();
+    let own = if connect.is_none_or(Connect::has_platform) { connect::own_id(client).await.ok().flatten() } else { None };
     report.facts.extend(own.clone().map(|account| ("account".to_owned(), account)));
     report.facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
     if let Some(connect) = connect {
         connect.set_platform(own);
-        check_accounts(client, connect, names, &mut report).await?;
+        check_accounts(client, connect, names, &is_asked, &mut report).await?;
     }
     Ok(report)
 }
 
 /// What there is to say of the connected accounts, and what one of them lets be read: the key has the same permissions in
 /// all of them, and asking each for each list would take as long as a sync.
-async fn check_accounts(client: &HttpClient, connect: &Connect, names: &[&str], report: &mut CheckReport) -> Result<()> {
+async fn check_accounts(
+    client: &HttpClient,
+    connect: &Connect,
+    names: &[&str],
+    is_asked: &(dyn Fn(&Stream) -> bool + Sync),
+    report: &mut CheckReport,
+) -> Result<()> {
     let accounts = connect.accounts(client).await?;
-    report.facts.push(("connected accounts".to_owned(), accounts.len().to_string()));
+    let label = if connect.has_platform() { "connected accounts" } else { "accounts" };
+    report.facts.push((label.to_owned(), accounts.len().to_string()));
     report.facts.extend(accounts.iter().take(ACCOUNTS_TOLD).map(|account| (account.id.clone(), account.describe())));
     for Connected { id, refusal, .. } in &accounts {
         report.endpoints.extend(refusal.as_ref().map(|refusal| (id.clone(), Availability::Failed(describe(refusal)))));
     }
     if let Some(Connected { id, .. }) = accounts.iter().find(|account| account.refusal.is_none()) {
-        let probes = probe_all(&connect.client(client, id)?, names, &connect::is_connected).await?;
+        let probes = probe_all(&connect.client(client, id)?, names, &|stream| is_asked(stream) && connect.reads_connected(stream)).await?;
         report.endpoints.extend(probes.endpoints.into_iter().map(|(name, availability)| (format!("{name}@{id}"), availability)));
     }
     Ok(())
@@ -107,14 +116,16 @@ async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Op
         _ => stream.path.to_owned(),
     };
     let mut request = request(client, &path)?;
-    request.query.extend(stream.parameters().map(|(name, value)| (name, value.replace("{id}", NOBODY))));
+    let named = |value: String| if value.contains('{') { NOBODY.to_owned() } else { value };
+    request.query.extend(stream.parameters().map(|(name, value)| (name, named(value))));
     if stream.paged {
         request.set_query("limit", "1");
     }
     match client.send(&request, &Call { endpoint: stream.name, buckets: &stream.buckets() }).await {
         Ok(response) => Ok((Availability::Available, version(&response))),
         Err(error) => match error.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::NotFound => Ok((Availability::Unavailable(describe(&error)), None)),
+            ErrorKind::PermissionDenied => Ok((Availability::Unavailable(describe(&error)), None)),
+            ErrorKind::NotFound | ErrorKind::Refused => Ok((Availability::Refused(describe(&error)), None)),
             ErrorKind::Unexpected | ErrorKind::Decode => Ok((Availability::Failed(describe(&error)), None)),
             _ => Err(error),
         },
@@ -130,7 +141,11 @@ fn version(response: &Response) -> Option<String> {
     Some(response.headers.get("stripe-version")?.to_str().ok()?.to_owned())
 }
 
-/// What the user can do about it says more than the answer; without that, everything that is known.
+/// What failed, what Stripe says about it, and what the user can do; without that, everything that is known.
 fn describe(error: &Error) -> String {
-    error.help().map_or_else(|| error.to_string(), |help| format!("{}: {help}", error.message()))
+    let Some(help) = error.help() else { return error.to_string() };
+    match error.context_value("answer").map(words) {
+        Some(words) => format!("{} (Stripe says: {words}): {help}", error.message()),
+        None => format!("{}: {help}", error.message()),
+    }
 }

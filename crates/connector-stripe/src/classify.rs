@@ -4,16 +4,44 @@ use pipeline_core::ErrorKind;
 use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction, Throttle};
 use serde::{Deserialize, Deserializer};
 
-use crate::streams::{ACCOUNT, belongs_to_record, operation, template};
+use crate::streams::{ACCOUNT, belongs_to_record, is_of_account, is_of_one_record, operation, template};
 
 #[cfg(test)]
 mod tests;
 
-/// Phrases of the refusals that say that the account does not have a product. They carry no code.
-const NOT_ENABLED: [&str; 4] = ["not set up to use", "not set up for", "not enabled", "isn't enabled"];
+/// Phrases of refusals that concern what the account or its mode has, and not how it was asked. They carry no code.
+const NOT_AVAILABLE: [&str; 13] = [
+    "Unrecognized request URL",
+    "not set up to use",
+    "not set up for",
+    "not enabled",
+    "isn't enabled",
+    "Have you onboarded",
+    "only available in",
+    "not available",
+    "not supported for your account",
+    "not eligible",
+    "signed up for",
+    "sign up for",
+    "must be enabled",
+];
+
+/// Codes of refusals of the request itself, whatever it is about. Codes of single parameters begin with
+/// [`INVALID_PARAMETER`].
+const MALFORMED: [&str; 4] = ["parameter_missing", "parameter_unknown", "parameters_exclusive", "url_invalid"];
+
+const INVALID_PARAMETER: &str = "parameter_invalid_";
 
 /// What to do when Stripe does not name the permission that is missing.
-const PERMIT: &str = "give the key read permission in Stripe's dashboard, or deselect the stream";
+const PERMIT: &str = "give the key the permission that Stripe's answer asks for in Stripe's dashboard (for connected accounts, among its \
+                      Connect permissions), or deselect the stream";
+
+/// What to do when the account does not have what was asked for.
+const ENABLE: &str =
+    "the account, or its mode, does not have what Stripe's answer names: enable it in the dashboard, or deselect the stream";
+
+/// What to do about a refusal that is not known.
+const REFUSED: &str = "Stripe refuses this request, and its answer says why: change that in the dashboard, or deselect the stream";
 
 /// What to do when the key cannot read an account at all.
 const CONNECT: &str = "the key does not open this account: it does not exist, or is not connected any more";
@@ -25,11 +53,13 @@ pub(crate) struct StripeAnswers;
 impl Classifier for StripeAnswers {
     fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
         if answer.status.is_success() {
-            return None;
+            // An error that a proxy or an outage has sent as if it were a success.
+            let refusal = is_error(answer.body).then(|| Refusal::read(answer.body)).filter(|refusal| !refusal.is_empty());
+            return refusal.map(|refusal| refuse(400, &refusal, answer));
         }
         let refusal = Refusal::read(answer.body);
         Some(match answer.status.as_u16() {
-            400 | 404 if refusal.code == "resource_missing" => missing(answer.request, &refusal),
+            400 | 404 if refusal.is_of_missing() => missing(answer.request, &refusal),
             // Somebody else's request holds the object: not our pace.
             429 if refusal.code == "lock_timeout" => RETRY,
             429 => throttled(answer),
@@ -38,7 +68,7 @@ impl Classifier for StripeAnswers {
             // Reading changes nothing, so it is tried again even when Stripe says that it does not help: once.
             500..=599 if text(answer.headers, SHOULD_RETRY) == "false" => ResponseAction::RetryOnce,
             409 | 424 | 500..=599 => RETRY,
-            status => refuse(status, &refusal, answer.headers),
+            status => refuse(status, &refusal, answer),
         })
     }
 }
@@ -50,11 +80,12 @@ const RETRY: ResponseAction = ResponseAction::Retry { throttled: false, after: N
 
 /// What was asked for, or asked with, is not there (any more).
 fn missing(request: &Request, refusal: &Refusal) -> ResponseAction {
-    let names_parent = request.query.iter().any(|(name, _)| *name == refusal.param);
+    let path = request.url.path();
+    let names_parent = request.query.iter().any(|(name, _)| *name == refusal.param) || is_of_one_record(path, &request.query);
     match &*refusal.param {
         "starting_after" => ResponseAction::ResetPagination,
         // The record that the list belongs to was deleted meanwhile, and its list with it.
-        _ if names_parent || belongs_to_record(request.url.path()) => ResponseAction::Ignore,
+        _ if names_parent || belongs_to_record(path) => ResponseAction::Ignore,
         _ => ResponseAction::Fail(ErrorKind::NotFound, None),
     }
 }
@@ -73,10 +104,10 @@ fn throttled(answer: &Answer<'_>) -> ResponseAction {
 }
 
 /// Answers that will be the same next time, unless Stripe says otherwise.
-fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction {
+fn refuse(status: u16, refusal: &Refusal, answer: &Answer<'_>) -> ResponseAction {
     let fail = |kind, help: String| ResponseAction::Fail(kind, Some(help));
     match (status, refusal.permission()) {
-        // No refusal of one list: nothing of the account can be read.
+        // Not a refusal of one list: nothing of the account can be read.
         (403, _) if refusal.code == "account_invalid" => fail(ErrorKind::Unsupported, CONNECT.to_owned()),
         (401 | 403, Some(permission)) => fail(
             ErrorKind::PermissionDenied,
@@ -84,11 +115,8 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
         ),
         // Live restricted keys are refused with either status.
         (401, None) if refusal.message.contains("permission") => fail(ErrorKind::PermissionDenied, PERMIT.to_owned()),
+        (400 | 403 | 404, _) if refusal.is_of_product() => fail(ErrorKind::PermissionDenied, ENABLE.to_owned()),
         (403, None) => fail(ErrorKind::PermissionDenied, PERMIT.to_owned()),
-        (400, _) if NOT_ENABLED.iter().any(|phrase| refusal.message.contains(phrase)) => fail(
-            ErrorKind::PermissionDenied,
-            "the account does not have this product of Stripe's: enable it in the dashboard, or deselect the stream".to_owned(),
-        ),
         (401, None) if refusal.code.ends_with("api_key_expired") => {
             fail(ErrorKind::Unauthenticated, format!("stripe says `{}`: make a new key in its dashboard", refusal.code))
         }
@@ -96,14 +124,27 @@ fn refuse(status: u16, refusal: &Refusal, headers: &HeaderMap) -> ResponseAction
             ErrorKind::Unauthenticated,
             "check that the API key is complete and was not deleted or replaced in Stripe's dashboard".to_owned(),
         ),
-        _ if text(headers, SHOULD_RETRY) == "true" => RETRY,
-        (404, _) if !refusal.is_empty() => ResponseAction::Fail(ErrorKind::NotFound, None),
-        _ => ResponseAction::Fail(ErrorKind::Unexpected, None),
+        _ if text(answer.headers, SHOULD_RETRY) == "true" => RETRY,
+        (400, _) if refusal.is_malformed(answer.request) => ResponseAction::Fail(ErrorKind::Unexpected, None),
+        _ if refusal.is_empty() => ResponseAction::Fail(ErrorKind::Refused, None),
+        _ => fail(ErrorKind::Refused, REFUSED.to_owned()),
     }
+}
+
+/// Whether a body begins as the envelope of errors does, whose only member is the error.
+fn is_error(body: &[u8]) -> bool {
+    let inside = body.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| inside.starts_with(br#""error""#))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// What Stripe says in the excerpt of an answer; all of it when that cannot be told.
+pub(crate) fn words(excerpt: &str) -> String {
+    let said = Refusal::read(excerpt.as_bytes()).message;
+    if said.is_empty() { excerpt.to_owned() } else { said }
 }
 
 /// The envelope of errors. What is missing in it is empty here; proxies send other bodies or none.
@@ -139,9 +180,31 @@ impl Refusal {
         self.code.is_empty() && self.message.is_empty()
     }
 
-    /// The permission that is missing, such as `rak_charge_read`.
+    /// Whether what was asked for, or asked with, does not exist.
+    fn is_of_missing(&self) -> bool {
+        self.code == "resource_missing" || (self.code.is_empty() && self.message.starts_with("No such "))
+    }
+
+    /// Whether the account lacks a product, or its mode a resource.
+    fn is_of_product(&self) -> bool {
+        self.code.is_empty() && NOT_AVAILABLE.iter().any(|phrase| self.message.contains(phrase))
+    }
+
+    /// Whether this program asked for something that Stripe's API does not have. What a request about one record says of it
+    /// is the record's matter, but for parameters and members that no record has.
+    fn is_malformed(&self, request: &Request) -> bool {
+        let is_expansion = self.param.starts_with("expand") || self.message.contains("cannot be expanded");
+        let is_coded = MALFORMED.contains(&&*self.code) || self.code.starts_with(INVALID_PARAMETER);
+        self.code == "parameter_unknown" || is_expansion || (is_coded && is_of_account(request.url.path()))
+    }
+
+    /// The permission that is missing, such as `rak_charge_read` or, in newer answers, `charge_read`.
     fn permission(&self) -> Option<&str> {
-        let words = self.message.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
-        words.into_iter().find(|word| word.starts_with("rak_"))
+        let words = || self.message.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        let is_permission = |word: &&str| {
+            let scope = word.strip_suffix("_read").or(word.strip_suffix("_write")).unwrap_or_default();
+            !scope.is_empty() && scope.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'_')
+        };
+        words().find(|word| word.starts_with("rak_")).or_else(|| words().find(is_permission))
     }
 }

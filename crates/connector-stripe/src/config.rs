@@ -27,11 +27,12 @@ pub struct StripeConfig {
     #[schemars(with = "Option<String>")]
     pub start_date: Option<DateTime<Utc>>,
 
-    /// Id of a connected account (`acct_…`) to read instead of the key's own. Required for organization keys.
+    /// Id of a connected account (`acct_…`) to read instead of the key's own. Organization keys need it, or `accounts`.
     #[serde(default)]
     pub account: Option<String>,
 
-    /// Connected accounts to read besides the key's own: `"all"`, or a list of their ids. Rows then tell whose they are in the
+    /// Connected accounts to read besides the key's own: `"all"`, or a list of their ids. With an organization key and without
+    /// `account`: the accounts of the organization to read, by their ids. Rows then tell whose they are in the
     /// column `_account_id`, which is a part of every key. Default: the key's own account alone, without that column.
     #[serde(default, deserialize_with = "accounts::read")]
     #[schemars(schema_with = "accounts::schema")]
@@ -203,8 +204,9 @@ impl StripeConfig {
     /// Everything that can be told about the values without asking Stripe.
     pub(crate) fn validate(&self) -> Result<(Key, Url)> {
         let key = Key::parse(self.api_key.expose_secret())?;
-        if key.kind == KeyKind::Organization && self.account.is_none() {
-            return Err(invalid("account", "an organization key needs the account that is to be read"));
+        if key.kind == KeyKind::Organization && self.account.is_none() && self.accounts.is_none() {
+            return Err(invalid("account", "an organization key needs the account that is to be read")
+                .with_help("name one with `account`, or several with `accounts`"));
         }
         if self.account.as_deref().is_some_and(|account| account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(invalid("account", "this is not an account id").with_help("account ids look like `acct_1A2b3C`"));
@@ -228,9 +230,20 @@ impl StripeConfig {
 
 impl StripeConfig {
     /// After which time a stream is read again as a whole.
-    pub(crate) fn refreshed_every(&self, stream: &str) -> Option<TimeDelta> {
-        let days = self.stream_refresh_days.get(stream).copied().or(self.full_refresh_days)?;
+    pub(crate) fn refreshed_every(&self, name: &str) -> Option<TimeDelta> {
+        let by_default = stream(name).and_then(|stream| NonZeroU32::new(stream.again_after));
+        let days = self.stream_refresh_days.get(name).copied().or(self.full_refresh_days).or(by_default)?;
         Some(TimeDelta::days(days.get().into()))
+    }
+
+    /// Refuses a start that would leave nothing to read.
+    pub(crate) fn validate_start(&self, now: DateTime<Utc>) -> Result<()> {
+        match self.start_date {
+            Some(start) if start > now => {
+                Err(invalid("start_date", "the start date is in the future").with_help("nothing that happened until now would be read"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_accounts(&self, key: Key) -> Result<()> {
@@ -242,6 +255,15 @@ impl StripeConfig {
             return Err(
                 invalid("accounts", "one account is read with `account`, several with `accounts`").with_help("leave one of them out")
             );
+        }
+        if key.kind == KeyKind::Organization && self.account.is_none() {
+            if *accounts == Accounts::All {
+                return Err(invalid("accounts", "stripe does not list the accounts of an organization")
+                    .with_help("name them: accounts = [\"acct_…\", \"acct_…\"]"));
+            }
+            if self.platform == Some(true) {
+                return Err(invalid("platform", "an organization key without `account` has no platform").with_help("leave it out"));
+            }
         }
         let Accounts::Named(ids) = accounts else { return Ok(()) };
         if ids.is_empty() {
@@ -313,6 +335,15 @@ impl Key {
         let mode =
             if ["sk_test_", "rk_test_", "sk_org_test_"].iter().any(|prefix| key.starts_with(prefix)) { Mode::Test } else { Mode::Live };
         Ok(Self { kind, mode })
+    }
+
+    /// The header in which a request says whose it is.
+    pub(crate) fn account_header(self) -> &'static str {
+        if self.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" }
+    }
+
+    pub(crate) fn is_test(self) -> bool {
+        self.mode == Mode::Test
     }
 
     pub(crate) fn describe(self) -> (&'static str, &'static str) {

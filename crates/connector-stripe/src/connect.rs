@@ -1,4 +1,5 @@
-//! Several accounts in one source: that of the key, a platform, and those that are connected to it.
+//! Several accounts in one source: that of the key, a platform, and those that are connected to it, or accounts of one
+//! organization that stand beside each other.
 //!
 //! A list shows what one account has, so every account is read by itself: with a header that names it, with a state of its
 //! own, and within the limits of the key, which all of them share.
@@ -12,9 +13,9 @@ use pipeline_core::paginate::AfterLastId;
 use pipeline_core::state::SliceState;
 use pipeline_core::{Account, Endpoint, Error, ErrorKind, Preparation, RawRecord, Result, Schema, StreamDef, declared};
 
-use crate::changes;
-use crate::config::{Accounts, StripeConfig};
+use crate::config::{Accounts, Key, KeyKind, StripeConfig};
 use crate::streams::{ACCOUNT, Reading, Stream, operation, stream};
+use crate::{changes, settling};
 
 /// The column that tells whose a row is: the id of the account. No object of Stripe's has a member of this name.
 pub(crate) const COLUMN: &str = "_account_id";
@@ -31,6 +32,8 @@ pub(crate) struct Connect {
     accounts: Accounts,
     /// Whether the platform's own lists are read.
     platform: bool,
+    /// True when the key is an organization's and has no account of its own: the accounts stand beside each other.
+    siblings: bool,
     /// The platform inside an organization, whose key names accounts by the way to them.
     context: Option<String>,
     /// The header that names the account.
@@ -52,18 +55,26 @@ pub(crate) struct Connected {
 
 impl Connect {
     /// `lists` are the endpoints of the platform, but for its feed of changes.
-    pub(crate) fn new(config: &StripeConfig, header: &'static str, lists: &[Endpoint], reading: Reading) -> Option<Self> {
+    pub(crate) fn new(config: &StripeConfig, key: Key, lists: &[Endpoint], reading: Reading) -> Option<Self> {
         let accounts = config.accounts.clone()?;
-        let mut lists: Vec<Endpoint> = lists.iter().filter(|endpoint| is_of_connected(endpoint)).cloned().collect();
-        lists.push(changes::endpoint(&lists, reading));
+        let siblings = key.kind == KeyKind::Organization && config.account.is_none();
+        let mut lists: Vec<Endpoint> = lists.iter().filter(|endpoint| siblings || is_of_connected(endpoint)).cloned().collect();
+        let feeds = [settling::endpoint(&lists), changes::endpoint(&lists, reading)];
+        lists.extend(feeds);
         Some(Self {
             accounts,
             platform: config.platform.unwrap_or(true),
+            siblings,
             context: config.account.clone(),
-            header,
+            header: key.account_header(),
             lists: lists.into_iter().map(|endpoint| endpoint.by_account(COLUMN)).collect(),
             own: OnceLock::new(),
         })
+    }
+
+    /// Whether the key has an account of its own.
+    pub(crate) fn has_platform(&self) -> bool {
+        !self.siblings
     }
 
     /// Takes note of the platform's own id, if the key may tell it. A key never changes its account.
@@ -105,7 +116,12 @@ impl Connect {
 
     /// Whether a stream of the platform is read.
     pub(crate) fn reads_platform(&self, stream: &Stream) -> bool {
-        self.platform || !is_connected(stream)
+        self.has_platform() && (self.platform || !is_connected(stream))
+    }
+
+    /// Whether a stream of the other accounts is read.
+    pub(crate) fn reads_connected(&self, stream: &Stream) -> bool {
+        self.siblings || is_connected(stream)
     }
 
     /// The endpoints of all accounts that the named endpoints stand for.
@@ -113,7 +129,7 @@ impl Connect {
         let of = |endpoint: &Endpoint, id: &str, named| endpoint.clone().of_account(Account { id: id.into(), named });
         let is_wanted = |endpoint: &&Endpoint| names.contains(&endpoint.name());
         let own = self.own.get().map_or(UNKNOWN, String::as_str);
-        let is_read = |endpoint: &&Endpoint| self.platform || !is_of_connected(endpoint);
+        let is_read = |endpoint: &&Endpoint| self.has_platform() && (self.platform || !is_of_connected(endpoint));
         let mut endpoints: Vec<Endpoint> =
             platform.iter().filter(is_wanted).filter(is_read).map(|endpoint| of(endpoint, own, true)).collect();
         let mut closed = Vec::new();
@@ -155,7 +171,7 @@ fn unknown() -> Error {
 }
 
 /// Whether connected accounts have such a list as well: all but those of the accounts that are connected.
-pub(crate) fn is_connected(stream: &Stream) -> bool {
+fn is_connected(stream: &Stream) -> bool {
     stream.path != LIST && stream.parent() != Some("accounts")
 }
 
@@ -171,7 +187,11 @@ pub(crate) async fn own_id(client: &HttpClient) -> Result<Option<String>> {
     let request = Request::new(Method::GET, client.base().join("/v1/account").map_err(invalid)?);
     match client.send(&request, &Call { endpoint: "account", buckets: &[ACCOUNT.into()] }).await {
         Ok(response) => Ok(RawRecord::upsert(response.body).scalar("id")),
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unexpected) => Ok(None),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unexpected) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -198,7 +218,7 @@ async fn list(client: &HttpClient) -> Result<Vec<Connected>> {
 /// Without the list nobody knows whom to read, so that nothing is read rather than a part of it.
 fn not_listed(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::NotFound => {
+        ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused => {
             Error::new(ErrorKind::ConfigInvalid, "the key may not list the accounts that are connected to it")
                 .with_context("field", "accounts")
                 .with_help("give the key read permission for connected accounts, or name them: accounts = [\"acct_…\"]")

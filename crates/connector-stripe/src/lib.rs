@@ -5,8 +5,11 @@ mod check;
 mod classify;
 mod config;
 mod connect;
+mod cost;
 #[rustfmt::skip]
 mod schemas;
+mod settling;
+mod spare;
 mod streams;
 pub mod webhook;
 
@@ -21,15 +24,18 @@ use futures::stream::{self, BoxStream};
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result, declared};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result};
 use secrecy::ExposeSecret;
 
 pub use self::changes::event_types;
 use self::changes::{CHANGES, Changes};
 use self::classify::StripeAnswers;
+use self::config::Key;
 pub use self::config::{Accounts, StripeConfig};
-use self::config::{Key, KeyKind};
 use self::connect::Connect;
+use self::cost::Cost;
+use self::settling::{SETTLING, Settling};
+use self::spare::Spare;
 use self::streams::{ACCOUNT, LIST_RATE, Reading, endpoints, operation};
 pub use self::streams::{FAMILIES, Inner, Place, Stream, stream, streams};
 
@@ -42,6 +48,9 @@ pub struct Stripe {
     client: HttpClient,
     endpoints: Vec<Endpoint>,
     changes: Changes,
+    settling: Settling,
+    cost: Cost,
+    spare: Spare,
     /// None: one account is read.
     connect: Option<Connect>,
     range: TimeRange,
@@ -56,6 +65,7 @@ impl Stripe {
     /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when a value cannot be right.
     pub fn new(config: StripeConfig, context: BuildContext) -> Result<Self> {
         let (key, base) = config.validate()?;
+        config.validate_start(context.clock.now())?;
         let account_rate = config.account_rps.map_or(key.rate(), NonZeroU32::get);
         let at_once = config.max_concurrency.map_or(account_rate / 2, NonZeroU32::get);
         let mut client = HttpClient::builder(&context, base)
@@ -65,9 +75,8 @@ impl Stripe {
             .default_header("stripe-version", API_VERSION)
             .request_id_header("request-id")
             .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(at_once).share(config.rate_share));
-        let header = if key.kind == KeyKind::Organization { "stripe-context" } else { "stripe-account" };
         if let Some(account) = &config.account {
-            client = client.default_header(header, account);
+            client = client.default_header(key.account_header(), account);
         }
         for (path, quota) in operations(&config) {
             client = client.quota(operation(path), quota);
@@ -81,10 +90,14 @@ impl Stripe {
             lag: TimeDelta::seconds(config.lag_seconds.into()),
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
-        let mut endpoints: Vec<Endpoint> = endpoints(reading).into_iter().map(|list| refreshing(list, &config)).collect();
-        let changes = Changes::new(&endpoints, reading);
-        let connect = Connect::new(&config, header, &endpoints, reading);
-        endpoints.push(changes::endpoint(&endpoints, reading));
+        let read = |list| by_name(refreshing(list, &config), key);
+        let mut endpoints: Vec<Endpoint> = endpoints(reading).into_iter().map(read).collect();
+        let spare = Spare::new(reading);
+        let changes = Changes::new(&endpoints, reading, spare.clone());
+        let connect = Connect::new(&config, key, &endpoints, reading);
+        let settling = Settling::new(&endpoints, reading, config.start_date);
+        let feeds = [settling::endpoint(&endpoints), changes::endpoint(&endpoints, reading)];
+        endpoints.extend(feeds);
         if connect.is_some() {
             endpoints = endpoints.into_iter().map(|endpoint| endpoint.by_account(connect::COLUMN)).collect();
         }
@@ -92,6 +105,9 @@ impl Stripe {
             client: client.build()?,
             endpoints,
             changes,
+            settling,
+            spare,
+            cost: Cost::new(f64::from(account_rate) * config.rate_share, config.start_date),
             connect,
             range: TimeRange { start: config.start_date, end: None },
             key,
@@ -102,12 +118,19 @@ impl Stripe {
 
 /// A list that is read again as a whole when its columns mean something else, and as often as the configuration says.
 fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
-    let list = list.edition(API_VERSION);
+    let edition = stream(list.name()).map_or(API_VERSION, Stream::edition);
+    let list = list.edition(edition);
     let intervals = list.streams().filter_map(|stream| config.refreshed_every(stream.name()));
     match intervals.min() {
         Some(interval) => list.refreshed_every(interval),
         None => list,
     }
+}
+
+/// What the key's mode does not have is asked for only when it is named.
+fn by_name(list: Endpoint, key: Key) -> Endpoint {
+    let test_only = stream(list.name()).is_some_and(|stream| stream.test_only);
+    if test_only && !key.is_test() { list.by_name() } else { list }
 }
 
 /// The path template of every list, and what is allowed for it.
@@ -136,10 +159,15 @@ impl Connector for Stripe {
     }
 
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
+        self.cost.begin(endpoints);
         // Any answer tells Stripe's time, by which windows are cut, a refusal as well.
-        let own = connect::own_id(&self.client).await?;
-        let Some(connect) = &self.connect else { return Ok(Preparation::default()) };
-        connect.set_platform(own);
+        let Some(connect) = &self.connect else {
+            connect::own_id(&self.client).await?;
+            return Ok(Preparation::default());
+        };
+        if connect.has_platform() {
+            connect.set_platform(connect::own_id(&self.client).await?);
+        }
         let accounts = connect.accounts(&self.client).await?;
         Ok(connect.endpoints(&self.endpoints, endpoints, accounts))
     }
@@ -153,10 +181,14 @@ impl Connector for Stripe {
             Ok(client) => client,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
-        if endpoint.name() == CHANGES {
-            return self.changes.read(client, endpoint, slice);
+        match endpoint.name() {
+            CHANGES => return self.changes.read(client, endpoint, slice),
+            SETTLING => return self.settling.read(client, endpoint, slice),
+            _ => {}
         }
-        let pages = declared::read(&client, endpoint, slice.clone());
+        let pages = self.spare.read(&client, endpoint, slice.clone());
+        let pages = self.cost.tell(client.clone(), endpoint, slice.clone(), pages);
+        let pages = self.settling.note(&client, endpoint, &slice, pages);
         self.changes.note(&client, endpoint, slice, pages)
     }
 

@@ -4,7 +4,7 @@
 //!
 //! API version: 2026-05-27.dahlia
 //! Specification: stripe/openapi, openapi.spec3.json of that version
-//! Seal: aec0632fc89c74a0
+//! Seal: 7bc163ab01caa79d
 
 use pipeline_core::DataType::{Array, Bool, Float64, Int64, Object, Reference, String, Timestamp};
 use pipeline_core::Field;
@@ -1070,7 +1070,6 @@ const INVOICES: &[Field] = &[
     Field::new("automatically_finalizes_at", Timestamp(UnixSeconds)),
     Field::new("billing_reason", String),
     Field::new("collection_method", String),
-    Field::new("confirmation_secret", Object),
     Field::new("created", Timestamp(UnixSeconds)),
     Field::new("currency", String),
     Field::new("custom_fields", Array),

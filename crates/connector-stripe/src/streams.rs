@@ -12,14 +12,17 @@ use std::borrow::Cow;
 
 use pipeline_core::{RawRecord, Schema, SyncMode};
 
-pub(crate) use self::endpoints::{Reading, endpoints};
-use crate::schemas;
+pub(crate) use self::endpoints::{Reading, endpoints, plain_endpoint};
+use crate::{API_VERSION, schemas};
 
 /// The bucket that every request of an account counts against.
 pub(crate) const ACCOUNT: &str = "account";
 
 /// Requests per second that Stripe allows for a list unless it says otherwise.
 pub(crate) const LIST_RATE: u32 = 25;
+
+/// The edition of streams whose rows look different since their version of the API was pinned.
+const REVISED: &str = "2026-05-27.dahlia, revision 2";
 
 /// Every stream, by product of Stripe's.
 pub const FAMILIES: [&[Stream]; 6] =
@@ -56,10 +59,18 @@ pub struct Stream {
     pub ageless: bool,
     /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
     pub cursor: Option<&'static str>,
-    /// False when the list has no filter `created`, though it is ordered by it.
-    pub filtered: bool,
-    /// Days within which objects still change without a trace outside them, so that each sync reads them again.
-    pub settles_in: i64,
+    /// How an object shows that it will still change without a trace outside it; none: it does not.
+    pub settles: Option<Settles>,
+    /// The column that names the record that the list belongs to, where one does.
+    pub owner: Option<&'static str>,
+    /// Path of the list that single objects are fetched from, where it is another one.
+    pub objects: Option<&'static str>,
+    /// True when only the test mode has the list.
+    pub test_only: bool,
+    /// Raised when rows look different, or are others, although the version of the API is the same.
+    pub revision: u8,
+    /// Days after which the list is read again as a whole, unless the configuration says otherwise; 0: never.
+    pub again_after: u32,
     /// Parameters of every request: those without which the list hides objects, and those that name the parent, whose
     /// value is `{id}`.
     pub query: &'static [(&'static str, &'static str)],
@@ -67,6 +78,8 @@ pub struct Stream {
     pub partition: Option<(&'static str, &'static [&'static str])>,
     /// Members that Stripe leaves out unless they are asked for.
     pub expand: &'static [&'static str],
+    /// Those of them without which the list is read when Stripe refuses to expand them.
+    pub spare: &'static [&'static str],
     /// Lists inside the object that are no stream, and of which Stripe sends the first ten entries.
     pub inner: &'static [Inner],
     /// False when the list comes in one response, and takes no page size.
@@ -75,6 +88,19 @@ pub struct Stream {
     pub rate: u32,
     /// What a reader of the data must know.
     pub note: &'static str,
+}
+
+/// What shows that an object will still change although no event tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settles {
+    /// True of an object that is not final yet.
+    pub is_open: fn(&RawRecord) -> bool,
+    /// The member that holds when it is expected to become final.
+    pub due: &'static str,
+    /// Hours until an object that is not final by then is looked at again.
+    pub patience: i64,
+    /// Days after it was due for which it is looked at.
+    pub at_most: i64,
 }
 
 /// Where the list of a stream is found.
@@ -121,11 +147,16 @@ impl Stream {
             mode: SyncMode::Incremental,
             ageless: false,
             cursor: Some("created"),
-            filtered: true,
-            settles_in: 0,
+            settles: None,
+            owner: None,
+            objects: None,
+            test_only: false,
+            revision: 1,
+            again_after: 0,
             query: &[],
             partition: None,
             expand: &[],
+            spare: &[],
             inner: &[],
             paged: true,
             rate: LIST_RATE,
@@ -150,15 +181,9 @@ impl Stream {
         self.whole().cursor(None)
     }
 
-    /// Read from a list without a filter, from its newest object back to what is known: events tell of all that changes.
-    const fn newest(mut self) -> Self {
-        self.filtered = false;
-        self.ageless()
-    }
-
     /// Read once as a whole, from a list that cannot be filtered by time: from then on events tell of all that is made.
     const fn once(self) -> Self {
-        self.newest().cursor(None)
+        self.ageless().cursor(None)
     }
 
     const fn each(mut self, parent: &'static str) -> Self {
@@ -184,8 +209,10 @@ impl Stream {
         self
     }
 
+    /// Objects do not name the record that they belong to, so a column does.
     const fn parent_id(mut self, column: &'static str) -> Self {
         self.parent_id = Some(column);
+        self.owner = Some(column);
         self
     }
 
@@ -194,8 +221,34 @@ impl Stream {
         self
     }
 
-    const fn settles_in(mut self, days: i64) -> Self {
-        self.settles_in = days;
+    const fn settles(mut self, settles: Settles) -> Self {
+        self.settles = Some(settles);
+        self
+    }
+
+    const fn owner(mut self, column: &'static str) -> Self {
+        self.owner = Some(column);
+        self
+    }
+
+    const fn objects(mut self, path: &'static str) -> Self {
+        self.objects = Some(path);
+        self
+    }
+
+    const fn test_only(mut self) -> Self {
+        self.test_only = true;
+        self
+    }
+
+    /// Rows look different than those that were read before this was raised.
+    const fn revision(mut self, number: u8) -> Self {
+        self.revision = number;
+        self
+    }
+
+    const fn again_after(mut self, days: u32) -> Self {
+        self.again_after = days;
         self
     }
 
@@ -211,6 +264,11 @@ impl Stream {
 
     const fn expand(mut self, expand: &'static [&'static str]) -> Self {
         self.expand = expand;
+        self
+    }
+
+    const fn spare(mut self, members: &'static [&'static str]) -> Self {
+        self.spare = members;
         self
     }
 
@@ -247,6 +305,25 @@ impl Stream {
         }
     }
 
+    /// Path of the list that single objects are fetched from.
+    pub fn object_list(&self) -> &'static str {
+        self.objects.unwrap_or(self.path)
+    }
+
+    /// The streams inside its objects, and the member that each is in.
+    pub fn inside_it(&self) -> impl Iterator<Item = (&'static Stream, &'static str)> + use<> {
+        let name = self.name;
+        streams().filter_map(move |inner| match inner.place {
+            Place::Inside { parent, member } if parent == name => Some((inner, member)),
+            _ => None,
+        })
+    }
+
+    /// What rows look like: the version of the API, and what was changed since that it does not tell.
+    pub(crate) fn edition(&self) -> &'static str {
+        if self.revision == 1 { API_VERSION } else { REVISED }
+    }
+
     /// The limits that a request of the list counts against, the narrowest first.
     pub(crate) fn buckets(&self) -> [Cow<'static, str>; 2] {
         [operation(self.path).into(), ACCOUNT.into()]
@@ -273,7 +350,9 @@ pub(crate) fn template(path: &str) -> Cow<'_, str> {
 
 /// The template of the table that a list's path was made from.
 fn listed(path: &str) -> Option<&'static str> {
-    let known = streams().flat_map(|stream| std::iter::once(stream.path).chain(stream.inner.iter().map(|inner| inner.path)));
+    let paths =
+        |stream: &'static Stream| [stream.path, stream.object_list()].into_iter().chain(stream.inner.iter().map(|inner| inner.path));
+    let known = streams().flat_map(paths);
     let fits = |template: &&str| {
         let (mut template, mut path) = (template.split('/'), path.split('/'));
         loop {
@@ -285,6 +364,18 @@ fn listed(path: &str) -> Option<&'static str> {
         }
     };
     known.into_iter().find(fits)
+}
+
+/// Whether a path is that of a list which the account has.
+pub(crate) fn is_of_account(path: &str) -> bool {
+    listed(path).is_some_and(|template| !template.contains('{'))
+}
+
+/// Whether a request asks a list that records share for the part of one of them.
+pub(crate) fn is_of_one_record(path: &str, parameters: &[(String, String)]) -> bool {
+    let names_record =
+        |(name, template): &(&'static str, &'static str)| template.contains('{') && parameters.iter().any(|(known, _)| known == name);
+    streams().filter(|stream| stream.path == path).any(|stream| stream.query.iter().any(names_record))
 }
 
 /// Whether a path is that of a list which belongs to a record.

@@ -94,6 +94,9 @@ fn check_without_specification(places: &Places) -> Result<()> {
     if let Some(stream) = streams.iter().find(|stream| stream.schema().fields().is_empty()) {
         return Err(format!("the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`", stream.name).into());
     }
+    for stream in &streams {
+        verify::verify_columns(stream).map_err(|what| format!("stream `{}`: {what}", stream.name))?;
+    }
     if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
         return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
     }
@@ -123,7 +126,8 @@ fn stale_error(path: &Path) -> Box<dyn Error> {
 fn operations(spec: &Spec, streams: &[&Stream]) -> String {
     let inner = streams.iter().flat_map(|stream| stream.inner.iter().map(|inner| inner.path));
     let lists: BTreeSet<&str> = streams.iter().map(|stream| stream.path).chain(inner).collect();
-    let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(list, last)| last.starts_with('{') && lists.contains(list));
+    let of_objects: BTreeSet<&str> = streams.iter().map(|stream| stream.object_list()).chain(lists.iter().copied()).collect();
+    let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(list, last)| last.starts_with('{') && of_objects.contains(list));
     let objects: Vec<&str> = spec.paths.keys().map(String::as_str).filter(|path| is_object(path) && spec.get(path).is_some()).collect();
     let paths: BTreeSet<&str> = lists.iter().copied().chain(objects).chain(["/v1/account"]).collect();
     let mut text = format!(

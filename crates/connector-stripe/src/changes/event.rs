@@ -56,27 +56,4 @@ impl<'a> Event<'a> {
         let time = self.object.scalar("created").or_else(|| self.object.scalar("date"));
         time?.parse().ok()
     }
-
-    /// The ids that the event mentions in a list inside its object, now or before.
-    pub(super) fn mentions(&self, member: &str) -> Vec<String> {
-        let lists = [Some(&self.object), self.previous.as_ref()].into_iter().flatten().filter_map(|record| record.member(member));
-        lists
-            .filter_map(|json| serde_json::from_str::<Entries>(json).ok())
-            .flat_map(|list| list.data)
-            .filter_map(|entry| entry.id)
-            .collect()
-    }
-}
-
-/// A list inside an object.
-#[derive(Deserialize)]
-struct Entries {
-    #[serde(default)]
-    data: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    id: Option<String>,
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_core::http::{Call, HttpClient, Method, Request};
+use pipeline_core::http::{Call, HttpClient, Method, Request, path_segment};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Result, StreamDef, declared};
 
-use super::retrieve_operation;
-use super::target::{Found, Mentioned, tombstone, tombstone_of_all};
+use super::target::{Found, sweep, tombstone};
+use super::{CHANGES, retrieve_operation};
+use crate::spare::Spare;
 use crate::streams::{ACCOUNT, Place, Reading, Stream, operation, streams};
 
 /// What is to be done about something that was found.
@@ -21,20 +22,16 @@ pub(super) enum What {
     Children,
     /// It is gone, and nobody has to ask.
     Gone,
-    /// All that have the id in this column are gone.
-    RowsOf(&'static str),
-    /// Nothing: only entries inside it are gone.
-    Nothing,
+    /// All that belong to the id are gone.
+    RowsOfIt,
 }
 
 /// What was fetched.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) stream: &'static Stream,
-    pub(super) id: String,
     /// Records and tombstones, with the stream that each belongs to.
-    pub(super) records: Vec<(&'static str, RawRecord)>,
-    pub(super) mentioned: Mentioned,
+    pub(super) records: Records,
     /// Why it may not be read.
     pub(super) refusal: Option<Error>,
 }
@@ -46,10 +43,11 @@ pub(super) struct Fetcher {
     lists: BTreeMap<&'static str, Endpoint>,
     /// Endpoints of lists that are filtered by one parameter, by stream and parameter.
     filtered: BTreeMap<(&'static str, &'static str), Endpoint>,
+    spare: Spare,
 }
 
 impl Fetcher {
-    pub(super) fn new(lists: &[Endpoint], reading: Reading) -> Self {
+    pub(super) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
         let mut known = BTreeMap::new();
         for stream in streams() {
             let endpoint = lists.iter().find(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name));
@@ -67,8 +65,8 @@ impl Fetcher {
             let endpoint = stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value));
             Some(((name, param), endpoint))
         };
-        let filtered = [filtered("invoice_items", "invoice"), filtered("invoice_payments", "invoice")];
-        Self { lists: known, filtered: filtered.into_iter().flatten().collect() }
+        let filtered = [filtered("invoice_items", INVOICE), filtered("invoice_payments", INVOICE)];
+        Self { lists: known, filtered: filtered.into_iter().flatten().collect(), spare }
     }
 
     /// Name of the endpoint whose lists hold a stream.
@@ -77,41 +75,70 @@ impl Fetcher {
     }
 
     /// Fetches one object, or list.
-    pub(super) async fn fetch(&self, client: &HttpClient, found: Found) -> Result<Fetched> {
-        let Found { stream, id, what, mentioned } = found;
+    pub(super) async fn fetch(&self, client: &HttpClient, found: &Found) -> Result<Fetched> {
+        let Found { stream, id, what, .. } = found;
         let records = match what {
-            What::Object(path) => self.object(client, stream, &id, path.as_ref()).await,
-            What::Listed(param) => self.listed(client, stream, &id, param).await,
-            What::Children => self.children(client, stream, &id).await,
-            What::Gone => Ok(vec![(stream.name, tombstone(stream, &id, None))]),
-            What::RowsOf(column) => Ok(vec![(stream.name, tombstone_of_all(column, &id))]),
-            What::Nothing => Ok(Vec::new()),
+            What::Object(path) => self.object(client, stream, id, path.as_ref()).await,
+            What::Listed(param) => self.listed(client, stream, id, param).await,
+            What::Children => self.children(client, stream, id).await,
+            What::Gone => Ok(gone(stream, id)),
+            What::RowsOfIt => Ok(sweep(stream, id).into_iter().collect()),
         };
         match records {
-            Ok(records) => Ok(Fetched { stream, id, records, mentioned, refusal: None }),
-            // The object's own absence is no error, so what is missing here is something that only its list has.
+            Ok(records) => Ok(Fetched { stream, records, refusal: None }),
+            // The object's own absence is not an error, so what is missing here is something that only its list has.
             Err(refusal) if matches!(refusal.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
-                Ok(Fetched { stream, id, records: Vec::new(), mentioned: Mentioned::new(), refusal: Some(refusal) })
+                Ok(Fetched { stream, records: Vec::new(), refusal: Some(refusal) })
             }
             Err(error) => Err(error.with_context("stream", stream.name)),
         }
     }
 
+    /// Asks for something that can be read whenever Stripe answers.
+    pub(super) async fn probe(&self, client: &HttpClient) -> Result<()> {
+        let invalid = |error| Error::new(ErrorKind::Unexpected, "the list's path is not a URL path").with_source(error);
+        let mut request = Request::new(Method::GET, client.base().join("/v1/events").map_err(invalid)?);
+        request.set_query("limit", "1");
+        client.send(&request, &Call { endpoint: CHANGES, buckets: &[operation("/v1/events").into(), ACCOUNT.into()] }).await.map(drop)
+    }
+
     async fn object(&self, client: &HttpClient, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Records> {
         let Some(list) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
-        let buckets = [retrieve_operation(stream.path).into(), ACCOUNT.into()];
-        let response = match client.send(&request(client, stream, id, path)?, &Call { endpoint: stream.name, buckets: &buckets }).await {
+        let buckets = [retrieve_operation(stream.object_list()).into(), ACCOUNT.into()];
+        let response = match client.send(&self.request(client, stream, id, path)?, &Call { endpoint: stream.name, buckets: &buckets }).await
+        {
             Ok(response) if response.status.is_success() => response,
-            Ok(_) => return Ok(vec![(stream.name, tombstone(stream, id, None))]),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![(stream.name, tombstone(stream, id, None))]),
+            Ok(_) => return Ok(gone(stream, id)),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(gone(stream, id)),
             Err(error) => return Err(error),
         };
         let record = RawRecord::upsert(response.body);
         // A stub, of which nothing but the id must be believed.
         if record.member("deleted") == Some("true") {
-            return Ok(vec![(stream.name, tombstone(stream, id, None))]);
+            return Ok(gone(stream, id));
         }
-        Ok(by_stream(list, declared::read_record(client, list, record).await?))
+        // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event told of it.
+        let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
+        let swept: Records = stream.inside_it().filter(is_there).filter_map(|(inner, _)| sweep(inner, id)).collect();
+        let records = by_stream(list, declared::read_record(client, list, record).await?);
+        Ok(swept.into_iter().chain(records).collect())
+    }
+
+    /// The request for one object.
+    fn request(&self, client: &HttpClient, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Request> {
+        let invalid = |error| Error::new(ErrorKind::Unexpected, "the object's path is not a URL path").with_source(error);
+        let nowhere = || Error::new(ErrorKind::Refused, "no path leads to an object whose id is empty or a dot");
+        let fill = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => path.and_then(|path| path.scalar(name)).unwrap_or_default(),
+            None => segment.to_owned(),
+        };
+        // Ids that people choose hold any character: none may become a separator, nor a plus a space.
+        let segments = stream.object_list().trim_start_matches('/').split('/').map(fill).chain([id.to_owned()]);
+        let path = segments.map(|segment| Some(format!("/{}", path_segment(segment)?))).collect::<Option<String>>().ok_or_else(nowhere)?;
+        let mut request = Request::new(Method::GET, client.base().join(&path).map_err(invalid)?);
+        let asked = self.spare.asked_for(stream).enumerate();
+        request.query = asked.map(|(index, member)| (format!("expand[{index}]"), member.to_owned())).collect();
+        Ok(request)
     }
 
     async fn listed(&self, client: &HttpClient, stream: &'static Stream, id: &str, param: &'static str) -> Result<Records> {
@@ -119,22 +146,43 @@ impl Fetcher {
         Ok(by_stream(endpoint, declared::read_children(client, endpoint, &parent(id)).await?))
     }
 
+    /// The whole list that belongs to something: what is not in it any more is gone.
     async fn children(&self, client: &HttpClient, stream: &'static Stream, id: &str) -> Result<Records> {
         let Some(endpoint) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
         match declared::read_children(client, endpoint, &parent(id)).await {
             // What they belong to is gone, which its own event tells.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            records => Ok(by_stream(endpoint, records?)),
+            records => Ok(sweep(stream, id).into_iter().chain(by_stream(endpoint, records?)).collect()),
         }
     }
 }
 
-type Records = Vec<(&'static str, RawRecord)>;
+/// The parameter by which lists are filtered.
+const INVOICE: &str = "invoice";
+
+/// The parameter of this name, if a list is filtered by it.
+pub(super) fn param(name: &str) -> Option<&'static str> {
+    (name == INVOICE).then_some(INVOICE)
+}
+
+/// Tombstones of an object and of what was inside it.
+fn gone(stream: &'static Stream, id: &str) -> Records {
+    let inside = stream.inside_it().filter_map(|(inner, _)| sweep(inner, id));
+    inside.chain([(stream.name, tombstone(stream, id))]).collect()
+}
+
+/// Whether a member of an object is a list with its entries.
+fn has_entries(record: &RawRecord, member: &str) -> bool {
+    let list = record.member(member).filter(|json| json.starts_with('{')).map(|json| RawRecord::upsert(json.to_owned()));
+    list.is_some_and(|list| list.member("data").is_some_and(|data| data.starts_with('[')))
+}
+
+pub(super) type Records = Vec<(&'static str, RawRecord)>;
 
 /// How an object that an event carries is fetched; none when it is not one of this stream's, but of another whose objects
 /// have the same type: what belongs to a customer, or to a connected account.
 pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
-    let mut names = stream.path.split(['{', '}']).skip(1).step_by(2).peekable();
+    let mut names = stream.object_list().split(['{', '}']).skip(1).step_by(2).peekable();
     if names.peek().is_none() {
         return Some(What::Object(None));
     }
@@ -154,20 +202,4 @@ fn parent(id: &str) -> RawRecord {
 fn by_stream(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Records {
     let names = endpoint.streams().filter_map(|fed| crate::streams::stream(fed.name())).map(|stream| stream.name);
     names.zip(records).flat_map(|(name, records)| records.into_iter().map(move |record| (name, record))).collect()
-}
-
-/// The request for one object.
-fn request(client: &HttpClient, stream: &Stream, id: &str, path: Option<&RawRecord>) -> Result<Request> {
-    let mut url = client.base().clone();
-    let opaque = |()| Error::new(ErrorKind::Unexpected, "the base URL is none that can have a path");
-    let fill = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-        Some(name) => path.and_then(|path| path.scalar(name)).unwrap_or_default(),
-        None => segment.to_owned(),
-    };
-    // Ids that people choose hold any character: none may become a separator.
-    let segments = stream.path.trim_start_matches('/').split('/').map(fill).chain([id.to_owned()]);
-    url.path_segments_mut().map_err(opaque)?.clear().extend(segments);
-    let mut request = Request::new(Method::GET, url);
-    request.query = stream.expand.iter().enumerate().map(|(index, member)| (format!("expand[{index}]"), (*member).to_owned())).collect();
-    Ok(request)
 }

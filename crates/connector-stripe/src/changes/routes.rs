@@ -131,6 +131,7 @@ const SIGNALS: &[Signal] = &[
         types: "payout.{paid,reconciliation_completed}",
         names: Names::ChildrenOf("id"),
     },
+    Signal { stream: "product_features", object: "product", types: "product.updated", names: Names::ChildrenOf("id") },
     Signal {
         stream: "setup_attempts",
         object: "setup_intent",
@@ -146,8 +147,8 @@ const SIGNALS: &[Signal] = &[
 ];
 
 /// What belongs to an object goes with it, and nothing tells of each: by the type of the object, the event of its end, and the
-/// streams whose rows name it in a column that is called like its type.
-const GO_WITH: [(&str, &str, &[&str]); 2] = [
+/// streams whose rows name it in the column of their [owner](Stream::owner).
+const GO_WITH: [(&str, &str, &[&str]); 3] = [
     (
         "customer",
         "customer.deleted",
@@ -162,13 +163,14 @@ const GO_WITH: [(&str, &str, &[&str]); 2] = [
         ],
     ),
     ("invoice", "invoice.deleted", &["invoice_line_items"]),
+    ("product", "product.deleted", &["product_features"]),
 ];
 
 /// Every signal.
 fn signals() -> impl Iterator<Item = Signal> {
     let gone = GO_WITH
         .iter()
-        .flat_map(|(object, types, streams)| streams.iter().map(|stream| Signal { stream, object, types, names: Names::RowsOf(object) }));
+        .flat_map(|(object, types, streams)| streams.iter().map(|stream| Signal { stream, object, types, names: Names::RowsOfIt }));
     SIGNALS.iter().copied().chain(gone)
 }
 
@@ -196,8 +198,8 @@ pub(super) enum Names {
     ListedBy(&'static str),
     /// The list of the parent whose id is in this member.
     ChildrenOf(&'static str),
-    /// All that have the object's id in this column: they are gone when the object is.
-    RowsOf(&'static str),
+    /// All that belong to the object: they are gone when it is.
+    RowsOfIt,
 }
 
 /// A stream that an object's events concern.
@@ -283,7 +285,7 @@ pub(super) fn may_return(object: &str) -> bool {
 
 /// Whether events tell of deletions from a stream.
 pub(crate) fn tells_deletions(stream: &Stream) -> bool {
-    if signals().any(|signal| signal.stream == stream.name && matches!(signal.names, Names::RowsOf(_))) {
+    if signals().any(|signal| signal.stream == stream.name && signal.names == Names::RowsOfIt) {
         return true;
     }
     let types = HEARD.iter().filter(|(name, _)| *name == stream.name).flat_map(|(_, types)| types.split(' '));

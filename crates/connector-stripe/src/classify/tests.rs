@@ -54,6 +54,25 @@ fn refusals() -> Vec<(&'static str, u16, String)> {
             message("The provided key 'rk_live_*****4567' does not have access. Having the 'rak_charge_read' permission would help."),
         ),
         ("platform control", 403, message("The key 'rk_live_*****4567' can't access account risk_acct; see its settings.")),
+        (
+            "permission, newer words",
+            403,
+            message(
+                "The provided key 'rk_live_*****4567' does not have the required permissions. Enabling \"Prices Read\" (`plan_read`) would.",
+            ),
+        ),
+        ("product, unknown URL", 400, message("Unrecognized request URL (GET: /v1/x). (Hint: Have you onboarded to Treasury?)")),
+        ("product, unknown URL, newer versions", 404, message("Unrecognized request URL (GET: /v1/x).")),
+        ("mode", 400, message("This endpoint is only available in testmode. Try using your test keys instead.")),
+        ("missing without a code", 404, message("No such charge: 'ch_1'")),
+        ("parameter of ours", 400, error("parameter_missing", "customer", "Must provide customer.")),
+        ("value of ours", 400, error("parameter_invalid_integer", "limit", "Invalid integer: x")),
+        ("expansion of ours", 400, error("", "expand[0]", "This property cannot be expanded (data.x).")),
+        ("unknown", 400, message("There was a problem.")),
+        ("without a word", 400, message("")),
+        ("an error in a success", 200, message("There was a problem.")),
+        ("a page that holds errors", 200, r#"{"object":"list","error":{"message":"no"},"data":[]}"#.to_owned()),
+        ("a redirect", 302, String::new()),
         ("card", 402, error("card_declined", "", "Your card was declined.")),
         ("conflict", 409, error("", "", "Conflict")),
         ("dependency", 424, error("", "", "External dependency failed")),
@@ -78,10 +97,20 @@ fn every_answer_has_its_action() {
         ("setup_attempts?setup_intent=seti_1", 400, "setup_intent"),
         ("subscription_items?subscription=sub_1", 404, "subscription"),
         ("invoices/in_1/lines", 400, "starting_after"),
+        ("entitlements/active_entitlements?customer=cus_1", 404, "id"),
         ("charges?customer=cus_1", 404, "payment_intent"),
+        ("charges/ch_1", 404, "id"),
     ] {
         let action = action_on(path, status, &[], &error("resource_missing", param, "No such object"));
         writeln!(table, "{status} {path} without its `{param}`: {action}").unwrap();
+    }
+    for (path, code) in [
+        ("customers/cus_1/tax_ids", "parameter_unknown"),
+        ("customers/cus_1/tax_ids", "parameter_invalid_string_blank"),
+        ("charges/ch_1", "url_invalid"),
+        ("charges", "url_invalid"),
+    ] {
+        writeln!(table, "400 {path} {code}: {}", action_on(path, 400, &[], &error(code, "id", "No"))).unwrap();
     }
     for path in ["charges", "customers/cus_1/sources", "subscription_items", "charges/ch_1", "nothing/known"] {
         let headers = [("stripe-rate-limited-reason", "endpoint-concurrency")];

@@ -27,6 +27,16 @@ pub(crate) fn endpoints(reading: Reading) -> Vec<Endpoint> {
     all.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
+/// The endpoint that reads a stream without its [spare](Stream::spare) members.
+pub(crate) fn plain_endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
+    let list = request(stream.name, stream.path);
+    let list = if stream.paged { list.query("limit", reading.page_size.to_string()).paginate(PAGES) } else { list };
+    let asked = stream.expand.iter().filter(|member| !stream.spare.contains(member)).enumerate();
+    let list = stream.query.iter().fold(list, |list, (name, value)| list.query(*name, *value));
+    let list = asked.fold(list, |list, (index, member)| list.query(format!("expand[{index}]"), format!("data.{member}")));
+    matches!(stream.place, Place::Account).then(|| complete(walk(stream, reading, &list), stream, reading))
+}
+
 /// The endpoint that reads a stream; none for one that another's endpoint feeds.
 fn endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
     match stream.place {
@@ -56,16 +66,12 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
     };
     let windows = Windows {
         lag: reading.lag,
-        lookback: reading.lookback.max(TimeDelta::days(stream.settles_in)),
+        lookback: reading.lookback,
         partition: stream.partition,
         ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };
     let endpoint = endpoint.cursor(cursor, TimeFormat::UnixSeconds);
-    let endpoint = match (stream.filtered, stream.ageless) {
-        (false, _) => endpoint.slices(Newest(windows)).newest_first(),
-        (true, true) => endpoint.slices(Everything(windows)),
-        (true, false) => endpoint.slices(windows),
-    };
+    let endpoint = if stream.ageless { endpoint.slices(Everything(windows)) } else { endpoint.slices(windows) };
     match stream.mode {
         SyncMode::FullRefresh => endpoint,
         SyncMode::Incremental => endpoint.incremental(),
@@ -153,23 +159,13 @@ impl Slicer for Everything {
     fn restart(&self, slice: &SliceState) -> Option<SliceState> {
         self.0.restart(slice)
     }
-}
-
-/// The newest part of a list without a filter, which is walked until it reaches what is known.
-#[derive(Debug)]
-struct Newest(Windows);
-
-impl Slicer for Newest {
-    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
-        self.0.plan(state, TimeRange { start: None, ..range }, now)
-    }
-
-    fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
-        Ok(())
-    }
 
     fn lookback(&self) -> TimeDelta {
         self.0.lookback()
+    }
+
+    fn around(&self, time: DateTime<Utc>) -> Option<Window> {
+        self.0.around(time)
     }
 }
 
@@ -187,6 +183,11 @@ impl Slicer for Once {
 
     fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
         Ok(())
+    }
+
+    /// The whole list: nothing smaller can be asked for.
+    fn around(&self, time: DateTime<Utc>) -> Option<Window> {
+        Some(Window { since: Some(time), until: time + TimeDelta::seconds(1) })
     }
 }
 

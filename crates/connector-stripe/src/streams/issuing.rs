@@ -14,6 +14,9 @@ pub(super) const STREAMS: &[Stream] = &[
     Stream::new("issuing_physical_bundles", "/v1/issuing/physical_bundles", "issuing.physical_bundle").unfiltered().note("needs Issuing"),
     Stream::new("issuing_tokens", "/v1/issuing/tokens", "issuing.token")
         .each("issuing_cards")
+        .owner("card")
+        .expand(&["network_data"])
+        .revision(2)
         .query(&[("card", "{id}")])
         .note("needs Issuing"),
     Stream::new("transactions", "/v1/issuing/transactions", "issuing.transaction").note("needs Issuing"),

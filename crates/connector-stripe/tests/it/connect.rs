@@ -1,6 +1,6 @@
 //! Several accounts in one source: whom requests are for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connector_stripe::{Accounts, StripeConfig};
 use futures::TryStreamExt;
@@ -98,6 +98,29 @@ async fn an_organization_key_names_the_way_to_the_account() {
     let contexts: Vec<_> = charges.map(|request| request.headers.get("stripe-context").unwrap().to_str().unwrap()).collect();
     assert_eq!(contexts, ["acct_platform", "acct_platform/acct_1"]);
     assert!(sent.iter().all(|request| !request.headers.contains_key("stripe-account")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_of_an_organization_are_read_beside_each_other() {
+    let fake = Fake::new(platform);
+    let mut config = StripeConfig::new("sk_org_live_key");
+    config.accounts = Some(named(&["acct_1", "acct_2"]));
+    let stripe = fake.connect(config);
+    let report = stripe.check(&["charges"]).await.unwrap();
+    let told: Vec<_> = report.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(told, ["charges@acct_1"]);
+    let Preparation { endpoints, closed, .. } = stripe.prepare(&["charges", "accounts"]).await.unwrap();
+    let endpoints = endpoints.unwrap();
+    let names: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id("s").endpoint).collect();
+    assert_eq!(names, ["accounts@acct_1", "charges@acct_1", "accounts@acct_2", "charges@acct_2"]);
+    assert!(closed.is_empty());
+    for endpoint in endpoints {
+        read(&stripe, &endpoint).await.unwrap();
+    }
+    let sent = fake.sent.lock().unwrap();
+    // Not one request without a context, which Stripe refuses.
+    let contexts: BTreeSet<_> = sent.iter().map(|request| request.headers.get("stripe-context").unwrap().to_str().unwrap()).collect();
+    assert_eq!(contexts, BTreeSet::from(["acct_1", "acct_2"]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,21 +12,64 @@ use super::verify::verify;
 /// Starts the header's line with the hash of the rest of the file.
 const SEAL: &str = "//! Seal: ";
 
-/// Members that objects have only when a request expands them. The specification does not tell them from others.
+/// Members that objects have only when a request expands them. The specification does not tell them from others: it says of
+/// every member with an object inside that it can be expanded. [`verify`] finds those that are in neither of the two tables.
 const INCLUDABLE: &[(&str, &[&str])] = &[
     ("charge", &["refunds"]),
     ("checkout.session", &["line_items"]),
-    ("coupon", &["applies_to"]),
-    ("customer", &["sources", "subscriptions", "tax_ids"]),
-    ("invoice", &["payments"]),
+    ("coupon", &["applies_to", "currency_options"]),
+    ("customer", &["cash_balance", "sources", "subscriptions", "tax", "tax_ids"]),
+    ("invoice", &["confirmation_secret", "payments"]),
     ("issuing.card", &["cvc", "number"]),
+    ("issuing.token", &["network_data"]),
     ("item", &["discounts", "taxes"]),
     ("payment_link", &["line_items"]),
     ("plan", &["tiers"]),
     ("price", &["currency_options", "tiers"]),
     ("quote", &["line_items"]),
+    ("treasury.financial_account", &["features"]),
     ("treasury.transaction", &["entries"]),
 ];
+
+/// Members that are there without being asked for, although objects may be without them: what not every object has. All of
+/// them where there are none named.
+const PRESENT: &[(&str, &[&str])] = &[
+    ("account", &[]),
+    ("capability", &[]),
+    ("card", &["networks"]),
+    ("charge", &["presentment_details", "radar_options"]),
+    ("checkout.session", &["branding_settings", "name_collection", "phone_number_collection", "presentment_details", "tax_id_collection"]),
+    ("climate.order", &["beneficiary"]),
+    ("customer", &["invoice_settings"]),
+    ("customer_cash_balance_transaction", &[]),
+    ("dispute", &["payment_method_details"]),
+    ("identity.verification_report", &[]),
+    ("identity.verification_session", &["related_person"]),
+    ("invoice", &["threshold_reason"]),
+    ("invoiceitem", &["proration_details"]),
+    ("payment_intent", &["amount_details", "hooks", "payment_details", "presentment_details"]),
+    ("payment_link", &["name_collection"]),
+    ("payment_method", &[]),
+    ("payment_method_configuration", &[]),
+    ("person", &[]),
+    ("refund", &["destination_details", "next_action", "presentment_details"]),
+    ("scheduled_query_run", &["error"]),
+    ("shipping_rate", &["fixed_amount"]),
+    ("subscription", &["presentment_details"]),
+    ("terminal.configuration", &[]),
+    ("terminal.location", &[]),
+    ("treasury.received_debit", &["initiating_payment_method_details"]),
+];
+
+/// The members of an object that come only when they are asked for.
+pub(super) fn includable(object: &str) -> &'static [&'static str] {
+    INCLUDABLE.iter().find(|(known, _)| *known == object).map_or(&[], |(_, members)| members)
+}
+
+/// Whether a member is known to be there without being asked for.
+pub(super) fn is_present(object: &str, member: &str) -> bool {
+    PRESENT.iter().any(|(known, members)| *known == object && (members.is_empty() || members.contains(&member)))
+}
 
 /// Members that hold seconds since 1970 although the specification does not say so.
 const UNTAGGED_TIMES: &[(&str, &str)] = &[("subscription_item", "created"), ("topup", "expected_availability_date")];
@@ -42,8 +85,7 @@ pub(crate) struct Column {
 
 /// False for a member that the object does not have, because nobody asks for it.
 pub(super) fn is_sent(stream: &Stream, member: &str) -> bool {
-    let absent = INCLUDABLE.iter().find(|(object, _)| *object == stream.object).map_or(&[][..], |(_, members)| members);
-    !absent.contains(&member) || stream.expand.contains(&member)
+    !includable(stream.object).contains(&member) || stream.expand.contains(&member)
 }
 
 /// The columns of a stream, after everything that the table says about it was found to be true.
@@ -59,6 +101,9 @@ pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
     }
     if let Some(parent) = stream.parent_id.filter(|parent| !component.properties.contains_key(*parent)) {
         columns.push(Column { name: parent.to_owned(), data_type: "String" });
+    }
+    if let Some(owner) = stream.owner.filter(|owner| !columns.iter().any(|column| column.name == *owner)) {
+        return Err(wrong(format!("the column `{owner}` of its owner is missing")).into());
     }
     // The key first, the parent's part of it before the record's own.
     columns.sort_by_key(|column| stream.key.iter().position(|member| *member == column.name).unwrap_or(usize::MAX));

@@ -11,7 +11,46 @@ pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
     verify_request(spec, stream)?;
     verify_object(component, stream)?;
     verify_expansions(spec, component, stream)?;
+    verify_asked_for(component, stream)?;
+    verify_inside(stream)?;
     verify_lists(spec, component, stream)
+}
+
+/// Finds a column that can only ever be null, because nobody asks for what it holds. Needs no specification.
+pub(super) fn verify_columns(stream: &Stream) -> Result<(), String> {
+    let schema = stream.schema();
+    let is_null = |name: &&str| columns::includable(stream.object).contains(name) && !stream.expand.contains(name);
+    match schema.fields().iter().map(|field| &*field.name).find(is_null) {
+        Some(column) => Err(format!("nothing asks for the column `{column}`, which would always be null")),
+        None => verify_inside(stream),
+    }
+}
+
+/// What a stream's own list is asked for is asked for where its objects come inside others as well.
+fn verify_inside(stream: &Stream) -> Result<(), String> {
+    let Place::Inside { parent, member } = stream.place else { return Ok(()) };
+    let asked = self::stream(parent).map_or(&[][..], |parent| parent.expand);
+    match stream.expand.iter().map(|inner| format!("{member}.data.{inner}")).find(|path| !asked.contains(&path.as_str())) {
+        Some(path) => Err(format!("what it is inside of is not asked for `{path}`")),
+        None => Ok(()),
+    }
+}
+
+/// Every member that could be one of those that come only when they are asked for is known to be one or not to be, and no
+/// discount, of which there is no list, is left as an id.
+fn verify_asked_for(component: &Property, stream: &Stream) -> Result<(), String> {
+    for name in &component.expandable {
+        let Some(property) = component.properties.get(name) else { continue };
+        if property.is_array_of("discount") && !stream.expand.contains(&name.as_str()) {
+            return Err(format!("nothing expands the discounts in `{name}`, which are in no list"));
+        }
+        let may_be_absent = !component.required.contains(name) && !property.nullable && property.expansion.is_none();
+        let is_known = columns::includable(stream.object).contains(&name.as_str()) || columns::is_present(stream.object, name);
+        if may_be_absent && !property.is_array_of_references() && !is_known {
+            return Err(format!("it is not known whether `{name}` comes without being asked for"));
+        }
+    }
+    Ok(())
 }
 
 /// Finds an event that is asked for and does not exist. Stripe does not refuse such a name: it sends nothing.
@@ -26,7 +65,7 @@ pub(super) fn verify_events(spec: &Spec) -> Result<(), String> {
 /// The list exists, takes what we send and needs nothing else.
 fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
     let fixed = stream.query.iter().map(|(name, _)| *name);
-    let filter = stream.cursor.filter(|_| stream.filtered).map(|_| "created");
+    let filter = stream.cursor.map(|_| "created");
     let partition = stream.partition.map(|(name, _)| name);
     let expand = (!stream.expand.is_empty()).then_some("expand");
     let paging = if stream.paged { &["limit", "starting_after"][..] } else { &[] };
@@ -34,9 +73,12 @@ fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
     verify_operation(spec, stream.path, &sent)?;
     let places = stream.path.matches('{').count();
     let named = stream.query.iter().filter(|(_, value)| value.contains('{')).count();
+    if !stream.objects.is_none_or(|list| spec.has_object(list)) {
+        return Err(format!("there are no single objects of {}", stream.object_list()));
+    }
     match stream.place {
         Place::Account if places + named > 0 => Err("a list of the account names no parent".to_owned()),
-        Place::Each { .. } | Place::Inside { .. } if places + named != 1 => Err("the parent is not named once".to_owned()),
+        Place::Each { .. } | Place::Inside { .. } if places > 1 || places + named == 0 => Err("the parent is not named".to_owned()),
         _ => Ok(()),
     }
 }

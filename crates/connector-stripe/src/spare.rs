@@ -1,0 +1,71 @@
+//! Members that are worth asking for, and not worth losing a stream over: a key may read customers and not their cash balance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use pipeline_core::http::HttpClient;
+use pipeline_core::state::SliceState;
+use pipeline_core::{Endpoint, Error, ErrorKind, Page, Result, declared};
+
+use crate::streams::{Reading, Stream, plain_endpoint, streams};
+
+/// Which streams are read without such members, because Stripe refused to expand them.
+#[derive(Clone, Debug)]
+pub(crate) struct Spare(Arc<BTreeMap<&'static str, Plain>>);
+
+/// A stream as it is read without them.
+#[derive(Debug)]
+struct Plain {
+    endpoint: Endpoint,
+    is_read: AtomicBool,
+}
+
+impl Spare {
+    pub(crate) fn new(reading: Reading) -> Self {
+        let plain = |stream: &'static Stream| {
+            let endpoint = plain_endpoint(stream, reading)?;
+            Some((stream.name, Plain { endpoint, is_read: AtomicBool::new(false) }))
+        };
+        Self(Arc::new(streams().filter(|stream| !stream.spare.is_empty()).filter_map(plain).collect()))
+    }
+
+    /// The members that objects of a stream are asked for.
+    pub(crate) fn asked_for(&self, stream: &'static Stream) -> impl Iterator<Item = &'static str> {
+        let is_plain = self.0.get(stream.name).is_some_and(|plain| plain.is_read.load(Ordering::Relaxed));
+        stream.expand.iter().copied().filter(move |member| !(is_plain && stream.spare.contains(member)))
+    }
+
+    /// Reads a list; without those members when it is refused with them.
+    pub(crate) fn read<'a>(&'a self, client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let Some(plain) = self.0.get(endpoint.name()) else { return declared::read(client, endpoint, slice) };
+        if plain.is_read.load(Ordering::Relaxed) {
+            return declared::read(client, &plain.endpoint, slice);
+        }
+        let client = client.clone();
+        let begun = async move {
+            let mut pages = declared::read(&client, endpoint, slice.clone());
+            let first = pages.try_next().await;
+            let Err(refusal) = first else { return Ok::<_, Error>(stream::iter(first.transpose()).chain(pages).boxed()) };
+            if !may_be_of_members(&refusal) {
+                return Err(refusal);
+            }
+            let mut pages = declared::read(&client, &plain.endpoint, slice);
+            let Ok(first) = pages.try_next().await else { return Err(refusal) };
+            if !plain.is_read.swap(true, Ordering::Relaxed) {
+                let members = crate::streams::stream(endpoint.name()).map_or(&[][..], |stream| stream.spare).join("`, `");
+                client.notice(endpoint.name(), &format!("read without `{members}`, which Stripe does not expand for this key: {refusal}"));
+            }
+            Ok(stream::iter(first.map(Ok)).chain(pages).boxed())
+        };
+        stream::once(begun).try_flatten().boxed()
+    }
+}
+
+/// Whether a refusal can be one of what was to be expanded, and not of the list.
+fn may_be_of_members(refusal: &Error) -> bool {
+    let names_it = refusal.context_value("answer").is_some_and(|answer| answer.contains("expand"));
+    refusal.kind() == ErrorKind::PermissionDenied || names_it
+}
