@@ -5,8 +5,9 @@ use std::time::Duration;
 use pipeline_core::ErrorKind;
 use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode, Throttle};
 
-use crate::limits::{EXPORT, HELP_CENTER, SUPPORT};
+use crate::limits::{EXPORT, HELP_CENTER, SUPPORT, TALK_EXPORT};
 use crate::rates::is_help_center;
+use crate::slices::START_TIME;
 
 /// How long to wait when an answer asks for a pause but does not say how long: limits count by the minute.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -19,6 +20,9 @@ impl Classifier for ZendeskClassifier {
     fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
         let text = String::from_utf8_lossy(answer.body);
         match answer.status {
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if has_none(answer.request, &text) => {
+                Some(ResponseAction::Ignore)
+            }
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => refused_parameter(answer.request, &text),
             StatusCode::UNAUTHORIZED if text.contains("Couldn't authenticate you") => Some(ResponseAction::Fail(
                 ErrorKind::Unauthenticated,
@@ -41,7 +45,7 @@ fn throttled(answer: &Answer<'_>, text: &str) -> ResponseAction {
     let is_told = answer.headers.contains_key("retry-after");
     let after = (!is_told).then_some(MINUTE);
     let limit = if text.contains("incremental export API requests") && path.contains("/incremental/") {
-        EXPORT
+        if path.contains("/channels/voice/") { TALK_EXPORT } else { EXPORT }
     } else if text.contains("Number of allowed API requests per minute") || text.contains("edge protection") {
         if is_help_center(path) { HELP_CENTER } else { SUPPORT }
     } else {
@@ -63,6 +67,13 @@ fn is_of_ticket(request: &Request) -> bool {
     segments.next().is_some_and(|id| id.parse::<u64>().is_ok()) && segments.next().is_some()
 }
 
+/// True when a ticket has no such list, which is no refusal: it is gone since it was exported, or is of a kind that never has
+/// one. Of its comments somebody else must hear that they are gone.
+fn has_none(request: &Request, text: &str) -> bool {
+    const WORDS: [&str; 3] = ["RecordNotFound", "not supported on this ticket", "unsupported on this ticket"];
+    is_of_ticket(request) && !request.url.path().ends_with("/comments") && WORDS.iter().any(|words| text.contains(words))
+}
+
 fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
     let has_cursor = request.query.iter().any(|(name, _)| name == "cursor" || name == "page[after]");
     // Nothing can be new since then.
@@ -73,11 +84,20 @@ fn refused_parameter(request: &Request, text: &str) -> Option<ResponseAction> {
         let help = format!("page {page} was refused: Zendesk numbers no more than 10,000 rows of a list, so this one cannot be read whole");
         return Some(ResponseAction::Fail(ErrorKind::Decode, Some(help)));
     }
-    if is_of_ticket(request) && !has_cursor {
-        return Some(ResponseAction::Fail(ErrorKind::Unsupported, Some("this ticket cannot have what was asked for".to_owned())));
-    }
     let names_cursor = text.contains("InvalidPaginationParameter") || text.to_ascii_lowercase().contains("cursor");
-    (has_cursor && names_cursor).then_some(ResponseAction::ResetPagination)
+    if has_cursor && names_cursor {
+        return Some(ResponseAction::ResetPagination);
+    }
+    is_malformed(request, text).then_some(ResponseAction::Fail(ErrorKind::Unexpected, None))
+}
+
+/// True when the vendor finds fault with a parameter that nobody but this program chose. What it refuses otherwise, such as a
+/// feature that the account lacks, is no fault of the request's.
+fn is_malformed(request: &Request, text: &str) -> bool {
+    const CODES: [&str; 4] = ["InvalidPaginationParameter", "UnpermittedParameter", "UnknownParameter", "InvalidParameter"];
+    // Words of a language would be found in any text.
+    let is_telling = |name: &str| name.contains(['_', '[']) && name != START_TIME && name != "end_time";
+    CODES.iter().any(|code| text.contains(code)) || request.query.iter().any(|(name, _)| is_telling(name) && text.contains(name.as_str()))
 }
 
 /// A page that takes too long to make is asked for again with fewer records; a page of one record just once more.

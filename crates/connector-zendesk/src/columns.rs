@@ -2,6 +2,8 @@
 
 use pipeline_core::{DataType, Field, TimeFormat};
 
+pub(crate) mod talk;
+
 use DataType::{Bool, Int64, Json, String};
 
 /// How Zendesk writes an instant.
@@ -99,7 +101,80 @@ pub(crate) const SIDE_CONVERSATION_EVENT: &[Field] = &[
 
 pub(crate) const OF_TICKET: &[Field] = &[Field::new("ticket_id", Int64)];
 
-pub(crate) const FIELD_KEY: &[Field] = &[Field::new("key", String)];
+pub(crate) const TICKET_FIELD_MORE: &[Field] = &[Field::new("key", String), Field::new("raw_agent_description", String)];
+
+pub(crate) const FORM_TYPE: &[Field] = &[Field::new("form_type", String)];
+
+pub(crate) const VIEW_MORE: &[Field] = &[Field::new("url", String), Field::new("raw_title", String)];
+
+pub(crate) const METRIC_SETTINGS: &[Field] = &[Field::new("metric_settings", Json)];
+
+pub(crate) const TOPIC_MORE: &[Field] = &[Field::new("community_id", Int64)];
+
+pub(crate) const POST_MORE: &[Field] = &[Field::new("frozen", Bool)];
+
+/// One field of a ticket that an event changed.
+pub(crate) const FIELD_CHANGE: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("field", String),
+    Field::new("value", String),
+    Field::new("previous_value", String),
+    Field::new("event_type", String),
+    Field::new("event_id", Int64),
+    Field::new("ticket_id", Int64),
+    Field::new("timestamp", SECONDS),
+    Field::new("created_at", TIME),
+    Field::new("updater_id", Int64),
+];
+
+/// A ticket that was put on a schedule.
+pub(crate) const SCHEDULE_ASSIGNMENT: &[Field] = &[
+    Field::new("id", Int64),
+    Field::new("schedule_id", Int64),
+    Field::new("previous_schedule_id", Int64),
+    Field::new("event_id", Int64),
+    Field::new("ticket_id", Int64),
+    Field::new("timestamp", SECONDS),
+    Field::new("created_at", TIME),
+    Field::new("updater_id", Int64),
+];
+
+pub(crate) const SURVEY_RESPONSE: &[Field] = &[
+    Field::new("id", String),
+    Field::new("survey_id", String),
+    Field::new("survey_version", Int64),
+    Field::new("survey", Json),
+    Field::new("responder_id", Int64),
+    Field::new("subject_zrns", Json),
+    Field::new("subjects", Json),
+    Field::new("answers", Json),
+    Field::new("expires_at", TIME),
+];
+
+pub(crate) const SURVEY: &[Field] = &[
+    Field::new("id", String),
+    Field::new("version", Int64),
+    Field::new("state", String),
+    Field::new("questions", Json),
+    Field::new("created_at", TIME),
+    Field::new("updated_at", TIME),
+];
+
+pub(crate) const WEBHOOK: &[Field] = &[
+    Field::new("id", String),
+    Field::new("name", String),
+    Field::new("description", String),
+    Field::new("status", String),
+    Field::new("endpoint", String),
+    Field::new("http_method", String),
+    Field::new("request_format", String),
+    Field::new("subscriptions", Json),
+    Field::new("external_source", Json),
+    Field::new("created_at", TIME),
+    Field::new("created_by", String),
+    Field::new("updated_at", TIME),
+    Field::new("updated_by", String),
+];
 
 /// The search index says what each result is.
 pub(crate) const SEARCH_RESULT: &[Field] = &[Field::new("result_type", String), Field::new("support_type", String)];

@@ -1,10 +1,11 @@
 //! The configuration, and the connector built from it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
-use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2};
+use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2, below};
 use pipeline_core::slice::{TimeRange, parse_time};
 use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use crate::brands::Brands;
 use crate::classify::ZendeskClassifier;
 use crate::{WARNING, Zendesk, fields, limits, streams};
 
@@ -71,6 +73,10 @@ pub struct ZendeskConfig {
     /// a request for each hundred of them.
     #[serde(default = "default_custom_field_columns")]
     custom_field_columns: bool,
+    /// Hosts of brands' Help Centers by the brand's subdomain, where they are not `https://{subdomain}.zendesk.com`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    brand_urls: BTreeMap<String, Url>,
     /// Replaces `https://{subdomain}.zendesk.com`; plain http is for loopback addresses only.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
@@ -112,13 +118,17 @@ impl ConnectorConfig for ZendeskConfig {
                 .map_err(|error| invalid("subdomain", "the subdomain makes no host name").with_source(error))?,
         };
         let token_url =
-            base.join("/oauth/tokens").map_err(|error| invalid("base_url", "the base URL cannot have a path").with_source(error))?;
+            below(&base, "/oauth/tokens").map_err(|error| invalid("base_url", "the base URL makes no address").with_source(error))?;
         let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
+        // So that a URL over which credentials must not go is refused before anything is asked.
+        let builder = self.brand_urls.values().fold(builder, |builder, url| builder.origin(url.clone()));
         let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
         let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
         let declared = streams::endpoints(self.export_page_size, &self.custom_objects);
         let custom = if self.custom_field_columns { fields::kinds(&declared, &self.custom_objects) } else { Vec::new() };
-        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, range, notes }))
+        let brand_urls = self.brand_urls.into_iter().map(|(brand, url)| (brand.to_ascii_lowercase(), url)).collect();
+        let brands = Brands::new(subdomain, brand_urls, self.base_url.is_some());
+        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, brands, range, notes }))
     }
 }
 
@@ -180,17 +190,23 @@ fn note(method: &str) -> Vec<(String, String)> {
     vec![("authentication".to_owned(), method.to_owned())]
 }
 
-/// The one DNS label that names the account. A host is only ever built from what passes here.
-fn subdomain(text: &str) -> Result<String> {
+/// One DNS label, in small letters. A host is only ever built from what passes here.
+pub(crate) fn label(text: &str) -> Option<String> {
     let label = text.trim().to_ascii_lowercase();
     let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = (3..=63).contains(&label.len())
         && label.bytes().all(|byte| edge(&byte) || byte == b'-')
         && label.as_bytes().first().is_some_and(edge)
         && label.as_bytes().last().is_some_and(edge);
-    if is_label {
+    is_label.then_some(label)
+}
+
+/// The label that names the account.
+fn subdomain(text: &str) -> Result<String> {
+    if let Some(label) = label(text) {
         return Ok(label);
     }
+    let label = text.trim().to_ascii_lowercase();
     let error = invalid("subdomain", "the subdomain is not one DNS label");
     let host = label.split_once("://").map_or(&*label, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     Err(match host.strip_suffix(".zendesk.com") {

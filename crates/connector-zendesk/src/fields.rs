@@ -6,7 +6,7 @@ use pipeline_core::state::SliceState;
 use pipeline_core::{DataType, Endpoint, Error, ErrorKind, Field, Inside, Preparation, Result, column_name, declared};
 use serde::Deserialize;
 
-use crate::streams;
+use crate::{is_refusal, streams};
 
 #[cfg(test)]
 mod tests;
@@ -74,7 +74,13 @@ impl Definition {
 /// The kinds of records that have custom fields, those of the configured custom objects included.
 pub(crate) fn kinds(endpoints: &[Endpoint], custom_objects: &[String]) -> Vec<Custom> {
     let known = [
-        (&["tickets", "tickets_search", "requests"][..], "ticket_fields", "custom_fields", "custom_field_", true),
+        (
+            &["tickets", "tickets_search", "forgotten_tickets_search", "requests"][..],
+            "ticket_fields",
+            "custom_fields",
+            "custom_field_",
+            true,
+        ),
         (&["users"], "user_fields", "user_fields", "user_field_", false),
         (&["organizations"], "organization_fields", "organization_fields", "organization_field_", false),
     ];
@@ -115,7 +121,7 @@ pub(crate) async fn learn(
                 endpoints = endpoints.into_iter().map(widened).collect();
             }
             Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported) => {
+            Err(error) if is_refusal(error.kind()) => {
                 let without = "custom fields are in no columns of their own, and columns of earlier syncs keep what they hold";
                 preparation.notes.push(format!("{name} may not be read ({error}): {without}"));
             }

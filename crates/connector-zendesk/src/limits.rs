@@ -25,6 +25,12 @@ pub(crate) const TICKET_AUDITS: &str = "ticket_audits";
 /// The list of tags, by the name in its header.
 pub(crate) const TAGS: &str = "tags-index";
 
+/// The exports of Talk, counted apart from the others.
+pub(crate) const TALK_EXPORT: &str = "talk_export";
+
+/// The list of webhooks.
+pub(crate) const WEBHOOKS: &str = "webhooks";
+
 /// What the largest plan allows in a minute. Answers lower it to what the account's own plan allows.
 const LARGEST_PLAN: u32 = 2500;
 
@@ -41,6 +47,8 @@ pub(crate) fn declare(builder: HttpClientBuilder, share: f64, plan_rpm: Option<u
         .quota(SEARCH_EXPORT, Quota::per_minute(100).share(share))
         .quota(DELETED_TICKETS, Quota::per_minute(10))
         .quota(TICKET_AUDITS, Quota::per_minute(450).share(share))
+        .quota(TALK_EXPORT, Quota::per_minute(10).burst(10))
+        .quota(WEBHOOKS, Quota::per_minute(100).share(share))
         .quota(TAGS, Quota::per_minute(100).share(share))
         .rate_headers(ZendeskRates { share })
 }

@@ -1,6 +1,9 @@
 //! What becomes of records before they are stored: copies and secrets are left out, and nested ones get rows of their own.
 
+use std::collections::BTreeSet;
+
 use pipeline_core::{Error, ErrorKind, RawRecord, Result};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a stream of its own.
@@ -36,34 +39,61 @@ fn without(record: &RawRecord, names: &[&str]) -> Result<RawRecord> {
     Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))
 }
 
-/// Child events of a ticket event, each with its type. Anything but a list of objects has none.
-fn child_events(event: &RawRecord) -> Vec<(String, RawRecord)> {
-    let children: Vec<&RawValue> = event.member("child_events").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    let typed = |child: &RawValue| {
-        let child = RawRecord::upsert(child.get().to_owned());
-        Some((child.scalar("event_type")?, child))
-    };
-    children.into_iter().filter_map(typed).collect()
+/// Leaves out what proves to a receiver who sends: its headers, its credentials and the secret of its signature.
+pub(crate) fn webhook_without_secrets(webhook: &RawRecord) -> Result<RawRecord> {
+    without(webhook, &["authentication", "custom_headers", "signing_secret"])
 }
 
-/// The comments among the children of a ticket event, each with what only the event knows: its ticket and time.
-pub(crate) fn comments(event: &RawRecord) -> Result<Vec<RawRecord>> {
-    const INHERITED: [&str; 3] = ["ticket_id", "timestamp", "via_reference_id"];
-    let inherited = INHERITED.map(|name| (name, event.member(name)));
-    let mut comments = Vec::new();
-    for (_, comment) in child_events(event).into_iter().filter(|(kind, _)| kind == "Comment") {
-        let members = comment.members()?;
-        let missing = inherited.iter().filter(|(name, _)| !members.iter().any(|(known, _)| known == name));
-        let missing = missing.filter_map(|(name, value)| Some((*name, (*value)?)));
-        comments.push(RawRecord::from_members(members.iter().map(|(name, value)| (&**name, *value)).chain(missing)));
+/// The metrics inside a ticket, which are null when it is deleted.
+#[expect(clippy::unnecessary_wraps, reason = "others that take its place can fail")]
+pub(crate) fn metrics(ticket: &RawRecord) -> Result<Vec<RawRecord>> {
+    let Some(json) = ticket.member("metric_set").filter(|json| json.starts_with('{')) else { return Ok(Vec::new()) };
+    let metrics = RawRecord::upsert(json.to_owned());
+    let is_told = metrics.member("ticket_id").is_some_and(|ticket| ticket != "null");
+    Ok(vec![match ticket.member("id").filter(|_| !is_told) {
+        Some(id) => metrics.with_member("ticket_id", id),
+        None => metrics,
+    }])
+}
+
+/// What is looked at of users and identities.
+#[derive(Deserialize)]
+struct Person<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    user_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    permanently_deleted: Option<&'a RawValue>,
+}
+
+impl<'a> Person<'a> {
+    /// None of what is no object.
+    fn read(json: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(json.get()).ok()
     }
-    Ok(comments)
 }
 
-/// True for a ticket event that changed comments of the past in place, and does not show them.
-fn rewrites_comments(event: &RawRecord) -> bool {
-    const REWRITES: [&str; 3] = ["CommentRedactionEvent", "CommentPrivacyChange", "AttachmentRedactionEvent"];
-    child_events(event).iter().any(|(kind, _)| REWRITES.contains(&kind.as_str()))
+/// The identities of the users of a page.
+///
+/// All identities of a user come with it, so those that are missing are gone. Nothing is concluded about a user of whom the
+/// page has none, but a permanently deleted one has none any more.
+#[expect(clippy::unnecessary_wraps, reason = "others that take its place can fail")]
+pub(crate) fn identities(page: &RawRecord) -> Result<Vec<RawRecord>> {
+    let list = |name: &str| -> Vec<&RawValue> { page.member(name).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default() };
+    let (users, identities) = (list("users"), list("identities"));
+    let deleted = users.iter().filter_map(|user| {
+        let user = Person::read(user)?;
+        user.id.filter(|_| user.permanently_deleted.is_some_and(|flag| flag.get() == "true")).map(RawValue::get)
+    });
+    let deleted: BTreeSet<&str> = deleted.collect();
+    let owners: Vec<Option<&str>> = identities.iter().map(|identity| Person::read(identity)?.user_id.map(RawValue::get)).collect();
+    let told: BTreeSet<&str> = owners.iter().flatten().copied().filter(|user| *user != "null").collect();
+    let mut rows: Vec<RawRecord> = deleted.union(&told).map(|user| RawRecord::delete_matching(format!("{{\"user_id\":{user}}}"))).collect();
+    let is_kept = |owner: Option<&str>| owner.is_none_or(|owner| !deleted.contains(owner));
+    let kept = identities.iter().zip(&owners).filter(|(_, owner)| is_kept(**owner));
+    rows.extend(kept.map(|(identity, _)| RawRecord::upsert(identity.get().to_owned())));
+    Ok(rows)
 }
 
 /// One row for each condition that routing can ask for, with the list that it stands in.
@@ -95,10 +125,28 @@ fn elements(record: &RawRecord, array: &str, (name, value): (&str, &str)) -> Res
     elements.into_iter().map(row).collect()
 }
 
-/// What the lists of a ticket need of it. A deleted ticket has none any more.
-pub(crate) fn live_ticket(ticket: &RawRecord) -> Result<Option<RawRecord>> {
-    let is_deleted = ticket.member("status") == Some("\"deleted\"");
-    if is_deleted { Ok(None) } else { only(ticket, &["id"]) }
+/// What the lists of a ticket need of it. A deleted ticket has none any more; one that is deleted for good is remembered,
+/// because what it said goes.
+pub(crate) fn ticket(ticket: &RawRecord) -> Result<Option<RawRecord>> {
+    if ticket.member("status") != Some("\"deleted\"") {
+        return only(ticket, &["id"]);
+    }
+    let is_scrubbed = ["subject", "raw_subject"].iter().any(|name| ticket.member(name) == Some(SCRUBBED));
+    let id = ticket.member("id").filter(|_| is_scrubbed);
+    Ok(id.map(|id| RawRecord::from_members([("id", id), ("subject", SCRUBBED)])))
+}
+
+/// What the subject of a ticket becomes when it is deleted for good.
+const SCRUBBED: &str = "\"SCRUBBED\"";
+
+/// True for a ticket that has lists of its own, of those that [`ticket`] keeps.
+pub(crate) fn is_live(ticket: &RawRecord) -> bool {
+    !is_scrubbed(ticket)
+}
+
+/// True for a ticket that was deleted for good, of those that [`ticket`] keeps.
+pub(crate) fn is_scrubbed(ticket: &RawRecord) -> bool {
+    ticket.member("subject") == Some(SCRUBBED)
 }
 
 /// What the lists of a side conversation need of it.
@@ -129,11 +177,6 @@ pub(crate) fn post(post: &RawRecord) -> Result<Option<RawRecord>> {
 /// What the votes on a comment need of it.
 pub(crate) fn comment(comment: &RawRecord) -> Result<Option<RawRecord>> {
     if has_votes(comment) { only(comment, &["id", "source_id", "post_id", "vote_count"]) } else { Ok(None) }
-}
-
-/// The ticket of an event that changed comments of the past in place.
-pub(crate) fn rewritten_ticket(event: &RawRecord) -> Result<Option<RawRecord>> {
-    if rewrites_comments(event) { only(event, &["ticket_id"]) } else { Ok(None) }
 }
 
 fn only(record: &RawRecord, names: &[&str]) -> Result<Option<RawRecord>> {

@@ -1,6 +1,7 @@
 //! What a sync asks for: where an export starts, and the spans of time that lists are filtered by.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Oldest, Slicer, StartTime, TimeRange, Windows, render_time};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
@@ -109,6 +110,14 @@ impl Slicer for Filtered {
             Filter::Unfiltered => {}
         }
         Ok(())
+    }
+
+    /// A window of several is read by itself: one that cannot be read holds up no other.
+    fn unit(&self, slice: &SliceState) -> Option<Missed> {
+        let Window { since, until } = slice.window.filter(|_| matches!(self.filter, Filter::StartEnd | Filter::Search))?;
+        let text = |time| render_time(time, TimeFormat::Rfc3339);
+        let name = since.map_or_else(|| format!("before {}", text(until)), |since| format!("{} to {}", text(since), text(until)));
+        Some(Missed::new(name, slice.clone()))
     }
 
     fn lookback(&self) -> TimeDelta {

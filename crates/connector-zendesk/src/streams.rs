@@ -10,18 +10,23 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use pipeline_core::Endpoint;
+use pipeline_core::paginate::Counted;
+use url::Url;
 
 pub use self::talk::TALK;
 use crate::pages::{LARGEST_PAGE, PER_PAGE, Pages};
+use crate::rates::is_help_center;
 use crate::slices::{ExportStart, Filter, Filtered};
-use crate::table::{List, Parent, Reads, Walk};
+use crate::table::{List, Parent, Reads, Rows, Walk};
+use crate::{brands, forget};
 
 /// Everything that is read, by family, in the order in which it is worth reading: what the scarce budget of exports pays
 /// for comes first.
-pub const FAMILIES: [(&str, &[List]); 4] = [
+pub const FAMILIES: [(&str, &[List]); 5] = [
     ("Tickets", tickets::LISTS),
     ("People, groups and the account", people::LISTS),
     ("Business rules", rules::LISTS),
+    ("Talk", talk::LISTS),
     ("Help Center and Community", help_center::LISTS),
 ];
 
@@ -35,26 +40,55 @@ pub fn lists() -> impl Iterator<Item = &'static List> {
 
 /// Every endpoint, and one for each kind of custom object whose records are wanted.
 pub(crate) fn endpoints(export_page_size: u32, custom_objects: &[String]) -> Vec<Endpoint> {
-    let parents: Vec<Endpoint> = help_center::PARENTS.iter().map(|list| endpoint(list, list.name, list.path, export_page_size)).collect();
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for list in lists() {
+    for list in lists().filter(|list| !is_help_center(list.path)) {
         let endpoint = endpoint(list, list.name, list.path, export_page_size);
-        let endpoint = match list.parent {
-            None => endpoint,
-            // Clones of an endpoint share its pages, so the parents' list must be the very one that is read for itself.
-            Some(parent) => {
-                let known = endpoints.iter().chain(&parents).find(|known| known.name() == parent.list);
-                child(endpoint, parent, known.unwrap_or_else(|| unreachable!("`{}` stands before its children", parent.list)).clone())
-            }
-        };
-        endpoints.push(endpoint);
+        endpoints.push(with_parent(endpoint, list, &endpoints));
     }
+    endpoints.extend(help_center(None));
     let kinds = custom_objects.iter().map(|key| {
         let list = &people::CUSTOM_OBJECT_RECORDS;
-        endpoint(list, custom_object(key), list.path.replace("{custom_object_key}", key), export_page_size)
+        endpoint(list, custom_object(key), list.path.replace(KIND, key), export_page_size)
     });
     endpoints.extend(kinds);
+    if let Some(list) = lists().find(|list| list.name == forget::LIST) {
+        let export = List { streams: &[], shared: None, cursor: None, ..*list };
+        let forgotten = forget::endpoints(&endpoints, |name| endpoint(&export, name, list.path, export_page_size));
+        endpoints.extend(forgotten);
+    }
     endpoints
+}
+
+/// The host of a brand's Help Center, and the name of the endpoint that reads a list there.
+pub(crate) type OfBrand<'a> = (&'a Url, &'a dyn Fn(&str) -> String);
+
+/// Every endpoint of a Help Center: that of the account's host, or a brand's.
+pub(crate) fn help_center(brand: Option<OfBrand<'_>>) -> Vec<Endpoint> {
+    let read = |list: &List| match brand {
+        None => endpoint(list, list.name, list.path, LARGEST_PAGE),
+        Some((host, name)) => endpoint(list, name(list.name), list.path, LARGEST_PAGE).base(host.clone()).found(),
+    };
+    let parents: Vec<Endpoint> = help_center::PARENTS.iter().map(read).collect();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for list in help_center::LISTS {
+        let known: Vec<Endpoint> = endpoints.iter().chain(&parents).cloned().collect();
+        endpoints.push(with_parent(read(list), list, &known));
+    }
+    endpoints
+}
+
+/// Whether an endpoint reads a Help Center.
+pub(crate) fn is_of_help_center(endpoint: &Endpoint) -> bool {
+    is_help_center(endpoint.path())
+}
+
+/// The endpoint as it is read for each record of its parent, if it has one, which is among `known`. Clones of an endpoint
+/// share its pages, so the parents' list must be the very one that is read for itself.
+fn with_parent(endpoint: Endpoint, list: &List, known: &[Endpoint]) -> Endpoint {
+    let Some(parent) = list.parent else { return endpoint };
+    let is_parent = |known: &&Endpoint| known.name().split(brands::OF).next() == Some(parent.list);
+    let parents = known.iter().find(is_parent).unwrap_or_else(|| unreachable!("`{}` stands before its children", parent.list));
+    child(endpoint, parent, parents.clone())
 }
 
 /// The endpoint, and the stream, of one kind of custom object.
@@ -65,7 +99,7 @@ pub(crate) fn custom_object(key: &str) -> String {
 /// The list of the fields of one kind of custom object.
 pub(crate) fn custom_object_fields(key: &str) -> Endpoint {
     let list = &people::CUSTOM_OBJECT_FIELDS;
-    endpoint(list, format!("custom_object_{key}_fields"), list.path.replace("{custom_object_key}", key), LARGEST_PAGE)
+    endpoint(list, format!("custom_object_{key}_fields"), list.path.replace(KIND, key), LARGEST_PAGE)
 }
 
 fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
@@ -78,15 +112,12 @@ fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
     parent.inherit.iter().fold(endpoint, |endpoint, (member, name)| endpoint.inherit(member, name))
 }
 
-/// An endpoint of a list. Under another name than the list's its stream has that name.
-fn endpoint(
-    list: &'static List,
-    name: impl Into<Cow<'static, str>>,
-    path: impl Into<Cow<'static, str>>,
-    export_page_size: u32,
-) -> Endpoint {
+/// An endpoint of a list. Where there is one for each kind of object, its stream has the endpoint's name.
+fn endpoint(list: &List, name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>, export_page_size: u32) -> Endpoint {
     let name = name.into();
-    let mut endpoint = Endpoint::get(name.clone(), path).paginate(Pages::new(list.walk, lookback(list.reads)));
+    let pages = Pages::new(list.walk, lookback(list.reads));
+    let endpoint = Endpoint::get(name.clone(), path);
+    let mut endpoint = if is_counted(list) { endpoint.paginate(Counted::new(pages, COUNT)) } else { endpoint.paginate(pages) };
     for (name, value) in list.query {
         endpoint = endpoint.query(*name, *value);
     }
@@ -115,15 +146,28 @@ fn endpoint(
         endpoint = endpoint.by_name();
     }
     if list.last {
-        endpoint = endpoint.last();
+        endpoint = endpoint.corrects();
     }
     if let Some(keep) = list.shared {
         endpoint = endpoint.shared(keep);
     }
     list.streams.iter().fold(endpoint, |endpoint, known| {
-        let name = if name == list.name { Cow::Borrowed(known.name) } else { name.clone() };
+        let name = if list.path.contains(KIND) { name.clone() } else { Cow::Borrowed(known.name) };
         endpoint.feeds(known.definition(name, is_whole(list)), known.records)
     })
+}
+
+/// What stands for the kind of object in a path.
+const KIND: &str = "{custom_object_key}";
+
+/// The member of an answer that tells how many records the list has.
+const COUNT: &str = "count";
+
+/// Whether `count` is that of the whole list: exports count a page. Pages by cursor count nothing, unless the server numbers them
+/// after all.
+fn is_counted(list: &List) -> bool {
+    let is_whole_list = matches!(list.reads, Reads::Everything | Reads::Parents);
+    is_whole_list && list.streams.iter().all(|stream| !matches!(stream.rows, Rows::Expand(_)))
 }
 
 /// True when every sync reads everything, so that what is missing is gone.

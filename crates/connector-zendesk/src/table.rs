@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use pipeline_core::declared::ParentMap;
-use pipeline_core::{Deletes, Field, RawRecord, Result, Schema, StreamDef, TimeFormat};
+use pipeline_core::{DataType, Deletes, Field, RawRecord, Result, Schema, StreamDef, TimeFormat};
 
-use crate::schemas;
+use crate::{brands, schemas};
 
 /// One physical read: a list that is requested once, however many streams it feeds.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +106,8 @@ pub struct Stream {
     pub without: &'static [&'static str],
     /// Members that identify a record.
     pub key: &'static [&'static str],
+    /// Whether every brand's Help Center has such records of its own, so that a column says whose they are.
+    pub by_brand: bool,
     /// What a deletion looks like.
     pub deletes: Deletes,
     /// Makes the rows of what stands at `records`.
@@ -163,6 +165,7 @@ pub(crate) const fn stream(name: &'static str, records: &'static str) -> Stream 
         added: &[],
         without: &[],
         key: &["id"],
+        by_brand: false,
         deletes: Deletes::Invisible,
         rows: Rows::Same,
         note: "",
@@ -251,6 +254,12 @@ impl Stream {
         self
     }
 
+    /// Every brand's Help Center has such records of its own.
+    pub(crate) const fn by_brand(mut self) -> Self {
+        self.by_brand = true;
+        self
+    }
+
     /// Deletions show by `field` having `value`.
     pub(crate) const fn marked(mut self, field: &'static str, value: &'static str) -> Self {
         self.deletes = Deletes::Marked { field, value };
@@ -284,7 +293,9 @@ impl Stream {
             Columns::Hand(fields) => fields,
             Columns::Listed | Columns::Of(..) => schemas::columns(self.name),
         };
-        self.added.iter().fold(Schema::from_static(known), |schema, field| schema.with(field.name.clone(), field.data_type))
+        let brand = Field::new(brands::COLUMN, DataType::Int64);
+        let added = self.added.iter().chain(self.by_brand.then_some(&brand));
+        added.fold(Schema::from_static(known), |schema, field| schema.with(field.name.clone(), field.data_type))
     }
 
     /// The stream as core knows it, of a list that is read whole or not.

@@ -92,7 +92,8 @@ fn compare(path: &Path, expected: &str) -> Result<()> {
 
 /// Every stream with its list.
 fn streams() -> impl Iterator<Item = (&'static List, &'static Stream)> {
-    lists().chain(BY_KIND).flat_map(|list| list.streams.iter().map(move |stream| (list, stream)))
+    // What is read last corrects the streams of other lists.
+    lists().chain(BY_KIND).filter(|list| !list.last).flat_map(|list| list.streams.iter().map(move |stream| (list, stream)))
 }
 
 /// The streams whose columns are generated.

@@ -20,9 +20,10 @@ pub(super) const LISTS: &[List] = &[
                 .added(columns::USER_MORE)
                 .marked("active", "false")
                 .note("inactive ones included; `permanently_deleted` is there for these only; a merged user turns inactive; a column more for each custom field"),
-            stream("user_identities", "identities")
+            stream("user_identities", "")
                 .columns(Columns::Of("/api/v2/users/{user_id}/identities", "identities"))
-                .note("read with the user; one that is removed stays"),
+                .expand(maps::identities)
+                .note("read with the user: all of them each time that a user changes, so that those which are removed go"),
         ],
     )
     .walk(Walk::CursorExport)

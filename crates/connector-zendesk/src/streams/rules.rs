@@ -1,20 +1,27 @@
 //! Business rules.
 
-use crate::limits::{SUPPORT, TAGS};
+use crate::columns;
+use crate::limits::{SUPPORT, TAGS, WEBHOOKS};
 use crate::maps;
-use crate::table::{List, Walk, list, stream};
+use crate::table::{Columns, List, Walk, list, stream};
 
 pub(super) const LISTS: &[List] = &[
     list("macros", "/api/v2/macros", &[stream("macros", "macros").note("only those that the configured user can see")])
         .query(&[("include", "permissions,usage_30d")]),
     list("triggers", "/api/v2/triggers", &[stream("triggers", "triggers")]),
     list("trigger_categories", "/api/v2/trigger_categories", &[stream("trigger_categories", "trigger_categories")]),
-    list("automations", "/api/v2/automations", &[stream("automations", "automations")]),
-    list("views", "/api/v2/views", &[stream("views", "views").note("only those that the configured user can see")]),
+    list("automations", "/api/v2/automations", &[stream("automations", "automations").added(columns::URL)]),
+    list(
+        "views",
+        "/api/v2/views",
+        &[stream("views", "views").added(columns::VIEW_MORE).note("only those that the configured user can see")],
+    ),
     list(
         "sla_policies",
         "/api/v2/slas/policies",
-        &[stream("sla_policies", "sla_policies").note("needs Professional or Suite Growth, and an administrator")],
+        &[stream("sla_policies", "sla_policies")
+            .added(columns::METRIC_SETTINGS)
+            .note("needs Professional or Suite Growth, and an administrator")],
     )
     .walk(Walk::Numbered),
     list(
@@ -41,6 +48,16 @@ pub(super) const LISTS: &[List] = &[
             .note("what webhooks replaced; without their secrets; for administrators")],
     )
     .walk(Walk::Once),
+    list(
+        "webhooks",
+        "/api/v2/webhooks",
+        &[stream("webhooks", "webhooks")
+            .columns(Columns::Hand(columns::WEBHOOK))
+            .without(&["authentication", "custom_headers", "signing_secret"])
+            .map(maps::webhook_without_secrets)
+            .note("without their credentials, headers and secrets; for administrators")],
+    )
+    .limits(&[WEBHOOKS, SUPPORT]),
     list("workspaces", "/api/v2/workspaces", &[stream("workspaces", "workspaces")]).walk(Walk::Numbered),
     list("queues", "/api/v2/queues", &[stream("queues", "queues").note("needs omnichannel routing")]).walk(Walk::Once),
 ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pipeline_core::TimeFormat::{Rfc3339, UnixSeconds};
 
 use crate::columns;
+use crate::events;
 use crate::limits::{DELETED_TICKETS, EXPORT, SEARCH_EXPORT, SUPPORT, TICKET_AUDITS};
 use crate::maps;
 use crate::table::{Columns, List, Reads, Walk, list, stream};
@@ -31,9 +32,10 @@ pub(super) const LISTS: &[List] = &[
                     "archived tickets and those of AI agents included; a permanently deleted one is scrubbed: `subject` = `SCRUBBED`; \
                      a column more for each custom field",
                 ),
-            stream("ticket_metrics", "tickets/*/metric_set")
+            stream("ticket_metrics", "tickets")
                 .columns(Columns::Of("/api/v2/ticket_metrics", "ticket_metrics"))
                 .added(columns::TICKET_METRIC_MORE)
+                .expand(maps::metrics)
                 .note("archived tickets included; a deleted ticket sends none, and its last metrics stay"),
         ],
     )
@@ -41,7 +43,7 @@ pub(super) const LISTS: &[List] = &[
     .reads(ONWARD)
     .cursor("generated_timestamp", UnixSeconds)
     .query(&[("include", "metric_sets"), ALL_TYPES])
-    .shared(maps::live_ticket)
+    .shared(maps::ticket)
     .limits(EXPORTS),
     list(
         "ticket_events",
@@ -49,18 +51,28 @@ pub(super) const LISTS: &[List] = &[
         &[
             stream("ticket_events", "ticket_events")
                 .columns(Columns::Hand(columns::TICKET_EVENT))
-                .note("the last minute is withheld; comments stand in `child_events` as well"),
+                .map(events::without_texts)
+                .note("the last minute is withheld; `child_events` say what happened, and `ticket_comments` what was said"),
             stream("ticket_comments", "ticket_events")
                 .columns(Columns::Hand(columns::TICKET_COMMENT))
-                .expand(maps::comments)
+                .expand(events::comments)
                 .note("`via` is an object or a text; a comment that is redacted or made private later is read again"),
+            stream("ticket_field_history", "ticket_events")
+                .columns(Columns::Hand(columns::FIELD_CHANGE))
+                .key(&["id", "field"])
+                .expand(events::field_changes)
+                .note("a row for each field that an event set or changed; what is not text is JSON in `value` and `previous_value`"),
+            stream("ticket_schedules", "ticket_events")
+                .columns(Columns::Hand(columns::SCHEDULE_ASSIGNMENT))
+                .expand(events::schedule_assignments)
+                .note("a row each time that a ticket was put on a schedule of business hours"),
         ],
     )
     .walk(Walk::TimeExport)
     .reads(ONWARD)
     .cursor("timestamp", UnixSeconds)
     .query(&[("include", "comment_events"), ALL_TYPES])
-    .shared(maps::rewritten_ticket)
+    .shared(events::rewritten_ticket)
     .limits(EXPORTS),
     // What an event tells of a redaction is that there was one: the ticket's comments are read again. Those of a ticket that
     // was deleted cannot be, and which of them was redacted is not known: what must not be read by anybody goes with the rest.
@@ -91,8 +103,15 @@ pub(super) const LISTS: &[List] = &[
             .note("one request for each ticket that changed, so read only when named; needs the scope `read`")],
     )
     .limits(&[TICKET_AUDITS, SUPPORT])
-    .each("tickets", None, &[])
+    .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
     .by_name(),
+    // A redaction changes the ticket, so that its audits are read again with the export that says so. An export that lags behind
+    // the events does not keep the text for longer.
+    list("rewritten_audits", "/api/v2/tickets/{ticket_id}/audits", &[stream("ticket_audits", "audits")])
+        .limits(&[TICKET_AUDITS, SUPPORT])
+        .each("ticket_events", None, &[("ticket_id", "ticket_id")])
+        .by_name()
+        .last(),
     list(
         "side_conversations",
         "/api/v2/tickets/{id}/side_conversations",
@@ -102,7 +121,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .walk(Walk::Numbered)
     .shared(maps::side_conversation)
-    .each("tickets", None, &[("id", "ticket_id")])
+    .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
     .by_name(),
     list(
         "side_conversation_events",
@@ -121,7 +140,7 @@ pub(super) const LISTS: &[List] = &[
             .added(columns::OF_TICKET)
             .note("messaging with the turns of bots; one request for each ticket that changed, so read only when named")],
     )
-    .each("tickets", None, &[("id", "ticket_id")])
+    .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
     .by_name(),
     list(
         "satisfaction_ratings",
@@ -131,6 +150,20 @@ pub(super) const LISTS: &[List] = &[
     .reads(Reads::Windows)
     .cursor("updated_at", Rfc3339)
     .query(&[("sort", "created_at")]),
+    list(
+        "survey_responses",
+        "/api/v2/guide/survey_responses",
+        &[stream("survey_responses", "survey_responses")
+            .columns(Columns::Hand(columns::SURVEY_RESPONSE))
+            .note("what customers answer to the CSAT surveys of today; needs Professional or Suite Growth")],
+    ),
+    list(
+        "surveys",
+        "/api/v2/guide/en-us/surveys",
+        &[stream("surveys", "surveys")
+            .columns(Columns::Hand(columns::SURVEY))
+            .note("the CSAT surveys with their questions, texts that are translated in English; needs Professional or Suite Growth")],
+    ),
     list("satisfaction_reasons", "/api/v2/satisfaction_reasons", &[stream("satisfaction_reasons", "reasons").stamped("deleted_at")])
         .walk(Walk::Once),
     list(
@@ -152,19 +185,18 @@ pub(super) const LISTS: &[List] = &[
     list(
         "ticket_activities",
         "/api/v2/activities",
-        &[stream("ticket_activities", "activities").note("only what concerns the configured user, for 30 days")],
-    )
-    .reads(Reads::Since)
-    .cursor("updated_at", Rfc3339),
-    list("ticket_fields", "/api/v2/ticket_fields", &[stream("ticket_fields", "ticket_fields").added(columns::FIELD_KEY)]),
-    list("ticket_forms", "/api/v2/ticket_forms", &[stream("ticket_forms", "ticket_forms").stamped("deleted_at")])
+        &[stream("ticket_activities", "activities")
+            .note("only what concerns the configured user, for 30 days; older ones are gone with what they quote")],
+    ),
+    list("ticket_fields", "/api/v2/ticket_fields", &[stream("ticket_fields", "ticket_fields").added(columns::TICKET_FIELD_MORE)]),
+    list("ticket_forms", "/api/v2/ticket_forms", &[stream("ticket_forms", "ticket_forms").added(columns::FORM_TYPE).stamped("deleted_at")])
         .query(&[("form_type", "all")]),
     list("ticket_form_statuses", "/api/v2/ticket_form_statuses", &[stream("ticket_form_statuses", "ticket_form_statuses")])
         .walk(Walk::Once),
     list(
         "custom_ticket_statuses",
         "/api/v2/custom_statuses",
-        &[stream("custom_ticket_statuses", "custom_statuses").note("only undeleted ones")],
+        &[stream("custom_ticket_statuses", "custom_statuses").added(columns::URL).note("only undeleted ones")],
     )
     .walk(Walk::Once),
     list(

@@ -24,7 +24,10 @@ pub(super) fn cases(api: &Api) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for list in lists().filter(|list| is_plain(list)) {
         let folder = root().join("fixtures/zendesk").join(format!("list_{}", list.name));
-        let exchanges = exchanges(api, list)?;
+        let mut exchanges = exchanges(api, list)?;
+        if ["/api/v2/help_center/", "/api/v2/community/"].iter().any(|beginning| list.path.starts_with(beginning)) {
+            exchanges.push(brands(api)?);
+        }
         // Which fields the account has would be asked for before, with requests of their own.
         let case = json!({
             "origin": "documented",
@@ -81,6 +84,15 @@ fn exchanges(api: &Api, list: &List) -> Result<Vec<Value>> {
         exchange(list, &[], page(vec![record(1)?, record(2)?], first)),
         exchange(list, &[("page[after]", "YSs/Yg==")], page(vec![record(3)?], end)),
     ])
+}
+
+/// The one brand of the account, whose Help Center is read: which there are is asked for before any list of one.
+fn brands(api: &Api) -> Result<Value> {
+    let list = lists().find(|list| list.name == "brands").ok_or("there is no list of brands")?;
+    let mut brand = record(api, list, 1)?;
+    brand.extend([("subdomain".to_owned(), json!("acme")), ("has_help_center".to_owned(), json!(true))]);
+    let body = json!({ "brands": [brand], "meta": { "has_more": false, "after_cursor": "ZW5k", "before_cursor": "Yg==" }, "links": { "next": null, "prev": null } });
+    Ok(exchange(list, &[], body))
 }
 
 fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {

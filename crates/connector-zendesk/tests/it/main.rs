@@ -1,6 +1,8 @@
 //! Zendesk: the documented exchanges, and what is a configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod brands;
+
 use connector_zendesk::ZendeskConfig;
 use pipeline_core::{ConnectorConfig, Registry};
 use pipeline_testkit::verdicts;
@@ -62,6 +64,8 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
         json!({ "base_url": "http://127.0.0.1:8080" }),
         json!({ "base_url": "http://acme.example.com" }),
         json!({ "base_url": "ftp://127.0.0.1" }),
+        json!({ "brand_urls": { "acme-pro": "https://pro.example.com" } }),
+        json!({ "brand_urls": { "acme-pro": "http://pro.example.com" } }),
         json!({ "sub_domain": "acme" }),
     ];
     insta::assert_snapshot!(verdicts::<ZendeskConfig>(&config(), changes));
