@@ -3,7 +3,7 @@
 use pipeline_core::{RawRecord, Result};
 
 use crate::json::{Row, elements, expect, find, is_object, members, quote, quoted, text};
-use crate::rows::About;
+use crate::rows::{About, or_rejected};
 
 /// What stands for all segments together, beside them.
 const OVERALL: &str = "$overall";
@@ -128,9 +128,11 @@ fn insight(value: &str, path: &mut Vec<String>, depth: usize, report: &Row, out:
 
 /// Today's most frequent events, with the day.
 pub(crate) fn top_event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
-    let row = Row::default().text("date", &about.today.to_string());
-    out.push(members(text(record)?)?.iter().fold(row, |row, (name, value)| row.json(name, value)).build());
-    Ok(())
+    or_rejected(record, out, |out| {
+        let row = Row::default().text("date", &about.today.to_string());
+        out.push(members(text(record)?)?.iter().fold(row, |row, (name, value)| row.json(name, value)).build());
+        Ok(())
+    })
 }
 
 /// A name in a list of names.
@@ -165,13 +167,15 @@ pub(crate) fn bare_or_enveloped(record: &RawRecord, _about: &mut About<'_>, out:
 
 /// An entry of the Lexicon, its members called as columns are.
 pub(crate) fn lexicon_schema(record: &RawRecord, _about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
-    let row = members(text(record)?)?.iter().fold(Row::default(), |row, (name, value)| match &**name {
-        "entityType" => row.json("entity_type", value),
-        "schemaJson" => row.json("schema_json", value),
-        name => row.json(name, value),
-    });
-    out.push(row.build());
-    Ok(())
+    or_rejected(record, out, |out| {
+        let row = members(text(record)?)?.iter().fold(Row::default(), |row, (name, value)| match &**name {
+            "entityType" => row.json("entity_type", value),
+            "schemaJson" => row.json("schema_json", value),
+            name => row.json(name, value),
+        });
+        out.push(row.build());
+        Ok(())
+    })
 }
 
 /// What the caller sees, from `{results: {projects: {id: …}, …}}`; the stream is called as the member is.

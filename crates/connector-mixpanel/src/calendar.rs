@@ -4,11 +4,15 @@ use chrono::offset::LocalResult;
 use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use pipeline_core::Result;
+use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, SliceState};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+/// The zone in which a day begins last: a day that has begun there has begun everywhere.
+pub(crate) const LAST_ZONE: Tz = Tz::Etc__GMTPlus12;
 
 /// Longer than any change of a zone's clocks.
 const LONGEST_GAP: TimeDelta = TimeDelta::hours(26);
@@ -125,6 +129,10 @@ impl<S: Slicer> Slicer for ProjectDays<S> {
 
     fn requests_left(&self, slice: &SliceState) -> Option<u64> {
         self.days.requests_left(slice)
+    }
+
+    fn unit(&self, slice: &SliceState) -> Option<Missed> {
+        self.days.unit(slice)
     }
 
     fn lookback(&self) -> TimeDelta {

@@ -8,13 +8,15 @@ use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAct
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::export::TOO_OLD;
+use crate::history::TOO_OLD;
 use crate::limits::buckets_of;
 
 /// The longest span that a limit of Mixpanel's counts by: whoever is told to wait longer is told nonsense.
 const LONGEST: Duration = Duration::from_hours(1);
 
 const LOGIN_HELP: &str = "check the service account (it may be expired or removed from the project), the project id and the region";
+
+const IN_BAND_HELP: &str = "mixpanel's answer says why: correct the report or the configuration, or deselect the stream";
 
 /// The one answer whose members are called as a project likes: it lists the properties of an event.
 const PROPERTIES: &str = "/api/query/events/properties/top";
@@ -28,9 +30,13 @@ impl Classifier for MixpanelClassifier {
         let text = String::from_utf8_lossy(answer.body);
         let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
         match answer.status {
-            StatusCode::OK if is_enveloped(answer.request.url.path()) => in_band_error(answer).map(|error| {
-                by_text(&error).unwrap_or(ResponseAction::Fail(ErrorKind::Decode, Some("mixpanel answered with an error".to_owned())))
-            }),
+            // Concerns every request with these days alike. The walk asks for later ones.
+            _ if text.contains(TOO_OLD) && answer.status.is_client_error() => fail(
+                ErrorKind::ConfigInvalid,
+                "the project keeps less history than asked for; set a later start_date, or fewer report_days",
+            ),
+            StatusCode::OK if is_enveloped(answer.request.url.path()) => in_band_error(answer)
+                .map(|error| by_text(&error).unwrap_or_else(|| ResponseAction::Fail(ErrorKind::Refused, Some(IN_BAND_HELP.to_owned())))),
             StatusCode::BAD_REQUEST if text.contains("Timeout Error") && is_export(answer) => Some(ResponseAction::TooLarge),
             StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT if is_export(answer) => Some(ResponseAction::TooLarge),
             // The walk leaves the last day out, once.
@@ -39,12 +45,9 @@ impl Classifier for MixpanelClassifier {
             }
             StatusCode::BAD_REQUEST => by_text(&text),
             StatusCode::UNAUTHORIZED => fail(ErrorKind::Unauthenticated, LOGIN_HELP),
-            StatusCode::PAYMENT_REQUIRED => {
-                fail(ErrorKind::PermissionDenied, "the plan or the billing of the project does not allow this call")
-            }
-            StatusCode::FORBIDDEN if text.contains(TOO_OLD) => fail(
-                ErrorKind::PermissionDenied,
-                "the project keeps less history than asked for; set a later start_date, or fewer report_days",
+            StatusCode::PAYMENT_REQUIRED => fail(
+                ErrorKind::Refused,
+                "the plan or the billing of the project does not allow this call: settle it with Mixpanel, or deselect the stream",
             ),
             StatusCode::FORBIDDEN => fail(ErrorKind::PermissionDenied, "give the service account a role in this project"),
             StatusCode::NOT_FOUND if text.contains("Missing Datagroup") => {

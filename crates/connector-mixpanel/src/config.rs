@@ -237,7 +237,7 @@ impl ConnectorConfig for MixpanelConfig {
         }
         let sites = self.sites(&context)?;
         let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage };
-        let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now) };
+        let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now), kept: None };
         let declared = project.endpoints(&place);
         let known = tokio::sync::OnceCell::new();
         Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known, seen: Mutex::default() }))
@@ -366,7 +366,8 @@ impl MixpanelConfig {
 /// The midnight with which a configured day begins.
 fn day(field: &'static str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
     let parse = |text| {
-        parse_time(text, TimeFormat::Date).ok_or_else(|| invalid(field, "this is no date").with_help("write a day such as 2026-01-31"))
+        parse_time(text, TimeFormat::Date)
+            .ok_or_else(|| invalid(field, "invalid date, expected YYYY-MM-DD").with_help("write a day such as 2026-01-31"))
     };
     text.map(parse).transpose()
 }

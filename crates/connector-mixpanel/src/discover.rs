@@ -67,7 +67,7 @@ async fn ask(client: &HttpClient, hosts: &Hosts, path: &str, query: &[(&str, Str
 /// An answer, unless the account may not have it.
 fn allowed(answer: Result<String>, what: &str, notes: &mut Vec<String>) -> Result<Option<String>> {
     match answer {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused) => {
             notes.push(format!("{what} may not be read, so that fewer properties are columns: {}", error.message()));
             Ok(None)
         }

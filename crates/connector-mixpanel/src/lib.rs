@@ -8,9 +8,11 @@ mod config;
 mod discover;
 mod export;
 mod flatten;
+mod history;
 mod json;
 mod limits;
 mod line;
+mod paging;
 mod profiles;
 mod region;
 mod reports;
@@ -22,9 +24,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -34,9 +37,11 @@ use pipeline_core::state::SliceState;
 use pipeline_core::{Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared};
 use tokio::sync::OnceCell;
 
-use crate::account::{Site, Told};
+use crate::account::{Site, Told, Zone};
 use crate::calendar::Calendar;
-use crate::export::Exports;
+use crate::export::{Exports, Response};
+use crate::history::History;
+use crate::line::Malformed;
 use crate::region::Hosts;
 use crate::rows::{About, Occurrences, reshape};
 use crate::seen::Seen;
@@ -49,6 +54,9 @@ pub use flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
 pub use region::Region;
 pub use reports::{Parameter, Report};
 pub use table::{STREAMS, Stream};
+
+/// Attempts at a request of a check.
+const CHECK_ATTEMPTS: u32 = 2;
 
 /// One Mixpanel project. Built by [`MixpanelConfig`].
 #[derive(Debug)]
@@ -69,6 +77,9 @@ struct Mixpanel {
     seen: Mutex<Seen>,
 }
 
+/// First days of the history that endpoints are made for: the one that Mixpanel names and the next, around midnight.
+const MOST_FIRST_DAYS: usize = 4;
+
 /// What is known of the project once Mixpanel was asked, if it had to be.
 #[derive(Debug)]
 struct Known {
@@ -82,8 +93,45 @@ struct Known {
     endpoints: Vec<Endpoint>,
     /// The export, for requests for several days.
     several_days: Option<Endpoint>,
-    /// True when Mixpanel or the configuration told the zone.
-    has_zone: bool,
+    /// The project's zone, and why it is not known.
+    zone: Zone,
+    /// Today in the project's zone, or in UTC.
+    today: NaiveDate,
+    history: History,
+    /// The endpoints for a project that keeps no days before the first.
+    shortened: [OnceLock<(NaiveDate, Vec<Endpoint>)>; MOST_FIRST_DAYS],
+}
+
+impl Known {
+    /// An endpoint that asks for no day before `first`.
+    fn endpoint(&self, name: &str, first: Option<NaiveDate>) -> Option<&Endpoint> {
+        let endpoints = first.and_then(|first| self.shortened(first)).unwrap_or(&self.endpoints);
+        endpoints.iter().find(|endpoint| endpoint.name() == name)
+    }
+
+    fn shortened(&self, first: NaiveDate) -> Option<&Vec<Endpoint>> {
+        let make = || (first, self.project.endpoints(&Place { kept: Some(first), ..self.place.clone() }));
+        self.shortened.iter().map(|slot| slot.get_or_init(make)).find(|(day, _)| *day == first).map(|(_, endpoints)| endpoints)
+    }
+
+    /// The first day that a slice of an endpoint asks for, where it names days.
+    fn asked(&self, endpoint: &str, slice: &SliceState) -> Option<NaiveDate> {
+        self.project.first_day(endpoint, slice, &self.place)
+    }
+
+    /// Why an endpoint cannot be read; none: it can.
+    fn unavailable(&self, endpoint: &str) -> Option<Error> {
+        let needs_zone = self.place.calendar.storage == TimeStorage::ProjectLocal && matches!(endpoint, "export" | "activity");
+        let zone = match &self.zone {
+            Zone::Unknown(kind, reason) if needs_zone => Some(
+                Error::new(*kind, format!("events are stored in the project's time zone, which is not known: {reason}"))
+                    .with_context("field", "time_zone")
+                    .with_help("set time_zone to what the project's settings show, such as US/Pacific"),
+            ),
+            _ => None,
+        };
+        self.project.unavailable(endpoint).or(zone)
+    }
 }
 
 impl Mixpanel {
@@ -96,23 +144,26 @@ impl Mixpanel {
     async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
         let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
         let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
-        let asks = self.project.credentials == Credentials::ServiceAccount && (self.sites.len() > 1 || wants_zone && self.zone.is_none());
-        let nothing = Told { site: 0, zone: None };
-        let told = if asks { self.ask().await?.unwrap_or(nothing) } else { nothing };
-        let zone = self.zone.or(told.zone);
-        if zone.is_none() && wants_zone && self.storage == TimeStorage::ProjectLocal {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "the project's time zone is not known, and its events are stored in it")
-                .with_context("field", "time_zone")
-                .with_help("set time_zone to what the project's settings show, such as US/Pacific"));
-        }
-        let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage: self.storage };
+        let asks = self.sites.len() > 1 || wants_zone && self.zone.is_none();
+        let nothing = |reason: &str| Told { site: 0, zone: Zone::Unknown(ErrorKind::ConfigInvalid, reason.to_owned()) };
+        let told = match self.project.credentials {
+            Credentials::ServiceAccount if asks => self.ask().await?,
+            Credentials::ServiceAccount => nothing("it is not configured"),
+            Credentials::ProjectSecret => nothing("a project secret cannot ask for it"),
+        };
+        let zone = self.zone.map_or(told.zone, Zone::Known);
         let Site { hosts, client, .. } = &self.sites[told.site];
-        let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(client.now()) };
+        let now = client.now();
+        // Without a zone, queries end with a day that has begun wherever the project is: a later one is refused.
+        let calendar = Calendar { zone: zone.known().unwrap_or(calendar::LAST_ZONE), storage: self.storage };
+        let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(now), kept: None };
         let (project, notes) = self.properties(client, hosts, endpoints).await?;
         let endpoints = project.endpoints(&place);
         let lines = project.lines(project.days.most());
         let several_days = endpoints.iter().find(|endpoint| endpoint.name() == export::NAME).map(|export| export.clone().ndjson(lines));
-        Ok(Known { site: told.site, project, notes, endpoints, several_days, place, has_zone: zone.is_some() })
+        let today = Calendar { zone: zone.known().unwrap_or(Tz::UTC), ..calendar }.today(now);
+        let (history, shortened) = (History::default(), Default::default());
+        Ok(Known { site: told.site, place, project, notes, endpoints, several_days, zone, today, history, shortened })
     }
 
     /// Finds out which properties there are, where all of them are to be columns of an endpoint.
@@ -127,12 +178,18 @@ impl Mixpanel {
         Ok((self.project.flattened(&found), found.notes))
     }
 
-    /// Asks Mixpanel. Gives nothing when it refuses to tell the zone to a plan or a role that may read events all the same.
-    async fn ask(&self) -> Result<Option<Told>> {
-        let is_optional = self.sites.len() == 1 && self.storage == TimeStorage::Utc;
+    /// Asks Mixpanel. A plan or a role that may not ask may read events all the same, and whatever else needs no zone.
+    async fn ask(&self) -> Result<Told> {
+        let is_optional = |error: &Error| {
+            let is_refusal =
+                matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Decode);
+            self.sites.len() == 1 && is_refusal && error.context_value("project").is_none()
+        };
         match account::ask(&self.sites, self.project.id).await {
-            Err(error) if is_optional && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => Ok(None),
-            told => told.map(Some),
+            Err(error) if is_optional(&error) => {
+                Ok(Told { site: 0, zone: Zone::Unknown(error.kind(), format!("mixpanel does not report it: {error}")) })
+            }
+            told => told,
         }
     }
 
@@ -148,47 +205,85 @@ impl Mixpanel {
         let about = |stream| About {
             stream,
             calendar: known.place.calendar,
-            today: known.place.today,
+            today: known.today,
             report,
             columns: known.project.columns(stream),
             occurrences: Occurrences::default(),
             seen: Seen::default(),
+            lines: Malformed::default(),
         };
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
         let client = &self.sites[known.site].client;
         if endpoint.name() != export::NAME {
-            return declared::read(client, endpoint, slice).map(move |page| reshape(page?, &mut about)).boxed();
+            return history::read(known, client, endpoint.name(), slice).map(move |page| reshape(page?, &mut about)).boxed();
         }
         let read = slice.clone();
-        let events = move |page: Result<Page>| {
-            let page = reshape(page?, &mut about)?;
+        let most_malformed = self.project.max_bad_lines;
+        let events = move |response: Result<Response>| {
+            let Response { page, asked } = response?;
+            let mut page = reshape(page, &mut about)?;
             if page.advance.is_some() {
                 let mut seen = self.seen();
                 for about in &mut about {
+                    about.occurrences = Occurrences::default();
                     seen.add(&read, &std::mem::take(&mut about.seen));
+                    let malformed = std::mem::take(&mut about.lines).more_than(most_malformed);
+                    page.gaps.extend(malformed.map(|error| export::missed_day(&read, asked, &error)));
                 }
             }
             Ok(export::newer(page, export::processed_since(&read)))
         };
         let several_days = known.several_days.as_ref().unwrap_or(endpoint);
-        export::read(Exports { client, endpoint, several_days, days: &self.project.days }, slice).map(events).boxed()
+        let exports = Exports { client, endpoint, several_days, days: &self.project.days, history: &known.history };
+        export::read(exports, slice).map(events).boxed()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what is odd about names of columns.
+    /// Notices about the configuration, the names of columns, and what is not known.
     fn notes(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
-        let readable = endpoints.iter().filter(|name| self.project.unavailable(name).is_none());
+        let readable = endpoints.iter().filter(|name| known.unavailable(name).is_none());
         let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
             let collisions = &known.project.columns(stream).collisions;
             collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
         });
-        let zone = !known.has_zone && endpoints.iter().any(|name| self.project.needs_zone(name));
-        let zone = zone.then(|| "the project's time zone is not known, so that reports end with the day in UTC: set time_zone".to_owned());
+        let needs_zone = endpoints.iter().any(|name| self.project.needs_zone(name));
+        let zone = match &known.zone {
+            Zone::Unknown(_, reason) if needs_zone => Some(format!(
+                "the project's time zone is not known, so that reports end with a day that has begun in every zone: {reason}; set time_zone"
+            )),
+            _ => None,
+        };
         warning.chain(known.notes.iter().cloned()).chain(columns).chain(zone).collect()
+    }
+
+    /// Asks an endpoint for as little as shows whether it can be read.
+    async fn availability(&self, known: &Known, endpoint: &Endpoint) -> Result<Availability> {
+        if let Some(error) = known.unavailable(endpoint.name()) {
+            return Ok(Availability::Unavailable(error.to_string()));
+        }
+        let client = self.client().with_attempts(CHECK_ATTEMPTS);
+        if endpoint.name() == export::NAME {
+            return export::check(&self.client().with_attempts(1), endpoint, self.range).await;
+        }
+        let name = endpoint.name();
+        let mut first = known.history.first();
+        loop {
+            let endpoint = known.endpoint(name, first).unwrap_or(endpoint);
+            match declared::check(&client, std::slice::from_ref(endpoint), &[name]).await {
+                Ok(report) => {
+                    let found = report.endpoints.into_iter().next().map(|(_, availability)| availability);
+                    return Ok(found.unwrap_or_else(|| Availability::Failed("the endpoint was not asked".to_owned())));
+                }
+                Err(error) => {
+                    let asked = known.asked(name, &SliceState::default()).max(first);
+                    first = Some(known.history.refused(&error, asked, client.now()).ok_or_else(|| history::exhausted(error))?);
+                }
+            }
+        }
     }
 
     fn client(&self) -> &HttpClient {
@@ -212,7 +307,7 @@ impl Connector for Mixpanel {
 
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
         let known = self.known(endpoints).await?;
-        let refused = |name: &&str| Some(((*name).to_owned(), self.project.unavailable(name)?));
+        let refused = |name: &&str| Some(((*name).to_owned(), known.unavailable(name)?));
         let unavailable = endpoints.iter().filter_map(refused).collect();
         Ok(Preparation { notes: self.notes(known, endpoints), unavailable, ..Preparation::default() })
     }
@@ -232,18 +327,11 @@ impl Connector for Mixpanel {
         if let Some(region) = self.sites[known.site].region {
             report.facts.push(("region".to_owned(), region.name().to_owned()));
         }
-        if known.has_zone {
-            report.facts.push(("time zone".to_owned(), known.place.calendar.zone.name().to_owned()));
+        if let Some(zone) = known.zone.known() {
+            report.facts.push(("time zone".to_owned(), zone.name().to_owned()));
         }
         for endpoint in wanted {
-            let name = endpoint.name();
-            if let Some(error) = self.project.unavailable(name) {
-                report.endpoints.push((name.to_owned(), Availability::Unavailable(error.to_string())));
-                continue;
-            }
-            // A day of events can be gigabytes: one is enough.
-            let probe = if name == "export" { endpoint.clone().query("limit", "1") } else { endpoint.clone() };
-            report.endpoints.extend(declared::check(self.client(), &[probe], &[name]).await?.endpoints);
+            report.endpoints.push((endpoint.name().to_owned(), self.availability(known, endpoint).await?));
         }
         Ok(report)
     }

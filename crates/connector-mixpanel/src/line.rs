@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use chrono::DateTime;
 use pipeline_core::{Error, ErrorKind, RawRecord, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::calendar::{Calendar, Moment};
-use crate::json::{Members, Row, find, members, quoted};
+use crate::json::{Members, Row, find, is_object, members, quoted};
 use crate::rows::{About, Occurrences};
 use crate::schema;
 
@@ -16,6 +17,9 @@ const MAX_SECONDS: i64 = 100_000_000_000;
 
 /// Characters of an error that are shown.
 const MAX_SHOWN: usize = 200;
+
+/// What some programs write at the start of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Digits of an event's key: 128 bits in hexadecimal.
 const KEY_DIGITS: usize = 32;
@@ -66,8 +70,19 @@ pub(crate) fn is_lifted(property: &str) -> bool {
     LIFTED.iter().any(|(lifted, ..)| *lifted == property)
 }
 
-/// Refuses a line that shows that the export broke off: it does so with status 200, in text or in JSON.
+/// Refuses a line that is not an event, or that shows that the export broke off: it does so with status 200, in text or in
+/// JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
+    if is_event(line)? { Ok(()) } else { Err(malformed("an export line is not an event")) }
+}
+
+/// Refuses a line that shows that the export broke off. One that is JSON came whole, whether or not it is an event.
+pub(crate) fn check_whole(line: &[u8]) -> Result<()> {
+    is_event(line).map(drop)
+}
+
+/// True for an event, false for another object.
+fn is_event(line: &[u8]) -> Result<bool> {
     #[derive(Deserialize)]
     struct Line<'a> {
         #[serde(borrow)]
@@ -77,34 +92,62 @@ pub(crate) fn check(line: &[u8]) -> Result<()> {
         #[serde(borrow)]
         error: Option<&'a RawValue>,
     }
-    let text = readable(line);
+    let text = readable(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
     if text.eq_ignore_ascii_case("terminated early") || text.eq_ignore_ascii_case("export terminated early") {
         return Err(broken("the export was terminated early"));
     }
     if !text.starts_with('{') {
-        return Err(malformed("a line of the export is no event"));
+        return Err(malformed("an export line is not an event"));
     }
-    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| malformed("a line of the export is not JSON").with_source(error))?;
+    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| malformed("an export line is not JSON").with_source(error))?;
     match line {
-        Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(()),
+        Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(true),
         Line { error: Some(error), .. } => Err(reported(error.get())),
-        _ => Err(malformed("a line of the export is no event")),
+        _ => Ok(false),
     }
 }
 
 /// The event as it is stored: what identifies it and what most projects ask for at the top, all properties unchanged below.
-/// A malformed line that the configuration lets pass stays as it is, to be rejected with its text.
+/// A malformed line is counted, and rejected with its text.
 #[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
 pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
-    out.push(row(record, about).unwrap_or_else(|_| record.clone()));
+    about.lines.read += 1;
+    out.push(row(record, about).unwrap_or_else(|error| {
+        let rejected = record.clone().rejected(error.message());
+        about.lines.add(error);
+        rejected
+    }));
     Ok(())
+}
+
+/// The lines of a response: how many there were, and which are malformed.
+#[derive(Debug, Default)]
+pub(crate) struct Malformed {
+    read: u64,
+    count: u64,
+    first: Option<Error>,
+}
+
+impl Malformed {
+    fn add(&mut self, error: Error) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| error.with_context("line", self.read.to_string()));
+    }
+
+    /// What is wrong with the first, when there are more than may be.
+    pub(crate) fn more_than(self, most: u32) -> Option<Error> {
+        let Self { count, first, .. } = self;
+        first.filter(|_| count > u64::from(most)).map(|first| first.with_context("malformed_lines", count.to_string()))
+    }
 }
 
 fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let readable = readable(record.as_bytes());
     let line = members(&readable)?;
-    let properties = find(&line, "properties").unwrap_or("{}");
-    let event = Event::new(find(&line, "event").unwrap_or("null"), properties)?;
+    let not_an_event = || malformed("an export line is not an event");
+    let properties = find(&line, "properties").filter(|properties| is_object(properties)).ok_or_else(not_an_event)?;
+    let name = find(&line, "event").filter(|name| name.starts_with('"')).ok_or_else(not_an_event)?;
+    let event = Event::new(name, properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
     about.seen.late(event.lateness(about.calendar).unwrap_or(0));
     about.seen.users(event.name, &event.properties, event.lifted[DISTINCT_ID], event.lifted[FORMER_ID]);
@@ -144,6 +187,8 @@ impl<'a> Event<'a> {
                 lifted[index] = Some(*value).filter(|value| *value != "null");
             }
         }
+        // Answers about the events of some users write it so.
+        lifted[DISTINCT_ID] = lifted[DISTINCT_ID].or_else(|| find(&properties, "$distinct_id"));
         Ok(Self { name, properties, lifted })
     }
 
@@ -152,6 +197,10 @@ impl<'a> Event<'a> {
         row = row.json("event", self.name);
         if let Some(Moment { millis, is_ambiguous }) = self.time_millis().map(|millis| calendar.moment(millis)) {
             row = row.json("time", &millis.to_string()).json_if("time_is_ambiguous", is_ambiguous.then_some("true"));
+        }
+        // The day that the export counts the event to, by the clock that its times are written in.
+        if let Some(day) = self.time_millis().and_then(DateTime::from_timestamp_millis) {
+            row = row.text("export_day", &day.date_naive().to_string());
         }
         for ((_, column, lift), value) in LIFTED.iter().zip(self.lifted) {
             row = match (lift, value) {
@@ -243,7 +292,7 @@ fn reported(text: &str) -> Error {
     error.with_context("answer", shown)
 }
 
-/// A line that is no event. The last one of an export shows that it was broken off.
+/// A line that is not an event. One that is not JSON either shows, as the last of an export, that it was broken off.
 fn malformed(message: &str) -> Error {
-    Error::new(ErrorKind::Decode, message).with_help("set max_bad_lines to keep such lines apart and go on")
+    Error::new(ErrorKind::Decode, message).with_help("set max_bad_lines to accept such lines: they are kept in the table _rejected")
 }

@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 use crate::json::{Row, elements, find, is_object, members, quoted, text};
 use crate::reports::GROUP;
-use crate::rows::About;
+use crate::rows::{About, or_rejected};
 use crate::table::Source;
 
 /// Parameters that belong into the URL.
@@ -39,6 +39,10 @@ pub(crate) fn is_lifted(property: &str) -> bool {
 ///
 /// Profiles of groups and members of cohorts are the same with what tells whose they are.
 pub(crate) fn profile(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    or_rejected(record, out, |out| profile_row(record, about, out))
+}
+
+fn profile_row(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
     let profile = members(text(record)?)?;
     let json = find(&profile, "$properties").unwrap_or("{}");
     let properties = members(json)?;
@@ -65,6 +69,10 @@ pub(crate) fn profile(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<R
 
 /// The entries of a list that a profile keeps as a property, such as its transactions.
 pub(crate) fn list_items(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+    or_rejected(record, out, |out| item_rows(record, about, out))
+}
+
+fn item_rows(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
     let profile = members(text(record)?)?;
     let Source::Property(property) = about.stream.source else { return Ok(()) };
     let Some(json) = find(&profile, "$properties").map(members).transpose()?.and_then(|properties| find(&properties, property)) else {
@@ -86,12 +94,13 @@ pub(crate) fn list_items(record: &RawRecord, about: &mut About<'_>, out: &mut Ve
 
 /// Walks the pages of a scan, all of one session, which is the server's snapshot of the profiles.
 ///
-/// The position is `page total session`. The total is told on the first page only; `-` when it is not told at all.
+/// The position is `page total:rows session`, and `page total:rows:1 session` in a scan that was begun anew. The total is
+/// reported on the first page only, and is `-` when it is not reported at all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionPages;
 
 impl Paginator for SessionPages {
-    /// What is asked for goes into a form; only the project is named in the URL.
+    /// The parameters go into a form; only the project is named in the URL.
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
         let (address, form): (Vec<_>, Vec<_>) = request.query.drain(..).partition(|(name, _)| ADDRESS.contains(&name.as_str()));
         request.query = address;
@@ -103,8 +112,7 @@ impl Paginator for SessionPages {
                 _ => body.append_pair(&name, &value),
             };
         }
-        if let Position::At(text) = at {
-            let place = Place::parse(text)?;
+        if let Some(place) = Place::of(at)?.filter(|place| place.page > 0) {
             body.append_pair("page", &place.page.to_string()).append_pair("session_id", place.session);
         }
         request.body = body.finish().into();
@@ -112,48 +120,90 @@ impl Paginator for SessionPages {
         Ok(())
     }
 
-    /// A page is the last when it is shorter than the size that the server tells and the total names no further page. A
-    /// scan that ends too early would count every profile behind it as deleted, so an empty page alone ends nothing.
+    /// A page is the last when it is shorter than the size that the server reports and the total announces no further page.
+    /// A scan that ends too early would count every profile behind it as deleted, so an empty page alone ends nothing, and a
+    /// scan that ends with fewer profiles than its total is begun anew once.
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let place = match at {
-            Position::At(text) => Place::parse(text)?,
-            Position::Start | Position::End => Place { page: 0, total: None, session: "" },
-        };
+        let place = Place::of(at)?.unwrap_or_default();
         let number = |path| page.envelope.text(path).and_then(|text| text.parse::<u64>().ok());
         let size = number("page_size").ok_or_else(|| missing("page_size"))?;
         let total = place.total.or_else(|| number("total"));
         let rows = page.records.len() as u64;
+        let read = place.rows.map(|read| read + rows);
         let has_more = total.is_some_and(|total| (place.page + 1).saturating_mul(size) < total);
         if !has_more && (rows < size || rows == 0) {
-            return Ok(Advance::End);
+            return match total.filter(|total| read.is_none_or(|read| read < *total)) {
+                Some(total) => place.anew().ok_or_else(|| short(read.unwrap_or_default(), total)).map(Advance::Next),
+                None => Ok(Advance::End),
+            };
         }
         let session = page.envelope.text("session_id").filter(|session| !session.is_empty()).ok_or_else(|| missing("session_id"))?;
-        Ok(Advance::Next(Place { page: place.page + 1, total, session: &session }.to_text()))
+        Ok(Advance::Next(Place { page: place.page + 1, total, rows: read, session: &session, ..place }.to_text()))
+    }
+
+    /// A session that has expired: its scan is begun anew, once. Profiles that come again merge by their key.
+    fn recover(&self, at: &Position) -> Option<Position> {
+        Place::of(at).ok()??.anew().map(Position::At)
     }
 }
 
 /// Where a scan is.
+#[derive(Clone, Copy)]
 struct Place<'a> {
     page: u64,
     total: Option<u64>,
+    /// Profiles read so far; none in a position that was stored before they were counted.
+    rows: Option<u64>,
+    /// True in a scan that was begun anew.
+    is_second: bool,
     session: &'a str,
 }
 
+impl Default for Place<'_> {
+    fn default() -> Self {
+        Self { page: 0, total: None, rows: Some(0), is_second: false, session: "" }
+    }
+}
+
 impl<'a> Place<'a> {
+    /// The place that a position is; none at the start of a scan.
+    fn of(at: &'a Position) -> Result<Option<Self>> {
+        match at {
+            Position::At(text) => Self::parse(text).map(Some),
+            Position::Start | Position::End => Ok(None),
+        }
+    }
+
     fn parse(text: &'a str) -> Result<Self> {
         let damaged = || Error::new(ErrorKind::Decode, "the stored position is not a page of a scan");
         let mut parts = text.splitn(3, ' ');
         let page = parts.next().and_then(|page| page.parse().ok()).ok_or_else(damaged)?;
-        let total = parts.next().ok_or_else(damaged)?.parse().ok();
-        Ok(Self { page, total, session: parts.next().ok_or_else(damaged)? })
+        let mut counts = parts.next().ok_or_else(damaged)?.split(':');
+        let total = counts.next().and_then(|total| total.parse().ok());
+        let rows = counts.next().and_then(|rows| rows.parse().ok());
+        Ok(Self { page, total, rows, is_second: counts.next().is_some(), session: parts.next().ok_or_else(damaged)? })
     }
 
-    fn to_text(&self) -> String {
-        let total = self.total.map_or("-".to_owned(), |total| total.to_string());
-        format!("{} {total} {}", self.page, self.session)
+    fn to_text(self) -> String {
+        let shown = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+        let Self { page, session, .. } = self;
+        format!("{page} {}:{}{} {session}", shown(self.total), shown(self.rows), if self.is_second { ":1" } else { "" })
+    }
+
+    /// The start of another scan; none in one that is the second already.
+    fn anew(self) -> Option<String> {
+        (!self.is_second).then(|| Place { is_second: true, ..Self::default() }.to_text())
     }
 }
 
+/// A second scan that brought fewer profiles than it announced.
+fn short(rows: u64, total: u64) -> Error {
+    Error::new(ErrorKind::Unavailable, "a scan ended with fewer profiles than its own total, twice")
+        .with_context("profiles", rows.to_string())
+        .with_context("total", total.to_string())
+        .with_help("the profiles that are stored stay as they are; run again later, and report it to mixpanel if it stays so")
+}
+
 fn missing(path: &'static str) -> Error {
-    Error::new(ErrorKind::Decode, "the response lacks the member that tells whether the scan goes on").with_context("member", path)
+    Error::new(ErrorKind::Decode, "the response lacks the member that says whether the scan continues").with_context("member", path)
 }

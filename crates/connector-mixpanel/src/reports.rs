@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use crate::json::quote;
 use crate::table::{Asks, STREAMS, Stream};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
+use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
-use pipeline_core::slice::{Slicer, TimeRange, render_time};
-use pipeline_core::state::{EndpointState, SliceState, Window};
-use pipeline_core::{Error, ErrorKind, Result, TimeFormat};
+use pipeline_core::slice::{Slicer, TimeRange};
+use pipeline_core::state::{EndpointState, Position, SliceState, Window};
+use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -77,6 +78,20 @@ impl Report {
         day - TimeDelta::days(before.into())
     }
 
+    /// The first day, from `day` on, with which a week or month begins where the report counts by those.
+    fn whole_since(&self, day: NaiveDate) -> NaiveDate {
+        let begun = self.begun(day.and_time(NaiveTime::MIN).and_utc()).date_naive();
+        if begun == day {
+            return day;
+        }
+        let next = if self.parameter("unit").as_deref() == Some("month") {
+            begun.checked_add_months(Months::new(1))
+        } else {
+            begun.checked_add_days(Days::new(7))
+        };
+        next.unwrap_or(day)
+    }
+
     /// A request for the profiles of one kind of group.
     pub(crate) fn of_group(id: &str) -> Self {
         let parameters = BTreeMap::from([(GROUP.to_owned(), Parameter::Text(id.to_owned()))]);
@@ -135,13 +150,15 @@ pub(crate) struct Reports {
     pub(crate) is_dated: bool,
     /// How many, where a report does not say.
     pub(crate) days: u32,
+    /// The first day that the project keeps, once that is known.
+    pub(crate) kept: Option<NaiveDate>,
 }
 
 impl Reports {
     /// The configured reports of a stream.
     pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
         let asked = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
-        Self { asked, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days }
+        Self { asked, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days, kept: None }
     }
 }
 
@@ -151,7 +168,7 @@ impl Slicer for Reports {
         if !state.slices.is_empty() {
             return Vec::new();
         }
-        let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(chrono::NaiveTime::MIN).and_utc();
+        let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(NaiveTime::MIN).and_utc();
         let since = |report: &Report| report.begun(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into()));
         let window = |report: &Report| Window { since: Some(since(report)), until: tomorrow };
         let slice = |report: &Report| SliceState {
@@ -171,9 +188,22 @@ impl Slicer for Reports {
             request.set_query(name, value.written());
         }
         if let Some(Window { since: Some(since), until }) = slice.window {
-            request.set_query("from_date", render_time(since, TimeFormat::Date));
-            request.set_query("to_date", render_time(until - TimeDelta::days(1), TimeFormat::Date));
+            let last = (until - TimeDelta::days(1)).date_naive();
+            let since = self.kept.map_or(since.date_naive(), |kept| since.date_naive().max(report.whole_since(kept)).min(last));
+            request.set_query("from_date", since.to_string());
+            request.set_query("to_date", last.to_string());
         }
         Ok(())
+    }
+
+    /// A report that cannot be computed says nothing about the others; nor does a kind of groups.
+    fn unit(&self, slice: &SliceState) -> Option<Missed> {
+        let (_, name) = slice.query.iter().find(|(name, _)| name == REPORT)?;
+        let report = self.asked.iter().find(|report| report.name == *name)?;
+        let unit = SliceState { unit: Some(name.clone()), position: Position::Start, ..slice.clone() };
+        Some(match report.parameter(GROUP) {
+            Some(group) => Missed::new(format!("group {group}"), unit).keeping(GROUP, quote(&group)),
+            None => Missed::new(format!("report {name}"), unit).keeping(REPORT, quote(name)),
+        })
     }
 }

@@ -7,6 +7,7 @@ use pipeline_core::{Page, RawRecord, Result};
 
 use crate::calendar::Calendar;
 use crate::flatten::Columns;
+use crate::line::Malformed;
 use crate::reports::Report;
 use crate::seen::Seen;
 use crate::table::Stream;
@@ -34,6 +35,8 @@ pub(crate) struct About<'a> {
     pub(crate) occurrences: Occurrences,
     /// What events say of others.
     pub(crate) seen: Seen,
+    /// Which lines of a response are not events.
+    pub(crate) lines: Malformed,
 }
 
 /// Counts equal lines of one export.
@@ -56,6 +59,22 @@ impl Occurrences {
 #[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
 pub(crate) fn as_sent(record: &RawRecord, _about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
     out.push(record.clone());
+    Ok(())
+}
+
+/// Makes rows of one of many records. One that is not what Mixpanel documents is rejected with its text: it must not take the
+/// others with it.
+#[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
+pub(crate) fn or_rejected(
+    record: &RawRecord,
+    out: &mut Vec<RawRecord>,
+    rows: impl FnOnce(&mut Vec<RawRecord>) -> Result<()>,
+) -> Result<()> {
+    let before = out.len();
+    if let Err(error) = rows(out) {
+        out.truncate(before);
+        out.push(record.clone().rejected(error.message()));
+    }
     Ok(())
 }
 

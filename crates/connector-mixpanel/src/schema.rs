@@ -23,6 +23,7 @@ pub(crate) const EVENT: &[Field] = &[
     column("time", MILLIS),
     column("time_raw", Int64),
     column("time_is_ambiguous", Bool),
+    column("export_day", Date),
     column("distinct_id", String),
     column("insert_id", String),
     column("distinct_id_before_identity", String),

@@ -10,6 +10,7 @@ use crate::discover::Found;
 use crate::export::{self, Days};
 use crate::flatten::{Columns, Flatten};
 use crate::limits::{APP, EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, LEXICON, QUERY, QUERY_PACE};
+use crate::paging::AppPages;
 use crate::profiles::SessionPages;
 use crate::region::Hosts;
 use crate::reports::{REPORT, Report, Reports};
@@ -65,6 +66,8 @@ pub(crate) struct Place {
     pub(crate) calendar: Calendar,
     /// Today, in its zone.
     pub(crate) today: NaiveDate,
+    /// The first day that the project keeps, once that is known. No earlier one is asked for.
+    pub(crate) kept: Option<NaiveDate>,
 }
 
 /// A stream of the table by its name.
@@ -134,11 +137,12 @@ impl Project {
             .query("time_in_ms", "true")
             .slices(ProjectDays { days: self.days.clone(), calendar: place.calendar, clock: DayClock::Export })
             .at_most(EXPORTS_AT_ONCE.into())
-            .ndjson(self.lines(u64::MAX))
+            .ndjson(Lines { check: line::check_whole, malformed: u32::MAX, most: u64::MAX })
             .buckets([EXPORT, EXPORT_PACE])
     }
 
-    /// What the lines of an export of at most so many bytes must be like.
+    /// What the lines of an export for several days, of at most so many bytes, must be like. The day of a malformed line is
+    /// looked for; of one day the events are stored, and the lines that are malformed are set apart.
     pub(crate) fn lines(&self, most: u64) -> Lines {
         Lines { check: line::check, malformed: self.max_bad_lines, most }
     }
@@ -153,7 +157,7 @@ impl Project {
         if stream.asks.is_none() {
             return endpoint;
         }
-        let days = Reports::of(stream, &self.reports, self.report_days);
+        let days = Reports { kept: place.kept, ..Reports::of(stream, &self.reports, self.report_days) };
         endpoint.slices(ProjectDays { days, calendar: place.calendar, clock: DayClock::Query })
     }
 
@@ -166,8 +170,8 @@ impl Project {
     fn of_api(&self, endpoint: Endpoint, api: Api, place: &Place) -> Endpoint {
         let with_project = |endpoint: Endpoint| endpoint.query("project_id", self.id.to_string());
         match api {
-            Api::App => endpoint.buckets([APP]),
-            Api::Lexicon => endpoint.buckets([LEXICON, APP]),
+            Api::App => endpoint.paginate(AppPages).buckets([APP]),
+            Api::Lexicon => endpoint.paginate(AppPages).buckets([LEXICON, APP]),
             Api::Ingestion => with_project(endpoint).base(place.hosts.ingestion.clone()).buckets([APP]),
             Api::Export | Api::Query | Api::QueryForm | Api::Engage => {
                 let endpoint = with_project(endpoint).buckets([QUERY, QUERY_PACE]);
@@ -186,20 +190,35 @@ impl Project {
 
     /// Parameters that depend on the configuration or on the day.
     fn configured(&self, endpoint: Endpoint, stream: &Stream, place: &Place) -> Endpoint {
+        let first = self.asked_since(stream.name, place).map(|first| place.kept.map_or(first, |kept| first.max(kept)));
         let dated = |endpoint: Endpoint| {
-            let first = place.today - TimeDelta::days(i64::from(self.report_days) - 1);
+            let first = first.unwrap_or(place.today);
             endpoint.query("from_date", first.to_string()).query("to_date", place.today.to_string())
         };
         match stream.name {
             "funnels" | "revenue" => dated(endpoint),
             "cohort_members" if self.slim_cohort_members => endpoint.query("output_properties", "[\"$last_seen\"]"),
             "annotations" => {
-                let (from, to) = self.annotated;
-                let endpoint = from.into_iter().fold(endpoint, |endpoint, day| endpoint.query("fromDate", day.to_string()));
-                to.into_iter().fold(endpoint, |endpoint, day| endpoint.query("toDate", day.to_string()))
+                let endpoint = first.into_iter().fold(endpoint, |endpoint, day| endpoint.query("fromDate", day.to_string()));
+                self.annotated.1.into_iter().fold(endpoint, |endpoint, day| endpoint.query("toDate", day.to_string()))
             }
             _ => endpoint,
         }
+    }
+
+    /// The first day of the parameters of a stream's requests, as configured.
+    fn asked_since(&self, stream: &str, place: &Place) -> Option<NaiveDate> {
+        match stream {
+            "funnels" | "revenue" => Some(place.today - TimeDelta::days(i64::from(self.report_days) - 1)),
+            "annotations" => self.annotated.0,
+            _ => None,
+        }
+    }
+
+    /// The first day that a slice of an endpoint asks for, as configured; none where it names no days.
+    pub(crate) fn first_day(&self, endpoint: &str, slice: &SliceState, place: &Place) -> Option<NaiveDate> {
+        let since = || Some(slice.window?.since?.date_naive());
+        self.asked_since(endpoint, place).or_else(since)
     }
 
     /// Why a stream's endpoint cannot be read as configured; none: it can.

@@ -6,11 +6,13 @@ use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Req
 use pipeline_core::paginate::{PageView, Paginator};
 use pipeline_core::slice::{Oldest, Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, Position};
-use pipeline_core::{RawRecord, RecordPath, split};
+use pipeline_core::{Advance, RawRecord, RecordPath, split};
 
 use crate::calendar::{Calendar, DayClock, ProjectDays, TimeStorage};
 use crate::classify::MixpanelClassifier;
 use crate::flatten::{Columns, Flattened};
+use crate::line::Malformed;
+use crate::paging::AppPages;
 use crate::profiles::SessionPages;
 use crate::reports::Report;
 use crate::rows::{About, Occurrences};
@@ -47,6 +49,7 @@ fn answers_mean_what_their_text_says() {
         classify(QUERY, 402, &[], r#"{"error": "Your plan does not allow API calls"}"#),
         classify(QUERY, 403, &[], r#"{"error": "no role"}"#),
         classify(EXPORT, 403, &[], "Date range exceeds 90 days into the past"),
+        classify(QUERY, 400, &[], r#"{"error": "Date range exceeds 90 days into the past"}"#),
         classify(QUERY, 404, &[], ""),
         classify(QUERY, 429, &tripped(r#""project";r=0;t=3600, "project-concurrency";r=3"#), "Query rate limit exceeded 61/60"),
         classify(QUERY, 429, &tripped(r#""project";r=12, "project-concurrency";r=0;t=10"#), "Query rate limit exceeded 6/5"),
@@ -65,8 +68,9 @@ fn answers_mean_what_their_text_says() {
 
 #[test]
 fn a_line_is_an_event_or_the_export_is_broken() {
-    let lines: [&[u8]; 14] = [
+    let lines: [&[u8]; 15] = [
         br#"{"event":"A","properties":{"time":1}}"#,
+        b"\xEF\xBB\xBF{\"event\":\"A\",\"properties\":{\"time\":1}}",
         "{\"event\":\"A\",\"properties\":{\"note\":\"x\u{2028}y\u{85}z\\u000b\"}}".as_bytes(),
         b"{\"event\":\"A\",\"properties\":{\"cut\":\"\xe2\x82\"}}",
         br#"{"event":"terminated early","properties":{}}"#,
@@ -82,9 +86,12 @@ fn a_line_is_an_event_or_the_export_is_broken() {
         b"internal error",
     ];
     let verdict = |line: &&[u8]| {
-        let verdict = line::check(line)
-            .map_or_else(|error| format!("{} (temporary: {})", error.message(), error.is_temporary()), |()| "ok".to_owned());
-        format!("{}: {verdict}", String::from_utf8_lossy(line).escape_default())
+        let shown = |verdict: pipeline_core::Result<()>| {
+            verdict.map_or_else(|error| format!("{} (temporary: {})", error.message(), error.is_temporary()), |()| "ok".to_owned())
+        };
+        let (event, whole) = (shown(line::check(line)), shown(line::check_whole(line)));
+        let whole = if event == whole { String::new() } else { format!("; came whole: {whole}") };
+        format!("{}: {event}{whole}", String::from_utf8_lossy(line).escape_default())
     };
     insta::assert_snapshot!(lines.iter().map(verdict).collect::<Vec<_>>().join("\n"));
 }
@@ -93,7 +100,16 @@ fn a_line_is_an_event_or_the_export_is_broken() {
 fn rows_in(stream: &str, records: &[&[u8]], calendar: Calendar, report: Option<&Report>, columns: &Columns) -> Vec<RawRecord> {
     let stream = streams::stream(stream).unwrap();
     let today = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
-    let mut about = About { stream, calendar, today, report, columns, occurrences: Occurrences::default(), seen: Seen::default() };
+    let mut about = About {
+        stream,
+        calendar,
+        today,
+        report,
+        columns,
+        occurrences: Occurrences::default(),
+        seen: Seen::default(),
+        lines: Malformed::default(),
+    };
     let mut rows = Vec::new();
     for record in records {
         (stream.rows)(&RawRecord::upsert(record.to_vec()), &mut about, &mut rows).unwrap();
@@ -341,6 +357,31 @@ fn answers_to_reports_are_rows() {
 }
 
 #[test]
+fn the_events_of_some_users_name_the_user_in_either_way() {
+    let user = |properties: &str| rows("activity", &format!(r#"{{"event":"A","properties":{{"time":1,{properties}}}}}"#)).remove(0);
+    for properties in [
+        r#""distinct_id":"u""#,
+        r#""$distinct_id":"u""#,
+        r#""distinct_id":null,"$distinct_id":"u""#,
+        r#""$distinct_id":"v","distinct_id":"u""#,
+    ] {
+        assert_eq!(user(properties).scalar("distinct_id").as_deref(), Some("u"), "{properties}");
+    }
+    let keys = [r#""$distinct_id":"u","$insert_id":"i""#, r#""distinct_id":"u","$insert_id":"i""#]
+        .map(|properties| user(properties).scalar("event_key"));
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[test]
+fn a_record_that_is_odd_is_rejected_by_itself() {
+    for stream in ["engage", "transactions", "lexicon_schemas", "top_events", "export"] {
+        assert_eq!(shown(&rows(stream, "[7]")), "Reject [7]", "{stream}");
+    }
+    assert_eq!(shown(&rows("engage", r#"{"$distinct_id":"u","$properties":[]}"#)), r#"Reject {"$distinct_id":"u","$properties":[]}"#);
+    assert_eq!(shown(&rows("export", r#"{"event":"x"}"#)), r#"Reject {"event":"x"}"#);
+}
+
+#[test]
 fn a_scan_ends_when_the_page_and_the_total_agree() {
     let advance = |at: &Position, body: &'static str| {
         let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
@@ -363,6 +404,48 @@ fn a_scan_ends_when_the_page_and_the_total_agree() {
         advance(&unknown, r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
         advance(&unknown, r#"{"session_id":"s","results":[{}]}"#),
         advance(&unknown, r#"{"page_size":1,"results":[{}]}"#),
+        advance(&Position::Start, r#"{"page_size":2,"session_id":"s","total":2,"results":[{}]}"#),
+        advance(&Position::At("1 4:2 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
+        advance(&Position::At("1 4:2 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
+        advance(&Position::At("0 -:0:1 ".to_owned()), r#"{"page_size":2,"session_id":"s","total":4,"results":[{},{}]}"#),
+        advance(&Position::At("1 4:2:1 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
+        advance(&Position::At("1 4:2:1 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
     ];
     insta::assert_snapshot!(table.join("\n"));
+}
+
+#[test]
+fn a_scan_whose_session_expired_is_begun_anew_once() {
+    let recovered = |at: &str| SessionPages.recover(&Position::At(at.to_owned()));
+    let anew = Position::At("0 -:0:1 ".to_owned());
+    assert_eq!(recovered("2 5:4 s"), Some(anew.clone()));
+    assert_eq!(recovered("2 5 s"), Some(anew.clone()), "a position of an earlier version");
+    assert_eq!(recovered("2 5:4:1 s"), None);
+    assert_eq!(SessionPages.recover(&Position::Start), None);
+    let mut asked = request("/api/query/engage");
+    SessionPages.apply(&anew, &mut asked).unwrap();
+    assert_eq!(asked.body.as_ref(), b"", "it is a first page");
+    SessionPages.apply(&Position::At("3 9:6:1 s 1".to_owned()), &mut asked).unwrap();
+    assert_eq!(asked.body.as_ref(), b"page=3&session_id=s+1");
+}
+
+#[test]
+fn lists_of_the_app_api_go_on_where_they_say_so() {
+    let advance = |body: &'static str| {
+        let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
+        let request = request("/api/app/projects/7/annotations");
+        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &split.records[0] };
+        AppPages.advance(&Position::Start, &view).unwrap()
+    };
+    for whole in [
+        r#"{"results":[{}]}"#,
+        r#"{"results":[],"pagination":null}"#,
+        r#"{"results":[{}],"pagination":{"page_size":100,"next_cursor":null}}"#,
+    ] {
+        assert_eq!(advance(whole), Advance::End, "{whole}");
+    }
+    assert_eq!(advance(r#"{"results":[],"pagination":{"page_size":100,"next_cursor":"abc"}}"#), Advance::Next("abc".to_owned()));
+    let mut asked = request("/api/app/projects/7/annotations");
+    AppPages.apply(&Position::At("abc".to_owned()), &mut asked).unwrap();
+    assert_eq!(asked.query, [("cursor".to_owned(), "abc".to_owned())]);
 }

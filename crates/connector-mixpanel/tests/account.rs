@@ -173,10 +173,13 @@ async fn the_zone_is_asked_for_only_where_days_are_those_of_the_project() {
 
 #[tokio::test(start_paused = true)]
 async fn a_project_that_stores_local_times_must_have_a_zone() {
-    let server = Server::new(|_, _| ok(r#"{"status":"ok","results":{"projects":{}}}"#));
+    let server =
+        Server::new(|asked, _| if asked.contains("/me") { ok(r#"{"status":"ok","results":{"projects":{"7":{}}}}"#) } else { ok("[]") });
     let connector = connector(&server, &json!({ "time_storage": "project_local" }));
-    let error = connector.prepare(&["export"]).await.unwrap_err();
-    assert_eq!((error.kind(), error.context_value("field")), (ErrorKind::ConfigInvalid, Some("time_zone")));
+    let preparation = connector.prepare(&["export", "cohorts"]).await.unwrap();
+    let [(name, error)] = &preparation.unavailable[..] else { panic!("{:?}", preparation.unavailable) };
+    assert_eq!((name.as_str(), error.kind(), error.context_value("field")), ("export", ErrorKind::ConfigInvalid, Some("time_zone")));
+    assert_eq!(records(&connector, "cohorts").await.unwrap(), 0, "what needs no zone is read");
 }
 
 const POLICY: &str = r#""project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests""#;
@@ -283,12 +286,12 @@ async fn c48_a_member_who_left_is_gone_after_the_next_sync() {
         if asked.contains("cohorts/list") {
             return ok(r#"[{"id":1001,"name":"Buyers","count":2,"is_visible":1}]"#);
         }
-        let members = if *has_left.lock().unwrap() {
-            r#"{"$distinct_id":"b","$properties":{}}"#
+        let (total, members) = if *has_left.lock().unwrap() {
+            (1, r#"{"$distinct_id":"b","$properties":{}}"#)
         } else {
-            r#"{"$distinct_id":"a","$properties":{}},{"$distinct_id":"b","$properties":{}}"#
+            (2, r#"{"$distinct_id":"a","$properties":{}},{"$distinct_id":"b","$properties":{}}"#)
         };
-        ok(format!(r#"{{"page":0,"page_size":1000,"total":2,"session_id":"s","status":"ok","results":[{members}]}}"#))
+        ok(format!(r#"{{"page":0,"page_size":1000,"total":{total},"session_id":"s","status":"ok","results":[{members}]}}"#))
     });
     let destination = Arc::new(MemoryDestination::default());
     read_all(&connector(&server, &json!({})), &["cohort_members"], &destination).await;
@@ -432,7 +435,8 @@ fn with_properties(asked: &str) -> Said {
 fn own_columns(destination: &MemoryDestination, stream: &str) -> String {
     let is_own = |(name, _): &(&String, &String)| {
         !name.starts_with('_')
-            && !["event_key", "event", "time", "time_raw", "insert_id", "city", "distinct_id", "properties"].contains(&name.as_str())
+            && !["event_key", "event", "time", "time_raw", "export_day", "insert_id", "city", "distinct_id", "properties"]
+                .contains(&name.as_str())
     };
     let rows = destination.rows("product", stream);
     rows[0].iter().filter(is_own).map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join("\n")

@@ -3,6 +3,11 @@
 
 use pipeline_core::http::Method;
 
+use std::collections::BTreeMap;
+
+use pipeline_core::state::Gap;
+
+use super::place::SHORTEST;
 use super::*;
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -57,7 +62,7 @@ fn walk(days: &Days, slice: &SliceState, answer: impl Fn(Window) -> Option<u64>)
         requests.push(format!("{}..{}", short(window.since.unwrap()), short(window.until)));
         let next = match answer(window) {
             Some(bytes) => days.after(place, window, since, bytes),
-            None => Some(Days::smaller(place, window).unwrap()),
+            None => Some(days.smaller(place, window).unwrap()),
         };
         // Every place is one that a stored position brings back.
         let Some(next) = next.map(|next| Place::parse(&next.to_text()).unwrap()) else { return requests };
@@ -97,16 +102,16 @@ fn c25_a_day_that_is_not_finished_is_read_in_parts_that_cover_it() {
     assert_eq!(
         requests.join(" "),
         "01-01..01-03 01-02..01-03 01-02T18:00..01-03 01-02T12:00..01-02T18:00 01-02T06:00..01-02T12:00 01-02..01-02T06:00 \
-         01-01T18:00..01-02 01-01T12:00..01-01T18:00 01-01T06:00..01-01T12:00 01-01..01-01T06:00"
+         01-01..01-02 01-01T18:00..01-02 01-01T12:00..01-01T18:00 01-01T06:00..01-01T12:00 01-01..01-01T06:00"
     );
     // And so on, to a quarter of an hour; without a gap, whatever the parts were.
     let least = walk(&days(30), &slice("2026-01-01", "2026-01-02"), |window| {
         (window.until - window.since.unwrap() <= TimeDelta::minutes(15)).then_some(1)
     });
-    assert_eq!(least.len(), 96 + 4, "a day, six hours, an hour and a half, and 22 minutes were tried");
+    assert_eq!(least.len(), 96 + 5, "a day, six hours, an hour and a half, and 22 minutes were tried, and an hour after those");
     let window = Window { since: Some(at("2026-01-01")), until: at("2026-01-01T00:15") };
-    let place = Place { until: window.until, length: SHORTEST, limit: SHORTEST };
-    assert_eq!(Days::smaller(place, window), None, "there is nothing smaller");
+    let place = Place::new(window.until, SHORTEST, SHORTEST);
+    assert_eq!(days(30).smaller(place, window), None, "there is nothing smaller");
 }
 
 #[test]
@@ -125,12 +130,114 @@ fn c25_parts_of_a_day_are_half_open() {
 }
 
 #[test]
-fn a_limit_that_was_learned_stays_for_the_rest_of_the_slice() {
-    // Months are not finished, weeks are; asking for months again and again would cost three requests each.
-    let requests = walk(&days(30), &slice("2026-01-01", "2026-04-01"), |window| {
-        (window.until - window.since.unwrap() <= TimeDelta::days(7)).then_some(1)
-    });
-    assert_eq!(requests.len(), 1 + 13, "{requests:?}");
+fn longer_requests_are_tried_again_at_growing_distances() {
+    // Months are never finished, weeks are: months are asked for at the start, behind the first, and not again in a quarter.
+    let weeks = |window: Window| (window.until - window.since.unwrap() <= TimeDelta::days(7)).then_some(1);
+    let requests = walk(&days(30), &slice("2026-01-01", "2026-04-01"), weeks);
+    assert_eq!(requests.len(), 2 + 13, "{requests:?}");
+    let year = walk(&days(30), &slice("2025-01-01", "2026-01-01"), weeks);
+    let months = year.iter().filter(|request| request.len() == "11-01..12-01".len()).count();
+    assert!(year.len() <= 4 + 54, "{} requests, {months}", year.len());
+}
+
+/// Walks a slice whose first requests are not finished.
+fn after_failures(failures: usize) -> usize {
+    let left = std::cell::Cell::new(failures);
+    let answer = |_: Window| {
+        if left.get() == 0 {
+            Some(1)
+        } else {
+            left.set(left.get() - 1);
+            None
+        }
+    };
+    walk(&days(30), &slice("2025-01-01", "2026-02-05"), answer).len()
+}
+
+#[test]
+fn a_few_requests_that_are_not_finished_do_not_make_a_long_history_expensive() {
+    assert_eq!(after_failures(0), 14, "four hundred days");
+    let more: Vec<usize> = (1..=6).map(|failures| after_failures(failures) - failures - 14).collect();
+    assert_eq!(more, [5, 3, 6, 7, 8, 6], "requests beyond those that failed");
+}
+
+/// Walks a slice of which some days fail. The number of requests, and the days that were passed over.
+fn look_for(days: &Days, slice: &SliceState, fails: &[&str]) -> (usize, Vec<String>) {
+    let since = slice.window.unwrap().since.unwrap();
+    let mut place = days.place(slice).unwrap();
+    let (mut requests, mut read, mut passed) = (0, Vec::new(), Vec::new());
+    loop {
+        let window = Days::next(place, since);
+        requests += 1;
+        let holds = |day: &&str| (window.since.unwrap()..window.until).contains(&at(day));
+        let next = if !fails.iter().any(holds) {
+            read.push((window.since.unwrap(), window.until));
+            days.after(place, window, since, 1)
+        } else if let Some(place) = place.suspecting(window) {
+            Some(place)
+        } else {
+            let last = passed.last().copied();
+            let (day, place) = days.pass(window, last).unwrap();
+            passed.push(day.since.unwrap());
+            Some(place).filter(|place| place.until > since)
+        };
+        let Some(next) = next.map(|next| Place::parse(&next.to_text()).unwrap()) else { break };
+        place = next;
+    }
+    // Everything is read once, or passed over.
+    let all = read.iter().copied().chain(passed.iter().map(|day| (*day, *day + DAY)));
+    let span = (since, slice.window.unwrap().until);
+    assert_eq!(without(span, all.clone()), []);
+    assert_eq!(all.map(|(since, until)| (until - since).num_days()).sum::<i64>(), (span.1 - span.0).num_days());
+    (requests, passed.into_iter().map(short).collect())
+}
+
+#[test]
+fn days_that_fail_are_found_and_the_others_read_once() {
+    let sixty = slice("2026-01-01", "2026-03-02");
+    assert_eq!(look_for(&days(30), &sixty, &[]), (2, vec![]));
+    for day in 1..=31 {
+        let day = format!("2026-01-{day:02}");
+        let (requests, found) = look_for(&days(30), &sixty, &[&day]);
+        assert_eq!(found, [day[5..].to_owned()]);
+        assert!(requests <= 2 + 7, "{day}: {requests}");
+    }
+    let (requests, found) = look_for(&days(30), &sixty, &["2026-01-07", "2026-02-01", "2026-02-23"]);
+    assert_eq!(found, ["02-23", "02-01", "01-07"]);
+    assert_eq!(requests, 21);
+    // A whole week fails: after two days in a row, one is asked for at a time.
+    let week: Vec<String> = (10..17).map(|day| format!("2026-02-{day}")).collect();
+    let (requests, found) = look_for(&days(30), &sixty, &week.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(found.len(), 7);
+    assert!(requests <= 2 + 2 * 6 + 5, "{requests}");
+    assert_eq!(look_for(&days(30), &slice("2026-01-01", "2026-01-02"), &["2026-01-01"]), (1, vec!["01-01".to_owned()]));
+}
+
+#[test]
+fn days_that_are_missing_are_not_read_with_those_around_them() {
+    let missing = slice("2026-02-07", "2026-02-08");
+    let gap = |stale| Gap {
+        name: "2026-02-07".to_owned(),
+        reason: String::new(),
+        since: at("2026-02-10"),
+        tried: at("2026-02-10"),
+        attempts: 1,
+        keep: BTreeMap::new(),
+        stale,
+        given_up: false,
+        slice: missing.clone(),
+    };
+    let state = |stale| EndpointState { gaps: BTreeMap::from([(9, gap(stale))]), ..covered("2026-02-10") };
+    assert_eq!(planned(&days(30), &state(false), "2026-02-11T09:00"), "02-05..02-07, 02-08..02-11");
+    assert_eq!(planned(&days(30), &state(true), "2026-02-11T09:00"), "02-05..02-11", "everything is read again");
+}
+
+#[test]
+fn positions_of_earlier_versions_are_read() {
+    let place = Place::parse("2026-02-10T00:00:00Z 604800 2592000").unwrap();
+    assert_eq!(place, Place::new(at("2026-02-10"), TimeDelta::days(7), TimeDelta::days(30)));
+    assert_eq!(Place::parse("2026-02-10T00:00:00Z 604800 60"), None);
+    assert_eq!(Place::parse("soon"), None);
 }
 
 #[test]
@@ -151,7 +258,7 @@ fn c19_c20_days_are_read_again_from_the_last_sync_on() {
 #[test]
 fn what_an_interrupted_plan_left_is_not_planned_twice() {
     let mut state = EndpointState::default();
-    let place = Place { until: at("2026-02-08"), length: DAY, limit: DAY };
+    let place = Place::new(at("2026-02-08"), DAY, DAY);
     state.add_slice(SliceState { position: place.position(), ..slice("2026-01-01", "2026-02-10") });
     assert_eq!(planned(&days(30), &state, "2026-02-10T20:00"), "");
     // The next day it adds the new day, and of those that are read again only what was read.
@@ -179,7 +286,7 @@ fn a_slice_gives_whole_requests_away() {
     let days = days(30);
     let start = slice("2026-01-01", "2026-04-11");
     assert_eq!((days.requests_left(&start), days.split(&start)), (None, None), "nobody knows yet how much a day holds");
-    let place = Place { until: at("2026-04-11"), length: TimeDelta::days(7), limit: TimeDelta::days(30) };
+    let place = Place::new(at("2026-04-11"), TimeDelta::days(7), TimeDelta::days(30));
     let running = SliceState { position: place.position(), ..start };
     assert_eq!(days.requests_left(&running), Some(15));
     let (kept, given) = days.split(&running).unwrap();
