@@ -10,10 +10,11 @@ use crate::units;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  a defect of this program
+  1  a defect of this program: a panic, or a request that the vendor calls malformed
   2  usage or configuration
   3  authentication: credentials refused, or not allowed to read a stream that was asked for by name
-  4  incomplete, and the next run goes on where this one stopped
+  4  incomplete: interrupted, the vendor does not answer, refuses a stream that was asked for by
+     name, or withholds single units; the next run goes on where this one stopped
   5  destination, or the disk of temporary files
   6  checkpoint conflict: another sync wrote to the same destination
   130  interrupted twice";
@@ -44,8 +45,10 @@ pub(crate) enum Command {
     Sync(Sync),
     /// Show what the destination holds
     Status(Status),
-    /// Show or forget stored checkpoints
+    /// Show or forget stored checkpoints, and what is missing
     State(State),
+    /// Remove from the disk what is deleted but still in the destination's files
+    Purge(Purge),
     /// Serve simulated vendors on this machine
     Simulate(Simulate),
     /// Sync simulated vendors, with a crash in the middle, and prove the result
@@ -165,6 +168,8 @@ pub(crate) enum StateCommand {
         #[arg(value_name = "SOURCE[/ENDPOINT]")]
         what: Option<String>,
     },
+    /// List what the vendor withholds of streams that are read, or give it up
+    Gaps(Gaps),
     /// Forget checkpoints, so that the next sync reads from the beginning
     Reset {
         /// The source, or one endpoint of it
@@ -174,6 +179,53 @@ pub(crate) enum StateCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Gaps {
+    #[command(subcommand)]
+    pub(crate) command: Option<GapsCommand>,
+    /// Only this source's, or this endpoint's
+    #[arg(value_name = "SOURCE[/ENDPOINT]")]
+    pub(crate) what: Option<String>,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GapsCommand {
+    /// Give up what is missing: it does not count as missing any more, and no sync asks for it by itself
+    Drop {
+        /// The endpoint that it is missing of
+        #[arg(value_name = "SOURCE/ENDPOINT")]
+        endpoint: String,
+        /// Names of what is missing, as they are listed
+        #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+        names: Vec<String>,
+        /// All that is missing of it
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// Only this source's tables, or this stream's; all when it is not given
+    #[arg(value_name = "SOURCE[/STREAM]")]
+    pub(crate) what: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Also remove every version of a record but the newest
+    #[arg(long)]
+    pub(crate) versions: bool,
+    /// Only count what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +248,9 @@ pub(crate) struct Simulate {
     /// Time that passes before each answer, such as 150ms
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0ms")]
     pub(crate) latency: Duration,
+    /// Refuse what the vendors refuse to most accounts: products that few have, and lists that nobody can read
+    #[arg(long)]
+    pub(crate) ordinary: bool,
     /// Chooses the values in the records
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

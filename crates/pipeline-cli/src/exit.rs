@@ -37,6 +37,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Destination | ErrorKind::Disk => Self::Destination,
             ErrorKind::CheckpointConflict => Self::Conflict,
             ErrorKind::NotFound
+            | ErrorKind::Refused
             | ErrorKind::RateLimited
             | ErrorKind::Unavailable
             | ErrorKind::TooLarge

@@ -13,7 +13,7 @@ use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::table::{Align, Table};
-use crate::setup;
+use crate::{setup, units};
 
 pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -24,6 +24,13 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
         let endpoints = selected(source);
         let names: Vec<&str> = endpoints.iter().map(String::as_str).collect();
         checked.push((source.name.as_str(), source.connector.check(&names).await));
+    }
+    for source in &sources {
+        let client = source.connector.client();
+        if let Some(start) = source.connector.range().start.filter(|start| *start > client.now()) {
+            let start = units::instant(start);
+            console.note(&format!("warning: {}: the start is {start}, which is still to come: what is older is not read", source.name));
+        }
     }
     let destination = match setup::destination(&config) {
         Ok(destination) => destination.check().await.map_err(|error| Failure::of_destination(&error)).map(|()| destination),
@@ -51,8 +58,12 @@ fn exit_of(result: &Result<CheckReport, Error>, source: &Source) -> Exit {
     match result {
         Err(error) => error.kind().into(),
         Ok(report) => {
+            // Where nothing can be read, it is not the account that lacks a product.
+            let is_withheld = |(_, availability): &(String, Availability)| *availability != Availability::Available;
+            let counts = named || report.endpoints.iter().all(is_withheld);
             let worst = report.endpoints.iter().map(|(_, availability)| match availability {
-                Availability::Unavailable(_) if named => Exit::Authentication,
+                Availability::Unavailable(_) if counts => Exit::Authentication,
+                Availability::Refused(_) if counts => Exit::Incomplete,
                 Availability::Failed(_) => Exit::Incomplete,
                 _ => Exit::Done,
             });
@@ -107,6 +118,7 @@ fn told(availability: &Availability) -> (&'static str, Option<&str>) {
     match availability {
         Availability::Available => ("available", None),
         Availability::Unavailable(reason) => ("unavailable", Some(reason)),
+        Availability::Refused(reason) => ("refused", Some(reason)),
         Availability::Failed(reason) => ("failed", Some(reason)),
     }
 }

@@ -5,6 +5,7 @@ mod connectors;
 mod demo;
 mod discover;
 mod init;
+mod purge;
 mod simulate;
 mod spec;
 mod state;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli, console: &Arc<Console>) -> Result<Exit> {
         Command::Sync(args) => sync::run(&args, console).await,
         Command::Status(args) => status::run(&args, console).await,
         Command::State(args) => state::run(&args, console).await,
+        Command::Purge(args) => purge::run(&args, console).await,
         Command::Simulate(args) => simulate::run(&args, console).await,
         Command::Demo(args) => demo::run(&args, console).await,
     }

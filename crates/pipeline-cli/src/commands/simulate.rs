@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
-use pipeline_simulator::{MixpanelWorld, Simulation, Simulator, StripeWorld, ZendeskWorld};
+use pipeline_simulator::{Faults, MixpanelWorld, Simulation, Simulator, StripeWorld, Vendor, ZendeskWorld};
 
 use crate::args::{self, Limits};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::interrupt;
+
+const VENDORS: [Vendor; 3] = [Vendor::Stripe, Vendor::Zendesk, Vendor::Mixpanel];
 
 pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result<Exit> {
     let simulation = Simulation {
@@ -23,6 +25,7 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
             Limits::Live => pipeline_simulator::Limits::live(),
         },
         latency: args.latency,
+        rules: if args.ordinary { VENDORS.into_iter().flat_map(Faults::ordinary_account).collect() } else { Vec::new() },
         ..Simulation::default()
     };
     let simulator = start(simulation).await?;

@@ -1,4 +1,4 @@
-//! `pipeline state`: stored checkpoints, shown or forgotten.
+//! `pipeline state`: stored checkpoints, shown or forgotten, and what is missing.
 
 use std::sync::Arc;
 
@@ -6,11 +6,13 @@ use pipeline_core::state::{Change, EndpointId, EndpointState};
 use pipeline_core::{Clock, Commit, Destination, SystemClock};
 use serde_json::{Map, Value, json};
 
-use crate::args::{self, StateCommand};
+use crate::args::{self, Format, GapsCommand, StateCommand};
 use crate::config::{Config, suggest};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::setup;
+use crate::output::gaps::{self, Missing};
+use crate::output::table::{Align, Table};
+use crate::{setup, units};
 
 pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -23,6 +25,10 @@ pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Ex
     match &args.command {
         None => show(&*destination, None, console).await,
         Some(StateCommand::Show { what }) => show(&*destination, what.as_deref(), console).await,
+        Some(StateCommand::Gaps(gaps)) => match &gaps.command {
+            None => missing(&*destination, gaps, console).await,
+            Some(GapsCommand::Drop { endpoint, names, all }) => give_up(&*destination, endpoint, names, *all, console).await,
+        },
         Some(StateCommand::Reset { what, yes }) => reset(&*destination, what, *yes, console).await,
     }
 }
@@ -42,19 +48,74 @@ async fn reset(destination: &dyn Destination, what: &str, yes: bool, console: &C
         return Err(Failure::usage(format!("this would forget how far these were read: {names}"), help));
     }
     let forget = |(endpoint, from)| Change::Replace { endpoint, from, to: EndpointState::default() };
-    let commit = Commit {
-        run: "state-reset".to_owned(),
-        at: SystemClock.now(),
-        changes: states.into_iter().map(forget).collect(),
-        ..Commit::default()
+    commit(destination, "state-reset", states.into_iter().map(forget).collect()).await?;
+    console.print(&format!("Forgotten: {names}. The next sync reads from the beginning."));
+    Ok(Exit::Done)
+}
+
+/// Lists the units that are missing.
+async fn missing(destination: &dyn Destination, args: &args::Gaps, console: &Console) -> Result<Exit> {
+    let states = stored(destination, args.what.as_deref()).await?;
+    let all: Vec<(&EndpointId, Missing<'_>)> =
+        states.iter().flat_map(|(id, state)| gaps::of_state(state).into_iter().map(move |unit| (id, unit))).collect();
+    match args.output {
+        Format::Json => {
+            let json = |(id, unit): &(&EndpointId, Missing<'_>)| {
+                let mut value = unit.json(console);
+                (value["source"], value["endpoint"]) = (json!(id.source), json!(id.endpoint));
+                value
+            };
+            console.print(&format!("{:#}", Value::Array(all.iter().map(json).collect())));
+        }
+        Format::Human if all.is_empty() => console.print("Nothing is missing."),
+        Format::Human => {
+            use Align::{Left, Right};
+            let columns = [("ENDPOINT", Left), ("UNIT", Left), ("SINCE", Left), ("ASKED FOR", Right), ("REASON", Left)];
+            let mut table = Table::new(columns);
+            for (id, unit) in &all {
+                let (since, attempts) = (units::instant(unit.since), unit.attempts.to_string());
+                table.row([id.to_string(), unit.name.to_owned(), since, attempts, console.redact(unit.reason)]);
+            }
+            console.print(&table.render());
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Gives missing units of an endpoint up. The state remembers them, so that a walk that meets one again does not miss it anew.
+async fn give_up(destination: &dyn Destination, endpoint: &str, names: &[String], all: bool, console: &Console) -> Result<Exit> {
+    let mut states = stored(destination, Some(endpoint)).await?;
+    let (Some((id, from)), true) = (states.pop(), states.is_empty()) else {
+        let help = "name one endpoint as SOURCE/ENDPOINT; `pipeline state gaps` lists them";
+        return Err(Failure::usage(format!("`{endpoint}` is more than one endpoint"), help));
     };
+    let known: Vec<&str> = from.missing().map(|gap| gap.name.as_str()).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Failure::usage(format!("nothing called `{unknown}` is missing of {id}"), &suggest(unknown, "missing units", known)));
+    }
+    let is_given_up = |name: &str| all || names.iter().any(|given| given == name);
+    let dropped: Vec<String> = known.into_iter().filter(|name| is_given_up(name)).map(str::to_owned).collect();
+    if dropped.is_empty() {
+        console.print(&format!("Nothing is missing of {id}."));
+        return Ok(Exit::Done);
+    }
+    let mut to = from.clone();
+    to.gaps.values_mut().for_each(|gap| gap.given_up |= is_given_up(&gap.name));
+    commit(destination, "state-gaps-drop", vec![Change::Replace { endpoint: id.clone(), from, to }]).await?;
+    console.print(&format!(
+        "Given up: {} of {id}. It does not count as missing any more; `pipeline state reset` takes that back.",
+        dropped.join(", ")
+    ));
+    Ok(Exit::Done)
+}
+
+async fn commit(destination: &dyn Destination, run: &str, changes: Vec<Change>) -> Result<()> {
+    let commit = Commit { run: run.to_owned(), at: SystemClock.now(), changes, ..Commit::default() };
     let committed = match destination.begin().await {
         Ok(transaction) => transaction.commit(&commit).await,
         Err(error) => Err(error),
     };
-    committed.map_err(|error| Failure::of_destination(&error))?;
-    console.print(&format!("Forgotten: {names}. The next sync reads from the beginning."));
-    Ok(Exit::Done)
+    committed.map(drop).map_err(|error| Failure::of_destination(&error))
 }
 
 /// The stored states of a source, of one of its accounts (`SOURCE@ACCOUNT`) or of an endpoint, or all.

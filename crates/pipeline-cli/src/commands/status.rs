@@ -12,6 +12,7 @@ use crate::args::{self, Format};
 use crate::config::Config;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
+use crate::output::gaps::{self, Missing};
 use crate::output::table::{Align, Table};
 use crate::{setup, units};
 
@@ -28,8 +29,9 @@ pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<E
     let rows = entries(&status, SystemClock.now());
     match args.output {
         Format::Json => {
+            let json = |entry: &Entry<'_>| entry.json(console);
             let commits = status.commits.first().map(|commit| json!({ "sequence": commit.sequence, "at": commit.at, "run": commit.run }));
-            console.print(&format!("{:#}", json!({ "last_commit": commits, "streams": rows.iter().map(Entry::json).collect::<Vec<_>>() })));
+            console.print(&format!("{:#}", json!({ "last_commit": commits, "streams": rows.iter().map(json).collect::<Vec<_>>() })));
         }
         Format::Human if rows.is_empty() => console.print("Nothing is there yet: run `pipeline sync`."),
         Format::Human => console.print(&text(&status, &rows)),
@@ -47,6 +49,7 @@ struct Entry<'a> {
     cursor: Option<DateTime<Utc>>,
     lag: Option<chrono::TimeDelta>,
     unfinished: usize,
+    missing: Vec<Missing<'a>>,
 }
 
 fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
@@ -75,6 +78,7 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
         for name in names {
             let stream = status.rows.iter().find(|(table, _)| table.source == id.source && table.stream == name);
             if let Some(known) = entries.iter_mut().find(|known| known.source == id.source && known.stream == name) {
+                known.missing.extend(gaps::of_state(&endpoint.1));
                 if !is_feed(&endpoint) {
                     known.unfinished += unfinished;
                     known.cursor = known.cursor.min(cursor);
@@ -91,6 +95,7 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
                 cursor,
                 lag: cursor.map(|cursor| now - cursor),
                 unfinished,
+                missing: gaps::of_state(&endpoint.1),
             });
         }
     }
@@ -99,7 +104,18 @@ fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
 }
 
 impl Entry<'_> {
-    fn json(&self) -> Value {
+    fn state(&self) -> String {
+        let mut parts = Vec::new();
+        if self.unfinished > 0 {
+            parts.push(format!("{} slices left", self.unfinished));
+        }
+        if !self.missing.is_empty() {
+            parts.push(format!("{} missing", units::number(self.missing.len() as u64)));
+        }
+        if parts.is_empty() { "complete".to_owned() } else { parts.join(", ") }
+    }
+
+    fn json(&self, console: &Console) -> Value {
         json!({
             "source": self.source,
             "stream": self.stream,
@@ -109,6 +125,7 @@ impl Entry<'_> {
             "cursor": self.cursor,
             "lag_seconds": self.lag.map(|lag| lag.num_seconds()),
             "unfinished_slices": self.unfinished,
+            "missing": gaps::listed(&self.missing, console),
         })
     }
 }
@@ -127,11 +144,15 @@ fn text(status: &Status, rows: &[Entry<'_>]) -> String {
             entry.committed.map_or_else(dash, units::instant),
             entry.cursor.map_or_else(dash, units::instant),
             entry.lag.map_or_else(dash, units::ago),
-            if entry.unfinished == 0 { "complete".to_owned() } else { format!("{} slices left", entry.unfinished) },
+            entry.state(),
         ]);
     }
     let last = status.commits.first().map_or(String::new(), |commit| {
         format!("\nLast of {} commits: {} by run {}\n", commit.sequence, units::instant(commit.at), commit.run)
     });
-    table.render() + &last
+    let mut missing = String::new();
+    for (id, state) in &status.endpoints {
+        gaps::tell(id, &gaps::of_state(state), &mut missing);
+    }
+    table.render() + &missing + &last
 }

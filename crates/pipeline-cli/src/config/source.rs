@@ -78,8 +78,17 @@ impl SourceConfig {
         for member in &self.members.0 {
             let value = schema::fitting(spec, &member.name, resolver.json(&member.node)?);
             // What has a wrong name may be a secret, too.
-            if secrets.contains(&member.name.as_str()) || !known.contains(&member.name.as_str()) {
+            let is_secret = secrets.contains(&member.name.as_str());
+            if is_secret || !known.contains(&member.name.as_str()) {
                 console.hide(value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).into());
+                // A line of the file that is shown may write what is around a secret in another way than it is read.
+                let core = value.as_str().map(|secret| secret.trim_matches(|character: char| !character.is_alphanumeric()));
+                if let Some(core) = core {
+                    console.hide(core.to_owned().into());
+                }
+            }
+            if let Some(problem) = value.as_str().filter(|_| is_secret).and_then(|secret| wrapped(&member.name, secret)) {
+                return Err(Problem::new(member.node.span.clone(), problem.0).help(problem.1));
             }
             object.insert(member.name.clone(), value);
         }
@@ -129,6 +138,23 @@ impl SourceConfig {
         }
         Ok(Selection::Named(streams.iter().map(|(name, _)| name.clone()).collect()))
     }
+}
+
+/// What is wrong with a secret that has more around it than it consists of, as one does that was copied with its quotation marks:
+/// the vendor would only say that it is refused.
+fn wrapped(name: &str, secret: &str) -> Option<(String, &'static str)> {
+    const QUOTES: [(char, char); 6] =
+        [('"', '"'), ('\'', '\''), ('`', '`'), ('\u{201C}', '\u{201D}'), ('\u{2018}', '\u{2019}'), ('<', '>')];
+    // What copying from a web page or a document leaves is as invisible as white space.
+    let is_invisible =
+        |character: char| character.is_whitespace() || matches!(character, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}');
+    if secret.trim_matches(is_invisible) != secret {
+        let help = "take the white space away: in a file or a variable it may be a line break at the end";
+        return Some((format!("the value of `{name}` begins or ends with white space"), help));
+    }
+    let is_quoted = QUOTES.iter().any(|(open, close)| secret.strip_prefix(*open).is_some_and(|rest| rest.ends_with(*close)));
+    let help = "take the marks inside the string away: what stands there is sent as it is";
+    is_quoted.then(|| (format!("the value of `{name}` is in quotation marks"), help))
 }
 
 /// The message without names of Rust's types.
@@ -200,4 +226,33 @@ pub(crate) fn build_all(
     console: &Arc<Console>,
 ) -> Result<Vec<Source>> {
     selected.iter().map(|source| source.build(config, registry, context, console)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_with_marks_or_space_around_it_is_refused() {
+        for secret in [
+            "\"sk_1\"",
+            "'sk_1'",
+            "`sk_1`",
+            "\u{201C}sk_1\u{201D}",
+            "<sk_1>",
+            " sk_1",
+            "sk_1 ",
+            "\u{FEFF}sk_1",
+            "sk_1\u{200B}",
+            "sk_1\n",
+            "\tsk_1",
+        ] {
+            let (message, help) = wrapped("api_key", secret).unwrap_or_default();
+            assert!(message.contains("api_key") && !help.is_empty(), "{secret:?}");
+            assert!(!message.contains("sk_1"), "{message}");
+        }
+        for secret in ["sk_1", "sk 1", "\"sk_1", "sk_1'", "a\"b\"c", "\"", ""] {
+            assert_eq!(wrapped("api_key", secret), None, "{secret:?}");
+        }
+    }
 }

@@ -112,8 +112,14 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
             "event": "page_read", "source": endpoint.source, "endpoint": endpoint.endpoint, "records": records, "bytes": bytes,
         }),
         Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
+        Event::PassedOver { endpoint, unit, reason } => json!({
+            "event": "passed_over", "source": endpoint.source, "endpoint": endpoint.endpoint, "unit": unit, "reason": console.redact(reason),
+        }),
         Event::Drift { source, stream, field, reason, records } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
+        }),
+        Event::Repaired { source, endpoint, characters } => json!({
+            "event": "repaired", "source": source, "endpoint": endpoint, "characters": characters,
         }),
         Event::Notice { source, endpoint, message } => json!({
             "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),

@@ -7,6 +7,7 @@ use pipeline_core::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use super::events::millis;
+use super::gaps::{self, Missing};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::units;
@@ -91,10 +92,11 @@ impl Report<'_> {
 
     fn stream(&self, endpoint: &EndpointSummary, stream: &StreamSummary, figures: &Figures, console: &Console) -> Value {
         let (status, error, help) = match &endpoint.outcome {
-            Outcome::Done | Outcome::Interrupted if self.dry_run => ("planned", None, None),
+            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => ("planned", None, None),
             Outcome::Done => ("done", None, None),
+            Outcome::Incomplete => ("incomplete", None, None),
             Outcome::Interrupted => ("interrupted", None, None),
-            Outcome::Unavailable { reason, help } => ("unavailable", Some(console.redact(reason)), help.clone()),
+            Outcome::Unavailable { reason, help, .. } => ("unavailable", Some(console.redact(reason)), help.clone()),
             Outcome::Failed { error } => ("failed", Some(console.redact(&error.message)), error.help.clone()),
         };
         json!({
@@ -112,6 +114,7 @@ impl Report<'_> {
             "rejected": stream.rejected,
             "drift": stream.drift,
             "skipped": endpoint.skipped,
+            "missing": gaps::listed(&endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), console),
             "requests": figures.requests,
             "retries": figures.retries,
             "throttled": figures.throttled,

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use pipeline_core::ErrorKind;
 use pipeline_core::engine::{Figures, LimitSummary, Outcome, StreamSummary};
 use pipeline_core::state::EndpointId;
 
+use super::gaps::{self, Missing};
 use super::merged::{Merged, merged, names};
+use super::reasons::reasons;
 use super::report::Report;
 use super::table::{Align, Table};
-use crate::exit::{Exit, render};
+use crate::exit::Exit;
 use crate::units;
 
 /// Reasons printed per stream for values that did not go to their column.
@@ -31,6 +34,7 @@ impl Report<'_> {
         self.rejected(&mut text);
         self.skipped(&mut text);
         self.notices(&mut text);
+        self.gaps(&mut text);
         self.failures(&mut text);
         let _ = write!(text, "\n{}\n", self.closing());
         text
@@ -78,9 +82,10 @@ impl Report<'_> {
     fn status(&self, outcome: &Outcome) -> (u8, &'static str) {
         match outcome {
             Outcome::Failed { .. } => (0, "failed"),
-            Outcome::Done | Outcome::Interrupted if self.dry_run => (3, "planned"),
+            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => (3, "planned"),
             Outcome::Interrupted => (1, "interrupted"),
             Outcome::Unavailable { .. } => (2, "unavailable"),
+            Outcome::Incomplete => (2, "incomplete"),
             Outcome::Done => (3, "done"),
         }
     }
@@ -169,24 +174,24 @@ impl Report<'_> {
         }
     }
 
+    /// Units that are missing, endpoint by endpoint.
+    fn gaps(&self, text: &mut String) {
+        for endpoint in &self.summary.endpoints {
+            gaps::tell(&endpoint.id, &endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), text);
+        }
+    }
+
     /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
     fn failures(&self, text: &mut String) {
-        let mut told: Vec<(&str, Option<&str>, String, Vec<&EndpointId>)> = Vec::new();
-        for endpoint in &self.summary.endpoints {
-            let (severity, message, help) = match &endpoint.outcome {
-                Outcome::Unavailable { reason, help } => ("unavailable", reason.as_str(), help.as_deref()),
-                Outcome::Failed { error } => ("error", error.message.as_str(), error.help.as_deref()),
-                Outcome::Done | Outcome::Interrupted => continue,
-            };
-            let what = what_failed(message);
-            match told.iter_mut().find(|(known, known_help, ..)| *known == what && *known_help == help) {
-                Some((.., endpoints)) => endpoints.push(&endpoint.id),
-                None => told.push((what, help, render(severity, message, help), vec![&endpoint.id])),
-            }
+        for reason in reasons(self.summary) {
+            let _ = writeln!(text, "\n{}\n{}", names(&reason.endpoints), reason.text);
         }
-        for (.., first, endpoints) in told {
-            let _ = writeln!(text, "\n{}\n{first}", names(&endpoints));
-        }
+    }
+
+    /// True when everything is read but for units that are missing.
+    fn is_but_for_gaps(&self) -> bool {
+        let is_read = |outcome: &Outcome| matches!(outcome, Outcome::Done | Outcome::Incomplete | Outcome::Unavailable { .. });
+        self.summary.endpoints.iter().all(|endpoint| is_read(&endpoint.outcome))
     }
 
     /// One sentence on how it ended and what to do next.
@@ -197,7 +202,20 @@ impl Report<'_> {
         match self.exit {
             Exit::Done if self.dry_run => "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned(),
             Exit::Done => format!("Done: {committed}. Run it again to read what is new; `pipeline status` shows what is there."),
+            Exit::Incomplete if self.summary.lasts() => {
+                format!(
+                    "Incomplete: {committed}. To run it again does not change what is refused: do what the reasons say, or deselect those streams."
+                )
+            }
+            Exit::Incomplete if self.is_but_for_gaps() => {
+                format!("Incomplete: {committed}. All else is read: run it again to ask for what is missing, and read what is new.")
+            }
             Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it goes on where this run stopped."),
+            Exit::Authentication if self.summary.failure() == Some(ErrorKind::PermissionDenied) => {
+                format!(
+                    "Incomplete: {committed}. Allow what the reasons name (`pipeline check` tries it) or deselect those streams, then run again."
+                )
+            }
             Exit::Authentication => {
                 format!(
                     "Incomplete: {committed}. Repair the credentials (`pipeline check` tries them), then run again: it goes on from here."
@@ -225,11 +243,6 @@ fn lines(endpoint: &Merged<'_>, told: &mut BTreeSet<(String, String)>) -> Vec<(S
         return vec![(format!("({})", endpoint.name), sum(|stream| stream.records), sum(|stream| stream.rows))];
     }
     streams().map(|stream| (stream.name.clone(), stream.records, stream.rows)).collect()
-}
-
-/// The part of a message that does not depend on the request.
-fn what_failed(message: &str) -> &str {
-    message.split_once(" (while ").map_or(message, |(what, _)| what)
 }
 
 fn latencies(figures: &Figures) -> String {

@@ -5,8 +5,10 @@
 #![allow(clippy::unchecked_time_subtraction, reason = "times that were noted one after the other")]
 
 mod account;
+mod gaps;
 mod mixpanel;
 mod mixpanel_day;
+mod mixpanel_gaps;
 mod stripe;
 mod stripe_again;
 mod stripe_connect;
@@ -21,5 +23,7 @@ mod zendesk_fields;
 mod zendesk_limits;
 mod zendesk_oauth;
 mod zendesk_pages;
+mod zendesk_privacy;
+mod zendesk_refusals;
 mod zendesk_restart;
 mod zendesk_streams;

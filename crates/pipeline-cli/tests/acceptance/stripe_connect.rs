@@ -83,7 +83,7 @@ fn unread(summary: &Summary) -> BTreeMap<&str, BTreeSet<(&'static str, String)>>
     let mut unread: BTreeMap<&str, BTreeSet<(&'static str, String)>> = BTreeMap::new();
     for endpoint in &summary.endpoints {
         let told = match &endpoint.outcome {
-            Outcome::Done => continue,
+            Outcome::Done | Outcome::Incomplete => continue,
             Outcome::Interrupted => ("interrupted", String::new()),
             Outcome::Unavailable { reason, .. } => ("unavailable", reason.split(" (while").next().unwrap_or_default().to_owned()),
             Outcome::Failed { error } => ("failed", error.message.split(" (while").next().unwrap_or_default().to_owned()),

@@ -256,16 +256,106 @@ async fn c07_a_second_with_many_objects_is_read_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c40_a_transaction_is_read_again_until_it_is_available() {
+async fn c40_a_transaction_is_read_again_when_it_is_available_however_late() {
     let town = town(&["balance_transactions"]);
-    let created = town.simulator.stripe().now() - 3 * 86_400;
-    let members = json!({ "created": created, "status": "pending" });
-    let id = town.simulator.stripe().make("", "balance_transactions", None, members).unwrap();
+    let now = town.simulator.stripe().now();
+    for days in [2, 14, 30] {
+        let members = json!({ "created": now - 3_600 * days, "available_on": now + 86_400 * days, "status": "pending" });
+        town.simulator.stripe().make("", "balance_transactions", None, members).unwrap();
+    }
     town.sync().await;
-    assert_eq!(town.row("balance_transactions", &id).unwrap()["status"], json!("pending"));
-    town.change("balance_transactions", &id, json!({ "status": "available" }));
+    let of = |id: &str| town.row("balance_transactions", id).unwrap()["status"].as_str().unwrap().to_owned();
+    let all: Vec<String> = town.rows(stream("balance_transactions").unwrap()).into_keys().collect();
+    for day in 1..=32 {
+        town.pass(Duration::from_hours(24));
+        for record in town.simulator.stripe().records("", "balance_transactions") {
+            let is_available = record["available_on"].as_i64().unwrap() <= town.simulator.stripe().now();
+            let status = if is_available { "available" } else { "pending" };
+            town.change("balance_transactions", record["id"].as_str().unwrap(), json!({ "status": status }));
+        }
+        let before = town.requests("GET /v1/balance_transactions");
+        town.sync().await;
+        let asked = town.requests("GET /v1/balance_transactions") - before;
+        let available = all.iter().filter(|id| of(id) == "available").count();
+        let expected = [2, 14, 30].iter().filter(|due| day >= **due).count();
+        assert_eq!(available, expected, "on day {day}");
+        // The list, and what is due on that day and on no other.
+        let due = usize::from([2, 14, 30].contains(&day));
+        assert!(asked <= 1 + due, "{asked} requests on day {day}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payout_is_read_again_until_its_trace_id_is_known() {
+    let town = town(&["payouts"]);
+    let now = town.simulator.stripe().now();
+    let trace = |status: &str| json!({ "status": status, "value": null });
+    let members = json!({ "created": now - 86_400, "arrival_date": now - 3_600, "trace_id": trace("pending") });
+    let id = town.simulator.stripe().make("", "payouts", None, members).unwrap();
+    town.sync().await;
+    town.pass(Duration::from_hours(9 * 24));
+    town.change("payouts", &id, json!({ "trace_id": { "status": "supported", "value": "T1" } }));
+    town.sync().await;
+    assert!(town.row("payouts", &id).unwrap()["trace_id"].as_str().unwrap().contains("T1"));
+    let before = town.requests("GET /v1/payouts");
+    town.pass(Duration::from_hours(48));
+    town.sync().await;
+    assert_eq!(town.requests("GET /v1/payouts") - before, 1, "it is final");
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_a_subscription_has_lost_go_whatever_the_event_says_of_them() {
+    let town = town(&["subscriptions", "subscription_items"]);
+    let [id, other] = [(); 2].map(|()| town.old("subscriptions", None, json!({})));
+    let items: Vec<String> = (0..12).map(|_| town.old("subscription_items", Some(&id), json!({ "subscription": id }))).collect();
+    town.old("subscription_items", Some(&other), json!({ "subscription": other }));
+    town.sync().await;
+    let kept = |town: &Town| town.rows(stream("subscription_items").unwrap()).len();
+    assert_eq!(kept(&town), 13);
+    // The oldest, which the beginning of the list does not show, and then one that no event names at all.
+    for (index, left) in [(0, 12), (5, 11)] {
+        town.remove("subscription_items", &items[index]);
+        town.tell("customer.subscription.updated", &json!({ "id": id, "object": "subscription" }));
+        town.later().await;
+        assert_eq!(kept(&town), left);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feature_that_a_product_has_lost_goes_with_an_event_of_the_product() {
+    let town = town(&["products", "product_features"]);
+    let product = town.old("products", None, json!({}));
+    let features = [(); 3].map(|()| town.old("product_features", Some(&product), json!({})));
+    town.sync().await;
+    town.remove("product_features", &features[0]);
+    let before = town.requests("GET /v1/products/{product}/features");
     town.later().await;
-    assert_eq!(town.row("balance_transactions", &id).unwrap()["status"], json!("available"));
+    assert_eq!(town.requests("GET /v1/products/{product}/features"), before, "nothing has happened");
+    town.tell("product.updated", &json!({ "id": product, "object": "product" }));
+    town.later().await;
+    assert_eq!(town.rows(stream("product_features").unwrap()).len(), 2);
+    town.remove("product_features", &features[1]);
+    town.pass(Duration::from_hours(8 * 24));
+    town.sync().await;
+    assert_eq!(town.rows(stream("product_features").unwrap()).len(), 1, "nobody told of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_people_choose_are_found_as_they_are() {
+    let town = town(&["plans"]);
+    let ids = ["Professional+", "Pro plan $699/month", "735*%24", "a?b#c", "50% off", "é ☃"];
+    for id in &ids {
+        town.old("plans", None, json!({ "id": id }));
+    }
+    town.sync().await;
+    for id in ids {
+        town.change("plans", id, json!({ "metadata": { "revision": "2" } }));
+        town.tell("plan.updated", &json!({ "id": id, "object": "plan" }));
+    }
+    town.later().await;
+    for id in ids {
+        assert_eq!(metadata(town.row("plans", id)), json!({ "revision": "2" }), "{id}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

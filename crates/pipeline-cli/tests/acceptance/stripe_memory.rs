@@ -10,10 +10,11 @@ use crate::mixpanel_day::Sync;
 /// `PIPELINE_STRIPE_ROWS=1000000` is the large account.
 #[tokio::test(flavor = "multi_thread")]
 async fn c52_memory_does_not_grow_with_the_rows() {
-    let rows = setting("PIPELINE_STRIPE_ROWS", 50_000);
-    let (few, many) = (peak(rows / 5).await, peak(rows).await);
-    println!("{} rows: {few} KiB; {rows} rows: {many} KiB", rows / 5);
-    assert!(few > 0 && many < few + few / 4, "{few} and {many} KiB");
+    // Half of them are more than a commit holds: what grows until then is bounded by the size of commits.
+    let rows = setting("PIPELINE_STRIPE_ROWS", 100_000);
+    let (few, many) = (peak(rows / 2).await, peak(rows).await);
+    println!("{} rows: {few} KiB; {rows} rows: {many} KiB", rows / 2);
+    assert!(few > 0 && many < few + few / 8, "{few} and {many} KiB");
 }
 
 /// The most memory that a sync of so many charges holds, in KiB.

@@ -8,7 +8,7 @@ use crate::support::Sandbox;
 fn help_names_every_command_and_exit_code() {
     let sandbox = Sandbox::new();
     assert_snapshot!("help", sandbox.run(&["--help"]).ended_with(0).stdout);
-    for command in ["init", "check", "discover", "sync", "status", "state", "simulate", "demo"] {
+    for command in ["init", "check", "discover", "sync", "status", "state", "purge", "simulate", "demo"] {
         assert_snapshot!(format!("help_{command}"), sandbox.run(&[command, "--help"]).ended_with(0).stdout);
     }
 }
