@@ -71,6 +71,8 @@ pub(crate) struct Property {
     #[serde(rename = "$ref")]
     pub(crate) reference: Option<String>,
     pub(crate) properties: BTreeMap<String, Property>,
+    /// What an array holds.
+    pub(crate) items: Option<Box<Property>>,
     pub(crate) required: Vec<String>,
     /// There when the member is an id that a request can turn into the object it names.
     #[serde(rename = "x-expansionResources")]
@@ -91,6 +93,17 @@ impl Property {
     /// The component that this refers to.
     pub(crate) fn component(&self) -> Option<&str> {
         self.reference.as_deref()?.strip_prefix(COMPONENTS)
+    }
+
+    /// True for an array of ids that a request can turn into the objects they name.
+    pub(crate) fn is_array_of_references(&self) -> bool {
+        self.items.as_ref().is_some_and(|items| items.expansion.is_some())
+    }
+
+    /// True for an array of ids of objects of this component.
+    pub(crate) fn is_array_of(&self, component: &str) -> bool {
+        let expansion = self.items.as_ref().and_then(|items| items.expansion.as_ref());
+        expansion.is_some_and(|expansion| expansion.one_of.iter().any(|one| one.component() == Some(component)))
     }
 
     /// True for a list of objects with its own paging.
@@ -124,6 +137,12 @@ impl Spec {
     /// The list at a path.
     pub(crate) fn get(&self, path: &str) -> Option<&Operation> {
         self.paths.get(path)?.get.as_ref()
+    }
+
+    /// Whether single objects of a list can be read.
+    pub(crate) fn has_object(&self, list: &str) -> bool {
+        let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(of, last)| of == list && last.starts_with('{'));
+        self.paths.iter().any(|(path, item)| is_object(path) && item.get.is_some())
     }
 
     /// The names of events: those that a webhook endpoint can be told to send.

@@ -83,24 +83,26 @@ fn members_map_to_types_by_shape() {
 #[test]
 fn members_that_no_request_expands_have_no_column() {
     let spec = spec(|spec| {
-        let customer = serde_json::json!({ "properties": {
+        let customer = serde_json::json!({ "x-expandableFields": ["cash_balance", "sources", "tax"], "properties": {
+            "cash_balance": { "type": "object", "nullable": true },
             "created": { "type": "integer", "format": "unix-time" },
             "id": { "type": "string" },
             "object": { "type": "string", "enum": ["customer"] },
-            "sources": { "type": "object" }
+            "sources": { "type": "object" },
+            "tax": { "type": "object" }
         } });
         spec["components"]["schemas"]["customer"] = customer;
         spec["paths"]["/v1/customers"] = spec["paths"]["/v1/coupons"].clone();
     });
     let customers = stream("customers").unwrap();
     let names: Vec<_> = columns(&spec, customers).unwrap().into_iter().map(|column| column.name).collect();
-    assert_eq!(names, ["id", "created", "object"]);
+    assert_eq!(names, ["id", "cash_balance", "created", "object", "tax"]);
 }
 
 #[test]
 fn a_table_that_the_specification_contradicts_is_refused() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Change, &str); 9] = [
         (|spec| spec["paths"] = serde_json::json!({}), "GET /v1/coupons does not exist"),
         (|spec| spec["components"]["schemas"] = serde_json::json!({}), "there is no object `coupon`"),
         (
@@ -112,6 +114,23 @@ fn a_table_that_the_specification_contradicts_is_refused() {
             "the list does not take the parameter `created`",
         ),
         (|spec| spec["components"]["schemas"]["coupon"]["x-expandableFields"] = serde_json::json!([]), "`applies_to` cannot be expanded"),
+        (
+            |spec| {
+                let coupon = &mut spec["components"]["schemas"]["coupon"];
+                coupon["properties"]["sparkles"] = serde_json::json!({ "type": "object" });
+                coupon["x-expandableFields"] = serde_json::json!(["applies_to", "currency_options", "sparkles"]);
+            },
+            "it is not known whether `sparkles` comes without being asked for",
+        ),
+        (
+            |spec| {
+                let discount = serde_json::json!({ "oneOf": [{ "$ref": "#/components/schemas/discount" }] });
+                let coupon = &mut spec["components"]["schemas"]["coupon"];
+                coupon["properties"]["discounts"] = serde_json::json!({ "type": "array", "items": { "x-expansionResources": discount } });
+                coupon["x-expandableFields"] = serde_json::json!(["applies_to", "currency_options", "discounts"]);
+            },
+            "nothing expands the discounts in `discounts`, which are in no list",
+        ),
         (
             |spec| spec["components"]["schemas"]["coupon"]["properties"]["object"]["enum"] = serde_json::json!(["plan"]),
             "the object does not call itself `coupon`",
