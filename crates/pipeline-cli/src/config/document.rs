@@ -1,5 +1,6 @@
 //! A configuration file as text, and problems shown at the place where they stand.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::tree::Span;
@@ -91,9 +92,10 @@ pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
     scored.filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1).min().map(|(_, name)| name)
 }
 
-/// The help for a name that is not known: what was probably meant, and all that are known.
+/// The help for a name that is not known: what was probably meant, and all that are known, each once.
 pub(crate) fn suggest<'a>(wrong: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    let all = known.clone().into_iter().collect::<Vec<_>>().join(", ");
+    let mut seen = HashSet::new();
+    let all = known.clone().into_iter().filter(|name| seen.insert(*name)).collect::<Vec<_>>().join(", ");
     match closest(wrong, known) {
         Some(name) => format!("did you mean `{name}`? known {what}: {all}"),
         None => format!("known {what}: {all}"),
