@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-
 use crate::error::{Error, ErrorKind, ErrorStatus, Result};
-use crate::state::{Gap, SliceState};
+use crate::state::SliceState;
 
 /// Temporary failures in a row after which it is the vendor that does not work, and not a unit.
 const OUTAGE: usize = 3;
@@ -51,12 +49,6 @@ impl Missed {
     pub fn because(mut self, error: &Error) -> Self {
         self.reason = error.to_string();
         self
-    }
-
-    /// The gap that is stored of it.
-    pub(crate) fn into_gap(self, now: DateTime<Utc>) -> Gap {
-        let Self { name, reason, slice, keep, .. } = self;
-        Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, slice }
     }
 }
 

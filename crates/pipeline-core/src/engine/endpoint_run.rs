@@ -103,7 +103,7 @@ impl Progress {
             self.replan(endpoint, |state| {
                 for (id, missed) in units {
                     state.slices.remove(&id);
-                    state.add_gap(missed.into_gap(now));
+                    state.add_gap(new_gap(missed, now));
                 }
             })
         })
@@ -316,7 +316,7 @@ impl EndpointRun {
         let plan = progress.state.plan;
         let PageMark { reached, seen, gaps } = page;
         let doubted: Vec<String> = gaps.iter().filter(|missed| missed.in_doubt).map(|missed| missed.name.clone()).collect();
-        let gaps = gaps.into_iter().map(|missed| missed.into_gap(now)).collect();
+        let gaps = gaps.into_iter().map(|missed| new_gap(missed, now)).collect();
         let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
         let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, seen, gaps };
         progress.state.apply(&change)?;
@@ -491,6 +491,12 @@ impl Progress {
             _ => false,
         })
     }
+}
+
+/// The gap that is stored of a unit which was passed over now.
+fn new_gap(missed: Missed, now: DateTime<Utc>) -> Gap {
+    let Missed { name, reason, slice, keep, .. } = missed;
+    Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, slice }
 }
 
 /// What a page adds to its slice's progress besides its position.
