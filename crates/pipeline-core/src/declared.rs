@@ -1,6 +1,7 @@
 //! Reads an [`Endpoint`]: the interpreter of the declarations that a connector is made of.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -272,7 +273,14 @@ impl<'a> List<'a> {
             None if self.endpoint.mode == SyncMode::FullRefresh => None,
             None => return None,
         };
-        Some(Missed::new(name, SliceState { window, query: slice.query.clone(), ..SliceState::default() }))
+        let missed = Missed::new(name, SliceState { window, query: slice.query.clone(), ..SliceState::default() });
+        // The entries that an earlier sync stored of its lists. Of columns that differ none can stand for all of them.
+        let columns = self.endpoint.nested.iter().flat_map(|list| &list.inherited);
+        let kept: BTreeMap<&str, &str> = columns.filter_map(|(member, column)| Some((*column, record.member(member)?))).collect();
+        match kept.iter().next().filter(|_| kept.len() == 1) {
+            Some((column, value)) => Some(missed.keeping(*column, *value)),
+            None => Some(missed),
+        }
     }
 
     /// A body that is damaged by bytes that are not text, with U+FFFD in their place; none when it is text.

@@ -8,8 +8,11 @@ use crate::state::SliceState;
 /// Temporary failures in a row after which it is the vendor that does not work, and not a unit.
 const OUTAGE: usize = 3;
 
-/// Refusals in a row, before anything could be read, after which it is the endpoint that is refused.
-const ALL_REFUSED: usize = 10;
+/// Refusals for want of a permission in a row, before anything could be read, after which it is the endpoint that is refused.
+const ALL_FORBIDDEN: usize = 10;
+
+/// Other refusals in a row, before anything could be read, after which it is the endpoint that is refused.
+const ALL_REFUSED: usize = 40;
 
 /// Refusals in a row, after something could be read, after which it is the endpoint that is refused from then on: a portal
 /// that answers in the vendor's place refuses everything.
@@ -122,7 +125,12 @@ impl Tally {
             self.confirm();
             self.confirmed.push(missed);
             self.in_a_row += 1;
-            if self.in_a_row >= if self.readable { MOST_REFUSED } else { ALL_REFUSED } {
+            let most = match error.kind() {
+                _ if self.readable => MOST_REFUSED,
+                ErrorKind::PermissionDenied | ErrorKind::Unsupported => ALL_FORBIDDEN,
+                _ => ALL_REFUSED,
+            };
+            if self.in_a_row >= most {
                 return Err(error);
             }
             self.refusal = Some(error).filter(|_| !self.readable);

@@ -120,7 +120,15 @@ impl Fetcher {
         // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event told of it.
         let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
         let swept: Records = stream.inside_it().filter(is_there).filter_map(|(inner, _)| sweep(inner, id)).collect();
-        let records = by_stream(list, declared::read_record(client, list, record).await?);
+        let read = declared::read_record(client, list, record).await;
+        // A refusal of a list inside it is not one of the object's own list.
+        let records = by_stream(
+            list,
+            read.map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::NotFound => Error::new(ErrorKind::Refused, error.to_string()),
+                _ => error,
+            })?,
+        );
         Ok(swept.into_iter().chain(records).collect())
     }
 

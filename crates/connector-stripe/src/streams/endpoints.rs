@@ -47,7 +47,8 @@ fn endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
             let bare = Stream { expand: &[], mode: mode(stream), ..*parent };
             let own = list(stream, reading).feeds(definition(stream, mode(stream)), "data");
             let own = own.for_each(walk(&bare, reading, &list(&bare, reading)));
-            let own = stream.parent_id.into_iter().fold(own, |own, column| own.inherit("id", column));
+            // It also says which rows are kept of a parent whose list cannot be read.
+            let own = stream.parent_id.or(stream.owner).into_iter().fold(own, |own, column| own.inherit("id", column));
             Some(when.into_iter().fold(own, Endpoint::when))
         }
         Place::Inside { .. } => None,
@@ -85,7 +86,8 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
         if parent == stream.name {
             let rest = list(child, reading).feeds(definition(child, stream.mode), "data");
             let nested = NestedList::new(member, "has_more", rest).total("total_count");
-            endpoint = endpoint.feeds_nested(child.parent_id.into_iter().fold(nested, |nested, column| nested.inherit("id", column)));
+            let column = child.parent_id.or(child.owner);
+            endpoint = endpoint.feeds_nested(column.into_iter().fold(nested, |nested, column| nested.inherit("id", column)));
         }
     }
     for inner in stream.inner {

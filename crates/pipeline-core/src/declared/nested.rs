@@ -29,9 +29,11 @@ const AT_ONCE: usize = 16;
 pub async fn read_record(client: &HttpClient, endpoint: &Endpoint, record: RawRecord) -> Result<Vec<Vec<RawRecord>>> {
     let found = endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).enumerate();
     let found = found.map(|(index, _)| if index == 0 { vec![record.clone()] } else { Vec::new() }).collect();
-    let Spread { records, asked, .. } = spread(client, endpoint, found).await?;
+    let Spread { records, asked, gone } = spread(client, endpoint, found).await?;
     match asked.into_iter().find_map(Result::err) {
         Some((_, error)) => Err(error),
+        // The record was there a moment ago: whether it is, the next attempt shows.
+        None if gone > 0 => Err(Error::new(ErrorKind::Refused, "a list inside a record is not found, and the record is")),
         None => map_records(endpoint, records),
     }
 }
@@ -140,12 +142,20 @@ impl<'a> Beginning<'a> {
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
         let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
         let parsed = RawRecord::upsert(json.clone());
-        if parsed.member(list.more) != Some("true") {
+        let goes_on = parsed.member(list.more) == Some("true");
+        let total: Option<usize> = list.total.and_then(|total| parsed.scalar(total)?.parse().ok());
+        if !goes_on && total.is_none_or(|total| total == 0) {
             return Ok(None);
         }
-        let total = list.total.and_then(|total| parsed.scalar(total)?.parse().ok());
-        let mut split = split(&json, &[list.entries()?.clone()])?;
+        let mut split = match split(&json, &[list.entries()?.clone()]) {
+            Err(_) if !goes_on => return Ok(None),
+            split => split?,
+        };
         let entries = split.records.swap_remove(0);
+        // What holds fewer entries than it counts is not all of the list, whatever it says of more.
+        if !goes_on && total.is_none_or(|total| total <= entries.len()) {
+            return Ok(None);
+        }
         // Nobody asked for this page: the record brought it along.
         let request = Request::new(Method::GET, nowhere()?);
         let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries };
