@@ -390,7 +390,7 @@ async fn everything_that_is_refused_to_an_ordinary_project_is_unavailable_and_no
         let run = project.sync(&[]).await;
         assert!(run.summary.failure().is_none(), "{said:?}: {:?}", run.summary.failure());
         assert_eq!(project.column("export", "insert_id").len(), 1);
-        // Whoever names the stream is told.
+        // A stream that is named fails with the reason.
         let kind = project.sync(&["annotations"]).await.summary.failure();
         assert!(matches!(kind, Some(ErrorKind::Refused | ErrorKind::PermissionDenied | ErrorKind::NotFound)), "{said:?}: {kind:?}");
     }

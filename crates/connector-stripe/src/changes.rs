@@ -75,7 +75,7 @@ pub(crate) struct Changes {
 /// The endpoint of the feed: it feeds every stream that events tell of, as the lists do.
 pub(crate) fn endpoint(lists: &[Endpoint], reading: Reading) -> Endpoint {
     let heard = routes::heard();
-    // Of lists that are read by name only nothing is heard: whoever reads everything does not read them.
+    // Lists that are read only when they are named are not part of the feed.
     let lists = lists.iter().filter(|list| !list.is_by_name());
     let streams = lists.flat_map(Endpoint::streams).filter(|stream| heard.contains(stream.name()));
     let endpoint = Endpoint::get(CHANGES, "/v1/events").slices(Start { lag: reading.lag }).incremental().last().at_most(1);

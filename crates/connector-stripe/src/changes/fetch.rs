@@ -117,7 +117,7 @@ impl Fetcher {
         if record.member("deleted") == Some("true") {
             return Ok(gone(stream, id));
         }
-        // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event told of it.
+        // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event mentions it.
         let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
         let swept: Records = stream.inside_it().filter(is_there).filter_map(|(inner, _)| sweep(inner, id)).collect();
         let read = declared::read_record(client, list, record).await;
