@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keep::Keep;
 use crate::purge::{Purge, Purged};
+use crate::run_log::{Claim, RunRecord};
 use crate::state::{Change, CheckpointStore, EndpointId, EndpointState};
 
 /// Column that holds, as a JSON object, members that are not declared and values that do not fit their column.
@@ -144,6 +145,27 @@ pub struct Status {
     pub commits: Vec<CommitRecord>,
 }
 
+/// How closely a destination is compared with its own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Depth {
+    /// What costs no more than a look at each file or table: that it is there, its size, its number of rows.
+    Shape,
+    /// Everything that is stored is read.
+    Content,
+}
+
+/// Something in a destination that its log says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The table it is of; none: it concerns all.
+    pub table: Option<TableId>,
+    /// What is wrong, and where.
+    pub what: String,
+    /// The ways out.
+    pub help: String,
+}
+
 /// A store of tables and checkpoints.
 ///
 /// * What a transaction writes is invisible until it commits, and gone when it is dropped.
@@ -156,6 +178,34 @@ pub trait Destination: Send + Sync + Debug {
 
     /// Tries whether it can be written, without changing anything that a reader sees.
     async fn check(&self) -> Result<()>;
+
+    /// Takes the right to read a source into this destination. Every sync takes it first and holds it to its end, so that of two
+    /// the second is refused before it has asked the vendor for anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CheckpointConflict`] when somebody else has it: who, and since when.
+    async fn claim(&self, _source: &str, _run: &str) -> Result<Claim> {
+        Ok(Box::new(()))
+    }
+
+    /// Compares what is stored with what the log says, and returns what does not fit. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when it cannot be compared.
+    async fn verify(&self, _depth: Depth) -> Result<Vec<Damage>> {
+        Ok(Vec::new())
+    }
+
+    /// Remembers a run in the place of what is remembered under its name, and forgets all but the newest
+    /// [`RUN_CAPACITY`](crate::RUN_CAPACITY).
+    async fn record_run(&self, _run: &RunRecord) -> Result<()> {
+        Ok(())
+    }
+
+    /// The newest runs, newest first, at most `limit`.
+    async fn runs(&self, _limit: usize) -> Result<Vec<RunRecord>> {
+        Ok(Vec::new())
+    }
 
     /// Creates tables, or adds columns that are missing. Never drops or narrows one.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()>;
@@ -216,6 +266,18 @@ impl<D: Destination> Destination for WithCheckpoints<D> {
 
     async fn check(&self) -> Result<()> {
         self.rows.check().await
+    }
+
+    async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
+        self.checkpoints.claim(source, run).await
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<()> {
+        self.checkpoints.record_run(run).await
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        self.checkpoints.runs(limit).await
     }
 
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {

@@ -49,6 +49,7 @@ mod prove;
 #[cfg(feature = "engine")]
 mod purge;
 mod record;
+mod run_log;
 mod schema;
 pub mod slice;
 pub mod state;
@@ -65,7 +66,7 @@ pub use connector::{
 pub use crash::{CRASH_POINT, crash_point};
 #[cfg(feature = "engine")]
 pub use destination::{
-    Commit, CommitRecord, DELETED, Delivery, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
+    Commit, CommitRecord, DELETED, Damage, Delivery, Depth, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
     WithCheckpoints,
 };
 pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
@@ -76,5 +77,6 @@ pub use keep::{Condition, Keep};
 #[cfg(feature = "engine")]
 pub use purge::{Purge, Purged, PurgedTable};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
+pub use run_log::{Claim, EndpointRecord, RUN_CAPACITY, RunRecord};
 pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use trace::Trace;

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::run_log::{Claim, RunRecord};
 
 /// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
 pub const STATE_VERSION: u32 = 2;
@@ -486,6 +487,21 @@ pub trait CheckpointStore: Send + Sync + fmt::Debug {
 
     /// Applies all changes or none; refuses with [`ErrorKind::CheckpointConflict`] unless each starts from what is stored.
     async fn apply(&self, changes: &[Change]) -> Result<()>;
+
+    /// Takes the right to read a source, as a destination does.
+    async fn claim(&self, _source: &str, _run: &str) -> Result<Claim> {
+        Ok(Box::new(()))
+    }
+
+    /// Remembers a run, as a destination does.
+    async fn record_run(&self, _run: &RunRecord) -> Result<()> {
+        Ok(())
+    }
+
+    /// The newest runs, newest first, at most `limit`.
+    async fn runs(&self, _limit: usize) -> Result<Vec<RunRecord>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A store that forgets when the process ends.
