@@ -25,10 +25,15 @@ pub enum ErrorKind {
     RateLimited,
     /// The vendor, or the way to it, does not work at the moment.
     Unavailable,
+    /// The host cannot be trusted, or cannot be spoken to in safety: its certificate, or the version of TLS that it offers. It stays
+    /// so until somebody changes it, and concerns every request alike. There is no insecure mode.
+    Untrusted,
     /// The vendor cannot make an answer this large in time, or it is larger than memory may hold. Asking for less helps.
     TooLarge,
     /// A response is not what the vendor documents.
     Decode,
+    /// More records of a stream cannot be rows than its error budget allows.
+    Rejected,
     /// The vendor refuses a stored position and the stream cannot be read again without duplicates.
     CursorExpired,
     /// Somebody else advanced the checkpoint since it was loaded.
@@ -56,6 +61,9 @@ impl ErrorKind {
                 | Self::PermissionDenied
                 | Self::NotFound
                 | Self::Refused
+                | Self::Untrusted
+                | Self::TooLarge
+                | Self::Rejected
                 | Self::Unsupported
                 | Self::Unexpected
         )
@@ -73,8 +81,10 @@ impl fmt::Display for ErrorKind {
             Self::Refused => "refused",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::Untrusted => "untrusted",
             Self::TooLarge => "too_large",
             Self::Decode => "decode",
+            Self::Rejected => "rejected",
             Self::CursorExpired => "cursor_expired",
             Self::CheckpointConflict => "checkpoint_conflict",
             Self::Destination => "destination",

@@ -25,6 +25,12 @@ pub trait Authenticator: Send + Sync + Debug {
     ///
     /// Returns false when there is nothing newer to be had, as for a fixed key.
     async fn refresh(&self, refused: Generation) -> Result<bool>;
+
+    /// Secrets that it holds beyond what it adds to requests, such as a client's secret: they are taken out of everything that is
+    /// shown. Asked for each time that a credential was issued. Default: none.
+    async fn secrets(&self) -> Vec<SecretString> {
+        Vec::new()
+    }
 }
 
 /// No credential.

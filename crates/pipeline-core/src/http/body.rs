@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::gunzip::gunzipped;
-use super::{HeaderMap, RawResponse, TransportError};
+use super::{HeaderMap, RawResponse, TransportError, transport_error};
+use crate::error::Result;
+use crate::memory::{BODY_FACTOR, Lease, MemoryBudget};
 
 /// What requests say that they can read.
 pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd";
@@ -22,10 +24,11 @@ pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd";
 const MAX_RATIO: u64 = 1000;
 /// Size from which the ratio counts.
 const RATIO_FROM: u64 = 1 << 20;
-/// Span in which a body must make progress.
-const PROGRESS_WINDOW: Duration = Duration::from_mins(1);
-/// Bytes that count as progress.
-const PROGRESS_BYTES: u64 = 1 << 10;
+/// The pace of a body that is held in memory, for which there is a total time as well: 1 KiB a minute.
+pub(super) const IN_MEMORY: Pace = Pace { window: Duration::from_mins(1), bytes: 1 << 10 };
+/// The pace of a body that is written to disk, which may take as long as it will: 1 KiB a second, in spans long enough for a
+/// vendor that computes in between.
+pub(super) const TO_DISK: Pace = Pace { window: Duration::from_mins(5), bytes: 300 << 10 };
 /// The most memory that is taken for a body before any of it has come.
 const MAX_ANNOUNCED: usize = 4 << 20;
 /// How far pretty-printed JSON expands.
@@ -35,6 +38,20 @@ const ZSTD: u8 = 0x28;
 const GZIP: u8 = 0x1f;
 /// Size of the pieces in which a decompressed body comes.
 pub(super) const CHUNK: usize = 64 << 10;
+
+/// How fast a body must come at least: so many bytes in every such span.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    window: Duration,
+    bytes: u64,
+}
+
+/// What came of reading a body into memory.
+pub(super) enum Read {
+    Whole(Bytes),
+    /// Others need the memory, and what was read is dropped: how much that was.
+    GaveWay(usize),
+}
 
 type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 type Wire = BoxStream<'static, io::Result<Bytes>>;
@@ -46,25 +63,39 @@ pub(super) fn announced(headers: &HeaderMap) -> usize {
     length.unwrap_or(0).saturating_mul(factor).min(MAX_ANNOUNCED)
 }
 
-/// Reads a body into memory. What is `announced` need not be moved as it grows.
-pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize) -> Result<Bytes, TransportError> {
+/// Reads a body into memory, as far as there is some for it. What is `announced` need not be moved as it grows.
+pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize, lease: &Lease) -> Result<Read> {
     // A body that comes in one piece need not be copied.
     let (mut whole, mut body) = (Bytes::new(), BytesMut::new());
-    while let Some(chunk) = chunks.try_next().await? {
-        if (whole.len() + body.len() + chunk.len()) as u64 > max {
-            return Err(too_large(format!("{} MiB", max >> 20)));
+    while let Some(chunk) = chunks.try_next().await.map_err(transport_error)? {
+        let length = whole.len() + body.len();
+        if (length + chunk.len()) as u64 > max {
+            return Err(transport_error(too_large(format!("{} MiB", max >> 20))));
+        }
+        if !lease.grow((length + chunk.len()).saturating_mul(BODY_FACTOR)).await? {
+            return Ok(Read::GaveWay(length + chunk.len()));
         }
         if whole.is_empty() && body.is_empty() {
             whole = chunk;
             continue;
         }
         if body.is_empty() {
-            body.reserve(announced);
+            body.reserve(announced.min(lease.bytes() / BODY_FACTOR));
             body.extend_from_slice(&std::mem::take(&mut whole));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(if body.is_empty() { whole } else { body.freeze() })
+    let body = if body.is_empty() { whole } else { body.freeze() };
+    lease.shrink(body.len() * BODY_FACTOR);
+    Ok(Read::Whole(body))
+}
+
+/// Reads a body that is small, whatever else needs memory.
+pub(super) async fn read_small(chunks: Chunks, max: u64) -> Result<Bytes> {
+    match read(chunks, max, 0, &MemoryBudget::unlimited().hold().lease()).await? {
+        Read::Whole(body) => Ok(body),
+        Read::GaveWay(_) => unreachable!("nothing gives way where there is no limit"),
+    }
 }
 
 /// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.
@@ -85,10 +116,11 @@ pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bo
     }
 }
 
-/// The decompressed body, in pieces. No piece comes later than `idle` after the one before.
-pub(super) async fn decoded(raw: RawResponse, idle: Duration) -> Result<Chunks, TransportError> {
+/// The decompressed body, in pieces. No piece comes later than `idle` after the one before, nor all of them more slowly than
+/// the pace.
+pub(super) async fn decoded(raw: RawResponse, idle: Duration, pace: Pace) -> Result<Chunks, TransportError> {
     let received = Arc::new(AtomicU64::new(0));
-    let wire = guarded(raw.body, idle, Arc::clone(&received)).map_err(io::Error::other);
+    let wire = guarded(raw.body, idle, pace, Arc::clone(&received)).map_err(io::Error::other);
     Ok(within_ratio(Box::pin(decompressed(&raw.headers, wire.boxed())).await?, received))
 }
 
@@ -127,23 +159,30 @@ fn codings(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     values.flat_map(|value| value.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>())
 }
 
-/// Ends a body that stalls or trickles, and counts its bytes.
-fn guarded(body: Chunks, idle: Duration, received: Arc<AtomicU64>) -> impl stream::Stream<Item = Result<Bytes, TransportError>> {
-    let window = PROGRESS_WINDOW.max(idle);
-    stream::try_unfold((body, Instant::now(), 0), move |(mut body, mut since, mut progress)| {
+/// Ends a body that stalls or trickles, and counts its bytes. Time that passes while nobody asks for more does not count.
+fn guarded(
+    body: Chunks,
+    idle: Duration,
+    pace: Pace,
+    received: Arc<AtomicU64>,
+) -> impl stream::Stream<Item = Result<Bytes, TransportError>> {
+    let window = pace.window.max(idle);
+    stream::try_unfold((body, Duration::ZERO, 0), move |(mut body, mut spent, mut progress)| {
         let received = Arc::clone(&received);
         async move {
+            let asked = Instant::now();
             let next = timeout(idle, body.try_next()).await.map_err(|_| TransportError::Timeout("read"))?;
             let Some(chunk) = next? else { return Ok(None) };
             received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             progress += chunk.len() as u64;
-            if since.elapsed() >= window {
-                if progress < PROGRESS_BYTES {
+            spent += asked.elapsed();
+            if spent >= window {
+                if progress < pace.bytes {
                     return Err(TransportError::Timeout("progress"));
                 }
-                (since, progress) = (Instant::now(), 0);
+                (spent, progress) = (Duration::ZERO, 0);
             }
-            Ok(Some((chunk, (body, since, progress))))
+            Ok(Some((chunk, (body, spent, progress))))
         }
     })
 }

@@ -1,4 +1,8 @@
 //! The circuit breaker: a host that fails again and again is left alone for a while, then asked once.
+//!
+//! What opens it says that the host, or the way to it, does not work: no connection, no answer, or a gateway's word that nobody
+//! is behind it, for several things that were asked for. A server that fails at what it was asked for is there: such a request
+//! is asked again at growing intervals, within the retry budget, and holds up nobody else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Transient failures in a row that open the breaker.
 const THRESHOLD: u32 = 10;
+/// Paths for which gateways may say that nobody is behind them before it is the host that fails.
+const FEW_PATHS: usize = 2;
 /// First pause; doubles with every probe that fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause.
@@ -23,12 +29,54 @@ pub(super) struct Breaker {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Requests pass; so many failed in a row.
-    Closed(u32),
+    /// Requests pass.
+    Closed(Streak),
     /// Nothing passes until then.
     Open { until: Instant, pause: Duration },
     /// One request passes, to see.
     HalfOpen { pause: Duration },
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streak {
+    failures: u32,
+    /// True when one of them was on the way to the host.
+    broken: bool,
+    /// The first paths of which a gateway said that nobody is behind it.
+    paths: [Option<u64>; FEW_PATHS],
+    /// True when there were more paths.
+    many: bool,
+}
+
+impl Streak {
+    fn with(mut self, failure: Failure) -> Self {
+        self.failures += 1;
+        match failure {
+            Failure::Way => self.broken = true,
+            Failure::Gateway(path) => match self.paths.iter_mut().find(|known| known.is_none_or(|known| known == path)) {
+                Some(place) => *place = Some(path),
+                None => self.many = true,
+            },
+            Failure::Answer => self.failures -= 1,
+        }
+        self
+    }
+
+    fn opens(&self) -> bool {
+        self.failures >= THRESHOLD && (self.broken || self.many)
+    }
+}
+
+/// How a request failed that may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No answer came, or none that was whole.
+    Way,
+    /// A gateway said that the server behind it does not answer for this path, by its hash.
+    Gateway(u64),
+    /// The server answered that it failed.
+    Answer,
 }
 
 /// The breaker stays open for longer than the caller may wait.
@@ -65,7 +113,7 @@ impl Breaker {
 
     fn with<T>(&self, host: &str, change: impl FnOnce(&mut State) -> T) -> T {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(hosts.entry(host.to_owned()).or_insert(State::Closed(0)))
+        change(hosts.entry(host.to_owned()).or_insert(State::Closed(Streak::default())))
     }
 }
 
@@ -87,15 +135,18 @@ pub(super) struct Admission<'a> {
 impl Admission<'_> {
     /// The host answered, with whatever.
     pub(super) fn answered(mut self) {
-        self.report(|_| State::Closed(0));
+        self.report(|_| State::Closed(Streak::default()));
     }
 
     /// The host failed in a way that may pass. Gives the pause if that opened the breaker.
-    pub(super) fn failed(mut self) -> Option<Duration> {
+    pub(super) fn failed(mut self, failure: Failure) -> Option<Duration> {
         let open = |pause| State::Open { until: Instant::now() + pause, pause };
         let state = self.report(|state| match state {
-            State::Closed(failures) if failures + 1 < THRESHOLD => State::Closed(failures + 1),
-            State::Closed(_) => open(FIRST_PAUSE),
+            State::Closed(streak) => {
+                let streak = streak.with(failure);
+                if streak.opens() { open(FIRST_PAUSE) } else { State::Closed(streak) }
+            }
+            State::HalfOpen { .. } if failure == Failure::Answer => State::Closed(Streak::default()),
             State::HalfOpen { pause } => open((pause * 2).min(LONGEST_PAUSE)),
             State::Open { .. } => state,
         });

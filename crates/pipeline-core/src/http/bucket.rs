@@ -125,7 +125,8 @@ impl Bucket {
         let mut state = self.state();
         state.in_flight += 1;
         state.at_once = state.in_flight;
-        state.counted.sent(sent);
+        let quota = state.allowed(&self.quota);
+        state.counted.sent(sent, quota.is_known().then(|| (f64::from(quota.ceiling()), quota.per)));
         state.control.granted(sent);
     }
 
@@ -142,14 +143,14 @@ impl Bucket {
             None => state.control.measured().map(|rate| (format!("{rate:.1} requests/s, as was found out"), rate, Duration::from_secs(1))),
         };
         let quota = state.allowed(&self.quota);
-        let (mut limit, rate, per) = match found.filter(|(_, rate, _)| *rate < quota.rate()) {
-            Some((limit, rate, per)) => (limit, Some(rate), per),
-            None => (quota.to_string(), Some(quota.rate()).filter(|_| quota.is_known()), quota.per),
+        let (mut limit, found) = match found.filter(|(_, rate, _)| *rate < quota.rate()) {
+            Some((limit, rate, per)) => (limit, Some((rate, per))),
+            None => (quota.to_string(), None),
         };
         if let Some(slots) = state.slots.met().map(whole) {
             limit = format!("{limit}, {slots} at once");
         }
-        state.counted.figures(&self.key.bucket, limit, rate, per)
+        state.counted.figures(&self.key.bucket, limit, found)
     }
 
     /// The slot of a request is free.

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{HeaderMap, Request, StatusCode};
+use super::{HeaderMap, PROXY_CREDENTIALS, Request, StatusCode};
 use crate::error::ErrorKind;
 
 /// What to do with a response.
@@ -85,9 +85,8 @@ pub(super) fn default_action(answer: &Answer<'_>) -> ResponseAction {
         401 => ResponseAction::RefreshAuth,
         403 => ResponseAction::Fail(ErrorKind::PermissionDenied, None),
         404 | 410 => ResponseAction::Fail(ErrorKind::NotFound, None),
-        407 => {
-            ResponseAction::Fail(ErrorKind::ConfigInvalid, Some("the proxy asks for credentials: set them in the proxy's URL".to_owned()))
-        }
+        407 => ResponseAction::Fail(ErrorKind::ConfigInvalid, Some(PROXY_CREDENTIALS.to_owned())),
+        413 | 414 => ResponseAction::Fail(ErrorKind::TooLarge, None),
         429 => retry(true),
         408 | 425 | 500..=599 => retry(false),
         _ => ResponseAction::Fail(ErrorKind::Refused, None),

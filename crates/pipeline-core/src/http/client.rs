@@ -1,9 +1,9 @@
 //! The HTTP client: what it is made of. What happens to a request is in [`exchange`](super::exchange).
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,28 +11,37 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use super::address::{mount, root};
+use super::address::{is_loopback, mount, root};
 use super::auth::{Anonymous, Authenticator};
 use super::body::ACCEPT_ENCODING;
 use super::breaker::Breaker;
 use super::classify::{Classifier, is_prose, says_error};
-use super::exchange::{Body, Exchange, REFUSED, Target};
+use super::exchange::Exchange;
 use super::headers::{RateReader, date};
 use super::limit::{Left, Quota};
 use super::limiter::Limiter;
+use super::received::{Body, Room, Target};
+use super::redact::Redactor;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::usage::BucketUse;
-use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Method, Request, Response, Spool, redact, transport};
+use super::words::REFUSED;
+use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Method, Request, Response, Spool, StatusCode, redact, transport};
 use crate::clock::Clock;
-use crate::connector::BuildContext;
+use crate::connector::{Availability, BuildContext};
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Observer};
-use crate::mend::mend;
+use crate::memory::Hold;
 use crate::state::EndpointId;
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// How long a body is taken to be of which none has come yet.
+const FIRST_BODY: usize = 64 << 10;
+
+/// A difference to the vendor's clock that is none of two clocks.
+const LARGEST_SKEW: TimeDelta = TimeDelta::days(366);
 
 /// What the client must know about a request besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +70,34 @@ struct Scope {
     headers: HeaderMap,
 }
 
+/// Whether web pages that came in the place of answers can be a portal's, which answers everything from then on.
+#[derive(Debug, Default)]
+pub(super) struct Portal {
+    /// Requests sent so far.
+    sent: AtomicU64,
+    /// How many there were when the first web page had come, and one more; zero: none has come.
+    begun: AtomicU64,
+    /// True when the vendor has answered a request that was sent after that.
+    is_none: AtomicBool,
+}
+
+impl Portal {
+    /// Gives the number of the request that is sent now.
+    pub(super) fn send(&self) -> u64 {
+        self.sent.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes note of what came.
+    pub(super) fn observe(&self, request: u64, is_web_page: bool) {
+        if is_web_page {
+            let next = self.sent.load(Ordering::Relaxed) + 1;
+            let _ = self.begun.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
+        } else if (1..=request + 1).contains(&self.begun.load(Ordering::Relaxed)) {
+            self.is_none.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What the clones of a client share.
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -71,10 +108,15 @@ pub(super) struct Inner {
     clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) authenticator: Arc<dyn Authenticator>,
+    pub(super) redactor: Redactor,
     pub(super) classifier: Option<Arc<dyn Classifier>>,
     pub(super) readers: Vec<Arc<dyn RateReader>>,
     pub(super) headers: HeaderMap,
     pub(super) request_id: Option<HeaderName>,
+    /// The header of requests that answers repeat, and whether one did not.
+    pub(super) repeated: Option<HeaderName>,
+    pub(super) was_told_otherwise: AtomicBool,
+    pub(super) portal: Portal,
     pub(super) limiter: Limiter,
     pub(super) breaker: Breaker,
     pub(super) budget: RetryBudget,
@@ -84,6 +126,8 @@ pub(super) struct Inner {
     pub(super) total_timeout: Duration,
     /// Names of endpoints for which an answer was taken.
     answered: Mutex<HashSet<String>>,
+    /// How long bodies are, by endpoint; of all accounts together.
+    usual: Mutex<HashMap<String, Arc<AtomicUsize>>>,
     /// Milliseconds that the vendor's clock is ahead of ours.
     skew: AtomicI64,
     rng: Mutex<fastrand::Rng>,
@@ -104,6 +148,7 @@ impl HttpClient {
             quotas: Vec::new(),
             headers: Vec::new(),
             request_id: "x-request-id".to_owned(),
+            repeated: None,
         }
     }
 
@@ -116,6 +161,17 @@ impl HttpClient {
     /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
     pub fn now(&self) -> DateTime<Utc> {
         self.inner.now()
+    }
+
+    /// The earlier of the vendor's clock and the injected one: what had happened by then has happened, even if one of them is
+    /// wrong.
+    pub fn earlier_now(&self) -> DateTime<Utc> {
+        self.inner.now().min(self.inner.clock.now())
+    }
+
+    /// How far the vendor's clock is ahead of the injected one, as its answers tell.
+    pub fn ahead(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.inner.skew.load(Ordering::Relaxed))
     }
 
     /// A request for one of the vendor's paths, at the base URL or another origin that the client knows. The path of that URL
@@ -134,6 +190,13 @@ impl HttpClient {
     pub fn for_account(&self, account: &str, headers: &[(&str, &str)]) -> Result<Self> {
         let scope = Scope { account: account.to_owned(), headers: header_map(headers.iter().copied())? };
         Ok(Self { scope: Some(Arc::new(scope)), ..self.clone() })
+    }
+
+    /// True when a web page has come in the place of an answer, and since then no answer of the vendor's to anything.
+    #[cfg(feature = "engine")]
+    pub(crate) fn may_be_behind_portal(&self) -> bool {
+        let Portal { begun, is_none, .. } = &self.inner.portal;
+        begun.load(Ordering::Relaxed) > 0 && !is_none.load(Ordering::Relaxed)
     }
 
     /// The same client, for requests that are not worth more than so many attempts. It shares everything with this one.
@@ -179,6 +242,12 @@ impl HttpClient {
         self.inner.observer.observe(&Event::Notice { source: &self.inner.source, endpoint: &endpoint, message });
     }
 
+    /// Tells observers that an endpoint was tried by a check, and whether it can be read.
+    pub fn checked(&self, endpoint: &str, availability: &Availability) {
+        let endpoint = self.qualified(endpoint);
+        self.inner.observer.observe(&Event::Checked { source: &self.inner.source, endpoint: &endpoint, availability });
+    }
+
     /// True when the vendor answered a request for the endpoint, its account included, with other than a refusal.
     #[cfg(feature = "engine")]
     pub(crate) fn has_answered(&self, endpoint: &str) -> bool {
@@ -187,13 +256,13 @@ impl HttpClient {
 
     /// The error of a success that does not have what was asked for, in the vendor's words where it has some: an error object in
     /// the place of records, or a sentence in the place of JSON.
-    pub(crate) async fn explained(&self, error: Error, request: &Request, response: &Response) -> Error {
+    pub(crate) fn explained(&self, error: Error, request: &Request, response: &Response) -> Error {
         let is_refusal = says_error(&response.body);
-        let mut authenticated = self.scoped(request);
-        if !is_refusal && !is_prose(&response.body) || self.inner.authenticator.authenticate(&mut authenticated).await.is_err() {
+        if !is_refusal && !is_prose(&response.body) {
             return error;
         }
-        let words = redact::excerpt(&response.body, &redact::secrets(request, &authenticated)).unwrap_or_default();
+        // What the request carried is known since it was sent.
+        let words = redact::excerpt(&response.body, &self.inner.redactor.learn([])).unwrap_or_default();
         let error = if is_refusal {
             Error::new(ErrorKind::Refused, "the server reported an error in a successful response").with_help(REFUSED)
         } else {
@@ -241,19 +310,21 @@ impl HttpClient {
         // line for a limit, or holds a place under it, would otherwise hold up everybody behind it.
         let (inner, request) = (Arc::clone(&self.inner), self.scoped(request));
         let (endpoint, buckets, attempts) = (self.qualified(call.endpoint), call.buckets.to_vec(), self.attempts);
+        let room = Room { hold: Hold::current(), usual: self.inner.usual(call.endpoint) };
         let exchange = async move {
             let call = Call { endpoint: &endpoint, buckets: &buckets };
-            Exchange::new(&inner, &request, &call, Target::Memory)?.at_most(attempts).run().await
+            Exchange::new(&inner, &request, &call, Target::Memory(room))?.at_most(attempts).run().await
         };
         let panicked = |error| Error::new(ErrorKind::Unexpected, "a request's task panicked").with_source(error);
         let received = AbortOnDropHandle::new(tokio::spawn(exchange)).await.map_err(panicked)??;
-        let body = match received.body {
-            Body::Memory(body) => body,
+        let body = match &received.body {
+            Body::Memory(body) => body.clone(),
             Body::Spool(_) => bytes::Bytes::new(),
         };
-        let (body, repaired) = mend(body);
-        self.inner.tell_repaired(&self.qualified(call.endpoint), repaired);
-        Ok(Response { status: received.status, headers: received.headers, body })
+        self.inner.tell_repaired(&self.qualified(call.endpoint), received.repaired);
+        let body = received.leased(body);
+        let is_ignored = received.is_ignored;
+        Ok(Response { status: received.status, headers: received.headers, body, is_ignored, lease: received.lease })
     }
 
     /// Sends a request and writes its response to a temporary file, however large, compressed as it comes. Its lines are
@@ -265,7 +336,9 @@ impl HttpClient {
     pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
         let (request, endpoint) = (self.scoped(request), self.qualified(call.endpoint));
         let call = Call { endpoint: &endpoint, buckets: call.buckets };
-        match Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.at_most(self.attempts).run().await?.body {
+        let received = Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.at_most(self.attempts).run().await?;
+        match received.body {
+            Body::Spool(_) if received.is_ignored => Ok(Spool::empty()),
             Body::Spool(spool) => {
                 self.inner.tell_repaired(call.endpoint, spool.repaired());
                 Ok(spool)
@@ -280,10 +353,18 @@ impl Inner {
         self.clock.now() + TimeDelta::milliseconds(self.skew.load(Ordering::Relaxed))
     }
 
-    /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time.
-    pub(super) fn learn_time(&self, headers: &HeaderMap, latency: Duration) {
-        let Some(theirs) = date(headers).map(DateTime::<Utc>::from).filter(|_| !headers.contains_key(http::header::AGE)) else { return };
+    /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time, a failure may be another
+    /// server's than the vendor's, and a year is no difference between clocks that agree on certificates.
+    pub(super) fn learn_time(&self, status: StatusCode, headers: &HeaderMap, latency: Duration) {
+        let is_of_another = status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        if is_of_another || headers.contains_key(http::header::AGE) {
+            return;
+        }
+        let Some(theirs) = date(headers).map(DateTime::<Utc>::from) else { return };
         let ahead = theirs - self.clock.now();
+        if ahead.abs() > LARGEST_SKEW {
+            return;
+        }
         let is_skewed = ahead.abs().to_std().is_ok_and(|difference| difference > CLOCK_TOLERANCE + latency);
         self.skew.store(if is_skewed { ahead.num_milliseconds() } else { 0 }, Ordering::Relaxed);
     }
@@ -293,6 +374,15 @@ impl Inner {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if !answered.contains(endpoint) {
             answered.insert(endpoint.to_owned());
+        }
+    }
+
+    /// How long the bodies of an endpoint are.
+    fn usual(&self, endpoint: &str) -> Arc<AtomicUsize> {
+        let mut usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+        match usual.get(endpoint) {
+            Some(known) => Arc::clone(known),
+            None => Arc::clone(usual.entry(endpoint.to_owned()).or_insert_with(|| Arc::new(AtomicUsize::new(FIRST_BODY)))),
         }
     }
 
@@ -346,6 +436,7 @@ pub struct HttpClientBuilder {
     quotas: Vec<(String, Quota)>,
     headers: Vec<(String, String)>,
     request_id: String,
+    repeated: Option<String>,
     retry: RetryPolicy,
 }
 
@@ -386,6 +477,13 @@ impl HttpClientBuilder {
         self
     }
 
+    /// A header of requests that answers repeat, such as the version of the API: when one has another value, observers are told
+    /// so once.
+    pub fn repeated_header(mut self, name: &str) -> Self {
+        self.repeated = Some(name.to_owned());
+        self
+    }
+
     /// A further origin that requests, and with them the credentials, may go to. Its path, if it has one, comes before those of
     /// requests.
     pub fn origin(mut self, url: Url) -> Self {
@@ -421,6 +519,9 @@ impl HttpClientBuilder {
             transport: transport(&context)?,
             headers: default_headers(&self.headers)?,
             request_id: HeaderName::try_from(self.request_id).ok(),
+            repeated: self.repeated.and_then(|name| HeaderName::try_from(name).ok()),
+            was_told_otherwise: AtomicBool::new(false),
+            portal: Portal::default(),
             limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),
             base: root(&base),
             origins: RwLock::new(origins),
@@ -428,6 +529,7 @@ impl HttpClientBuilder {
             clock: context.clock,
             observer: context.observer,
             authenticator,
+            redactor: Redactor::default(),
             classifier,
             readers,
             breaker: Breaker::default(),
@@ -437,6 +539,7 @@ impl HttpClientBuilder {
             read_timeout: context.read_timeout,
             total_timeout: context.total_timeout,
             answered: Mutex::default(),
+            usual: Mutex::default(),
             skew: AtomicI64::new(0),
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
         };
@@ -475,13 +578,7 @@ fn header_map<'a>(given: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Hea
 pub(super) fn check_url(url: &Url) -> Result<()> {
     let invalid =
         |message: &str| Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("host", url.host_str().unwrap_or_default()));
-    let is_here = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if !(url.scheme() == "https" || url.scheme() == "http" && is_here) {
+    if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
         return invalid("the base URL must begin with https://, except for this machine itself");
     }
     if url.query().is_some() || url.fragment().is_some() {

@@ -1,57 +1,37 @@
-//! One request on its way through its attempts: breaker, limits, auth, send, observe, classify, act. The order is an
-//! invariant.
+//! One request on its way through its attempts: memory, breaker, limits, auth, send, observe, classify, act. The order is an
+//! invariant: what waits for memory keeps no place under a limit from others.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::LOCATION;
-use tokio::time::{Instant, sleep, timeout};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::Generation;
-use super::breaker::Admission;
+use super::breaker::{Admission, Failure};
 use super::classify::{Answer, ResponseAction, Throttle, default_action, is_cut_off, is_web_page};
 use super::client::{Call, Inner};
 use super::headers::{Hint, retry_after};
 use super::limiter::{Feedback, Turn, Wait};
+use super::received::{Body, Missed, Received, Target, receive};
+use super::redact::Secrets;
 use super::retry::{Backoff, Retrying};
-use super::{HeaderMap, RawResponse, Request, Spool, StatusCode, TransportError, body, redact, spool, transport_error};
-use crate::endpoint::Lines;
+use super::words::{failure, refusal_help};
+use super::{HeaderMap, Request, StatusCode, TransportError, redact, transport_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Attempt, Event};
+use crate::memory::Lease;
 
-/// What can be done when only the vendor's words say what is wrong.
-pub(super) const REFUSED: &str =
-    "the vendor's answer says why, and trying again does not change it: set up there what is missing, or deselect the stream";
-/// How much of an error's body is read.
-const ERROR_BODY: usize = 64 << 10;
 /// Longer than any run, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);
 /// Shortest wait that observers are told of.
 const NOTEWORTHY: Duration = Duration::from_millis(50);
 /// Attempts at an answer that the vendor does not finish because of its size.
 const TOO_LARGE_ATTEMPTS: u32 = 3;
-
-/// Where the body of a success goes.
-#[derive(Clone, Copy)]
-pub(super) enum Target {
-    Memory,
-    Spool(Lines),
-}
-
-/// A body read to its end.
-pub(super) enum Body {
-    Memory(Bytes),
-    Spool(Spool),
-}
-
-/// A response read to its end.
-pub(super) struct Received {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Body,
-    /// True when a refusal came without its end.
-    broken: bool,
-}
 
 /// One request, its attempts so far, and its bounds.
 pub(super) struct Exchange<'a> {
@@ -62,6 +42,8 @@ pub(super) struct Exchange<'a> {
     host: String,
     deadline: Instant,
     sent: u32,
+    /// The number of the last one among all requests of the client.
+    number: u64,
     most_attempts: u32,
     failures: u32,
     /// Failures that an answer's size may have caused.
@@ -69,14 +51,14 @@ pub(super) struct Exchange<'a> {
     refreshed: bool,
     backoff: Backoff,
     retrying: Option<Retrying<'a>>,
+    /// What must not show up in an error or an event.
+    secrets: Arc<Secrets>,
 }
 
 /// What came of sending a request once.
 struct Outcome {
-    result: Result<Received>,
+    result: Result<Received, Missed>,
     latency: Duration,
-    /// The request with the credential, which must not show up in an error.
-    authenticated: Request,
 }
 
 /// What observers are told of an attempt.
@@ -95,6 +77,8 @@ enum Verdict {
     Retry(Option<Duration>, Error),
     Throttled(Option<Throttle>, Option<Duration>, Error),
     Fail(Error),
+    /// It is asked for again when there is memory for this much.
+    GiveWay(usize),
 }
 
 /// How long a throttled request has to wait, and whether that is the limit's affair.
@@ -125,12 +109,14 @@ impl<'a> Exchange<'a> {
             target,
             deadline: Instant::now() + client.retry.max_elapsed.min(FOR_EVER),
             sent: 0,
+            number: 0,
             most_attempts: client.retry.max_attempts,
             failures: 0,
             too_large: 0,
             refreshed: false,
             backoff: Backoff::new(&client.retry, client.fork_rng()),
             retrying: None,
+            secrets: Arc::default(),
         })
     }
 
@@ -153,16 +139,27 @@ impl<'a> Exchange<'a> {
 
     /// One attempt, from the breaker to the decision.
     async fn attempt(&mut self) -> Result<Step> {
+        let lease = self.memory().await;
         let admission = self.breaker().await?;
         let mut turn = self.limits().await?;
         let (authenticated, generation) = self.auth().await?;
-        let outcome = self.send(authenticated).await;
+        self.secrets = self.learn_secrets(&authenticated, generation).await;
+        let outcome = self.send(authenticated, lease).await;
         let (facts, hints) = self.observe(&outcome, &turn);
         let verdict = self.classify(outcome);
         self.record(&facts, &turn, &verdict);
         let again = self.report(&verdict, &hints, &mut turn).await?;
         drop(turn);
-        self.act(verdict, generation, admission, again).await
+        let failure = self.failure_of(facts.status);
+        self.act(verdict, generation, (admission, failure), again).await
+    }
+
+    /// Waits for memory for as long a body as is usual, so that nothing is asked for that there is no room for.
+    async fn memory(&mut self) -> Option<Arc<Lease>> {
+        let Target::Memory(room) = &self.target else { return None };
+        let lease = room.ready().await;
+        self.deadline += lease.waited();
+        Some(Arc::new(lease))
     }
 
     async fn breaker(&self) -> Result<Admission<'a>> {
@@ -200,50 +197,44 @@ impl<'a> Exchange<'a> {
         Ok((request, generation))
     }
 
-    async fn send(&mut self, authenticated: Request) -> Outcome {
-        self.sent += 1;
-        let started = Instant::now();
-        let result = match self.target {
-            Target::Memory => timeout(self.client.total_timeout, self.receive(authenticated.clone()))
-                .await
-                .unwrap_or_else(|_| Err(transport_error(TransportError::Timeout("total")))),
-            Target::Spool(_) => {
-                let received = self.receive(authenticated.clone()).await;
-                // However long a download takes, it leaves as much time for another attempt.
-                self.deadline += started.elapsed();
-                received
-            }
-        };
-        Outcome { result, latency: started.elapsed(), authenticated }
+    /// What must not be shown: what this request carries, and what the authenticator and earlier requests had.
+    async fn learn_secrets(&self, authenticated: &Request, generation: Generation) -> Arc<Secrets> {
+        let mut values = redact::values(&self.request, authenticated);
+        if self.client.redactor.is_new(generation) {
+            let held = self.client.authenticator.secrets().await;
+            values.extend(held.iter().map(|secret| secret.expose_secret().to_owned()));
+        }
+        self.client.redactor.learn(values)
     }
 
-    async fn receive(&self, request: Request) -> Result<Received> {
-        let idle = self.client.read_timeout;
-        let answer =
-            timeout(idle, self.client.transport.call(self.client.mounted(request))).await.map_err(|_| TransportError::Timeout("read"));
-        let failed = if let Target::Spool(_) = self.target { spool::interrupted } else { transport_error };
-        let raw: RawResponse = answer.and_then(|answer| answer).map_err(failed)?;
-        let (status, headers) = (raw.status, raw.headers.clone());
-        if let Target::Spool(lines) = self.target
-            && status.is_success()
-        {
-            let body = Body::Spool(Spool::write(raw, idle, lines).await?);
-            return Ok(Received { status, headers, body, broken: false });
-        }
-        let chunks = body::decoded(raw, idle).await;
-        let mut broken = false;
-        let body = if status.is_success() {
-            let chunks = chunks.map_err(transport_error)?;
-            Body::Memory(body::read(chunks, self.client.max_body, body::announced(&headers)).await.map_err(transport_error)?)
-        } else {
-            let (body, complete) = match chunks {
-                Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,
-                Err(_) => (Bytes::new(), false),
-            };
-            broken = !complete || (body.len() < ERROR_BODY && !body.is_empty() && is_cut_off(&body));
-            Body::Memory(body)
+    async fn send(&mut self, authenticated: Request, lease: Option<Arc<Lease>>) -> Outcome {
+        self.sent += 1;
+        self.number = self.client.portal.send();
+        let started = Instant::now();
+        let waited = |lease: &Arc<Lease>| lease.waited();
+        let before = lease.as_ref().map_or(Duration::ZERO, waited);
+        let result = match &lease {
+            Some(lease) => {
+                let mut received = pin!(receive(self.client, &self.target, authenticated, Some(lease)));
+                loop {
+                    // A wait for memory is not the vendor's.
+                    let due = started + self.client.total_timeout + lease.waited().saturating_sub(before);
+                    match timeout_at(due, &mut received).await {
+                        Ok(received) => break received,
+                        Err(_) if Instant::now() < started + self.client.total_timeout + lease.waited().saturating_sub(before) => {}
+                        Err(_) => break Err(transport_error(TransportError::Timeout("total")).into()),
+                    }
+                }
+            }
+            None => receive(self.client, &self.target, authenticated, None).await,
         };
-        Ok(Received { status, headers, body, broken })
+        let waited = lease.as_ref().map_or(Duration::ZERO, waited).saturating_sub(before);
+        self.deadline += match self.target {
+            Target::Memory(_) => waited,
+            // However long a download takes, it leaves as much time for another attempt.
+            Target::Spool(_) => started.elapsed(),
+        };
+        Outcome { result, latency: started.elapsed().saturating_sub(waited) }
     }
 
     /// Learns from the answer before anything is decided, so that everybody profits.
@@ -251,36 +242,62 @@ impl<'a> Exchange<'a> {
         let mut facts = Facts { status: None, bytes: 0, request_id: None, latency: outcome.latency };
         let Ok(received) = &outcome.result else { return (facts, Vec::new()) };
         facts.status = Some(received.status);
-        facts.request_id = self.request_id(&received.headers).map(str::to_owned);
+        facts.request_id = self.request_id(&received.headers);
         facts.bytes = match &received.body {
             Body::Memory(body) => body.len() as u64,
             Body::Spool(spool) => spool.length(),
         };
-        self.client.learn_time(&received.headers, outcome.latency);
+        self.client.learn_time(received.status, &received.headers, outcome.latency);
+        self.check_repeated(received);
+        if received.status.is_success() {
+            self.client.portal.observe(self.number, is_web_page(&self.answer(received)));
+        }
         let (answer, now) = (self.answer(received), self.client.now());
-        let hints: Vec<_> = self.client.readers.iter().flat_map(|reader| reader.read(&answer, now)).collect();
+        let hints: Vec<_> = self
+            .client
+            .readers
+            .iter()
+            .flat_map(|reader| reader.read(&answer, now))
+            .map(|(bucket, hint)| (bucket, hint.plausible()))
+            .collect();
         self.client.limiter.learn(turn, &hints);
         (facts, hints)
+    }
+
+    /// Tells observers, once, when an answer does not repeat what was asked for.
+    fn check_repeated(&self, received: &Received) {
+        let Some(name) = self.client.repeated.as_ref().filter(|_| received.status.is_success()) else { return };
+        let value = |headers: &HeaderMap| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+        let (Some(asked), Some(answered)) = (value(&self.request.headers), value(&received.headers)) else { return };
+        if asked != answered && !self.client.was_told_otherwise.swap(true, Ordering::Relaxed) {
+            let answered = redact::request_id(&answered, &self.secrets);
+            let message = format!(
+                "answers have the {name} {answered}, and not the {asked} that is asked for: what they hold may differ from what is expected"
+            );
+            self.client.observer.observe(&Event::Notice { source: &self.client.source, endpoint: "", message: &message });
+        }
     }
 
     /// Decides what the outcome means; asks the vendor's classifier first.
     fn classify(&self, outcome: Outcome) -> Verdict {
         let received = match outcome.result {
             Ok(received) => received,
-            Err(error) if error.is_temporary() => return Verdict::Retry(None, error),
-            Err(error) => return Verdict::Fail(error),
+            Err(Missed::GaveWay(length)) => return Verdict::GiveWay(length),
+            Err(Missed::Error(error)) if error.is_temporary() => return Verdict::Retry(None, error),
+            Err(Missed::Error(error)) => return Verdict::Fail(error),
         };
         let answer = self.answer(&received);
         let vendor = self.client.classifier.as_ref().and_then(|classifier| classifier.classify(&answer));
         let cut_off = received.status != StatusCode::NO_CONTENT && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
-        let error = |kind, message: &str| self.refusal(kind, message, &received, &outcome.authenticated);
+        let error = |kind, message: &str| self.refusal(kind, message, &received);
         let asked = |after: Option<Duration>| after.or_else(|| retry_after(&received.headers, self.client.now()));
         match vendor.unwrap_or_else(|| default_action(&answer)) {
             ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
                 // Its words are records, which an error must not show.
                 Verdict::Retry(None, self.answer_error(ErrorKind::Decode, "the response is empty or cut off", &received).temporary())
             }
-            ResponseAction::Accept | ResponseAction::Ignore => Verdict::Accept(Box::new(received)),
+            ResponseAction::Accept => Verdict::Accept(Box::new(received)),
+            ResponseAction::Ignore => Verdict::Accept(Box::new(Received { is_ignored: true, ..received })),
             ResponseAction::RefreshAuth => Verdict::Refresh(
                 error(ErrorKind::Unauthenticated, "the credentials were refused")
                     .with_help("check that the credentials are complete, not expired, and belong to this account"),
@@ -315,7 +332,7 @@ impl<'a> Exchange<'a> {
             ResponseAction::Fail(kind, help) => {
                 let error = error(kind, failure(kind, &answer));
                 Verdict::Fail(match help.or_else(|| refusal_help(kind, &answer).map(str::to_owned)) {
-                    Some(help) => error.with_help(help),
+                    Some(help) => error.with_help(self.secrets.hide(&help)),
                     None => error,
                 })
             }
@@ -326,6 +343,7 @@ impl<'a> Exchange<'a> {
     fn record(&self, facts: &Facts, turn: &Turn, verdict: &Verdict) {
         let failure = match verdict {
             Verdict::Accept(_) => None,
+            Verdict::GiveWay(_) => Some("dropped, as what is read before needs the memory"),
             Verdict::Refresh(error) | Verdict::Retry(_, error) | Verdict::Throttled(_, _, error) | Verdict::Fail(error) => {
                 Some(error.message())
             }
@@ -334,7 +352,7 @@ impl<'a> Exchange<'a> {
             at: self.client.now(),
             source: &self.client.source,
             endpoint: self.call.endpoint,
-            path: self.request.url.path(),
+            path: &self.secrets.hide(self.request.url.path()),
             attempt: self.sent,
             status: facts.status,
             latency: facts.latency,
@@ -347,14 +365,41 @@ impl<'a> Exchange<'a> {
         }));
     }
 
+    /// What a failure with this status says of the host.
+    fn failure_of(&self, status: Option<StatusCode>) -> Failure {
+        match status.map(|status| status.as_u16()) {
+            None => Failure::Way,
+            Some(502..=504 | 520..=530) => {
+                Failure::Gateway(BuildHasherDefault::<DefaultHasher>::default().hash_one(self.request.url.path()))
+            }
+            Some(_) => Failure::Answer,
+        }
+    }
+
     /// Does what the verdict asks for.
-    async fn act(&mut self, verdict: Verdict, generation: Generation, admission: Admission<'_>, again: Option<Pause>) -> Result<Step> {
+    async fn act(
+        &mut self,
+        verdict: Verdict,
+        generation: Generation,
+        (admission, failure): (Admission<'_>, Failure),
+        again: Option<Pause>,
+    ) -> Result<Step> {
         match verdict {
             Verdict::Accept(received) => {
                 admission.answered();
                 self.client.budget.earn(self.retrying.is_some());
                 self.client.note_answer(self.call.endpoint);
+                if let (Target::Memory(room), Body::Memory(body)) = (&self.target, &received.body) {
+                    room.came(body.len());
+                }
                 Ok(Step::Done(received))
+            }
+            Verdict::GiveWay(length) => {
+                admission.answered();
+                if let Target::Memory(room) = &self.target {
+                    room.gave_way(length);
+                }
+                Ok(Step::Again(Duration::ZERO))
             }
             Verdict::Fail(error) => {
                 admission.answered();
@@ -373,7 +418,7 @@ impl<'a> Exchange<'a> {
                 self.throttled(again, after, error)
             }
             Verdict::Retry(after, error) => {
-                if let Some(wait) = admission.failed() {
+                if let Some(wait) = admission.failed(failure) {
                     self.client.observer.observe(&Event::BreakerOpened { host: &self.host, wait });
                 }
                 self.retry(after, error).await
@@ -395,7 +440,7 @@ impl<'a> Exchange<'a> {
     async fn report(&mut self, verdict: &Verdict, hints: &[Hint], turn: &mut Turn) -> Result<Option<Pause>> {
         let limiter = &self.client.limiter;
         match verdict {
-            Verdict::Accept(_) | Verdict::Refresh(_) | Verdict::Fail(_) => {
+            Verdict::Accept(_) | Verdict::Refresh(_) | Verdict::Fail(_) | Verdict::GiveWay(_) => {
                 limiter.report(turn, &Feedback::Accepted).await?;
                 Ok(None)
             }
@@ -479,8 +524,9 @@ impl<'a> Exchange<'a> {
         Answer { request: &self.request, status: received.status, headers: &received.headers, body }
     }
 
-    fn request_id<'b>(&self, headers: &'b HeaderMap) -> Option<&'b str> {
-        headers.get(self.client.request_id.as_ref()?)?.to_str().ok()
+    fn request_id(&self, headers: &HeaderMap) -> Option<String> {
+        let id = headers.get(self.client.request_id.as_ref()?)?.to_str().ok()?;
+        Some(redact::request_id(id, &self.secrets))
     }
 
     /// An error about an answer, with what a person needs to look into it.
@@ -490,16 +536,15 @@ impl<'a> Exchange<'a> {
             error = error.with_context("request_id", id);
         }
         match redirect_host(&self.request, received) {
-            Some(host) => error.with_context("redirect_host", host),
+            Some(host) => error.with_context("redirect_host", self.secrets.hide(&host)),
             None => error,
         }
     }
 
     /// An error about an answer that is a refusal, in the vendor's words.
-    fn refusal(&self, kind: ErrorKind, message: &str, received: &Received, authenticated: &Request) -> Error {
+    fn refusal(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
         let error = self.answer_error(kind, message, received);
-        let secrets = redact::secrets(&self.request, authenticated);
-        match redact::excerpt(self.answer(received).body, &secrets) {
+        match redact::excerpt(self.answer(received).body, &self.secrets) {
             Some(excerpt) => error.with_context("answer", excerpt),
             None => error,
         }
@@ -507,41 +552,11 @@ impl<'a> Exchange<'a> {
 
     /// Adds where it happened.
     fn located(&self, error: Error) -> Error {
-        error.with_operation("requesting").with_context("endpoint", self.call.endpoint).with_context("path", self.request.url.path())
+        error
+            .with_operation("requesting")
+            .with_context("endpoint", self.call.endpoint)
+            .with_context("path", self.secrets.hide(self.request.url.path()))
     }
-}
-
-/// Says in words why an answer is a failure.
-fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
-    match kind {
-        _ if answer.status.is_redirection() => "the server redirects elsewhere, and redirects are not followed",
-        _ if answer.status == StatusCode::PAYMENT_REQUIRED => "the vendor asks for payment",
-        _ if answer.status.is_success() && is_web_page(answer) => "answered with a web page (proxy or captive portal)",
-        ErrorKind::PermissionDenied => "the credentials may not read this",
-        ErrorKind::NotFound => "the resource does not exist",
-        ErrorKind::Unauthenticated => "the credentials were refused",
-        ErrorKind::TooLarge => "the server could not make an answer this large in time",
-        _ if answer.status.is_success() => "the server reported an error in a successful response",
-        ErrorKind::Unexpected => "the vendor calls the request malformed",
-        _ => "the server refused the request",
-    }
-}
-
-/// What can be done about a refusal that the vendor's classifier has no advice for. Trying again is not among it.
-fn refusal_help(kind: ErrorKind, answer: &Answer<'_>) -> Option<&'static str> {
-    if kind != ErrorKind::Refused {
-        return None;
-    }
-    Some(match answer.status.as_u16() {
-        300..=399 => {
-            "somebody else answers at this address: check the base URL and whether the account has this product, or deselect the stream"
-        }
-        402 => "the plan or the billing of the account does not cover this: settle it with the vendor, or deselect the stream",
-        _ if is_web_page(answer) => {
-            "a proxy, a captive portal or a login page answered instead of the API: check the base URL, the network and the proxy settings"
-        }
-        _ => REFUSED,
-    })
 }
 
 /// Where a redirect leads; only the host, as the rest may hold a secret.

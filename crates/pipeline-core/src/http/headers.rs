@@ -43,6 +43,19 @@ impl RateHint {
         self.remaining.is_some_and(|left| left <= 0.0)
     }
 
+    /// Without what no limit can be: numbers that are negative or not finite, windows without a length, and times that nobody
+    /// lives to see, which are cut to such as can be added to any other.
+    pub(super) fn plausible(self) -> Self {
+        let number = |number: Option<f64>| number.filter(|number| number.is_finite() && *number >= 0.0);
+        Self {
+            limit: number(self.limit),
+            remaining: number(self.remaining),
+            reset: self.reset.map(|reset| reset.min(LONGEST_PAUSE)),
+            window: self.window.filter(|window| !window.is_zero()).map(|window| window.min(LONGEST_PAUSE)),
+            ..self
+        }
+    }
+
     fn says_something(&self) -> bool {
         self.limit.is_some() || self.remaining.is_some()
     }
@@ -124,7 +137,7 @@ impl RateHeaders {
             Self::Ietf => ietf(headers, now),
         };
         hints.retain(RateHint::says_something);
-        hints
+        hints.into_iter().map(RateHint::plausible).collect()
     }
 
     /// A reader that applies everything these headers say to one bucket.
@@ -155,6 +168,9 @@ impl RateReader for BucketReader {
         hints.map(|hint| (self.bucket.clone(), hint.share(self.share))).collect()
     }
 }
+
+/// Policies that one answer tells of, at most: what is beyond is not a vendor's.
+const MOST_ITEMS: usize = 32;
 
 /// The longest pause that a header can ask for, a hundred years: short enough to be added to any time.
 const LONGEST_PAUSE: Duration = Duration::from_hours(100 * 365 * 24);
@@ -242,7 +258,7 @@ fn items(text: &str) -> Vec<Item> {
         let pair = |part: &str| part.split_once('=').map(|(key, value)| (key.trim().to_ascii_lowercase(), unquoted(value)));
         Item { name, parameters: parts.filter_map(pair).collect() }
     };
-    split_unquoted(text, ',').into_iter().filter(|item| !item.trim().is_empty()).map(parse).collect()
+    split_unquoted(text, ',').into_iter().filter(|item| !item.trim().is_empty()).take(MOST_ITEMS).map(parse).collect()
 }
 
 fn split_unquoted(text: &str, separator: char) -> Vec<&str> {

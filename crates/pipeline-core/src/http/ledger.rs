@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 /// What is kept of one bucket between runs. Holds no credential and no name of an account.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BucketRecord {
-    /// Permits that were spent lately, oldest first. Kept for quotas longer than a minute only.
+    /// Permits that were spent lately, oldest first. Kept for quotas of a minute and longer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spent: Vec<Spent>,
     /// What answers have taught.

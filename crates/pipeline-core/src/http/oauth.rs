@@ -43,6 +43,7 @@ type Client = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, Endpoi
 /// client can make safe: between the vendor's answer, which kills the old pair, and the end of writing the new one.
 pub struct OAuth2 {
     client: Client,
+    client_secret: Option<SecretString>,
     /// The refresh token from the configuration; none: client credentials.
     configured: Option<SecretString>,
     scopes: Vec<String>,
@@ -62,6 +63,8 @@ struct State {
     generation: Generation,
     /// The pair that could not be stored yet.
     unsaved: Option<Pair>,
+    /// The refresh token that is in the store.
+    refresh: Option<SecretString>,
 }
 
 impl State {
@@ -115,6 +118,7 @@ impl OAuth2 {
         let identity = [token_url.as_str(), client_id, configured.as_ref().map_or("", |token| token.expose_secret())].join("\n");
         Ok(Self {
             client: client.set_token_uri(TokenUrl::from_url(token_url.clone())),
+            client_secret: client_secret.cloned(),
             configured,
             scopes: Vec::new(),
             endpoint: TokenEndpoint::new(context, token_url)?,
@@ -164,13 +168,14 @@ impl OAuth2 {
             state.accept(self.access(&answer));
             return Ok(());
         };
+        // Other processes with the same store wait here, and then find what this one got.
+        let _lock = self.tokens.lock(&self.key).await?;
         if self.save_unsaved(state).await? {
             return Ok(());
         }
-        // Other processes with the same store wait here, and then find what this one got.
-        let _lock = self.tokens.lock(&self.key).await?;
         let stored = self.tokens.load(&self.key).await?.map(|text| Pair::read(&text)).transpose()?;
         let current = stored.unwrap_or_else(|| Pair { refresh: configured.clone(), access: None });
+        state.refresh = Some(current.refresh.clone());
         if let Some(newer) = current.access.as_ref().filter(|access| access.is_newer_than(refused.as_ref(), self.clock.now())) {
             state.accept(newer.clone());
             return Ok(());
@@ -188,8 +193,11 @@ impl OAuth2 {
     async fn save_unsaved(&self, state: &mut State) -> Result<bool> {
         let Some(pair) = &state.unsaved else { return Ok(false) };
         self.tokens.save(&self.key, &pair.text()).await?;
-        if let Some(Pair { access: Some(access), .. }) = state.unsaved.take() {
-            state.accept(access);
+        if let Some(Pair { access, refresh }) = state.unsaved.take() {
+            state.refresh = Some(refresh);
+            if let Some(access) = access {
+                state.accept(access);
+            }
         }
         Ok(true)
     }
@@ -275,5 +283,11 @@ impl Authenticator for OAuth2 {
             self.replace(&mut state, refused).await.map_err(|error| error.with_operation("getting an access token"))?;
         }
         Ok(true)
+    }
+
+    async fn secrets(&self) -> Vec<SecretString> {
+        let state = self.state.lock().await;
+        let access = state.access.as_ref().map(|access| access.token.clone());
+        [self.client_secret.clone(), self.configured.clone(), state.refresh.clone(), access].into_iter().flatten().collect()
     }
 }

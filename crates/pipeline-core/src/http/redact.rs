@@ -1,63 +1,216 @@
 //! Takes secrets out of text that a vendor sent and that a person will read.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Request;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use memchr::memmem;
+
+use super::decoded::Decoded;
+use super::{Generation, Request};
 
 /// Longest excerpt of a body.
 const EXCERPT: usize = 1 << 10;
 /// Longest title of a web page.
 const TITLE: usize = 200;
+/// Longest id of a request that is shown.
+const ID: usize = 200;
 /// Shorter values are no secrets, and replacing them would make text unreadable.
 const SHORTEST: usize = 4;
+/// An encoded form, or the beginning of a secret that was cut off, is looked for from this length on: less is found by chance.
+const SHORTEST_PART: usize = 8;
+/// How often text may be encoded over itself.
+const LAYERS: usize = 3;
+/// Values that a client keeps: those of several credentials that replaced each other.
+const MOST_VALUES: usize = 64;
 const REDACTED: &str = "[redacted]";
 
-/// The values that authentication added to a request, in every form in which a server may echo them.
-pub(super) fn secrets(plain: &Request, authenticated: &Request) -> Vec<String> {
-    let mut secrets = Vec::new();
+/// Secrets, and every form in which others may repeat them: as they are; in base64 and base64url, padded or not, alone or within
+/// longer text; in hexadecimal digits of either case. Text is searched as it is and with its escapes read: percent-encoding of
+/// whichever characters, JSON, and HTML.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    forms: Vec<Form>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Form {
+    text: Vec<u8>,
+    any_case: bool,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+impl Secrets {
+    /// All forms of these values. Values of fewer than four characters are left out.
+    pub fn new(values: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let mut forms = Vec::new();
+        for value in values {
+            let value = value.as_ref().as_bytes();
+            if value.len() >= SHORTEST {
+                forms.push(Form { text: value.to_vec(), any_case: false });
+                let encoded = base64_forms(value).into_iter().map(|text| Form { text: text.into_bytes(), any_case: false });
+                forms.extend(encoded.filter(|form| form.text.len() >= SHORTEST_PART));
+                forms.push(Form { text: hex(value), any_case: true });
+            }
+        }
+        Self { forms }
+    }
+
+    /// The text with `[redacted]` in the place of every secret, and of one whose end was cut off with the text's.
+    pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut spans = Vec::new();
+        if !self.forms.is_empty() {
+            let mut view = Decoded::plain(text.as_bytes());
+            self.search(&view, &mut spans);
+            for _ in 0..LAYERS {
+                let Some(inner) = view.decoded() else { break };
+                self.search(&inner, &mut spans);
+                view = inner;
+            }
+        }
+        if spans.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(without(text, spans)) }
+    }
+
+    fn search(&self, view: &Decoded, spans: &mut Vec<Range<usize>>) {
+        let lower = view.bytes().to_ascii_lowercase();
+        for Form { text, any_case } in &self.forms {
+            let bytes = if *any_case { &lower[..] } else { view.bytes() };
+            spans.extend(memmem::find_iter(bytes, text).map(|at| view.source(at..at + text.len())));
+            spans.extend(cut_off(bytes, text).map(|at| view.source(at..bytes.len())));
+        }
+    }
+}
+
+/// Where a form begins that the text ends within.
+fn cut_off(bytes: &[u8], form: &[u8]) -> Option<usize> {
+    let beginning = form.get(..SHORTEST_PART)?;
+    let from = bytes.len().saturating_sub(form.len() - 1);
+    memmem::find_iter(&bytes[from..], beginning).map(|at| from + at).find(|at| form.starts_with(&bytes[*at..]))
+}
+
+/// A value in base64, whole and as a part of something longer: there it can begin at three places of a group, and the characters
+/// at its ends hold bits of what is around it.
+fn base64_forms(value: &[u8]) -> Vec<String> {
+    let mut forms = vec![STANDARD.encode(value), STANDARD_NO_PAD.encode(value), URL_SAFE.encode(value), URL_SAFE_NO_PAD.encode(value)];
+    for (shift, touched) in [(0, 0), (1, 2), (2, 3)] {
+        let bytes = [&[0; 2][..shift], value].concat();
+        let whole = bytes.len() * 8 / 6;
+        forms.extend([STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)].map(|text| text[touched..whole].to_owned()));
+    }
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+/// Lower-case digits.
+fn hex(value: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    value.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]).collect()
+}
+
+fn without(text: &str, mut spans: Vec<Range<usize>>) -> String {
+    spans.sort_unstable_by_key(|span| (span.start, span.end));
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for span in spans {
+        let (from, until) = (text.floor_char_boundary(span.start), text.ceil_char_boundary(span.end));
+        if from > end || end == 0 {
+            out.push_str(&text[end..from]);
+            out.push_str(REDACTED);
+        }
+        end = end.max(until);
+    }
+    out.push_str(&text[end..]);
+    out
+}
+
+/// The secrets of a client: what its requests carried so far, and what its authenticator holds besides.
+#[derive(Debug, Default)]
+pub(super) struct Redactor(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    values: VecDeque<String>,
+    secrets: Arc<Secrets>,
+    /// The issue of the credential of which the authenticator was asked for its secrets.
+    generation: Option<Generation>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    /// True when the authenticator has not been asked since this credential was issued.
+    pub(super) fn is_new(&self, generation: Generation) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).generation.replace(generation) != Some(generation)
+    }
+
+    /// All secrets so far, these included. Those of a credential that was replaced stay: an answer can be late.
+    pub(super) fn learn(&self, values: impl IntoIterator<Item = String>) -> Arc<Secrets> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<String> = values.into_iter().filter(|value| !known.values.contains(value)).collect();
+        if !new.is_empty() {
+            known.values.extend(new);
+            let surplus = known.values.len().saturating_sub(MOST_VALUES);
+            known.values.drain(..surplus);
+            known.secrets = Arc::new(Secrets::new(&known.values));
+        }
+        Arc::clone(&known.secrets)
+    }
+}
+
+/// The values that authentication added to a request: whole headers, and what of them is the credential.
+pub(super) fn values(plain: &Request, authenticated: &Request) -> Vec<String> {
+    let mut values = Vec::new();
     for (name, value) in &authenticated.headers {
         if plain.headers.get(name) == Some(value) {
             continue;
         }
         let Ok(value) = value.to_str() else { continue };
-        let (scheme, credential) = value.split_once(' ').unwrap_or(("", value));
-        secrets.push(credential.to_owned());
-        if scheme.eq_ignore_ascii_case("basic")
-            && let Some(pair) = BASE64_STANDARD.decode(credential).ok().and_then(|pair| String::from_utf8(pair).ok())
-        {
-            let (user, password) = pair.split_once(':').unwrap_or(("", &pair));
-            secrets.push(password.to_owned());
-            secrets.extend(password.is_empty().then(|| user.to_owned()));
-        }
+        values.extend(header_values(value));
     }
     let added = authenticated.query.iter().filter(|pair| !plain.query.contains(pair));
-    secrets.extend(added.map(|(_, value)| value.clone()));
-    let encoded: Vec<_> =
-        secrets.iter().flat_map(|secret| [percent_encoded(secret), json_escaped(secret), BASE64_STANDARD.encode(secret)]).collect();
-    secrets.extend(encoded);
-    secrets.retain(|secret| secret.len() >= SHORTEST);
-    // The longest first, so that no part of one is left over.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    secrets
+    values.extend(added.map(|(_, value)| value.clone()));
+    values
 }
 
-fn percent_encoded(secret: &str) -> String {
-    url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()
+/// What of a header's value is secret: all of it, the credential, and of a user and a password the pair and the password.
+pub(super) fn header_values(value: &str) -> Vec<String> {
+    let (scheme, credential) = value.split_once(' ').unwrap_or(("", value));
+    let mut values = vec![value.to_owned(), credential.to_owned()];
+    if scheme.eq_ignore_ascii_case("basic")
+        && let Some(pair) = STANDARD.decode(credential).ok().and_then(|pair| String::from_utf8(pair).ok())
+    {
+        let (user, password) = pair.split_once(':').unwrap_or(("", &pair));
+        values.push(password.to_owned());
+        values.extend(password.is_empty().then(|| user.to_owned()));
+        values.push(pair);
+    }
+    values
 }
 
-fn json_escaped(secret: &str) -> String {
-    serde_json::to_string(secret).map(|quoted| quoted.trim_matches('"').to_owned()).unwrap_or_default()
+/// A vendor's id of a request, fit to be shown: one short word without a secret.
+pub(super) fn request_id(id: &str, secrets: &Secrets) -> String {
+    let hidden = secrets.hide(id);
+    hidden.chars().filter(|character| !character.is_control()).take(ID).collect()
 }
 
 /// The beginning of a body, fit for an error: no secret, no query string, no control character. Of a web page it is the title.
-pub(super) fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    for secret in secrets {
-        text = text.replace(secret.as_str(), REDACTED);
-    }
-    let text = without_queries(&without_masked(&text));
+pub(super) fn excerpt(body: &[u8], secrets: &Secrets) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let text = without_queries(&without_masked(&secrets.hide(&text)));
     let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let excerpt = &text[..text.floor_char_boundary(EXCERPT)];
     if excerpt.starts_with('<') { title(&text) } else { Some(excerpt.to_owned()).filter(|excerpt| !excerpt.is_empty()) }
@@ -109,7 +262,7 @@ fn without_queries(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::excerpt;
+    use super::{Secrets, excerpt};
 
     #[test]
     fn of_a_web_page_the_title_is_told() {
@@ -124,7 +277,7 @@ mod tests {
             ("", None),
         ];
         for (body, expected) in cases {
-            assert_eq!(excerpt(body.as_bytes(), &[]).as_deref(), expected, "{body}");
+            assert_eq!(excerpt(body.as_bytes(), &Secrets::default()).as_deref(), expected, "{body}");
         }
     }
 
@@ -136,7 +289,21 @@ mod tests {
             ("2 * 3 *** note **", "2 * 3 *** note **"),
         ];
         for (body, expected) in cases {
-            assert_eq!(excerpt(body.as_bytes(), &[]).as_deref(), Some(expected));
+            assert_eq!(excerpt(body.as_bytes(), &Secrets::default()).as_deref(), Some(expected));
         }
+    }
+
+    /// However long the text is and wherever it was cut.
+    #[test]
+    fn a9_a_secret_that_was_cut_off_is_hidden_too() {
+        let secret = "sk_live_51HqLyjWDarjtT1zdp7dc";
+        let secrets = Secrets::new([secret]);
+        let whole = format!("key: {secret}");
+        for end in 0..=whole.len() {
+            let hidden = secrets.hide(&whole[..end]);
+            assert!(!hidden.contains("sk_live_"), "{hidden}");
+        }
+        assert_eq!(secrets.hide(&format!("a {secret}{secret} b {secret}")), "a [redacted] b [redacted]");
+        assert_eq!(secrets.hide("nothing of it"), "nothing of it");
     }
 }

@@ -14,10 +14,13 @@ use tokio_util::io::ReaderStream;
 use super::{HeaderMap, RawResponse, TransportError, body, transport_error};
 use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Hold;
 use crate::mend::{mend, mended};
 
 /// Longest line.
 const MAX_LINE: usize = 32 << 20;
+/// Length from which a line that has not ended takes memory that others may need.
+const LONG_LINE: usize = 1 << 20;
 /// Size of reads and writes.
 const BLOCK: usize = 1 << 20;
 /// How much of the beginning a classifier sees.
@@ -138,11 +141,12 @@ struct Judged {
 
 /// Reads a body to its end.
 async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged> {
-    let mut chunks = body::decoded(raw, idle).await.map_err(interrupted)?;
+    let mut chunks = body::decoded(raw, idle, body::TO_DISK).await.map_err(interrupted)?;
     let most = lines.most;
     let mut judge = Judge::new(lines);
     let mut beginning = BytesMut::new();
     let mut length = 0;
+    let lease = Hold::current().lease();
     while let Some(chunk) = chunks.try_next().await.map_err(interrupted)? {
         length += chunk.len() as u64;
         if length > most {
@@ -153,7 +157,12 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged>
             // A web page instead of lines, which is for the classifier to tell.
             break;
         }
+        // Lines of an ordinary length are not counted.
+        if judge.line.len() > LONG_LINE {
+            lease.grow_patiently(judge.line.len() + chunk.len()).await?;
+        }
         judge.chunk(&chunk)?;
+        lease.shrink(judge.line.len());
     }
     Ok(Judged { beginning: beginning.freeze(), length, repaired: judge.end()? })
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -14,8 +14,10 @@ use super::limit::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, 
 use crate::clock::Clock;
 use crate::error::Result;
 
-/// What a quota of this length or less holds is forgotten at the end of the process: it takes longer to start one.
-const SHORT: Duration = Duration::from_mins(1);
+/// What was spent of a quota of this length or more is written down: a process can start anew before it has passed.
+const KEPT: Duration = Duration::from_mins(1);
+/// Permits that were spent in the same part of a quota's length are written down as if all had been spent with the last.
+const GRAINS: u32 = 60;
 /// What the monotonic time begins with, so that what an earlier run spent lies at a time too.
 const ORIGIN: Duration = Duration::from_hours(32 * 24);
 /// What is spent is written down in this part of a quota, so that a large one is not written at every request.
@@ -49,7 +51,9 @@ struct Bucket {
     used: u32,
     unwritten: u32,
     /// True when what was spent counts for so long that the next run must know of it.
-    is_long: bool,
+    is_kept: bool,
+    /// How exactly it is written down when it was spent.
+    grain: Duration,
     learned: Option<Learned>,
 }
 
@@ -94,13 +98,31 @@ impl Bucket {
             self.granted.push_back((now, charge.cost));
             self.used += charge.cost;
             self.unwritten += charge.cost;
-            self.is_long = charge.quota.per > SHORT;
+            (self.is_kept, self.grain) = (charge.quota.per >= KEPT, charge.quota.per / GRAINS);
         }
+    }
+
+    /// What was spent, as it is written down. Grains lie at fixed times, so that what is read and written again by run after run
+    /// does not grow younger.
+    fn spent(&self, now: Duration, wall: DateTime<Utc>) -> Vec<Spent> {
+        let mut spent: Vec<Spent> = Vec::new();
+        let grain = i64::try_from(self.grain.as_millis()).unwrap_or(i64::MAX).max(1);
+        for &(at, permits) in self.granted.iter().filter(|_| self.is_kept) {
+            let ago = TimeDelta::from_std(now.saturating_sub(at)).unwrap_or(TimeDelta::MAX);
+            let at = wall.checked_sub_signed(ago).unwrap_or(wall);
+            match spent.last_mut() {
+                Some(last) if last.at.timestamp_millis() / grain == at.timestamp_millis() / grain => {
+                    *last = Spent { at: at.max(last.at), permits: last.permits.saturating_add(permits) };
+                }
+                _ => spent.push(Spent { at, permits }),
+            }
+        }
+        spent
     }
 
     /// True when what was spent has to be written down.
     fn is_due(&self, quota: &Quota) -> bool {
-        self.is_long && self.unwritten >= (quota.ceiling() / NOTED_PART).max(1)
+        self.is_kept && self.unwritten >= (quota.ceiling() / NOTED_PART).max(1)
     }
 }
 
@@ -133,7 +155,7 @@ impl MemoryLimits {
                 let ago = (wall - at).to_std().unwrap_or_default();
                 bucket.granted.push_back((now.saturating_sub(ago), permits));
                 bucket.used += permits;
-                bucket.is_long = true;
+                bucket.is_kept = true;
             }
             bucket.learned = record.learned;
         }
@@ -150,11 +172,7 @@ impl MemoryLimits {
         let record = self.with(|buckets| {
             let bucket = buckets.entry(key.clone()).or_default();
             bucket.unwritten = 0;
-            let spent = bucket.granted.iter().filter(|_| bucket.is_long).map(|(at, permits)| {
-                let ago = TimeDelta::from_std(now.saturating_sub(*at)).unwrap_or(TimeDelta::MAX);
-                Spent { at: wall.checked_sub_signed(ago).unwrap_or(wall), permits: *permits }
-            });
-            BucketRecord { spent: spent.collect(), learned: bucket.learned }
+            BucketRecord { spent: bucket.spent(now, wall), learned: bucket.learned }
         });
         kept.ledger.save(key, &record).await
     }

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+use super::redact::{self, Secrets};
 use super::retry::{Backoff, RetryPolicy};
-use super::{HeaderValue, HttpService, Method, Request, StatusCode, body, redact, retry_after, transport, transport_error};
+use super::{HeaderValue, HttpService, Method, Request, StatusCode, body, retry_after, transport, transport_error};
 use crate::clock::Clock;
 use crate::connector::BuildContext;
 use crate::error::{Error, ErrorKind, Result};
@@ -95,11 +96,12 @@ impl TokenEndpoint {
     }
 
     async fn call_once(&self, request: Request) -> Result<HttpResponse> {
+        let secrets = secrets(&request);
         let raw = self.transport.call(request).await.map_err(transport_error)?;
         let (status, headers) = (raw.status, raw.headers.clone());
-        let chunks = body::decoded(raw, TIMEOUT).await.map_err(transport_error)?;
-        let body = body::read(chunks, MAX_ANSWER, 0).await.map_err(transport_error)?;
-        if let Some(error) = somebody_else(status, &body) {
+        let chunks = body::decoded(raw, TIMEOUT, body::IN_MEMORY).await.map_err(transport_error)?;
+        let body = body::read_small(chunks, MAX_ANSWER).await?;
+        if let Some(error) = somebody_else(status, &body, &secrets) {
             return Err(error);
         }
         let mut response = http::Response::new(normalized(&body).unwrap_or_else(|| body.to_vec()));
@@ -134,7 +136,7 @@ impl TokenEndpoint {
 }
 
 /// The error of an answer that is not the token endpoint's: a redirect, or a web page. Nothing of it is quoted but its title.
-fn somebody_else(status: StatusCode, body: &[u8]) -> Option<Error> {
+fn somebody_else(status: StatusCode, body: &[u8], secrets: &Secrets) -> Option<Error> {
     let is_page = status.is_success() && body.trim_ascii_start().starts_with(b"<");
     let message = if status.is_redirection() {
         "the token endpoint redirects elsewhere, and redirects are not followed"
@@ -146,11 +148,22 @@ fn somebody_else(status: StatusCode, body: &[u8]) -> Option<Error> {
     let error = Error::new(ErrorKind::Refused, message)
         .with_help("check the base URL, the network and the proxy settings")
         .with_context("status", status.as_u16().to_string());
-    let title = redact::excerpt(body, &[]).filter(|_| is_page);
+    let title = redact::excerpt(body, secrets).filter(|_| is_page);
     Some(match title {
         Some(title) => error.with_context("answer", title),
         None => error,
     })
+}
+
+/// What a token request carries that must not be shown.
+fn secrets(request: &Request) -> Secrets {
+    const NAMES: [&str; 2] = ["client_secret", "refresh_token"];
+    let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(redact::header_values);
+    let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&request.body).unwrap_or_default();
+    let members = json.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let form = url::form_urlencoded::parse(&request.body).into_owned().chain(members);
+    let values = form.filter(|(name, _)| NAMES.contains(&&**name)).map(|(_, value)| value);
+    Secrets::new(header.into_iter().flatten().chain(values))
 }
 
 /// Answers with which the token endpoint says nothing about the credential.

@@ -122,8 +122,9 @@ async fn b19_a_line_that_says_so_fails_the_attempt_and_not_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_download_may_take_long_and_be_empty_but_not_stall() {
-    let long =
-        || Reply::pieces((0..100).flat_map(|_| [Piece::Pause(Duration::from_secs(50)), Piece::Data("{}\n".repeat(500).into())]).collect());
+    let long = || {
+        Reply::pieces((0..100).flat_map(|_| [Piece::Pause(Duration::from_secs(50)), Piece::Data("{}\n".repeat(20_000).into())]).collect())
+    };
     let transport = Scripted::sequence(vec![long]);
     client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap();
     assert_eq!(transport.count(), 1);
@@ -152,6 +153,18 @@ async fn b20_a_malformed_line_in_the_middle_is_told_by_its_number_or_passed_on()
         assert_eq!(found.is_none(), malformed == 2);
     }
     assert_eq!(transport.count(), 3, "asking again would not help");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_that_trickles_is_asked_for_three_times_and_no_longer_than_it_takes_to_tell() {
+    // 3.6 KB of good lines a minute: less than 1 KiB a second.
+    let trickles: fn() -> Reply = || {
+        Reply::pieces((0..10_000).flat_map(|_| [Piece::Pause(Duration::from_secs(10)), Piece::Data("{}\n".repeat(200).into())]).collect())
+    };
+    let (transport, started) = (Scripted::sequence(vec![trickles]), tokio::time::Instant::now());
+    let error = client(&transport).download(&request(), &NO_LIMIT, JSON).await.unwrap_err();
+    assert_eq!((error.kind(), error.status(), transport.count()), (ErrorKind::TooLarge, ErrorStatus::Persistent, 3));
+    assert!(started.elapsed() < Duration::from_mins(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,4 +204,29 @@ async fn half_characters_are_replaced_and_counted() {
     let told = events.0.lock().unwrap().iter().filter(|event| event.starts_with("Repaired")).cloned().collect::<Vec<_>>();
     let told: Vec<_> = told.iter().map(|event| event.split("characters: ").nth(1).unwrap().to_owned()).collect();
     assert_eq!(told, ["2 }", "4 }"]);
+}
+
+#[derive(Debug)]
+struct ByWords;
+impl Classifier for ByWords {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        let words = serde_json::from_slice::<std::collections::BTreeMap<String, String>>(answer.body).ok()?;
+        (words["error"] == "gone").then_some(ResponseAction::Fail(ErrorKind::NotFound, None))
+    }
+}
+
+/// `d03`: in values, in names of the envelope, and in the words of a refusal, by which it is classified.
+#[tokio::test(start_paused = true)]
+async fn a15_half_a_character_hides_nothing() {
+    let transport = Scripted::sequence(vec![|| Reply::json(r#"{"\ud800":1,"\udfff\ud83d\ude00":"\ud83d","data":[{"id":"a"}]}"#)]);
+    let events = Arc::new(Events::default());
+    let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
+    let client = HttpClient::builder(&context, base()).build().unwrap();
+    let body = client.send(&request(), &NO_LIMIT).await.unwrap().body;
+    assert_eq!(body, r#"{"\ufffd":1,"\ufffd\ud83d\ude00":"\ufffd","data":[{"id":"a"}]}"#);
+    assert!(events.0.lock().unwrap().iter().any(|event| event.contains("Repaired") && event.contains("characters: 3")));
+
+    let transport = Scripted::sequence(vec![|| Reply::status(400, r#"{"error":"gone","of":"\ud83d"}"#)]);
+    let client = HttpClient::builder(&self::context(&transport), base()).classifier(ByWords).build().unwrap();
+    assert_eq!(client.send(&request(), &NO_LIMIT).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -1,6 +1,6 @@
 //! The circuit breaker.
 
-use super::super::breaker::{Breaker, StaysOpen};
+use super::super::breaker::{Breaker, Failure, StaysOpen};
 use super::*;
 
 const HOST: &str = "api.test";
@@ -10,9 +10,14 @@ fn far() -> Instant {
 }
 
 async fn fail(breaker: &Breaker, times: u32) -> Vec<u64> {
+    fail_with(breaker, &[Failure::Way], times).await
+}
+
+/// Failures in turn.
+async fn fail_with(breaker: &Breaker, failures: &[Failure], times: u32) -> Vec<u64> {
     let mut pauses = Vec::new();
-    for _ in 0..times {
-        pauses.extend(breaker.admit(HOST, far()).await.unwrap().failed().map(|pause| pause.as_secs()));
+    for failure in failures.iter().cycle().take(times as usize) {
+        pauses.extend(breaker.admit(HOST, far()).await.unwrap().failed(*failure).map(|pause| pause.as_secs()));
     }
     pauses
 }
@@ -26,6 +31,41 @@ async fn opens_after_ten_failures_in_a_row_and_doubles_its_pause() {
     let started = Instant::now();
     assert_eq!(fail(&breaker, 7).await, [30, 60, 120, 240, 300, 300, 300]);
     assert_eq!(started.elapsed().as_secs(), 30 + 60 + 120 + 240 + 300 + 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_at_what_it_is_asked_for_is_there() {
+    let few = [Failure::Gateway(1), Failure::Gateway(2)];
+    let many = [Failure::Gateway(1), Failure::Gateway(2), Failure::Gateway(3)];
+    assert!(fail_with(&Breaker::default(), &[Failure::Answer], 100).await.is_empty());
+    assert!(fail_with(&Breaker::default(), &few, 100).await.is_empty(), "two things that cannot be had");
+    assert_eq!(fail_with(&Breaker::default(), &many, 11).await, [30, 60], "nothing can be had");
+    assert_eq!(fail_with(&Breaker::default(), &[Failure::Answer, Failure::Way], 20).await, [30], "ten on the way");
+    let breaker = Breaker::default();
+    fail(&breaker, 10).await;
+    let opened = Instant::now();
+    assert!(fail_with(&breaker, &[Failure::Answer], 2).await.is_empty(), "a probe that is answered closes it");
+    assert_eq!(opened.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_things_that_fail_for_ever_do_not_wait_for_the_host() {
+    for status in [500, 503] {
+        let transport = Scripted::new(move |_, _| Reply::status(status, ""));
+        let events = Arc::new(Events::default());
+        let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
+        let client = HttpClient::builder(&context, base()).build().unwrap();
+        let started = Instant::now();
+        let ask = async |path: &str| {
+            let request = Request::new(Method::GET, base().join(path).unwrap());
+            client.send(&request, &NO_LIMIT).await.unwrap_err().kind()
+        };
+        assert_eq!(tokio::join!(ask("v1/a"), ask("v1/b")), (ErrorKind::Unavailable, ErrorKind::Unavailable));
+        assert_eq!(transport.count(), 16, "eight attempts each");
+        assert!(started.elapsed() < Duration::from_mins(3), "{:?}", started.elapsed());
+        let events = events.0.lock().unwrap().join("\n");
+        assert!(!events.contains("BreakerOpened"), "{events}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

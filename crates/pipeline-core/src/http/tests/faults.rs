@@ -257,10 +257,10 @@ async fn a06_a_body_that_trickles_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn a10_a_refused_certificate_is_final() {
     let (result, count, _) =
-        run(vec![|| Reply::Broken(TransportError::Tls { host: "api.test".into(), source: "invalid peer certificate: Expired".into() })])
+        run(vec![|| Reply::Broken(TransportError::Tls { host: "api.test".into(), fault: TlsFault::Expired, source: "expired".into() })])
             .await;
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.status(), count), (ErrorKind::Unavailable, ErrorStatus::Permanent, 1));
+    assert_eq!((error.kind(), error.status(), count), (ErrorKind::Untrusted, ErrorStatus::Permanent, 1));
     assert!(error.message().contains("api.test"), "{error}");
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn show(hint: &RateHint) -> String {
@@ -123,5 +125,137 @@ fn retry_after_in_every_form() {
         headers.insert("date", HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"));
         headers.insert("retry-after", value.parse().unwrap());
         assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs_f64()), expected, "`{value}`");
+    }
+}
+
+/// What stands in a header of a vendor's that is broken, hostile, or somebody else's.
+fn any_value() -> impl Strategy<Value = Vec<u8>> {
+    let absurd = prop::sample::select(vec![
+        "18446744073709551615",
+        "18446744073709551616",
+        "18446744073709549568",
+        "9223372036854775807",
+        "1e308",
+        "1e400",
+        "-1",
+        "-1e308",
+        "0",
+        "-0",
+        "0.0000000001",
+        "NaN",
+        "nan",
+        "inf",
+        "-inf",
+        "infinity",
+        "1.5.2",
+        "0x10",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Thu, 31 Feb 2026 25:61:61 GMT",
+        "Thursday, 01-Jan-26 00:00:30 GMT",
+        "0000-01-01T00:00:00Z",
+        "+262142-12-31T23:59:59Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "limit=0, remaining=NaN, reset=1e19",
+        "limit=1e308, remaining=1e308, reset=-1",
+        "0;w=0",
+        "\"p\";q=0;w=0, \"p\";q=1e308;w=1e19",
+        "\"p\";r=0;t=18446744073709551615",
+        "100;w=18446744073709551615",
+        "\"a\";qu=\"concurrent-requests\";q=0",
+        ";;;,,,===\"\"\"",
+        "",
+    ]);
+    prop_oneof![
+        absurd.prop_map(|text| text.as_bytes().to_vec()),
+        "[ -~]{0,60}".prop_map(String::into_bytes),
+        any::<f64>().prop_map(|number| number.to_string().into_bytes()),
+        any::<i128>().prop_map(|number| number.to_string().into_bytes()),
+        prop::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+/// Every header that the client, or one of the families of headers, reads.
+fn any_headers() -> impl Strategy<Value = HeaderMap> {
+    let names = prop::sample::select(vec![
+        "retry-after",
+        "date",
+        "age",
+        "content-length",
+        "content-encoding",
+        "content-type",
+        "location",
+        "x-request-id",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-rate-limit",
+        "x-rate-limit-remaining",
+        "ratelimit",
+        "ratelimit-policy",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+    ]);
+    prop::collection::vec((names, any_value()), 0..8).prop_map(|pairs| {
+        let pair = |(name, value): (&'static str, Vec<u8>)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(&value).ok()?));
+        pairs.into_iter().filter_map(pair).collect()
+    })
+}
+
+/// Answers once with these headers, then as vendors do.
+#[derive(Debug)]
+struct Odd {
+    status: u16,
+    headers: HeaderMap,
+    first: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait]
+impl HttpService for Odd {
+    async fn call(&self, _request: Request) -> Result<RawResponse, TransportError> {
+        if self.first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            return Ok(RawResponse::full(StatusCode::from_u16(self.status).unwrap(), self.headers.clone(), "{}"));
+        }
+        Ok(RawResponse::full(StatusCode::OK, HeaderMap::new(), "{}"))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// A request's task that panics ends in the error of a defect.
+    #[test]
+    fn a10_no_header_panics_anywhere(headers in any_headers(), status in prop::sample::select(vec![200_u16, 204, 302, 401, 429, 503])) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let transport: Arc<dyn HttpService> = Arc::new(Odd { status, headers, first: true.into() });
+            let clock = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+            let context = BuildContext { transport: Some(transport), clock, seed: Some(7), ..BuildContext::default() };
+            let mut builder = HttpClient::builder(&context, base()).quota("read", Quota::per_minute(60).published());
+            for family in [RateHeaders::GITHUB, RateHeaders::GITLAB, RateHeaders::TWITTER, RateHeaders::DELTA, RateHeaders::Ietf] {
+                builder = builder.rate_headers(family.for_bucket("read").share(0.5));
+            }
+            let client = builder.build().unwrap();
+            for _ in 0..3 {
+                if let Err(error) = client.send(&request(), &LIMITED).await {
+                    assert_ne!(error.kind(), ErrorKind::Unexpected, "{error:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_header_of_a_mebibyte_is_read_at_once() {
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    for piece in ["9", "\"a\";q=1;w=1,", "\"", ";", "1;w=60,", "limit=1,"] {
+        let value = HeaderValue::try_from(piece.repeat((1 << 20) / piece.len())).unwrap();
+        let names = ["retry-after", "ratelimit", "ratelimit-policy", "ratelimit-limit", "x-ratelimit-reset", "date"];
+        let headers: HeaderMap = names.map(|name| (HeaderName::from_static(name), value.clone())).into_iter().collect();
+        assert!(RateHeaders::Ietf.parse(&headers, now).len() <= 32, "{piece}");
+        RateHeaders::GITHUB.parse(&headers, now);
+        retry_after(&headers, now);
     }
 }

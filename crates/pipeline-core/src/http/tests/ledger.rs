@@ -35,6 +35,53 @@ async fn an_hourly_quota_is_not_full_again_after_a_restart() {
     assert_eq!(start().left(&key("export"), &quota).await.unwrap().permits, 21);
 }
 
+/// Runs of a minute's quota after each other, against a vendor that counts.
+#[tokio::test(start_paused = true)]
+async fn b7_the_quota_of_a_minute_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    for (quota, requests) in [(Quota::per_minute(10).burst(10), 7), (Quota::per_minute(10), 10), (Quota::per_minute(700).burst(10), 500)] {
+        let accepted = Mutex::new(Vec::<Instant>::new());
+        let most = quota.ceiling() as usize;
+        let transport = Scripted::new(move |_, _| {
+            let mut accepted = accepted.lock().unwrap();
+            accepted.retain(|at| at.elapsed() < MINUTES);
+            if accepted.len() >= most {
+                return Reply::status(429, "").header("retry-after", "60");
+            }
+            accepted.push(Instant::now());
+            Reply::json("{}")
+        });
+        let events = Arc::new(Events::default());
+        for _ in 0..3 {
+            let limits = Arc::new(MemoryLimits::kept(Arc::new(FileLedger::new(folder.path().join(most.to_string()))), Arc::clone(&clock)));
+            let context = BuildContext { observer: Arc::clone(&events) as _, limits, ..context(&transport) };
+            let client = HttpClient::builder(&context, base()).quota("read", quota).build().unwrap();
+            for _ in 0..requests {
+                client.send(&request(), &LIMITED).await.unwrap();
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+        let refused = events.0.lock().unwrap().iter().filter(|event| event.contains("status: Some(429)")).count();
+        assert_eq!((refused, transport.count()), (0, 3 * requests), "{quota:?}");
+    }
+}
+
+/// What is written by run after run does not stay for ever.
+#[tokio::test(start_paused = true)]
+async fn what_was_spent_grows_old_however_often_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let quota = Quota::per_hour(60);
+    for run in 0..200 {
+        let store = MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), Arc::clone(&clock));
+        assert_eq!(spend(&store, quota, 0).await, Grant::Granted, "run {run}");
+        let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        assert!(std::fs::metadata(file).unwrap().len() < 8 << 10);
+        sleep(Duration::from_secs(61)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_tells_what_is_left_before_a_run() {
     let transport = Scripted::new(|_, _| Reply::json("{}"));

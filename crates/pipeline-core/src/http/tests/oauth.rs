@@ -291,3 +291,53 @@ async fn a_token_endpoint_that_somebody_else_answers_for_is_a_refusal() {
         assert!(error.help().is_some() && !format!("{error:?}").contains("t0"), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a9_leftovers_of_tokens_are_swept_and_those_of_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileTokens::new(directory.path());
+    store.save("mine", &"secret".into()).await.unwrap();
+    store.save("other", &"secret".into()).await.unwrap();
+    let stored = |key: &str| blake3::hash(key.as_bytes()).to_hex().to_string();
+    let leave = |name: &str, age: u64| {
+        let file = std::fs::File::create(directory.path().join(name)).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(age);
+        file.set_modified(time).unwrap();
+    };
+    leave(&format!("{}.aBc.part", stored("mine")), 0);
+    leave(&format!("{}.dEf.part", stored("other")), 0);
+    leave(&format!("{}.gHi.part", stored("third")), 3_600);
+    leave(".tmpOld", 3_600);
+    leave(".tmpNew", 0);
+    leave("somebody.else", 1_000_000);
+    drop(store.lock("mine").await.unwrap());
+    let names = || -> std::collections::BTreeSet<String> {
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let left = [
+        format!("{}.token", stored("mine")),
+        format!("{}.lock", stored("mine")),
+        format!("{}.token", stored("other")),
+        format!("{}.dEf.part", stored("other")),
+        ".tmpNew".to_owned(),
+        "somebody.else".to_owned(),
+    ];
+    assert_eq!(names(), left.into());
+    assert_eq!(store.load("mine").await.unwrap().unwrap().expose_secret(), "secret");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_stopped_process_holds_is_waited_for_with_a_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileTokens::new(directory.path()).patience(Duration::from_millis(200));
+    let held = store.lock("key").await.unwrap();
+    store.lock("another key").await.unwrap();
+    let started = Instant::now();
+    let error = store.lock("key").await.unwrap_err();
+    assert!(started.elapsed() >= Duration::from_millis(200) && started.elapsed() < Duration::from_secs(5));
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let process = format!("process {}", std::process::id());
+    assert!(error.message().contains(&process) && error.help().unwrap().contains(&process), "{error:?}");
+    drop(held);
+    store.lock("key").await.unwrap();
+}

@@ -65,7 +65,7 @@ async fn nobody_listens() {
     drop(listener);
     let (client, request) = local(port);
     let error = client.send(&request, &NO_LIMIT).await.unwrap_err();
-    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "cannot connect to 127.0.0.1"));
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "cannot connect to 127.0.0.1: connection refused"));
     assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
 }
 
@@ -75,4 +75,27 @@ async fn a_redirect_is_not_followed() {
     let (client, request) = local(port);
     let error = client.send(&request, &NO_LIMIT).await.unwrap_err();
     assert_eq!((error.context_value("redirect_host"), requests.lock().unwrap().len()), (Some("127.0.0.1"), 1));
+}
+
+#[tokio::test]
+async fn a12_headers_that_are_too_many_or_too_large_are_a_clear_error() {
+    let many: String = (0..10_000).map(|number| format!("\r\nx-{number}: 1")).collect::<Vec<_>>().concat();
+    let large = format!("\r\nx-large: {}", "a".repeat(1 << 20));
+    for headers in [many, large] {
+        let (port, requests) = serve(vec![answer(&format!("200 OK{headers}\r\ncontent-length: 2"), b"{}"); 2]).await;
+        let (client, request) = local(port);
+        let error = client.send(&request, &NO_LIMIT).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Decode, "the headers of the response are too many or too large"));
+        assert_eq!(requests.lock().unwrap().len(), 1, "it is final");
+    }
+}
+
+#[tokio::test]
+async fn a01_a_name_without_an_address_is_named() {
+    let base = Url::parse("https://no-such-host.invalid").unwrap();
+    let retry =
+        RetryPolicy { max_attempts: 2, min_delay: Duration::from_millis(1), max_delay: Duration::from_millis(5), ..RetryPolicy::default() };
+    let client = HttpClient::builder(&BuildContext { retry, ..BuildContext::default() }, base.clone()).build().unwrap();
+    let error = client.send(&Request::new(Method::GET, base), &NO_LIMIT).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "cannot resolve host no-such-host.invalid"));
 }
