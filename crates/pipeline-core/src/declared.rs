@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,21 +10,24 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use self::check::first_page;
 use self::nested::Spread;
 use self::shared::Walker;
 use self::walk::Walk;
-use crate::connector::{Availability, CheckReport, Connector};
+use crate::connector::Connector;
 use crate::endpoint::{BodyFormat, Endpoint, Lines, Parent, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap::{Missed, Tally};
 use crate::http::{Call, HttpClient, Request, Response};
+use crate::memory::{BODY_FACTOR, Hold, leased, too_much};
 use crate::page_size::PageSize;
 use crate::paginate::PageView;
-use crate::record::{Advance, BYTE_ORDER_MARK, Page, RawRecord, RecordPath, split};
+use crate::record::{Advance, BYTE_ORDER_MARK, Envelope, Page, RawRecord, RecordPath, Split, split_within};
 use crate::slice::TimeRange;
 use crate::state::{EndpointState, Position, SliceState};
 
 mod ahead;
+mod check;
 mod children;
 mod nested;
 pub(crate) mod shared;
@@ -31,6 +35,7 @@ pub(crate) mod shared;
 mod tests;
 mod walk;
 
+pub use check::check;
 pub use children::read_children;
 pub use nested::read_record;
 pub use shared::ParentMap;
@@ -41,8 +46,18 @@ const GAP_ATTEMPTS: u32 = 2;
 /// Requests for a page whose answers cannot be read.
 const DAMAGED_ATTEMPTS: u32 = 3;
 
+/// What to do when a page of one record is too large.
+const ONE_IS_TOO_LARGE: &str = "one record alone is larger than a page may be, and no smaller page can be asked for: deselect the stream, or \
+                                have the record made smaller at the vendor";
+
+/// What to do when an answer that cannot be asked for in parts is too large.
+const ALL_IS_TOO_LARGE: &str = "this list cannot be asked for in smaller pages: deselect the stream";
+
 /// Pause before the second of them; the next ones are longer.
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
+
+/// Memory that is not asked for where a response is short and its records are many.
+const USUAL_INDEX: usize = 256 << 10;
 
 /// Bytes of lines that make a page of a spooled response.
 const SPOOL_PAGE: usize = 1 << 20;
@@ -136,14 +151,16 @@ impl<'a> List<'a> {
         let mut attempt = 1;
         loop {
             let (request, response) = self.send(slice, position).await?;
-            if !response.status.is_success() {
+            if response.is_ignored || !response.status.is_success() {
                 return Ok(Fetched { request, cut: None });
             }
-            match self.cut(position, &request, &response) {
+            match self.cut(position, &request, &response).await {
                 Ok(cut) => return Ok(Fetched { request, cut: Some(cut) }),
+                // There was memory for the body, and not for its records.
+                Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => continue,
                 Err(error) if error.kind() != ErrorKind::Decode => return Err(error),
                 Err(error) => {
-                    let error = self.client.explained(error, &request, &response).await;
+                    let error = self.client.explained(error, &request, &response);
                     if attempt == DAMAGED_ATTEMPTS || error.kind() != ErrorKind::Decode {
                         return Err(error);
                     }
@@ -164,7 +181,11 @@ impl<'a> List<'a> {
                     Some(earlier) => *position = earlier,
                     None => return Err(error),
                 },
-                Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => {}
+                Err(error) if error.kind() == ErrorKind::TooLarge => {
+                    if !self.asks_for_less(&request) {
+                        return Err(error.with_help(if self.endpoint.page_size.is_some() { ONE_IS_TOO_LARGE } else { ALL_IS_TOO_LARGE }));
+                    }
+                }
                 Err(error) => return Err(error),
                 Ok(response) => {
                     self.endpoint.page_size.iter().for_each(PageSize::succeeded);
@@ -294,15 +315,44 @@ impl<'a> List<'a> {
     }
 
     /// Cuts a response into the records that it lists, and says what follows it.
-    fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
+    async fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
         let paths: Vec<RecordPath> =
             self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
-        let split = split(&response.body, &paths).or_else(|error| split(&self.readable(&response.body).ok_or(error)?, &paths))?;
+        let split = match split(response, &response.body, &paths).await {
+            Err(error) if error.kind() == ErrorKind::Decode => {
+                split(response, &self.readable(&response.body).ok_or(error)?, &paths).await?
+            }
+            split => split?,
+        };
+        if self.endpoint.paginator.expects_list()
+            && let Some(path) = paths.iter().find(|path| is_object(path, &split.envelope))
+        {
+            let error = Error::new(ErrorKind::Decode, "the response has one object where the vendor documents a list of records");
+            return Err(error.with_context("path", path.name().unwrap_or_default().to_owned()));
+        }
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
         let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
         let advance = self.endpoint.paginator.advance(position, &view)?;
         Ok((split.records, advance))
     }
+}
+
+/// Cuts a response. The memory of its body covers that of as much again for its records; more is waited for.
+async fn split(response: &Response, body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
+    if let Some(split) = split_within(body, paths, body.len().max(USUAL_INDEX))? {
+        return Ok(split);
+    }
+    let Some(lease) = &response.lease else { return crate::record::split(body, paths) };
+    let (most, before) = (lease.most(), lease.bytes());
+    lease.grow_patiently(most).await?;
+    let split = split_within(body, paths, (body.len() + most).saturating_sub(before))?.ok_or_else(|| too_much(most))?;
+    lease.shrink(body.len() * (BODY_FACTOR - 1) + split.memory);
+    Ok(split)
+}
+
+/// True when one object stands at a path. The arrays that stand at a path are not in the envelope.
+fn is_object(path: &RecordPath, envelope: &Envelope) -> bool {
+    path.name().and_then(|name| envelope.get(name)).is_some_and(|value| value.starts_with(b"{"))
 }
 
 /// True when a list that comes newest first has left the slice's window.
@@ -337,6 +387,10 @@ fn read_lines(client: HttpClient, endpoint: &Endpoint, slice: SliceState, lines:
                 let end = Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End));
                 return Ok(Some((end, None)));
             };
+            // A response that is loaded alone must not wait for what cannot be written meanwhile.
+            let lease = Hold::current().lease();
+            lease.take(lines.len() * BODY_FACTOR);
+            let lines = leased(lines, Arc::new(lease));
             let records = map_records(endpoint, vec![cut_lines(&lines)])?;
             Ok(Some((Page::new(records, None), Some(spool))))
         })
@@ -365,53 +419,6 @@ fn fingerprint(value: &impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Asks declared endpoints for their first pages: what [`Connector::check`] does unless overridden.
-///
-/// # Errors
-/// As [`Connector::check`].
-pub async fn check(client: &HttpClient, endpoints: &[Endpoint], names: &[&str]) -> Result<CheckReport> {
-    let mut report = CheckReport::default();
-    for endpoint in endpoints.iter().filter(|endpoint| names.is_empty() || names.contains(&endpoint.name())) {
-        let outcome = first_page(client, endpoint).await;
-        let availability = match outcome {
-            Ok(_) => Availability::Available,
-            Err(error) => match error.kind() {
-                ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::ConfigInvalid => return Err(error),
-                ErrorKind::PermissionDenied => Availability::Unavailable(with_help(&error)),
-                ErrorKind::NotFound | ErrorKind::Refused => Availability::Refused(with_help(&error)),
-                _ => Availability::Failed(with_help(&error)),
-            },
-        };
-        report.endpoints.push((endpoint.name().to_owned(), availability));
-    }
-    Ok(report)
-}
-
-/// What happened, in the vendor's words, and what can be done about it.
-fn with_help(error: &Error) -> String {
-    error.help().map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
-}
-
-/// The first page of an endpoint; of a child, that of the first parent on its first page.
-async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Result<Page> {
-    let mut list = List { client: client.clone(), endpoint, parent: None, walker: Walker::Own };
-    if let Some(parent) = &endpoint.parent {
-        let parents = Box::pin(first_page(client, &parent.endpoint)).await?;
-        list.parent = parents.records.into_iter().next().and_then(|records| records.into_iter().find(|record| parent.wants(record)));
-        if list.parent.is_none() {
-            return Ok(Page::new(Vec::new(), None));
-        }
-    }
-    let slice = endpoint.slicer.plan(&EndpointState::default(), TimeRange::all(), client.now()).pop().unwrap_or_default();
-    let request = list.request(&slice, &Position::Start)?;
-    let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
-    // Whether what it holds is understood is for a sync to find out.
-    let nothing = || Page::new(Vec::new(), None);
-    let Ok(cut) = list.cut(&Position::Start, &request, &response) else { return Ok(nothing()) };
-    let fetched = Fetched { request, cut: Some(cut).filter(|_| response.status.is_success()) };
-    Ok(list.page(&slice, &Position::Start, fetched).await.unwrap_or_else(|_| nothing()))
 }
 
 /// See [`ConnectorExt::records`](crate::ConnectorExt::records).

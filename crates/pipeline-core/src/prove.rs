@@ -15,6 +15,10 @@ const BLOCK: usize = 32;
 /// Bytes that a member has at least in most vendors' records.
 const BYTES_PER_MEMBER: usize = 48;
 
+/// The most members of one record. Vendors' records have thousands where they have many; what has more is no record of theirs,
+/// and would take 32 bytes of memory for each, several times over.
+pub(crate) const MOST_MEMBERS: usize = 250_000;
+
 /// The most bytes of buffers that a thread keeps for its next text.
 const SPARE_BYTES: usize = 4 << 20;
 
@@ -99,10 +103,17 @@ pub(crate) struct Member {
 pub(crate) struct Members {
     pub(crate) all: Vec<Member>,
     pub(crate) compact: Vec<u8>,
+    /// True once a record had more members than one may.
+    pub(crate) is_overfull: bool,
     open: Vec<u8>,
 }
 
 impl Members {
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Member>() * self.all.len() + self.compact.len()
+    }
+
     /// With room for what a text of this length may hold: a buffer that grows is copied and leaves its memory behind.
     pub(crate) fn with_room_for(length: usize) -> Self {
         let mut members = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
@@ -120,18 +131,33 @@ impl Members {
         // A thread that is ending has no use for them.
         let _ = SPARE.try_with(|spare| {
             let larger = spare.take().filter(|kept| kept.all.capacity() > all.capacity());
-            spare.set(Some(larger.unwrap_or(Self { all, compact, open: Vec::new() })));
+            spare.set(Some(larger.unwrap_or(Self { all, compact, ..Self::default() })));
         });
     }
 
     pub(crate) fn clear(&mut self) {
         self.all.clear();
         self.compact.clear();
+        self.is_overfull = false;
     }
 
-    /// Adds the members of the object at `at`, as they stand in the text.
+    /// Gives back what an unusual text took.
+    #[cfg(feature = "engine")]
+    pub(crate) fn trim(&mut self) {
+        if size_of::<Member>() * self.all.capacity() + self.compact.capacity() > SPARE_BYTES {
+            *self = Self::default();
+        }
+    }
+
+    /// Adds the members of the object at `at`, as they stand in the text. None also when there are more than
+    /// [`MOST_MEMBERS`].
     pub(crate) fn add(&mut self, record: &[u8], at: usize) -> Option<usize> {
+        let most = self.all.len() + MOST_MEMBERS;
         members(record, at, |key, start| {
+            if self.all.len() >= most {
+                self.is_overfull = true;
+                return None;
+            }
             let before = self.compact.len();
             let end = match record.get(start)? {
                 b'{' | b'[' => nested(record, start, &mut self.open, &mut self.compact)?,

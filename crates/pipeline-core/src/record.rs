@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gap::Missed;
 use crate::prove::{self, Member, Members};
 
+mod room;
+use self::room::Room;
+
 /// Index of a stream among those that an endpoint feeds.
 pub type StreamIndex = usize;
 
@@ -127,6 +130,25 @@ impl RawRecord {
     /// The value of one top-level member, as it stands in the record. Of several with that name it is the last.
     pub fn member(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(&self.json[self.place(name)?]).ok()
+    }
+
+    /// The value of the first top-level member of that name, found without looking at those behind it.
+    #[cfg(feature = "engine")]
+    pub(crate) fn first_member(&self, name: &str) -> Option<&str> {
+        let is_it = |key: prove::Key| *key.name(&self.json) == *name.as_bytes();
+        let place = if let Some(Found { document, own }) = &self.found {
+            document.members.get(own.clone())?.iter().find(|member| is_it(member.key))?.value.range()
+        } else {
+            let mut found = None;
+            prove::members(&self.json, prove::space(&self.json, 0), |key, at| {
+                let end = prove::value(&self.json, at)?;
+                found = is_it(key).then_some(at..end);
+                // None ends the walk.
+                found.is_none().then_some(end)
+            });
+            found?
+        };
+        std::str::from_utf8(&self.json[place]).ok()
     }
 
     /// Where the value of one top-level member stands.
@@ -291,7 +313,8 @@ pub enum Advance {
 ///
 /// * `data` is the array under `data`; the empty path is the body itself, an array or one record.
 /// * `tickets/*/metric_set` is the object inside each ticket; a ticket without one is passed over.
-/// * A last member that is an object is one record. Null is none, and so is a null in the place of an array.
+/// * A last member that is an object is one record, unless it is empty.
+/// * Null, or nothing, is an error, as it is not an empty list; behind `*` it is none, as not every element has such a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPath(pub(crate) Vec<String>);
 
@@ -317,6 +340,8 @@ pub struct Split {
     pub records: Vec<Vec<RawRecord>>,
     /// The top-level members, but for an array that a path names: it is in `records`.
     pub envelope: Envelope,
+    /// Bytes of memory that all of it takes besides the body.
+    pub(crate) memory: usize,
 }
 
 /// The top-level members of a response body, unparsed.
@@ -357,20 +382,36 @@ impl Envelope {
 /// [`ErrorKind::Decode`] when the body is not JSON or a path leads nowhere: a short page is never made of a damaged one.
 /// [`ErrorKind::TooLarge`] when it has 4 GiB.
 pub fn split(body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
+    split_within(body, paths, usize::MAX)?.ok_or_else(|| unreachable!("nothing is larger than that"))
+}
+
+/// The same of a body whose records may take so many bytes of memory, besides those of the body: for where their members stand,
+/// and for what there is of each. None when they take more.
+pub(crate) fn split_within(body: &Bytes, paths: &[RecordPath], room: usize) -> Result<Option<Split>> {
     if u32::try_from(body.len()).is_err() {
         return Err(Error::new(ErrorKind::TooLarge, "the response has 4 GiB or more"));
     }
     let body = &body.slice(if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }..);
-    let mut cut =
-        Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default(), members: Members::with_room_for(body.len()) };
-    cut.walk().ok_or_else(|| damaged(body))?;
-    let Cut { records, envelope, members, .. } = cut;
+    let (members, room) = (Members::with_room_for(body.len()), Room { most: room, ..Room::default() });
+    let mut cut = Cut { body, paths, records: vec![None; paths.len()], envelope: Envelope::default(), members, room };
+    if cut.walk().is_none() {
+        let refused = if cut.members.is_overfull { overfull() } else { damaged(body) };
+        return if cut.room.is_full { Ok(None) } else { Err(refused) };
+    }
+    let Cut { records, envelope, members, mut room, .. } = cut;
+    room.taken = members.bytes();
     let document = Document::new(members).ok_or_else(|| damaged(body))?;
     let records = records.into_iter().zip(paths).map(|(records, path)| match records {
         Some(places) => Ok(places.into_iter().map(|place| place.record(body, &document)).collect()),
-        None => find(body, &envelope, path),
+        None => find(body, &envelope, path, &mut room),
     });
-    Ok(Split { records: records.collect::<Result<_>>()?, envelope })
+    let records = records.collect::<Result<_>>();
+    let memory = room.bytes(0);
+    if room.is_full { Ok(None) } else { Ok(Some(Split { records: records?, envelope, memory })) }
+}
+
+fn overfull() -> Error {
+    Error::new(ErrorKind::TooLarge, format!("a record of the response has more than {} members", prove::MOST_MEMBERS))
 }
 
 /// What is wrong with a body, in the words of `serde_json`.
@@ -390,7 +431,7 @@ fn first_byte(json: &[u8]) -> Option<u8> {
 }
 
 /// The records at a path of a body that is known to be JSON.
-fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawRecord>> {
+fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath, room: &mut Room) -> Result<Vec<RawRecord>> {
     let missing = || {
         Error::new(ErrorKind::Decode, "the response has no records where the vendor documents them").with_context("path", path.0.join("/"))
     };
@@ -401,10 +442,9 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
     let mut is_optional = false;
     for segment in rest {
         let mut found = Vec::with_capacity(values.len());
-        is_optional |= segment == "*";
         for value in values.iter().filter(|value| !is_optional || first_byte(value) != Some(b'n')) {
             if segment == "*" {
-                let (_, places) = Place::all(value).ok_or_else(missing)?;
+                let (_, places) = Place::all(value, room).ok_or_else(missing)?;
                 found.extend(places.iter().map(|place| value.slice(place.start..place.end)));
             } else {
                 match member(value, segment) {
@@ -414,22 +454,26 @@ fn find(body: &Bytes, envelope: &Envelope, path: &RecordPath) -> Result<Vec<RawR
                 }
             }
         }
+        is_optional |= segment == "*";
         values = found;
     }
     let mut records = Vec::new();
     for value in values {
         match first_byte(&value) {
             Some(b'[') => {
-                let (members, places) = Place::all(&value).ok_or_else(missing)?;
+                let (members, places) = Place::all(&value, room).ok_or_else(missing)?;
                 let document = Document::new(members).ok_or_else(missing)?;
                 records.extend(places.into_iter().map(|place| place.record(&value, &document)));
             }
             Some(b'{') => {
                 let (mut members, value) = (Members::default(), value.slice_ref(value.trim_ascii()));
                 let place = Place::of(&value, 0, &mut members).ok_or_else(missing)?;
+                if members.all.is_empty() && !is_optional {
+                    return Err(missing());
+                }
                 records.push(place.record(&value, &Document::new(members).ok_or_else(missing)?));
             }
-            Some(b'n') => {}
+            Some(b'n') if is_optional => {}
             _ => return Err(missing()),
         }
     }
@@ -456,21 +500,23 @@ impl Place {
         Some(Self { start, end, members: Some(before..members.all.len()) })
     }
 
-    /// The elements of an array; none when it is none.
-    fn all(array: &[u8]) -> Option<(Members, Vec<Self>)> {
+    /// The elements of an array; none when it is none, or there is no room for them.
+    fn all(array: &[u8], room: &mut Room) -> Option<(Members, Vec<Self>)> {
         let (mut members, mut places) = (Members::with_room_for(array.len()), Vec::new());
         let start = prove::space(array, 0);
         (array.get(start) == Some(&b'[')).then_some(())?;
-        Self::elements(array, start, &mut members, &mut places)?;
+        Self::elements(array, start, &mut members, &mut places, room)?;
+        room.taken += members.bytes();
         Some((members, places))
     }
 
     /// Adds the elements of the array that starts at `start`; returns the place after it.
-    fn elements(json: &[u8], start: usize, members: &mut Members, places: &mut Vec<Self>) -> Option<usize> {
+    fn elements(json: &[u8], start: usize, members: &mut Members, places: &mut Vec<Self>, room: &mut Room) -> Option<usize> {
         prove::elements(json, start, |at| {
             let place = Self::of(json, at, members)?;
             let end = place.end;
             places.push(place);
+            room.add(members)?;
             Some(end)
         })
     }
@@ -488,6 +534,7 @@ struct Cut<'b, 'p> {
     records: Vec<Option<Vec<Place>>>,
     envelope: Envelope,
     members: Members,
+    room: Room,
 }
 
 impl Cut<'_, '_> {
@@ -511,6 +558,7 @@ impl Cut<'_, '_> {
             return self.cut(path, at);
         }
         let end = prove::value(self.body, at)?;
+        self.room.add(&self.members)?;
         self.envelope.members.push((name.into_owned(), self.body.slice(at..end)));
         path.map(|path| self.records[path].take());
         Some(end)
@@ -519,7 +567,7 @@ impl Cut<'_, '_> {
     /// Cuts the array that is the records of a path.
     fn cut(&mut self, path: usize, at: usize) -> Option<usize> {
         let mut places = Vec::new();
-        let end = Place::elements(self.body, at, &mut self.members, &mut places)?;
+        let end = Place::elements(self.body, at, &mut self.members, &mut places, &mut self.room)?;
         self.records[path] = Some(places);
         Some(end)
     }

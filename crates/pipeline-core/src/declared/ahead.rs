@@ -8,26 +8,32 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::{BoxFuture, MaybeDone, maybe_done};
 
+use crate::memory::Hold;
+
 /// Pieces of work of which the first few are under way at the same time.
 ///
 /// All of them make progress whenever one is waited for: a request that stands in line for a limit would otherwise hold up
-/// everybody behind it while nobody looks at it.
+/// everybody behind it while nobody looks at it. What it reads before its turn takes memory that nobody else waits for.
 pub(super) struct Ahead<'a, T> {
-    waiting: VecDeque<BoxFuture<'a, T>>,
-    begun: VecDeque<MaybeDone<BoxFuture<'a, T>>>,
+    waiting: Box<dyn Iterator<Item = BoxFuture<'a, T>> + Send + 'a>,
+    begun: VecDeque<(Hold, MaybeDone<BoxFuture<'a, T>>)>,
     at_once: usize,
 }
 
-impl<'a, T: Send> Ahead<'a, T> {
-    pub(super) fn new(work: impl Iterator<Item = impl Future<Output = T> + Send + 'a>, at_once: usize) -> Self {
-        Self { waiting: work.map(FutureExt::boxed).collect(), begun: VecDeque::new(), at_once }
+impl<'a, T: Send + 'a> Ahead<'a, T> {
+    pub(super) fn new<W: Future<Output = T> + Send + 'a>(work: impl Iterator<Item = W> + Send + 'a, at_once: usize) -> Self {
+        Self { waiting: Box::new(work.map(FutureExt::boxed)), begun: VecDeque::new(), at_once }
     }
 
     /// The next result in order; none behind the last.
     pub(super) async fn next(&mut self) -> Option<T> {
         poll_fn(|context| {
+            self.begin();
+            if let Some((hold, _)) = self.begun.front() {
+                hold.turn_has_come();
+            }
             self.drive(context);
-            match self.begun.front_mut().map(|first| Pin::new(first).take_output()) {
+            match self.begun.front_mut().map(|(_, first)| Pin::new(first).take_output()) {
                 None => Poll::Ready(None),
                 Some(None) => Poll::Pending,
                 Some(done) => {
@@ -49,13 +55,19 @@ impl<'a, T: Send> Ahead<'a, T> {
         .await
     }
 
-    fn drive(&mut self, context: &mut Context<'_>) {
+    fn begin(&mut self) {
         while self.begun.len() < self.at_once
-            && let Some(work) = self.waiting.pop_front()
+            && let Some(work) = self.waiting.next()
         {
-            self.begun.push_back(maybe_done(work));
+            let hold = Hold::ahead();
+            let own = hold.clone();
+            self.begun.push_back((hold, maybe_done(async move { own.scope(work).await }.boxed())));
         }
-        for work in &mut self.begun {
+    }
+
+    fn drive(&mut self, context: &mut Context<'_>) {
+        self.begin();
+        for (_, work) in &mut self.begun {
             let _ = Pin::new(work).poll(context);
         }
     }

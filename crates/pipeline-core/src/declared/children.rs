@@ -23,6 +23,13 @@ mod tests;
 /// Parents whose first pages are requested at the same time. Enough for 25 requests a second at 600 ms.
 const AT_ONCE: usize = 16;
 
+/// Parents whose lists are read before their page is read again for the next ones: what a page of any vendor has, and no more
+/// than memory has room for in every list of lists at the same time.
+const MOST_PARENTS: usize = 1_000;
+
+/// Times that a page of parents may have lost the parent at which it is read again.
+const MOST_LOST: u32 = 3;
+
 /// Before a unit of the parents' own list: a parent of parents that could not be read.
 const ABOVE: char = '^';
 
@@ -72,9 +79,9 @@ pub(super) fn read<'a>(
         let place = Place::of(&slice.position)?;
         let unit = slice.unit.as_deref().and_then(|unit| unit.strip_prefix(ABOVE)).map(ToOwned::to_owned);
         let slice = SliceState { unit, ..slice };
-        let parents = super::read_for(Walker::Children, &family.client, &parent.endpoint, SliceState { position: place.page(), ..slice });
+        let parents = family.parents(&slice, &place);
         let tally = if place == Place::default() { Tally::new() } else { Tally::resumed() };
-        Ok(FamilyWalk { family, parents, place: Some(place), page: None, tally, readable: None })
+        Ok(FamilyWalk { family, slice, parents, place: Some(place), lost: 0, page: None, tally, readable: None })
     };
     let pages = |walk| stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move { Ok(walk.next().await?.map(|page| (page, walk))) });
     stream::once(walk).map_ok(pages).try_flatten().boxed()
@@ -128,6 +135,7 @@ struct Family<'a> {
 
 /// One parent whose children are to be read.
 struct Member {
+    /// What is needed of it, without the page that it came on.
     record: RawRecord,
     key: String,
     reached: Option<DateTime<Utc>>,
@@ -142,19 +150,35 @@ struct Begun<'a> {
 }
 
 impl<'a> Family<'a> {
-    /// The parents of a page whose children are not read yet.
-    fn members(&self, records: Vec<RawRecord>, place: Place) -> Vec<Member> {
-        let member = |record: RawRecord| Member { key: self.key(&record), reached: self.time(&record), from: Position::Start, record };
+    /// The pages of parents of a slice, from a place on.
+    fn parents(&self, slice: &SliceState, place: &Place) -> BoxStream<'a, Result<Page>> {
+        super::read_for(Walker::Children, &self.client, &self.parent.endpoint, SliceState { position: place.page(), ..slice.clone() })
+    }
+
+    /// The parents of a page whose children are not read yet, and whether the page has the parent of the place.
+    fn members(&self, records: Vec<RawRecord>, place: Place) -> (Vec<Member>, bool) {
+        let member = |record: RawRecord| Member {
+            key: self.key(&record),
+            reached: self.time(&record),
+            from: Position::Start,
+            record: self.needed(&record),
+        };
         let mut members: Vec<Member> = records.into_iter().filter(|record| self.parent.wants(record)).map(member).collect();
+        let Some(key) = place.parent else { return (members, true) };
         // A page that has changed so much that the parent is gone from it is read whole.
-        if let Some(index) = place.parent.and_then(|key| members.iter().position(|member| member.key == key)) {
-            members.drain(..index);
-            match place.at {
-                Some(at) => members[0].from = Position::At(at),
-                None => drop(members.remove(0)),
-            }
+        let Some(index) = members.iter().position(|member| member.key == key) else { return (members, false) };
+        members.drain(..index);
+        match place.at {
+            Some(at) => members[0].from = Position::At(at),
+            None => drop(members.remove(0)),
         }
-        members
+        (members, true)
+    }
+
+    /// What is needed of a parent to read its list, now or later.
+    fn needed(&self, parent: &RawRecord) -> RawRecord {
+        let names = self.names().chain(self.parent.inherited.iter().map(|(member, _)| *member)).collect::<BTreeSet<_>>();
+        RawRecord::from_members(names.into_iter().filter_map(|name| Some((name, parent.member(name)?))))
     }
 
     fn time(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
@@ -194,12 +218,9 @@ impl<'a> Family<'a> {
 
     /// A parent whose list could not be read from a position on, and all that is needed to read it later.
     fn missed(&self, member: &Member, position: Position) -> Missed {
-        let inherited = &self.parent.inherited;
-        let needed = self.names().chain(inherited.iter().map(|(member, _)| *member)).collect::<BTreeSet<_>>();
-        let needed = needed.into_iter().filter_map(|name| Some((name, member.record.member(name)?)));
-        let unit = String::from_utf8_lossy(RawRecord::from_members(needed).as_bytes()).into_owned();
+        let unit = String::from_utf8_lossy(member.record.as_bytes()).into_owned();
         let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, ..SliceState::default() });
-        let kept = inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
+        let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
         kept.fold(missed, |missed, (column, value)| missed.keeping(column, value))
     }
 
@@ -239,9 +260,12 @@ impl<'a> Family<'a> {
 /// A walk through the pages of parents, and on each through its parents' lists.
 struct FamilyWalk<'a> {
     family: Family<'a>,
+    slice: SliceState,
     parents: BoxStream<'a, Result<Page>>,
     /// Where the next page of parents is to be read on from; none after the last.
     place: Option<Place>,
+    /// Times that a page that was read again had lost its parent.
+    lost: u32,
     page: Option<ParentPage<'a>>,
     /// What the parents that could not be read mean.
     tally: Tally,
@@ -255,6 +279,8 @@ struct ParentPage<'a> {
     lists: Ahead<'a, Begun<'a>>,
     /// The list that is being read, and how far it is.
     open: Option<(Member, BoxStream<'a, Result<Page>>)>,
+    /// Where the page has to be read again, when it has too many parents.
+    again: Option<Place>,
     end: Page,
 }
 
@@ -268,7 +294,12 @@ impl<'a> FamilyWalk<'a> {
                 continue;
             };
             let Some(children) = self.next_children(&mut page).await? else {
-                if self.tally.is_in_doubt() && self.place.is_some() {
+                if let Some(place) = page.again {
+                    self.parents = self.family.parents(&self.slice, &place);
+                    self.place = Some(place);
+                    continue;
+                }
+                if (self.tally.is_in_doubt() || self.tally.is_refused()) && self.place.is_some() {
                     // Whether it is the parents that fail shows on the next page: until then this is not a place to stop.
                     self.tally.extend(page.end.gaps);
                     continue;
@@ -289,6 +320,7 @@ impl<'a> FamilyWalk<'a> {
     /// Takes the next page of parents; false when there is none.
     async fn next_parents(&mut self) -> Result<bool> {
         let Some(place) = self.place.take() else { return Ok(false) };
+        let is_again = place.parent.is_some();
         let Some(mut parents) = self.parents.try_next().await? else { return Ok(false) };
         self.place = match &parents.advance {
             Some(Advance::Next(page)) => Some(Place { page: Some(page.clone()), ..Place::default() }),
@@ -299,9 +331,22 @@ impl<'a> FamilyWalk<'a> {
         let end = family.end(&parents);
         let position = place.page.clone();
         let records = if parents.records.is_empty() { Vec::new() } else { parents.records.swap_remove(0) };
-        let members = family.members(records, place).into_iter();
-        let lists = Ahead::new(members.map(move |member| family.clone().begin(member)), AT_ONCE);
-        self.page = Some(ParentPage { position, lists, open: None, end });
+        let (mut members, is_there) = family.members(records, place);
+        self.lost += u32::from(is_again && !is_there);
+        if self.lost > MOST_LOST {
+            return Err(Error::new(ErrorKind::Decode, "a page of parents is another one each time that it is read"));
+        }
+        let again = (members.len() > MOST_PARENTS).then(|| {
+            // A key that came twice would be found at its first place.
+            let mut keys = BTreeSet::new();
+            members.retain(|member| keys.insert(member.key.clone()));
+            let has_more = members.len() > MOST_PARENTS;
+            members.truncate(MOST_PARENTS);
+            let last = members.last().map(|member| member.key.clone());
+            has_more.then(|| Place { page: position.clone(), parent: last, at: None })
+        });
+        let lists = Ahead::new(members.into_iter().map(move |member| family.clone().begin(member)), AT_ONCE);
+        self.page = Some(ParentPage { position, lists, open: None, again: again.flatten(), end });
         Ok(true)
     }
 

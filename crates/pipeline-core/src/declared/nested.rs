@@ -140,6 +140,11 @@ struct Beginning<'a> {
 impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
+        if list.is_missing(record) {
+            return Err(
+                Error::new(ErrorKind::Decode, "a record has no list where the vendor documents one").with_context("list", list.member)
+            );
+        }
         let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
         let parsed = RawRecord::upsert(json.clone());
         let goes_on = parsed.member(list.more) == Some("true");

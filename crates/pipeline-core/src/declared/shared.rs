@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::Result;
+use crate::memory::{Hold, Lease};
 use crate::record::{Advance, Page, RawRecord};
 use crate::state::Position;
 
@@ -53,6 +54,9 @@ struct Parents {
     end: Page,
     read: Instant,
     stands: bool,
+    /// The memory that the records take.
+    #[expect(dead_code, reason = "given back with them")]
+    lease: Option<Lease>,
 }
 
 /// Which walk asks for a page.
@@ -96,18 +100,23 @@ impl SharedPages {
         if let Some(page) = known {
             return Ok(page);
         }
-        let page = read.await?;
+        let apart = Hold::apart().filter(|_| walker == Walker::Children);
+        let page = match &apart {
+            Some(hold) => hold.scope(read).await?,
+            None => read.await?,
+        };
         let parents = self.parents(&page, position)?;
         let small = parents.page();
         self.keep(key, &mut slot, parents);
         match (walker, small) {
-            (Walker::Children, Some(small)) => {
+            (Walker::Children, Some(small)) if apart.is_some_and(|hold| hold.may_keep()) => {
                 let bytes = page.records.iter().flatten().map(|record| record.as_bytes().len()).sum();
                 slot.whole = Some(page);
                 drop(slot);
                 self.forget_whole(key, bytes);
                 Ok(small)
             }
+            (Walker::Children, Some(small)) => Ok(small),
             _ => Ok(page),
         }
     }
@@ -121,9 +130,10 @@ impl SharedPages {
         let records = parents.records.iter().map(|record| record.as_bytes().len() + size_of::<RawRecord>());
         let bytes = PAGE_BYTES + records.sum::<usize>();
         let mut pages = self.lock();
-        if pages.bytes + bytes <= KEPT_BYTES {
+        let lease = if pages.bytes + bytes <= KEPT_BYTES { Hold::current().keep(bytes) } else { None };
+        if lease.is_some() {
             pages.bytes += bytes;
-            slot.parents = Some(parents);
+            slot.parents = Some(Parents { lease, ..parents });
         } else {
             pages.slots.remove(&key);
         }
@@ -161,7 +171,7 @@ impl SharedPages {
             _ => true,
         };
         let end = Page { reached: page.reached, skipped: page.skipped, ..Page::new(Vec::new(), page.advance.clone()) };
-        Ok(Parents { records, end, read: Instant::now(), stands })
+        Ok(Parents { records, end, read: Instant::now(), stands, lease: None })
     }
 }
 

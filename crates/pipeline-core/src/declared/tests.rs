@@ -19,6 +19,35 @@ impl Classifier for GoneIsNothing {
     }
 }
 
+/// A success that says that there is no such thing is an empty answer.
+#[derive(Debug)]
+struct SaysNothing;
+
+impl Classifier for SaysNothing {
+    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+        answer.body.starts_with(br#"{"ok":false"#).then_some(ResponseAction::Ignore)
+    }
+}
+
+#[tokio::test]
+async fn t1_a_success_that_is_ignored_is_a_page_without_records() {
+    let answer: &[u8] = br#"{"ok":false,"error":"channel_not_found"}"#;
+    let context = BuildContext { transport: Some(Arc::new(Always(answer))), ..BuildContext::default() };
+    let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).classifier(SaysNothing).build().unwrap();
+    let things = || Endpoint::get("things", "/things").feeds(StreamDef::new("things", Schema::default()), "data");
+    for endpoint in [things(), things().ndjson(Lines { check: |_| Ok(()), malformed: 0, most: u64::MAX })] {
+        let pages: Vec<Page> = read(&client, &endpoint, SliceState::default()).try_collect().await.unwrap();
+        assert_eq!((pages.len(), pages[0].records[0].len(), &pages[0].advance), (1, 0, &Some(Advance::End)));
+    }
+}
+
+#[tokio::test]
+async fn a5_one_object_in_the_place_of_a_list_is_an_error_unless_the_answer_can_be_one_record() {
+    assert_eq!(first(b"{\"data\":{\"id\":1}}").await.unwrap().records[0].len(), 1);
+    let (ids, error) = listed(&[r#"{"data":{"id":"a","at":9},"next":null}"#]).await;
+    assert_eq!((ids.len(), error), (0, Some(ErrorKind::Decode)));
+}
+
 #[test]
 fn lines_are_cut_at_line_feeds_only() {
     let texts = |lines: &'static str| {
@@ -106,6 +135,11 @@ impl HttpService for Script {
 
 /// The ids of the pages of a list that is answered so.
 async fn listed(bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
+    listed_in(None, bodies).await
+}
+
+/// The same of the part of a list that is in a window.
+async fn listed_in(window: Option<crate::state::Window>, bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
     let script = Script(std::sync::Mutex::new(bodies.iter().map(ToString::to_string).collect()));
     let context = BuildContext { transport: Some(Arc::new(script)), ..BuildContext::default() };
     let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
@@ -114,7 +148,7 @@ async fn listed(bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
         .paginate(crate::paginate::CursorField { param: "page", token: "next", more: None, first_page_only: &[], resumable: false })
         .cursor("at", crate::TimeFormat::UnixSeconds)
         .slices(crate::slice::Windows::newest_first("since", "until", crate::TimeFormat::UnixSeconds));
-    let mut pages = read(&client, &endpoint, SliceState::default());
+    let mut pages = read(&client, &endpoint, SliceState { window, ..SliceState::default() });
     let mut ids = Vec::new();
     loop {
         match pages.try_next().await {
@@ -144,6 +178,23 @@ async fn b20_a_page_that_comes_again_in_the_place_of_another_is_asked_for_again(
     let again = A.replace("\"2\"", "\"other\"");
     assert_eq!(listed(&[A, &again, B, C]).await, whole, "the page before");
     assert_eq!(listed(&[A, B, &again, C]).await, whole, "one from before that, whose records are too new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b20_a_page_of_another_window_is_asked_for_again() {
+    let second = |second| DateTime::<Utc>::from_timestamp(second, 0).unwrap();
+    let window = Some(crate::state::Window { since: Some(second(6)), until: second(10) });
+    let older = r#"{"data":[{"id":"x","at":5},{"id":"y","at":4}],"next":"9"}"#;
+    let newer = r#"{"data":[{"id":"z","at":11}],"next":"9"}"#;
+    let whole = (vec!["ab".to_owned(), "c".to_owned(), "d".to_owned()], None);
+    for foreign in [older, newer] {
+        for bodies in [[foreign, A, B, C], [A, foreign, B, C], [A, B, foreign, C]] {
+            assert_eq!(listed_in(window, &bodies).await, whole, "{foreign}");
+        }
+    }
+    // A vendor that ignores the window is taken as it is, and asked twice more only once.
+    let (ids, error) = listed_in(window, &[older, older, older, B, C]).await;
+    assert_eq!((ids, error), (["xy", "c", "d"].map(str::to_owned).to_vec(), None));
 }
 
 #[tokio::test(start_paused = true)]

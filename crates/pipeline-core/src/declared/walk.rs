@@ -17,7 +17,11 @@ const MAX_EMPTY_PAGES: u32 = 100;
 /// Pages in a row that came before, under new cursors, before a list counts as broken.
 const MAX_REPEATED_PAGES: u32 = 3;
 
-/// Positions remembered in order to notice that a list runs in a circle.
+/// Pages in a row that the list sent before, beyond as many as there are different ones: a list that is read twice, to find what
+/// it left out, repeats each of them once.
+const MAX_FAMILIAR_PAGES: usize = 100;
+
+/// Positions, and pages, remembered in order to notice that a list runs in a circle.
 const MAX_REMEMBERED_POSITIONS: usize = 100_000;
 
 /// A walk from page to page.
@@ -29,6 +33,10 @@ pub(super) struct Walk {
     /// What the page before looked like.
     previous: Option<u64>,
     repeated_pages: u32,
+    /// What all pages looked like.
+    pages: HashSet<u64>,
+    /// Pages in a row that looked like an earlier one.
+    familiar_pages: usize,
     /// The cursor value of the last record so far, of a list that comes newest first; none: nothing can be compared.
     reached: Option<DateTime<Utc>>,
     /// True for a list that is not in the order which it should have.
@@ -46,18 +54,21 @@ impl Walk {
             visited: HashSet::new(),
             previous: None,
             repeated_pages: 0,
+            pages: HashSet::new(),
+            familiar_pages: 0,
             reached,
             is_unordered: false,
         }
     }
 
-    /// True for a page that cannot be what follows the one before: it is the same, or its first record is newer than the last
-    /// one before it in a list that comes newest first.
+    /// True for a page that cannot be what follows the one before: it is the same, or in a list that comes newest first its first
+    /// record is newer than the last one before it, or it is of another window than the one that was asked for.
     pub(super) fn is_out_of_place(&self, endpoint: &Endpoint, page: &Page) -> bool {
         // Pages that several walks share are kept: to ask again would bring the same.
         // A list that shifts may repeat one, and one that is counted is read twice.
         let is_repeated = self.is_repeated(page) && !endpoint.paginator.shifts();
-        endpoint.shared.is_none() && (is_repeated || (!self.is_unordered && self.is_newer(endpoint, page)))
+        let is_foreign = || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
+        endpoint.shared.is_none() && (is_repeated || (!self.is_unordered && is_foreign()))
     }
 
     fn is_repeated(&self, page: &Page) -> bool {
@@ -69,12 +80,23 @@ impl Walk {
         endpoint.slicer.is_newest_first() && self.reached.is_some_and(|reached| first().is_some_and(|first| first > reached))
     }
 
+    fn is_of_another_window(&self, endpoint: &Endpoint, page: &Page) -> bool {
+        // One that has no filter ends with a page that reaches behind its window.
+        let is_filtered = endpoint.slicer.is_newest_first() && !endpoint.newest_first;
+        let Some((window, records)) = self.slice.window.filter(|_| is_filtered).zip(page.records.first()) else { return false };
+        let time = |record: Option<&RawRecord>| endpoint.cursor_of(record?);
+        // Whether the ends belong to it differs from vendor to vendor.
+        let is_after = time(records.first()).is_some_and(|first| first > window.until);
+        is_after || time(records.last()).zip(window.since).is_some_and(|(last, since)| last < since)
+    }
+
     /// Moves on past a page; false when it was the last.
     pub(super) fn step(&mut self, endpoint: &Endpoint, page: &Page) -> Result<bool> {
         // Asked for again, and still so: then this is how the list is.
-        self.is_unordered |= self.is_newer(endpoint, page);
+        self.is_unordered |= self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
         self.repeated_pages = if self.is_repeated(page) { self.repeated_pages + 1 } else { 0 };
         self.previous = sketch(page);
+        self.note_page();
         let last = page.records.first().and_then(|records| endpoint.cursor_of(records.last()?));
         self.reached = last.or(self.reached);
         let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
@@ -88,12 +110,26 @@ impl Walk {
         if self.repeated_pages >= MAX_REPEATED_PAGES {
             return Err(endless(format!("the list sent the same page {} times in a row, under new cursors", MAX_REPEATED_PAGES + 1)));
         }
+        if self.familiar_pages > self.pages.len() + MAX_FAMILIAR_PAGES {
+            return Err(endless(format!("the list goes round in a circle of {} pages, under new cursors", self.pages.len())));
+        }
         self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
         if self.empty_pages >= MAX_EMPTY_PAGES {
             return Err(endless(format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more")));
         }
         self.position = Position::At(next.clone());
         Ok(true)
+    }
+}
+
+impl Walk {
+    /// Takes note of what the page looks like.
+    fn note_page(&mut self) {
+        let Some(sketch) = self.previous else { return };
+        if self.pages.len() >= MAX_REMEMBERED_POSITIONS {
+            self.pages.clear();
+        }
+        self.familiar_pages = if self.pages.insert(sketch) { 0 } else { self.familiar_pages + 1 };
     }
 }
 
@@ -156,6 +192,27 @@ mod tests {
             assert!(step(&mut walk, &page(&format!("again {number}"), 0)).unwrap());
         }
         assert_eq!(step(&mut walk, &page("last", 0)).unwrap_err().kind(), ErrorKind::Decode);
+    }
+
+    #[test]
+    fn a14_pages_that_come_again_under_ever_new_cursors_end_the_list() {
+        let records = |number: usize| vec![vec![RawRecord::upsert(format!(r#"{{"id":{number}}}"#)); 3]];
+        let pages = |circle: usize| {
+            let mut walk = walk(Position::Start);
+            let page = |number: usize| Page::new(records(number % circle), Some(Advance::Next(format!("cursor {number}"))));
+            (0..10_000).find(|number| step(&mut walk, &page(*number)).is_err())
+        };
+        assert_eq!(pages(1), Some(3));
+        for circle in [2, 3, 50] {
+            let last = pages(circle).unwrap();
+            assert!(last <= 2 * circle + MAX_FAMILIAR_PAGES + 1, "a circle of {circle} pages is read up to page {last}");
+        }
+        assert_eq!(pages(10_000), None);
+        let mut twice = walk(Position::Start);
+        for number in 0..4_000 {
+            let page = Page::new(records(number % 2_000), Some(Advance::Next(format!("cursor {number}"))));
+            assert!(step(&mut twice, &page).unwrap(), "a list that is read twice");
+        }
     }
 
     #[test]

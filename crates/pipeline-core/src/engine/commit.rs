@@ -9,10 +9,11 @@ use tokio::sync::MutexGuard as AsyncMutexGuard;
 
 use super::Job;
 use super::endpoint_run::EndpointRun;
-use super::staged::{PageRecords, Staged};
+use super::staged::{Late, PageRecords, Staged};
 use super::write::{Figures, Writer};
 use crate::destination::TableId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MemoryBudget;
 use crate::state::Change;
 
 /// Collects what tasks have read, writes it, and commits it.
@@ -23,6 +24,7 @@ pub(super) struct Committer {
     turn: tokio::sync::Mutex<()>,
     /// Locked before `staged`.
     writer: tokio::sync::Mutex<Writer>,
+    memory: MemoryBudget,
 }
 
 /// How much more memory than bytes of records a batch may take before it is written all the same.
@@ -41,7 +43,15 @@ enum Pressure {
 impl Committer {
     pub(super) fn new(job: Arc<Job>) -> Self {
         let writer = tokio::sync::Mutex::new(Writer::new(Arc::clone(&job)));
-        Self { job, staged: Mutex::default(), turn: tokio::sync::Mutex::default(), writer }
+        let memory = MemoryBudget::new(job.options.memory_budget);
+        #[cfg(test)]
+        super::tests::memory::LAST.set(Some(memory.clone()));
+        Self { job, staged: Mutex::default(), turn: tokio::sync::Mutex::default(), writer, memory }
+    }
+
+    /// The memory of the run.
+    pub(super) fn memory(&self) -> &MemoryBudget {
+        &self.memory
     }
 
     fn staged(&self) -> MutexGuard<'_, Staged> {
@@ -49,24 +59,35 @@ impl Committer {
     }
 
     /// Takes a page and the change that it makes to a checkpoint. The change is asked for inside, so that changes are
-    /// staged in the order in which they were made. Writes or commits what is staged when there is enough of it.
-    pub(super) async fn stage(&self, page: Vec<PageRecords<'_>>, change: impl FnOnce() -> Result<Change>) -> Result<()> {
-        let pressure = {
+    /// staged in the order in which they were made. Writes or commits what is staged when there is enough of it. Returns the
+    /// records that only the decoder found to be wrong.
+    pub(super) async fn stage(&self, page: Vec<PageRecords<'_>>, change: impl FnOnce() -> Result<Change>) -> Result<Vec<Late>> {
+        let (late, pressure) = {
             let _turn = self.turn.lock().await;
             let mut staged = self.staged();
-            staged.change(change()?);
-            staged.add(page, self.job.clock.now());
-            self.pressure(&staged)
+            match change() {
+                Ok(change) => staged.change(change),
+                Err(error) => {
+                    // The page is not taken, but what is wrong with it can be looked at.
+                    if error.kind() == ErrorKind::Rejected {
+                        staged.add_rejected(page, self.job.clock.now());
+                    }
+                    return Err(error);
+                }
+            }
+            let late = staged.add(page, self.job.clock.now());
+            staged.permit(&self.memory);
+            (late, self.pressure(&staged))
         };
         let writer = match pressure {
-            Pressure::None => return Ok(()),
+            Pressure::None => return Ok(late),
             Pressure::Due => self.writer.try_lock().ok(),
             Pressure::Full => Some(self.writer.lock().await),
         };
-        match writer {
-            Some(writer) => self.relieve(writer).await,
-            None => Ok(()),
+        if let Some(writer) = writer {
+            self.relieve(writer).await?;
         }
+        Ok(late)
     }
 
     fn pressure(&self, staged: &Staged) -> Pressure {
@@ -78,6 +99,7 @@ impl Committer {
         match () {
             () if reached(2) => Pressure::Full,
             () if reached(1) || staged.age() >= options.commit_interval => Pressure::Due,
+            () if staged.memory > 0 && self.memory.is_wanted() => Pressure::Due,
             () => Pressure::None,
         }
     }
@@ -193,11 +215,12 @@ pub(super) struct Alone<'a> {
 
 impl Alone<'_> {
     /// Writes a part of the response.
-    pub(super) async fn write(&mut self, page: Vec<PageRecords<'_>>) -> Result<()> {
-        self.staged.add(page, self.committer.job.clock.now());
+    pub(super) async fn write(&mut self, page: Vec<PageRecords<'_>>) -> Result<Vec<Late>> {
+        let late = self.staged.add(page, self.committer.job.clock.now());
+        self.staged.permit(&self.committer.memory);
         let tables = self.writer.write(self.staged.hand_over()).await?;
         self.staged.take_back(tables);
-        Ok(())
+        Ok(late)
     }
 
     /// Commits the response with its change, and what others have staged.

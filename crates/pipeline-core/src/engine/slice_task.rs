@@ -1,26 +1,25 @@
 //! Reads one slice: page by page, each staged with its position, splitting off work when there is room for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 use super::Job;
+use super::budget::Rejections;
 use super::commit::Committer;
-use super::dedup::Dedup;
-use super::endpoint_run::{EndpointRun, PageMark};
+use super::decode::Keys;
+use super::dedup::{Dedup, Hashed, PageMark};
+use super::endpoint_run::EndpointRun;
 use super::staged::PageRecords;
+use crate::destination::Table;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::gap::Missed;
 use crate::record::{Advance, Page, RawRecord};
 use crate::state::{SliceId, SliceState};
-
-/// Bytes that one permit of the memory budget stands for.
-const PERMIT_BYTES: usize = 64 << 10;
 
 /// Pages that must be left of a slice for a part of it to be worth a slice of its own.
 const SPLIT_PAGES: f64 = 3.0;
@@ -31,8 +30,6 @@ pub(super) struct Shared {
     pub(super) committer: Committer,
     /// Told when a slice was added.
     pub(super) wake: Notify,
-    budget: Semaphore,
-    largest_page: AtomicUsize,
 }
 
 /// How a slice's task ended without an error.
@@ -46,25 +43,15 @@ pub(super) enum SliceEnd {
 
 impl Shared {
     pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
-        let permits = (job.options.memory_budget / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self { committer, wake: Notify::new(), budget: Semaphore::new(permits), largest_page: AtomicUsize::new(1 << 20), job }
-    }
-
-    /// Waits for memory for a page of the size that pages have had so far.
-    async fn page_memory(&self) -> Result<SemaphorePermit<'_>> {
-        let budget = self.job.options.memory_budget;
-        let bytes = (2 * self.largest_page.load(Ordering::Relaxed)).min(budget);
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1);
-        self.budget
-            .acquire_many(permits.min(u32::try_from(budget / PERMIT_BYTES).unwrap_or(u32::MAX).max(1)))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Unexpected, "the memory budget is closed").with_source(error))
+        Self { committer, wake: Notify::new(), job }
     }
 }
 
 /// Reads a slice of an endpoint from its staged position to its end.
 pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) -> Result<SliceEnd> {
-    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), pages: 0.0, restarts: 0 };
+    let added = run.endpoint().account_value().map(|(column, _)| column);
+    let keys = run.endpoint().streams().map(|stream| Keys::of(stream, added)).collect();
+    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), keys, pages: 0.0, restarts: 0 };
     loop {
         match reader.read().await? {
             Step::Ended(end) => return Ok(end),
@@ -81,11 +68,21 @@ fn of_account(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Vec<Vec<RawR
     records.into_iter().map(stream).collect()
 }
 
+/// A page as it is staged.
+struct Prepared<'a> {
+    records: Vec<PageRecords<'a>>,
+    mark: PageMark,
+    /// What cannot be rows of each stream.
+    rejections: Vec<Rejections>,
+}
+
 struct SliceReader<'a> {
     shared: &'a Shared,
     run: &'a EndpointRun,
     id: SliceId,
     dedup: Dedup,
+    /// What the records of each stream must have to be rows.
+    keys: Vec<Keys>,
     /// Pages read of this slice.
     pages: f64,
     restarts: u32,
@@ -107,14 +104,12 @@ impl<'a> SliceReader<'a> {
             if run.stopped() {
                 return Ok(Step::Ended(SliceEnd::Stopped));
             }
-            let next = async {
-                let memory = shared.page_memory().await?;
-                Ok::<_, Error>((pages.try_next().await?, memory))
-            };
-            let (page, _memory) = tokio::select! {
+            // The others keep room for this page until it is staged.
+            let hold = shared.committer.memory().hold();
+            let page = tokio::select! {
                 biased;
                 () = shared.job.cancel.cancelled() => return Ok(Step::Ended(SliceEnd::Stopped)),
-                next = next => match next {
+                next = hold.scope(pages.try_next()) => match next {
                     Err(error) if error.kind() == ErrorKind::CursorExpired => return self.restart(error),
                     next => next?,
                 },
@@ -138,8 +133,13 @@ impl<'a> SliceReader<'a> {
     /// Stages a page and its position. Nothing is returned when it was given up.
     async fn take(&mut self, page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
         let Some(advance) = page.advance.clone() else { return self.take_response(page, pages).await };
-        let (records, mark) = self.prepare(page);
-        self.shared.committer.stage(records, || self.run.advance(self.id, &advance, mark)).await?;
+        let Prepared { records, mark, rejections } = self.prepare(page);
+        let change = || self.run.reject(&rejections).and_then(|()| self.run.advance(self.id, &advance, mark));
+        let late = self.shared.committer.stage(records, change).await.and_then(|late| self.run.reject_late(&late));
+        if self.run.refresh {
+            self.shared.committer.try_change(|| Ok(self.run.doubt()))?;
+        }
+        late?;
         self.pages += 1.0;
         Ok(Some(advance))
     }
@@ -147,10 +147,13 @@ impl<'a> SliceReader<'a> {
     /// Commits a response of several pages by itself, because it has no place to stop inside.
     async fn take_response(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
         let mut alone = self.shared.committer.alone().await?;
+        // While nobody else can write there is nobody to wait for.
+        let urgent = self.shared.committer.memory().urgent();
         loop {
             let end = page.advance.clone();
-            let (records, mark) = self.prepare(page);
-            alone.write(records).await?;
+            let Prepared { records, mark, rejections } = self.prepare(page);
+            self.run.reject(&rejections)?;
+            self.run.reject_late(&alone.write(records).await?)?;
             if let Some(advance) = end {
                 alone.commit(|| self.run.advance(self.id, &advance, mark)).await?;
                 self.pages += 1.0;
@@ -159,7 +162,7 @@ impl<'a> SliceReader<'a> {
             let next = tokio::select! {
                 biased;
                 () = self.shared.job.cancel.cancelled() => None,
-                next = pages.try_next() => next?,
+                next = urgent.scope(pages.try_next()) => next?,
             };
             match next {
                 Some(next) => page = next,
@@ -170,7 +173,7 @@ impl<'a> SliceReader<'a> {
 
     /// Leaves out the records that are committed already and those of streams that are not wanted, and tells observers of
     /// the page.
-    fn prepare(&mut self, page: Page) -> (Vec<PageRecords<'a>>, PageMark) {
+    fn prepare(&mut self, page: Page) -> Prepared<'a> {
         let restarted = self.restarts > 0;
         let records = of_account(self.run.endpoint(), page.records);
         let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
@@ -180,23 +183,37 @@ impl<'a> SliceReader<'a> {
         }
         prepared.mark.gaps = page.gaps;
         self.run.skip(page.skipped);
-        let (mut records, mut bytes, mut page_bytes) = (0, 0, 0);
+        let (mut records, mut bytes) = (0, 0);
         for (stream, counts) in prepared.counts.iter().enumerate() {
-            page_bytes += counts.bytes;
             if self.run.tables[stream].is_some() {
                 self.run.count(stream, *counts);
                 records += counts.records;
                 bytes += counts.bytes;
             }
         }
-        self.shared.largest_page.fetch_max(usize::try_from(page_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+        let rejections = self.reject(&mut prepared.records);
         self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
         let streams = self.run.endpoint().streams().zip(&self.run.tables).zip(prepared.records);
         let wanted = streams.filter_map(|((stream, table), records)| {
             let table = table.as_ref().filter(|_| !records.is_empty())?;
             Some(PageRecords { endpoint: self.run.ordinal, table, stream, records })
         });
-        (wanted.collect(), prepared.mark)
+        Prepared { records: wanted.collect(), mark: prepared.mark, rejections }
+    }
+
+    /// Marks the records that cannot be rows.
+    fn reject(&mut self, page: &mut [Vec<Hashed>]) -> Vec<Rejections> {
+        let reject = |((table, keys), records): ((&Option<Arc<Table>>, &mut Keys), &mut Vec<Hashed>)| {
+            let mut rejections = Rejections::default();
+            for Hashed { record, .. } in records.iter_mut().filter(|_| table.is_some()) {
+                if let Some(reason) = keys.refuse(record).map(|rejection| rejection.to_string()) {
+                    rejections.add(&reason);
+                    *record = record.clone().rejected(&reason);
+                }
+            }
+            rejections
+        };
+        self.run.tables.iter().zip(&mut self.keys).zip(page).map(reject).collect()
     }
 
     /// Gives a part of the slice away when another task could read it. True when it did.

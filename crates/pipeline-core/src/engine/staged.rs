@@ -15,7 +15,12 @@ use crate::destination::{Table, TableId};
 use crate::endpoint::StreamDef;
 use crate::error::Result;
 use crate::keep::Keep;
+use crate::memory::{Lease, MemoryBudget};
+use crate::record::Op;
 use crate::state::{Change, EndpointId};
+
+/// The most bytes of a table whose columns keep their room for the next batch.
+const LARGEST_SPARE: usize = 16 << 20;
 
 /// What a page has for one table.
 pub(super) struct PageRecords<'a> {
@@ -24,6 +29,13 @@ pub(super) struct PageRecords<'a> {
     pub(super) table: &'a Arc<Table>,
     pub(super) stream: &'a StreamDef,
     pub(super) records: Vec<Hashed>,
+}
+
+/// A record that was taken for a row, and was none.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) table: Arc<Table>,
+    pub(super) reason: String,
 }
 
 /// What is read and not yet handed to the destination.
@@ -40,8 +52,11 @@ pub(super) struct Staged {
     pub(super) discard: Vec<TableId>,
     /// Bytes of the records that are rows.
     pub(super) bytes: u64,
-    /// Bytes that the rows take in memory at most: many columns with few values take more than the records.
+    /// Bytes that the rows, and what cannot be rows, take in memory at most: many columns with few values take more than the
+    /// records.
     pub(super) memory: u64,
+    /// Permits that memory.
+    lease: Option<Lease>,
     /// Sum of the hashes of the records that are rows.
     pub(super) content_hash: u128,
     /// Bytes since the last commit, those that were handed over included.
@@ -57,12 +72,16 @@ pub(super) struct StagedTable {
     decoders: Vec<Decoder>,
     /// How many rows are of which endpoint, by its number in the run.
     pub(super) rows: BTreeMap<usize, u64>,
+    /// Bytes of memory that its rows took when they were last taken out.
+    written: usize,
 }
 
 impl Staged {
     /// Adds a page's rows to those of the same tables. The pages of a table share a batch: a page has few records, and each
     /// column of a batch costs something, in making it and in writing it.
-    pub(super) fn add(&mut self, page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) {
+    /// Returns the records that only the decoder found to be wrong.
+    pub(super) fn add(&mut self, page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) -> Vec<Late> {
+        let mut late = Vec::new();
         self.since.get_or_insert_with(Instant::now);
         for PageRecords { endpoint, table, stream, records } in page {
             let index = self.index(table);
@@ -77,7 +96,14 @@ impl Staged {
                         self.bytes += record.as_bytes().len() as u64;
                         self.uncommitted += record.as_bytes().len() as u64;
                     }
-                    Err(rejection) => self.rejected.push(Rejected::new(endpoint, table, &record, rejection)),
+                    Err(rejection) => {
+                        if record.op() != Op::Reject {
+                            late.push(Late { table: Arc::clone(table), reason: rejection.to_string() });
+                        }
+                        let rejected = Rejected::new(endpoint, table, &record, rejection);
+                        self.memory += rejected.memory() as u64;
+                        self.rejected.push(rejected);
+                    }
                 }
             }
             self.memory += (decoder.memory() - memory) as u64;
@@ -85,6 +111,21 @@ impl Staged {
                 *rows.entry(endpoint).or_default() += (decoder.len() - before) as u64;
             }
         }
+        late
+    }
+
+    /// Adds the records of a page that were rejected, and nothing else of it.
+    pub(super) fn add_rejected(&mut self, mut page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) {
+        for page in &mut page {
+            page.records.retain(|hashed| hashed.record.op() == Op::Reject);
+        }
+        let _ = self.add(page, synced_at);
+    }
+
+    /// Takes the memory that the rows take, whose pages had room for them.
+    pub(super) fn permit(&mut self, memory: &MemoryBudget) {
+        let lease = self.lease.get_or_insert_with(|| memory.staged());
+        lease.take(usize::try_from(self.memory).unwrap_or(usize::MAX).saturating_sub(lease.bytes()));
     }
 
     /// Adds a change of a checkpoint.
@@ -98,7 +139,7 @@ impl Staged {
         let place = |tables: &[StagedTable]| tables.iter().position(|known| Arc::ptr_eq(&known.table, table));
         place(&self.tables).unwrap_or_else(|| {
             let spare = place(&self.spare).map(|index| self.spare.swap_remove(index));
-            let new = || StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new() };
+            let new = || StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new(), written: 0 };
             self.tables.push(spare.unwrap_or_else(new));
             self.tables.len() - 1
         })
@@ -116,8 +157,10 @@ impl Staged {
         self.hand_over()
     }
 
-    /// Takes back the tables of what was handed over, now that their rows are written.
-    pub(super) fn take_back(&mut self, tables: Vec<StagedTable>) {
+    /// Takes back the tables of what was handed over, now that their rows are written. Those that had room for more than is
+    /// usual are not kept.
+    pub(super) fn take_back(&mut self, mut tables: Vec<StagedTable>) {
+        tables.retain(|table| table.written <= LARGEST_SPARE);
         self.spare = tables;
     }
 
@@ -131,6 +174,7 @@ impl StagedTable {
     /// Takes out the rows, and how the records departed from what is declared.
     pub(super) fn finish(&mut self) -> Result<(Vec<RecordBatch>, Vec<Drift>)> {
         let (mut batches, mut drift) = (Vec::new(), Vec::new());
+        self.written = self.decoders.iter().map(Decoder::memory).sum();
         for decoder in &mut self.decoders {
             batches.extend(decoder.finish()?);
             drift.extend(decoder.drift());
@@ -151,11 +195,12 @@ pub(super) fn with_room<'d>(decoders: &'d mut Vec<Decoder>, stream: &StreamDef, 
 
 /// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
 pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
-    if let Change::Advance { endpoint, slice, from, to, reached, seen, gaps, .. } = &change {
+    if let Change::Advance { endpoint, slice, from, to, reached, newest, seen, gaps, .. } = &change {
         for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
             match earlier {
                 Change::Replace { .. } => break,
-                Change::Advance { slice: s, to: t, reached: r, seen: known, gaps: missed, .. } if s == slice && t == from => {
+                Change::Advance { slice: s, to: t, reached: r, newest: n, seen: known, gaps: missed, .. } if s == slice && t == from => {
+                    *n = (*n).max(*newest);
                     t.clone_from(to);
                     *r = reached.or(*r);
                     known.extend(seen.iter().copied());

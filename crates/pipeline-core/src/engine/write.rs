@@ -6,14 +6,19 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 
 use super::Job;
-use super::decode::{Drift, DriftKind};
+use super::budget::Rejections;
+use super::decode::{Drift, DriftKind, OTHER_FIELDS};
+use super::patience::patiently;
 use super::rejected::{self, Rejected};
 use super::staged::{Staged, StagedTable, push_change};
-use crate::destination::{Commit, Generation, Table, TableId, Transaction};
+use crate::destination::{Commit, Generation, Refused, Table, TableId, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::keep::Keep;
 use crate::state::{Change, EndpointId};
+
+/// Names of fields of one table that are counted over a run; what comes beyond is counted as [`OTHER_FIELDS`].
+const MOST_DRIFT: usize = 1_000;
 
 /// What became of the records that one endpoint read for one table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +36,8 @@ pub(super) struct TableFigures {
 pub(super) struct Figures {
     /// By the endpoint's number in the run.
     pub(super) tables: BTreeMap<(usize, TableId), TableFigures>,
+    /// Rows that the destination has refused, likewise.
+    pub(super) refused: BTreeMap<(usize, TableId), Rejections>,
     /// Members kept in `_extra`, by table: by name and reason.
     pub(super) drift: BTreeMap<TableId, BTreeMap<(String, &'static str), u64>>,
     /// Endpoints whose last change is committed.
@@ -99,20 +106,30 @@ impl Writer {
     }
 
     async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
-        let Staged { mut tables, rejected, changes, finished, publish, keep, discard, bytes, content_hash, .. } = staged;
+        let Staged { mut tables, mut rejected, changes, finished, publish, keep, discard, bytes, content_hash, .. } = staged;
         for staged in &mut tables {
             let (batches, drift) = staged.finish()?;
             self.tell_drift(&staged.table, drift);
-            let mut unchanged = 0;
+            let (mut unchanged, mut refused) = (0, Vec::new());
             for batch in batches {
-                unchanged += self.write_batch(&staged.table, batch).await?;
+                let (left_out, refusals) = self.write_batch(&staged.table, batch.clone()).await?;
+                unchanged += left_out;
+                refused.extend(rejected::refused(&batch, refusals)?);
             }
             // Of several endpoints that feed the table it is not known whose rows they were.
+            let mut refused = refused.into_iter();
             for (endpoint, rows) in std::mem::take(&mut staged.rows) {
                 let written = self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default();
                 let left_out = rows.min(unchanged);
                 unchanged -= left_out;
-                written.rows += rows - left_out;
+                let most = usize::try_from(rows - left_out).unwrap_or(usize::MAX);
+                let mut taken = rows - left_out;
+                for refused in refused.by_ref().take(most) {
+                    taken -= 1;
+                    self.figures.refused.entry((endpoint, staged.table.id())).or_default().add(&refused.reason);
+                    rejected.push(Rejected::refused(endpoint, &staged.table, refused));
+                }
+                written.rows += taken;
                 written.unchanged += left_out;
             }
         }
@@ -129,7 +146,8 @@ impl Writer {
         Ok(tables)
     }
 
-    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
+    /// Returns how many rows are left out, and those that the destination refuses.
+    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<(u64, Vec<Refused>)> {
         let id = table.id();
         let is_published = self.published.contains(&id);
         let table = self.tables.entry(id).or_insert_with(|| {
@@ -140,11 +158,11 @@ impl Writer {
             table
         });
         if self.transaction.is_none() {
-            self.transaction = Some(self.job.destination.begin().await?);
+            self.transaction = Some(patiently(&self.job, |destination| destination.begin()).await?);
         }
         match &mut self.transaction {
-            Some(transaction) => transaction.write(table, batch).await,
-            None => Ok(0),
+            Some(transaction) => Ok((transaction.write(table, batch).await?, transaction.refused())),
+            None => Ok((0, Vec::new())),
         }
     }
 
@@ -157,11 +175,19 @@ impl Writer {
         for (source, rejected) in sources {
             let table = Arc::new(rejected::table(source));
             if !self.tables.contains_key(&table.id()) {
-                self.job.destination.prepare(&[Arc::clone(&table)]).await?;
+                let tables = [Arc::clone(&table)];
+                patiently(&self.job, |destination| destination.prepare(&tables)).await?;
             }
             let rows = rejected.len() as u64;
             let unchanged = match rejected::rows(rejected, self.job.clock.now())? {
-                Some(batch) => self.write_batch(&table, batch).await?,
+                Some(batch) => {
+                    let (unchanged, refused) = self.write_batch(&table, batch).await?;
+                    if let Some(Refused { reason, .. }) = refused.first() {
+                        let message = format!("the table of rejected records refuses a row: {reason}");
+                        return Err(Error::new(ErrorKind::Destination, message).with_help("remove the rule that was added to that table"));
+                    }
+                    unchanged
+                }
                 None => 0,
             };
             self.pending.rows.entry((None, table.id())).or_default().rows += rows.saturating_sub(unchanged);
@@ -184,7 +210,7 @@ impl Writer {
     async fn try_commit(&mut self, pending: Pending) -> Result<()> {
         let transaction = match self.transaction.take() {
             Some(transaction) => transaction,
-            None => self.job.destination.begin().await?,
+            None => patiently(&self.job, |destination| destination.begin()).await?,
         };
         let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
         for ((_, id), written) in pending.rows.iter().filter(|(_, written)| written.rows > 0) {
@@ -228,7 +254,11 @@ impl Writer {
         for Drift { field, kind, count: records } in drift {
             let reason = describe(kind);
             self.job.observer.observe(&Event::Drift { source: &table.source, stream: &table.stream, field: &field, reason, records });
-            *self.figures.drift.entry(table.id()).or_default().entry((field, reason)).or_default() += records;
+            let known = self.figures.drift.entry(table.id()).or_default();
+            // Objects that are used as maps have other names on every page.
+            let is_counted = known.len() < MOST_DRIFT || known.contains_key(&(field.clone(), reason));
+            let field = if is_counted { field } else { OTHER_FIELDS.to_owned() };
+            *known.entry((field, reason)).or_default() += records;
         }
     }
 

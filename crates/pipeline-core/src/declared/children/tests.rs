@@ -19,6 +19,8 @@ use crate::schema::{DataType, Schema};
 #[derive(Debug, Default)]
 struct Shop {
     refused: BTreeSet<String>,
+    /// Orders more, before the others, whose lines are refused.
+    refused_first: usize,
     /// Orders whose lines fail in a way that can pass.
     failing: BTreeSet<String>,
     requests: Mutex<Vec<String>>,
@@ -31,7 +33,11 @@ impl Shop {
         let after = url.query_pairs().find(|(name, _)| name == "after").map(|(_, id)| id.into_owned());
         self.requests.lock().unwrap().push([Some(url.path()), url.query()].into_iter().flatten().collect::<Vec<_>>().join("?"));
         let ids: Vec<String> = match *path {
-            ["orders"] => ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+            ["orders"] => {
+                let others = (0..self.refused_first).map(|index| format!("x{index:03}"));
+                others.chain(["a", "b", "c", "d", "e"].map(str::to_owned)).collect()
+            }
+            ["orders", order, "lines"] if order.starts_with('x') => return (403, "{}".to_owned()),
             ["orders", order, "lines"] if self.refused.contains(order) => return (403, "{}".to_owned()),
             ["orders", order, "lines"] if self.failing.contains(order) => return (500, "{}".to_owned()),
             ["orders", "b", "lines"] => vec!["b1".into(), "b2".into(), "b3".into()],
@@ -188,6 +194,30 @@ async fn what_belongs_to_a_parent_that_is_not_found_goes_with_it_where_that_is_d
         assert_eq!(gone, Vec::from_iter(expected.map(str::as_bytes)));
         assert_eq!(pages.iter().map(|page| page.gaps.len()).sum::<usize>(), missed);
     }
+}
+
+#[tokio::test]
+async fn t2_parents_behind_a_page_of_refused_ones_are_read() {
+    for refused in [vec!["a", "b"], vec!["a", "b", "c", "d"], vec!["b", "c", "d", "e"]] {
+        let shop = Arc::new(Shop { refused: refused.iter().map(ToString::to_string).collect(), ..Shop::default() });
+        let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+        assert_eq!((error, missed(&pages)), (None, refused.clone()));
+        let readable = ["a1", "b1", "b2", "b3", "e1"].into_iter().filter(|line| !refused.contains(&&line[..1]));
+        assert_eq!(ids(&pages), readable.collect::<Vec<_>>());
+    }
+    for refused_first in [10, 45, 99] {
+        let shop = Arc::new(Shop { refused_first, ..Shop::default() });
+        let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+        assert_eq!((error, missed(&pages).len(), ids(&pages).len()), (None, refused_first, 5), "{refused_first} refused at the start");
+    }
+}
+
+#[tokio::test]
+async fn when_no_parent_can_be_read_the_endpoint_is_refused_before_all_of_them_are_asked() {
+    let shop = Arc::new(Shop { refused_first: 500, ..Shop::default() });
+    let (pages, error) = walk(&shop, &lines(), Position::Start).await;
+    assert_eq!((ids(&pages), error), (Vec::new(), Some(ErrorKind::PermissionDenied)));
+    assert!(shop.requests.lock().unwrap().len() < 200, "{} requests", shop.requests.lock().unwrap().len());
 }
 
 #[tokio::test]

@@ -161,3 +161,35 @@ async fn a_record_fetched_by_itself_holds_its_lists_as_well() {
     assert_eq!(records.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(records[0][0].member("lines").unwrap(), r#"{"data":[{"id":"1"},{"id":"2"},{"id":"3"}],"more":false}"#);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a5_a_record_without_the_list_that_a_stream_is_fed_from_is_not_a_record_without_entries() {
+    let endpoint = |is_optional| {
+        let lines = Endpoint::get("lines", "/orders/{id}/lines").feeds(stream("lines"), "data").paginate(PAGES);
+        let list = NestedList::new("lines", "more", lines).inherit("id", "order");
+        let orders = Endpoint::get("orders", "/orders").feeds(stream("orders"), "data").paginate(PAGES);
+        orders.feeds_nested(if is_optional { list.optional() } else { list })
+    };
+    for (lines, is_gap, is_gap_if_optional) in [
+        ("", true, false),
+        (r#","lines":null"#, true, true),
+        (r#","lines":{}"#, true, true),
+        (r#","lines":{"data":null,"more":false}"#, true, true),
+        (r#","lines":{"items":[],"more":false}"#, true, true),
+        (r#","lines":"none""#, true, true),
+        (r#","lines":{"data":[],"more":false}"#, false, false),
+    ] {
+        for (is_optional, is_gap) in [(false, is_gap), (true, is_gap_if_optional)] {
+            let orders = format!(r#"{{"id":"a"{lines}}},{{"id":"b","lines":{{"data":[{{"id":"1"}}],"more":false}}}}"#);
+            let shop = Arc::new(Shop { orders, lines: Vec::new(), is_gone: false, requests: Mutex::default() });
+            let context = BuildContext { transport: Some(shop), ..BuildContext::default() };
+            let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
+            let endpoint = endpoint(is_optional);
+            let pages: Vec<Page> = super::super::read(&client, &endpoint, SliceState::default()).try_collect().await.unwrap();
+            let gaps: Vec<_> = pages[0].gaps.iter().map(|missed| (missed.name.as_str(), missed.keep.clone())).collect();
+            let expected = [("a", [("order".to_owned(), "\"a\"".to_owned())].into())];
+            assert_eq!(gaps, expected[..usize::from(is_gap)], "{lines}, optional: {is_optional}");
+            assert_eq!((pages[0].records[0].len(), pages[0].records[1].len()), (2, 1), "what is there is read");
+        }
+    }
+}
