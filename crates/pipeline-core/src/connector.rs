@@ -18,6 +18,7 @@ use crate::endpoint::{Deletes, Endpoint, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{NoObserver, Observer};
 use crate::http::{HttpClient, HttpService, MemoryLimits, MemoryTokens, RateLimitStore, RetryPolicy, TokenStore};
+use crate::origin::Origin;
 use crate::record::{Page, RawRecord};
 use crate::schema::Schema;
 use crate::slice::TimeRange;
@@ -108,13 +109,13 @@ pub struct BuildContext {
     pub observer: Arc<dyn Observer>,
     /// How failed requests are tried again.
     pub retry: RetryPolicy,
-    /// Largest response body in memory, after decompression. Default 64 MiB.
+    /// Largest response body in memory, after decompression. Default 64 MiB; less where a run's memory has no room for one.
     pub max_body: u64,
     /// Longest time to establish a connection. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest time without a byte. Default 60 s.
     pub read_timeout: Duration,
-    /// Longest time for one attempt of a response that is held in memory. Default 300 s; spooled responses have none.
+    /// Longest time for one attempt of a response that is held in memory. Default 300 s; spooled responses have a least pace instead.
     pub total_timeout: Duration,
     /// Seed of the jitter; none: from the system.
     pub seed: Option<u64>,
@@ -144,6 +145,8 @@ impl Default for BuildContext {
 pub struct Preparation {
     /// What is worth telling a person: a cost, a deadline, an oddity of the account.
     pub notes: Vec<String>,
+    /// Whose data is read, as far as it can be learned. A source that was read from another account is not read on.
+    pub origin: Origin,
     /// What is read in the place of the endpoints that were named, where the source reads several accounts: those of each
     /// [`Account`](crate::Account). None: the endpoints that the connector has now.
     pub endpoints: Option<Vec<Endpoint>>,

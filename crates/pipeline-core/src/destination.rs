@@ -188,6 +188,11 @@ pub trait Destination: Send + Sync + Debug {
         Ok(Box::new(()))
     }
 
+    /// Whether somebody has the claim on a source at the moment; none when that cannot be found out. Changes nothing.
+    async fn is_claimed(&self, _source: &str) -> Result<Option<bool>> {
+        Ok(None)
+    }
+
     /// Compares what is stored with what the log says, and returns what does not fit. Changes nothing.
     ///
     /// # Errors
@@ -207,7 +212,8 @@ pub trait Destination: Send + Sync + Debug {
         Ok(Vec::new())
     }
 
-    /// Creates tables, or adds columns that are missing. Never drops or narrows one.
+    /// Creates the visible tables, whichever generation rows will go to, or adds columns that are missing: a stream has a table
+    /// from the moment it is planned, with or without rows. Never drops or narrows a column.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()>;
 
     /// The committed states of a source's endpoints.
@@ -233,12 +239,27 @@ pub trait Destination: Send + Sync + Debug {
     }
 }
 
+/// A row that a store refuses while it takes others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its index in the batch.
+    pub row: usize,
+    /// Why, in the store's words.
+    pub reason: String,
+}
+
 /// Rows on their way. Dropping it discards them.
 #[async_trait]
 pub trait Transaction: Send {
     /// Stages a batch, and returns how many of its rows are left out because the table holds them already, read at whatever
     /// time. Memory stays bounded however many batches are staged.
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64>;
+
+    /// Takes the rows of the batch written last that the store refuses by rules of its user's, such as an index: all others are
+    /// staged. Whoever wrote the batch keeps them elsewhere.
+    fn refused(&mut self) -> Vec<Refused> {
+        Vec::new()
+    }
 
     /// Makes everything visible, and returns the commit's number.
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64>;
@@ -270,6 +291,14 @@ impl<D: Destination> Destination for WithCheckpoints<D> {
 
     async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
         self.checkpoints.claim(source, run).await
+    }
+
+    async fn is_claimed(&self, source: &str) -> Result<Option<bool>> {
+        self.checkpoints.is_claimed(source).await
+    }
+
+    async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
+        self.rows.verify(depth).await
     }
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
@@ -306,6 +335,10 @@ struct Checkpointed {
 impl Transaction for Checkpointed {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         self.rows.write(table, batch).await
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        self.rows.refused()
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {

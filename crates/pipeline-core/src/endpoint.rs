@@ -1,6 +1,7 @@
 //! A vendor API as data: what is requested, how it is walked, and which streams it feeds.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -200,6 +201,7 @@ pub struct Endpoint {
     pub(crate) corrects: bool,
     pub(crate) refreshed_every: Option<TimeDelta>,
     pub(crate) edition: Option<&'static str>,
+    pub(crate) settings: BTreeMap<&'static str, String>,
     pub(crate) parent: Option<Arc<Parent>>,
     pub(crate) account_column: Option<&'static str>,
     pub(crate) account: Option<Account>,
@@ -247,7 +249,8 @@ impl Endpoint {
         Self::new(Method::GET, name, path)
     }
 
-    /// An endpoint read by POST, with the query as a form body. Must be safe to repeat.
+    /// An endpoint read by POST, with its parameters in the URL and without a body: where the vendor wants one, the paginator or
+    /// the slicer sets [`Request::body`](crate::http::Request::body) and its content type. Must be safe to repeat.
     pub fn post(name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Method::POST, name, path)
     }
@@ -279,6 +282,7 @@ impl Endpoint {
             corrects: false,
             refreshed_every: None,
             edition: None,
+            settings: BTreeMap::new(),
             parent: None,
             account_column: None,
             account: None,
@@ -369,7 +373,7 @@ impl Endpoint {
             let feed = Feed { stream: feed.stream.clone(), path, inside: Some(self.nested.len()) };
             Arc::make_mut(&mut self.feeds).push(feed);
         }
-        self.completes(list)
+        self.completes(NestedList { is_fed: true, ..list })
     }
 
     /// How pages follow each other; [`SinglePage`] unless set.
@@ -418,6 +422,13 @@ impl Endpoint {
     /// into a next generation; rows of both are never mixed.
     pub fn edition(mut self, edition: &'static str) -> Self {
         self.edition = Some(edition);
+        self
+    }
+
+    /// Names a setting of the configuration which decides what rows look like, and its value. A sync that reads on with another
+    /// value says so, because rows that are stored already stay as they are until a full refresh.
+    pub fn setting(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.settings.insert(name, value.into());
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 
+use crate::connector::Availability;
 use crate::state::EndpointId;
 
 /// Something that happened. Only core makes events: one per request attempt, page or commit, never one per record.
@@ -139,6 +140,15 @@ pub enum Event<'a> {
         endpoint: &'a EndpointId,
         /// The failure, if any.
         error: Option<&'a crate::error::Error>,
+    },
+    /// A check has tried an endpoint.
+    Checked {
+        /// The source's name.
+        source: &'a str,
+        /// The endpoint's name.
+        endpoint: &'a str,
+        /// Whether it can be read.
+        availability: &'a Availability,
     },
     /// The run ended.
     SyncFinished {

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, ErrorStatus, Result};
 use crate::state::SliceState;
+#[cfg(feature = "engine")]
+use {
+    crate::state::Gap,
+    chrono::{DateTime, Utc},
+};
 
 /// Temporary failures in a row after which it is the vendor that does not work, and not a unit.
 const OUTAGE: usize = 3;
 
-/// Refusals for want of a permission in a row, before anything could be read, after which it is the endpoint that is refused.
-const ALL_FORBIDDEN: usize = 10;
-
-/// Other refusals in a row, before anything could be read, after which it is the endpoint that is refused.
-const ALL_REFUSED: usize = 40;
-
-/// Refusals in a row, after something could be read, after which it is the endpoint that is refused from then on: a portal
-/// that answers in the vendor's place refuses everything.
+/// Refusals in a row after which it is the endpoint that is refused, whether something could be read before or not. A key that
+/// may read the last of a hundred parents reads it; a portal that answers in the vendor's place, which refuses everything, and
+/// a key that may read none of ten thousand are found out.
 const MOST_REFUSED: usize = 100;
 
 /// A unit of an endpoint that a page passes over.
@@ -35,6 +35,13 @@ pub struct Missed {
 }
 
 impl Missed {
+    /// The gap that is stored of it when it was passed over now.
+    #[cfg(feature = "engine")]
+    pub(crate) fn into_gap(self, now: DateTime<Utc>) -> Gap {
+        let Self { name, reason, slice, keep, .. } = self;
+        Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, slice }
+    }
+
     /// A unit that could not be read, and how to read it later.
     pub fn new(name: impl Into<String>, slice: SliceState) -> Self {
         Self { name: name.into(), reason: String::new(), slice, keep: BTreeMap::new(), in_doubt: false }
@@ -62,10 +69,12 @@ pub fn is_of_unit(error: &Error) -> bool {
         ErrorKind::ConfigInvalid
         | ErrorKind::Unauthenticated
         | ErrorKind::RateLimited
+        | ErrorKind::Untrusted
         | ErrorKind::CheckpointConflict
         | ErrorKind::Destination
         | ErrorKind::Disk
         | ErrorKind::Cancelled
+        | ErrorKind::Rejected
         | ErrorKind::Unexpected => false,
         ErrorKind::PermissionDenied
         | ErrorKind::NotFound
@@ -125,12 +134,7 @@ impl Tally {
             self.confirm();
             self.confirmed.push(missed);
             self.in_a_row += 1;
-            let most = match error.kind() {
-                _ if self.readable => MOST_REFUSED,
-                ErrorKind::PermissionDenied | ErrorKind::Unsupported => ALL_FORBIDDEN,
-                _ => ALL_REFUSED,
-            };
-            if self.in_a_row >= most {
+            if self.in_a_row >= MOST_REFUSED {
                 return Err(error);
             }
             self.refusal = Some(error).filter(|_| !self.readable);
@@ -159,6 +163,11 @@ impl Tally {
     /// True when a unit failed and nothing has shown since that the vendor works.
     pub fn is_in_doubt(&self) -> bool {
         !self.doubted.is_empty()
+    }
+
+    /// True while nothing but refusals came: whether it is the endpoint that is refused shows with the units that follow.
+    pub fn is_refused(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Adds units that are known to be passed over.
@@ -243,7 +252,7 @@ mod tests {
         assert!(tally.take().is_empty());
         assert_eq!(tally.finish(up()).await.unwrap_err().kind(), ErrorKind::NotFound);
         let mut tally = Tally::new();
-        let refused = (0..ALL_REFUSED).map(|_| tally.failed(unit("a"), refusal()).is_err()).filter(|failed| *failed).count();
+        let refused = (0..MOST_REFUSED).map(|_| tally.failed(unit("a"), refusal()).is_err()).filter(|failed| *failed).count();
         assert_eq!(refused, 1);
     }
 

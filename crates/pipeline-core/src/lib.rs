@@ -26,6 +26,7 @@ mod account;
 pub mod cell;
 mod clock;
 mod connector;
+mod coverage;
 mod crash;
 pub mod declared;
 #[cfg(feature = "engine")]
@@ -40,8 +41,10 @@ pub mod http;
 #[cfg(feature = "engine")]
 mod keep;
 mod lines;
+mod memory;
 mod mend;
 mod nested_list;
+mod origin;
 mod page_size;
 pub mod paginate;
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
@@ -63,17 +66,20 @@ pub use clock::{Clock, SystemClock, TokioClock};
 pub use connector::{
     Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
 };
-pub use crash::{CRASH_POINT, crash_point};
+pub use coverage::{Coverage, Since};
+pub use crash::{CRASH_POINT, FAULT_POINT, crash_point, fault_point, fault_struck};
 #[cfg(feature = "engine")]
 pub use destination::{
-    Commit, CommitRecord, DELETED, Damage, Delivery, Depth, Destination, EXTRA, Generation, SYNCED_AT, Status, Table, TableId, Transaction,
-    WithCheckpoints,
+    Commit, CommitRecord, DELETED, Damage, Delivery, Depth, Destination, EXTRA, Generation, Refused, SYNCED_AT, Status, Table, TableId,
+    Transaction, WithCheckpoints,
 };
 pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Attempt, Event, NoObserver, Observer, Observers};
 #[cfg(feature = "engine")]
 pub use keep::{Condition, Keep};
+pub use memory::MemoryBudget;
+pub use origin::Origin;
 #[cfg(feature = "engine")]
 pub use purge::{Purge, Purged, PurgedTable};
 pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};

@@ -2,7 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::RecordPath;
+use crate::record::{Op, RawRecord, RecordPath};
 
 /// A list inside a record, of which the vendor sends the beginning only.
 #[derive(Clone, Debug)]
@@ -12,6 +12,9 @@ pub struct NestedList {
     pub(crate) list: Endpoint,
     pub(crate) total: Option<&'static str>,
     pub(crate) inherited: Vec<(&'static str, &'static str)>,
+    /// True when a stream is fed from it: then a record without it would take the stored entries for gone.
+    pub(crate) is_fed: bool,
+    pub(crate) is_optional: bool,
 }
 
 impl NestedList {
@@ -22,7 +25,7 @@ impl NestedList {
     /// list entries stand, such as `data`, and what tells them apart. Entries that cannot be told apart are read again from
     /// the start.
     pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
-        Self { member, more, list, total: None, inherited: Vec::new() }
+        Self { member, more, list, total: None, inherited: Vec::new(), is_fed: false, is_optional: false }
     }
 
     /// The list's member that tells how many entries it has: another number of them is an error.
@@ -31,10 +34,27 @@ impl NestedList {
         self
     }
 
+    /// Takes a record without the member for one that has no such entries. Null is an error all the same, and so is, unless this
+    /// is said, a record without the list that a stream is fed from: none of them says that the entries are gone.
+    pub fn optional(mut self) -> Self {
+        self.is_optional = true;
+        self
+    }
+
     /// Copies a member of the record into each entry, unless it has a value of that name.
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         self.inherited.push((member, name));
         self
+    }
+
+    /// True when a record has, in the place of the list, what the vendor does not document.
+    pub(crate) fn is_missing(&self, record: &RawRecord) -> bool {
+        let is_list = |list: &str| {
+            let entries = self.list.feeds.first().and_then(|feed| feed.path.name());
+            entries
+                .is_some_and(|entries| RawRecord::upsert(list.to_owned()).member(entries).is_some_and(|entries| entries.starts_with('[')))
+        };
+        self.is_fed && record.op() == Op::Upsert && !record.member(self.member).map_or(self.is_optional, is_list)
     }
 
     /// Where entries stand in the list.

@@ -53,6 +53,11 @@ pub trait Paginator: Send + Sync + Debug {
         None
     }
 
+    /// True when what it walks is a list, so that one object in its place is an error. False where an answer can be one record.
+    fn expects_list(&self) -> bool {
+        true
+    }
+
     /// True when rows can move between pages while the list is read, so that a page may repeat rows of the one before.
     fn shifts(&self) -> bool {
         false

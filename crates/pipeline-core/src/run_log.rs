@@ -36,6 +36,9 @@ pub struct RunRecord {
     /// The most serious failure, by its name. None: it is running, or everything is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Why it failed as a whole, if it did: what came of single endpoints is with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// What became of each endpoint that it was to read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointRecord>,
@@ -66,7 +69,7 @@ pub struct EndpointRecord {
 impl RunRecord {
     /// A run that starts.
     pub fn started(run: impl Into<String>, started: DateTime<Utc>, sources: Vec<String>) -> Self {
-        Self { run: run.into(), started, took: None, sources, rows: 0, commits: 0, failure: None, endpoints: Vec::new() }
+        Self { run: run.into(), started, took: None, sources, rows: 0, commits: 0, failure: None, error: None, endpoints: Vec::new() }
     }
 
     /// Says how serious it was.

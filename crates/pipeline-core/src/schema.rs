@@ -142,6 +142,22 @@ pub struct Schema {
 
 impl Schema {
     /// A schema of columns known at compile time, as `cargo xtask codegen` writes them.
+    ///
+    /// The columns must be a constant of their own when a function of yours makes them. Written as
+    /// `Schema::from_static(&[text("id")])` the array would be a temporary value, which Rust cannot drop in a constant
+    /// (error E0493, "destructor of `[Field; 1]` cannot be evaluated at compile-time").
+    ///
+    /// ```
+    /// use pipeline_core::{DataType, Field, Schema};
+    ///
+    /// const fn text(name: &'static str) -> Field {
+    ///     Field::new(name, DataType::String)
+    /// }
+    ///
+    /// const ORDERS: &[Field] = &[text("id"), text("status")];
+    /// const SCHEMA: Schema = Schema::from_static(ORDERS);
+    /// assert_eq!(SCHEMA.fields().len(), 2);
+    /// ```
     pub const fn from_static(fields: &'static [Field]) -> Self {
         Self { fields: Cow::Borrowed(fields) }
     }

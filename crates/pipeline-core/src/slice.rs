@@ -6,7 +6,8 @@ use std::fmt::Debug;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 
-use crate::error::Result;
+use crate::coverage::Since;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gap::Missed;
 use crate::http::Request;
 use crate::schema::TimeFormat;
@@ -40,6 +41,25 @@ impl TimeRange {
 pub trait Slicer: Send + Sync + Debug {
     /// The slices to add to `state` so that it covers `range` up to `now`. Unfinished slices are kept by the caller.
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState>;
+
+    /// From when on a plan covers a range. None for what is not cut by time, such as a list that is read whole.
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        let _ = range;
+        None
+    }
+
+    /// Where a plan ends that is made at `now`, the range's own end aside. None where no clock decides that.
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let _ = now;
+        None
+    }
+
+    /// The slices that lie between `since` and what is covered already, which a configuration wants that begins earlier than
+    /// before. None when the vendor shows them only with everything that is newer: then all is read again.
+    fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
+        let _ = (since, covered);
+        None
+    }
 
     /// Makes `request` ask for this slice only.
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()>;
@@ -138,6 +158,10 @@ impl Slicer for StartTime {
         vec![SliceState { query: vec![start], ..SliceState::default() }]
     }
 
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        Some(Since::At(range.start.unwrap_or(self.earliest)))
+    }
+
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
         for (name, value) in &slice.query {
             request.set_query(name, value.clone());
@@ -209,10 +233,41 @@ impl Windows {
         if floor < time { floor + self.grain() } else { floor }
     }
 
+    /// Where the first window starts.
+    fn earliest(&self, range: TimeRange) -> Option<DateTime<Utc>> {
+        match (range.start, self.oldest) {
+            (Some(start), _) | (None, Oldest::At(start)) => Some(self.floor(start)),
+            (None, Oldest::Open) => None,
+        }
+    }
+
     /// Where to read from again when everything before `covered` was asked for: not before what the user wants.
-    fn back(&self, covered: DateTime<Utc>, earliest: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    ///
+    /// What lies behind the newest record that was ever seen is asked for again as well: there was nothing, unless the clock that
+    /// said when it was asked for was wrong.
+    fn back(&self, state: &EndpointState, covered: DateTime<Utc>, earliest: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        let newest = state.coverage.and_then(|coverage| coverage.newest);
         let back = self.floor(covered - self.lookback());
+        let back = newest.map_or(back, |newest| back.min(self.floor(newest) + self.grain()));
         earliest.map_or(back, |earliest| back.max(earliest.min(covered)))
+    }
+
+    /// Windows, the newest first, that fill a span; none at its start: it is open.
+    fn cut(&self, start: Option<DateTime<Utc>>, end: DateTime<Utc>) -> Vec<SliceState> {
+        let (mut slices, mut until) = (Vec::new(), end);
+        loop {
+            let stepped = self.step.map(|step| self.floor(until - step.max(self.grain())));
+            let since = match (stepped, start) {
+                (Some(stepped), Some(start)) if stepped > start => Some(stepped),
+                (_, start) => start,
+            };
+            let window = Some(Window { since, until });
+            slices.extend(self.partitions().into_iter().map(|query| SliceState { window, query, ..SliceState::default() }));
+            match since {
+                Some(since) if Some(since) != start => until = since,
+                _ => return slices,
+            }
+        }
     }
 
     /// The part of `[since, planned)` that was read before an interruption: late records may have joined it meanwhile.
@@ -243,35 +298,36 @@ impl Slicer for Windows {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
         let latest = self.floor(now - self.lag) + self.grain();
         let end = range.end.map_or(latest, |end| latest.min(self.ceil(end)));
-        let earliest = match (range.start, self.oldest) {
-            (Some(start), _) | (None, Oldest::At(start)) => Some(self.floor(start)),
-            (None, Oldest::Open) => None,
-        };
+        let earliest = self.earliest(range);
         let planned = state.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
+        // Slices of what is older than the covered part may be all that is left of a plan.
+        let planned = planned.filter(|planned| state.cursor.is_none_or(|cursor| *planned >= cursor));
         let start = match (planned, state.cursor) {
             (Some(planned), _) => Some(planned),
-            (None, Some(cursor)) => Some(self.back(cursor, earliest)),
+            (None, Some(cursor)) => Some(self.back(state, cursor, earliest)),
             (None, None) => earliest,
         };
         if start.is_some_and(|start| start >= end) {
             return Vec::new();
         }
-        let again = planned.map(|planned| self.read_again(state, planned, self.back(planned, earliest)));
-        let mut slices: Vec<SliceState> = again.into_iter().flatten().collect();
-        let mut until = end;
-        loop {
-            let stepped = self.step.map(|step| self.floor(until - step.max(self.grain())));
-            let since = match (stepped, start) {
-                (Some(stepped), Some(start)) if stepped > start => Some(stepped),
-                (_, start) => start,
-            };
-            let window = Some(Window { since, until });
-            slices.extend(self.partitions().into_iter().map(|query| SliceState { window, query, ..SliceState::default() }));
-            match since {
-                Some(since) if Some(since) != start => until = since,
-                _ => return slices,
-            }
-        }
+        let again = planned.map(|planned| self.read_again(state, planned, self.back(state, planned, earliest)));
+        again.into_iter().flatten().chain(self.cut(start, end)).collect()
+    }
+
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        Some(self.earliest(range).map_or(Since::Beginning, Since::At))
+    }
+
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(self.floor(now - self.lag) + self.grain())
+    }
+
+    fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
+        let since = match since {
+            Since::Beginning => None,
+            Since::At(since) => Some(since),
+        };
+        Some(self.cut(since, covered))
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
@@ -333,6 +389,26 @@ impl Slicer for Windows {
         // Without a lag a sync ends with the second, or day, that is not over yet: the next one reads it again.
         if self.lag < self.grain() { self.lookback.max(self.grain()) } else { self.lookback }
     }
+}
+
+/// Reads the start that a configuration asks for: a day, which means its first instant in UTC, or an RFC 3339 time. None when
+/// it is neither.
+pub fn parse_start(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    parse_time(text, TimeFormat::Date).or_else(|| parse_time(text, TimeFormat::Rfc3339))
+}
+
+/// Refuses a start that leaves nothing to read.
+///
+/// # Errors
+/// [`ErrorKind::ConfigInvalid`] when it is still to come.
+pub fn check_start(start: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    if start < now {
+        return Ok(start);
+    }
+    Err(Error::new(ErrorKind::ConfigInvalid, "the start date is in the future")
+        .with_context("field", "start_date")
+        .with_help("nothing that happened until now would be read: write a day that is over, such as 2026-01-31"))
 }
 
 /// An instant as the vendor writes it.

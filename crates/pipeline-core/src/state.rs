@@ -10,11 +10,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::origin::Origin;
 use crate::run_log::{Claim, RunRecord};
 
 /// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// Most gaps that a state keeps. An endpoint of which more units cannot be read has failed as a whole.
 pub const GAP_CAPACITY: usize = 1_000;
@@ -27,6 +29,9 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(15);
 
 /// Longest time between two attempts at a gap.
 const LONGEST_REST: TimeDelta = TimeDelta::hours(24);
+
+/// The edition of records that are to be read again: no endpoint's have it.
+const RESET: &str = "reset";
 
 /// Most boundary entries that a state keeps. What comes beyond may be written again by the next sync.
 pub const BOUNDARY_CAPACITY: usize = 10_000;
@@ -158,14 +163,16 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// True when it is worth another attempt: at every sync at first, then after an hour, two, four and at most a day.
+    /// True when it is worth another attempt: at every sync at first, then after an hour, two, four and at most a day. An attempt
+    /// that is still to come was timed by a wrong clock, and counts for nothing.
     pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let is_to_come = self.tried > now + TOLERANCE;
         let rested = match self.attempts.saturating_sub(EAGER_ATTEMPTS) {
             0 => true,
             doublings @ 1..=5 => now - self.tried >= TimeDelta::hours(1 << (doublings - 1)) - TOLERANCE,
             _ => now - self.tried >= LONGEST_REST - TOLERANCE,
         };
-        rested && !self.stale && !self.given_up
+        (rested || is_to_come) && !self.stale && !self.given_up
     }
 
     /// True when the unit can be read by itself. Where it cannot, the next refresh reads it with everything else.
@@ -202,6 +209,16 @@ pub struct EndpointState {
     /// What the committed records look like, as their [endpoint](crate::Endpoint::edition) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edition: Option<String>,
+    /// What the committed records were read from. States of before version 3 do not say, and take what is read next for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// What is covered, of endpoints that are cut by time. States of before version 3 do not say: they cover what the
+    /// configuration wants when they are read next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// The [settings](crate::Endpoint::setting) that the newest records were read with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// The streams that the committed data is complete for. A stream selected later makes the endpoint start again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub streams: BTreeSet<String>,
@@ -233,6 +250,9 @@ impl Default for EndpointState {
             refreshing: false,
             begun: None,
             edition: None,
+            origin: None,
+            coverage: None,
+            settings: BTreeMap::new(),
             streams: BTreeSet::new(),
             boundary: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -275,6 +295,23 @@ impl EndpointState {
     /// True when nothing was ever read, or all of it is forgotten.
     pub fn is_untouched(&self) -> bool {
         *self == Self { plan: self.plan, ..Self::default() }
+    }
+
+    /// The state of an endpoint that was reset: the next sync reads everything again, into a next generation that takes the
+    /// place of what the tables hold. So nothing is stored twice, and what the vendor has deleted is gone.
+    #[must_use]
+    pub fn reset(&self) -> Self {
+        Self { plan: self.plan + 1, edition: Some(RESET.to_owned()), streams: self.streams.clone(), ..Self::default() }
+    }
+
+    /// True when it was [reset](Self::reset) and nothing was read since.
+    pub fn is_reset(&self) -> bool {
+        self.edition.as_deref() == Some(RESET)
+    }
+
+    /// True when nothing says how far it was read: it never was, or it was reset.
+    pub fn is_forgotten(&self) -> bool {
+        self.is_untouched() || self.is_reset()
     }
 
     /// Slices that are not read to their end.
@@ -385,12 +422,15 @@ impl EndpointState {
                 .with_help("make sure that only one sync writes to this destination, then run again")
         };
         match change {
-            Change::Advance { plan, slice, from, to, reached, seen, gaps, .. } => {
+            Change::Advance { plan, slice, from, to, reached, newest, seen, gaps, .. } => {
                 let is_current = self.plan == *plan;
                 let state = self.slice_mut(*slice).filter(|state| is_current && state.position == *from);
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.reached = reached.or(state.reached);
+                if let Some(coverage) = &mut self.coverage {
+                    coverage.saw(*newest);
+                }
                 for gap in gaps {
                     self.add_gap(gap.clone());
                 }
@@ -420,6 +460,7 @@ fn touches(left: Option<Window>, right: Option<Window>) -> bool {
 /// A change to one endpoint's state, from what it was to what it becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "states are replaced once or twice in a run, and advances come in batches")]
 pub enum Change {
     /// A slice was read from one position to another.
     Advance {
@@ -436,6 +477,9 @@ pub enum Change {
         /// Cursor value of the last record read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reached: Option<DateTime<Utc>>,
+        /// The newest cursor value of a record read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<DateTime<Utc>>,
         /// Boundary entries to remember, by the hash of their key.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         seen: Vec<(u64, Seen)>,
@@ -491,6 +535,11 @@ pub trait CheckpointStore: Send + Sync + fmt::Debug {
     /// Takes the right to read a source, as a destination does.
     async fn claim(&self, _source: &str, _run: &str) -> Result<Claim> {
         Ok(Box::new(()))
+    }
+
+    /// See [`Destination::is_claimed`](crate::Destination::is_claimed).
+    async fn is_claimed(&self, _source: &str) -> Result<Option<bool>> {
+        Ok(None)
     }
 
     /// Remembers a run, as a destination does.

@@ -23,6 +23,7 @@ impl Observer for Trace {
             Event::Drift { source, stream, field, reason, records } => tracing::warn!(source, stream, field, records, "{reason}"),
             Event::Notice { source, endpoint, message } => tracing::warn!(source, endpoint, "{message}"),
             Event::Repaired { source, endpoint, characters } => tracing::warn!(source, endpoint, characters, "half characters replaced"),
+            Event::Checked { source, endpoint, availability } => tracing::info!(source, endpoint, ?availability, "checked"),
             Event::Committed { sequence, rows, bytes } => tracing::info!(sequence, rows, bytes, "committed"),
             Event::EndpointFinished { endpoint, error: None } => tracing::info!(%endpoint, "endpoint finished"),
             Event::EndpointFinished { endpoint, error: Some(error) } => tracing::error!(%endpoint, %error, "endpoint failed"),

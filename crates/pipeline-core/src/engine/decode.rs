@@ -20,6 +20,7 @@ use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSc
 use chrono::{DateTime, Utc};
 
 use self::columns::Column;
+pub(super) use self::keys::Keys;
 use self::members::{Members, Text};
 use crate::destination::{DELETED, EXTRA, SYNCED_AT};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,7 @@ use crate::schema::Schema;
 
 mod columns;
 mod inside;
+mod keys;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,12 @@ const UTC: &str = "UTC";
 
 /// Fields of one kind that are counted by name; what comes beyond is counted as [`OTHER_FIELDS`].
 const MAX_COUNTED_FIELDS: usize = 1_000;
+
+/// The most bytes of a buffer for one record that is kept for the next: every table has a few, and few records are large.
+const SPARE_BYTES: usize = 256 << 10;
+
+/// Bytes of a field's name by which it is counted: names of a megabyte are no names.
+const MOST_NAME: usize = 200;
 
 /// Stands in a [`Drift`] for the fields beyond the first thousand, so that objects used as maps cost no memory.
 pub const OTHER_FIELDS: &str = "(other fields)";
@@ -81,7 +89,7 @@ pub enum Rejection {
     /// A member of the primary key is an object or an array, or does not fit its column.
     #[error("the record's primary key does not fit its type")]
     InvalidKey,
-    /// The batch would exceed the 2 GiB that an Arrow column can address.
+    /// The batch would exceed the 2 GiB that an Arrow column can address, or the record has more members than any has.
     #[error("the record is too large for a batch")]
     TooLarge,
 }
@@ -170,6 +178,7 @@ impl Decoder {
                 self.append(&proved.all, Text { record: json, compact }, record.op(), synced_at)
             });
             self.proved = proved;
+            self.proved.trim();
             appended?;
         }
         self.rows += 1;
@@ -191,6 +200,10 @@ impl Decoder {
         }
         self.append_columns(text);
         self.append_extra(text);
+        self.members.trim();
+        if self.scratch.capacity() > SPARE_BYTES {
+            self.scratch = String::new();
+        }
         self.synced_at.append_value(synced_at.timestamp_micros());
         self.deleted.append_value(op != Op::Upsert);
         Ok(())
@@ -315,6 +328,7 @@ fn prove(json: &[u8], members: &mut prove::Members) -> Result<(), Rejection> {
     match end.map(|end| prove::space(json, end)) {
         Some(end) if end == json.len() && is_object => Ok(()),
         Some(end) if end == json.len() => Err(Rejection::NotAnObject),
+        _ if members.is_overfull => Err(Rejection::TooLarge),
         _ => Err(Rejection::NotJson),
     }
 }
@@ -336,6 +350,7 @@ struct DriftCounts(HashMap<DriftKind, HashMap<String, u64>>);
 impl DriftCounts {
     fn count(&mut self, kind: DriftKind, field: &str) {
         let counts = self.0.entry(kind).or_default();
+        let field = &field[..field.floor_char_boundary(MOST_NAME)];
         if let Some(count) = counts.get_mut(field) {
             *count += 1;
         } else {

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use twox_hash::XxHash3_128;
 
-use super::endpoint_run::{Counts, EndpointRun, PageMark};
+use super::endpoint_run::EndpointRun;
 use crate::endpoint::{Endpoint, StreamDef};
+use crate::gap::Missed;
 use crate::record::RawRecord;
 use crate::slice::parse_time;
 use crate::state::{Seen, SliceState};
@@ -33,6 +34,27 @@ pub(super) struct Prepared {
     pub(super) mark: PageMark,
 }
 
+/// Records of one stream so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) unchanged: u64,
+}
+
+/// What a page adds to its slice's progress besides its position.
+#[derive(Debug, Default)]
+pub(super) struct PageMark {
+    /// Cursor value of its last record.
+    pub(super) reached: Option<DateTime<Utc>>,
+    /// The newest cursor value of its records.
+    pub(super) newest: Option<DateTime<Utc>>,
+    /// Boundary entries to remember.
+    pub(super) seen: Vec<(u64, Seen)>,
+    /// Units that its position passes over.
+    pub(super) gaps: Vec<Missed>,
+}
+
 impl Dedup {
     /// Takes a page. `restarted`: the slice was begun again, so the page may repeat the one before.
     pub(super) fn filter(&mut self, run: &EndpointRun, slice: &SliceState, records: Vec<Vec<RawRecord>>, restarted: bool) -> Prepared {
@@ -42,9 +64,10 @@ impl Dedup {
         let first = records.first().map_or(&[][..], Vec::as_slice);
         let times = cursor_times(endpoint, first, zone.is_some());
         let reached = times.last().copied().flatten();
+        let newest = reached.max(first.first().and_then(|record| endpoint.cursor_of(record)));
         let is_watched = |time: Option<DateTime<Utc>>| repeats || zone.is_some() || (time.is_some() && time == reached);
         let remember_from = zone.map(|zone| zone.remember_from.or(reached).unwrap_or(DateTime::<Utc>::MAX_UTC));
-        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, ..PageMark::default() } };
+        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, newest, ..PageMark::default() } };
         let mut page = HashSet::new();
         for (index, (stream, records)) in endpoint.streams().zip(records).enumerate() {
             let mut counts = Counts { records: records.len() as u64, ..Counts::default() };

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 
+use super::budget::{ErrorBudget, Moment, Rejections, Share};
+use super::dedup::{Counts, PageMark};
 use super::plan::{Plan, finished, forgotten};
+use super::staged::Late;
 use super::summary::{Failure, Outcome};
 use super::{Selection, Source};
 use crate::connector::Connector;
@@ -16,6 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, ErrorStatus};
 use crate::event::{Event, Observer};
 use crate::gap::{Missed, Tally, is_of_unit};
+use crate::http::HttpClient;
 use crate::keep::Keep;
 use crate::record::Advance;
 use crate::state::{Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState};
@@ -32,6 +36,8 @@ pub(super) struct EndpointRun {
     named: bool,
     /// The table of each stream that it feeds; none: not selected.
     pub(super) tables: Vec<Option<Arc<Table>>>,
+    /// What each stream may have rejected.
+    shares: Vec<Share>,
     /// True when it is read into the next generation of its tables.
     pub(super) refresh: bool,
     /// Endpoints of a source with the same number publish together.
@@ -39,6 +45,8 @@ pub(super) struct EndpointRun {
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
+    /// When it was planned, by this machine's clock.
+    planned: DateTime<Utc>,
     /// Slices of all endpoints of the source that are being read.
     busy: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
@@ -57,8 +65,20 @@ struct Progress {
     /// True once it was told how long the requests will take.
     forecast: bool,
     counts: Vec<Counts>,
+    /// Records that cannot be rows, by stream.
+    rejections: Vec<Rejections>,
+    /// Slices being read whose last page is staged.
+    ended: BTreeSet<SliceId>,
     /// Records of a parent list that were passed over.
     skipped: u64,
+}
+
+/// What is known of a stream's records.
+struct Judged<'a> {
+    table: &'a Table,
+    share: Share,
+    records: u64,
+    rejections: &'a Rejections,
 }
 
 /// What the failures of slices mean that are units of their own.
@@ -78,14 +98,6 @@ struct Units {
 /// Gaps in a row that fail temporarily, after which no other is tried in the run.
 const MOST_FAILURES: u32 = 3;
 
-/// Records of one stream so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-    pub(super) unchanged: u64,
-}
-
 impl Progress {
     /// Changes the state as a new plan.
     fn replan(&mut self, endpoint: &EndpointId, change: impl FnOnce(&mut EndpointState)) -> Change {
@@ -103,7 +115,7 @@ impl Progress {
             self.replan(endpoint, |state| {
                 for (id, missed) in units {
                     state.slices.remove(&id);
-                    state.add_gap(new_gap(missed, now));
+                    state.add_gap(missed.into_gap(now));
                 }
             })
         })
@@ -136,8 +148,10 @@ impl EndpointRun {
         tables: Vec<Option<Arc<Table>>>,
         plan: &Plan,
         busy: &Arc<AtomicUsize>,
+        budget: &ErrorBudget,
     ) -> Self {
-        let now = source.connector.client().now();
+        let client = source.connector.client();
+        let now = client.now();
         let due = plan.to.gaps.iter().filter(|(_, gap)| gap.is_readable() && gap.is_due(now)).map(|(id, _)| *id);
         let progress = Progress {
             // The last come first: what is missing before what is new.
@@ -149,6 +163,8 @@ impl EndpointRun {
             complete: false,
             forecast: false,
             counts: vec![Counts::default(); tables.len()],
+            rejections: vec![Rejections::default(); tables.len()],
+            ended: BTreeSet::new(),
             skipped: 0,
             state: plan.to.clone(),
         };
@@ -160,11 +176,13 @@ impl EndpointRun {
             named: matches!(source.streams, Selection::Named(_))
                 && !endpoint.found
                 && endpoint.account().is_none_or(|account| account.named),
+            shares: endpoint.streams().map(|stream| budget.of(stream.name())).collect(),
             tables,
             refresh: plan.refresh,
             group: plan.group,
             resumed: plan.resumed,
             boundary: plan.to.boundary.clone(),
+            planned: now - client.ahead(),
             busy: Arc::clone(busy),
             progress: Mutex::new(progress),
         }
@@ -202,6 +220,7 @@ impl EndpointRun {
     pub(super) fn end_slice(&self, slice: SliceId, interrupted: bool) {
         let mut progress = self.progress();
         progress.running.remove(&slice);
+        progress.ended.remove(&slice);
         self.busy.fetch_sub(1, Ordering::Relaxed);
         progress.interrupted |= interrupted;
     }
@@ -232,7 +251,7 @@ impl EndpointRun {
     /// True when it ended because this account has no such data.
     pub(super) fn is_unavailable(&self) -> bool {
         let progress = self.progress();
-        progress.running.is_empty() && progress.is_withheld()
+        progress.running.is_empty() && progress.is_withheld(self.connector.client())
     }
 
     /// True when fewer slices of the source are being read than the limit allows.
@@ -279,9 +298,11 @@ impl EndpointRun {
         observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
     }
 
-    /// The end of the time that this run covers, for endpoints cut by time.
+    /// The end of the time that this run surely covers, for endpoints cut by time.
     pub(super) fn covered_until(&self) -> Option<DateTime<Utc>> {
-        self.progress().state.slices.values().filter_map(|slice| Some(slice.window?.until)).max()
+        let progress = self.progress();
+        let end = progress.state.slices.values().filter_map(|slice| Some(slice.window?.until)).max()?;
+        Some(progress.state.coverage.and_then(|coverage| coverage.until).map_or(end, |until| end.min(until)))
     }
 
     pub(super) fn count(&self, stream: usize, page: Counts) {
@@ -293,6 +314,74 @@ impl EndpointRun {
 
     pub(super) fn counts(&self, stream: usize) -> Counts {
         self.progress().counts[stream]
+    }
+
+    /// Counts records of streams that cannot be rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rejected`] when there are more of them than a stream may have.
+    pub(super) fn reject(&self, page: &[Rejections]) -> Result<(), Error> {
+        let mut progress = self.progress();
+        progress.rejections.iter_mut().zip(page).for_each(|(all, page)| all.join(page));
+        self.judge(&progress, Moment::Underway)
+    }
+
+    /// Counts records that were taken for rows, as [`reject`](Self::reject) does.
+    pub(super) fn reject_late(&self, late: &[Late]) -> Result<(), Error> {
+        let mut page = vec![Rejections::default(); self.tables.len()];
+        for Late { table, reason } in late {
+            let stream = self.tables.iter().position(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, table)));
+            if let Some(stream) = stream {
+                page[stream].add(reason);
+            }
+        }
+        if late.is_empty() { Ok(()) } else { self.reject(&page) }
+    }
+
+    /// Judges what was read, when nothing is left to be read.
+    ///
+    /// # Errors
+    /// As [`reject`](Self::reject).
+    pub(super) fn judge_all(&self) -> Result<(), Error> {
+        self.judge(&self.progress(), Moment::End)
+    }
+
+    /// Fails it when the destination refused too much of one of its streams.
+    pub(super) fn judge_refused<'f>(&self, refused: impl Fn(&Table) -> Option<&'f Rejections>) -> Result<(), Error> {
+        let progress = self.progress();
+        self.judged(&progress).try_for_each(|Judged { table, share, records, .. }| match refused(table) {
+            Some(refused) => refused.check_refused(&table.stream, share, records),
+            None => Ok(()),
+        })
+    }
+
+    fn judge(&self, progress: &Progress, moment: Moment) -> Result<(), Error> {
+        self.judged(progress).try_for_each(|Judged { table, share, records, rejections }| {
+            rejections.check(&table.stream, share, records, self.refresh, moment)
+        })
+    }
+
+    fn judged<'a>(&'a self, progress: &'a Progress) -> impl Iterator<Item = Judged<'a>> {
+        let streams = self.tables.iter().zip(&self.shares).zip(progress.counts.iter().zip(&progress.rejections));
+        streams.filter_map(|((table, share), (counts, rejections))| {
+            Some(Judged { table: table.as_ref()?, share: *share, records: counts.records, rejections })
+        })
+    }
+
+    /// While a refresh has more records rejected than it may publish, it is begun anew by the next run: that would not know
+    /// what was rejected in this one, and could be complete where it goes on. Returns the change to commit, if it is one.
+    pub(super) fn doubt(&self) -> Option<Change> {
+        let mut progress = self.progress();
+        let is_doubtful = self.judged(&progress).any(|Judged { share, records, rejections, .. }| rejections.are_above(share, records));
+        let is_change = progress.state.refreshing && progress.state.streams.is_empty() != is_doubtful;
+        // What the next generation holds of no stream is of no use to the next run.
+        let streams = if is_doubtful { BTreeSet::new() } else { self.streams() };
+        is_change.then(|| progress.replan(&self.id, |state| state.streams = streams))
+    }
+
+    /// Names of the streams that it is read for.
+    fn streams(&self) -> BTreeSet<String> {
+        self.tables.iter().flatten().map(|table| table.stream.clone()).collect()
     }
 
     /// Takes note of parents that were passed over, because what belongs to them was refused.
@@ -314,11 +403,16 @@ impl EndpointRun {
         let mut progress = self.progress();
         let from = progress.state.slice(slice).map(|slice| slice.position.clone()).unwrap_or_default();
         let plan = progress.state.plan;
-        let PageMark { reached, seen, gaps } = page;
+        let PageMark { reached, newest, seen, gaps } = page;
+        if matches!(advance, Advance::End | Advance::CaughtUp(_)) {
+            progress.ended.insert(slice);
+        }
+        let is_last = progress.queued.is_empty() && progress.running.is_subset(&progress.ended);
+        self.judge(&progress, if is_last { Moment::End } else { Moment::Underway })?;
         let doubted: Vec<String> = gaps.iter().filter(|missed| missed.in_doubt).map(|missed| missed.name.clone()).collect();
-        let gaps = gaps.into_iter().map(|missed| new_gap(missed, now)).collect();
+        let gaps = gaps.into_iter().map(|missed| missed.into_gap(now)).collect();
         let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
-        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, seen, gaps };
+        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, newest, seen, gaps };
         progress.state.apply(&change)?;
         if progress.state.gaps.len() > GAP_CAPACITY {
             return Err(Error::new(ErrorKind::Refused, format!("more than {GAP_CAPACITY} units of the endpoint cannot be read"))
@@ -430,7 +524,14 @@ impl EndpointRun {
     /// The change to commit when its tables are complete, with or without it.
     pub(super) fn finish(&self) -> Change {
         let mut progress = self.progress();
-        let to = if progress.complete { finished(&self.endpoint, &progress.state) } else { forgotten(&progress.state) };
+        let mut to = if progress.complete {
+            EndpointState { streams: self.streams(), ..finished(&self.endpoint, &progress.state) }
+        } else {
+            forgotten(&progress.state)
+        };
+        // An answer may have told the vendor's time only after the plan was made.
+        let earlier = self.planned + self.connector.client().ahead().min(TimeDelta::zero());
+        to.vouch(self.endpoint.slicer().end(earlier));
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
     }
@@ -470,8 +571,8 @@ impl EndpointRun {
         let complete = if progress.state.missing().next().is_none() { Outcome::Done } else { Outcome::Incomplete };
         match &progress.failure {
             _ if committed && progress.complete => complete,
-            Some(failure) if !self.named && progress.is_withheld() => {
-                let Failure { kind, message: reason, answer, help } = failure.clone();
+            Some(failure) if !self.named && progress.is_withheld(self.connector.client()) => {
+                let Failure { kind, message: reason, answer, help, .. } = failure.clone();
                 Outcome::Unavailable { kind, reason, answer, help }
             }
             Some(failure) => Outcome::Failed { error: failure.clone() },
@@ -484,28 +585,12 @@ impl EndpointRun {
 impl Progress {
     /// True when it failed because this account has no such data, rather than because reading it went wrong. A refusal of what
     /// was being read until then is none of the account's: perhaps somebody else answers in the vendor's place.
-    fn is_withheld(&self) -> bool {
+    fn is_withheld(&self, client: &HttpClient) -> bool {
         self.failure.as_ref().is_some_and(|failure| match failure.kind {
             ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported => true,
+            ErrorKind::Refused if failure.is_foreign && client.may_be_behind_portal() => false,
             ErrorKind::Refused => self.counts.iter().all(|counts| counts.records == 0),
             _ => false,
         })
     }
-}
-
-/// The gap that is stored of a unit which was passed over now.
-fn new_gap(missed: Missed, now: DateTime<Utc>) -> Gap {
-    let Missed { name, reason, slice, keep, .. } = missed;
-    Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, slice }
-}
-
-/// What a page adds to its slice's progress besides its position.
-#[derive(Debug, Default)]
-pub(super) struct PageMark {
-    /// Cursor value of its last record.
-    pub(super) reached: Option<DateTime<Utc>>,
-    /// Boundary entries to remember.
-    pub(super) seen: Vec<(u64, Seen)>,
-    /// Units that its position passes over.
-    pub(super) gaps: Vec<Missed>,
 }

@@ -3,13 +3,17 @@
 //! [`sync`] reads every selected endpoint of every source into one destination. Data and checkpoint are committed in
 //! one step, so a run can be killed at any moment and the next one goes on where the last commit was.
 
+mod budget;
 mod commit;
+mod damages;
 pub mod decode;
 mod dedup;
 mod endpoint_run;
 mod metrics;
+mod patience;
 mod plan;
 mod rejected;
+mod remembered;
 mod resolve;
 mod run;
 mod slice_task;
@@ -20,11 +24,13 @@ mod tests;
 mod turns;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use tokio_util::sync::CancellationToken;
 
+pub use self::budget::{ErrorBudget, InvalidShare, Share};
 pub use self::metrics::{Figures, Metrics};
 pub use self::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
 use crate::clock::{Clock, SystemClock};
@@ -61,7 +67,8 @@ pub struct Options {
     pub full_refresh: bool,
     /// Plans, and reads and writes nothing.
     pub dry_run: bool,
-    /// Bytes of pages in memory at once. Default 256 MiB.
+    /// Bytes of bodies, records and rows in memory at once. Up to 48 MiB more are held where a page is larger than this alone has
+    /// room for; see [`MemoryBudget`](crate::MemoryBudget). Default 256 MiB.
     pub memory_budget: usize,
     /// Bytes of records that make a batch. Default 8 MiB.
     pub batch_bytes: usize,
@@ -102,6 +109,8 @@ pub struct Job {
     pub sources: Vec<Source>,
     /// How.
     pub options: Options,
+    /// How many records the streams of a source may have rejected, by the source's name. One that is not named has the default.
+    pub budgets: BTreeMap<String, ErrorBudget>,
     /// Who is told what happens. Give the same one to the connectors, whose requests it hears of.
     pub observer: Arc<dyn Observer>,
     /// The wall clock.
@@ -118,6 +127,7 @@ impl Job {
             destination,
             sources,
             options: Options::default(),
+            budgets: BTreeMap::new(),
             observer: Arc::new(NoObserver),
             clock: Arc::new(SystemClock),
             cancel: CancellationToken::new(),
@@ -131,8 +141,8 @@ impl Job {
 /// checkpoint conflict stops the run. All are told in the summary.
 ///
 /// # Errors
-/// Only when nothing could be started: the destination cannot be opened or its state is damaged, or a named stream does
-/// not exist.
+/// Only when nothing could be started: the destination cannot be opened or its state is damaged, a named stream does
+/// not exist, or another sync has the claim on a source.
 pub async fn sync(job: Job) -> Result<Summary> {
     run::run(job).await
 }

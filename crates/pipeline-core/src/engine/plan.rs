@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use crate::coverage::{Coverage, Since};
 use crate::destination::Generation;
 use crate::endpoint::{Endpoint, SyncMode};
 use crate::error::Error;
+use crate::origin::Origin;
 use crate::slice::TimeRange;
 use crate::state::{BOUNDARY_CAPACITY, EndpointState, Gap, Position};
 
@@ -30,6 +32,30 @@ pub(super) struct Plan {
     pub(super) resumed: bool,
     /// True for a feed of changes that cannot go on where it stopped, so that its lists are read again.
     pub(super) gap: bool,
+    /// What came of a start that the configuration has moved.
+    pub(super) moved: Option<Moved>,
+    /// Settings that what is stored was read with, and that are others now.
+    pub(super) changed: Vec<&'static str>,
+}
+
+/// What comes of a start that is another than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Moved {
+    /// Back: what is older than the covered part is read beside what is new.
+    Older,
+    /// Back, where what is older comes with everything else only: all is read again.
+    Again,
+    /// Forward: what was read before stays.
+    Forward,
+}
+
+/// The clocks by which a run is planned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    /// The vendor's, as its answers tell it.
+    pub(super) now: DateTime<Utc>,
+    /// The earlier of the vendor's and ours.
+    pub(super) earlier: DateTime<Utc>,
 }
 
 /// What the user wants of an endpoint.
@@ -41,6 +67,10 @@ pub(super) struct Wanted {
     pub(super) range: TimeRange,
     /// Read everything again.
     pub(super) full_refresh: bool,
+    /// Rows of its tables are lost, perhaps those of an interrupted refresh: it does not go on, but begins again.
+    pub(super) damaged: bool,
+    /// Whose records they are.
+    pub(super) origin: Origin,
 }
 
 /// An endpoint to be planned.
@@ -74,13 +104,15 @@ enum Start {
 /// Plans the endpoints of one source, all at the same instant.
 ///
 /// * An interrupted refresh goes on where it was.
-/// * A refresh starts when one is asked for or due, when the endpoint knows no other way, when a stream was selected that the
+/// * A refresh starts when one is asked for or due, when the endpoint knows no other way, when an earlier start is wanted that it
+///   cannot read by itself, when a stream was selected that the
 ///   committed data does not hold (half a table would be silent loss), when records look different now, and when a feed of
 ///   changes has a gap: what it was to read is gone, or it has passed over changes of a stream for a while.
 /// * Endpoints that feed the same table refresh together: a generation is complete when all of them are.
 /// * What is not to be read keeps its state, and holds up no other.
 /// * Otherwise unfinished slices are kept, and what is new since the last plan is added.
-pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
+pub(super) fn plan(requests: &[Request<'_>], clocks: Clocks) -> Vec<Plan> {
+    let now = clocks.now;
     let gaps: BTreeSet<&str> = requests.iter().flat_map(|request| request.gaps(now)).collect();
     let groups = groups(requests);
     let mut starts: Vec<Start> = requests.iter().map(|request| request.start(&gaps, now)).collect();
@@ -91,8 +123,8 @@ pub(super) fn plan(requests: &[Request<'_>], now: DateTime<Utc>) -> Vec<Plan> {
     let begun: BTreeSet<&str> = begun.flat_map(|(request, _)| request.streams()).collect();
     let plans = requests.iter().zip(starts).zip(groups);
     let plan = |request: &Request<'_>, start| match start {
-        Start::Continue if request.corrects(&begun) => request.plan(Start::Again, &refreshed, now),
-        start => request.plan(start, &refreshed, now),
+        Start::Continue if request.corrects(&begun) => request.plan(Start::Again, &refreshed, clocks),
+        start => request.plan(start, &refreshed, clocks),
     };
     plans.map(|((request, start), group)| Plan { group, ..plan(request, start) }).collect()
 }
@@ -158,13 +190,31 @@ impl Request<'_> {
         if !endpoint.last || refused.is_some() || stored.is_untouched() {
             return Vec::new();
         }
-        let (all, missed) = (self.has_gap(now), endpoint.slicer().missed(stored));
+        let (all, missed) = (self.has_gap(now) || stored.is_reset(), endpoint.slicer().missed(stored));
         self.streams().filter(|stream| all || missed.contains(*stream) || !stored.streams.contains(*stream)).collect()
     }
 
     /// True when it corrects what is begun to be read again.
     fn corrects(&self, begun: &BTreeSet<&str>) -> bool {
-        self.endpoint.corrects && !self.stored.is_untouched() && self.streams().any(|stream| begun.contains(stream))
+        let is_touched = self.endpoint.corrects && !self.stored.is_untouched();
+        is_touched && (self.moved() == Some(Moved::Again) || self.streams().any(|stream| begun.contains(stream)))
+    }
+
+    /// From when on the configuration wants it.
+    fn since(&self) -> Option<Since> {
+        self.endpoint.slicer().since(self.wanted.range)
+    }
+
+    /// What is to come of a start that was moved since the endpoint was last planned.
+    fn moved(&self) -> Option<Moved> {
+        let (since, coverage) = self.since().zip(self.stored.coverage)?;
+        match coverage.since {
+            Since::At(covered) if since < coverage.since => {
+                Some(if self.endpoint.slicer().before(since, covered).is_some() { Moved::Older } else { Moved::Again })
+            }
+            // Without a start of the user's own it moves with the time.
+            _ => (self.wanted.range.start.is_some() && since > coverage.since && since != coverage.wanted).then_some(Moved::Forward),
+        }
     }
 
     /// True when everything is to be read again, because records look different now or because it is time.
@@ -187,26 +237,34 @@ impl Request<'_> {
             return Start::Continue;
         }
         let complete = stored.streams.is_superset(&wanted.streams);
-        if stored.refreshing && complete && !self.is_other_edition() {
+        let begins_earlier = self.moved() == Some(Moved::Again);
+        if stored.refreshing && complete && !begins_earlier && !self.is_other_edition() && !wanted.damaged {
             return Start::Resume;
         }
         let untouched = stored.is_untouched();
-        let again = !untouched && (self.is_outdated(now) || self.streams().any(|stream| gaps.contains(stream)));
+        let again = !untouched && (begins_earlier || self.is_outdated(now) || self.streams().any(|stream| gaps.contains(stream)));
         let refresh = wanted.full_refresh || endpoint.mode() == SyncMode::FullRefresh || again || !(untouched || complete);
         if refresh { Start::Refresh } else { Start::Continue }
     }
 
-    fn plan(&self, start: Start, refreshed: &BTreeSet<&str>, now: DateTime<Utc>) -> Plan {
+    fn plan(&self, start: Start, refreshed: &BTreeSet<&str>, clocks: Clocks) -> Plan {
+        let now = clocks.now;
         let fills = matches!(start, Start::Refresh | Start::Join | Start::Resume);
         let generation = |name: &str| if fills || refreshed.contains(name) { Generation::Next } else { Generation::Current };
         let generations = self.endpoint.streams().map(|stream| generation(stream.name())).collect();
+        let is_begun = matches!(start, Start::Refresh | Start::Join | Start::Again) || start == Start::Continue && self.has_gap(now);
         let (to, resumed) = match start {
             Start::Never => (self.stored.clone(), false),
-            Start::Resume => (self.stored.clone(), true),
-            Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(now) }, false),
-            Start::Again => (self.begin(now), false),
-            Start::Continue if self.has_gap(now) => (self.begin(now), false),
-            Start::Continue => self.go_on(now),
+            Start::Resume => (self.resume(), true),
+            Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(clocks) }, false),
+            _ if is_begun => (self.begin(clocks), false),
+            _ => self.go_on(clocks),
+        };
+        let moved = match self.moved() {
+            _ if start == Start::Never || self.endpoint.mode() == SyncMode::FullRefresh || self.wanted.full_refresh => None,
+            // Whatever it was begun for, the start is the new one.
+            Some(Moved::Older | Moved::Forward) if is_begun => None,
+            moved => moved,
         };
         let refresh = fills || (start == Start::Never && self.streams().any(|stream| refreshed.contains(stream)));
         Plan {
@@ -218,17 +276,20 @@ impl Request<'_> {
             discard: start == Start::Refresh,
             resumed,
             gap: self.has_gap(now),
+            moved,
+            changed: if is_begun || start == Start::Never { Vec::new() } else { self.changed() },
         }
     }
 
     /// The state with everything to be read.
-    fn begin(&self, now: DateTime<Utc>) -> EndpointState {
+    fn begin(&self, clocks: Clocks) -> EndpointState {
         let streams = self.wanted.streams.clone();
-        let mut to = EndpointState { plan: self.stored.plan + 1, streams, begun: self.begun(now), ..EndpointState::default() };
-        to.edition = self.endpoint.edition.map(ToOwned::to_owned);
+        let mut to = EndpointState { plan: self.stored.plan + 1, streams, begun: self.begun(clocks.earlier), ..EndpointState::default() };
+        self.describe(&mut to);
+        to.coverage = self.since().map(|since| Coverage::new(since, self.endpoint.slicer().end(clocks.earlier)));
         // What is missing is met again, or is not missing any more.
         to.gaps = self.stored.gaps.iter().map(|(id, gap)| (*id, Gap { stale: true, ..gap.clone() })).collect();
-        self.add_slices(&mut to, now);
+        self.add_slices(&mut to, self.wanted.range, clocks);
         to
     }
 
@@ -238,20 +299,80 @@ impl Request<'_> {
     }
 
     /// The state with what is unfinished and what is new, and whether anything was unfinished.
-    fn go_on(&self, now: DateTime<Utc>) -> (EndpointState, bool) {
+    fn go_on(&self, clocks: Clocks) -> (EndpointState, bool) {
+        let slicer = self.endpoint.slicer();
         let mut to = self.stored.next_plan();
         to.streams.clone_from(&self.wanted.streams);
-        to.begun = self.stored.begun.or_else(|| self.begun(now));
-        to.edition = self.endpoint.edition.map(ToOwned::to_owned);
+        to.begun = self.stored.begun.or_else(|| self.begun(clocks.earlier));
         finish_slices(&mut to);
+        if let Some(present) = slicer.end(clocks.now) {
+            to.take_back(present, slicer.is_newest_first());
+        }
         prune_boundary(self.endpoint, &mut to);
         let resumed = to.unfinished().any(|(_, slice)| slice.window.is_some());
-        self.add_slices(&mut to, now);
+        self.describe(&mut to);
+        to.coverage = self.since().map(|since| {
+            let until = slicer.end(clocks.earlier);
+            to.coverage.map_or(Coverage::new(since, until), |known| Coverage { until, wanted: since, ..known })
+        });
+        let range = self.covered(&to);
+        // Before what is new, which is read first.
+        self.add_older(&mut to);
+        self.add_slices(&mut to, range, clocks);
         (to, resumed)
     }
 
-    fn add_slices(&self, state: &mut EndpointState, now: DateTime<Utc>) {
-        for slice in self.endpoint.slicer().plan(state, self.wanted.range, now) {
+    /// The state with which an interrupted refresh goes on.
+    fn resume(&self) -> EndpointState {
+        let mut to = self.stored.clone();
+        self.describe(&mut to);
+        if self.add_older(&mut to) {
+            to.plan += 1;
+        }
+        to
+    }
+
+    /// Adds what lies before the covered part and is wanted now. True when there is any.
+    fn add_older(&self, to: &mut EndpointState) -> bool {
+        let (Some(since), Some(coverage), Some(Moved::Older)) = (self.since(), &mut to.coverage, self.moved()) else { return false };
+        let Since::At(covered) = coverage.since else { return false };
+        let older = self.endpoint.slicer().before(since, covered).unwrap_or_default();
+        (coverage.since, coverage.wanted) = (since, since);
+        for slice in older {
+            to.add_slice(slice);
+        }
+        true
+    }
+
+    /// Says what records of now are and look like.
+    fn describe(&self, to: &mut EndpointState) {
+        let origin = self.wanted.origin.clone().or(self.stored.origin.as_ref());
+        to.origin = Some(origin).filter(|origin| !origin.is_unknown());
+        to.edition = self.endpoint.edition.map(ToOwned::to_owned);
+        to.settings = self.endpoint.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    }
+
+    /// The settings that are others than those of what was read last.
+    fn changed(&self) -> Vec<&'static str> {
+        let settings = self.endpoint.settings.iter();
+        let is_other = |(name, value): &(&&'static str, &String)| self.stored.settings.get(**name).is_some_and(|known| known != *value);
+        settings.filter(is_other).map(|(name, _)| *name).collect()
+    }
+
+    /// The range in which to go on: as far back as is covered, wherever the configuration begins now.
+    fn covered(&self, state: &EndpointState) -> TimeRange {
+        let range = self.wanted.range;
+        match state.coverage.map(|coverage| coverage.since) {
+            Some(Since::At(start)) => TimeRange { start: Some(start), ..range },
+            Some(Since::Beginning) => TimeRange { start: None, ..range },
+            None => range,
+        }
+    }
+
+    fn add_slices(&self, state: &mut EndpointState, range: TimeRange, clocks: Clocks) {
+        // A feed begins no later than the lists, whichever clock is wrong.
+        let now = if self.endpoint.last { clocks.earlier } else { clocks.now };
+        for slice in self.endpoint.slicer().plan(state, range, now) {
             state.add_slice(slice);
         }
     }

@@ -3,19 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::commit::Committer;
+use super::damages::Damages;
 use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
-use super::plan::{Plan, Request, Wanted, plan};
+use super::patience::patiently;
+use super::plan::{Clocks, Moved, Plan, Request, Wanted, plan};
 use super::summary::{EndpointSummary, Outcome, StreamSummary};
 use super::{Job, Selection, Source};
 use crate::connector::Preparation;
 use crate::destination::{Generation, Table, TableId};
-use crate::endpoint::{Endpoint, StreamDef};
+use crate::endpoint::{Endpoint, StreamDef, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::origin::Origin;
 use crate::schema::Schema;
 use crate::state::{Change, EndpointId, EndpointState};
+
+/// A difference between the vendor's clock and ours that is worth a word.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(2);
+
+/// Endpoints that a notice names.
+const MOST_NAMED: usize = 5;
 
 /// What a run has to do.
 pub(super) struct Resolved {
@@ -27,8 +38,11 @@ pub(super) struct Resolved {
 /// A source, and what the connector says that there is to read of it.
 struct Reading<'a> {
     source: &'a Source,
+    damages: &'a Damages,
     /// The endpoints that feed a stream that is wanted.
     endpoints: Vec<Endpoint>,
+    /// Whose records they are.
+    origin: Origin,
     /// Why endpoints are not to be read.
     refused: BTreeMap<EndpointId, Arc<Error>>,
     /// The accounts, where the source reads several and the connector could tell them.
@@ -55,30 +69,33 @@ pub(super) fn check_streams(sources: &[Source]) -> Result<()> {
 
 /// Lets the connectors learn what they must, loads the state of each endpoint, plans it, and creates its tables. The plans
 /// are committed by the caller.
-pub(super) async fn resolve(job: &Job, committer: &Committer) -> Result<Resolved> {
+pub(super) async fn resolve(job: &Job, committer: &Committer, damages: &Damages) -> Result<Resolved> {
     let mut readings = Vec::with_capacity(job.sources.len());
     for source in &job.sources {
-        readings.push(Reading::ask(job, source).await);
+        readings.push(Reading::ask(job, source, damages).await);
     }
     let mut resolved = Resolved { runs: Vec::new(), gone: Vec::new() };
     let mut tables = Tables::default();
-    for reading in readings.iter().filter(|reading| !reading.endpoints.is_empty()) {
+    for reading in readings.iter_mut().filter(|reading| !reading.endpoints.is_empty()) {
         let stored = job.destination.states(&reading.source.name).await;
         let stored = stored.map_err(|error| error.with_context("source", reading.source.name.clone()))?;
+        reading.refuse_another(&stored);
         reading.resolve(job, stored, committer, &mut tables, &mut resolved);
     }
     if !job.options.dry_run {
-        job.destination.check().await?;
-        job.destination.prepare(&tables.all()).await?;
+        let tables = tables.all();
+        patiently(job, |destination| destination.check()).await?;
+        patiently(job, |destination| destination.prepare(&tables)).await?;
     }
     Ok(resolved)
 }
 
 impl<'a> Reading<'a> {
     /// Lets the connector learn what it must know before its endpoints are planned.
-    async fn ask(job: &Job, source: &'a Source) -> Self {
+    async fn ask(job: &Job, source: &'a Source, damages: &'a Damages) -> Self {
         let declared = selected(source, source.connector.endpoints());
-        let mut reading = Self { source, endpoints: Vec::new(), refused: BTreeMap::new(), accounts: None };
+        let (origin, refused) = (Origin::default(), BTreeMap::new());
+        let mut reading = Self { source, damages, endpoints: Vec::new(), origin, refused, accounts: None };
         if declared.is_empty() {
             return reading;
         }
@@ -95,7 +112,8 @@ impl<'a> Reading<'a> {
             prepared = source.connector.prepare(&names) => prepared,
         };
         match prepared {
-            Ok(Preparation { notes, endpoints, unavailable, closed }) => {
+            Ok(Preparation { notes, origin, endpoints, unavailable, closed }) => {
+                reading.origin = origin;
                 for message in &notes {
                     job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
                 }
@@ -124,6 +142,17 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Refuses the whole source when what is stored of it was read from another account: its tables would mix the two, and the
+    /// history of the new one would never be read.
+    fn refuse_another(&mut self, stored: &States) {
+        let is_other = |state: &&EndpointState| state.origin.as_ref().is_some_and(|origin| self.origin.differs_from(origin));
+        let Some(before) = stored.values().filter(|state| !state.is_untouched()).find(is_other) else { return };
+        let error = self.origin.refusal(&self.source.name, before.origin.as_ref().unwrap_or(&self.origin));
+        let error = Arc::new(error);
+        self.refused = self.endpoints.iter().map(|endpoint| (endpoint.id(&self.source.name), Arc::clone(&error))).collect();
+        self.accounts = None;
+    }
+
     fn is_by_account(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.account_column.is_some())
     }
@@ -134,14 +163,17 @@ impl<'a> Reading<'a> {
         let again = self.begin_again(job, &stored, committer);
         let requests = self.requests(&mut stored, job.options.full_refresh || again);
         resolved.gone.extend(self.gone(&stored, again));
-        let plans = plan(&requests, source.connector.client().now());
+        let client = source.connector.client();
+        let plans = plan(&requests, Clocks { now: client.now(), earlier: client.earlier_now() });
+        self.tell(job, &requests, &plans);
         let busy = Arc::default();
+        let budget = job.budgets.get(&source.name).cloned().unwrap_or_default();
         for (request, plan) in requests.iter().zip(plans) {
             let stream_tables = tables.of(source, request, &plan);
             for table in stream_tables.iter().flatten().filter(|_| plan.discard) {
                 committer.discard(table.id());
             }
-            let mut run = EndpointRun::new(source, resolved.runs.len(), request.endpoint, stream_tables, &plan, &busy);
+            let mut run = EndpointRun::new(source, resolved.runs.len(), request.endpoint, stream_tables, &plan, &busy, &budget);
             if let Some(error) = request.refused {
                 run.refuse(error);
                 job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
@@ -154,6 +186,52 @@ impl<'a> Reading<'a> {
                 committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
             }
             resolved.runs.push(Arc::new(run));
+        }
+    }
+
+    /// Tells once what comes of a configuration that is another than when the source was last read, and of clocks that differ.
+    fn tell(&self, job: &Job, requests: &[Request<'_>], plans: &[Plan]) {
+        let source = self.source.name.as_str();
+        let notice = |message: String| job.observer.observe(&Event::Notice { source, endpoint: "", message: &message });
+        let mut moved: BTreeMap<Moved, BTreeSet<&str>> = BTreeMap::new();
+        let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (request, plan) in requests.iter().zip(plans) {
+            let name = request.endpoint.name();
+            if let Some(what) = plan.moved {
+                moved.entry(what).or_default().insert(name);
+            }
+            for setting in &plan.changed {
+                changed.entry(setting).or_default().insert(name);
+            }
+        }
+        for (what, endpoints) in moved {
+            let endpoints = listed(&endpoints);
+            notice(match what {
+                Moved::Older => format!("the start was moved back: what is older is read now, beside what is new ({endpoints})"),
+                Moved::Again => format!(
+                    "the start was moved back: everything is read again and replaces what is there, because what is older comes with \
+                     all the rest only ({endpoints})"
+                ),
+                Moved::Forward => format!(
+                    "the start was moved forward: what was read before stays, and reading goes on where it stopped; \
+                     `pipeline sync {source} --full-refresh` leaves out what is older ({endpoints})"
+                ),
+            });
+        }
+        for (setting, endpoints) in changed {
+            notice(format!(
+                "`{setting}` was changed: rows that are stored already stay as they are, and `pipeline sync {source} --full-refresh` \
+                 reads them again ({})",
+                listed(&endpoints)
+            ));
+        }
+        let ahead = self.source.connector.client().ahead();
+        if ahead.abs() >= CLOCKS_DIFFER {
+            let which = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
+            notice(format!(
+                "the server's clock is {} {which} this machine's: what was made between the two is read again by the next sync",
+                span(ahead.abs())
+            ));
         }
     }
 
@@ -170,7 +248,13 @@ impl<'a> Reading<'a> {
             }
             let streams = wanted(self.source, endpoint).map(|stream| stream.name().to_owned()).collect();
             let streams: BTreeSet<String> = streams;
-            let wanted = Wanted { streams, range: self.source.connector.range(), full_refresh };
+            // A table that does not hold what was committed to it is read again, if that is asked for or done at every sync. A feed
+            // goes on: what it brings is missing nowhere, unless it is its own position that is lost.
+            let damage = self.damages.of(&self.source.name, &streams);
+            let is_read_again = full_refresh || endpoint.mode() == SyncMode::FullRefresh;
+            let refused = refused.or(damage.filter(|_| !is_read_again && (!endpoint.is_last() || stored.is_untouched())));
+            let (range, origin) = (self.source.connector.range(), self.origin.clone());
+            let wanted = Wanted { streams, range, full_refresh, damaged: damage.is_some(), origin };
             requests.push(Request { endpoint, stored, wanted, refused });
         }
         requests
@@ -204,7 +288,7 @@ impl<'a> Reading<'a> {
             let account = id.account().zip(accounts);
             names.contains(id.name()) && account.is_some_and(|(account, known)| !known.contains(account))
         };
-        left.iter().filter(move |(id, state)| is_gone(id) && !state.is_untouched()).map(|(id, state)| EndpointSummary {
+        left.iter().filter(move |(id, state)| is_gone(id) && !state.is_forgotten()).map(|(id, state)| EndpointSummary {
             id: id.clone(),
             outcome: Outcome::Unavailable {
                 kind: ErrorKind::NotFound,
@@ -221,6 +305,24 @@ impl<'a> Reading<'a> {
             skipped: 0,
             gaps: Vec::new(),
         })
+    }
+}
+
+/// Names, of which the first stand for many.
+fn listed(names: &BTreeSet<&str>) -> String {
+    let shown: Vec<&str> = names.iter().take(MOST_NAMED).copied().collect();
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A span of time in its largest unit.
+fn span(time: TimeDelta) -> String {
+    match (time.num_days(), time.num_hours(), time.num_minutes()) {
+        (days @ 2.., _, _) => format!("{days} days"),
+        (_, hours @ 2.., _) => format!("{hours} hours"),
+        (_, _, minutes) => format!("{minutes} min"),
     }
 }
 

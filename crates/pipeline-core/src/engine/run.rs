@@ -1,6 +1,6 @@
 //! A run from start to end: resolve what is wanted, keep slices running, finish what is complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::Job;
 use super::commit::Committer;
+use super::damages::Damages;
 use super::endpoint_run::EndpointRun;
+use super::remembered::Remembered;
 use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
@@ -17,6 +19,7 @@ use super::turns::Turns;
 use super::write::{Figures, TableFigures};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::run_log::Claim;
 use crate::state::SliceId;
 
 /// How often the run looks whether a commit is due although no page comes.
@@ -24,16 +27,40 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// See [`super::sync`].
 pub(super) async fn run(job: Job) -> Result<Summary> {
-    let started = Instant::now();
     let job = Arc::new(job);
     check_streams(&job.sources)?;
+    if job.options.dry_run {
+        return read(&job).await;
+    }
+    // Held to the end: of two syncs the second is refused before it asks the vendor for anything, and the first is not hurt.
+    let _claims = claim(&job).await?;
+    let mut remembered = Remembered::begin(&job).await;
+    let ended = read(&job).await;
+    remembered.end(&ended).await;
+    ended
+}
+
+/// Takes the right to read each source, in the same order in every process: then one of two gets all of them.
+async fn claim(job: &Job) -> Result<Vec<Claim>> {
+    let names: BTreeSet<&str> = job.sources.iter().map(|source| &*source.name).collect();
+    let mut claims = Vec::with_capacity(names.len());
+    for name in names {
+        claims.push(job.destination.claim(name, &job.run).await?);
+    }
+    Ok(claims)
+}
+
+/// Resolves what is wanted and reads it. Nothing is left open when it returns.
+async fn read(job: &Arc<Job>) -> Result<Summary> {
+    let started = Instant::now();
     job.observer.observe(&Event::SyncStarted { run: &job.run });
-    let committer = Committer::new(Arc::clone(&job));
-    let Resolved { runs, gone } = resolve(&job, &committer).await?;
+    let damages = Damages::find(job).await?;
+    let committer = Committer::new(Arc::clone(job));
+    let Resolved { runs, gone } = resolve(job, &committer, &damages).await?;
     if !job.options.dry_run {
         committer.commit().await?;
     }
-    let shared = Arc::new(Shared::new(Arc::clone(&job), committer));
+    let shared = Arc::new(Shared::new(Arc::clone(job), committer));
     let mut scheduler = Scheduler::new(shared, runs);
     if !job.options.dry_run {
         scheduler.run().await;
@@ -88,6 +115,7 @@ impl Scheduler {
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = self.shared.wake.notified() => self.find_split(),
+                () = self.shared.committer.memory().wanted() => self.commit_if_due().await,
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
@@ -198,6 +226,13 @@ impl Scheduler {
     /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
     fn complete(&self, index: usize) {
         let run = &*self.runs[index];
+        if run.is_read()
+            && let Err(error) = run.judge_all()
+        {
+            self.failed(run, &error);
+            let given_up = self.shared.committer.try_change(|| Ok(run.doubt()));
+            debug_assert!(given_up.is_ok(), "the closure cannot fail");
+        }
         if run.is_read() && run.complete() {
             self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
             if !run.refresh {
@@ -275,7 +310,11 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     });
     let committed = figures.finished.contains(&run.id);
     let state = run.state();
-    let outcome = run.outcome(committed);
+    let refused = run.judge_refused(|table| figures.refused.get(&(run.ordinal, table.id())));
+    let outcome = match refused {
+        Err(error) => Outcome::Failed { error: Failure::from(&error) },
+        Ok(()) => run.outcome(committed),
+    };
     let unfinished = if matches!(outcome, Outcome::Done | Outcome::Incomplete) { 0 } else { state.unfinished().count() };
     let (streams, skipped) = (streams.collect(), run.skipped());
     let gaps = state.missing().map(GapSummary::from).collect();

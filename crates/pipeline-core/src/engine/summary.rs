@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::http::BucketUse;
+use crate::http::words::WEB_PAGE;
 use crate::state::{EndpointId, Gap};
 
 /// What a run did.
@@ -118,6 +119,9 @@ pub struct Failure {
     pub answer: Option<String>,
     /// What can be done about it.
     pub help: Option<String>,
+    /// True when it was not the vendor who answered: this says nothing about what the account has.
+    #[serde(skip)]
+    pub is_foreign: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -135,7 +139,7 @@ impl From<&Error> for Failure {
             cause = inner.source();
         }
         let (answer, help) = (error.context_value("answer").map(ToOwned::to_owned), error.help().map(ToOwned::to_owned));
-        Self { kind: error.kind(), message, answer, help }
+        Self { kind: error.kind(), message, answer, help, is_foreign: error.message() == WEB_PAGE }
     }
 }
 
@@ -207,7 +211,7 @@ fn severity(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Unexpected => 6,
         ErrorKind::CheckpointConflict => 5,
-        ErrorKind::Destination => 4,
+        ErrorKind::Destination | ErrorKind::Disk => 4,
         ErrorKind::Unauthenticated => 3,
         ErrorKind::ConfigInvalid | ErrorKind::Unsupported | ErrorKind::PermissionDenied => 2,
         ErrorKind::Cancelled => 0,

@@ -100,6 +100,10 @@ impl<P: Paginator> Paginator for Counted<P> {
         }
     }
 
+    fn expects_list(&self) -> bool {
+        self.paginator.expects_list()
+    }
+
     fn shifts(&self) -> bool {
         self.paginator.shifts()
     }

@@ -29,6 +29,10 @@ impl Paginator for SinglePage {
     fn advance(&self, _at: &Position, _page: &PageView<'_>) -> Result<Advance> {
         Ok(Advance::End)
     }
+
+    fn expects_list(&self) -> bool {
+        false
+    }
 }
 
 /// A token in the body names the next page.

@@ -32,19 +32,17 @@ fn records_are_found_by_their_path() {
         (r#"{"d\u0061ta":[1]}"#, "data", "1"),
         (r#"{"a":{"b":{"c":[1,2]}}}"#, "a/b/c", "1 | 2"),
         (r#"{"data":[]}"#, "data", ""),
-        (r#"{"data":null}"#, "data", ""),
         (r#"{"data": {"id":1} }"#, "data", r#"{"id":1}"#),
         (r#"[{"id":1},[2],"3",null]"#, "", r#"{"id":1} | [2] | "3" | null"#),
         (r#" {"id":1} "#, "", r#"{"id":1}"#),
-        ("null", "", ""),
         ("[]", "", ""),
         (r#"{"tickets":[{"m":{"id":1}},{"m":null},{},{"m":{"id":2}}]}"#, "tickets/*/m", r#"{"id":1} | {"id":2}"#),
         (r#"{"tickets":[{"tags":[1,2]},{"tags":[]},{"tags":[3]}]}"#, "tickets/*/tags", "1 | 2 | 3"),
         (r#"{"a":[{"b":[{"c":{"d":1}}]},{"b":null}]}"#, "a/*/b/*/c", r#"{"d":1}"#),
-        (r#"{"tickets":null}"#, "tickets/*/m", ""),
+        (r#"{"tickets":[{"m":{}}]}"#, "tickets/*/m", "{}"),
+        (r#"{"tickets":[{"tags":null},{}]}"#, "tickets/*/tags", ""),
         (r#"[{"m":{"id":1}}]"#, "*/m", r#"{"id":1}"#),
         (r#"{"data":[1],"data":[2,3]}"#, "data", "2 | 3"),
-        (r#"{"data":[1],"data":null}"#, "data", ""),
         (r#"{"data":null,"data":[1]}"#, "data", "1"),
         ("\u{feff}{\"data\":[1]}", "data", "1"),
         ("\u{feff}[1]", "", "1"),
@@ -55,7 +53,7 @@ fn records_are_found_by_their_path() {
 }
 
 #[test]
-fn a_damaged_body_is_refused_as_a_whole() {
+fn a5_a_damaged_body_is_refused_as_a_whole_and_null_is_not_an_empty_list() {
     let (not_json, no_records) =
         ("the response is not the JSON that the vendor documents", "the response has no records where the vendor documents them");
     for (body, path, message) in [
@@ -74,6 +72,13 @@ fn a_damaged_body_is_refused_as_a_whole() {
         (r#"{"data":[1],}"#, "data", not_json),
         (r#"{"other":[1]}"#, "data", no_records),
         ("{}", "data", no_records),
+        ("{}", "", no_records),
+        ("null", "", no_records),
+        (r#"{"data":null}"#, "data", no_records),
+        (r#"{"data": {} }"#, "data", no_records),
+        (r#"{"data":[1],"data":null}"#, "data", no_records),
+        (r#"{"tickets":null}"#, "tickets/*/m", no_records),
+        (r#"{"a":{"b":null}}"#, "a/b", no_records),
         ("[1]", "data", no_records),
         (r#"{"data":1}"#, "data", no_records),
         (r#"{"data":"x"}"#, "data", no_records),

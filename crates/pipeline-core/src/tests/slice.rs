@@ -4,9 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::{at, request};
-use crate::TimeFormat;
-use crate::slice::{Oldest, Slicer, StartTime, TimeRange, Whole, Windows, parse_time, render_time};
+use crate::slice::{Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time, render_time};
 use crate::state::{EndpointState, Position, SliceState, Window};
+use crate::{Coverage, Since, TimeFormat};
 
 fn seconds() -> Windows {
     Windows::newest_first("since", "until", TimeFormat::UnixSeconds)
@@ -331,5 +331,59 @@ proptest! {
             prop_assert_eq!(parse_time(&render_time(time, format), format), Some(time));
         }
         prop_assert_eq!(parse_time(&render_time(time, TimeFormat::Date), TimeFormat::Date), Some(second(seconds.div_euclid(86_400) * 86_400)));
+    }
+}
+
+/// What a configuration wants that begins earlier than before: cut as any plan is, and up to the instant that is covered.
+#[test]
+fn a2_what_lies_before_the_covered_part_is_cut_like_a_plan() {
+    let before = |windows: &Windows, since: Since| {
+        let slices = windows.before(since, second(1_000)).unwrap();
+        let window =
+            |slice: &SliceState| slice.window.map(|window| (window.since.map(|since| since.timestamp()), window.until.timestamp()));
+        slices.iter().map(|slice| (window(slice).unwrap(), slice.query.len())).collect::<Vec<_>>()
+    };
+    let steps = Windows { step: Some(TimeDelta::seconds(400)), ..seconds() };
+    let parts = Windows { partition: Some(("status", &["open", "closed"])), ..seconds() };
+    assert_eq!(before(&seconds(), Since::Beginning), [((None, 1_000), 0)]);
+    assert_eq!(before(&seconds(), Since::At(second(0))), [((Some(0), 1_000), 0)]);
+    assert_eq!(before(&steps, Since::At(second(0))), [((Some(600), 1_000), 0), ((Some(200), 600), 0), ((Some(0), 200), 0)]);
+    assert_eq!(before(&parts, Since::At(second(0))), [((Some(0), 1_000), 1), ((Some(0), 1_000), 1)]);
+    assert_eq!(
+        StartTime { param: "start", format: TimeFormat::UnixSeconds, earliest: second(0) }.before(Since::Beginning, second(9)),
+        None
+    );
+}
+
+/// Behind the newest record there was nothing, unless the clock was wrong by which that was asked: to ask once more costs nothing.
+#[test]
+fn a3_a_sync_begins_behind_the_newest_record_that_was_seen() {
+    let windows = Windows { lag: TimeDelta::seconds(10), lookback: TimeDelta::seconds(100), ..seconds() };
+    for (newest, since) in [(None, 900), (Some(990), 900), (Some(899), 900), (Some(700), 701)] {
+        let coverage = Coverage { newest: newest.map(second), ..Coverage::new(Since::Beginning, None) };
+        let state = EndpointState { cursor: Some(second(1_000)), coverage: Some(coverage), ..EndpointState::default() };
+        let window = windows.plan(&state, TimeRange::all(), second(2_000))[0].window;
+        assert_eq!(window, Some(Window { since: Some(second(since)), until: second(1_991) }), "{newest:?}");
+    }
+}
+
+#[test]
+fn a2_a_start_is_a_day_or_a_time_that_is_over() {
+    let now = day("2026-11-30");
+    let cases = [
+        ("2026-01-31", Some("2026-01-31T00:00:00Z"), true),
+        (" 2026-01-31 ", Some("2026-01-31T00:00:00Z"), true),
+        ("2026-01-31T12:00:00+02:00", Some("2026-01-31T10:00:00Z"), true),
+        ("2026-01-31 12:00:00", Some("2026-01-31T12:00:00Z"), true),
+        ("2026-11-30", Some("2026-11-30T00:00:00Z"), false),
+        ("9999-12-31", Some("9999-12-31T00:00:00Z"), false),
+        ("2026-02-30", None, false),
+        ("31.01.2026", None, false),
+        ("", None, false),
+    ];
+    for (text, read, is_taken) in cases {
+        let start = parse_start(text);
+        assert_eq!(start, read.map(|time| time.parse().unwrap()), "{text:?}");
+        assert_eq!(start.is_some_and(|start| check_start(start, now).is_ok()), is_taken, "{text:?}");
     }
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::at;
 use crate::slice::{Slicer, TimeRange, Windows};
 use crate::state::{
-    Change, CheckpointStore, EndpointId, EndpointState, MemoryCheckpoints, Position, STATE_VERSION, Seen, SliceState, Window,
+    Change, CheckpointStore, EndpointId, EndpointState, Gap, MemoryCheckpoints, Position, STATE_VERSION, Seen, SliceState, Window,
 };
-use crate::{ErrorKind, TimeFormat};
+use crate::{Coverage, ErrorKind, Origin, Since, TimeFormat};
 
 fn second(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap()
@@ -34,7 +34,7 @@ fn orders() -> EndpointId {
 }
 
 fn advance(slice: u32, from: Position, to: Position) -> Change {
-    Change::Advance { endpoint: orders(), plan: 0, slice, from, to, reached: None, seen: Vec::new(), gaps: Vec::new() }
+    Change::Advance { endpoint: orders(), plan: 0, slice, from, to, reached: None, newest: None, seen: Vec::new(), gaps: Vec::new() }
 }
 
 fn page(page: &str) -> Position {
@@ -133,6 +133,7 @@ fn an_advance_keeps_what_it_does_not_change() {
         from,
         to,
         reached: reached.map(second),
+        newest: None,
         seen: entries.to_vec(),
         gaps: Vec::new(),
     };
@@ -193,6 +194,9 @@ fn a_state_of_version_1_is_read_for_ever() {
         refreshing: true,
         begun: None,
         edition: None,
+        origin: None,
+        coverage: None,
+        settings: BTreeMap::new(),
         streams: BTreeSet::from(["order_lines".to_owned(), "orders".to_owned()]),
         boundary: BTreeMap::from([
             (9_007_199_254_740_993, Seen { content: u64::MAX, at: 1_767_225_600 }),
@@ -206,7 +210,96 @@ fn a_state_of_version_1_is_read_for_ever() {
     let dated = EndpointState { begun: Some(at("12:00:01")), edition: Some("2026-01-31".to_owned()), ..expected };
     assert_eq!(EndpointState::from_json(&dated.to_json()).unwrap(), dated);
     assert_eq!(EndpointState::from_json(r#"{"version":1}"#).unwrap(), EndpointState::default());
-    assert_eq!(EndpointState::default().to_json(), r#"{"version":2,"plan":0}"#);
+    assert_eq!(EndpointState::default().to_json(), r#"{"version":3,"plan":0}"#);
+}
+
+const VERSION_3: &str = r#"{"version":3,"plan":2,"cursor":"2026-01-02T00:00:00Z","origin":{"account":"acct_1","realm":"test mode"},"coverage":{"since":{"at":"2025-01-01T00:00:00Z"},"wanted":"beginning","until":"2026-01-01T00:00:00Z","newest":"2025-12-31T23:00:00Z"},"settings":{"time_storage":"utc"}}"#;
+
+#[test]
+fn a1_a2_a_state_says_what_it_was_read_from_and_what_it_covers() {
+    let day = |text: &str| format!("{text}T00:00:00Z").parse().unwrap();
+    let expected = EndpointState {
+        plan: 2,
+        cursor: Some(day("2026-01-02")),
+        origin: Some(Origin::of_account("acct_1").realm("test mode")),
+        coverage: Some(Coverage {
+            since: Since::At(day("2025-01-01")),
+            wanted: Since::Beginning,
+            until: Some(day("2026-01-01")),
+            newest: Some("2025-12-31T23:00:00Z".parse().unwrap()),
+        }),
+        settings: BTreeMap::from([("time_storage".to_owned(), "utc".to_owned())]),
+        ..EndpointState::default()
+    };
+    assert_eq!(EndpointState::from_json(VERSION_3).unwrap(), expected);
+    assert_eq!(expected.to_json(), VERSION_3);
+}
+
+/// What is planned of an end that lies behind what one of the clocks, or both, say now.
+#[test]
+fn a3_an_end_that_no_clock_can_vouch_for_is_taken_back() {
+    let covered = |until: Option<i64>, newest: Option<i64>| {
+        Some(Coverage { until: until.map(second), newest: newest.map(second), ..Coverage::new(Since::Beginning, None) })
+    };
+    let cases = [
+        ("both clocks agreed", covered(Some(1_000), Some(900)), 1_000, 2_000, 1_000),
+        ("the vendor's was ahead", covered(Some(1_000), Some(900)), 90_000, 2_000, 1_000),
+        ("the vendor's was ahead, and that time has come", covered(Some(1_000), Some(900)), 90_000, 100_000, 1_000),
+        ("both were ahead", covered(Some(90_000), Some(900)), 90_000, 2_000, 900),
+        ("both were ahead, and nothing was ever seen", covered(Some(90_000), None), 90_000, 2_000, 2_000),
+        ("a record is ahead of both", covered(Some(90_000), Some(80_000)), 90_000, 2_000, 2_000),
+        ("they go apart by seconds", covered(Some(2_030), Some(900)), 2_030, 2_000, 2_030),
+        ("an earlier release, ahead", None, 90_000, 2_000, 2_000),
+        ("an earlier release", None, 1_000, 2_000, 1_000),
+    ];
+    for (case, coverage, end, present, safe) in cases {
+        let mut state = EndpointState { coverage, cursor: Some(second(end)), ..EndpointState::default() };
+        state.take_back(second(present), true);
+        assert_eq!(state.cursor, Some(second(safe)), "{case}");
+    }
+}
+
+/// What is left of slices whose windows end in a future that was none.
+#[test]
+fn a3_slices_end_with_what_is_safe_and_keep_what_their_position_names() {
+    let at = || page("or_1");
+    // Position, last record read, window, newest first; the window and the position afterwards.
+    let cases = [
+        ("not begun", Position::Start, None, (0, 9_000), true, Some(((0, 1_000), Position::Start))),
+        ("not begun, all of it to come", Position::Start, None, (5_000, 9_000), true, None),
+        ("read", Position::End, Some(1), (0, 9_000), true, Some(((0, 1_000), Position::End))),
+        ("read, before that", Position::End, Some(1), (0, 900), true, Some(((0, 900), Position::End))),
+        ("begun", at(), Some(500), (0, 9_000), true, Some(((0, 1_000), at()))),
+        ("begun, with a record of that time", at(), Some(1_500), (0, 9_000), true, Some(((0, 1_501), at()))),
+        ("begun, oldest first", at(), Some(500), (0, 9_000), false, Some(((0, 1_000), Position::Start))),
+    ];
+    for (case, position, reached, (since, until), newest_first, expected) in cases {
+        let window = |(since, until)| Some(Window { since: Some(second(since)), until: second(until) });
+        let slice = SliceState { window: window((since, until)), position, reached: reached.map(second), ..SliceState::default() };
+        let coverage = Some(Coverage::new(Since::Beginning, Some(second(1_000))));
+        let mut state = EndpointState { coverage, slices: BTreeMap::from([(3, slice.clone())]), ..EndpointState::default() };
+        state.take_back(second(2_000), newest_first);
+        let expected = expected.map(|(span, position)| SliceState { window: window(span), position, ..slice });
+        assert_eq!(state.slices.remove(&3), expected, "{case}");
+    }
+}
+
+#[test]
+fn a3_a_gap_that_was_asked_for_in_the_future_is_due() {
+    let gap = Gap {
+        name: "or_1".to_owned(),
+        reason: "refused".to_owned(),
+        since: second(0),
+        tried: second(0) + TimeDelta::days(40),
+        attempts: 9,
+        keep: BTreeMap::new(),
+        stale: false,
+        given_up: false,
+        slice: SliceState::default(),
+    };
+    assert!(gap.is_due(second(0)), "the clock was 40 days ahead when it was asked for");
+    assert!(!gap.is_due(second(0) + TimeDelta::days(40)));
+    assert!(gap.is_due(second(0) + TimeDelta::days(41)));
 }
 
 #[test]
@@ -309,6 +402,7 @@ impl Model {
             from: slice.position,
             to,
             reached: Some(second(reached)),
+            newest: None,
             seen: vec![],
             gaps: vec![],
         };

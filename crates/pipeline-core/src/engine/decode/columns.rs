@@ -90,7 +90,7 @@ pub(super) enum Values {
 
 impl Values {
     /// Without room for any value: the first page of many a list has few, and each column would take kilobytes for them.
-    fn new(data_type: DataType) -> Self {
+    pub(super) fn new(data_type: DataType) -> Self {
         match data_type {
             DataType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
             DataType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),

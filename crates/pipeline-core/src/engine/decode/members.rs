@@ -92,6 +92,15 @@ impl Members {
         self.look_inside(text);
     }
 
+    /// Gives back what an unusual record took.
+    pub(super) fn trim(&mut self) {
+        for buffer in [&mut self.unknown, &mut self.misfits, &mut self.repeated] {
+            if size_of::<Member>() * buffer.capacity() > super::SPARE_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
     /// Finds what columns show of the inside of members.
     fn look_inside(&mut self, text: Text<'_>) {
         let Self { containers, declared, .. } = self;

@@ -13,9 +13,10 @@ use crate::connector::{BuildContext, Connector, Preparation};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
+use crate::origin::Origin;
 use crate::record::{Advance, Page, RawRecord};
 use crate::schema::{DataType, Schema, TimeFormat};
-use crate::slice::Windows;
+use crate::slice::{TimeRange, Windows};
 use crate::state::{Position, SliceState};
 
 pub(super) const PAGE: usize = 10;
@@ -47,6 +48,8 @@ pub(super) struct Account {
     fault: Mutex<Option<(usize, Fault)>>,
     parts: Mutex<Option<(usize, Option<usize>)>>,
     closed: Mutex<Option<ErrorKind>>,
+    range: Mutex<TimeRange>,
+    origin: Mutex<Origin>,
 }
 
 impl Account {
@@ -75,6 +78,8 @@ impl Account {
             fault: Mutex::new(None),
             parts: Mutex::new(None),
             closed: Mutex::new(None),
+            range: Mutex::default(),
+            origin: Mutex::default(),
         })
     }
 
@@ -122,12 +127,31 @@ impl Account {
         *self.fault.lock().unwrap() = Some((pages, fault));
     }
 
-    /// Adds orders made since.
+    /// Begins at an instant, or with everything.
+    pub(super) fn start_at(&self, start: Option<DateTime<Utc>>) {
+        *self.range.lock().unwrap() = TimeRange { start, end: None };
+    }
+
+    /// Says whose orders they are.
+    pub(super) fn belong_to(&self, origin: Origin) {
+        *self.origin.lock().unwrap() = origin;
+    }
+
+    /// The orders made since an instant.
+    pub(super) fn ids_since(&self, start: DateTime<Utc>) -> Vec<String> {
+        let orders = self.orders.lock().unwrap();
+        let mut ids: Vec<String> =
+            orders.iter().filter(|order| order.created >= start.timestamp()).filter_map(|order| order.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
     /// Lets nothing be learned of the account, or lets it again.
     pub(super) fn close(&self, kind: Option<ErrorKind>) {
         *self.closed.lock().unwrap() = kind;
     }
 
+    /// Adds orders made since.
     pub(super) fn grow(&self, count: i64) {
         let mut orders = self.orders.lock().unwrap();
         for index in 0..count {
@@ -220,6 +244,10 @@ impl Connector for Account {
         &self.endpoints
     }
 
+    fn range(&self) -> TimeRange {
+        *self.range.lock().unwrap()
+    }
+
     async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
         match *self.closed.lock().unwrap() {
             Some(ErrorKind::Unsupported) => {
@@ -227,7 +255,10 @@ impl Connector for Account {
                 Ok(Preparation { unavailable: vec![("orders".to_owned(), error)], ..Preparation::default() })
             }
             Some(kind) => Err(Error::new(kind, "the account is closed")),
-            None => Ok(Preparation { notes: vec![format!("reads {}", endpoints.join(" and "))], ..Preparation::default() }),
+            None => {
+                let origin = self.origin.lock().unwrap().clone();
+                Ok(Preparation { notes: vec![format!("reads {}", endpoints.join(" and "))], origin, ..Preparation::default() })
+            }
         }
     }
 

@@ -3,7 +3,12 @@
 
 mod account;
 mod accounts;
+mod budget;
+mod covered;
 mod gaps;
+mod lost;
+pub(super) mod memory;
+mod remembered;
 mod shared;
 mod staged;
 mod store;

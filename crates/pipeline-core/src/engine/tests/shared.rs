@@ -11,6 +11,7 @@ use super::account::NOW;
 use super::store::Store;
 use crate::clock::TokioClock;
 use crate::connector::{BuildContext, Connector};
+use crate::destination::{Damage, TableId};
 use crate::endpoint::{Endpoint, StreamDef};
 use crate::engine::{Job, Outcome, Selection, Source, Summary, sync};
 use crate::error::{Error, ErrorKind, Result};
@@ -191,4 +192,52 @@ async fn lists_are_read_again_when_the_feed_has_a_gap() {
     assert_eq!(store.value_of("orders", "a2"), 3);
     assert_eq!(read[..3], ["a", "b", "changes"]);
     assert!(read[3].starts_with("changes: changes since the last sync can no longer be read"), "{read:?}");
+}
+
+#[tokio::test]
+async fn b8_what_shares_a_table_is_read_again_with_what_was_reset() {
+    let (store, shops) = (Store::new(), Shops::new(false, false));
+    shops.sync(&store).await;
+    for (reset, order, before, after) in [
+        ("changes", "a3", ["a1", "a2", "a3", "b1"].as_slice(), ["a3", "b1"].as_slice()),
+        ("a", "a4", &["a3", "a4", "b1"], &["a4", "b1"]),
+        ("b", "a5", &["a4", "a5", "b1"], &["a5", "b1"]),
+    ] {
+        shops.has("a", &[(order, 3)]);
+        shops.sync(&store).await;
+        assert_eq!(store.ids("orders"), before, "{reset}: nothing is begun again");
+        store.reset(reset);
+        shops.sync(&store).await;
+        assert_eq!(store.ids("orders"), after, "{reset}: what is gone is gone");
+    }
+}
+
+#[tokio::test]
+async fn a13_a_feed_goes_on_beside_a_damaged_table_unless_its_own_position_is_lost() {
+    let (store, shops) = (Store::new(), Shops::new(false, false));
+    shops.sync(&store).await;
+    let table = TableId { source: "shop".to_owned(), stream: "orders".to_owned() };
+    let damage = Damage { table: Some(table), what: "rows are missing".to_owned(), help: "read it again".to_owned() };
+    store.damage(vec![damage]);
+    shops.has("changes", &[("a1", 7)]);
+    let (summary, read) = shops.sync(&store).await;
+    let is_failed =
+        |index: usize| matches!(&summary.endpoints[index].outcome, Outcome::Failed { error } if error.kind == ErrorKind::Destination);
+    assert_eq!((is_failed(0), is_failed(1), is_failed(2)), (false, true, true), "{summary:?}");
+    assert_eq!((read[0].as_str(), store.value_of("orders", "a1")), ("changes", 7));
+    store.forget("changes");
+    let (summary, read) = shops.sync(&store).await;
+    assert_eq!((summary.failure(), read), (Some(ErrorKind::Destination), vec![]));
+    assert!(store.state("changes").is_untouched(), "it does not begin anew, as if nothing had happened meanwhile");
+}
+
+#[tokio::test]
+async fn a13_lists_that_every_sync_reads_whole_repair_their_table() {
+    let (store, shops) = (Store::new(), Shops::new(true, false));
+    shops.sync(&store).await;
+    let table = TableId { source: "shop".to_owned(), stream: "orders".to_owned() };
+    store.damage(vec![Damage { table: Some(table), what: "rows are missing".to_owned(), help: "read it again".to_owned() }]);
+    shops.has("a", &[("a2", 3)]);
+    let (summary, _) = shops.sync(&store).await;
+    assert_eq!((summary.failure(), store.ids("orders")), (None, vec!["a2".to_owned(), "b1".to_owned()]));
 }

@@ -1,8 +1,10 @@
 //! What is staged: rows in batches that pages share, and their positions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use chrono::DateTime;
 
 use super::account::{Account, NOW};
 use super::job;
@@ -12,10 +14,12 @@ use crate::endpoint::StreamDef;
 use crate::engine::commit::Committer;
 use crate::engine::decode::{Decoder, DriftKind};
 use crate::engine::dedup::Hashed;
-use crate::engine::staged::{PageRecords, Staged, with_room};
+use crate::engine::staged::{PageRecords, Staged, push_change, with_room};
 use crate::error::ErrorKind;
 use crate::record::RawRecord;
 use crate::schema::{DataType, Schema};
+use crate::state::{Change, EndpointId, EndpointState, Gap, Position, Seen, SliceState, Window};
+use crate::{Coverage, Since};
 
 fn stream() -> StreamDef {
     StreamDef::new("orders", Schema::default().with("id", DataType::String)).primary_key(["id"])
@@ -103,4 +107,44 @@ async fn nothing_is_committed_after_a_panic_in_the_middle_of_a_page() {
     assert!(panicked.unwrap_err().is_panic());
     let error = committer.commit().await.unwrap_err();
     assert_eq!((error.kind(), store.commits()), (ErrorKind::Unexpected, 0));
+}
+
+/// A commit holds one advance for many pages, which must leave the state that each of them would.
+#[test]
+fn advances_that_are_joined_leave_the_state_that_each_would() {
+    let second = |second| DateTime::from_timestamp(second, 0).unwrap();
+    let window = |until| SliceState { window: Some(Window { since: None, until: second(until) }), ..SliceState::default() };
+    let mut state = EndpointState { coverage: Some(Coverage::new(Since::Beginning, None)), ..EndpointState::default() };
+    state.add_slice(window(1_000));
+    let at = |page: u32| if page == 0 { Position::Start } else { Position::At(page.to_string()) };
+    let missed = |page: u32| Gap {
+        name: format!("or_{page}"),
+        reason: "refused".to_owned(),
+        since: second(0),
+        tried: second(0),
+        attempts: 1,
+        keep: BTreeMap::new(),
+        stale: false,
+        given_up: false,
+        slice: SliceState::default(),
+    };
+    let advance = |page: u32| Change::Advance {
+        endpoint: EndpointId::new("shop", "orders"),
+        plan: 0,
+        slice: 0,
+        from: at(page),
+        to: at(page + 1),
+        reached: (page < 3).then(|| second(900 - i64::from(page))),
+        newest: page.is_multiple_of(2).then(|| second(990 - i64::from(page))),
+        seen: vec![(page.into(), Seen { content: 7, at: 900 })],
+        gaps: vec![missed(page)],
+    };
+    let (mut joined, mut expected) = (Vec::new(), state.clone());
+    for page in 0..5 {
+        expected.apply(&advance(page)).unwrap();
+        push_change(&mut joined, advance(page));
+    }
+    assert_eq!(joined.len(), 1);
+    state.apply(&joined[0]).unwrap();
+    assert_eq!(state, expected);
 }

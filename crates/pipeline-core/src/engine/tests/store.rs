@@ -1,7 +1,7 @@
 //! A destination in memory that can fail, for the engine's tests.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
@@ -9,8 +9,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use async_trait::async_trait;
 
-use crate::destination::{Commit, CommitRecord, Delivery, Destination, Generation, Status, Table, Transaction};
+use crate::destination::{Commit, CommitRecord, Damage, Delivery, Depth, Destination, Generation, Refused, Status, Table, Transaction};
 use crate::error::{Error, ErrorKind, Result};
+use crate::run_log::{Claim, RunRecord};
 use crate::state::{EndpointId, EndpointState};
 
 type Rows = Vec<(String, i64)>;
@@ -29,19 +30,96 @@ pub(super) struct Store {
     upserts: bool,
     attempts: AtomicUsize,
     fail_at: AtomicUsize,
+    /// The sources that are claimed; none: claims are not kept, so that two writers can meet.
+    claims: Option<Arc<Mutex<BTreeSet<String>>>>,
+    runs: Mutex<Vec<RunRecord>>,
+    /// True when runs cannot be recorded.
+    forgets: AtomicBool,
+    /// What it finds when it is verified.
+    damages: Mutex<Vec<Damage>>,
+    /// How often another process is still in the way of a transaction.
+    busy: AtomicUsize,
+    /// Ids of rows that it refuses.
+    refuses: Arc<Mutex<BTreeSet<String>>>,
+    /// Names of the tables that it was told of before anything was read.
+    prepared: Mutex<BTreeSet<String>>,
+}
+
+/// Gives the claim on a source back.
+struct Claimed(Arc<Mutex<BTreeSet<String>>>, String);
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().remove(&self.1);
+    }
 }
 
 impl Store {
     pub(super) fn new() -> Arc<Self> {
-        Self::build(true)
+        Self::build(true, None)
+    }
+
+    /// Lets one run at a time claim a source.
+    pub(super) fn exclusive() -> Arc<Self> {
+        Self::build(true, Some(Arc::default()))
     }
 
     pub(super) fn appending() -> Arc<Self> {
-        Self::build(false)
+        Self::build(false, None)
     }
 
-    fn build(upserts: bool) -> Arc<Self> {
-        Arc::new(Self { contents: Arc::default(), upserts, attempts: AtomicUsize::new(0), fail_at: AtomicUsize::new(usize::MAX) })
+    fn build(upserts: bool, claims: Option<Arc<Mutex<BTreeSet<String>>>>) -> Arc<Self> {
+        Arc::new(Self {
+            contents: Arc::default(),
+            upserts,
+            attempts: AtomicUsize::new(0),
+            fail_at: AtomicUsize::new(usize::MAX),
+            claims,
+            runs: Mutex::default(),
+            forgets: AtomicBool::new(false),
+            damages: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            refuses: Arc::default(),
+            prepared: Mutex::default(),
+        })
+    }
+
+    pub(super) fn damage(&self, damages: Vec<Damage>) {
+        *self.damages.lock().unwrap() = damages;
+    }
+
+    /// Lets another process be in the way of so many attempts to open a transaction.
+    pub(super) fn be_busy(&self, attempts: usize) {
+        self.busy.store(attempts, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuse(&self, id: &str) {
+        self.refuses.lock().unwrap().insert(id.to_owned());
+    }
+
+    pub(super) fn prepared(&self) -> Vec<String> {
+        self.prepared.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Loses what is stored of an endpoint.
+    pub(super) fn forget(&self, endpoint: &str) {
+        self.contents.lock().unwrap().states.remove(&EndpointId::new("shop", endpoint));
+    }
+
+    /// Resets what is stored of an endpoint.
+    pub(super) fn reset(&self, endpoint: &str) {
+        let id = EndpointId::new("shop", endpoint);
+        let state = self.state_at(&id).reset();
+        self.contents.lock().unwrap().states.insert(id, state);
+    }
+
+    pub(super) fn forget_runs(&self) {
+        self.forgets.store(true, Ordering::Relaxed);
+    }
+
+    /// The runs that are recorded, the newest last.
+    pub(super) fn recorded(&self) -> Vec<RunRecord> {
+        self.runs.lock().unwrap().clone()
     }
 
     pub(super) fn fail_at_commit(&self, commit: usize) {
@@ -70,6 +148,10 @@ impl Store {
         self.state_at(&EndpointId::new("shop", endpoint))
     }
 
+    pub(super) fn change_state(&self, endpoint: &str, change: impl FnOnce(&mut EndpointState)) {
+        change(self.contents.lock().unwrap().states.get_mut(&EndpointId::new("shop", endpoint)).unwrap());
+    }
+
     pub(super) fn state_at(&self, endpoint: &EndpointId) -> EndpointState {
         self.contents.lock().unwrap().states.get(endpoint).cloned().unwrap_or_default()
     }
@@ -93,7 +175,36 @@ impl Destination for Store {
         Ok(())
     }
 
-    async fn prepare(&self, _tables: &[Arc<Table>]) -> Result<()> {
+    async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
+        let Some(claims) = &self.claims else { return Ok(Box::new(())) };
+        if claims.lock().unwrap().insert(source.to_owned()) {
+            return Ok(Box::new(Claimed(Arc::clone(claims), source.to_owned())));
+        }
+        Err(Error::new(ErrorKind::CheckpointConflict, format!("another sync reads {source}")).with_context("run", run))
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<()> {
+        if self.forgets.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Destination, "the disk is full"));
+        }
+        let mut runs = self.runs.lock().unwrap();
+        match runs.iter_mut().find(|known| known.run == run.run) {
+            Some(known) => *known = run.clone(),
+            None => runs.push(run.clone()),
+        }
+        Ok(())
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        Ok(self.runs.lock().unwrap().iter().rev().take(limit).cloned().collect())
+    }
+
+    async fn verify(&self, _: Depth) -> Result<Vec<Damage>> {
+        Ok(self.damages.lock().unwrap().clone())
+    }
+
+    async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
+        self.prepared.lock().unwrap().extend(tables.iter().map(|table| table.stream.clone()));
         Ok(())
     }
 
@@ -103,9 +214,19 @@ impl Destination for Store {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        if self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |busy| busy.checked_sub(1)).is_ok() {
+            return Err(Error::new(ErrorKind::Destination, "the store is used by another process").temporary());
+        }
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let fails = attempt == self.fail_at.load(Ordering::Relaxed);
-        Ok(Box::new(Staged { contents: Arc::clone(&self.contents), upserts: self.upserts, fails, batches: Vec::new() }))
+        Ok(Box::new(Staged {
+            contents: Arc::clone(&self.contents),
+            upserts: self.upserts,
+            fails,
+            refuses: Arc::clone(&self.refuses),
+            refused: Vec::new(),
+            batches: Vec::new(),
+        }))
     }
 
     async fn status(&self, _commits: usize) -> Result<Status> {
@@ -117,14 +238,24 @@ struct Staged {
     contents: Arc<Mutex<Contents>>,
     upserts: bool,
     fails: bool,
+    refuses: Arc<Mutex<BTreeSet<String>>>,
+    refused: Vec<Refused>,
     batches: Vec<(Arc<Table>, RecordBatch)>,
 }
 
 #[async_trait]
 impl Transaction for Staged {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
+        let (unwanted, rows) = (self.refuses.lock().unwrap(), rows_of(&batch));
+        let is_refused = |id: &str| table.stream != "_rejected" && unwanted.contains(id);
+        let refused = rows.iter().enumerate().filter(|(_, (id, _))| is_refused(id));
+        self.refused = refused.map(|(row, _)| Refused { row, reason: "it breaks a rule".to_owned() }).collect();
         self.batches.push((Arc::clone(table), batch));
         Ok(0)
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
@@ -141,7 +272,8 @@ impl Transaction for Staged {
         }
         for (table, batch) in &self.batches {
             let rows = next.tables.entry((table.stream.clone(), table.generation == Generation::Next)).or_default();
-            for row in rows_of(batch) {
+            let refuses = self.refuses.lock().unwrap();
+            for row in rows_of(batch).into_iter().filter(|(id, _)| table.stream == "_rejected" || !refuses.contains(id)) {
                 if self.upserts && table.primary_key.iter().any(|column| column == "id") {
                     rows.retain(|(id, _)| *id != row.0);
                 }
