@@ -24,7 +24,7 @@ pub(crate) fn carry(store: &Store, format: &Arc<dyn FileFormat>, commit: &Commit
             continue;
         }
         let mut kept = Kept::new(keep, store.key(table).unwrap_or_default());
-        for path in store.visible(table) {
+        for path in store.whole(table)? {
             rows::read(&**format, &path)?.try_for_each(|batch| kept.add(&batch?))?;
         }
         for path in next_generation(store, commit, table, written) {

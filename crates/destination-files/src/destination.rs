@@ -1,24 +1,28 @@
 //! The destination and its transaction.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Commit, Delivery, Destination, Error, ErrorKind, Purge, Purged, Result, Status, Table, TableId, Transaction};
+use pipeline_core::{
+    Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, RunRecord, Status, Table,
+    TableId, Transaction,
+};
 
 use crate::card::Card;
 use crate::carry::carry;
+use crate::claims;
+use crate::disk;
 use crate::error::Explain;
 use crate::format::FileFormat;
-use crate::log::create_unique;
 use crate::purge::purge as purge_table;
+use crate::runs;
 use crate::sieve::Sieves;
 use crate::staged::Staged;
-use crate::store::{self, Options, Store, staging};
+use crate::store::{Options, Store};
 
 /// A folder of data files that are published by manifests.
 #[derive(Debug)]
@@ -34,9 +38,22 @@ impl FileDestination {
     /// # Errors
     /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
     pub fn open(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
-        let root = root.as_ref().to_owned();
-        let store = Store::open(&root, format.extension(), options)?;
-        Ok(Self { root, format: Arc::new(format), store: Arc::new(Mutex::new(store)) })
+        let store = Store::open(root.as_ref(), format.extension(), options)?;
+        Ok(Self::new(root.as_ref(), format, store))
+    }
+
+    /// Opens a folder for reading, and changes nothing in it: it shows what it would show after [`open`](Self::open) had settled
+    /// it, also on a read-only disk, and nothing when it does not exist. What writes fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when the folder cannot be read, or a manifest is missing or damaged.
+    pub fn open_to_read(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
+        let store = Store::open_to_read(root.as_ref(), format.extension(), options)?;
+        Ok(Self::new(root.as_ref(), format, store))
+    }
+
+    fn new(root: &Path, format: impl FileFormat, store: Store) -> Self {
+        Self { root: root.to_owned(), format: Arc::new(format), store: Arc::new(Mutex::new(store)) }
     }
 
     /// The visible files of a table, oldest first, as the newest manifest has it.
@@ -82,22 +99,52 @@ impl Destination for FileDestination {
     }
 
     async fn check(&self) -> Result<()> {
-        let folder = staging(&self.root);
-        blocking(move || {
-            let (path, _) = create_unique(&folder, "checking the folder")?;
-            store::remove(&path)
+        self.with_store(move |store| {
+            store.check_writable()?;
+            disk::remove(&disk::write_unique(&store.staging(), b"", "checking the folder")?)
         })
         .await
     }
 
-    /// Creates the folders. Columns need nothing: every file has its own.
+    async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
+        let (root, source, run) = (self.root.clone(), source.to_owned(), run.to_owned());
+        lock(&self.store).check_writable()?;
+        blocking(move || claims::claim(&root, &source, &run)).await
+    }
+
+    async fn is_claimed(&self, source: &str) -> Result<Option<bool>> {
+        let (root, source) = (self.root.clone(), source.to_owned());
+        blocking(move || Ok(claims::is_claimed(&root, &source))).await
+    }
+
+    async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
+        let format = Arc::clone(&self.format);
+        self.with_store(move |store| store.verify(depth, &*format)).await
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<()> {
+        let (root, run) = (self.root.clone(), run.clone());
+        lock(&self.store).check_writable()?;
+        blocking(move || runs::record(&root, &run)).await
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        let root = self.root.clone();
+        blocking(move || runs::newest(&root, limit)).await
+    }
+
+    /// Creates the folders, and makes sure that visible rows are what was committed. Columns need nothing: every file has its own.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
         let tables = tables.to_vec();
         self.with_store(move |store| {
+            store.check_writable()?;
             tables.iter().try_for_each(|table| {
                 store.learn_key(table);
+                if table.generation == Generation::Current {
+                    store.ready(&table.id(), Generation::Current)?;
+                }
                 let folder = store.folder(&table.id());
-                fs::create_dir_all(&folder).explain("creating a table's folder", &folder)
+                disk::create_folders(&folder).explain("creating a table's folder", &folder)
             })
         })
         .await
@@ -111,9 +158,14 @@ impl Destination for FileDestination {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        let staging = {
+            let store = lock(&self.store);
+            store.check_writable()?;
+            store.staging()
+        };
         let parts = Parts {
-            staged: Staged::new(staging(&self.root), Arc::clone(&self.format)),
-            spare: Staged::new(staging(&self.root), Arc::clone(&self.format)),
+            staged: Staged::new(staging.clone(), Arc::clone(&self.format)),
+            spare: Staged::new(staging, Arc::clone(&self.format)),
             sieves: Sieves::default(),
             store: Arc::clone(&self.store),
             format: Arc::clone(&self.format),
@@ -137,6 +189,9 @@ impl Destination for FileDestination {
     async fn purge(&self, purge: &Purge) -> Result<Purged> {
         let (purge, format) = (purge.clone(), Arc::clone(&self.format));
         self.with_store(move |store| {
+            if !purge.dry_run {
+                store.check_writable()?;
+            }
             let bytes_before = store.bytes();
             let wanted: Vec<TableId> = store.fold().tables.keys().filter(|table| purge.wants(table)).cloned().collect();
             let tables = wanted.iter().map(|table| purge_table(store, &format, &purge, table)).collect::<Result<_>>()?;

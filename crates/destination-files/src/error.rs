@@ -18,11 +18,11 @@ impl<T> Explain<T> for io::Result<T> {
 
 /// What a file-system error means to the user.
 pub fn file_error(operation: &'static str, error: io::Error) -> Error {
-    let (message, help) = meaning(error.kind());
+    let (message, help) = meaning(error.kind(), error.raw_os_error());
     Error::new(ErrorKind::Destination, message).with_help(help).with_operation(operation).with_source(error)
 }
 
-fn meaning(kind: io::ErrorKind) -> (&'static str, &'static str) {
+fn meaning(kind: io::ErrorKind, errno: Option<i32>) -> (&'static str, &'static str) {
     use io::ErrorKind as Kind;
     match kind {
         Kind::StorageFull | Kind::QuotaExceeded => {
@@ -36,6 +36,11 @@ fn meaning(kind: io::ErrorKind) -> (&'static str, &'static str) {
         Kind::Unsupported => {
             ("the file system lacks hard links", "choose a path on a local file system, which has them; they keep two writers apart")
         }
+        // No stable kind stands for EMFILE (24 on every Unix) and ENFILE (23).
+        _ if cfg!(unix) && matches!(errno, Some(23 | 24)) => (
+            "too many files are open",
+            "allow this process more open files (`ulimit -n`) and run again; nothing that was committed is lost",
+        ),
         _ => ("the disk failed to read or write", "check the disk and run again; nothing that was committed is lost"),
     }
 }

@@ -6,6 +6,8 @@ use std::fs::File;
 use arrow_array::RecordBatch;
 use pipeline_core::Result;
 
+use crate::output::Output;
+
 /// The rows of a file.
 pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
@@ -18,7 +20,7 @@ pub trait FileFormat: Send + Sync + Debug + 'static {
     fn has_columns(&self) -> bool;
 
     /// Begins a file. All its rows have the columns of `first`, which is written next.
-    fn begin(&self, file: File, first: &RecordBatch) -> Result<Box<dyn FileWriter>>;
+    fn begin(&self, file: Output, first: &RecordBatch) -> Result<Box<dyn FileWriter>>;
 
     /// Reads a file that was written, in the order of its rows. A format that stores no types gives columns of JSON.
     fn read(&self, file: File) -> Result<Batches>;
@@ -29,15 +31,18 @@ pub trait FileWriter: Send {
     /// Adds rows.
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
 
-    /// Bytes held in memory.
+    /// The file.
+    fn output(&mut self) -> &mut Output;
+
+    /// Bytes held in memory, those included that the file holds.
     fn buffered(&self) -> usize;
 
     /// Writes what is held in memory.
     fn flush(&mut self) -> Result<()>;
 
-    /// Bytes written to the file.
+    /// Bytes of the file so far.
     fn written(&self) -> u64;
 
     /// Completes the file and gives it back.
-    fn finish(self: Box<Self>) -> Result<File>;
+    fn finish(self: Box<Self>) -> Result<Output>;
 }

@@ -1,8 +1,6 @@
 //! The manifests on disk: one file per commit, put only if absent, and a snapshot of their fold.
 
-use std::fs::{self, File};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::state::STATE_VERSION;
@@ -11,15 +9,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::disk;
 use crate::error::{Explain, damaged};
 use crate::manifest::{Fold, Manifest};
+use crate::names;
 
 const READING: &str = "reading the manifests";
 const COMMITTING: &str = "writing a manifest";
 const SNAPSHOT: &str = "snapshot.json";
 
 /// Version of the files' shape. Raised when it changes; older versions are read for ever.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What every file says about itself before its content is believed.
 #[derive(Serialize, Deserialize)]
@@ -62,22 +62,30 @@ impl Log {
     pub(crate) fn commits(&self, last: u64, limit: usize) -> Result<Vec<CommitRecord>> {
         let mut commits = Vec::new();
         for sequence in (1..=last).rev().take(limit) {
-            let manifest = self.manifest(sequence)?.ok_or_else(|| damaged("a manifest is missing", &self.path(sequence)))?;
-            commits.push(manifest.commit);
+            let manifest = self.manifest(sequence)?.ok_or_else(|| missing(&self.path(sequence)))?;
+            commits.push(manifest.record());
         }
         Ok(commits)
     }
 
-    /// Fails when a commit is missing between the last one that was found and a later one: a lost manifest is not the end.
+    /// Fails when a commit is missing: the last one that was found, or one between it and a later one. A lost manifest is not
+    /// the end.
     pub(crate) fn check_end(&self, last: u64) -> Result<()> {
-        for entry in fs::read_dir(&self.folder).explain(READING, &self.folder)? {
-            let name = entry.explain(READING, &self.folder)?.file_name();
-            let sequence = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
-            if sequence.is_some_and(|sequence| sequence > last + 1) && !self.path(last + 1).exists() {
-                return Err(damaged("a manifest is missing", &self.path(last + 1)));
-            }
+        let is_later = |path: &PathBuf| number(path).is_some_and(|sequence| sequence > last + 1);
+        if disk::list(&self.folder).explain(READING, &self.folder)?.iter().any(is_later) && !self.has(last + 1)? {
+            return Err(missing(&self.path(last + 1)));
         }
-        Ok(())
+        self.check_last(last)
+    }
+
+    /// Fails when the manifest of the last commit that was found is gone.
+    pub(crate) fn check_last(&self, last: u64) -> Result<()> {
+        if last == 0 || self.has(last)? { Ok(()) } else { Err(missing(&self.path(last))) }
+    }
+
+    fn has(&self, sequence: u64) -> Result<bool> {
+        let path = self.path(sequence);
+        Ok(disk::metadata(&path).explain(READING, &path)?.is_some())
     }
 
     /// Makes a commit, durably and all at once. False: somebody else made the commit of that number.
@@ -85,12 +93,12 @@ impl Log {
         let path = self.path(manifest.commit.sequence);
         let temporary = self.temporary(manifest)?;
         crash_point("files-before-manifest");
-        let linked = fs::hard_link(&temporary, &path);
+        let linked = disk::link(&temporary, &path);
         crash_point("files-after-manifest");
         // What is left of a temporary file is removed when the folder is next opened.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk::remove(&temporary);
         match linked {
-            Ok(()) => sync_folder(&self.folder, COMMITTING).map(|()| true),
+            Ok(()) => disk::sync_folder(&self.folder, COMMITTING).map(|()| true),
             // A network file system may answer so to a repeated request of ours.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Ok(self.manifest(manifest.commit.sequence)?.as_ref() == Some(manifest))
@@ -104,19 +112,15 @@ impl Log {
         let path = self.folder.join(SNAPSHOT);
         let temporary = self.temporary(fold)?;
         crash_point("files-before-snapshot");
-        fs::rename(&temporary, &path).explain(COMMITTING, &path)?;
-        sync_folder(&self.folder, COMMITTING)
+        disk::rename(&temporary, &path).explain(COMMITTING, &path).inspect_err(|_| drop(disk::remove(&temporary)))?;
+        disk::sync_folder(&self.folder, COMMITTING)
     }
 
     /// Removes what an interrupted commit left. Only safe while nobody else writes.
     pub(crate) fn remove_temporaries(&self) -> Result<()> {
-        for entry in fs::read_dir(&self.folder).explain(READING, &self.folder)? {
-            let path = entry.explain(READING, &self.folder)?.path();
-            if path.extension().is_some_and(|extension| extension == "tmp") {
-                fs::remove_file(&path).explain("removing a temporary file", &path)?;
-            }
-        }
-        Ok(())
+        let listed = disk::list(&self.folder).explain(READING, &self.folder)?;
+        let is_ours = |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
+        listed.iter().filter(is_ours).try_for_each(|path| disk::remove(path))
     }
 
     fn path(&self, sequence: u64) -> PathBuf {
@@ -125,11 +129,17 @@ impl Log {
 
     /// Writes content to a new file that is on disk when this returns.
     fn temporary(&self, content: &impl Serialize) -> Result<PathBuf> {
-        let (path, mut file) = create_unique(&self.folder, COMMITTING)?;
-        let write = encode(content).and_then(|bytes| file.write_all(&bytes)).and_then(|()| file.sync_all());
-        write.explain(COMMITTING, &path).inspect_err(|_| drop(fs::remove_file(&path)))?;
-        Ok(path)
+        disk::write_unique(&self.folder, &encode(content).explain(COMMITTING, &self.folder)?, COMMITTING)
     }
+}
+
+/// The commit that a manifest's name is of.
+fn number(path: &Path) -> Option<u64> {
+    names::of(path)?.strip_suffix(".json")?.parse().ok()
+}
+
+fn missing(path: &Path) -> Error {
+    damaged("a manifest is missing", path)
 }
 
 fn encode(content: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -139,11 +149,7 @@ fn encode(content: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).explain(READING, path),
-    };
+    let Some(bytes) = disk::read(path).explain(READING, path)? else { return Ok(None) };
     let unreadable = |error: serde_json::Error| damaged("a manifest is damaged", path).with_source(error).with_operation(READING);
     let envelope: Envelope<&RawValue> = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if envelope.version > VERSION || envelope.state_version > STATE_VERSION {
@@ -156,18 +162,4 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         return Err(damaged("a manifest is damaged: its checksum is wrong", path).with_operation(READING));
     }
     serde_json::from_str(body).map(Some).map_err(unreadable)
-}
-
-/// Creates a file whose name nobody has used or will use.
-pub(crate) fn create_unique(folder: &Path, operation: &'static str) -> Result<(PathBuf, File)> {
-    let random = || RandomState::new().build_hasher().finish();
-    let path = folder.join(format!("{:016x}{:016x}.tmp", random(), random()));
-    let file = File::create_new(&path).explain(operation, &path)?;
-    Ok((path, file))
-}
-
-/// Makes a folder's entries durable.
-pub(crate) fn sync_folder(folder: &Path, operation: &'static str) -> Result<()> {
-    // Windows has no such operation and keeps entries in order by itself.
-    if cfg!(unix) { File::open(folder).and_then(|folder| folder.sync_all()).explain(operation, folder) } else { Ok(()) }
 }

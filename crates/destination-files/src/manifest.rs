@@ -7,6 +7,7 @@ use pipeline_core::{Commit, CommitRecord, Error, ErrorKind, Generation, Result, 
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
+use crate::names;
 
 /// A committed data file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub(crate) struct DataFile {
     pub(crate) rows: u64,
     /// Its size.
     pub(crate) bytes: u64,
+    /// Hash of its content; none: a release before version 3 wrote it.
+    #[serde(default, rename = "blake3", skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<String>,
 }
 
 /// A data file that no commit names yet.
@@ -29,6 +33,7 @@ pub(crate) struct StagedFile {
     pub(crate) name: String,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    pub(crate) hash: String,
     /// What its rows are, where that is known.
     pub(crate) card: Option<Card>,
 }
@@ -44,7 +49,11 @@ pub(crate) struct Added {
 /// One commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
+    /// With the boundary entries of its changes, because the manifests are the state.
     pub(crate) commit: CommitRecord,
+    /// The format of the data files; none: a release before version 3 wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
     added: Vec<Added>,
     published: Vec<TableId>,
     discarded: Vec<TableId>,
@@ -109,6 +118,9 @@ impl Files {
 pub(crate) struct Fold {
     /// The last commit.
     pub(crate) sequence: u64,
+    /// The format of the data files, once there was a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
     #[serde(with = "pairs")]
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointState>,
     #[serde(with = "pairs")]
@@ -121,19 +133,40 @@ pub(crate) struct Fold {
     pub(crate) changed_at: BTreeMap<TableId, u64>,
 }
 
-/// What the file system must be told after a commit. Doing it twice is harmless.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moves {
+/// What a commit means for the files of each table.
+pub(crate) type Moves = BTreeMap<TableId, TableMoves>;
+
+/// What the file system must be told of a table after a commit. Doing it twice is harmless.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableMoves {
     /// Visible files that are no longer: to be removed.
-    pub(crate) replaced: Vec<(TableId, DataFile)>,
+    pub(crate) replaced: Vec<DataFile>,
+    /// Names of other files in the table's folder that are to be removed.
+    pub(crate) stale: Vec<String>,
     /// Files of an abandoned next generation: to be removed.
-    pub(crate) discarded: Vec<(TableId, DataFile)>,
+    pub(crate) discarded: Vec<DataFile>,
     /// Staged files that take the place of visible ones of the same name, in this order.
-    pub(crate) rewritten: Vec<(TableId, DataFile)>,
+    pub(crate) rewritten: Vec<DataFile>,
     /// Files whose cards are to be removed.
-    pub(crate) cards: Vec<(TableId, DataFile)>,
+    pub(crate) cards: Vec<DataFile>,
     /// Staged files that became visible: to be moved to their table.
-    pub(crate) visible: Vec<(TableId, DataFile)>,
+    pub(crate) visible: Vec<DataFile>,
+}
+
+impl Manifest {
+    /// The commit as the log shows it.
+    pub(crate) fn record(self) -> CommitRecord {
+        let changes = self.commit.changes.into_iter().map(Change::without_boundary).collect();
+        CommitRecord { changes, ..self.commit }
+    }
+
+    /// True when this commit gave that name to a file of that table.
+    pub(crate) fn names(&self, table: &TableId, name: &str) -> bool {
+        let is_it = |added: &Added| added.table == *table && added.file.name == name;
+        // The files of a generation that is published together with others get new names, in the order of their rows.
+        let is_renamed = !self.carried.is_empty() && self.published.contains(table);
+        self.added.iter().any(is_it) || is_renamed
+    }
 }
 
 impl Fold {
@@ -143,7 +176,7 @@ impl Fold {
     /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict) when they do not.
     pub(crate) fn plan(&self, commit: &Commit, written: Written<'_>, extension: &str) -> Result<Manifest> {
         let sequence = self.sequence + 1;
-        let commit_record = commit.clone().record(sequence);
+        let commit_record = CommitRecord { changes: commit.changes.clone(), ..commit.clone().record(sequence) };
         self.changed(&commit_record.changes)?;
         written.rewritten.iter().try_for_each(|rewritten| self.place_of(rewritten).map(drop))?;
         let add = |files: &[StagedFile]| {
@@ -151,10 +184,11 @@ impl Fold {
                 table: file.table.clone(),
                 generation: file.generation,
                 file: DataFile {
-                    name: format!("{sequence:010}-{index:04}.{extension}"),
+                    name: names::data(sequence, index, &file.name, extension),
                     staged: file.name.clone(),
                     rows: file.rows,
                     bytes: file.bytes,
+                    hash: Some(file.hash.clone()),
                 },
             });
             added.collect()
@@ -163,6 +197,7 @@ impl Fold {
         Ok(Manifest {
             added: add(written.files),
             commit: commit_record,
+            format: Some(extension.to_owned()),
             published: commit.publish.clone(),
             discarded: commit.discard.clone(),
             carried: add(written.carried),
@@ -209,10 +244,12 @@ impl Fold {
         self.endpoints.extend(changed);
         self.keys.extend(manifest.keys);
         self.sequence = manifest.commit.sequence;
-        let mut moves = Moves::default();
+        let is_old = manifest.format.is_none();
+        self.format = manifest.format.or(self.format.take());
+        let mut moves = Moves::new();
         for id in &manifest.discarded {
             if let Some(files) = self.tables.get_mut(id) {
-                moves.discarded.extend(files.next.drain(..).map(|file| (id.clone(), file)));
+                moves.entry(id.clone()).or_default().discarded.append(&mut files.next);
                 self.changed_at.insert(id.clone(), self.sequence);
             }
         }
@@ -220,15 +257,16 @@ impl Fold {
             let place = self.place_of(&rewritten)?;
             let Rewritten { table, to, .. } = rewritten;
             let files = &mut self.tables.entry(table.clone()).or_default().current;
+            let moves = moves.entry(table).or_default();
             let before = if let Some(file) = to {
-                moves.rewritten.push((table.clone(), file.clone()));
+                moves.rewritten.push(file.clone());
                 std::mem::replace(&mut files[place], file)
             } else {
                 let file = files.remove(place);
-                moves.replaced.push((table.clone(), file.clone()));
+                moves.replaced.push(file.clone());
                 file
             };
-            moves.cards.push((table, before));
+            moves.cards.push(before);
         }
         for Added { table, generation, file } in manifest.added {
             self.changed_at.insert(table.clone(), self.sequence);
@@ -236,7 +274,7 @@ impl Fold {
             match generation {
                 Generation::Current => {
                     files.current.push(file.clone());
-                    moves.visible.push((table, file));
+                    moves.entry(table).or_default().visible.push(file);
                 }
                 Generation::Next => files.next.push(file),
             }
@@ -245,25 +283,37 @@ impl Fold {
             self.changed_at.insert(id.clone(), self.sequence);
             let files = self.tables.entry(id.clone()).or_default();
             let carried = manifest.carried.iter().filter(|added| added.table == id).map(|added| added.file.clone());
-            let published = in_order(carried.collect(), std::mem::take(&mut files.next), self.sequence);
+            let published = in_order(carried.collect(), std::mem::take(&mut files.next), self.sequence, is_old);
             let replaced = std::mem::replace(&mut files.current, published);
-            moves.visible.retain(|(table, _)| *table != id);
-            moves.replaced.extend(replaced.into_iter().map(|file| (id.clone(), file)));
-            moves.visible.extend(files.current.iter().map(|file| (id.clone(), file.clone())));
+            let moves = moves.entry(id).or_default();
+            moves.replaced.extend(replaced);
+            moves.visible.clone_from(&files.current);
         }
         Ok(moves)
+    }
+
+    /// True when both make the same states and files true.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        (self.sequence, &self.endpoints, &self.tables) == (other.sequence, &other.endpoints, &other.tables)
+    }
+
+    /// The format of the data files, once there are any.
+    pub(crate) fn format(&self) -> Option<&str> {
+        let of_a_file = || self.tables.values().flat_map(Files::all).find_map(|file| Some(file.name.rsplit_once('.')?.1));
+        self.format.as_deref().or_else(of_a_file)
     }
 }
 
 /// The files of a generation that is published, those of carried rows first. Names sort as the files do: where there are
 /// carried rows, all get names of this commit.
-fn in_order(carried: Vec<DataFile>, own: Vec<DataFile>, sequence: u64) -> Vec<DataFile> {
+fn in_order(carried: Vec<DataFile>, own: Vec<DataFile>, sequence: u64, is_old: bool) -> Vec<DataFile> {
     if carried.is_empty() {
         return own;
     }
     let renamed = carried.into_iter().chain(own).enumerate().map(|(index, file)| {
         let extension = file.name.rsplit_once('.').map_or("", |(_, extension)| extension);
-        DataFile { name: format!("{sequence:010}-{index:06}.{extension}"), ..file }
+        let name = if is_old { names::old_data(sequence, index, extension) } else { names::data(sequence, index, &file.staged, extension) };
+        DataFile { name, ..file }
     });
     renamed.collect()
 }

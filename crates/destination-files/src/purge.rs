@@ -10,13 +10,15 @@ use arrow_array::RecordBatch;
 use pipeline_core::cell::Column;
 use pipeline_core::{Commit, ErrorKind, Purge, PurgedTable, Result, TableId};
 
+use crate::disk;
 use crate::error::Explain;
 use crate::format::FileFormat;
-use crate::log::create_unique;
 use crate::manifest::{DataFile, Rewritten};
+use crate::names;
+use crate::output::Output;
 use crate::rows::{self, KeyHash, Kind, Rows};
 use crate::staged::Staged;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 const REWRITING: &str = "rewriting a data file";
 /// How often a purge is begun anew because a sync replaced the files.
@@ -39,6 +41,10 @@ fn try_purge(store: &mut Store, format: &Arc<dyn FileFormat>, purge: &Purge, tab
     let left_over = store.left_over(table);
     let mut purged = PurgedTable { table: table.clone(), rows: left_over.iter().map(|file| file.rows).sum(), skipped: None };
     let files = store.fold().tables.get(table).map(|files| files.current.clone()).unwrap_or_default();
+    if let Some(broken) = store.damage(table, &files)? {
+        purged.skipped = Some(broken.to_string());
+        return Ok(purged);
+    }
     let masks = match store.key(table) {
         Some([]) => Vec::new(),
         Some(key) => Walk::new(key, purge.versions).files(store, &**format, table, &files)?,
@@ -98,38 +104,39 @@ impl Drop for Files<'_> {
     fn drop(&mut self) {
         for file in self.files.iter().filter_map(|file| file.to.as_ref()) {
             // What cannot be removed now is removed when the folder is next opened.
-            let _ = store::remove(&self.store.staging().join(&file.staged));
+            let _ = disk::remove(&self.store.staging().join(&file.staged));
         }
     }
 }
 
 /// Writes the rows of a file that stay to another one.
 fn rewrite(store: &Store, format: &dyn FileFormat, table: &TableId, file: &DataFile, stays: &[bool]) -> Result<DataFile> {
-    let (path, created) = create_unique(&store.staging(), REWRITING)?;
+    let path = disk::unique(&store.staging());
     let write = || {
-        let (mut created, mut writer, mut row) = (Some(created), None, 0);
+        let (mut output, mut writer, mut row) = (Some(Output::new(path.clone())), None, 0);
         for batch in rows::read(format, &store.locate(table, file))? {
             let batch = batch?;
             let kept = rows::filter(&batch, |index| stays.get(row + index).copied().unwrap_or(true))?;
             row += batch.num_rows();
             let kept = kept.unwrap_or_else(|| batch.slice(0, 0));
-            if let Some(created) = created.take() {
-                writer = Some(format.begin(created, &kept)?);
+            if let Some(output) = output.take() {
+                writer = Some(format.begin(output, &kept)?);
             }
             if let Some(writer) = writer.as_mut().filter(|_| kept.num_rows() > 0) {
                 writer.write(&kept)?;
             }
         }
-        let done = match (writer, created) {
+        let done = match (writer, output) {
             (Some(writer), _) => writer.finish()?,
-            (None, Some(created)) => created,
+            (None, Some(output)) => output,
             (None, None) => unreachable!("the file is in the writer"),
         };
-        done.sync_all().and_then(|()| done.metadata()).explain(REWRITING, &path)
+        done.complete().explain(REWRITING, &path)
     };
-    let bytes = write().inspect_err(|_| drop(store::remove(&path)))?.len();
-    let staged = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(DataFile { name: file.name.clone(), staged, rows: stays.iter().filter(|stays| **stays).count() as u64, bytes })
+    let written = write().inspect_err(|_| drop(disk::remove(&path)))?;
+    let staged = names::of(&path).unwrap_or_default().to_owned();
+    let rows = stays.iter().filter(|stays| **stays).count() as u64;
+    Ok(DataFile { name: file.name.clone(), staged, rows, bytes: written.bytes, hash: Some(written.hash) })
 }
 
 /// Walks through a table from its newest row to its oldest.

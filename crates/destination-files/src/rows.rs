@@ -1,7 +1,6 @@
 //! What the rows of a batch are: versions of a record, tombstones, and tombstones of many rows.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -9,6 +8,7 @@ use pipeline_core::cell::{Cell, Column};
 use pipeline_core::{DELETED, Result, SYNCED_AT};
 use twox_hash::XxHash3_128;
 
+use crate::disk;
 use crate::error::Explain;
 use crate::format::{Batches, FileFormat};
 
@@ -127,7 +127,7 @@ fn push_string(out: &mut String, text: &str) {
 /// Reads a data file.
 pub(crate) fn read(format: &dyn FileFormat, path: &Path) -> Result<Batches> {
     let operation = "reading a data file";
-    let file = File::open(path).explain(operation, path)?;
+    let file = disk::open(path).explain(operation, path)?;
     let path = path.to_owned();
     let batches = format.read(file).map_err(|error| error.with_context("path", path.display().to_string()))?;
     Ok(Box::new(batches.map(move |batch| batch.map_err(|error| error.with_context("path", path.display().to_string())))))

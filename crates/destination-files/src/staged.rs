@@ -8,17 +8,21 @@ use arrow_schema::SchemaRef;
 use pipeline_core::{Error, Generation, Result, TableId, crash_point};
 
 use crate::card::Card;
+use crate::disk;
 use crate::error::Explain;
 use crate::format::{FileFormat, FileWriter};
-use crate::log::create_unique;
 use crate::manifest::StagedFile;
-use crate::store;
+use crate::names;
+use crate::output::Output;
 
 const WRITING: &str = "writing rows";
 /// A file that has grown this large is closed, and another begun.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
 /// What the open files of a transaction may hold in memory together.
 const BUFFERED_BYTES: usize = 128 * 1024 * 1024;
+/// Files of a transaction that are open at the same time, however many tables it writes. It leaves most of the least limit that
+/// systems have, 256 on macOS, to connections.
+const OPEN_FILES: usize = 12;
 
 /// The files of a transaction, which are removed when this is dropped before they are committed.
 pub(crate) struct Staged {
@@ -26,8 +30,11 @@ pub(crate) struct Staged {
     format: Arc<dyn FileFormat>,
     open: Vec<OpenFile>,
     files: Vec<StagedFile>,
+    /// Calls of `write`.
+    writes: u64,
 }
 
+/// A file that is not complete.
 struct OpenFile {
     table: TableId,
     generation: Generation,
@@ -35,6 +42,8 @@ struct OpenFile {
     path: PathBuf,
     rows: u64,
     writer: Box<dyn FileWriter>,
+    /// When it was last written, as a number of `writes`.
+    used: u64,
     /// The entries of its rows, where they are known.
     card: Option<Card>,
 }
@@ -42,7 +51,7 @@ struct OpenFile {
 impl Staged {
     /// Files that will be in that folder.
     pub(crate) fn new(folder: PathBuf, format: Arc<dyn FileFormat>) -> Self {
-        Self { folder, format, open: Vec::new(), files: Vec::new() }
+        Self { folder, format, open: Vec::new(), files: Vec::new(), writes: 0 }
     }
 
     /// Adds rows to the file of a table.
@@ -57,11 +66,14 @@ impl Staged {
         open.card = if open.rows == 0 { card } else { open.card.take().zip(card).and_then(|(card, more)| card.join(more)) };
         open.writer.write(batch).map_err(|error| at(&open.path, error))?;
         open.rows += batch.num_rows() as u64;
+        self.writes += 1;
+        open.used = self.writes;
         if open.writer.written() >= FILE_BYTES {
             self.close(index)?;
         }
         crash_point("files-after-write");
-        self.bound_memory()
+        self.bound_memory()?;
+        self.bound_files()
     }
 
     /// The open file of a table, begun if need be, and begun anew when the columns changed.
@@ -73,9 +85,9 @@ impl Staged {
             }
             self.close(index)?;
         }
-        let (path, file) = create_unique(&self.folder, WRITING)?;
-        let writer = self.format.begin(file, batch).inspect_err(|_| drop(store::remove(&path)))?;
-        self.open.push(OpenFile { table: table.clone(), generation, schema, path, rows: 0, writer, card: None });
+        let path = disk::unique(&self.folder);
+        let writer = self.format.begin(Output::new(path.clone()), batch).inspect_err(|_| drop(disk::remove(&path)))?;
+        self.open.push(OpenFile { table: table.clone(), generation, schema, path, rows: 0, writer, used: 0, card: None });
         Ok(self.open.len() - 1)
     }
 
@@ -89,16 +101,24 @@ impl Staged {
         Ok(())
     }
 
+    /// Closes the files that were written longest ago, until they are written again.
+    fn bound_files(&mut self) -> Result<()> {
+        let mut in_use: Vec<&mut OpenFile> = self.open.iter_mut().filter_map(OpenFile::if_open).collect();
+        if in_use.len() <= OPEN_FILES {
+            return Ok(());
+        }
+        in_use.sort_unstable_by_key(|open| std::cmp::Reverse(open.used));
+        let mut idle = in_use.into_iter().skip(OPEN_FILES);
+        idle.try_for_each(|open| open.writer.output().park().explain(WRITING, &open.path))
+    }
+
     /// Completes a file; it is on disk when this returns.
     fn close(&mut self, index: usize) -> Result<()> {
         let OpenFile { table, generation, path, rows, writer, card, .. } = self.open.remove(index);
-        let finish = || {
-            let file = writer.finish().map_err(|error| at(&path, error))?;
-            file.sync_all().and_then(|()| file.metadata()).explain(WRITING, &path)
-        };
-        let bytes = finish().inspect_err(|_| drop(store::remove(&path)))?.len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.files.push(StagedFile { table, generation, name, rows, bytes, card });
+        let finished = writer.finish().map_err(|error| at(&path, error)).and_then(|output| output.complete().explain(WRITING, &path));
+        let written = finished.inspect_err(|_| drop(disk::remove(&path)))?;
+        let name = names::of(&path).unwrap_or_default().to_owned();
+        self.files.push(StagedFile { table, generation, name, rows, bytes: written.bytes, hash: written.hash, card });
         Ok(())
     }
 
@@ -131,6 +151,12 @@ impl Staged {
     }
 }
 
+impl OpenFile {
+    fn if_open(&mut self) -> Option<&mut Self> {
+        self.writer.output().is_open().then_some(self)
+    }
+}
+
 fn at(path: &Path, error: Error) -> Error {
     error.with_context("path", path.display().to_string())
 }
@@ -141,7 +167,7 @@ impl Drop for Staged {
         let closed = self.files.iter().map(|file| self.folder.join(&file.name));
         for path in open.chain(closed) {
             // What cannot be removed now is removed when the folder is next opened.
-            let _ = store::remove(&path);
+            let _ = disk::remove(&path);
         }
     }
 }

@@ -1,22 +1,26 @@
 //! The folders: where data files wait, where they become visible, and how both are brought in line with the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use pipeline_core::{Commit, Generation, Result, Table, TableId, crash_point};
+use pipeline_core::{Commit, Error, ErrorKind, Generation, Result, Table, TableId};
 
+use crate::claims::FolderLock;
+use crate::compare::Found;
+use crate::disk;
 use crate::error::{Explain, damaged};
 use crate::format::FileFormat;
 use crate::known::{Known, Pattern};
-use crate::log::{Log, sync_folder};
-use crate::manifest::{DataFile, Files, Fold, Moves, Rewritten, StagedFile, Written};
+use crate::log::Log;
+use crate::manifest::{DataFile, Files, Fold, Manifest, Rewritten, StagedFile, Written};
+use crate::names;
 use crate::recall::{self, Source};
+use crate::settle::Pending;
 use crate::staged::Staged;
 
-const OPENING: &str = "opening the folder";
-const SETTLING: &str = "moving a file into place";
+pub(crate) const OPENING: &str = "opening the folder";
+const COMMITTING: &str = "bringing staged files to disk";
 
 /// What a folder may be opened with.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +31,14 @@ pub struct Options {
     /// Keys of which the newest version is remembered, so that it is not stored again. Each takes 20 to 40 bytes of memory.
     /// Default: 1,800,000. Of the keys of a larger table only those that were written last are remembered.
     pub remember: usize,
+    /// How long opening waits for another process that has the folder for itself: it moves some files at its start.
+    /// Default: 10 seconds.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot_every: 64, remember: 1_800_000 }
+        Self { snapshot_every: 64, remember: 1_800_000, patience: Duration::from_secs(10) }
     }
 }
 
@@ -47,47 +54,100 @@ pub(crate) struct Store {
     keys: BTreeMap<TableId, Vec<String>>,
     /// What tables hold, each with the commit as of which that is so; what was used last comes last.
     known: Vec<((TableId, Generation), Known, u64)>,
-    /// Held shared while anybody writes here, so that nobody takes a living writer's files for left-overs.
-    lock: File,
+    /// What earlier commits left to be moved.
+    pub(crate) pending: BTreeMap<TableId, Pending>,
+    /// A commit of which it is not known whether it was made.
+    unsure: Option<Manifest>,
+    /// Held shared while anybody writes here, so that nobody takes a living writer's files for left-overs. None: the folder
+    /// was opened for reading.
+    lock: Option<FolderLock>,
 }
 
 impl Store {
     /// Opens a folder, creates it if need be, and brings its files in line with the manifests unless somebody else is
     /// at work.
     pub(crate) fn open(root: &Path, extension: &'static str, options: Options) -> Result<Self> {
-        let log = Log::new(root.join("_manifest"));
-        for folder in [staging(root), root.join("_manifest")] {
-            fs::create_dir_all(&folder).explain(OPENING, &folder)?;
+        let mut store = Self::open_to_read(root, extension, options)?;
+        for folder in [store.staging(), root.join("_manifest")] {
+            disk::create_folders(&folder).explain(OPENING, &folder)?;
         }
-        let path = root.join("_lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).explain(OPENING, &path)?;
-        let alone = match lock.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => false,
-            // Without locks nothing is ever taken for a left-over.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => false,
-            Err(TryLockError::Error(error)) => return Err(error).explain(OPENING, &path),
-        };
-        let mut store =
-            Self { root: root.to_owned(), extension, fold: log.snapshot()?, log, options, keys: BTreeMap::new(), known: Vec::new(), lock };
-        store.refresh()?;
-        store.log.check_end(store.fold.sequence)?;
+        let mut lock = FolderLock::open(root)?;
+        let alone = lock.try_alone()?;
         if alone {
+            store.refresh()?;
             store.reconcile()?;
-            store.lock.unlock().explain(OPENING, &path)?;
         }
-        store.lock.lock_shared().or_else(|error| if alone { Err(error) } else { Ok(()) }).explain(OPENING, &path)?;
+        lock.share(alone, options.patience)?;
+        store.lock = Some(lock);
         Ok(store)
+    }
+
+    /// Opens a folder for reading: nothing in it is created, moved, removed or locked, and it need not exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when manifests are lost or damaged, [`ErrorKind::ConfigInvalid`] when the folder holds files of
+    /// another format.
+    pub(crate) fn open_to_read(root: &Path, extension: &'static str, options: Options) -> Result<Self> {
+        let log = Log::new(root.join("_manifest"));
+        // Before the manifests: a commit that another process makes meanwhile is among them then.
+        let found = Found::look(root)?;
+        let mut store = Self {
+            root: root.to_owned(),
+            extension,
+            fold: log.snapshot()?,
+            log,
+            options,
+            keys: BTreeMap::new(),
+            known: Vec::new(),
+            pending: BTreeMap::new(),
+            unsure: None,
+            lock: None,
+        };
+        store.refresh()?;
+        store.check_log(&found)?;
+        store.check_format()?;
+        Ok(store)
+    }
+
+    /// Fails unless the folder was opened for writing.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if !self.is_read_only() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unexpected, "a folder that was opened for reading was to be written")
+            .with_context("path", self.root.display().to_string())
+            .with_help("report this as a defect"))
+    }
+
+    /// True when the folder was opened for reading.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.lock.is_none()
     }
 
     /// Reads the commits that others made.
     pub(crate) fn refresh(&mut self) -> Result<()> {
         while let Some(manifest) = self.log.manifest(self.fold.sequence + 1)? {
-            self.fold.apply(manifest).map_err(|error| {
+            let is_own = self.unsure.take().is_some_and(|unsure| unsure == manifest);
+            let moves = self.fold.apply(manifest).map_err(|error| {
                 damaged("a manifest does not follow the one before it", &self.root).with_source(error).with_operation(OPENING)
             })?;
+            if is_own {
+                // Nobody else moves the files of a commit of ours.
+                let unsure = Error::new(ErrorKind::Destination, "its manifest could not be brought to disk");
+                for (table, moves) in moves {
+                    self.postpone(table, moves, &unsure);
+                }
+            }
         }
         Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn extension(&self) -> &'static str {
+        self.extension
     }
 
     pub(crate) fn fold(&self) -> &Fold {
@@ -114,6 +174,7 @@ impl Store {
         patterns: BTreeSet<Pattern>,
     ) -> Result<Option<(Known, u64)>> {
         self.refresh()?;
+        self.catch_up(table)?;
         let sequence = self.fold.sequence;
         if let Some(at) = self.known.iter().position(|(place, ..)| place.0 == *table && place.1 == generation) {
             let (_, known, as_of) = self.known.remove(at);
@@ -122,6 +183,10 @@ impl Store {
             }
         }
         let files = self.fold.tables.get(table).cloned().unwrap_or_default();
+        if self.damage(table, files.of(generation))?.is_some() {
+            // What is damaged of a next generation may be discarded by this commit, which otherwise fails.
+            return if generation == Generation::Next { Ok(None) } else { self.ready(table, generation).map(|()| None) };
+        }
         let source = |file: &DataFile| Source {
             data: match generation {
                 Generation::Current => self.locate(table, file),
@@ -152,20 +217,20 @@ impl Store {
     }
 
     /// Where the card of a data file is.
-    fn card(&self, table: &TableId, staged: &str) -> PathBuf {
+    pub(crate) fn card(&self, table: &TableId, staged: &str) -> PathBuf {
         self.cards(table).join(staged).with_extension("card")
     }
 
     /// The folder of the cards of a table's files.
-    fn cards(&self, table: &TableId) -> PathBuf {
-        self.root.join("_known").join(folder_name(&table.source)).join(folder_name(&table.stream))
+    pub(crate) fn cards(&self, table: &TableId) -> PathBuf {
+        self.root.join("_known").join(names::folder(&table.source)).join(names::folder(&table.stream))
     }
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Makes a commit. From the moment at which its manifest exists it counts, whatever happens to the files afterwards.
+    /// Makes a commit. From the moment at which its manifest exists it counts; it is said to be made when readers see its files.
     ///
     /// `before` looks at the commit before, and writes the rows that stay when a generation is published.
     pub(crate) fn commit(&mut self, files: &[StagedFile], commit: &Commit, before: impl FnMut(&Self) -> Result<Staged>) -> Result<u64> {
@@ -173,6 +238,10 @@ impl Store {
     }
 
     /// As [`commit`](Self::commit), with files in the place of visible ones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] also after the manifest exists, when the files cannot be moved: the next commit or process moves
+    /// them first.
     pub(crate) fn commit_with(
         &mut self,
         files: &[StagedFile],
@@ -183,9 +252,10 @@ impl Store {
         loop {
             self.refresh()?;
             self.fold.check(&commit.changes)?;
+            self.prepare_commit(files, rewritten, commit)?;
             let mut carried = before(self)?;
             if !files.is_empty() || !rewritten.is_empty() || !carried.files().is_empty() {
-                sync_folder(&staging(&self.root), SETTLING)?;
+                disk::sync_folder(&self.staging(), COMMITTING)?;
             }
             let written = Written { files, carried: carried.files(), keys: &self.keys, rewritten };
             let manifest = self.fold.plan(commit, written, self.extension)?;
@@ -195,7 +265,10 @@ impl Store {
             }
             // After a failure a manifest may name the files.
             carried.leave();
-            is_made?;
+            if let Err(error) = is_made {
+                self.unsure = Some(manifest);
+                return Err(error);
+            }
             let sequence = manifest.commit.sequence;
             let moves = self.fold.apply(manifest)?;
             for file in files {
@@ -203,89 +276,54 @@ impl Store {
                     recall::store(card, &self.card(&file.table, &file.name));
                 }
             }
-            if let Err(error) = self.settle(&moves).and_then(|()| self.snapshot_if_due()) {
-                tracing::warn!(%error, sequence, "the commit is made, but its files are not all in place; the next start moves them");
+            self.settle(moves)?;
+            if let Err(error) = self.snapshot_if_due() {
+                tracing::warn!(%error, sequence, "the snapshot is not made: the next start reads more manifests");
             }
             return Ok(sequence);
         }
+    }
+
+    /// Makes sure that the log is there, and that the tables which a commit writes are what it says.
+    fn prepare_commit(&mut self, files: &[StagedFile], rewritten: &[Rewritten], commit: &Commit) -> Result<()> {
+        self.check_writable()?;
+        self.log.check_last(self.fold.sequence)?;
+        let mut tables: BTreeSet<(&TableId, bool)> = files.iter().map(|file| (&file.table, file.generation == Generation::Next)).collect();
+        tables.extend(rewritten.iter().map(|rewritten| (&rewritten.table, false)));
+        tables.extend(commit.publish.iter().map(|table| (table, true)));
+        for (table, is_next) in tables {
+            if !is_next {
+                self.ready(table, Generation::Current)?;
+            } else if commit.discard.contains(table) {
+                self.catch_up(table)?;
+            } else {
+                self.ready(table, Generation::Next)?;
+            }
+        }
+        Ok(())
     }
 
     fn snapshot_if_due(&self) -> Result<()> {
         if self.fold.sequence.is_multiple_of(self.options.snapshot_every) { self.log.put_snapshot(&self.fold) } else { Ok(()) }
     }
 
-    /// Does to the files what a commit decided. Replaced files go first: a glob may miss rows for a moment, but it never
-    /// shows a row of both generations.
-    fn settle(&self, moves: &Moves) -> Result<()> {
-        for (table, file) in &moves.replaced {
-            remove(&self.folder(table).join(&file.name))?;
-            remove(&staging(&self.root).join(&file.staged))?;
-            remove(&self.card(table, &file.staged))?;
-            crash_point("files-replacing");
-        }
-        for (table, file) in &moves.discarded {
-            remove(&staging(&self.root).join(&file.staged))?;
-            remove(&self.card(table, &file.staged))?;
-            crash_point("files-discarding");
-        }
-        for (table, file) in &moves.rewritten {
-            self.place(table, file)?;
-            crash_point("files-rewriting");
-        }
-        for (table, file) in &moves.cards {
-            remove(&self.card(table, &file.staged))?;
-        }
-        for (table, file) in &moves.visible {
-            self.place(table, file)?;
-            crash_point("files-placing");
-        }
-        Ok(())
-    }
-
-    /// Moves a visible file to its table unless it is there, at once into the place of one of the same name.
-    fn place(&self, table: &TableId, file: &DataFile) -> Result<()> {
-        let (folder, waiting) = (self.folder(table), self.staging().join(&file.staged));
-        let target = folder.join(&file.name);
-        if waiting.metadata().is_ok_and(|waiting| waiting.len() == file.bytes) {
-            fs::create_dir_all(&folder).explain(SETTLING, &folder)?;
-            return fs::rename(&waiting, &target).explain(SETTLING, &target);
-        }
-        if target.exists() { Ok(()) } else { Err(damaged("a data file is missing", &target).with_operation(SETTLING)) }
-    }
-
-    /// Finishes what an interrupted commit began, and removes what belongs to none. Only safe while nobody else writes.
-    fn reconcile(&self) -> Result<()> {
-        self.log.remove_temporaries()?;
-        let waiting: BTreeSet<&str> = self.fold.tables.values().flat_map(Files::all).map(|file| file.staged.as_str()).collect();
-        for (table, files) in &self.fold.tables {
-            self.remove_lost_cards(table, files)?;
-            let visible: BTreeSet<&str> = files.current.iter().map(|file| file.name.as_str()).collect();
-            for path in list(&self.folder(table))? {
-                let ours = path.extension().is_some_and(|extension| extension == self.extension);
-                if ours && !name(&path).is_some_and(|name| visible.contains(name)) {
-                    remove(&path)?;
-                }
-            }
-            files.current.iter().try_for_each(|file| self.place(table, file))?;
-        }
-        for path in list(&self.staging())? {
-            if !name(&path).is_some_and(|name| waiting.contains(name)) {
-                remove(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the cards of files that are gone.
-    fn remove_lost_cards(&self, table: &TableId, files: &Files) -> Result<()> {
-        let cards: BTreeSet<PathBuf> = files.all().map(|file| self.card(table, &file.staged)).collect();
-        list(&self.cards(table))?.iter().filter(|path| !cards.contains(*path)).try_for_each(|path| remove(path))
-    }
-
     /// The visible files of a table, oldest first, wherever they are at the moment.
     pub(crate) fn visible(&self, table: &TableId) -> Vec<PathBuf> {
         let files = self.fold.tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
         files.iter().map(|file| self.locate(table, file)).collect()
+    }
+
+    /// The visible files of a table that are not damaged, oldest first. What is missing of a table can only be carried into its next
+    /// generation as far as it is there; its gap stays.
+    pub(crate) fn whole(&self, table: &TableId) -> Result<Vec<PathBuf>> {
+        let files = self.fold.tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
+        let mut whole = Vec::with_capacity(files.len());
+        for file in files {
+            if self.damage(table, std::slice::from_ref(file))?.is_none() {
+                whole.push(self.locate(table, file));
+            }
+        }
+        Ok(whole)
     }
 
     /// The files of a table's next generation, oldest first.
@@ -309,54 +347,23 @@ impl Store {
 
     /// Where a visible file is at the moment.
     pub(crate) fn locate(&self, table: &TableId, file: &DataFile) -> PathBuf {
-        let waiting = self.staging().join(&file.staged);
-        if waiting.exists() { waiting } else { self.folder(table).join(&file.name) }
+        let [staged, arrived, placed] = self.places(table, file);
+        [staged, arrived].into_iter().find(|path| path.exists()).unwrap_or(placed)
+    }
+
+    /// The places that a file passes, in their order.
+    pub(crate) fn places(&self, table: &TableId, file: &DataFile) -> [PathBuf; 3] {
+        let folder = self.folder(table);
+        [self.staging().join(&file.staged), folder.join(names::arrived(&file.name)), folder.join(&file.name)]
     }
 
     /// Where data files wait.
     pub(crate) fn staging(&self) -> PathBuf {
-        staging(&self.root)
+        self.root.join("_staging")
     }
 
     /// The folder of a table's visible files.
     pub(crate) fn folder(&self, table: &TableId) -> PathBuf {
-        self.root.join(folder_name(&table.source)).join(folder_name(&table.stream))
-    }
-}
-
-/// Where data files wait.
-pub(crate) fn staging(root: &Path) -> PathBuf {
-    root.join("_staging")
-}
-
-/// A name that is a folder's on every system: other characters than ASCII letters, digits, `-`, `_` and `.` are written
-/// `%XX` per byte, and so are a `.` or `_` at the start, which have meanings of their own.
-fn folder_name(name: &str) -> String {
-    let plain = |(index, byte): (usize, u8)| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => true,
-        b'.' | b'_' => index > 0,
-        _ => false,
-    };
-    let encode = |(index, byte)| if plain((index, byte)) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    if name.is_empty() { "%".to_owned() } else { name.bytes().enumerate().map(encode).collect() }
-}
-
-fn name(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.explain(OPENING, folder)?,
-    };
-    entries.map(|entry| entry.map(|entry| entry.path()).explain(OPENING, folder)).collect()
-}
-
-/// Removes a file that may be gone.
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).explain("removing a file", path),
-        _ => Ok(()),
+        self.root.join(names::folder(&table.source)).join(names::folder(&table.stream))
     }
 }

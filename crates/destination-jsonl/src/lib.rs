@@ -5,12 +5,12 @@ mod encode;
 mod stdout;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, file_error};
+use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
 use pipeline_core::{Destination, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,7 +54,23 @@ impl JsonlConfig {
         if self.is_stdout() {
             return Ok(Arc::new(StreamDestination::new(std::io::stdout())));
         }
-        Ok(Arc::new(FileDestination::open(&self.path, Jsonl, Options { remember: self.remember, ..Options::default() })?))
+        Ok(Arc::new(FileDestination::open(&self.path, Jsonl, self.options())?))
+    }
+
+    /// Opens the folder for reading, and changes nothing in it (see [`FileDestination::open_to_read`]); or standard output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`](pipeline_core::ErrorKind::Destination) when the folder cannot be read, or a manifest is
+    /// missing or damaged.
+    pub fn open_to_read(&self) -> Result<Arc<dyn Destination>> {
+        if self.is_stdout() {
+            return self.open();
+        }
+        Ok(Arc::new(FileDestination::open_to_read(&self.path, Jsonl, self.options())?))
+    }
+
+    fn options(&self) -> Options {
+        Options { remember: self.remember, ..Options::default() }
     }
 }
 
@@ -71,8 +87,8 @@ impl FileFormat for Jsonl {
         false
     }
 
-    fn begin(&self, file: File, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
-        Ok(Box::new(Writer { file: BufWriter::with_capacity(BUFFER_BYTES, file), encoder: Encoder::default(), written: 0 }))
+    fn begin(&self, file: Output, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
+        Ok(Box::new(Writer { file, encoder: Encoder::default() }))
     }
 
     fn read(&self, file: File) -> Result<Batches> {
@@ -81,19 +97,21 @@ impl FileFormat for Jsonl {
 }
 
 struct Writer {
-    file: BufWriter<File>,
+    file: Output,
     encoder: Encoder,
-    written: u64,
 }
 
 impl FileWriter for Writer {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.written += self.encoder.encode("", batch, "\n", &mut self.file)?;
-        Ok(())
+        self.encoder.encode("", batch, "\n", &mut self.file).map(drop)
+    }
+
+    fn output(&mut self) -> &mut Output {
+        &mut self.file
     }
 
     fn buffered(&self) -> usize {
-        self.file.buffer().len()
+        self.file.held()
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -101,10 +119,10 @@ impl FileWriter for Writer {
     }
 
     fn written(&self) -> u64 {
-        self.written
+        self.file.taken()
     }
 
-    fn finish(self: Box<Self>) -> Result<File> {
-        self.file.into_inner().map_err(|error| file_error(WRITING, error.into_error()))
+    fn finish(self: Box<Self>) -> Result<Output> {
+        Ok(self.file)
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use arrow_array::RecordBatch;
-use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, file_error};
+use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::ZstdLevel;
@@ -56,8 +56,19 @@ impl ParquetConfig {
     /// # Errors
     /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
     pub fn open(&self) -> Result<FileDestination> {
-        let options = Options { remember: self.remember, ..Options::default() };
-        FileDestination::open(&self.path, Parquet::new(self.compression), options)
+        FileDestination::open(&self.path, Parquet::new(self.compression), self.options())
+    }
+
+    /// Opens the folder for reading, and changes nothing in it (see [`FileDestination::open_to_read`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when the folder cannot be read, or a manifest is missing or damaged.
+    pub fn open_to_read(&self) -> Result<FileDestination> {
+        FileDestination::open_to_read(&self.path, Parquet::new(self.compression), self.options())
+    }
+
+    fn options(&self) -> Options {
+        Options { remember: self.remember, ..Options::default() }
     }
 }
 
@@ -88,7 +99,7 @@ impl FileFormat for Parquet {
         true
     }
 
-    fn begin(&self, file: File, first: &RecordBatch) -> Result<Box<dyn FileWriter>> {
+    fn begin(&self, file: Output, first: &RecordBatch) -> Result<Box<dyn FileWriter>> {
         let properties = columns::properties(first).set_compression(self.compression).build();
         let writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(explain)?;
         Ok(Box::new(Writer(writer)))
@@ -100,7 +111,7 @@ impl FileFormat for Parquet {
     }
 }
 
-struct Writer(ArrowWriter<File>);
+struct Writer(ArrowWriter<Output>);
 
 impl FileWriter for Writer {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -108,8 +119,12 @@ impl FileWriter for Writer {
         if self.0.in_progress_size() >= ROW_GROUP_BYTES { self.flush() } else { Ok(()) }
     }
 
+    fn output(&mut self) -> &mut Output {
+        self.0.inner_mut()
+    }
+
     fn buffered(&self) -> usize {
-        self.0.memory_size()
+        self.0.memory_size() + self.0.inner().held()
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -120,7 +135,7 @@ impl FileWriter for Writer {
         self.0.bytes_written() as u64
     }
 
-    fn finish(self: Box<Self>) -> Result<File> {
+    fn finish(self: Box<Self>) -> Result<Output> {
         self.0.into_inner().map_err(explain)
     }
 }

@@ -9,6 +9,7 @@ use destination_files::{FileDestination, Options};
 use destination_parquet::{Compression, Parquet, ParquetConfig};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipeline_core::{Destination, Generation, Result, Table};
+use pipeline_testkit::destination_suite::files::FileFixture;
 use pipeline_testkit::destination_suite::{self as suite, Damage, DestinationFixture, advance, canonical, commit, plan, row, store, table};
 
 struct Lake;
@@ -17,8 +18,10 @@ fn destination(dir: &Path) -> Result<FileDestination> {
     FileDestination::open(dir, Parquet::new(Compression::Zstd), Options { snapshot_every: 4, ..Options::default() })
 }
 
+/// As `*.parquet` does it.
 fn globbed(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
     files.sort();
     files
 }
@@ -54,6 +57,7 @@ impl DestinationFixture for Lake {
             "files-before-manifest",
             "files-after-manifest",
             "files-after-carrying",
+            "files-arriving",
             "files-replacing",
             "files-discarding",
             "files-placing",
@@ -78,10 +82,11 @@ impl DestinationFixture for Lake {
                 inflict: |dir| fs::rename(dir.join("_manifest/0000000009.json"), dir.join("_manifest/0000000010.json")).unwrap(),
             },
             Damage { name: "garbage as snapshot", inflict: |dir| fs::write(dir.join("_manifest/snapshot.json"), "garbage").unwrap() },
-            Damage { name: "a lost data file", inflict: |dir| fs::remove_file(dir.join("demo/events/0000000003-0000.parquet")).unwrap() },
             Damage {
                 name: "a newer version",
-                inflict: |dir| replace(&dir.join("_manifest/snapshot.json"), "\"version\":2", "\"version\":9"),
+                inflict: |dir| {
+                    replace(&dir.join("_manifest/snapshot.json"), "\"version\":3,\"state_version\"", "\"version\":9,\"state_version\"");
+                },
             },
         ]
     }
@@ -98,7 +103,23 @@ fn replace(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
+#[async_trait]
+impl FileFixture for Lake {
+    async fn open_to_read(&self, dir: &Path) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(FileDestination::open_to_read(
+            dir,
+            Parquet::new(Compression::Zstd),
+            Options { snapshot_every: 4, ..Options::default() },
+        )?))
+    }
+
+    fn extension(&self) -> &'static str {
+        "parquet"
+    }
+}
+
 pipeline_testkit::destination_suite!(Lake);
+pipeline_testkit::file_suite!(Lake);
 
 #[tokio::test]
 async fn a_destroyed_snapshot_is_made_again() {
@@ -112,30 +133,6 @@ async fn a_destroyed_snapshot_is_made_again() {
     fs::remove_file(dir.path().join("_manifest/snapshot.json")).unwrap();
     let after = destination(dir.path()).unwrap().status(9).await.unwrap();
     assert_eq!((after.endpoints, after.rows, after.commits), (before.endpoints, before.rows, before.commits));
-}
-
-#[tokio::test]
-async fn left_overs_are_removed_unless_somebody_writes() {
-    let dir = tempfile::tempdir().unwrap();
-    let left_over = |name: &str| {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, "left over").unwrap();
-        path
-    };
-    let events = table("events", &[], Generation::Current);
-    store(&destination(dir.path()).unwrap(), &[(&events, vec![row(1, "a")])], &commit(vec![])).await.unwrap();
-    let removed = ["_staging/x.tmp", "_manifest/x.tmp", "demo/events/0000000001-0009.parquet"].map(left_over);
-    let kept = ["demo/events/notes.txt", "demo/other/mine.parquet"].map(left_over);
-    let living = destination(dir.path()).unwrap();
-    assert!(removed.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
-
-    let staged = left_over("_staging/y.tmp");
-    drop(destination(dir.path()).unwrap());
-    assert!(staged.exists(), "it may be a living writer's");
-    drop(living);
-    drop(destination(dir.path()).unwrap());
-    assert!(!staged.exists());
 }
 
 #[tokio::test]
