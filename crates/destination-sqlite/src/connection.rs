@@ -6,41 +6,87 @@ use std::time::Duration;
 use pipeline_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
 
+use crate::count::Counter;
 use crate::error::Explain;
+use crate::meta;
+use crate::place::Place;
 
-/// How long a statement waits for another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const OPENING: &str = "opening the database";
+
+/// How long a statement waits for another process. Whoever has more time tries again.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that a transaction changes are kept up to this size before they spill to the write-ahead log.
 const CACHE_KIB: i64 = 64 * 1024;
 /// Statements kept prepared: a few for each of many streams.
 const STATEMENTS: usize = 256;
 
-const META: &str = "
-CREATE TABLE IF NOT EXISTS _pipeline_state (
-    source TEXT NOT NULL, endpoint TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY (source, endpoint));
-CREATE TABLE IF NOT EXISTS _pipeline_commits (
-    sequence INTEGER PRIMARY KEY, run TEXT NOT NULL, at TEXT NOT NULL, changes TEXT NOT NULL, rows TEXT NOT NULL,
-    bytes INTEGER NOT NULL, content_hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS _pipeline_tables (
-    source TEXT NOT NULL, stream TEXT NOT NULL, name TEXT NOT NULL UNIQUE COLLATE NOCASE, PRIMARY KEY (source, stream));";
-const META_TABLES: i64 = 3;
+/// A connection that writes, and what has to be watched meanwhile.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    pub(crate) connection: Connection,
+    /// Rows added and removed since the transaction began.
+    pub(crate) counter: Counter,
+    /// The files that are written to.
+    place: Place,
+}
+
+impl Writing {
+    /// Opens a database to write to.
+    pub(crate) fn open(path: &Path, keeps: meta::Keeps) -> Result<Self> {
+        let mut connection = open(path, keeps)?;
+        let counter = Counter::watch(&mut connection).explain(OPENING)?;
+        Ok(Self { connection, counter, place: Place::of(path)? })
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// A temporary one when another process has the right to write for longer than [`BUSY_TIMEOUT`].
+    pub(crate) fn begin(&mut self, operation: &'static str) -> Result<()> {
+        self.place.check(operation)?;
+        self.connection.execute_batch("BEGIN IMMEDIATE").explain(operation)?;
+        self.counter.clear();
+        Ok(())
+    }
+
+    /// Commits the transaction to the file that the database's path leads to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when it leads to another file now, or to none: nobody would ever read what is committed.
+    pub(crate) fn commit(&mut self, operation: &'static str) -> Result<()> {
+        self.place.check(operation)?;
+        self.connection.execute_batch("COMMIT").explain(operation)?;
+        self.place.check(operation)
+    }
+
+    /// Ends the transaction, if there is any, without a trace.
+    pub(crate) fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            // A failed rollback leaves the transaction to SQLite's own recovery, which drops it as well.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// Runs work in a transaction of its own.
+    pub(crate) fn transaction<T>(&mut self, operation: &'static str, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.begin(operation)?;
+        let done = work(self).and_then(|done| self.commit(operation).map(|()| done));
+        self.roll_back();
+        done
+    }
+}
 
 /// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and the commit log.
-pub(crate) fn open(path: &Path) -> Result<Connection> {
-    let operation = "opening the database";
-    let connection = Connection::open(path).explain(operation)?;
-    connection.busy_timeout(BUSY_TIMEOUT).explain(operation)?;
-    connection.pragma_update(None, "journal_mode", "WAL").explain(operation)?;
-    connection.pragma_update(None, "synchronous", "FULL").explain(operation)?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB).explain(operation)?;
+pub(crate) fn open(path: &Path, keeps: meta::Keeps) -> Result<Connection> {
+    let connection = Connection::open(path).explain(OPENING)?;
+    connection.busy_timeout(BUSY_TIMEOUT).explain(OPENING)?;
+    connection.pragma_update(None, "journal_mode", "WAL").explain(OPENING)?;
+    connection.pragma_update(None, "synchronous", "FULL").explain(OPENING)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).explain(OPENING)?;
     // A table that takes another's place keeps the views that name it.
-    connection.pragma_update(None, "legacy_alter_table", true).explain(operation)?;
+    connection.pragma_update(None, "legacy_alter_table", true).explain(OPENING)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let count = "SELECT count(*) FROM sqlite_master WHERE name IN ('_pipeline_state', '_pipeline_commits', '_pipeline_tables')";
-    let known: i64 = connection.query_row(count, [], |row| row.get(0)).explain(operation)?;
-    if known < META_TABLES {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {META} COMMIT;")).explain(operation)?;
-    }
+    meta::ensure(&connection, keeps)?;
     Ok(connection)
 }
 

@@ -8,16 +8,18 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{
-    Commit, Delivery, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, Status, Table, TableId, Transaction, crash_point,
+    Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Refused, Result, RunRecord, Status,
+    Table, TableId, Transaction, crash_point,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::{Deletes, SqliteConfig};
-use crate::connection::{self, blocking};
+use crate::connection::{self, Writing, blocking};
 use crate::error::{Explain, at};
+use crate::meta::{Keeps, Present};
 use crate::write::Writer;
-use crate::{purge, state, table};
+use crate::{claim, glance, meta, purge, runs, state, table, verify};
 
 /// A SQLite database that holds tables, checkpoints and the commit log.
 ///
@@ -26,8 +28,16 @@ use crate::{purge, state, table};
 pub struct SqliteDestination {
     path: PathBuf,
     deletes: Deletes,
-    writer: Arc<Mutex<Connection>>,
-    reader: Arc<std::sync::Mutex<Connection>>,
+    access: Access,
+}
+
+/// What may be done with the database.
+#[derive(Debug)]
+enum Access {
+    /// Everything.
+    Write { writer: Arc<Mutex<Writing>>, reader: Arc<std::sync::Mutex<Connection>> },
+    /// It is opened for every query, and nothing is written, not even beside it.
+    Read,
 }
 
 impl SqliteDestination {
@@ -37,21 +47,56 @@ impl SqliteDestination {
     /// [`ErrorKind::Destination`] when the file cannot be opened or written, or is no database.
     pub fn open(config: SqliteConfig) -> Result<Self> {
         let SqliteConfig { path, deletes } = config;
-        let writer = connection::open(&path).map_err(at(&path))?;
-        let reader = connection::open(&path).map_err(at(&path))?;
-        Ok(Self { deletes, writer: Arc::new(Mutex::new(writer)), reader: Arc::new(std::sync::Mutex::new(reader)), path })
+        let writer = Writing::open(&path, Keeps::Rows).map_err(at(&path))?;
+        let reader = connection::open(&path, Keeps::Rows).map_err(at(&path))?;
+        let access = Access::Write { writer: Arc::new(Mutex::new(writer)), reader: Arc::new(std::sync::Mutex::new(reader)) };
+        Ok(Self { path, deletes, access })
+    }
+
+    /// Opens a database to look at it: for its [status](Destination::status), states, runs and whether it is
+    /// [intact](Destination::verify). It may be on a read-only disk or of an earlier release; nothing is written to it, nor
+    /// beside it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Destination`] when there is no such file, when it is no database, or when another process has left changes in
+    /// a log that cannot be read without writing.
+    pub fn open_to_read(config: SqliteConfig) -> Result<Self> {
+        let SqliteConfig { path, deletes } = config;
+        glance::read(&path, Present::of).map_err(at(&path))?;
+        Ok(Self { path, deletes, access: Access::Read })
     }
 
     /// Reads what is committed, whatever the writer does.
-    async fn read<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
-        let reader = Arc::clone(&self.reader);
-        let read = blocking(move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            // One snapshot for all the queries.
-            let snapshot = reader.unchecked_transaction().explain("reading the database")?;
-            query(&snapshot)
-        });
-        read.await.map_err(at(&self.path))
+    async fn read<T: Send + 'static>(&self, query: impl Fn(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        let read = match &self.access {
+            Access::Write { reader, .. } => {
+                let reader = Arc::clone(reader);
+                blocking(move || {
+                    let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                    // One snapshot for all the queries.
+                    let snapshot = reader.unchecked_transaction().explain("reading the database")?;
+                    query(&snapshot)
+                })
+                .await
+            }
+            Access::Read => {
+                let path = self.path.clone();
+                blocking(move || glance::read(&path, query)).await
+            }
+        };
+        read.map_err(at(&self.path))
+    }
+
+    fn writer(&self) -> Result<Arc<Mutex<Writing>>> {
+        match &self.access {
+            Access::Write { writer, .. } => Ok(Arc::clone(writer)),
+            Access::Read => Err(Error::new(ErrorKind::Unsupported, "the database was opened to read only")),
+        }
+    }
+
+    /// The writing connection, unless a transaction is open.
+    fn idle_writer(&self) -> Result<Option<OwnedMutexGuard<Writing>>> {
+        Ok(self.writer()?.try_lock_owned().ok())
     }
 }
 
@@ -63,48 +108,78 @@ impl Destination for SqliteDestination {
 
     async fn check(&self) -> Result<()> {
         let operation = "checking the database";
-        let Ok(writer) = Arc::clone(&self.writer).try_lock_owned() else { return Ok(()) };
+        let Some(mut writer) = self.idle_writer()? else { return Ok(()) };
         let tried = blocking(move || {
-            let open = Open::begin(writer, Deletes::default())?;
-            open.connection.execute_batch("CREATE TABLE _pipeline_check (x)").explain(operation)
+            writer.begin(operation)?;
+            let tried = writer.connection.execute_batch("CREATE TABLE _pipeline_check (x)").explain(operation);
+            writer.roll_back();
+            tried
         });
         tried.await.map_err(at(&self.path))
     }
 
+    async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
+        self.read(move |connection| verify::verify(connection, depth)).await
+    }
+
+    async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
+        let (path, source, run) = (self.path.clone(), source.to_owned(), run.to_owned());
+        blocking(move || claim::claim(&path, &source, &run)).await.map_err(at(&self.path))
+    }
+
+    async fn is_claimed(&self, source: &str) -> Result<Option<bool>> {
+        let (path, source) = (self.path.clone(), source.to_owned());
+        blocking(move || Ok(claim::is_claimed(&path, &source))).await
+    }
+
+    /// Waits until the transaction before it is gone.
+    async fn record_run(&self, run: &RunRecord) -> Result<()> {
+        let (mut writer, run) = (self.writer()?.lock_owned().await, run.clone());
+        let recorded = blocking(move || writer.transaction("recording the run", |writing| runs::record(&writing.connection, &run)));
+        recorded.await.map_err(at(&self.path))
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        self.read(move |connection| if Present::of(connection)?.runs { runs::list(connection, limit) } else { Ok(Vec::new()) }).await
+    }
+
     /// While a transaction is open, leaves the tables to its first write.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
-        let Ok(writer) = Arc::clone(&self.writer).try_lock_owned() else { return Ok(()) };
+        let Some(mut writer) = self.idle_writer()? else { return Ok(()) };
         let tables = tables.to_vec();
         let prepared = blocking(move || {
-            let open = Open::begin(writer, Deletes::default())?;
-            for table in &tables {
-                table::ensure(&open.connection, table)?;
-            }
-            crash_point("sqlite-before-prepared");
-            open.connection.execute_batch("COMMIT").explain("preparing a table")
+            writer.transaction("preparing a table", |writing| {
+                for table in &tables {
+                    table::prepare(&writing.connection, table)?;
+                }
+                writing.counter.settle(&writing.connection)?;
+                crash_point("sqlite-before-prepared");
+                Ok(())
+            })
         });
         prepared.await.map_err(at(&self.path))
     }
 
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
         let source = source.to_owned();
-        let states = self.read(move |connection| state::list(connection, Some(&source))).await?;
+        let states = self.read(move |connection| stored(connection, Some(&source))).await?;
         Ok(states.into_iter().collect())
     }
 
     /// Waits until the transaction before it is gone.
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        let (writer, deletes) = (Arc::clone(&self.writer).lock_owned().await, self.deletes);
+        let (writer, deletes) = (self.writer()?.lock_owned().await, self.deletes);
         let open = blocking(move || Open::begin(writer, deletes)).await.map_err(at(&self.path))?;
-        Ok(Box::new(SqliteTransaction { path: self.path.clone(), open: Some(open) }))
+        Ok(Box::new(SqliteTransaction { path: self.path.clone(), open: Some(open), refused: Vec::new() }))
     }
 
     async fn status(&self, commits: usize) -> Result<Status> {
         self.read(move |connection| {
+            let present = Present::of(connection)?;
             Ok(Status {
-                endpoints: state::list(connection, None)?,
-                rows: table::row_counts(connection)?,
-                commits: state::commits(connection, commits)?,
+                endpoints: stored(connection, None)?,
+                rows: if present.tables { table::row_counts(connection)? } else { Vec::new() },
+                commits: if present.commits { state::commits(connection, commits)? } else { Vec::new() },
             })
         })
         .await
@@ -112,51 +187,65 @@ impl Destination for SqliteDestination {
 
     /// Waits until the transaction before it is gone.
     async fn purge(&self, purge: &Purge) -> Result<Purged> {
-        let (writer, path, deletes) = (Arc::clone(&self.writer).lock_owned().await, self.path.clone(), self.deletes);
+        let (mut writer, path, deletes) = (self.writer()?.lock_owned().await, self.path.clone(), self.deletes);
         let purge = purge.clone();
         let purged = blocking(move || {
             // A statement that is still prepared keeps the file from being rewritten.
-            writer.flush_prepared_statement_cache();
-            purge::purge(&writer, &path, deletes, &purge)
+            writer.connection.flush_prepared_statement_cache();
+            purge::purge(&mut writer, &path, deletes, &purge)
         });
         purged.await.map_err(at(&self.path))
     }
 }
 
+/// The checkpoints, of which there are none in a database that nothing was ever written to.
+fn stored(connection: &Connection, source: Option<&str>) -> Result<Vec<(EndpointId, EndpointState)>> {
+    let present = Present::of(connection)?;
+    match present.state {
+        true => state::list(connection, source),
+        false if present.is_new() => Ok(Vec::new()),
+        false => Err(Error::new(ErrorKind::Destination, "the table `_pipeline_state` was dropped, and the checkpoints with it")
+            .with_help("restore the database from a backup, or run `pipeline sync --full-refresh` to read everything again")),
+    }
+}
+
 /// The writing connection inside a transaction, which is rolled back when this is dropped, on whichever thread.
 struct Open {
-    connection: OwnedMutexGuard<Connection>,
+    writing: OwnedMutexGuard<Writing>,
     deletes: Deletes,
     writers: HashMap<(TableId, Generation), (Arc<Table>, Writer)>,
 }
 
 impl Open {
-    fn begin(connection: OwnedMutexGuard<Connection>, deletes: Deletes) -> Result<Self> {
-        connection.execute_batch("BEGIN IMMEDIATE").explain("opening a transaction")?;
+    fn begin(mut writing: OwnedMutexGuard<Writing>, deletes: Deletes) -> Result<Self> {
+        writing.begin("opening a transaction")?;
         crash_point("sqlite-after-begin");
-        Ok(Self { connection, deletes, writers: HashMap::new() })
+        Ok(Self { writing, deletes, writers: HashMap::new() })
     }
 
-    fn write(&mut self, table: &Arc<Table>, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, table: &Arc<Table>, batch: &RecordBatch) -> Result<Vec<Refused>> {
+        let connection = &self.writing.connection;
         let key = (table.id(), table.generation);
         let known = self.writers.get(&key).is_some_and(|(known, _)| same_shape(known, table));
         if !known {
-            let mut writer = Writer::new(&self.connection, table, self.deletes)?;
+            let mut writer = Writer::new(connection, table, self.deletes)?;
             if let Some((_, previous)) = self.writers.remove(&key) {
                 writer.before = previous.before;
             }
             self.writers.insert(key.clone(), (Arc::clone(table), writer));
         }
-        if let Some((_, writer)) = self.writers.get_mut(&key) {
-            writer.write(&self.connection, batch)?;
-        }
+        let refused = match self.writers.get_mut(&key) {
+            Some((_, writer)) => writer.write(connection, batch)?,
+            None => Vec::new(),
+        };
         crash_point("sqlite-after-write");
-        Ok(())
+        Ok(refused)
     }
 
-    fn commit(self, commit: Commit) -> Result<u64> {
-        let connection = &*self.connection;
+    fn commit(mut self, commit: Commit) -> Result<u64> {
+        let connection = &self.writing.connection;
         state::apply(connection, &commit.changes)?;
+        meta::remember_feeds(connection, &commit.changes)?;
         let before = |name: &str| self.writers.values().find(|(_, writer)| writer.name == name).map(|(_, writer)| writer.before);
         for id in &commit.discard {
             table::discard(connection, id, |next| before(next).unwrap_or_default())?;
@@ -165,8 +254,9 @@ impl Open {
             table::publish(connection, id, &commit.keep)?;
         }
         let sequence = state::log(connection, commit)?;
+        self.writing.counter.settle(connection)?;
         crash_point("sqlite-before-commit");
-        connection.execute_batch("COMMIT").explain("committing")?;
+        self.writing.commit("committing")?;
         crash_point("sqlite-after-commit");
         Ok(sequence)
     }
@@ -174,10 +264,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if !self.connection.is_autocommit() {
-            // A failed rollback leaves the transaction to SQLite's own recovery, which drops it as well.
-            let _ = self.connection.execute_batch("ROLLBACK");
-        }
+        self.writing.roll_back();
     }
 }
 
@@ -190,6 +277,7 @@ fn same_shape(left: &Arc<Table>, right: &Arc<Table>) -> bool {
 struct SqliteTransaction {
     path: PathBuf,
     open: Option<Open>,
+    refused: Vec<Refused>,
 }
 
 impl SqliteTransaction {
@@ -205,11 +293,16 @@ impl Transaction for SqliteTransaction {
         let (mut open, table) = (self.take()?, Arc::clone(table));
         let stream = table.stream.clone();
         let written = blocking(move || {
-            open.write(&table, &batch)?;
-            Ok(open)
+            let refused = open.write(&table, &batch)?;
+            Ok((open, refused))
         });
-        self.open = Some(written.await.map_err(|error| at(&self.path)(error.with_context("stream", stream)))?);
+        let (open, refused) = written.await.map_err(|error| at(&self.path)(error.with_context("stream", stream)))?;
+        (self.open, self.refused) = (Some(open), refused);
         Ok(0)
+    }
+
+    fn refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
     }
 
     async fn commit(mut self: Box<Self>, commit: &Commit) -> Result<u64> {

@@ -13,8 +13,28 @@ pub(crate) trait Explain<T> {
 impl<T> Explain<T> for rusqlite::Result<T> {
     fn explain(self, operation: &'static str) -> Result<T> {
         self.map_err(|error| {
-            let (message, help) = meaning(error.sqlite_error_code());
-            Error::new(ErrorKind::Destination, message).with_help(help).with_operation(operation).with_source(error)
+            let code = error.sqlite_error_code();
+            let (message, help) = meaning(code);
+            let explained = Error::new(ErrorKind::Destination, message).with_help(help).with_operation(operation).with_source(brief(error));
+            // Others give the right to write back: whoever has the time tries again.
+            if is_busy(code) { explained.temporary() } else { explained }
+        })
+    }
+}
+
+/// Turns failures of the file system into the toolkit's errors, with the operation and the path.
+pub(crate) trait Broken<T> {
+    fn broken(self, operation: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> Broken<T> for std::io::Result<T> {
+    fn broken(self, operation: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| {
+            Error::new(ErrorKind::Destination, "a file beside the database cannot be used")
+                .with_operation(operation)
+                .with_context("path", path.display().to_string())
+                .with_help("allow writing to the folder of the database, and check the disk")
+                .with_source(error)
         })
     }
 }
@@ -22,6 +42,18 @@ impl<T> Explain<T> for rusqlite::Result<T> {
 /// Adds the database's path to an error.
 pub(crate) fn at(path: &Path) -> impl Fn(Error) -> Error + '_ {
     |error| error.with_context("path", path.display().to_string())
+}
+
+/// The error without the text of the statement, which is long and not the user's.
+fn brief(error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqlInputError { error, msg, .. } => rusqlite::Error::SqliteFailure(error, Some(msg)),
+        error => error,
+    }
+}
+
+fn is_busy(code: Option<ErrorCode>) -> bool {
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn meaning(code: Option<ErrorCode>) -> (&'static str, &'static str) {

@@ -2,14 +2,22 @@
 
 mod carry;
 mod checkpoints;
+mod claim;
+mod columns;
 mod config;
 mod connection;
+mod count;
 mod destination;
 mod error;
+mod glance;
+mod meta;
+mod place;
 mod purge;
+mod runs;
 mod state;
 mod sweep;
 mod table;
+mod verify;
 mod write;
 
 pub use checkpoints::SqliteCheckpoints;

@@ -4,26 +4,31 @@ use std::fs;
 use std::path::Path;
 
 use pipeline_core::{DELETED, Error, ErrorKind, Purge, Purged, PurgedTable, Result, crash_point};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::config::Deletes;
+use crate::connection::Writing;
 use crate::error::Explain;
-use crate::state;
 use crate::table::{self, gone_name, next_name, quote, shape};
+use crate::{count, state};
 
 const PURGING: &str = "purging the database";
 
 /// Drops generations that nobody collects any more and rows that are only marked as deleted, then rewrites the file.
-pub(crate) fn purge(connection: &Connection, path: &Path, deletes: Deletes, purge: &Purge) -> Result<Purged> {
+pub(crate) fn purge(writing: &mut Writing, path: &Path, deletes: Deletes, purge: &Purge) -> Result<Purged> {
     let bytes_before = size(path);
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate).explain(PURGING)?;
-    let tables = remove_rows(&transaction, deletes, purge)?;
-    if purge.dry_run {
-        transaction.rollback().explain(PURGING)?;
-        return Ok(Purged { tables, bytes_before, bytes_after: bytes_before });
+    writing.begin(PURGING)?;
+    let tables = remove_rows(&writing.connection, deletes, purge);
+    if tables.is_err() || purge.dry_run {
+        writing.roll_back();
+        return Ok(Purged { tables: tables?, bytes_before, bytes_after: bytes_before });
     }
+    let settled = writing.counter.settle(&writing.connection);
     crash_point("sqlite-before-purged");
-    transaction.commit().explain(PURGING)?;
+    let committed = settled.and_then(|()| writing.commit(PURGING));
+    writing.roll_back();
+    committed?;
+    let (tables, connection) = (tables?, &writing.connection);
     empty_log(connection)?;
     crash_point("sqlite-before-vacuum");
     connection.execute_batch("VACUUM").explain(PURGING)?;
@@ -45,12 +50,17 @@ fn remove_rows(connection: &Connection, deletes: Deletes, purge: &Purge) -> Resu
                     connection.execute_batch(&format!("DROP TABLE {}", quote(&name))).explain(PURGING)?;
                 }
             }
+            count::forget_next(connection, &visible)?;
         }
         // Where rows have no key, a tombstone is a row like others.
         let known = shape(connection, &visible)?.filter(|shape| deletes == Deletes::Mark && shape.has_key());
         if let Some(deleted) = known.as_ref().and_then(|shape| shape.column(DELETED)) {
             let delete = format!("DELETE FROM {} WHERE {} = 1", quote(&visible), quote(deleted));
             rows += connection.execute(&delete, []).explain(PURGING)? as u64;
+        }
+        // Whoever names a table wants it as it is: rows that others have deleted are not missed any more.
+        if purge.stream.is_some() {
+            count::accept(connection, &visible)?;
         }
         tables.push(PurgedTable { table: id, rows, skipped: None });
     }

@@ -90,8 +90,9 @@ pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
     Ok(record.sequence)
 }
 
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("changes and table names have only string and integer keys"))
+/// Changes, table names and runs as JSON.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("what is stored has only string and integer keys"))
 }
 
 /// The newest commits, newest first.
@@ -112,22 +113,27 @@ pub(crate) fn commits(connection: &Connection, limit: usize) -> Result<Vec<Commi
 fn record(row: &Row<'_>) -> Result<CommitRecord> {
     let text = |index| row.get::<_, String>(index).explain(LOGGING);
     let number = |index| row.get::<_, i64>(index).explain(LOGGING);
-    let at = DateTime::parse_from_rfc3339(&text(2)?).map_err(|error| damaged().with_source(error))?;
+    let at = DateTime::parse_from_rfc3339(&text(2)?).map_err(|error| damaged_log().with_source(error))?;
+    let decoded = |error: serde_json::Error| damaged_log().with_source(error);
     Ok(CommitRecord {
         sequence: number(0)?.unsigned_abs(),
         run: text(1)?,
         at: at.with_timezone(&Utc),
-        changes: decode(&text(3)?)?,
-        rows: decode(&text(4)?)?,
+        changes: decode(&text(3)?).map_err(decoded)?,
+        rows: decode(&text(4)?).map_err(decoded)?,
         bytes: number(5)?.unsigned_abs(),
         content_hash: text(6)?,
     })
 }
 
-fn decode<T: DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| damaged().with_source(error))
+pub(crate) fn decode<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
+    serde_json::from_str(json)
 }
 
-fn damaged() -> Error {
-    Error::new(ErrorKind::Decode, "the commit log is damaged").with_operation(LOGGING).with_help("restore the database from a backup")
+fn damaged_log() -> Error {
+    damaged("the commit log is damaged", LOGGING)
+}
+
+pub(crate) fn damaged(message: &str, operation: &'static str) -> Error {
+    Error::new(ErrorKind::Decode, message).with_operation(operation).with_help("restore the database from a backup")
 }

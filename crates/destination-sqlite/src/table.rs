@@ -1,11 +1,14 @@
 //! Tables: their names, their columns, and the generation that waits to take their place.
 
 use arrow_schema::{DataType, FieldRef};
-use pipeline_core::{Error, ErrorKind, Generation, Keep, Result, Table, TableId, crash_point};
-use rusqlite::{Connection, OptionalExtension};
+use pipeline_core::{Error, ErrorKind, Generation, Keep, Result, SYNCED_AT, Table, TableId, crash_point};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::carry::carry;
+use crate::columns;
+use crate::count::{LOST, accept, correct, count, exists};
 use crate::error::Explain;
+use crate::write::is_of_row;
 
 const PREPARING: &str = "preparing a table";
 pub(crate) const PUBLISHING: &str = "publishing a table";
@@ -41,12 +44,31 @@ impl Shape {
     }
 }
 
+/// Creates the visible table of a stream, or widens it. One that is being refreshed is left as it is: the next generation, which
+/// takes its place, is made when it gets its first row. So is one that somebody has damaged: it fails those who write to it.
+pub(crate) fn prepare(connection: &Connection, table: &Table) -> Result<()> {
+    let visible = name(connection, &table.id())?;
+    if columns::damage(connection, &table.id(), &visible)?.is_some() {
+        return Ok(());
+    }
+    if table.generation == Generation::Current || shape(connection, &visible)?.is_none() {
+        ensure_as(connection, table, visible.clone(), &visible, &table.primary_key)?;
+    }
+    Ok(())
+}
+
 /// Creates the table of a generation, or widens it; never drops or narrows a column.
 pub(crate) fn ensure(connection: &Connection, table: &Table) -> Result<Physical> {
     let visible = name(connection, &table.id())?;
     let target = match table.generation {
-        Generation::Current => visible.clone(),
-        Generation::Next => next_name(&visible),
+        Generation::Current => {
+            columns::check(connection, &table.id(), &visible)?;
+            visible.clone()
+        }
+        Generation::Next => {
+            columns::check_place(connection, &table.id(), &visible)?;
+            next_name(&visible)
+        }
     };
     ensure_as(connection, table, target, &visible, &table.primary_key)
 }
@@ -70,8 +92,16 @@ fn ensure_as(connection: &Connection, table: &Table, target: String, visible: &s
     })?;
     let wanted = Shape { columns, key };
     match present {
-        None => create(connection, &target, &wanted)?,
+        None => {
+            create(connection, &target, &wanted)?;
+            if target == next_name(visible) {
+                guard(connection, visible, &target)?;
+            }
+        }
         Some(present) => migrate(connection, &target, &present, &wanted)?,
+    }
+    if target == visible {
+        columns::register(connection, visible, &names)?;
     }
     Ok(Physical { name: target, columns: names, key: wanted.key })
 }
@@ -81,11 +111,11 @@ fn name(connection: &Connection, id: &TableId) -> Result<String> {
     if let Some(name) = known_name(connection, id)? {
         return Ok(name);
     }
-    let plain = plain_name(id);
+    let [marked, plain] = names(id);
     let taken = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)
                      OR EXISTS (SELECT 1 FROM _pipeline_tables WHERE name = ?1 COLLATE NOCASE)";
     let taken: bool = connection.query_row(taken, [&plain], |row| row.get(0)).explain(PREPARING)?;
-    let name = if taken { format!("{plain}_{}", fingerprint(&format!("{}\0{}", id.source, id.stream))) } else { plain };
+    let name = if taken { marked } else { plain };
     let insert = "INSERT INTO _pipeline_tables (source, stream, name) VALUES (?, ?, ?)";
     connection.execute(insert, [&id.source, &id.stream, &name]).explain(PREPARING)?;
     Ok(name)
@@ -96,6 +126,29 @@ fn known_name(connection: &Connection, id: &TableId) -> Result<Option<String>> {
     connection.query_row(select, [&id.source, &id.stream], |row| row.get(0)).optional().explain(PREPARING)
 }
 
+/// The names that the table of a stream may have: the second one, unless it was taken.
+fn names(id: &TableId) -> [String; 2] {
+    let plain = plain_name(id);
+    [format!("{plain}_{}", fingerprint(&format!("{}\0{}", id.source, id.stream))), plain]
+}
+
+/// Registers the table of a stream that was registered before. What it should hold is lost with its entry, when rows were ever
+/// written to it; and when there is no table of this crate's with its name, so is the table.
+pub(crate) fn register_again(connection: &Connection, id: &TableId, was_written: bool) -> Result<()> {
+    for name in names(id) {
+        if shape(connection, &name)?.is_some_and(|shape| shape.column(SYNCED_AT).is_some()) {
+            let has_rows = exists(connection, &name)? && last_row(connection, &name)? > 0;
+            let rows = (was_written || has_rows).then_some(LOST);
+            let sql = "INSERT OR IGNORE INTO _pipeline_tables (source, stream, name, rows, next_rows) VALUES (?, ?, ?, ?, NULL)";
+            if connection.execute(sql, params![id.source, id.stream, name, rows]).explain(PREPARING)? > 0 {
+                return Ok(());
+            }
+        }
+    }
+    let name = name(connection, id)?;
+    connection.execute("UPDATE _pipeline_tables SET rows = ? WHERE name = ?", params![LOST, name]).explain(PREPARING).map(drop)
+}
+
 /// `<source>_<stream>` of letters, digits and underscores, outside the names that SQLite and this crate reserve.
 fn plain_name(id: &TableId) -> String {
     let clean = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
@@ -104,9 +157,12 @@ fn plain_name(id: &TableId) -> String {
     if reserved { format!("t{name}") } else { name }
 }
 
+/// What the name of a next generation begins with.
+pub(crate) const NEXT: &str = "_pipeline_next_";
+
 /// Where the next generation of a table is collected.
 pub(crate) fn next_name(visible: &str) -> String {
-    format!("_pipeline_next_{visible}")
+    format!("{NEXT}{visible}")
 }
 
 /// Where tombstones of the next generation are collected: they count for the rows that are carried into it as well.
@@ -115,7 +171,7 @@ pub(crate) fn gone_name(visible: &str) -> String {
 }
 
 /// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that SQLite takes for one.
-fn fingerprint(text: &str) -> String {
+pub(crate) fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")
 }
@@ -193,6 +249,40 @@ pub(crate) fn create(connection: &Connection, name: &str, shape: &Shape) -> Resu
     connection.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), parts.join(", "))).explain(PREPARING)
 }
 
+/// What the names of indexes begin with that stand for those of the visible table while its next generation is filled.
+const UNIQUE: &str = "_pipeline_unique_";
+
+/// Lets the next generation refuse the rows that unique indexes of the visible table would: one by one, as they are written, and
+/// not all of them when the table is published. Indexes on expressions or on a part of the rows are not among these.
+fn guard(connection: &Connection, visible: &str, next: &str) -> Result<()> {
+    let indexes: Vec<String> = connection
+        .prepare_cached("SELECT name FROM pragma_index_list(?) WHERE \"unique\" AND origin = 'c' AND NOT partial")
+        .and_then(|mut select| select.query_map([visible], |row| row.get(0))?.collect())
+        .explain(PREPARING)?;
+    for (number, index) in indexes.iter().enumerate() {
+        let columns: Vec<(Option<String>, String)> = connection
+            .prepare_cached("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")
+            .and_then(|mut select| select.query_map([index], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .explain(PREPARING)?;
+        let column = |(name, collation): &(Option<String>, String)| Some(format!("{} COLLATE {}", quote(name.as_ref()?), quote(collation)));
+        if let Some(columns) = columns.iter().map(column).collect::<Option<Vec<_>>>() {
+            let name = quote(&format!("{UNIQUE}{number}_{visible}"));
+            let sql = format!("CREATE UNIQUE INDEX {name} ON {} ({})", quote(next), columns.join(", "));
+            connection.execute_batch(&sql).explain(PREPARING)?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops what [`guard`] made, when the indexes that it stands for take its place.
+fn unguard(connection: &Connection, name: &str, operation: &'static str) -> Result<()> {
+    let indexes: Vec<String> = connection
+        .prepare_cached("SELECT name FROM pragma_index_list(?) WHERE substr(name, 1, length(?)) = ?2")
+        .and_then(|mut select| select.query_map([name, UNIQUE], |row| row.get(0))?.collect())
+        .explain(operation)?;
+    indexes.iter().try_for_each(|index| connection.execute_batch(&format!("DROP INDEX {}", quote(index))).explain(operation))
+}
+
 /// Adds columns; when the key or a column's type changed, copies the table into one that fits.
 fn migrate(connection: &Connection, name: &str, present: &Shape, wanted: &Shape) -> Result<()> {
     let added = &wanted.columns[present.columns.len()..];
@@ -207,19 +297,29 @@ fn migrate(connection: &Connection, name: &str, present: &Shape, wanted: &Shape)
     let columns = quote_all(present.columns.iter().map(|(column, _)| column));
     let sql = format!("INSERT OR REPLACE INTO {copy} ({ROWID}, {columns}) SELECT {ROWID}, {columns} FROM {} ORDER BY {ROWID}", quote(name));
     connection.execute_batch(&sql).explain(PREPARING)?;
+    correct(connection, name, count(connection, copy)? - count(connection, name)?)?;
     replace(connection, name, copy, PREPARING)
 }
 
 /// Puts one table in another's place, with the indexes and triggers that somebody added to the old one.
 fn replace(connection: &Connection, old: &str, new: &str, operation: &'static str) -> Result<()> {
-    let added: Vec<String> = connection
-        .prepare_cached("SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL")
-        .and_then(|mut select| select.query_map([old], |row| row.get(0))?.collect())
+    let added: Vec<(String, String)> = connection
+        .prepare_cached("SELECT name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL")
+        .and_then(|mut select| select.query_map([old], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .explain(operation)?;
     connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(old))).explain(operation)?;
     crash_point("sqlite-replacing-table");
     connection.execute_batch(&format!("ALTER TABLE {} RENAME TO {}", quote(new), quote(old))).explain(operation)?;
-    added.iter().try_for_each(|sql| connection.execute_batch(sql)).explain(operation)
+    added.iter().try_for_each(|(name, sql)| match connection.execute_batch(sql) {
+        Err(error) if is_of_row(&error) => Err(Error::new(
+            ErrorKind::Destination,
+            format!("the index `{name}`, which was added to `{old}`, does not allow the rows that are to replace it"),
+        )
+        .with_operation(operation)
+        .with_help("drop the index, or make it one that is not unique, then run again; until then the table keeps its earlier rows")
+        .with_source(error)),
+        done => done.explain(operation),
+    })
 }
 
 /// The highest row number of a table; rows that come later have a higher one.
@@ -250,21 +350,31 @@ pub(crate) fn discard(connection: &Connection, id: &TableId, before: impl Fn(&st
         };
         connection.execute_batch(&sql).explain(PUBLISHING)?;
     }
-    Ok(())
+    // What is about to be replaced is not missed any more.
+    accept(connection, &visible)
 }
 
 /// Puts the next generation in the visible one's place, with the rows that are carried over; when nothing was collected,
 /// only those are left.
 pub(crate) fn publish(connection: &Connection, id: &TableId, keep: &[Keep]) -> Result<()> {
     let Some(visible) = known_name(connection, id)? else { return Ok(()) };
+    columns::check_place(connection, id, &visible)?;
     carry(connection, &visible, keep.iter().filter(|keep| keep.table == *id))?;
     let next = next_name(&visible);
     match (shape(connection, &next)?, shape(connection, &visible)?) {
-        (Some(_), _) => replace(connection, &visible, &next, PUBLISHING)?,
+        (Some(new), old) => {
+            unguard(connection, &next, PUBLISHING)?;
+            replace(connection, &visible, &next, PUBLISHING)?;
+            // Columns that somebody added to the visible table were taken over; those that are new are ours.
+            let is_new = |name: &String| old.as_ref().is_none_or(|old| old.columns.iter().all(|(column, _)| column != name));
+            let added: Vec<String> = new.columns.into_iter().map(|(name, _)| name).filter(is_new).collect();
+            columns::register(connection, &visible, &added)?;
+        }
         (None, Some(_)) => connection.execute_batch(&format!("DELETE FROM {}", quote(&visible))).explain(PUBLISHING)?,
         (None, None) => {}
     }
-    connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(&gone_name(&visible)))).explain(PUBLISHING)
+    connection.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(&gone_name(&visible)))).explain(PUBLISHING)?;
+    accept(connection, &visible)
 }
 
 /// Every table of a stream, with its name in the database.

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use arrow_array::RecordBatch;
 use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{DELETED, Generation, Result, SYNCED_AT, Table};
+use pipeline_core::{DELETED, Generation, Refused, Result, SYNCED_AT, Table};
 use rusqlite::types::Null;
-use rusqlite::{CachedStatement, Connection, Statement};
+use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
 
 use crate::config::Deletes;
 use crate::error::Explain;
@@ -35,6 +35,31 @@ pub(crate) struct Writer {
     deleted: Option<usize>,
     /// What a tombstone of many rows does.
     sweep: Option<Sweep>,
+    /// How to find out whether a row is there after it was written; none: nothing else happens when it is.
+    watch: Option<Watch>,
+}
+
+/// Triggers that somebody added to a table: they may leave out a row, or remove it as soon as it is there.
+#[derive(Debug)]
+struct Watch {
+    /// Whether there is a row of a number.
+    exists: String,
+    /// Why a row is refused that is not there.
+    reason: String,
+}
+
+impl Watch {
+    fn of(connection: &Connection, name: &str) -> Result<Option<Self>> {
+        let triggers: Vec<String> = connection
+            .prepare_cached("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE ORDER BY name")
+            .and_then(|mut select| select.query_map([name], |row| row.get(0))?.collect())
+            .explain(WRITING)?;
+        let names: Vec<String> = triggers.iter().map(|name| format!("`{name}`")).collect();
+        Ok((!names.is_empty()).then(|| Self {
+            exists: format!("SELECT 1 FROM {} WHERE {ROWID} = ?", quote(name)),
+            reason: format!("a trigger that was added to the table left the row out, or removed it: {}", names.join(", ")),
+        }))
+    }
 }
 
 /// What a row of a batch is.
@@ -62,12 +87,14 @@ impl Writer {
         let marked: Vec<usize> = key.iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
         let matches: Vec<String> = physical.key.iter().map(|name| format!("{} = ?", quote(name))).collect();
         let tombstones = !key.is_empty();
+        let watch = Watch::of(connection, &physical.name)?;
+        let is_watched = watch.is_some();
         Ok(Self {
-            insert: insert(&physical, &all, numbered),
+            insert: insert(&physical, &all, numbered, is_watched),
             all,
             delete: (tombstones && deletes == Deletes::Remove)
                 .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
-            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered), marked)),
+            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, is_watched), marked)),
             sweep: tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
             next: (numbered && tombstones).then(|| table.clone()),
@@ -75,13 +102,15 @@ impl Writer {
             before: Before { rows, gone: None },
             key,
             deleted: index(DELETED),
+            watch,
         })
     }
 
-    /// Writes a batch in its order, so that of rows with one key the last one stays.
-    pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<()> {
+    /// Writes a batch in its order, so that of rows with one key the last one stays. Returns the rows that the database refuses,
+    /// because of an index or a trigger that somebody added; all others are written.
+    pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<Vec<Refused>> {
         let columns = Column::of(batch)?;
-        let mut binder = Binder { columns: &columns, text: String::new() };
+        let mut binder = Binder { columns: &columns, text: String::new(), refused: Vec::new() };
         let mut start = 0;
         while start < batch.num_rows() {
             let kind = self.kind(&columns, start);
@@ -91,15 +120,15 @@ impl Writer {
             }
             match (kind, &self.delete, &self.mark, &self.sweep) {
                 (Kind::Sweep, _, _, Some(sweep)) => sweep.run(connection, start..end, &mut binder)?,
-                (Kind::Tombstone, Some(delete), ..) => each_row(connection, delete, start..end, &self.key, &mut None, &mut binder)?,
+                (Kind::Tombstone, Some(delete), ..) => each_row(connection, delete, start..end, &self.key, &mut None, None, &mut binder)?,
                 (Kind::Tombstone, _, Some((mark, marked)), _) => {
-                    each_row(connection, mark, start..end, marked, &mut self.next_row, &mut binder)?;
+                    each_row(connection, mark, start..end, marked, &mut self.next_row, self.watch.as_ref(), &mut binder)?;
                 }
-                _ => each_row(connection, &self.insert, start..end, &self.all, &mut self.next_row, &mut binder)?,
+                _ => each_row(connection, &self.insert, start..end, &self.all, &mut self.next_row, self.watch.as_ref(), &mut binder)?,
             }
             start = end;
         }
-        Ok(())
+        Ok(binder.refused)
     }
 
     /// Keeps tombstones of the next generation until it is published.
@@ -109,7 +138,7 @@ impl Writer {
         if self.before.gone.is_none() {
             self.before.gone = Some(table::last_row(connection, &gone.name)?);
         }
-        each_row(connection, &insert(&gone, &self.all, false), rows, &self.all, &mut None, binder)
+        each_row(connection, &insert(&gone, &self.all, false, false), rows, &self.all, &mut None, None, binder)
     }
 
     fn kind(&self, columns: &[Column<'_>], row: usize) -> Kind {
@@ -123,25 +152,57 @@ impl Writer {
     }
 }
 
-/// Runs a statement once per row.
+/// Runs a statement once per row. One that is watched returns the number of the row that it wrote.
 fn each_row(
     connection: &Connection,
     sql: &str,
     rows: Range<usize>,
     columns: &[usize],
     number: &mut Option<i64>,
+    watch: Option<&Watch>,
     binder: &mut Binder<'_>,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(sql).explain(WRITING)?;
+    let mut watch = match watch {
+        Some(watch) => Some((connection.prepare_cached(&watch.exists).explain(WRITING)?, &watch.reason)),
+        None => None,
+    };
     for row in rows {
         binder.bind_row(&mut statement, row, columns, number).explain(WRITING)?;
-        statement.raw_execute().explain(WRITING)?;
+        let written = match &mut watch {
+            None => statement.raw_execute().map(|_| None),
+            Some((exists, reason)) => is_written(&mut statement, exists).map(|is_written| (!is_written).then_some(&**reason)),
+        };
+        match written {
+            Ok(None) => {}
+            Ok(Some(reason)) => binder.refused.push(Refused { row, reason: reason.clone() }),
+            // The statement left nothing behind, and the transaction goes on, unless a trigger has ended it.
+            Err(error) if is_of_row(&error) && !connection.is_autocommit() => {
+                binder.refused.push(Refused { row, reason: error.to_string() });
+            }
+            Err(error) => return Err(error).explain(WRITING),
+        }
     }
     Ok(())
 }
 
-/// An insert of some columns that replaces their values when the key exists.
-fn insert(physical: &table::Physical, columns: &[usize], numbered: bool) -> String {
+/// Writes a row, and returns whether it is there when all triggers are done.
+fn is_written(statement: &mut Statement<'_>, exists: &mut Statement<'_>) -> rusqlite::Result<bool> {
+    let mut written = statement.raw_query();
+    let mut number: Option<i64> = None;
+    while let Some(row) = written.next()? {
+        number = Some(row.get(0)?);
+    }
+    number.map_or(Ok(false), |number| exists.exists([number]))
+}
+
+/// True when the database refuses this row and would take another.
+pub(crate) fn is_of_row(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig))
+}
+
+/// An insert of some columns that replaces their values when the key exists. It returns the row's number when that is wanted.
+fn insert(physical: &table::Physical, columns: &[usize], numbered: bool, returning: bool) -> String {
     let mut names: Vec<String> = columns.iter().map(|index| quote(&physical.columns[*index])).collect();
     if numbered {
         names.insert(0, ROWID.to_owned());
@@ -152,6 +213,9 @@ fn insert(physical: &table::Physical, columns: &[usize], numbered: bool) -> Stri
         let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
         sql = format!("{sql} ON CONFLICT ({}) DO UPDATE SET {}", quote_all(&physical.key), sets.join(", "));
     }
+    if returning {
+        sql = format!("{sql} RETURNING {ROWID}");
+    }
     sql
 }
 
@@ -159,6 +223,8 @@ fn insert(physical: &table::Physical, columns: &[usize], numbered: bool) -> Stri
 pub(crate) struct Binder<'a> {
     pub(crate) columns: &'a [Column<'a>],
     text: String,
+    /// Rows that the database has refused.
+    refused: Vec<Refused>,
 }
 
 impl Binder<'_> {

@@ -1,6 +1,9 @@
 //! The SQLite destination under the conformance suite, and its own rules.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod guard;
+mod meddling;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
