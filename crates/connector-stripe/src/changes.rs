@@ -26,7 +26,7 @@ use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Result, Schema, StreamDef, TimeFormat, declared};
 use serde::{Deserialize, Serialize};
 
-use self::coverage::Coverage;
+use self::coverage::{Coverage, Moment};
 use self::event::Event;
 use self::fetch::{Fetcher, Records};
 use self::routes::Routes;
@@ -46,6 +46,9 @@ const RESERVE: TimeDelta = TimeDelta::days(1);
 
 /// How near to the end of the retention an event must be for a refusal to mean that it has gone.
 const EDGE: TimeDelta = TimeDelta::hours(1);
+
+/// Seconds that clocks go apart without one of them being wrong.
+const JITTER: i64 = 60;
 
 /// Names that can be asked for in one request; with more, everything is read.
 const MOST_TYPES: usize = 20;
@@ -106,7 +109,9 @@ impl Slicer for Start {
     }
 
     fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {
-        let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(|place| place.since).min();
+        // An end that is still to come was set by a wrong clock.
+        let known = |place: Place| if place.since > now.timestamp() { place.surely() } else { place.since };
+        let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(known).min();
         since.is_some_and(|since| now.timestamp() - since > (RETENTION - RESERVE).num_seconds())
     }
 
@@ -130,6 +135,12 @@ struct Place {
     /// Where the pass goes on in the list of events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<String>,
+    /// The end of the pass under way, or of the last one, by the earlier of Stripe's clock and ours: one of them may be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    safe: Option<i64>,
+    /// When the newest event that was ever seen happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest: Option<i64>,
     /// Events near the end of the pass under way, which the next one is given again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     seen: Vec<String>,
@@ -161,9 +172,24 @@ impl Place {
         serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a place has only string keys"))
     }
 
+    /// The second before which everything is known, whichever clock was wrong.
+    fn surely(&self) -> i64 {
+        self.safe.map_or(self.since, |safe| safe.min(self.since))
+    }
+
+    /// Takes the place back behind which there may be changes that nobody has read, before a pass that ends at `end`.
+    fn take_back(&mut self, end: i64) {
+        self.since = match self.surely() {
+            // Both clocks were wrong: only the events that were seen are left to go by.
+            since if since > end + JITTER => self.newest.unwrap_or(end - RETENTION.num_seconds()).min(end),
+            since => since,
+        };
+    }
+
     /// The place behind the whole pass.
     fn finished(self, until: i64) -> Self {
-        Self { since: until, known: self.seen, passed_over: self.passed_over, ..Self::default() }
+        let Self { safe, newest, seen, passed_over, .. } = self;
+        Self { since: until, safe, newest, known: seen, passed_over, ..Self::default() }
     }
 }
 
@@ -171,7 +197,7 @@ impl Changes {
     pub(crate) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
         let windows = Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
         let events = Endpoint::get(CHANGES, "/v1/events")
-            .query("limit", reading.page_size.to_string())
+            .page_size("limit", reading.page_size.into())
             .feeds(StreamDef::new("events", Schema::default()).primary_key(["id"]), "data")
             .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
             .slices(windows)
@@ -196,7 +222,7 @@ impl Changes {
         pages: BoxStream<'a, Result<Page>>,
     ) -> BoxStream<'a, Result<Page>> {
         let coverage = self.coverage(client);
-        coverage.begin(endpoint.name(), &slice, client.now());
+        coverage.begin(endpoint.name(), &slice, Moment::now(client));
         let note = move |page: &Page| {
             coverage.page(endpoint.name());
             if page.advance == Some(Advance::End) {
@@ -294,12 +320,20 @@ struct Fetch {
 
 impl<'a> Pass<'a> {
     fn begin(changes: &'a Changes, client: HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
-        let place = Place::of(slice)?;
+        let mut place = Place::of(slice)?;
         let coverage = changes.coverage(&client);
-        let started = coverage.started().unwrap_or_else(|| client.now());
-        let until = place.until.unwrap_or_else(|| (started - changes.lag).timestamp()).max(place.since);
+        let started = coverage.started().unwrap_or_else(|| Moment::now(&client));
+        if place.until.is_none() {
+            place.take_back((started.theirs - changes.lag).timestamp());
+        }
+        let until = place.until.unwrap_or_else(|| (started.theirs - changes.lag).timestamp()).max(place.since);
+        if place.until.is_none() {
+            place.safe = Some(until.min((started.earlier - changes.lag).timestamp()));
+        }
         let time = |second| DateTime::from_timestamp(second, 0);
-        let since = time(place.since).map(|since| since - changes.overlap);
+        // There was nothing behind the newest event, unless the clock that said up to when was wrong.
+        let again = place.since - changes.overlap.num_seconds();
+        let since = time(place.newest.map_or(again, |newest| again.min(newest + 1)));
         let window = time(until).map(|until| Window { since, until });
         let position = place.after.clone().map_or(Position::Start, Position::At);
         let targets = Targets::new(&changes.routes, Arc::clone(&coverage), &changes.fetcher, endpoint, changes.lag);
@@ -355,26 +389,31 @@ impl<'a> Pass<'a> {
 
     /// What the events of a page say has changed, those known already left out.
     fn take(&mut self, records: &[RawRecord]) -> Vec<Found> {
-        let remember_from = self.until - self.changes.overlap.num_seconds();
+        let remember_from = self.place.safe.map_or(self.until, |safe| safe.min(self.until)) - self.changes.overlap.num_seconds();
         let mut found = Vec::new();
         for record in records {
             let event = match Event::read(record) {
                 Ok(event) => event,
                 Err(error) => {
-                    self.misread(record, &error);
+                    self.misread(record, error.message());
                     continue;
                 }
             };
             self.reached = self.reached.min(event.created);
+            self.place.newest = self.place.newest.max(Some(event.created));
             if event.created >= remember_from && self.place.seen.len() < MOST_REMEMBERED {
-                self.place.seen.push(event.id.to_string());
+                self.place.seen.extend(event.id.as_deref().map(ToOwned::to_owned));
             }
-            if self.known.contains(&*event.id) {
+            if event.id.as_deref().is_some_and(|id| self.known.contains(id)) {
                 continue;
             }
             let hits = self.targets.hit(&event, &mut found);
             // Without an id, such as the invoice that is to come, it tells of nothing.
-            let is_told = hits > 0 && event.object.scalar("id").is_some();
+            let is_named = event.object.scalar("id").is_some();
+            if !is_named && routes::carries_object(&event.kind) {
+                self.misread(record, "its object has no id");
+            }
+            let is_told = hits > 0 && is_named;
             if is_told && !routes::is_known(&event.kind) && self.unknown.insert(event.kind.to_string()) {
                 let message = format!("events of the type `{}` are new: understood by the type of their object", event.kind);
                 self.client.notice(CHANGES, &message);
@@ -383,11 +422,18 @@ impl<'a> Pass<'a> {
         found
     }
 
-    /// Says once that an event was passed over, which tells of nothing that could be fetched.
-    fn misread(&mut self, event: &RawRecord, error: &Error) {
+    /// Takes note of an event that says that something has changed, but not what. The lists that it may concern are read again by
+    /// the next sync. Said once.
+    fn misread(&mut self, event: &RawRecord, reason: &str) {
+        let kind = event.scalar("type");
+        let concerns = |name: &str| kind.as_deref().is_none_or(|kind| routes::concerned(kind).any(|concerned| concerned == name));
+        let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
+        self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name()).filter(|name| concerns(name)).map(ToOwned::to_owned));
         if self.unknown.insert(String::new()) {
             let id = event.scalar("id").unwrap_or_default();
-            let message = format!("events were passed over that are not what Stripe documents, `{id}` first: {}", error.message());
+            let message = format!(
+                "events are not what Stripe documents, `{id}` first ({reason}): the next sync reads the lists again that they concern"
+            );
             self.client.notice(CHANGES, &message);
         }
     }

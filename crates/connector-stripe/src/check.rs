@@ -33,10 +33,20 @@ pub(crate) async fn check(
         CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
     let is_asked = |stream: &Stream| !stream.test_only || key.is_test() || names.contains(&stream.name);
     let is_read = |stream: &Stream| is_asked(stream) && connect.is_none_or(|connect| connect.reads_platform(stream));
+    // Whose key it is: asked first, so that a bad key or a vendor that cannot be reached is found by one request.
+    let own = if connect.is_none_or(Connect::has_platform) {
+        match connect::own_id(client).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::Untrusted) => {
+                return Err(error);
+            }
+            own => own.ok().flatten(),
+        }
+    } else {
+        None
+    };
     let probes = probe_all(client, names, &is_read).await?;
     report.facts.extend(probes.version.map(|version| ("api_version".to_owned(), version)));
     report.endpoints = probes.endpoints;
-    let own = if connect.is_none_or(Connect::has_platform) { connect::own_id(client).await.ok().flatten() } else { None };
     report.facts.extend(own.clone().map(|account| ("account".to_owned(), account)));
     report.facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
     if let Some(connect) = connect {
@@ -86,6 +96,7 @@ async fn probe_all(client: &HttpClient, names: &[&str], is_read: &(dyn Fn(&Strea
     let mut probes = Probes { endpoints: Vec::with_capacity(wanted.len()), version: None };
     for some in wanted.chunks(PARALLEL) {
         for (stream, (availability, answered)) in some.iter().zip(try_join_all(some.iter().map(|stream| probe(client, stream))).await?) {
+            client.checked(stream.name, &availability);
             probes.version = probes.version.or(answered);
             probes.endpoints.extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
             probes.endpoints.push((stream.name.to_owned(), availability));
@@ -126,8 +137,10 @@ async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Op
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied => Ok((Availability::Unavailable(describe(&error)), None)),
             ErrorKind::NotFound | ErrorKind::Refused => Ok((Availability::Refused(describe(&error)), None)),
-            ErrorKind::Unexpected | ErrorKind::Decode => Ok((Availability::Failed(describe(&error)), None)),
-            _ => Err(error),
+            ErrorKind::Unauthenticated | ErrorKind::ConfigInvalid | ErrorKind::Untrusted | ErrorKind::Disk => Err(error),
+            // Not even a refusal came: there is no way to Stripe.
+            ErrorKind::Unavailable if error.context_value("status").is_none() => Err(error),
+            _ => Ok((Availability::Failed(describe(&error)), None)),
         },
     }
 }

@@ -68,6 +68,8 @@ impl Classifier for StripeAnswers {
             // Reading changes nothing, so it is tried again even when Stripe says that it does not help: once.
             500..=599 if text(answer.headers, SHOULD_RETRY) == "false" => ResponseAction::RetryOnce,
             409 | 424 | 500..=599 => RETRY,
+            // Said by whoever stands between Stripe and here, or meant as everywhere: a cache, a proxy, a timeout, a size.
+            304 | 407 | 408 | 413 | 414 | 425 => return None,
             status => refuse(status, &refusal, answer),
         })
     }

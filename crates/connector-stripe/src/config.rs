@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::slice::{check_start, parse_start};
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -238,12 +239,7 @@ impl StripeConfig {
 
     /// Refuses a start that would leave nothing to read.
     pub(crate) fn validate_start(&self, now: DateTime<Utc>) -> Result<()> {
-        match self.start_date {
-            Some(start) if start > now => {
-                Err(invalid("start_date", "the start date is in the future").with_help("nothing that happened until now would be read"))
-            }
-            _ => Ok(()),
-        }
+        self.start_date.map_or(Ok(()), |start| check_start(start, now).map(drop))
     }
 
     fn validate_accounts(&self, key: Key) -> Result<()> {
@@ -287,9 +283,8 @@ impl StripeConfig {
 /// A day, meaning its first instant in UTC, or an instant.
 fn start_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let day = text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let time = day.or_else(|_| DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()));
-    time.map(Some).map_err(|_| serde::de::Error::custom("expected a date such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z"))
+    let invalid = || serde::de::Error::custom("expected a date such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z");
+    parse_start(&text).map(Some).ok_or_else(invalid)
 }
 
 /// What a key is for.

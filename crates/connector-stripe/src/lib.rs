@@ -24,7 +24,7 @@ use futures::stream::{self, BoxStream};
 use pipeline_core::http::{Bearer, HttpClient, Quota};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Page, Preparation, Result};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Preparation, Result};
 use secrecy::ExposeSecret;
 
 pub use self::changes::event_types;
@@ -55,6 +55,8 @@ pub struct Stripe {
     connect: Option<Connect>,
     range: TimeRange,
     key: Key,
+    /// The account that the configuration names, whose name no request has to learn.
+    account: Option<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -73,6 +75,7 @@ impl Stripe {
             .classifier(StripeAnswers)
             .account(&["stripe", config.api_key.expose_secret()])
             .default_header("stripe-version", API_VERSION)
+            .repeated_header("stripe-version")
             .request_id_header("request-id")
             .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(at_once).share(config.rate_share));
         if let Some(account) = &config.account {
@@ -111,6 +114,7 @@ impl Stripe {
             connect,
             range: TimeRange { start: config.start_date, end: None },
             key,
+            account: config.account,
             clock: Arc::clone(&context.clock),
         })
     }
@@ -144,6 +148,16 @@ fn operations(config: &StripeConfig) -> BTreeMap<&'static str, Quota> {
     operations
 }
 
+impl Stripe {
+    /// Whose data it is: the account, as far as the key may tell it, and its mode, which the key itself tells. Keys are
+    /// rotated, and say nothing.
+    fn origin(&self, own: Option<String>) -> Origin {
+        let (_, mode) = self.key.describe();
+        let account = self.account.clone().or(own);
+        Origin { account, ..Origin::default() }.realm(format!("{mode} mode")).host(self.client.base())
+    }
+}
+
 #[async_trait]
 impl Connector for Stripe {
     fn client(&self) -> &HttpClient {
@@ -162,14 +176,14 @@ impl Connector for Stripe {
         self.cost.begin(endpoints);
         // Any answer tells Stripe's time, by which windows are cut, a refusal as well.
         let Some(connect) = &self.connect else {
-            connect::own_id(&self.client).await?;
-            return Ok(Preparation::default());
+            let own = connect::own_id(&self.client).await?;
+            return Ok(Preparation { origin: self.origin(own), ..Preparation::default() });
         };
-        if connect.has_platform() {
-            connect.set_platform(connect::own_id(&self.client).await?);
-        }
+        let own = if connect.has_platform() { connect::own_id(&self.client).await? } else { None };
+        let origin = self.origin(own.clone());
+        connect.set_platform(own);
         let accounts = connect.accounts(&self.client).await?;
-        Ok(connect.endpoints(&self.endpoints, endpoints, accounts))
+        Ok(Preparation { origin, ..connect.endpoints(&self.endpoints, endpoints, accounts) })
     }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {

@@ -112,7 +112,8 @@ impl Noted {
         windows.sort_unstable();
         let mut covered = None;
         for (begin, end) in windows {
-            let reached = covered.or(since);
+            // Windows of what is older than the covered part come first, and leave that as it is.
+            let reached = covered.max(since);
             let touches = match (begin, reached) {
                 (None, _) => true,
                 (Some(begin), Some(reached)) => begin <= reached,
@@ -246,6 +247,8 @@ impl<'a> Pass<'a> {
         let noted = key.and_then(|key| settling.noted().remove(&key)).filter(|noted| noted.is_answered);
         let Some(noted) = noted else { return Ok(()) };
         let known = self.place.streams.entry(name.to_owned()).or_default();
+        // A clock that was ahead may have set it.
+        known.until = known.until.map(|until| until.min(end.timestamp()));
         let since = known.until.or(settling.start.map(|start| start.timestamp()));
         let covered = noted.covered_from(since);
         known.open.join(noted.open);

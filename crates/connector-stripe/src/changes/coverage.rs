@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState, Window};
 
 /// The spans of creation times that lists have read from their start to their end, and when each was begun.
@@ -13,12 +14,27 @@ pub(super) struct Coverage(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     /// When the first list of the run was begun.
-    started: Option<DateTime<Utc>>,
-    /// When slices were begun, by the end of their window.
+    started: Option<Moment>,
+    /// When slices were begun, by the earlier of both clocks and the end of their window.
     begun: BTreeMap<(String, Option<DateTime<Utc>>), DateTime<Utc>>,
     read: BTreeMap<String, Vec<Span>>,
     /// Lists of which something was read.
     answered: BTreeSet<String>,
+}
+
+/// An instant by two clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Stripe's.
+    pub(super) theirs: DateTime<Utc>,
+    /// The earlier of Stripe's and ours.
+    pub(super) earlier: DateTime<Utc>,
+}
+
+impl Moment {
+    pub(super) fn now(client: &HttpClient) -> Self {
+        Self { theirs: client.now(), earlier: client.earlier_now() }
+    }
 }
 
 /// A window that was read; the whole list when it has none.
@@ -34,11 +50,11 @@ impl Coverage {
     }
 
     /// A slice of a list is about to be read. A slice that is split meanwhile keeps the end of its window.
-    pub(super) fn begin(&self, list: &str, slice: &SliceState, now: DateTime<Utc>) {
+    pub(super) fn begin(&self, list: &str, slice: &SliceState, now: Moment) {
         let mut inner = self.inner();
         inner.started.get_or_insert(now);
         if slice.position == Position::Start {
-            inner.begun.insert((list.to_owned(), slice.window.map(|window| window.until)), now);
+            inner.begun.insert((list.to_owned(), slice.window.map(|window| window.until)), now.earlier);
         }
     }
 
@@ -73,7 +89,7 @@ impl Coverage {
     }
 
     /// When the first list of the run was begun; none when no list was read.
-    pub(super) fn started(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn started(&self) -> Option<Moment> {
         self.inner().started
     }
 
@@ -91,6 +107,10 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).unwrap_or_default()
     }
 
+    fn now(seconds: i64) -> Moment {
+        Moment { theirs: at(seconds + 3_600), earlier: at(seconds) }
+    }
+
     fn slice(since: i64, until: i64, position: Position) -> SliceState {
         SliceState { window: Some(Window { since: Some(at(since)), until: at(until) }), position, ..SliceState::default() }
     }
@@ -98,14 +118,14 @@ mod tests {
     #[test]
     fn only_what_was_read_from_start_to_end_counts() {
         let coverage = Coverage::default();
-        coverage.begin("charges", &slice(0, 100, Position::Start), at(1_000));
+        coverage.begin("charges", &slice(0, 100, Position::Start), now(1_000));
         assert!(!coverage.has_read("charges", Some(at(50)), at(900)), "it is not read yet");
         coverage.end("charges", &slice(40, 100, Position::At("ch_1".to_owned())));
         assert!(coverage.has_read("charges", Some(at(50)), at(900)));
         assert!(!coverage.has_read("charges", Some(at(39)), at(900)), "that part was given away");
         assert!(!coverage.has_read("charges", Some(at(50)), at(1_001)), "it changed later");
         assert!(!coverage.has_read("refunds", Some(at(50)), at(900)));
-        coverage.begin("refunds", &slice(0, 100, Position::At("re_1".to_owned())), at(1_000));
+        coverage.begin("refunds", &slice(0, 100, Position::At("re_1".to_owned())), now(1_000));
         coverage.end("refunds", &slice(0, 100, Position::End));
         assert!(!coverage.has_read("refunds", Some(at(50)), at(900)), "an earlier run had begun it");
     }

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 /// An event, as far as it matters.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
-    pub(super) id: Cow<'a, str>,
+    /// None: it cannot be recognised when it comes again.
+    pub(super) id: Option<Cow<'a, str>>,
     /// When it happened, to the second.
     pub(super) created: i64,
     /// Its name, such as `charge.updated`.
@@ -24,8 +25,8 @@ pub(super) struct Event<'a> {
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
     created: i64,
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,

@@ -56,7 +56,7 @@ impl Fetcher {
         let filtered = |name: &'static str, param: &'static str| {
             let stream = crate::streams::stream(name)?;
             let endpoint = Endpoint::get(stream.name, stream.path)
-                .query("limit", reading.page_size.to_string())
+                .page_size("limit", reading.page_size.into())
                 .query(param, "{id}")
                 .feeds(StreamDef::new(stream.name, stream.schema()), "data")
                 .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })

@@ -255,14 +255,29 @@ pub(super) fn types(selected: &dyn Fn(&Stream) -> bool) -> BTreeSet<String> {
 
 /// Whether the name of an event is one of those in the tables.
 pub(super) fn is_known(name: &str) -> bool {
-    let all = HEARD.iter().map(|(_, types)| *types).chain(signals().map(|signal| signal.types));
-    let fits = |types: &str| match types.split_once('{') {
+    concerned(name).next().is_some()
+}
+
+/// Whether an event of that name carries an object of one of the streams, which has an id.
+pub(super) fn carries_object(name: &str) -> bool {
+    HEARD.iter().any(|(_, types)| are_of(types, name))
+}
+
+/// The streams that events of that name concern.
+pub(super) fn concerned(name: &str) -> impl Iterator<Item = &'static str> {
+    let heard = HEARD.iter().map(|(stream, types)| (*stream, *types));
+    let all = heard.chain(signals().map(|signal| (signal.stream, signal.types)));
+    all.filter(move |(_, types)| are_of(types, name)).map(|(stream, _)| stream)
+}
+
+/// Whether the name of an event is one of these.
+fn are_of(types: &str, name: &str) -> bool {
+    types.split(' ').any(|types| match types.split_once('{') {
         None => types == name,
         Some((prefix, rest)) => {
             name.strip_prefix(prefix).is_some_and(|end| rest.trim_end_matches('}').split(',').any(|suffix| suffix == end))
         }
-    };
-    all.flat_map(|types| types.split(' ')).any(fits)
+    })
 }
 
 /// `a.{b,c}` are `a.b` and `a.c`.

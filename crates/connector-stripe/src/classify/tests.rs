@@ -133,3 +133,20 @@ fn no_action_repeats_any_part_of_a_key() {
         assert!(!action.contains("4567") && !action.contains("_live_"), "{name}: {action}");
     }
 }
+
+/// Whatever the status: a run ends with what the vendor did, never with a defect of the program's.
+#[tokio::test(start_paused = true)]
+async fn a10_no_status_is_a_defect_of_the_program() {
+    let bodies = [
+        ("nothing", ""),
+        ("an object", "{}"),
+        ("a web page", "<html><title>Bad gateway</title></html>"),
+        ("prose", "no"),
+        ("an error of Stripe's", r#"{"error":{"type":"invalid_request_error","message":"There was a problem."}}"#),
+    ];
+    let build = |context: &pipeline_core::BuildContext, base| {
+        let key = pipeline_core::http::Bearer::new("key-0123456789".into());
+        pipeline_core::http::HttpClient::builder(context, base).authenticator(key).classifier(StripeAnswers)
+    };
+    insta::assert_snapshot!(pipeline_testkit::every_status(build, "/v1/charges?limit=100", &bodies).await);
+}

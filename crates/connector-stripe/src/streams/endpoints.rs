@@ -7,7 +7,7 @@ use pipeline_core::http::Request;
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, SliceState, Window};
-use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, StreamDef, SyncMode, TimeFormat};
+use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, Since, StreamDef, SyncMode, TimeFormat};
 
 use super::{ACCOUNT, Place, Stream, operation, stream, streams};
 use crate::changes::{is_heard, tells_deletions};
@@ -30,7 +30,7 @@ pub(crate) fn endpoints(reading: Reading) -> Vec<Endpoint> {
 /// The endpoint that reads a stream without its [spare](Stream::spare) members.
 pub(crate) fn plain_endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
     let list = request(stream.name, stream.path);
-    let list = if stream.paged { list.query("limit", reading.page_size.to_string()).paginate(PAGES) } else { list };
+    let list = if stream.paged { list.page_size("limit", reading.page_size.into()).paginate(PAGES) } else { list };
     let asked = stream.expand.iter().filter(|member| !stream.spare.contains(member)).enumerate();
     let list = stream.query.iter().fold(list, |list, (name, value)| list.query(*name, *value));
     let list = asked.fold(list, |list, (index, member)| list.query(format!("expand[{index}]"), format!("data.{member}")));
@@ -86,6 +86,8 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
         if parent == stream.name {
             let rest = list(child, reading).feeds(definition(child, stream.mode), "data");
             let nested = NestedList::new(member, "has_more", rest).total("total_count");
+            // Expanded, it is there, but not in every kind of object: the others' lists are documented to be always there.
+            let nested = if stream.expand.contains(&member) { nested.optional() } else { nested };
             let column = child.parent_id.or(child.owner);
             endpoint = endpoint.feeds_nested(column.into_iter().fold(nested, |nested, column| nested.inherit("id", column)));
         }
@@ -93,7 +95,7 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
     for inner in stream.inner {
         let name = format!("{}.{}", stream.name, inner.member);
         let entries = StreamDef::new(name.clone(), Schema::default()).primary_key(["id"]);
-        let rest = request(name, inner.path).query("limit", reading.page_size.to_string()).paginate(PAGES).feeds(entries, "data");
+        let rest = request(name, inner.path).page_size("limit", reading.page_size.into()).paginate(PAGES).feeds(entries, "data");
         let rest = inner.query.iter().fold(rest, |rest, (name, value)| rest.query(*name, *value));
         endpoint = endpoint.completes(NestedList::new(inner.member, "has_more", rest).total("total_count"));
     }
@@ -104,7 +106,7 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
 fn list(stream: &Stream, reading: Reading) -> Endpoint {
     let mut endpoint = request(stream.name, stream.path);
     if stream.paged {
-        endpoint = endpoint.query("limit", reading.page_size.to_string()).paginate(PAGES);
+        endpoint = endpoint.page_size("limit", reading.page_size.into()).paginate(PAGES);
     }
     stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value))
 }
@@ -150,6 +152,14 @@ impl Slicer for Everything {
         self.0.plan(state, TimeRange { start: None, ..range }, now)
     }
 
+    fn since(&self, _range: TimeRange) -> Option<Since> {
+        Some(Since::Beginning)
+    }
+
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.end(now)
+    }
+
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
         self.0.apply(slice, request)
     }
@@ -160,6 +170,10 @@ impl Slicer for Everything {
 
     fn restart(&self, slice: &SliceState) -> Option<SliceState> {
         self.0.restart(slice)
+    }
+
+    fn is_newest_first(&self) -> bool {
+        self.0.is_newest_first()
     }
 
     fn lookback(&self) -> TimeDelta {

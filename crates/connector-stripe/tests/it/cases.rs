@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
 use pipeline_core::cell::Column;
+use pipeline_core::engine::Metrics;
 use pipeline_core::engine::decode::Decoder;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::{Position, SliceState, Window};
-use pipeline_core::{Connector, ConnectorExt, Endpoint, ErrorKind, RawRecord, Result, SyncMode};
+use pipeline_core::{BuildContext, Connector, ConnectorExt, Endpoint, ErrorKind, RawRecord, Result, SyncMode};
 use tokio::time::{Duration, Instant};
 
 use crate::fake::{Fake, Reply, page, param, refusal};
@@ -305,4 +306,60 @@ fn c53_no_request_of_a_fixture_has_a_parameter_that_the_specification_lacks() {
         }
     }
     assert!(checked > 100, "{checked}");
+}
+
+/// Twelve charges, of which some are so large that no page of more than `fitting` is read.
+fn large(fitting: usize) -> std::sync::Arc<Fake> {
+    let all: Vec<String> = (0..12).map(|number| format!("ch_{number}")).collect();
+    Fake::new(move |request| {
+        let start = param(request, "starting_after").map_or(0, |id| all.iter().position(|known| known == id).unwrap() + 1);
+        let limit = param(request, "limit").unwrap().parse::<usize>().unwrap();
+        let end = (start + limit).min(all.len());
+        let (status, body) = page(&all[start..end], end < all.len());
+        let padding = if limit > fitting { " ".repeat(64 << 10) } else { String::new() };
+        (status, body + &padding)
+    })
+}
+
+fn small_bodies() -> BuildContext {
+    BuildContext { max_body: 32 << 10, ..BuildContext::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
+    for fitting in [50, 7, 1] {
+        let fake = large(fitting);
+        let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), small_bodies());
+        let records: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        assert_eq!(ids(&records).len(), 12, "each once, {fitting} a page");
+        assert_eq!(records.len(), 12);
+        let sent = fake.sent.lock().unwrap();
+        let limits: Vec<usize> = sent.iter().map(|request| param(request, "limit").unwrap().parse().unwrap()).collect();
+        assert_eq!(limits[..2], [100, 50], "{limits:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a15_one_record_that_is_too_large_is_an_error_with_words() {
+    let fake = large(0);
+    let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), small_bodies());
+    let error = stripe.records("charges", TimeRange::all()).try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
+    assert!(error.help().unwrap().starts_with("one record alone is larger"), "{error:?}");
+    let limits: Vec<String> = fake.sent.lock().unwrap().iter().map(|request| param(request, "limit").unwrap().to_owned()).collect();
+    assert_eq!(limits, ["100", "50", "25", "12", "6", "3", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c18_another_version_than_asked_for_is_told_once() {
+    let fake = Fake::new(|_| Reply::from(page(&["ch_1"], false)).header("stripe-version", "2011-01-01"));
+    let notices = std::sync::Arc::new(Metrics::default());
+    let context = BuildContext { observer: notices.clone(), ..BuildContext::default() };
+    let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), context);
+    for stream in ["charges", "charges", "customers"] {
+        stripe.records(stream, TimeRange::all()).try_collect::<Vec<_>>().await.unwrap();
+    }
+    let told: Vec<String> = notices.notices().into_iter().map(|(_, message)| message).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("2011-01-01") && told[0].contains(connector_stripe::API_VERSION), "{told:?}");
 }

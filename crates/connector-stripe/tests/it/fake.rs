@@ -68,8 +68,13 @@ impl Fake {
     }
 
     pub(crate) fn connect(self: &Arc<Self>, config: StripeConfig) -> Stripe {
+        self.connect_in(config, BuildContext::default())
+    }
+
+    /// The same with bounds or an observer of its own.
+    pub(crate) fn connect_in(self: &Arc<Self>, config: StripeConfig, context: BuildContext) -> Stripe {
         let clock = Arc::new(TokioClock::starting_at("2026-01-31T00:00:00Z".parse().unwrap()));
-        Stripe::new(config, BuildContext { transport: Some(self.clone()), clock, seed: Some(7), ..BuildContext::default() }).unwrap()
+        Stripe::new(config, BuildContext { transport: Some(self.clone()), clock, seed: Some(7), ..context }).unwrap()
     }
 
     /// The requests so far, as a person reads them.
