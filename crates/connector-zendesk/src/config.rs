@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2, below};
-use pipeline_core::slice::{TimeRange, parse_time};
-use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
+use pipeline_core::slice::{TimeRange, check_start, parse_start};
+use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Origin, Result};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -112,11 +112,13 @@ impl ConnectorConfig for ZendeskConfig {
         let subdomain = subdomain(&self.subdomain)?;
         let range = self.range(context.clock.now())?;
         self.check_numbers()?;
+        self.check_email()?;
         let base = match &self.base_url {
             Some(url) => url.clone(),
             None => Url::parse(&format!("https://{subdomain}.zendesk.com"))
                 .map_err(|error| invalid("subdomain", "the subdomain makes no host name").with_source(error))?,
         };
+        let origin = origin(&subdomain, &base);
         let token_url =
             below(&base, "/oauth/tokens").map_err(|error| invalid("base_url", "the base URL makes no address").with_source(error))?;
         let builder = HttpClient::builder(&context, base).classifier(ZendeskClassifier).account(&[&subdomain]);
@@ -125,23 +127,35 @@ impl ConnectorConfig for ZendeskConfig {
         let builder = limits::declare(builder, self.rate_share, self.plan_rpm, self.export_rpm);
         let (builder, notes) = self.authenticate(builder, &context, &token_url)?;
         let declared = streams::endpoints(self.export_page_size, &self.custom_objects);
-        let custom = if self.custom_field_columns { fields::kinds(&declared, &self.custom_objects) } else { Vec::new() };
+        let custom = fields::kinds(&declared, &self.custom_objects);
+        let declared = fields::note_setting(declared, &custom, self.custom_field_columns);
+        let custom = if self.custom_field_columns { custom } else { Vec::new() };
         let brand_urls = self.brand_urls.into_iter().map(|(brand, url)| (brand.to_ascii_lowercase(), url)).collect();
         let brands = Brands::new(subdomain, brand_urls, self.base_url.is_some());
-        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, brands, range, notes }))
+        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, brands, range, origin, notes }))
     }
 }
 
 impl ZendeskConfig {
     fn range(&self, now: DateTime<Utc>) -> Result<TimeRange> {
         let Some(text) = &self.start_date else { return Ok(TimeRange::all()) };
-        let start = parse_time(text, TimeFormat::Date).or_else(|| parse_time(text, TimeFormat::Rfc3339));
-        match start {
-            Some(start) if start >= now => Err(invalid("start_date", "the start lies in the future")),
+        match parse_start(text) {
             Some(start) if start < DateTime::UNIX_EPOCH => Err(invalid("start_date", "the start lies before 1970")),
-            Some(start) => Ok(TimeRange::since(start)),
+            Some(start) => check_start(start, now).map(TimeRange::since),
             None => Err(invalid("start_date", "the start is no date").with_help("write a day such as 2026-01-31, or an RFC 3339 time")),
         }
+    }
+
+    /// Refuses a user that cannot be one. A colon would end it early in the header, and what follows would count as the token.
+    fn check_email(&self) -> Result<()> {
+        let Some(email) = &self.email else { return Ok(()) };
+        let is_odd = |character: char| character.is_whitespace() || character.is_control() || matches!(character, ':' | '/');
+        let has_host = email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        if has_host && !email.contains(is_odd) {
+            return Ok(());
+        }
+        Err(invalid("email", "this is not the email address of a user")
+            .with_help("write it as me@example.com, without /token and without the token"))
     }
 
     fn check_numbers(&self) -> Result<()> {
@@ -199,6 +213,12 @@ pub(crate) fn label(text: &str) -> Option<String> {
         && label.as_bytes().first().is_some_and(edge)
         && label.as_bytes().last().is_some_and(edge);
     is_label.then_some(label)
+}
+
+/// The account: by its own host where that is Zendesk's, whatever stands in `subdomain`, and otherwise by that.
+fn origin(subdomain: &str, base: &Url) -> Origin {
+    let host = base.host_str().and_then(|host| label(host.strip_suffix(".zendesk.com")?));
+    Origin::of_account(host.unwrap_or_else(|| subdomain.to_owned()))
 }
 
 /// The label that names the account.

@@ -98,6 +98,15 @@ pub(crate) fn kinds(endpoints: &[Endpoint], custom_objects: &[String]) -> Vec<Cu
     listed.chain(objects).collect()
 }
 
+/// The endpoints, of which those whose records have custom fields say whether these are columns.
+pub(crate) fn note_setting(endpoints: Vec<Endpoint>, kinds: &[Custom], are_columns: bool) -> Vec<Endpoint> {
+    let note = |endpoint: Endpoint| {
+        let has_fields = kinds.iter().any(|kind| kind.is_of(&endpoint));
+        if has_fields { endpoint.setting("custom_field_columns", are_columns.to_string()) } else { endpoint }
+    };
+    endpoints.into_iter().map(note).collect()
+}
+
 /// Asks for the custom fields of what the named endpoints list, and gives the endpoints with a column for each.
 ///
 /// Fields that the credentials may not read get no columns, which is told. When they cannot be read for another reason, the

@@ -27,7 +27,7 @@ use futures::stream::BoxStream;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared};
+use pipeline_core::{Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Preparation, Result, declared};
 use serde::Deserialize;
 
 use crate::brands::Brands;
@@ -53,6 +53,8 @@ struct Zendesk {
     /// The Help Centers of the account.
     brands: Brands,
     range: TimeRange,
+    /// The account, as far as it is known without a request.
+    origin: Origin,
     /// What the configuration is worth telling before it breaks.
     notes: Vec<(String, String)>,
 }
@@ -84,6 +86,7 @@ impl Connector for Zendesk {
         all.retain(|endpoint| endpoints.contains(&"ticket_events") || endpoint.name() != "rewritten_audits");
         self.other_help_centers(endpoints, &mut all, &mut preparation).await?;
         preparation.endpoints = Some(all);
+        preparation.origin = self.origin.clone();
         Ok(preparation)
     }
 

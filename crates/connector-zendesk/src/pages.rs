@@ -162,6 +162,11 @@ impl Paginator for Pages {
         Some(Position::At(format!("{START_TIME}={}", cursor_seconds(cursor)?)))
     }
 
+    /// Settings come as one object, from paths that have no pages.
+    fn expects_list(&self) -> bool {
+        self.walk != Walk::Once
+    }
+
     fn shifts(&self) -> bool {
         matches!(self.walk, Walk::TimeExport | Walk::TimePages | Walk::Numbered)
     }

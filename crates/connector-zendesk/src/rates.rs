@@ -43,7 +43,7 @@ impl RateReader for ZendeskRates {
 impl ZendeskRates {
     /// What others may still use counts as used up: `remaining` is the whole account's.
     fn account(self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<RateHint> {
-        let number = |names: &[&str]| names.iter().find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse::<f64>().ok());
+        let number = |names: &[&str]| names.iter().find_map(|name| number(headers.get(*name)?.to_str().ok()?));
         let (limit, remaining) = (number(&LIMIT), number(&REMAINING));
         if limit.is_none() && remaining.is_none() {
             return None;
@@ -61,6 +61,11 @@ impl ZendeskRates {
     }
 }
 
+/// A number that a limit can be: `NaN`, `inf` and negative ones say nothing.
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)
+}
+
 /// True for what counts against the Help Center's budget.
 pub(crate) fn is_help_center(path: &str) -> bool {
     ["/api/v2/help_center/", "/api/v2/community/"].iter().any(|beginning| path.starts_with(beginning))
@@ -70,7 +75,7 @@ pub(crate) fn is_help_center(path: &str) -> bool {
 fn endpoint(text: &str) -> Option<RateHint> {
     let value = |name: &str| {
         let pairs = text.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs.into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.trim().parse::<f64>().ok())
+        pairs.into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| number(value))
     };
     let reset = value("resets").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Some(RateHint { limit: value("total"), remaining: Some(value("remaining")?), reset, ..RateHint::default() })
@@ -116,5 +121,8 @@ mod tests {
         }
         assert_eq!(read("tickets", &[("zendesk-ratelimit-tickets-index", "soon")]), "");
         assert_eq!(read("routing/agents", &[]), "", "some services say nothing");
+        for absurd in ["NaN", "inf", "-1", "1e999", "many"] {
+            assert_eq!(read("groups", &[("x-rate-limit", absurd), ("x-rate-limit-remaining", absurd)]), "", "{absurd}");
+        }
     }
 }

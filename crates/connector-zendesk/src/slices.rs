@@ -5,7 +5,7 @@ use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Oldest, Slicer, StartTime, TimeRange, Windows, render_time};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Result, TimeFormat};
+use pipeline_core::{Result, Since, TimeFormat};
 
 /// Query parameter of the first request of every export.
 pub(crate) const START_TIME: &str = "start_time";
@@ -27,6 +27,10 @@ impl ExportStart {
 impl Slicer for ExportStart {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
         self.0.plan(state, range, now - MIN_AGE)
+    }
+
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        self.0.since(range)
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
@@ -81,6 +85,22 @@ impl Filtered {
 impl Slicer for Filtered {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
         self.windows.plan(state, range, now)
+    }
+
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        self.windows.since(range)
+    }
+
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.windows.end(now)
+    }
+
+    /// Lists that take no end come with everything that is newer.
+    fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
+        match self.filter {
+            Filter::Created | Filter::StartEnd | Filter::Search => self.windows.before(since, covered),
+            Filter::Since | Filter::Unfiltered => None,
+        }
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {

@@ -237,3 +237,20 @@ fn every_list_stands_behind_its_parent_and_every_name_is_one_stream() {
     let read = endpoints.iter().filter(|endpoint| crate::forget::column(endpoint).is_none());
     assert_eq!(read.count(), names.len() + 1);
 }
+
+/// Whatever the status: a run ends with what the vendor did, never with a defect of the program's.
+#[tokio::test(start_paused = true)]
+async fn a10_no_status_is_a_defect_of_the_program() {
+    let bodies = [
+        ("nothing", ""),
+        ("an object", "{}"),
+        ("a web page", "<html><title>Bad gateway</title></html>"),
+        ("prose", "no"),
+        ("an error of Zendesk's", r#"{"error":{"title":"No","message":"There was a problem."}}"#),
+    ];
+    let build = |context: &pipeline_core::BuildContext, base| {
+        let key = pipeline_core::http::Bearer::new("key-0123456789".into());
+        pipeline_core::http::HttpClient::builder(context, base).authenticator(key).classifier(ZendeskClassifier)
+    };
+    insta::assert_snapshot!(pipeline_testkit::every_status(build, "/api/v2/groups?page[size]=100", &bodies).await);
+}
