@@ -3,11 +3,11 @@
 use chrono::offset::LocalResult;
 use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use pipeline_core::Result;
 use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, SliceState};
+use pipeline_core::{Result, Since};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -44,6 +44,16 @@ pub(crate) struct Moment {
     pub(crate) millis: i64,
     /// True when the wall clock showed this time twice that day, so that it may have been an hour later.
     pub(crate) is_ambiguous: bool,
+}
+
+impl TimeStorage {
+    /// Its name in a configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Utc => "utc",
+            Self::ProjectLocal => "project_local",
+        }
+    }
 }
 
 impl Calendar {
@@ -106,13 +116,31 @@ pub(crate) struct ProjectDays<S> {
     pub(crate) clock: DayClock,
 }
 
-impl<S: Slicer> Slicer for ProjectDays<S> {
-    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
-        let now = match self.clock {
+impl<S> ProjectDays<S> {
+    /// The time by which the project counts these days.
+    fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.clock {
             DayClock::Export => self.calendar.export_clock(now),
             DayClock::Query => self.calendar.local(now),
-        };
-        self.days.plan(state, range, now)
+        }
+    }
+}
+
+impl<S: Slicer> Slicer for ProjectDays<S> {
+    fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+        self.days.plan(state, range, self.clock(now))
+    }
+
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        self.days.since(range)
+    }
+
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.days.end(self.clock(now))
+    }
+
+    fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
+        self.days.before(since, covered)
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
@@ -133,6 +161,10 @@ impl<S: Slicer> Slicer for ProjectDays<S> {
 
     fn unit(&self, slice: &SliceState) -> Option<Missed> {
         self.days.unit(slice)
+    }
+
+    fn is_newest_first(&self) -> bool {
+        self.days.is_newest_first()
     }
 
     fn lookback(&self) -> TimeDelta {

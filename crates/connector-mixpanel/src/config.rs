@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder};
-use pipeline_core::slice::{TimeRange, parse_time};
+use pipeline_core::slice::{TimeRange, check_start, parse_time};
 use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Result, TimeFormat};
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -263,12 +263,14 @@ impl MixpanelConfig {
         let start = day("start_date", self.start_date.as_deref())?;
         let end = day("end_date", self.end_date.as_deref())?;
         match (start, end) {
-            (Some(start), _) if start >= now => Err(invalid("start_date", "the start lies in the future")),
             (Some(start), _) if start.year() < FIRST_YEAR => {
                 Err(invalid("start_date", "the start lies before 2000, which mixpanel refuses"))
             }
             (Some(start), Some(end)) if end < start => Err(invalid("end_date", "the end lies before the start")),
-            (start, end) => Ok(TimeRange { start, end: end.map(|end| end + TimeDelta::days(1)) }),
+            (start, end) => {
+                let start = start.map(|start| check_start(start, now)).transpose()?;
+                Ok(TimeRange { start, end: end.map(|end| end + TimeDelta::days(1)) })
+            }
         }
     }
 
@@ -289,7 +291,20 @@ impl MixpanelConfig {
             event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
             profile_columns: Columns::new(&self.profile_columns, schema::PROFILE, "profile_columns")?,
             flatten: self.flatten.clone(),
+            settings: self.settings(),
         })
+    }
+
+    /// What decides how rows of events look, as text.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let listed = |mut names: Vec<String>| {
+            names.sort_unstable();
+            names.join(", ")
+        };
+        vec![
+            ("event_columns", listed(self.event_columns.iter().map(Flattened::describe).collect())),
+            ("flatten", listed(self.flatten.iter().map(|what| format!("{what:?}").to_ascii_lowercase()).collect())),
+        ]
     }
 
     fn days(&self, now: DateTime<Utc>) -> Days {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Page, RawRecord, Result};
+use pipeline_core::{Page, RawRecord, Result, Since};
 
 use self::place::{DAY, Place, midnight};
 
@@ -130,6 +130,12 @@ impl Days {
         covered - unfinished - if sweeps { self.lookback.max(self.sweep) } else { self.lookback }
     }
 
+    /// The end of the last day that is read.
+    fn latest(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let today = midnight(now);
+        if self.include_today { today + DAY } else { today }
+    }
+
     /// The first instant that a first sync reads.
     pub(crate) fn first(&self, range: TimeRange) -> DateTime<Utc> {
         midnight(range.start.unwrap_or(self.oldest))
@@ -173,8 +179,7 @@ impl Days {
 impl Slicer for Days {
     /// `now` is the time by which the project counts its days.
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
-        let today = midnight(now);
-        let end = if self.include_today { today + DAY } else { today };
+        let (today, end) = (midnight(now), self.latest(now));
         let end = range.end.map_or(end, |wanted| end.min(midnight(wanted + DAY - TimeDelta::nanoseconds(1))));
         let start = self.first(range);
         let planned = state.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
@@ -191,7 +196,20 @@ impl Slicer for Days {
             return if self.include_today { self.slices(None, without(running, unread), None) } else { Vec::new() };
         }
         let again = self.again_since(covered, end).max(start.min(covered));
-        self.slices(Some((covered.max(start), end)), without((again, covered), unread), Some(covered))
+        self.slices(Some((covered, end)), without((again, covered), unread), Some(covered))
+    }
+
+    fn since(&self, range: TimeRange) -> Option<Since> {
+        Some(Since::At(self.first(range)))
+    }
+
+    fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(self.latest(now))
+    }
+
+    fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
+        let Since::At(since) = since else { return None };
+        Some(self.slices((since < covered).then_some((since, covered)), Vec::new(), None))
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
@@ -238,6 +256,11 @@ impl Slicer for Days {
         };
         let (span, length) = ((until - since).num_seconds().unsigned_abs(), length.num_seconds().unsigned_abs());
         Some(span.div_ceil(length.max(1)))
+    }
+
+    /// Days are; within a day no event says where it stands.
+    fn is_newest_first(&self) -> bool {
+        true
     }
 
     fn lookback(&self) -> TimeDelta {

@@ -35,6 +35,18 @@ pub enum Flattened {
     Full(FlattenedProperty),
 }
 
+impl Flattened {
+    /// In one line, for whoever compares it with what was configured before.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Name(name) => name.clone(),
+            Self::Full(FlattenedProperty { property, column, r#type }) => {
+                format!("{property} as {} {type:?}", column.as_deref().unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// A property, and the column that it becomes.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

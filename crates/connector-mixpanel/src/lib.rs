@@ -34,7 +34,9 @@ use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Page, Preparation, Result, declared};
+use pipeline_core::{
+    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Preparation, Result, declared,
+};
 use tokio::sync::OnceCell;
 
 use crate::account::{Site, Told, Zone};
@@ -262,12 +264,16 @@ impl Mixpanel {
 
     /// Asks an endpoint for as little as shows whether it can be read.
     async fn availability(&self, known: &Known, endpoint: &Endpoint) -> Result<Availability> {
+        let checked = |availability: Availability| {
+            self.client().checked(endpoint.name(), &availability);
+            availability
+        };
         if let Some(error) = known.unavailable(endpoint.name()) {
-            return Ok(Availability::Unavailable(error.to_string()));
+            return Ok(checked(Availability::Unavailable(error.to_string())));
         }
         let client = self.client().with_attempts(CHECK_ATTEMPTS);
         if endpoint.name() == export::NAME {
-            return export::check(&self.client().with_attempts(1), endpoint, self.range).await;
+            return export::check(&self.client().with_attempts(1), endpoint, self.range).await.map(checked);
         }
         let name = endpoint.name();
         let mut first = known.history.first();
@@ -309,7 +315,13 @@ impl Connector for Mixpanel {
         let known = self.known(endpoints).await?;
         let refused = |name: &&str| Some(((*name).to_owned(), known.unavailable(name)?));
         let unavailable = endpoints.iter().filter_map(refused).collect();
-        Ok(Preparation { notes: self.notes(known, endpoints), unavailable, ..Preparation::default() })
+        // A project has a number of its own in each region.
+        let origin = Origin::of_account(self.project.id.to_string());
+        let origin = match self.sites[known.site].region {
+            Some(region) => origin.realm(format!("region {}", region.name())),
+            None => origin,
+        };
+        Ok(Preparation { notes: self.notes(known, endpoints), unavailable, origin, ..Preparation::default() })
     }
 
     fn remarks(&self, endpoint: &str) -> Vec<String> {

@@ -5,7 +5,7 @@ use pipeline_core::http::Method;
 use pipeline_core::state::SliceState;
 use pipeline_core::{Deletes, Endpoint, Error, ErrorKind, Lines, Schema, StreamDef};
 
-use crate::calendar::{Calendar, DayClock, ProjectDays};
+use crate::calendar::{Calendar, DayClock, LAST_ZONE, ProjectDays, TimeStorage};
 use crate::discover::Found;
 use crate::export::{self, Days};
 use crate::flatten::{Columns, Flatten};
@@ -46,6 +46,8 @@ pub(crate) struct Project {
     pub(crate) profile_columns: Columns,
     /// What has properties that are all to be columns.
     pub(crate) flatten: Vec<Flatten>,
+    /// Settings that decide how rows of events look, as text.
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 /// Who reads a project.
@@ -98,7 +100,16 @@ impl Project {
             }
             None => endpoint,
         };
-        Some(if stream.deletes == Deletes::Invisible { endpoint.incremental() } else { endpoint })
+        if stream.deletes != Deletes::Invisible {
+            return Some(endpoint);
+        }
+        // What days mean; where it is not known, nothing can be said of a change.
+        let Calendar { zone, storage } = place.calendar;
+        let is_counted_by_zone = list.api != Api::Export || storage == TimeStorage::ProjectLocal;
+        let endpoint = endpoint.incremental();
+        let view = self.workspace_id.map_or_else(String::new, |id| id.to_string());
+        let endpoint = if list.api == Api::Export { endpoint } else { endpoint.setting("workspace_id", view) };
+        Some(if is_counted_by_zone && zone != LAST_ZONE { endpoint.setting("time_zone", zone.name()) } else { endpoint })
     }
 
     fn definition(&self, stream: &'static Stream) -> StreamDef {
@@ -131,7 +142,9 @@ impl Project {
     /// users rewrites events in place, hence a key that survives it. No cursor is declared: days that are read again hold
     /// millions of events, which the destination merges by key; remembering each would be a copy of them.
     fn export(&self, place: &Place) -> Endpoint {
-        Endpoint::get(export::NAME, "/api/2.0/export")
+        let export = Endpoint::get(export::NAME, "/api/2.0/export").setting("time_storage", place.calendar.storage.name());
+        let export = self.settings.iter().fold(export, |export, (name, value)| export.setting(name, value.clone()));
+        export
             .query("project_id", self.id.to_string())
             .base(place.hosts.data.clone())
             .query("time_in_ms", "true")

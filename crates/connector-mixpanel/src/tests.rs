@@ -449,3 +449,20 @@ fn lists_of_the_app_api_go_on_where_they_say_so() {
     AppPages.apply(&Position::At("abc".to_owned()), &mut asked).unwrap();
     assert_eq!(asked.query, [("cursor".to_owned(), "abc".to_owned())]);
 }
+
+/// Whatever the status: a run ends with what the vendor did, never with a defect of the program's.
+#[tokio::test(start_paused = true)]
+async fn a10_no_status_is_a_defect_of_the_program() {
+    let bodies = [
+        ("nothing", ""),
+        ("an object", "{}"),
+        ("a web page", "<html><title>Bad gateway</title></html>"),
+        ("prose", "no"),
+        ("an error of Mixpanel's", r#"{"error":"There was a problem.","status":"error"}"#),
+    ];
+    let build = |context: &pipeline_core::BuildContext, base| {
+        let key = pipeline_core::http::Bearer::new("key-0123456789".into());
+        pipeline_core::http::HttpClient::builder(context, base).authenticator(key).classifier(MixpanelClassifier)
+    };
+    insta::assert_snapshot!(pipeline_testkit::every_status(build, "/api/query/cohorts/list?project_id=7", &bodies).await);
+}

@@ -563,3 +563,35 @@ async fn several_days_that_are_larger_than_expected_are_asked_for_in_parts() {
     assert!(asked.len() <= 2 + 10 + 3, "longer ones are tried now and then: {asked:?}");
     assert!(read.notices.iter().any(|notice| notice.contains("larger than it should be")), "{:?}", read.notices);
 }
+
+/// Exports of a hundred and twenty days of a small project, of which the first so many answers break off.
+async fn exports_after(failures: usize) -> usize {
+    let answer = move |_: &str, before: usize| if before < failures { ok("terminated early\n") } else { ok(event("1", "a")) };
+    let read = read_with(json!({ "start_date": "2026-07-25", "exports_per_hour": 100_000 }), answer).await;
+    assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done), "{failures}");
+    read.asked().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn b6_a_short_outage_does_not_make_a_long_history_expensive() {
+    let undisturbed = exports_after(0).await;
+    assert_eq!(undisturbed, 4, "a month each");
+    for failures in [1, 3, 8] {
+        let more = exports_after(failures).await - failures - undisturbed;
+        assert!(more <= 16, "{failures} answers that broke off cost {more} exports more");
+    }
+}
+
+/// `d13`: the mark is at the start of the body, or of a line that was appended to it.
+#[tokio::test(start_paused = true)]
+async fn a15_a_byte_order_mark_is_not_a_part_of_an_event() {
+    let (first, second) = (event("1", "a"), event("2", "b"));
+    for text in
+        [format!("\u{feff}{first}\n{second}\n"), format!("{first}\n\u{feff}{second}\n"), format!("\u{feff}\n{first}\r\n\u{feff}{second}")]
+    {
+        let said = ok(text.clone());
+        let read = read(move |_, _| said.clone()).await;
+        assert_eq!((read.notes(), read.asked().len()), (vec!["a".to_owned(), "b".to_owned()], 1), "{text:?}");
+        assert!(matches!(read.summary.endpoints[0].outcome, Outcome::Done), "{text:?}");
+    }
+}

@@ -381,7 +381,6 @@ async fn everything_that_is_refused_to_an_ordinary_project_is_unavailable_and_no
         (412, r#"{"message":"not set up"}"#),
         (302, ""),
         (200, r#"{"status":"error","error":"not for this project"}"#),
-        (200, "<html>sign in</html>"),
     ] {
         let project = Project::new(json!({ "time_zone": "UTC", "workspace_id": 3 }), move |asked| match asked {
             asked if asked.contains("/export") => ok(r#"{"event":"e","properties":{"time":1795219200000,"$insert_id":"i"}}"#),
@@ -394,6 +393,17 @@ async fn everything_that_is_refused_to_an_ordinary_project_is_unavailable_and_no
         let kind = project.sync(&["annotations"]).await.summary.failure();
         assert!(matches!(kind, Some(ErrorKind::Refused | ErrorKind::PermissionDenied | ErrorKind::NotFound)), "{said:?}: {kind:?}");
     }
+}
+
+/// When nothing is heard of the vendor any more after the first web page, somebody else may be answering.
+#[tokio::test(start_paused = true)]
+async fn web_pages_in_the_place_of_all_later_answers_are_a_failure() {
+    let project = Project::new(json!({ "time_zone": "UTC", "workspace_id": 3 }), |asked| match asked {
+        asked if asked.contains("/export") => ok(r#"{"event":"e","properties":{"time":1795219200000,"$insert_id":"i"}}"#),
+        _ => (200, "<html>sign in</html>".to_owned()),
+    });
+    assert_eq!(project.sync(&[]).await.summary.failure(), Some(ErrorKind::Refused));
+    assert_eq!(project.column("export", "insert_id").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ pub(crate) async fn check(client: &HttpClient, endpoint: &Endpoint, range: TimeR
     match one_event(client, endpoint, until - DAY).await {
         Err(error) if history::is_too_old(&error) => Ok(Availability::Available),
         Err(error) => match error.kind() {
-            ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::ConfigInvalid => Err(error),
+            ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::Untrusted | ErrorKind::ConfigInvalid => Err(error),
             ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused => Ok(Availability::Unavailable(error.to_string())),
             _ => Ok(Availability::Failed(error.to_string())),
         },
