@@ -118,12 +118,12 @@ async fn fill(destination: &dyn Destination, events: &Arc<Table>) -> pipeline_co
     transaction.commit(&commit(vec![advance(ENDPOINT, 0)])).await
 }
 
-fn under_test() -> Option<PathBuf> {
+pub(crate) fn under_test() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
 /// Executes one test of this binary as the process under test. `test` is its path with the crate's name.
-fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> Output {
+pub(crate) fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> Output {
     let (_, test) = test.split_once("::").unwrap();
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(FOLDER, dir).env(CRASH_POINT, crash_point).output().unwrap()

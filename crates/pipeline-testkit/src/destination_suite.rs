@@ -20,11 +20,16 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use pipeline_core::cell::{Cell, Column, JSON};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceState};
-use pipeline_core::{Commit, DELETED, Delivery, Destination, EXTRA, ErrorKind, Generation, Keep, Purge, Result, SYNCED_AT, Table, TableId};
+use pipeline_core::{
+    Commit, DELETED, Delivery, Destination, EXTRA, Error, ErrorKind, Generation, Keep, Purge, Result, SYNCED_AT, Table, TableId,
+};
 use serde_json::{Map, Value};
 
+pub mod files;
+mod house;
 mod rules;
 
+pub use house::*;
 pub use rules::*;
 
 /// A destination to test.
@@ -92,6 +97,10 @@ macro_rules! destination_suite {
             the_commit_log_has_no_gaps,
             an_unusable_location_is_explained,
             damage_is_never_taken_for_emptiness,
+            a_source_is_claimed_once,
+            runs_are_remembered,
+            the_oldest_runs_are_forgotten,
+            an_intact_destination_has_no_damage,
         );
         $crate::destination_suite!(@respawned $fixture;
             a_full_disk_loses_nothing,
@@ -417,6 +426,7 @@ pub fn advance(name: &str, from: usize) -> Change {
         from: position(from),
         to: position(from + 1),
         reached: None,
+        newest: None,
         seen: Vec::new(),
         gaps: Vec::new(),
     }

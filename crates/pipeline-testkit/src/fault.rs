@@ -1,5 +1,6 @@
 //! Faults: what a vendor or a network does wrong, and what must come of it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -130,7 +131,8 @@ impl Fault {
     }
 }
 
-/// Answers one request, and the attempts to repeat it, with a fault; everything else as recorded.
+/// Answers one request, and the attempts to repeat it, with a fault; everything else as recorded, also what is requested at the
+/// same time. A fault that is for ever befalls every request from that one on.
 #[derive(Debug)]
 pub struct Faulty {
     replay: Arc<Replay>,
@@ -140,12 +142,17 @@ pub struct Faulty {
     progress: Mutex<Progress>,
 }
 
+/// What tells a request from others: method, URL and body.
+type Asked = (String, Bytes);
+
 #[derive(Debug, Default)]
 struct Progress {
     /// Data requests answered as recorded.
     passed: usize,
-    /// Attempts answered with the fault.
-    faulted: u32,
+    /// The request that the fault befalls, once it has come.
+    target: Option<Asked>,
+    /// Attempts answered with the fault, of each request.
+    faulted: HashMap<Asked, u32>,
     /// When the last of them was.
     last: Option<Instant>,
     /// How long it took from there to the next attempt.
@@ -158,9 +165,9 @@ impl Faulty {
         Self { replay, clock, fault, at, progress: Mutex::default() }
     }
 
-    /// How many attempts were answered with the fault.
+    /// How many attempts of one request were answered with the fault, at most.
     pub fn faulted(&self) -> u32 {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).faulted
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).faulted.values().copied().max().unwrap_or(0)
     }
 
     /// How long it took from the last of them to the next attempt, if there was one.
@@ -174,13 +181,21 @@ impl Faulty {
             return false;
         }
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let hits = progress.passed == self.at && progress.faulted < self.fault.attempts();
+        let asked = (format!("{} {}", request.method, request.full_url()), request.body.clone());
+        if progress.passed == self.at && progress.target.is_none() {
+            progress.target = Some(asked.clone());
+        }
+        let is_target = progress.target.as_ref() == Some(&asked);
+        let is_for_ever = self.fault.attempts() == u32::MAX && progress.target.is_some();
+        let faulted = progress.faulted.get(&asked).copied().unwrap_or(0);
+        let hits = is_for_ever || (is_target && faulted < self.fault.attempts());
         if hits {
-            progress.faulted += 1;
+            progress.faulted.insert(asked, faulted + 1);
             progress.last = Some(Instant::now());
         } else {
             progress.passed += 1;
-            progress.pause = progress.pause.or(progress.last.map(|last| last.elapsed()));
+            let pause = progress.last.filter(|_| is_target).map(|last| last.elapsed());
+            progress.pause = progress.pause.or(pause);
         }
         hits
     }
@@ -299,6 +314,33 @@ mod tests {
         let emptied: serde_json::Value = serde_json::from_slice(&emptied(&body).unwrap()).unwrap();
         assert_eq!(emptied, serde_json::json!({"data": [], "warnings": ["a"], "has_more": true}));
         assert_eq!(super::emptied(&Bytes::from_static(b"{}\n{}")), None);
+    }
+
+    #[tokio::test]
+    async fn t3_a_fault_hits_one_of_several_requests_under_way_at_the_same_time() {
+        let exchange = |path: &str| {
+            serde_json::from_value(serde_json::json!({
+                "request": { "method": "GET", "path": path, "query": {} },
+                "response": { "status": 200, "headers": {}, "body": { "data": [] } },
+            }))
+            .unwrap()
+        };
+        let exchanges = ["/parents", "/a", "/b", "/c"].map(exchange).to_vec();
+        let replay = Arc::new(Replay::new(exchanges, crate::secrets::Secrets::default()).repeating(8));
+        let clock: Arc<dyn Clock> = Arc::new(pipeline_core::TokioClock::starting_at(DateTime::UNIX_EPOCH));
+        for (fault, expected, attempts) in [
+            (Fault::Unauthorized, [200, 200, 401, 200, 200, 200], 1),
+            (Fault::Outage, [200, 200, 503, 200, 503, 200], 2),
+            (Fault::UnauthorizedForEver, [200, 200, 401, 401, 401, 401], 2),
+        ] {
+            let faulty = Faulty::new(Arc::clone(&replay), Arc::clone(&clock), fault, 2);
+            let mut statuses = Vec::new();
+            for path in ["/parents", "/a", "/b", "/c", "/b", "/a"] {
+                let request = Request::new(pipeline_core::http::Method::GET, format!("https://shop.test{path}").parse().unwrap());
+                statuses.push(faulty.call(request).await.unwrap().status.as_u16());
+            }
+            assert_eq!((&statuses[..], faulty.faulted()), (&expected[..], attempts), "{fault:?}");
+        }
     }
 
     #[test]

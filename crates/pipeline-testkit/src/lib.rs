@@ -5,6 +5,8 @@ mod configuration;
 #[cfg(unix)]
 pub mod crash;
 pub mod destination_suite;
+#[cfg(unix)]
+pub mod failing;
 mod fault;
 mod fixture;
 mod gaps;
@@ -16,6 +18,7 @@ mod replay;
 mod run;
 mod secrets;
 mod snapshot;
+mod statuses;
 mod suite;
 mod twin;
 mod vendor;
@@ -28,4 +31,5 @@ pub use memory::{MemoryDestination, Row};
 pub use replay::Replay;
 pub use secrets::Secrets;
 pub use snapshot::Update;
+pub use statuses::every_status;
 pub use suite::{CaseReport, Report, assert_suite, run_suite};

@@ -1,13 +1,16 @@
 //! A destination in memory, for tests of what a sync leaves in its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::cell::Column;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Commit, DELETED, Delivery, Destination, Generation, Keep, Result, SYNCED_AT, Status, Table, TableId, Transaction};
+use pipeline_core::{
+    Claim, Commit, DELETED, Delivery, Destination, Error, ErrorKind, Generation, Keep, RUN_CAPACITY, Result, RunRecord, SYNCED_AT, Status,
+    Table, TableId, Transaction,
+};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
@@ -21,6 +24,19 @@ type Place = (TableId, bool);
 pub struct MemoryDestination {
     contents: Arc<Mutex<Contents>>,
     held: Arc<RwLock<()>>,
+    /// The sources that are claimed.
+    claims: Arc<Mutex<BTreeSet<String>>>,
+    /// The newest last.
+    runs: Mutex<Vec<RunRecord>>,
+}
+
+/// Gives the claim on a source back.
+struct Claimed(Arc<Mutex<BTreeSet<String>>>, String);
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        lock(&self.0).remove(&self.1);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,7 +65,7 @@ impl MemoryDestination {
     }
 }
 
-fn lock(contents: &Mutex<Contents>) -> MutexGuard<'_, Contents> {
+fn lock<T>(contents: &Mutex<T>) -> MutexGuard<'_, T> {
     contents.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -61,6 +77,27 @@ impl Destination for MemoryDestination {
 
     async fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn claim(&self, source: &str, _run: &str) -> Result<Claim> {
+        if lock(&self.claims).insert(source.to_owned()) {
+            return Ok(Box::new(Claimed(Arc::clone(&self.claims), source.to_owned())));
+        }
+        Err(Error::new(ErrorKind::CheckpointConflict, "another sync reads this source").with_context("source", source))
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<()> {
+        let mut runs = lock(&self.runs);
+        runs.retain(|known| known.run != run.run);
+        runs.push(run.clone());
+        runs.sort_by_key(|run| run.started);
+        let surplus = runs.len().saturating_sub(RUN_CAPACITY);
+        runs.drain(..surplus);
+        Ok(())
+    }
+
+    async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        Ok(lock(&self.runs).iter().rev().take(limit).cloned().collect())
     }
 
     async fn prepare(&self, _tables: &[Arc<Table>]) -> Result<()> {

@@ -265,8 +265,17 @@ impl Reader<'_, '_> {
             Advance::End => Position::End,
         };
         let plan = self.state(endpoint)?.plan;
-        let change =
-            Change::Advance { endpoint: self.id(endpoint), plan, slice, from, to: to.clone(), reached, seen: Vec::new(), gaps: Vec::new() };
+        let change = Change::Advance {
+            endpoint: self.id(endpoint),
+            plan,
+            slice,
+            from,
+            to: to.clone(),
+            reached,
+            newest: None,
+            seen: Vec::new(),
+            gaps: Vec::new(),
+        };
         self.change(change)?;
         Ok(to)
     }
