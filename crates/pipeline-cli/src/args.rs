@@ -15,9 +15,11 @@ Exit codes:
   3  authentication: credentials refused, or not allowed to read a stream that was asked for by name
   4  incomplete: interrupted, the vendor does not answer, refuses a stream that was asked for by
      name, or withholds single units; the next run goes on where this one stopped
-  5  destination, or the disk of temporary files
-  6  checkpoint conflict: another sync wrote to the same destination
-  130  interrupted twice";
+  5  destination, or something else of this machine: the disk of temporary files, a request log or
+     standard output that cannot be written
+  6  another sync reads the same source into the same destination, or wrote to it meanwhile
+  130  interrupted twice
+  141  the reader of standard output has gone";
 
 /// Syncs Stripe, Zendesk and Mixpanel into SQLite, Parquet or JSON Lines, exactly once.
 #[derive(Debug, Parser)]
@@ -43,8 +45,10 @@ pub(crate) enum Command {
     /// Read what is new into the destination
     #[command(after_help = EXIT_CODES)]
     Sync(Sync),
-    /// Show what the destination holds
+    /// Show what the destination holds, and how the last runs ended
     Status(Status),
+    /// List the last runs and how they ended
+    Runs(Runs),
     /// Show or forget stored checkpoints, and what is missing
     State(State),
     /// Remove from the disk what is deleted but still in the destination's files
@@ -95,6 +99,9 @@ pub(crate) struct Check {
     pub(crate) sources: Vec<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+    /// Read everything that is stored, and compare it with the destination's log
+    #[arg(long)]
+    pub(crate) deep: bool,
     /// Output for people or for programs
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
@@ -132,7 +139,7 @@ pub(crate) struct Sync {
     /// Stop after this time, such as 90s, 10m or 1h, with everything read so far committed
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) max_duration: Option<Duration>,
-    /// Wait so long for a rate limit, such as 1h; a longer wait ends the run and tells when to go on
+    /// Longest time to wait for a rate limit, such as 1h; a longer wait ends the run, which prints when to resume
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10m")]
     pub(crate) max_wait: Duration,
     /// Output for people, or one JSON event a line
@@ -147,6 +154,18 @@ pub(crate) struct Sync {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
+    /// Output for people or for programs
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Number of runs to list, the newest first
+    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
     /// Output for people or for programs
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

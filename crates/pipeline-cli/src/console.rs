@@ -1,9 +1,12 @@
 //! Standard output and error: one place that writes, and that hides what must not be seen.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::reason;
+use crate::exit::{Exit, render};
 
 /// Values shorter than this are not hidden: they would blank out ordinary words.
 const SHORTEST_SECRET: usize = 4;
@@ -17,6 +20,8 @@ pub(crate) struct Console {
     secrets: Mutex<Vec<SecretString>>,
     /// True when standard output carries rows, so that everything for people goes to standard error.
     rows_on_stdout: std::sync::atomic::AtomicBool,
+    /// Why standard output cannot be written.
+    failure: OnceLock<io::Error>,
 }
 
 impl Console {
@@ -43,18 +48,48 @@ impl Console {
         if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) {
             self.note(text);
         } else {
-            write(&mut io::stdout().lock(), &self.redact(text));
+            let written = write(&mut io::stdout().lock(), &self.redact(text));
+            written.unwrap_or_else(|error| self.stdout_failed(error));
+        }
+    }
+
+    /// Takes down that standard output cannot be written any more.
+    pub(crate) fn stdout_failed(&self, error: io::Error) {
+        let _ = self.failure.set(error);
+    }
+
+    /// True when whoever read standard output has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failure.get().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// How the process ends, with regard to its standard output: a reader that has gone is none of anybody's business, and a
+    /// result that is not written is a failure.
+    pub(crate) fn exit(&self, exit: Exit) -> Exit {
+        match self.failure.get() {
+            None => exit,
+            Some(_) if self.is_closed() => Exit::Closed,
+            Some(error) => {
+                self.note(&render("error", &format!("standard output cannot be written: {}", reason(error)), None));
+                exit.max(Exit::Destination)
+            }
         }
     }
 
     /// Writes a remark to standard error.
     pub(crate) fn note(&self, text: &str) {
-        write(&mut io::stderr().lock(), &self.redact(text));
+        // Where nobody can be told anything, nobody can be told that either.
+        let _ = write(&mut io::stderr().lock(), &self.redact(text));
     }
 
     /// A stream for results that are written line by line.
-    pub(crate) fn results(&self) -> Box<dyn Write + Send> {
-        if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
+    pub(crate) fn results(self: &Arc<Self>) -> Box<dyn Write + Send> {
+        if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) { Box::new(io::stderr()) } else { Box::new(self.stdout()) }
+    }
+
+    /// Standard output, which takes down when it cannot be written.
+    pub(crate) fn stdout(self: &Arc<Self>) -> Stdout {
+        Stdout(Arc::clone(self))
     }
 
     /// True when a person watches standard error.
@@ -63,10 +98,32 @@ impl Console {
     }
 }
 
-/// A reader that has gone, such as `head`, is no reason to fail.
-fn write(to: &mut dyn Write, text: &str) {
-    let _ = to.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { to.write_all(b"\n") });
-    let _ = to.flush();
+fn write(to: &mut dyn Write, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        to.write_all(b"\n")?;
+    }
+    to.flush()
+}
+
+/// See [`Console::stdout`].
+#[derive(Debug)]
+pub(crate) struct Stdout(Arc<Console>);
+
+impl Stdout {
+    fn told<T>(&self, written: io::Result<T>) -> io::Result<T> {
+        written.inspect_err(|error| self.0.stdout_failed(io::Error::new(error.kind(), error.to_string())))
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.told(io::stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.told(io::stdout().flush())
+    }
 }
 
 #[cfg(test)]

@@ -14,12 +14,14 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Credentials refused, or not allowed to read what was named.
     Authentication = 3,
-    /// The destination failed, or this machine's own disk.
+    /// The destination failed, or something else of this machine: its disk, a log, standard output.
     Destination = 5,
-    /// Another sync wrote to the same destination.
+    /// Another sync reads the same source into the same destination, or wrote to it meanwhile.
     Conflict = 6,
     /// A defect of this program.
     Bug = 1,
+    /// Whoever read standard output has gone: nobody is told anything.
+    Closed = 141,
 }
 
 impl Exit {
@@ -40,8 +42,10 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Refused
             | ErrorKind::RateLimited
             | ErrorKind::Unavailable
+            | ErrorKind::Untrusted
             | ErrorKind::TooLarge
             | ErrorKind::Decode
+            | ErrorKind::Rejected
             | ErrorKind::CursorExpired
             | ErrorKind::Cancelled => Self::Incomplete,
             _ => Self::Bug,
@@ -100,5 +104,38 @@ pub(crate) fn render(severity: &str, message: &str, help: Option<&str>) -> Strin
     match help {
         Some(help) => format!("{severity}: {message}\n help: {help}"),
         None => format!("{severity}: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each kind of error ends with. A kind that is added belongs here, too: 1 is for defects and nothing else.
+    #[test]
+    fn only_defects_end_with_1() {
+        let kinds = [
+            (ErrorKind::ConfigInvalid, 2),
+            (ErrorKind::Unsupported, 2),
+            (ErrorKind::Unauthenticated, 3),
+            (ErrorKind::PermissionDenied, 3),
+            (ErrorKind::NotFound, 4),
+            (ErrorKind::Refused, 4),
+            (ErrorKind::RateLimited, 4),
+            (ErrorKind::Unavailable, 4),
+            (ErrorKind::Untrusted, 4),
+            (ErrorKind::TooLarge, 4),
+            (ErrorKind::Decode, 4),
+            (ErrorKind::Rejected, 4),
+            (ErrorKind::CursorExpired, 4),
+            (ErrorKind::Cancelled, 4),
+            (ErrorKind::Destination, 5),
+            (ErrorKind::Disk, 5),
+            (ErrorKind::CheckpointConflict, 6),
+            (ErrorKind::Unexpected, 1),
+        ];
+        for (kind, code) in kinds {
+            assert_eq!(Exit::from(kind).code(), code, "{kind}");
+        }
     }
 }

@@ -21,6 +21,29 @@ pub(crate) fn listen(cancel: CancellationToken, console: Arc<Console>) {
     });
 }
 
+/// Stops the sync when whoever reads standard output has gone, which otherwise shows only at the next commit.
+pub(crate) fn end_with_reader(cancel: CancellationToken, console: Arc<Console>) {
+    #[cfg(unix)]
+    std::thread::spawn(move || {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let stdout = std::io::stdout();
+        loop {
+            // Asked for nothing, the system tells of an end alone.
+            let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+            match poll(&mut watched, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => break,
+                // A file has no reader.
+                Ok(_) | Err(_) => return,
+            }
+        }
+        console.stdout_failed(std::io::ErrorKind::BrokenPipe.into());
+        cancel.cancel();
+    });
+    #[cfg(not(unix))]
+    drop((cancel, console));
+}
+
 /// Waits for one.
 pub(crate) async fn wait() {
     match Signals::new() {

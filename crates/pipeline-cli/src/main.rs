@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator;
 mod args;
 mod commands;
 mod config;
@@ -22,14 +24,16 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    allocator::give_back_what_is_free();
     let cli = Cli::parse();
     let console = Arc::new(Console::default());
     explain_panics(Arc::clone(&console));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            console.note(&format!("error: the runtime cannot be started: {error}"));
-            return ExitCode::from(Exit::Bug.code());
+            console.note(&format!("error: this machine cannot start the threads of the program: {error}"));
+            return ExitCode::from(Exit::Destination.code());
         }
     };
     let exit = runtime.block_on(async {
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         });
         match task.await {
             Ok(Ok(exit)) => exit,
+            Ok(Err(Failure { exit, .. })) if console.is_closed() => exit,
             Ok(Err(Failure { text, exit })) => {
                 console.note(&text);
                 exit
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     });
     // A download that does not end must not keep the process.
     runtime.shutdown_background();
-    ExitCode::from(exit.code())
+    ExitCode::from(console.exit(exit).code())
 }
 
 /// Says that a panic is a defect, where it happened, and that the data is safe.

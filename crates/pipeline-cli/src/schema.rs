@@ -75,6 +75,14 @@ impl<'a> Property<'a> {
         write_only(self.schema) || parts.chain(self.schema["allOf"].as_array().into_iter().flatten()).any(write_only)
     }
 
+    /// True for a member that is one value, and not a list or a table.
+    pub(crate) fn takes_text_or_number(&self) -> bool {
+        let parts = self.schema["anyOf"].as_array().into_iter().flatten();
+        !self.is_type("array")
+            && !self.is_type("object")
+            && !parts.into_iter().any(|part| part["type"] == "array" || part["type"] == "object")
+    }
+
     fn is_type(&self, name: &str) -> bool {
         let types = &self.schema["type"];
         types == name || types.as_array().is_some_and(|types| types.iter().any(|known| known == name))

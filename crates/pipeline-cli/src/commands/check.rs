@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline_core::engine::{Selection, Source};
-use pipeline_core::{Availability, CheckReport, Destination, Error, NoObserver, StreamDef};
+use pipeline_core::http::RetryPolicy;
+use pipeline_core::{Availability, BuildContext, CheckReport, Damage, Delivery, Depth, Error, StreamDef};
 use serde_json::{Map, Value, json};
 
 use crate::args::{self, Format};
@@ -12,36 +14,77 @@ use crate::config::{Config, build_all};
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
+use crate::output::checks::{Checks, told};
 use crate::output::table::{Align, Table};
-use crate::{setup, units};
+use crate::setup;
+
+/// A person waits for it: what a sync would wait out, a check reports.
+const ATTEMPTS: u32 = 2;
+/// Longest time that one request may take, its second attempt included.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    let context = setup::context(&config, Arc::new(NoObserver));
+    let checks = Arc::new(Checks::new(Arc::clone(console)));
+    let context = impatient(setup::context(&config, Arc::clone(&checks) as _));
     let sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
     let mut checked = Vec::with_capacity(sources.len());
     for source in &sources {
         let endpoints = selected(source);
         let names: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        checks.begin(&source.name);
         checked.push((source.name.as_str(), source.connector.check(&names).await));
     }
-    for source in &sources {
-        let client = source.connector.client();
-        if let Some(start) = source.connector.range().start.filter(|start| *start > client.now()) {
-            let start = units::instant(start);
-            console.note(&format!("warning: {}: the start is {start}, which is still to come: what is older is not read", source.name));
-        }
-    }
-    let destination = match setup::destination(&config) {
-        Ok(destination) => destination.check().await.map_err(|error| Failure::of_destination(&error)).map(|()| destination),
-        Err(failure) => Err(failure),
-    };
+    checks.begin("destination");
+    let destination = held(&config, if args.deep { Depth::Content } else { Depth::Shape }, console).await;
+    checks.end();
     match args.output {
-        Format::Human => console.print(&text(&config, &checked, destination.as_ref())),
-        Format::Json => console.print(&format!("{:#}", json(&checked, destination.as_ref()))),
+        Format::Human => console.print(&text(&config, &checked, &destination, args.deep)),
+        Format::Json => console.print(&format!("{:#}", json(&checked, &destination, console))),
     }
     let sources = checked.iter().zip(&sources).map(|((_, result), source)| exit_of(result, source));
-    Ok(sources.chain([destination.map_or_else(|failure| failure.exit, |_| Exit::Done)]).max().unwrap_or(Exit::Done))
+    Ok(sources.chain([destination.exit()]).max().unwrap_or(Exit::Done))
+}
+
+/// Two attempts a request, and no long waits.
+fn impatient(context: BuildContext) -> BuildContext {
+    let retry = RetryPolicy { max_attempts: ATTEMPTS, max_elapsed: PATIENCE, max_server_delay: PATIENCE, ..context.retry };
+    BuildContext { retry, ..context }
+}
+
+/// What was found of the destination.
+struct Held {
+    /// What it promises, if it can be written.
+    writable: Result<Delivery>,
+    /// What in it is not as its log says.
+    damage: Vec<Damage>,
+}
+
+impl Held {
+    fn exit(&self) -> Exit {
+        let damaged = if self.damage.is_empty() { Exit::Done } else { Exit::Destination };
+        self.writable.as_ref().map_or_else(|failure| failure.exit, |_| Exit::Done).max(damaged)
+    }
+}
+
+/// Compares the destination with its log, before it is opened to be written, and tries whether it can be.
+async fn held(config: &Config, depth: Depth, console: &Arc<Console>) -> Held {
+    let damage = async {
+        match setup::to_read(config, console).await? {
+            Some(destination) => destination.verify(depth).await.map_err(|error| Failure::of_destination(&error)),
+            None => Ok(Vec::new()),
+        }
+    };
+    let damage = match damage.await {
+        Ok(damage) => damage,
+        Err(failure) => return Held { writable: Err(failure), damage: Vec::new() },
+    };
+    let writable = async {
+        let destination = setup::destination(config, console).await?;
+        destination.check().await.map_err(|error| Failure::of_destination(&error))?;
+        Ok(destination.delivery())
+    };
+    Held { writable: writable.await, damage }
 }
 
 /// The endpoints that feed the selected streams; none for all.
@@ -72,7 +115,9 @@ fn exit_of(result: &Result<CheckReport, Error>, source: &Source) -> Exit {
     }
 }
 
-fn text(config: &Config, checked: &[(&str, Result<CheckReport, Error>)], destination: Result<&Arc<dyn Destination>, &Failure>) -> String {
+type Checked<'a> = (&'a str, Result<CheckReport, Error>);
+
+fn text(config: &Config, checked: &[Checked<'_>], destination: &Held, is_deep: bool) -> String {
     let mut text = String::new();
     for (source, result) in checked {
         let _ = writeln!(text, "{source}");
@@ -83,11 +128,11 @@ fn text(config: &Config, checked: &[(&str, Result<CheckReport, Error>)], destina
         text.push('\n');
     }
     let path = config.destination.path.display();
-    match destination {
-        Ok(destination) => {
-            let promise = match destination.delivery() {
-                pipeline_core::Delivery::ExactlyOnce => "exactly once",
-                pipeline_core::Delivery::AtLeastOnce => "at least once",
+    match &destination.writable {
+        Ok(delivery) => {
+            let promise = match delivery {
+                Delivery::ExactlyOnce => "exactly once",
+                Delivery::AtLeastOnce => "at least once",
             };
             let _ = writeln!(text, "destination {path}\n  can be written, delivers {promise}");
         }
@@ -95,7 +140,19 @@ fn text(config: &Config, checked: &[(&str, Result<CheckReport, Error>)], destina
             let _ = write!(text, "destination {path}\n{}", indented(&failure.text));
         }
     }
+    damage_text(destination, is_deep, &mut text);
     text
+}
+
+fn damage_text(Held { writable, damage }: &Held, is_deep: bool, text: &mut String) {
+    if damage.is_empty() && writable.is_ok() {
+        let compared = if is_deep { "everything in it is as its log says" } else { "sizes and counts are as its log says" };
+        let _ = writeln!(text, "  {compared}");
+    }
+    for Damage { table, what, help } in damage {
+        let table = table.as_ref().map_or_else(String::new, |table| format!("{}/{}: ", table.source, table.stream));
+        let _ = writeln!(text, "  error: {table}{what}\n   help: {help}");
+    }
 }
 
 fn report_text(report: &CheckReport, text: &mut String) {
@@ -113,35 +170,27 @@ fn report_text(report: &CheckReport, text: &mut String) {
     let _ = writeln!(text, "  {available} of {} endpoints can be read", report.endpoints.len());
 }
 
-/// The word for it, and why.
-fn told(availability: &Availability) -> (&'static str, Option<&str>) {
-    match availability {
-        Availability::Available => ("available", None),
-        Availability::Unavailable(reason) => ("unavailable", Some(reason)),
-        Availability::Refused(reason) => ("refused", Some(reason)),
-        Availability::Failed(reason) => ("failed", Some(reason)),
-    }
-}
-
 fn indented(text: &str) -> String {
     text.lines().fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
-fn json(checked: &[(&str, Result<CheckReport, Error>)], destination: Result<&Arc<dyn Destination>, &Failure>) -> Value {
-    let failure = |text: &str| json!({ "error": text });
+fn json(checked: &[Checked<'_>], destination: &Held, console: &Console) -> Value {
     let sources = checked.iter().map(|(source, result)| match result {
         Ok(report) => {
             let facts: Map<_, _> = report.facts.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             let endpoints = report.endpoints.iter().map(|(endpoint, availability)| {
                 let (result, reason) = told(availability);
-                json!({ "endpoint": endpoint, "result": result, "reason": reason })
+                json!({ "endpoint": endpoint, "result": result, "reason": reason.map(|reason| console.redact(reason)) })
             });
             json!({ "source": source, "facts": facts, "endpoints": endpoints.collect::<Vec<_>>() })
         }
-        Err(error) => json!({ "source": source, "error": Failure::from(error).text }),
+        Err(error) => json!({ "source": source, "error": console.redact(&Failure::from(error).text) }),
     });
     json!({
         "sources": sources.collect::<Vec<_>>(),
-        "destination": destination.map_or_else(|error| failure(&error.text), |destination| json!({ "delivery": destination.delivery() })),
+        "destination": match &destination.writable {
+            Ok(delivery) => json!({ "delivery": delivery, "damage": destination.damage }),
+            Err(failure) => json!({ "error": console.redact(&failure.text), "damage": destination.damage }),
+        },
     })
 }

@@ -7,7 +7,7 @@ use pipeline_core::{Catalog, CatalogStream, DataType, NoObserver};
 use serde_json::{Map, Value, json};
 
 use crate::args::{self, Format};
-use crate::config::{Config, build_all};
+use crate::config::{Config, SourceConfig, build_all};
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Result};
@@ -17,7 +17,9 @@ use crate::setup;
 pub(super) async fn run(args: &args::Discover, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     let context = setup::context(&config, Arc::new(NoObserver));
-    let sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
+    // Also where the configuration names a stream that there is not: this is where one looks for those that there are.
+    let selected: Vec<_> = config.select(&args.sources)?.into_iter().map(SourceConfig::with_all_streams).collect();
+    let sources = build_all(&config, &selected.iter().collect::<Vec<_>>(), &connectors::registry(), &context, console)?;
     let mut catalogs = Vec::with_capacity(sources.len());
     for source in &sources {
         catalogs.push((source.name.as_str(), source.connector.discover().await?));

@@ -44,7 +44,7 @@ pub(super) fn run(args: &args::Init, console: &Console) -> Result<Exit> {
     })?;
     console.print(&format!(
         "Wrote {}. Next: fill it in, then `pipeline check`, then `pipeline sync`.\n\
-         Keep data and tokens out of version control; for .gitignore:\n  /warehouse.db*\n  /.pipeline/\n  .env",
+         Keep data and tokens out of version control; for .gitignore:\n  /warehouse.db*\n  /.pipeline/",
         path.display()
     ));
     Ok(Exit::Done)
@@ -54,7 +54,7 @@ pub(super) fn run(args: &args::Init, console: &Console) -> Result<Exit> {
 fn template(registry: &Registry, wanted: &[String]) -> Result<String> {
     let known: Vec<&str> = registry.names().collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(Failure::usage(format!("there is no connector `{unknown}`"), &suggest(unknown, "connectors", known)));
+        return Err(Failure::usage(format!("unknown connector `{unknown}`"), &suggest(unknown, "connectors", known)));
     }
     let mut text = HEAD.to_owned();
     for name in known.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)) {

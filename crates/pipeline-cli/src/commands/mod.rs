@@ -6,6 +6,7 @@ mod demo;
 mod discover;
 mod init;
 mod purge;
+mod runs;
 mod simulate;
 mod spec;
 mod state;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli, console: &Arc<Console>) -> Result<Exit> {
         Command::Discover(args) => discover::run(&args, console).await,
         Command::Sync(args) => sync::run(&args, console).await,
         Command::Status(args) => status::run(&args, console).await,
+        Command::Runs(args) => runs::run(&args, console).await,
         Command::State(args) => state::run(&args, console).await,
         Command::Purge(args) => purge::run(&args, console).await,
         Command::Simulate(args) => simulate::run(&args, console).await,

@@ -17,8 +17,8 @@ pub(super) async fn run(args: &args::Purge, console: &Arc<Console>) -> Result<Ex
     if config.destination.kind == DestinationKind::Stdout {
         return Err(Failure::usage("standard output keeps nothing that could be purged", "purge what its readers have stored"));
     }
-    let purged = if config.destination.exists() {
-        let destination = setup::destination(&config)?;
+    let purged = if config.destination.exists()? {
+        let destination = setup::destination(&config, console).await?;
         let purge = wanted(args);
         let status = destination.status(0).await.map_err(|error| Failure::of_destination(&error))?;
         let known: Vec<String> = status.rows.iter().map(|(table, _)| format!("{}/{}", table.source, table.stream)).collect();

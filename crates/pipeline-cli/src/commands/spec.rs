@@ -10,7 +10,7 @@ pub(super) fn run(args: &args::Spec, console: &Console) -> Result<Exit> {
     let registry = connectors::registry();
     let name = &args.connector;
     let spec = registry.spec(name).map_err(|_| {
-        Failure::usage(format!("there is no connector `{name}`"), &suggest(name, "connectors", registry.names().collect::<Vec<_>>()))
+        Failure::usage(format!("unknown connector `{name}`"), &suggest(name, "connectors", registry.names().collect::<Vec<_>>()))
     })?;
     console.print(&format!("{spec:#}"));
     Ok(Exit::Done)

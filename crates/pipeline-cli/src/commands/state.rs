@@ -1,5 +1,6 @@
 //! `pipeline state`: stored checkpoints, shown or forgotten, and what is missing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pipeline_core::state::{Change, EndpointId, EndpointState};
@@ -16,12 +17,24 @@ use crate::{setup, units};
 
 pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    if !config.destination.exists() {
+    let is_read = matches!(
+        args.command,
+        None | Some(
+            StateCommand::Show { .. } | StateCommand::Gaps(args::Gaps { command: None, .. }) | StateCommand::Reset { yes: false, .. }
+        )
+    );
+    let destination = if is_read {
+        setup::to_read(&config, console).await?
+    } else if config.destination.exists()? {
+        Some(setup::destination(&config, console).await?)
+    } else {
+        None
+    };
+    let Some(destination) = destination else {
         console.print("{}");
         console.note("Nothing is there yet: run `pipeline sync`.");
         return Ok(Exit::Done);
-    }
-    let destination = setup::destination(&config)?;
+    };
     match &args.command {
         None => show(&*destination, None, console).await,
         Some(StateCommand::Show { what }) => show(&*destination, what.as_deref(), console).await,
@@ -44,12 +57,15 @@ async fn reset(destination: &dyn Destination, what: &str, yes: bool, console: &C
     let states = stored(destination, Some(what)).await?;
     let names = states.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(", ");
     if !yes {
-        let help = "add --yes to do it; rows stay, those with a key are replaced when they are read again, and those without one are added a second time";
+        let help = "add --yes to do it: the next sync reads everything again, and replaces the tables when it is complete; until then \
+                    they keep their rows";
         return Err(Failure::usage(format!("this would forget how far these were read: {names}"), help));
     }
-    let forget = |(endpoint, from)| Change::Replace { endpoint, from, to: EndpointState::default() };
+    let forget = |(endpoint, from): (EndpointId, EndpointState)| Change::Replace { endpoint, to: from.reset(), from };
     commit(destination, "state-reset", states.into_iter().map(forget).collect()).await?;
-    console.print(&format!("Forgotten: {names}. The next sync reads from the beginning."));
+    console.print(&format!(
+        "Forgotten: {names}. The next sync reads everything again, and replaces the tables when it is complete; until then they keep their rows."
+    ));
     Ok(Exit::Done)
 }
 
@@ -110,6 +126,12 @@ async fn give_up(destination: &dyn Destination, endpoint: &str, names: &[String]
 }
 
 async fn commit(destination: &dyn Destination, run: &str, changes: Vec<Change>) -> Result<()> {
+    // A sync that is running would fail at its next commit: it is not changed under its feet.
+    let sources: BTreeSet<String> = changes.iter().map(|change| change.endpoint().source.clone()).collect();
+    let mut claims = Vec::with_capacity(sources.len());
+    for source in &sources {
+        claims.push(destination.claim(source, run).await.map_err(|error| Failure::of_destination(&error))?);
+    }
     let commit = Commit { run: run.to_owned(), at: SystemClock.now(), changes, ..Commit::default() };
     let committed = match destination.begin().await {
         Ok(transaction) => transaction.commit(&commit).await,
@@ -127,7 +149,7 @@ async fn stored(destination: &dyn Destination, what: Option<&str>) -> Result<Vec
     let states: Vec<_> = all.into_iter().filter(|(id, _)| id.source == what || id.to_string() == what || is_account(id)).collect();
     if states.is_empty() {
         let help = suggest(what, "checkpoints", known.iter().map(String::as_str));
-        return Err(Failure::usage(format!("there is no checkpoint of `{what}`"), &help));
+        return Err(Failure::usage(format!("unknown source or endpoint `{what}`: no checkpoint has this name"), &help));
     }
     Ok(states)
 }

@@ -1,18 +1,19 @@
-//! `pipeline status`: what the destination holds. Asks no vendor and needs no credential.
+//! `pipeline status`: what the destination holds, and how the last runs ended. Asks no vendor and needs no credential.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Clock, Status, SystemClock};
-use serde_json::{Value, json};
+use pipeline_core::{Clock, RUN_CAPACITY, RunRecord, Status, SystemClock};
+use serde_json::json;
 
 use crate::args::{self, Format};
 use crate::config::Config;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::gaps::{self, Missing};
+use crate::output::gaps;
+use crate::output::held::{Held, held};
+use crate::output::runs::{self, Fates};
 use crate::output::table::{Align, Table};
 use crate::{setup, units};
 
@@ -21,138 +22,82 @@ const COMMITS: usize = 1_000;
 
 pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    let status = if config.destination.exists() {
-        setup::destination(&config)?.status(COMMITS).await.map_err(|error| Failure::of_destination(&error))?
-    } else {
-        Status::default()
+    let (status, runs, fates) = match setup::to_read(&config, console).await? {
+        Some(destination) => {
+            let failed = |error| Failure::of_destination(&error);
+            let status = destination.status(COMMITS).await.map_err(failed)?;
+            let runs = destination.runs(RUN_CAPACITY).await.map_err(failed)?;
+            let fates = Fates::of(&runs, &*destination).await;
+            (status, runs, fates)
+        }
+        None => Default::default(),
     };
-    let rows = entries(&status, SystemClock.now());
+    let streams = held(&status, &runs);
     match args.output {
         Format::Json => {
-            let json = |entry: &Entry<'_>| entry.json(console);
-            let commits = status.commits.first().map(|commit| json!({ "sequence": commit.sequence, "at": commit.at, "run": commit.run }));
-            console.print(&format!("{:#}", json!({ "last_commit": commits, "streams": rows.iter().map(json).collect::<Vec<_>>() })));
+            let now = SystemClock.now();
+            let commit = status.commits.first().map(|commit| json!({ "sequence": commit.sequence, "at": commit.at, "run": commit.run }));
+            let last = runs.first().map(|run| runs::json(run, &fates, console));
+            let streams: Vec<_> = streams.iter().map(|stream| stream.json(now, console)).collect();
+            console.print(&format!("{:#}", json!({ "last_commit": commit, "last_run": last, "streams": streams })));
         }
-        Format::Human if rows.is_empty() => console.print("Nothing is there yet: run `pipeline sync`."),
-        Format::Human => console.print(&text(&status, &rows)),
+        Format::Human if streams.is_empty() && runs.is_empty() => {
+            console.print(&format!("Nothing is there yet in {}: run `pipeline sync`.", config.destination.shown()));
+        }
+        Format::Human => console.print(&text(&status, &runs, &fates, &streams, console)),
     }
     Ok(Exit::Done)
 }
 
-/// One stream at the destination.
-struct Entry<'a> {
-    source: &'a str,
-    stream: &'a str,
-    endpoint: &'a str,
-    rows: u64,
-    committed: Option<DateTime<Utc>>,
-    cursor: Option<DateTime<Utc>>,
-    lag: Option<chrono::TimeDelta>,
-    unfinished: usize,
-    missing: Vec<Missing<'a>>,
+fn text(status: &Status, runs: &[RunRecord], fates: &Fates, streams: &[Held<'_>], console: &Console) -> String {
+    let now = SystemClock.now();
+    let mut text = table(streams, now).render();
+    failures(streams, console, &mut text);
+    for (id, state) in &status.endpoints {
+        gaps::tell(id, &gaps::of_state(state), &mut text);
+    }
+    if let Some(commit) = status.commits.first() {
+        let _ = writeln!(text, "\nLast of {} commits: {} by run {}", commit.sequence, units::instant(commit.at), commit.run);
+    }
+    if let Some(run) = runs.first() {
+        let result = runs::result(run, fates);
+        let _ = writeln!(text, "\nLast run: {}, started {}: {result}. `pipeline runs` lists all.", run.run, units::instant(run.started));
+        if let Some(error) = &run.error {
+            let _ = writeln!(text, "  {}", console.redact(error));
+        }
+    }
+    text
 }
 
-fn entries(status: &Status, now: DateTime<Utc>) -> Vec<Entry<'_>> {
-    let mut committed: BTreeMap<&EndpointId, DateTime<Utc>> = BTreeMap::new();
-    for commit in &status.commits {
-        for change in &commit.changes {
-            committed.entry(change.endpoint()).or_insert(commit.at);
-        }
-    }
-    let rows = |source: &str, stream: &str| {
-        let table = status.rows.iter().find(|(id, _)| id.source == source && id.stream == stream);
-        table.map_or(0, |(_, rows)| *rows)
-    };
-    let streams = |(id, state): &'_ (EndpointId, EndpointState)| {
-        let names = if state.streams.is_empty() { [id.name().to_owned()].into() } else { state.streams.clone() };
-        (names, state.unfinished().count(), state.freshness())
-    };
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    // Of several endpoints that feed a table the lists tell how complete it is, and a feed of changes adds nothing to that.
-    let is_feed = |(_, state): &&(EndpointId, EndpointState)| state.slices.values().any(|slice| slice.window.is_none());
-    // What is forgotten says nothing of the rows that others read since.
-    let mut endpoints: Vec<_> = status.endpoints.iter().filter(|(_, state)| !state.is_untouched()).collect();
-    endpoints.sort_by_key(|endpoint| (endpoint.1.streams.len(), is_feed(endpoint)));
-    for endpoint in endpoints {
-        let (id, (names, unfinished, cursor)) = (&endpoint.0, streams(endpoint));
-        for name in names {
-            let stream = status.rows.iter().find(|(table, _)| table.source == id.source && table.stream == name);
-            if let Some(known) = entries.iter_mut().find(|known| known.source == id.source && known.stream == name) {
-                known.missing.extend(gaps::of_state(&endpoint.1));
-                if !is_feed(&endpoint) {
-                    known.unfinished += unfinished;
-                    known.cursor = known.cursor.min(cursor);
-                    known.lag = known.lag.max(cursor.map(|cursor| now - cursor));
-                }
-                continue;
-            }
-            entries.push(Entry {
-                source: &id.source,
-                rows: rows(&id.source, &name),
-                stream: stream.map_or(id.name(), |(table, _)| &table.stream),
-                endpoint: id.name(),
-                committed: committed.get(id).copied(),
-                cursor,
-                lag: cursor.map(|cursor| now - cursor),
-                unfinished,
-                missing: gaps::of_state(&endpoint.1),
-            });
-        }
-    }
-    entries.sort_by(|one, other| (one.source, one.stream).cmp(&(other.source, other.stream)));
-    entries
-}
-
-impl Entry<'_> {
-    fn state(&self) -> String {
-        let mut parts = Vec::new();
-        if self.unfinished > 0 {
-            parts.push(format!("{} slices left", self.unfinished));
-        }
-        if !self.missing.is_empty() {
-            parts.push(format!("{} missing", units::number(self.missing.len() as u64)));
-        }
-        if parts.is_empty() { "complete".to_owned() } else { parts.join(", ") }
-    }
-
-    fn json(&self, console: &Console) -> Value {
-        json!({
-            "source": self.source,
-            "stream": self.stream,
-            "endpoint": self.endpoint,
-            "rows": self.rows,
-            "last_commit": self.committed,
-            "cursor": self.cursor,
-            "lag_seconds": self.lag.map(|lag| lag.num_seconds()),
-            "unfinished_slices": self.unfinished,
-            "missing": gaps::listed(&self.missing, console),
-        })
-    }
-}
-
-fn text(status: &Status, rows: &[Entry<'_>]) -> String {
+fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
     use Align::{Left, Right};
     let columns =
-        [("SOURCE", Left), ("STREAM", Left), ("ROWS", Right), ("LAST COMMIT", Left), ("UP TO", Left), ("LAG", Right), ("STATE", Left)];
+        [("SOURCE", Left), ("STREAM", Left), ("ROWS", Right), ("STATE", Left), ("LAST SUCCESS", Left), ("LAG", Right), ("UP TO", Left)];
     let mut table = Table::new(columns);
     let dash = || "-".to_owned();
-    for entry in rows {
+    for stream in streams {
         table.row([
-            entry.source.to_owned(),
-            entry.stream.to_owned(),
-            units::number(entry.rows),
-            entry.committed.map_or_else(dash, units::instant),
-            entry.cursor.map_or_else(dash, units::instant),
-            entry.lag.map_or_else(dash, units::ago),
-            entry.state(),
+            stream.source.to_owned(),
+            stream.stream.to_owned(),
+            units::number(stream.rows),
+            stream.state(),
+            stream.succeeded.map_or_else(dash, units::instant),
+            stream.succeeded.map_or_else(dash, |at| units::ago(now - at)),
+            stream.cursor.map_or_else(dash, units::instant),
         ]);
     }
-    let last = status.commits.first().map_or(String::new(), |commit| {
-        format!("\nLast of {} commits: {} by run {}\n", commit.sequence, units::instant(commit.at), commit.run)
-    });
-    let mut missing = String::new();
-    for (id, state) in &status.endpoints {
-        gaps::tell(id, &gaps::of_state(state), &mut missing);
+    table
+}
+
+/// Why streams failed or cannot be read, each reason once.
+fn failures(streams: &[Held<'_>], console: &Console, text: &mut String) {
+    let mut told = BTreeSet::new();
+    for stream in streams {
+        let Some((error, _)) = stream.error.filter(|(error, _)| told.insert(gaps::without_request(error))) else { continue };
+        let same = streams
+            .iter()
+            .filter(|other| other.error.is_some_and(|(other, _)| gaps::without_request(other) == gaps::without_request(error)));
+        let names: Vec<String> = same.map(|stream| format!("{}/{}", stream.source, stream.stream)).collect();
+        let _ = writeln!(text, "\n{}:\n  {}", names.join(", "), console.redact(error));
     }
-    table.render() + &missing + &last
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
 use pipeline_core::http::RetryPolicy;
-use pipeline_core::{BuildContext, Clock, Delivery, Error, ErrorKind, Observer, Observers, SystemClock};
+use pipeline_core::{BuildContext, Clock, Delivery, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock};
 
 use crate::args::{self, Format};
-use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest};
+use crate::config::{Config, DestinationKind, SyncConfig, build_all, reason, stream_names, suggest_or};
 use crate::connectors;
 use crate::console::Console;
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Exit, Failure, Result, render};
 use crate::output::events::{EventLog, Preface, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
@@ -26,23 +27,57 @@ use crate::{interrupt, setup};
 pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     config.destination.announce(console);
-    let watchers = Watchers::new(args, console)?;
+    let cancel = CancellationToken::new();
+    let watchers = Watchers::new(args, &cancel, console)?;
     let observer = watchers.observer();
     let context = patient(setup::context(&config, Arc::clone(&observer)), args.max_wait);
-    let mut sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
-    narrow(&mut sources, &args.streams)?;
-    let destination = setup::destination(&config)?;
+    let (run, started) = (run_id(), SystemClock.now());
+    let sources = match sources(args, &config, &context, console) {
+        Ok(sources) => sources,
+        Err(failure) => {
+            if !args.dry_run {
+                remember(&failure, run, started, &config, console).await;
+            }
+            return Err(failure);
+        }
+    };
+    let destination = setup::destination(&config, console).await?;
     let delivery = destination.delivery();
-    let cancel = CancellationToken::new();
     interrupt::listen(cancel.clone(), Arc::clone(console));
+    if config.destination.kind == DestinationKind::Stdout {
+        interrupt::end_with_reader(cancel.clone(), Arc::clone(console));
+    }
     if let Some(limit) = args.max_duration {
         deadline(limit, cancel.clone(), Arc::clone(console));
     }
-    let job = Job { options: options(args, &config.sync), observer, cancel, ..Job::new(run_id(), destination, sources) };
+    let budgets = config.sources.iter().map(|source| (source.name.clone(), source.budget())).collect();
+    let job = Job { options: options(args, &config.sync), budgets, observer, cancel, ..Job::new(run, destination, sources) };
     let drawing = Drawing::start(Arc::clone(&watchers.progress), Arc::clone(console));
     let ended = engine::sync(job).await;
     drawing.finish();
     watchers.report(ended, delivery, args, console)
+}
+
+/// What is to be read.
+fn sources(args: &args::Sync, config: &Config, context: &BuildContext, console: &Arc<Console>) -> Result<Vec<Source>> {
+    let mut sources = build_all(config, &config.select(&args.sources)?, &connectors::registry(), context, console)?;
+    narrow(&mut sources, &args.streams)?;
+    Ok(sources)
+}
+
+/// Remembers a run that ended before it could begin, where there is a destination to remember it in. That it cannot be is not
+/// what anybody has to hear of then.
+async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config: &Config, console: &Arc<Console>) {
+    if !matches!(config.destination.exists(), Ok(true)) {
+        return;
+    }
+    let Ok(destination) = setup::destination(config, console).await else { return };
+    let kind = if failure.exit == Exit::Usage { ErrorKind::ConfigInvalid } else { ErrorKind::Unsupported };
+    let error = failure.text.lines().next().map(|line| console.redact(line.trim_start_matches("error: ")));
+    let took = (SystemClock.now() - started).to_std().ok();
+    let sources = config.sources.iter().map(|source| source.name.clone()).collect();
+    let record = RunRecord { took, error, ..RunRecord::started(run, started, sources) }.failed(Some(kind));
+    let _ = destination.record_run(&record).await;
 }
 
 /// Everyone who is told what happens.
@@ -55,11 +90,18 @@ struct Watchers {
 }
 
 impl Watchers {
-    fn new(args: &args::Sync, console: &Arc<Console>) -> Result<Self> {
+    fn new(args: &args::Sync, cancel: &CancellationToken, console: &Arc<Console>) -> Result<Self> {
+        // A reader that has gone ends the run as it ends any other program; a full disk behind standard output does not.
+        let closed = (Arc::clone(console), cancel.clone());
+        let failed = move || {
+            if closed.0.is_closed() {
+                closed.1.cancel();
+            }
+        };
         Ok(Self {
             progress: Arc::default(),
             metrics: Arc::default(),
-            events: (args.output == Format::Json).then(|| Arc::new(Lines::new(console.results()))),
+            events: (args.output == Format::Json).then(|| Arc::new(Lines::new(console.results(), failed))),
             requests: args.log_requests.as_deref().map(request_log).transpose()?,
             console: Arc::clone(console),
         })
@@ -80,9 +122,10 @@ impl Watchers {
 
     /// Tells how it ended, and writes what is still on its way.
     fn report(&self, ended: Result<engine::Summary, Error>, delivery: Delivery, args: &args::Sync, console: &Console) -> Result<Exit> {
-        let dropped = self.requests.as_ref().map_or(0, |lines| lines.finish(None));
-        if dropped > 0 {
-            console.note(&format!("warning: {dropped} lines of the request log were dropped, because the disk was too slow"));
+        let log = self.finish_requests(args, console);
+        if console.is_closed() {
+            // Rows that were not written are not committed, and the next run reads them again.
+            return Ok(Exit::Closed);
         }
         let summary = match ended {
             Ok(summary) => summary,
@@ -97,13 +140,35 @@ impl Watchers {
             }
         };
         let failure = summary.failure().filter(|kind| !(args.dry_run && *kind == ErrorKind::Cancelled));
-        let exit = failure.map_or(Exit::Done, Exit::from);
-        let report = Report { summary: &summary, metrics: &self.metrics, delivery, exit, dry_run: args.dry_run };
+        let of_data = failure.map_or(Exit::Done, Exit::from);
+        let exit = of_data.max(log);
+        let report = Report {
+            summary: &summary,
+            metrics: &self.metrics,
+            delivery,
+            exit: if self.events.is_some() { exit } else { of_data },
+            dry_run: args.dry_run,
+        };
         match &self.events {
             Some(lines) => drop(lines.finish(Some(&report.json(console)))),
             None => console.print(&report.text()),
         }
         Ok(exit)
+    }
+
+    /// Ends the request log. One that is not whole is a failure of its own, whatever became of the data.
+    fn finish_requests(&self, args: &args::Sync, console: &Console) -> Exit {
+        let Some((lines, path)) = self.requests.as_ref().zip(args.log_requests.as_deref()) else { return Exit::Done };
+        let dropped = lines.finish(None);
+        if let Some(error) = lines.failure() {
+            let message = format!("the request log {} cannot be written: {}", path.display(), reason(error));
+            console.note(&render("error", &message, Some("the data is not concerned; choose another file with --log-requests FILE")));
+            return Exit::Destination;
+        }
+        if dropped > 0 {
+            console.note(&format!("warning: {dropped} lines of the request log were dropped, because the disk was too slow"));
+        }
+        Exit::Done
     }
 }
 
@@ -114,7 +179,7 @@ fn request_log(path: &Path) -> Result<Arc<Lines>> {
             "choose another file with --log-requests FILE",
         )
     })?;
-    Ok(Arc::new(Lines::new(Box::new(file) as Box<dyn Write + Send>)))
+    Ok(Arc::new(Lines::new(Box::new(file) as Box<dyn Write + Send>, || {})))
 }
 
 /// Narrows the sources to the streams named on the command line. Sources that have none of them are not read.
@@ -124,7 +189,7 @@ fn narrow(sources: &mut Vec<Source>, wanted: &[String]) -> Result<()> {
     }
     let known: BTreeSet<&str> = sources.iter().flat_map(|source| stream_names(&*source.connector)).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name.as_str())) {
-        return Err(Failure::usage(format!("there is no stream `{unknown}`"), &suggest(unknown, "streams", known)));
+        return Err(Failure::usage(format!("unknown stream `{unknown}`"), &suggest_or(unknown, "streams", known, "pipeline discover")));
     }
     for source in sources.iter_mut() {
         let known = stream_names(&*source.connector);

@@ -7,12 +7,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::tree::{Member, Node, Span, Table, Value};
-use super::{Config, Problem, known_members, reference, suggest, table, text};
+use super::{Config, Problem, known_members, reason, reference, suggest, table, text, unknown};
 use crate::console::Console;
-use crate::exit::Failure;
-use crate::schema;
+use crate::exit::{Exit, Failure};
+use crate::{schema, setup};
 
-const KINDS: [&str; 3] = ["sqlite", "parquet", "jsonl"];
+pub(super) const KINDS: [&str; 3] = ["sqlite", "parquet", "jsonl"];
 
 /// The path that means standard output.
 const STDOUT: &str = "-";
@@ -24,6 +24,7 @@ pub(crate) struct DestinationConfig {
     pub(crate) kind: DestinationKind,
     /// Where it is.
     pub(crate) path: PathBuf,
+    folder: PathBuf,
     header: Span,
     members: Table,
 }
@@ -44,7 +45,7 @@ pub(crate) enum DestinationKind {
 impl DestinationConfig {
     pub(super) fn parse(root: &Table, folder: &Path) -> Result<Self, Problem> {
         let example = "add [destination] with type = \"sqlite\" and path = \"warehouse.db\"";
-        let member = root.get("destination").ok_or_else(|| Problem::new(0..0, "there is no destination").help(example))?;
+        let member = root.get("destination").ok_or_else(|| Problem::new(0..0, "no destination configured").help(example))?;
         let inner = table(&member.node, "destination")?;
         let required = |name: &str, example: &str| {
             let missing =
@@ -59,13 +60,13 @@ impl DestinationConfig {
             "jsonl" if path == STDOUT => DestinationKind::Stdout,
             "jsonl" => DestinationKind::Jsonl,
             other => {
-                let problem = Problem::new(kind.node.span.clone(), format!("there is no destination type `{other}`"));
+                let problem = Problem::new(kind.node.span.clone(), unknown("destination type", other, KINDS));
                 return Err(problem.help(suggest(other, "types", KINDS)));
             }
         };
         let own = |member: &&Member| member.name != "type" && member.name != "path";
         let members = Table(inner.0.iter().filter(own).cloned().collect());
-        Ok(Self { kind, path: folder.join(path), header: member.span.clone(), members })
+        Ok(Self { kind, path: folder.join(path), folder: folder.to_owned(), header: member.span.clone(), members })
     }
 
     /// The destination's own configuration: the path and every member that is not read here.
@@ -80,13 +81,34 @@ impl DestinationConfig {
         object.insert("path".to_owned(), Json::String(self.path.display().to_string()));
         serde_path_to_error::deserialize(Json::Object(object)).map_err(|error| {
             let span = self.members.locate(&error.path().to_string()).unwrap_or_else(|| self.header.clone());
-            config.failure(&Problem::new(span, format!("destination: {}", error.inner())))
+            let message = error.inner().to_string();
+            let message = if config.is_harmless(&span) { message } else { super::without_value(&message) };
+            config.failure(&Problem::new(span, format!("destination: {message}")))
         })
     }
 
     /// True when there is something to read at all, without creating it.
-    pub(crate) fn exists(&self) -> bool {
-        self.kind == DestinationKind::Stdout || self.path.exists()
+    ///
+    /// # Errors
+    /// When that cannot be found out: nothing may be taken for missing that cannot be looked at.
+    pub(crate) fn exists(&self) -> Result<bool, Failure> {
+        self.path_of_state().try_exists().map_err(|error| {
+            let message = format!("the destination {} cannot be read: {}", self.shown(), reason(&error));
+            Failure::new(Exit::Destination, message, Some("check that this user may read it, and that its disk is there"))
+        })
+    }
+
+    /// Its path as it may be shown.
+    pub(crate) fn shown(&self) -> String {
+        self.path_of_state().display().to_string()
+    }
+
+    /// Where checkpoints are: beside the configuration, when rows go to standard output.
+    fn path_of_state(&self) -> PathBuf {
+        match self.kind {
+            DestinationKind::Stdout => self.folder.join(setup::PRIVATE).join(setup::CHECKPOINTS),
+            _ => self.path.clone(),
+        }
     }
 
     /// Keeps standard output for rows, when they go there.

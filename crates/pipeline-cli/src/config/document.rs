@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use super::harmless::{Mark, is_name};
 use super::tree::Span;
 use crate::console::HIDDEN;
 use crate::exit::{Exit, Failure};
@@ -14,6 +15,10 @@ pub(crate) struct Document {
     pub(crate) name: String,
     /// Its text.
     pub(crate) text: String,
+    /// The names and values in it; none before it is understood.
+    pub(super) marks: Option<Vec<Mark>>,
+    /// Names that may be shown although the text is not understood.
+    pub(super) names: Vec<String>,
 }
 
 /// Something wrong at a place.
@@ -25,14 +30,14 @@ pub(crate) struct Problem {
     pub(crate) span: Span,
     /// What would be right.
     pub(crate) help: Option<String>,
-    /// True when the value on the line may be a secret.
-    pub(crate) hides_value: bool,
+    /// Further values that are known to be harmless.
+    pub(crate) harmless: Vec<Span>,
 }
 
 impl Problem {
     /// A problem at a place.
     pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span, help: None, hides_value: false }
+        Self { message: message.into(), span, help: None, harmless: Vec::new() }
     }
 
     /// Says what would be right.
@@ -53,24 +58,30 @@ impl Document {
         self.show("warning", problem)
     }
 
+    /// True when the value at a place may be shown.
+    pub(super) fn is_harmless(&self, span: &Span) -> bool {
+        self.marks.iter().flatten().any(|mark| mark.span == *span && mark.is_harmless)
+    }
+
     fn show(&self, severity: &str, problem: &Problem) -> String {
-        let start = problem.span.start.min(self.text.len());
+        // An end that a syntax error names may be inside a character.
+        let start = self.text.floor_char_boundary(problem.span.start.min(self.text.len()));
         let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
-        let line = shown(self.text[line_start..line_end].trim_end_matches('\r'), problem.hides_value);
+        let end = self.text.floor_char_boundary(problem.span.end.clamp(start, line_end));
         let number = self.text[..start].matches('\n').count() + 1;
         let column = self.text[line_start..start].chars().count() + 1;
-        let end = problem.span.end.clamp(start, line_end);
-        let carets = self.text[start..end].trim_end().chars().count().max(1);
+        let shown = match &self.marks {
+            Some(marks) => Shown::of(&self.text, line_start..line_end, start..end, marks, &problem.harmless),
+            None => Shown::of_unknown(&self.text[line_start..line_end], start - line_start..end - line_start, &self.names),
+        };
         let gutter = " ".repeat(number.to_string().len());
-        let column = column.min(line.chars().count() + 1);
-        let indent: String = line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-
         let mut text = format!("{severity}: {}\n", problem.message);
         let _ = writeln!(text, "{gutter}--> {}:{number}:{column}", self.name);
         let _ = writeln!(text, "{gutter} |");
-        let _ = writeln!(text, "{number} | {line}");
-        let _ = write!(text, "{gutter} | {indent}{}", "^".repeat(carets));
+        let _ = writeln!(text, "{number} | {}", shown.line.trim_end());
+        let indent: String = shown.line.chars().take(shown.start).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let _ = write!(text, "{gutter} | {indent}{}", "^".repeat(shown.end.saturating_sub(shown.start).max(1)));
         if let Some(help) = &problem.help {
             let _ = write!(text, "\n{gutter} = help: {help}");
         }
@@ -78,28 +89,153 @@ impl Document {
     }
 }
 
-/// The line, without a value that may be a secret.
-fn shown(line: &str, hides_value: bool) -> String {
-    match line.split_once('=') {
-        Some((name, _)) if hides_value => format!("{name}= {HIDDEN}"),
-        _ => line.to_owned(),
+/// A line as it may be shown, and which of its characters a problem is about.
+struct Shown {
+    line: String,
+    start: usize,
+    end: usize,
+}
+
+impl Shown {
+    /// A line of a text that is understood: names and harmless values as they are, other values hidden, comments left out.
+    fn of(text: &str, line: Span, at: Span, marks: &[Mark], harmless: &[Span]) -> Self {
+        let mut shown = Writer { shown: Self { line: String::new(), start: 0, end: 0 }, at: at.clone(), is_open: true };
+        let mut place = line.start;
+        while place < line.end {
+            let rest = &text[place..line.end];
+            let word = rest.find(|c: char| !is_bare(c)).unwrap_or(rest.len());
+            let (end, is_shown) = if let Some(mark) = marks.iter().find(|mark| mark.span.contains(&place)) {
+                let is_whole = mark.span.start >= line.start && mark.span.end <= line.end;
+                (mark.span.end.min(line.end), is_whole && (mark.is_harmless || harmless.contains(&mark.span)))
+            } else if word > 0 {
+                // A part of a header or of a dotted name that was seen before.
+                (place + word, is_name(&rest[..word]))
+            } else if rest.starts_with(['=', '[', ']', '{', '}', ',', '.', ' ', '\t']) {
+                (place + 1, true)
+            } else {
+                // A comment, a line break, or a quoted part of a name: nothing that says more.
+                break;
+            };
+            shown.push(&text[place..end], is_shown, place..end);
+            place = end;
+        }
+        shown.finish()
     }
+
+    /// A line of a text that is not understood: a header or a known name, and no value.
+    fn of_unknown(line: &str, at: Span, names: &[String]) -> Self {
+        let shown = unknown(line.trim_end_matches('\r'), names);
+        let width = |end: usize| line[..end].chars().count();
+        let length = shown.chars().count();
+        let (start, end) = (width(at.start).min(length), width(at.end).min(length));
+        Self { line: shown, start, end }
+    }
+}
+
+/// Puts a line together, and follows where a place of the text comes to stand in it.
+struct Writer {
+    shown: Shown,
+    at: Span,
+    is_open: bool,
+}
+
+impl Writer {
+    fn push(&mut self, text: &str, is_shown: bool, span: Span) {
+        let before = self.shown.line.chars().count();
+        self.shown.line.push_str(if is_shown { text } else { HIDDEN });
+        let after = self.shown.line.chars().count();
+        let inside = |place: usize| if is_shown { before + text[..place - span.start].chars().count() } else { before };
+        if span.contains(&self.at.start) {
+            self.shown.start = inside(self.at.start);
+            self.is_open = false;
+        }
+        if self.at.end > span.start && self.at.end <= span.end {
+            self.shown.end = if is_shown { inside(self.at.end) } else { after };
+        }
+    }
+
+    fn finish(mut self) -> Shown {
+        let length = self.shown.line.chars().count();
+        if self.is_open {
+            (self.shown.start, self.shown.end) = (length, length);
+        } else if self.at.is_empty() {
+            self.shown.end = self.shown.start;
+        } else if self.shown.end <= self.shown.start {
+            self.shown.end = length;
+        }
+        self.shown
+    }
+}
+
+/// What of a line may be shown when nobody knows what stands where.
+fn unknown(line: &str, names: &[String]) -> String {
+    let text = line.trim();
+    if text.is_empty() {
+        return String::new();
+    }
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let header = text.trim_start_matches('[');
+    let header = &header[..header.find(|c: char| !is_bare(c) && c != '.').unwrap_or(header.len())];
+    let is_header = closest(header.split('.').next().unwrap_or_default(), super::MEMBERS).is_some() && header.split('.').all(is_name);
+    if text.starts_with('[') && is_header {
+        let (opening, rest) = text.split_at(text.len() - text.trim_start_matches('[').len());
+        let closing: String = rest[header.len()..].chars().take_while(|c| *c == ']').collect();
+        return format!("{indent}{opening}{header}{closing}");
+    }
+    match line.split_once('=') {
+        Some((name, _)) if names.iter().any(|known| known == name.trim()) => format!("{name}= {HIDDEN}"),
+        _ => format!("{indent}{HIDDEN}"),
+    }
+}
+
+/// True for what a name without quotation marks consists of.
+fn is_bare(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
 /// The known name closest to a wrong one, if it is close enough to be meant.
 pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|name| (distance(wrong, name), name));
-    scored.filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1).min().map(|(_, name)| name)
+    scored.filter(|(distance, name)| is_close(*distance, wrong, name)).min().map(|(_, name)| name)
 }
+
+/// Names that a help lists. Where there are more, a command lists all.
+const LISTED: usize = 24;
+
+/// Near names that a help lists.
+const NEAR: usize = 5;
 
 /// The help for a name that is not known: what was probably meant, and all that are known, each once.
 pub(crate) fn suggest<'a>(wrong: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    suggest_or(wrong, what, known, "")
+}
+
+/// The same; where there are many names only the near ones, and which command lists all.
+pub(crate) fn suggest_or<'a>(wrong: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone, command: &str) -> String {
     let mut seen = HashSet::new();
-    let all = known.clone().into_iter().filter(|name| seen.insert(*name)).collect::<Vec<_>>().join(", ");
-    match closest(wrong, known) {
-        Some(name) => format!("did you mean `{name}`? known {what}: {all}"),
-        None => format!("known {what}: {all}"),
+    let all: Vec<&str> = known.into_iter().filter(|name| seen.insert(*name)).collect();
+    let near = near(wrong, &all);
+    let meant = near.first().map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+    if command.is_empty() || all.len() <= LISTED {
+        return format!("{meant}known {what}: {}", all.join(", "));
     }
+    let others = match near.get(1..) {
+        Some(others) if !others.is_empty() => format!("similar: {}; ", others.join(", ")),
+        _ => String::new(),
+    };
+    format!("{meant}{others}`{command}` lists all {} {what}", all.len())
+}
+
+/// The known names that are close to a wrong one, the closest first.
+fn near<'a>(wrong: &str, known: &[&'a str]) -> Vec<&'a str> {
+    let mut scored: Vec<(usize, &str)> = known.iter().map(|name| (distance(wrong, name), *name)).collect();
+    scored.retain(|(distance, name)| is_close(*distance, wrong, name));
+    scored.sort_unstable();
+    scored.into_iter().take(NEAR).map(|(_, name)| name).collect()
+}
+
+fn is_close(distance: usize, wrong: &str, name: &str) -> bool {
+    distance <= name.len().max(wrong.len()) / 3 + 1
 }
 
 /// Letters to change, add or drop (Levenshtein), case aside.
@@ -131,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_place_at_the_end_of_a_text_without_newline_is_shown() {
-        let document = Document { name: "a.toml".to_owned(), text: "x = 1\ny".to_owned() };
+        let document = Document { name: "a.toml".to_owned(), text: "x = 1\ny".to_owned(), marks: Some(Vec::new()), names: Vec::new() };
         assert_eq!(document.show("error", &Problem::new(7..7, "no value")), "error: no value\n --> a.toml:2:2\n  |\n2 | y\n  |  ^");
     }
 }

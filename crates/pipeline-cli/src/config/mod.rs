@@ -3,9 +3,12 @@
 //! Loading checks the file's shape; references to variables and secret files are replaced only for the sources that a
 //! command asks for, so that `status` works without any credential.
 
+mod bounded;
 mod destination;
 mod document;
+mod harmless;
 mod reference;
+mod rejected;
 mod source;
 mod tree;
 
@@ -16,13 +19,18 @@ use serde_json::Value as Json;
 
 use self::destination::DestinationConfig;
 pub(crate) use self::destination::DestinationKind;
-use self::document::Document;
-pub(crate) use self::document::{Problem, suggest};
+use self::document::{Document, closest};
+pub(crate) use self::document::{Problem, suggest, suggest_or};
+use self::harmless::shown_name;
 pub(crate) use self::reference::reason;
 pub(crate) use self::source::{SourceConfig, build_all, stream_names};
-use self::tree::{Node, Table, Value};
+use self::tree::{Node, Span, Table, Value};
+use crate::connectors;
 use crate::exit::{Failure, Result};
 use crate::units;
+
+/// Largest configuration, in bytes.
+const BYTES: u64 = 4 << 20;
 
 const MEMBERS: [&str; 3] = ["destination", "sources", "sync"];
 const SYNC_MEMBERS: [&str; 4] = ["memory_budget_mb", "max_slices", "commit_interval", "commit_bytes"];
@@ -39,6 +47,8 @@ pub(crate) struct Config {
     /// How.
     pub(crate) sync: SyncConfig,
     document: Document,
+    /// True when every user of the machine can read the file.
+    is_exposed: bool,
 }
 
 /// The table `[sync]`; what is not set is the engine's default.
@@ -57,23 +67,25 @@ pub(crate) struct SyncConfig {
 impl Config {
     /// Reads and checks a file.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = bounded::read(path, BYTES).map_err(|error| {
             let message = format!("the configuration {} cannot be read: {}", path.display(), reason(&error));
             Failure::usage(message, "write one with `pipeline init`, name another with --config FILE, or try `pipeline demo`")
         })?;
-        let document = Document { name: path.display().to_string(), text };
+        let registry = connectors::registry();
+        let mut document = Document { name: path.display().to_string(), text, marks: None, names: harmless::known_names(&registry) };
+        let root = tree::parse(&document.text).map_err(|(message, span)| {
+            document.failure(&Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", "))))
+        })?;
+        document.marks = Some(harmless::marks(&root, &registry));
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self::parse(document, folder)
+        Self::read(document, &root, folder, bounded::is_readable_by_others(path))
     }
 
-    fn parse(document: Document, folder: PathBuf) -> Result<Self> {
+    fn read(document: Document, root: &Table, folder: PathBuf, is_exposed: bool) -> Result<Self> {
         let shown = |problem: Problem| document.failure(&problem);
-        let root = tree::parse(&document.text).map_err(|(message, span)| {
-            shown(Problem { hides_value: true, ..Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", "))) })
-        })?;
-        known_members(&root, "the configuration", &MEMBERS).map_err(shown)?;
-        let destination = DestinationConfig::parse(&root, &folder).map_err(shown)?;
-        let sync = sync(&root).map_err(shown)?;
+        known_members(root, "the configuration", &MEMBERS).map_err(shown)?;
+        let destination = DestinationConfig::parse(root, &folder).map_err(shown)?;
+        let sync = sync(root).map_err(shown)?;
         let sources = match root.get("sources") {
             Some(member) => {
                 let tables = table(&member.node, "sources").map_err(shown)?;
@@ -83,10 +95,10 @@ impl Config {
         };
         if sources.is_empty() {
             let problem =
-                Problem::new(0..0, "there is no source").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
+                Problem::new(0..0, "no source configured").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
             return Err(shown(problem));
         }
-        Ok(Self { folder, destination, sources, sync, document })
+        Ok(Self { folder, destination, sources, sync, document, is_exposed })
     }
 
     /// The sources of these names, all when none are named.
@@ -94,7 +106,7 @@ impl Config {
         let known = || self.sources.iter().map(|source| source.name.as_str());
         if let Some(unknown) = names.iter().find(|name| !known().any(|source| source == *name)) {
             return Err(Failure::usage(
-                format!("there is no source `{unknown}` in {}", self.document.name),
+                format!("unknown source `{unknown}`: it is not in {}", self.document.name),
                 &suggest(unknown, "sources", known().collect::<Vec<_>>()),
             ));
         }
@@ -104,6 +116,11 @@ impl Config {
     /// The failure that shows a problem in this file.
     pub(crate) fn failure(&self, problem: &Problem) -> Failure {
         self.document.failure(problem)
+    }
+
+    /// True when the value at a place of this file may be shown.
+    fn is_harmless(&self, span: &Span) -> bool {
+        self.document.is_harmless(span)
     }
 
     /// The warning that shows a problem in this file.
@@ -119,7 +136,10 @@ fn sync(root: &Table) -> Result<SyncConfig, Problem> {
     let count = |name: &str| inner.get(name).map(|member| positive(&member.node, name)).transpose();
     let commit_interval = inner.get("commit_interval").map(|member| {
         let text = text(&member.node, "commit_interval")?;
-        units::duration(text).map_err(|message| Problem::new(member.node.span.clone(), message))
+        let wrong = || {
+            Problem::new(member.node.span.clone(), "`commit_interval` is not a duration").help("write one such as 200ms, 90s, 10m or 1h30m")
+        };
+        units::duration(text).map_err(|_| wrong())
     });
     let size = |value: Option<u64>| value.map(|value| usize::try_from(value).unwrap_or(usize::MAX));
     Ok(SyncConfig {
@@ -159,9 +179,27 @@ fn text<'a>(node: &'a Node, name: &str) -> Result<&'a str, Problem> {
 fn known_members(table: &Table, owner: &str, known: &[&str]) -> Result<(), Problem> {
     match table.0.iter().find(|member| !known.contains(&member.name.as_str())) {
         Some(unknown) => {
-            let problem = Problem::new(unknown.span.clone(), format!("{owner} has no member `{}`", unknown.name));
+            let problem = Problem::new(unknown.span.clone(), format!("{owner} has no member `{}`", shown_name(&unknown.name)));
             Err(problem.help(suggest(&unknown.name, "members", known.iter().copied())))
         }
         None => Ok(()),
     }
+}
+
+/// What is said of a word that is none of the known ones: a value that is like none of them may be a secret.
+fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match closest(word, known) {
+        Some(_) => format!("unknown {what} `{word}`"),
+        None => format!("unknown {what}"),
+    }
+}
+
+/// A message of the configuration's reader without the value that it quotes.
+fn without_value(message: &str) -> String {
+    for kind in ["invalid type", "invalid value", "unknown variant"] {
+        if let Some(expected) = message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected ")) {
+            return format!("{kind}: expected {}", expected.1);
+        }
+    }
+    message.to_owned()
 }

@@ -2,6 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::bounded;
+use super::harmless::{is_name, is_plain};
+
+/// Largest secret that a file may hold, in bytes.
+const SECRET_BYTES: u64 = 64 << 10;
+
 /// What a string in the configuration stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
@@ -20,6 +26,19 @@ pub(crate) struct Unresolved {
     pub(crate) message: String,
     /// What to do.
     pub(crate) help: String,
+}
+
+/// True for text that is one reference and nothing else, so that it names where a value is and does not hold one.
+pub(super) fn is_reference(text: &str) -> bool {
+    match text.strip_prefix("file:") {
+        Some(path) => is_plain(path),
+        None => text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(is_variable),
+    }
+}
+
+/// True for a name that variables have by convention: whoever writes a secret in the place of a name writes no such thing.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') && is_name(name)
 }
 
 /// Replaces the references in a string. `file:` paths are relative to `folder`; `$${` stands for `${`.
@@ -51,10 +70,16 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
                 resolved.hidden.push(value);
             }
             (None, Some(default)) => resolved.text.push_str(default),
-            (None, None) => {
+            (None, None) if is_variable(name) => {
                 return Err(Unresolved {
                     message: format!("the environment variable {name} is not set"),
                     help: format!("set it: export {name}=…, or give a default: ${{{name}:-…}}"),
+                });
+            }
+            (None, None) => {
+                return Err(Unresolved {
+                    message: "the environment variable that stands here is not set".to_owned(),
+                    help: "write the name of a variable between ${ and }, such as ${API_KEY}, and not its value".to_owned(),
                 });
             }
         }
@@ -66,30 +91,24 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
 
 /// A secret from a file, without the newline that editors put at its end.
 fn read(path: &Path) -> Result<Resolved, Unresolved> {
-    let text = std::fs::read_to_string(path).map_err(|error| Unresolved {
-        message: format!("the file {} cannot be read: {}", path.display(), reason(&error)),
-        help: "the path is relative to the configuration file".to_owned(),
+    let shown = if is_plain(&path.display().to_string()) { format!("{} ", path.display()) } else { String::new() };
+    let text = bounded::read(path, SECRET_BYTES).map_err(|error| Unresolved {
+        message: format!("the file {shown}cannot be read: {}", reason(&error)),
+        help: match error.kind() {
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::TimedOut => "name a file that holds the secret and nothing else",
+            _ => "the path is relative to the configuration file",
+        }
+        .to_owned(),
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text).to_owned();
-    Ok(Resolved { hidden: vec![text.clone()], text, exposed: readable_by_others(path).then(|| path.to_owned()) })
+    Ok(Resolved { hidden: vec![text.clone()], text, exposed: bounded::is_readable_by_others(path).then(|| path.to_owned()) })
 }
 
 /// The cause without the number of the system's error.
 pub(crate) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
-#[cfg(unix)]
-fn readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_path: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -3,15 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pipeline_core::engine::{Selection, Source};
+use pipeline_core::engine::{ErrorBudget, Selection, Source};
 use pipeline_core::{BuildContext, Connector, Error, ErrorKind, Registry};
 use serde_json::{Map, Value as Json};
 
+use super::harmless::{is_name, shown_name};
+use super::rejected::MaxRejected;
 use super::tree::{Member, Node, Span, Table, Value};
-use super::{Config, Problem, known_members, reference, suggest, table, text};
+use super::{Config, Problem, closest, known_members, reference, suggest, suggest_or, table, text, unknown, without_value};
 use crate::console::Console;
 use crate::exit::{Failure, Result};
 use crate::schema;
+
+/// Members of a source that are not its connector's.
+const OWN_MEMBERS: [&str; 3] = ["connector", "streams", "max_rejected"];
 
 /// A source as it stands in the file; references are not replaced yet.
 #[derive(Clone, Debug)]
@@ -21,6 +26,7 @@ pub(crate) struct SourceConfig {
     /// The connector's name.
     pub(crate) connector: String,
     streams: Option<Vec<(String, Span)>>,
+    max_rejected: MaxRejected,
     header: Span,
     connector_span: Span,
     members: Table,
@@ -30,21 +36,23 @@ impl SourceConfig {
     pub(super) fn parse(member: &Member) -> Result<Self, Problem> {
         let name = &member.name;
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            let problem = Problem::new(member.span.clone(), format!("`{name}` cannot be a source's name"));
+            let problem = Problem::new(member.span.clone(), format!("`{}` cannot be a source's name", shown_name(name)));
             return Err(problem.help("use letters, digits and _: the name becomes a part of table names"));
         }
-        let owner = format!("sources.{name}");
+        let owner = format!("sources.{}", shown_name(name));
         let all = table(&member.node, &owner)?;
         let connector = all.get("connector").ok_or_else(|| {
             Problem::new(member.span.clone(), format!("{owner} has no `connector`"))
                 .help("add one, such as connector = \"stripe\"; see `pipeline connectors`")
         })?;
         let streams = all.get("streams").map(|member| streams(&member.node)).transpose()?;
-        let own = |member: &&Member| member.name != "connector" && member.name != "streams";
+        let max_rejected = all.get("max_rejected").map(|member| MaxRejected::parse(&member.node)).transpose()?.unwrap_or_default();
+        let own = |member: &&Member| !OWN_MEMBERS.contains(&member.name.as_str());
         Ok(Self {
             name: name.clone(),
             connector: text(&connector.node, "connector")?.to_owned(),
             streams,
+            max_rejected,
             header: member.span.clone(),
             connector_span: connector.node.span.clone(),
             members: Table(all.0.iter().filter(own).cloned().collect()),
@@ -59,14 +67,16 @@ impl SourceConfig {
             Failure { text: console.redact(&failure.text), ..failure }
         };
         let spec = registry.spec(&self.connector).map_err(|_| {
-            let problem = Problem::new(self.connector_span.clone(), format!("there is no connector `{}`", self.connector));
+            let problem = Problem::new(self.connector_span.clone(), unknown("connector", &self.connector, registry.names()));
             shown(problem.help(suggest(&self.connector, "connectors", registry.names().collect::<Vec<_>>())))
         })?;
         let value = self.resolve(config, spec, console).map_err(shown)?;
         self.check_members(spec).map_err(shown)?;
         let context = BuildContext { source: self.name.clone(), ..context.clone() };
-        let connector = registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, spec, shown))?;
+        let connector =
+            registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, spec, config, shown))?;
         let streams = self.selection(&*connector).map_err(shown)?;
+        self.known_streams(&*connector, &self.max_rejected.streams).map_err(shown)?;
         Ok(Source { name: self.name.clone(), connector, streams })
     }
 
@@ -98,23 +108,58 @@ impl SourceConfig {
         Ok(Json::Object(object))
     }
 
+    /// The source with all of its streams.
+    pub(crate) fn with_all_streams(&self) -> Self {
+        Self { streams: None, max_rejected: MaxRejected::default(), ..self.clone() }
+    }
+
+    /// The warning that a secret stands in a file that every user of the machine can read.
+    fn exposed(&self, config: &Config, registry: &Registry) -> Option<Problem> {
+        let secrets = schema::secrets(registry.spec(&self.connector).ok()?);
+        let is_inline = |node: &Node| matches!(&node.value, Value::Text(text) if !reference::is_reference(text));
+        let member = self.members.0.iter().find(|member| secrets.contains(&member.name.as_str()) && is_inline(&member.node))?;
+        let name = &config.document.name;
+        let problem = Problem::new(member.span.clone(), format!("every user of this machine can read {name}, which holds a secret"));
+        config.is_exposed.then(|| problem.help(format!("chmod 600 {name}, or name a variable or a file in the place of the secret")))
+    }
+
     fn check_members(&self, spec: &Json) -> Result<(), Problem> {
         let mut known: Vec<&str> = schema::members(spec);
-        known.extend(["connector", "streams"]);
-        known_members(&self.members, &format!("sources.{}", self.name), &known)
+        known.extend(OWN_MEMBERS);
+        known_members(&self.members, &format!("sources.{}", shown_name(&self.name)), &known)
     }
 
     /// Shows what the connector found wrong at the member that it names.
-    fn config_failure(&self, error: &Error, spec: &Json, shown: impl Fn(Problem) -> Failure) -> Failure {
+    fn config_failure(&self, error: &Error, spec: &Json, config: &Config, shown: impl Fn(Problem) -> Failure) -> Failure {
         if error.kind() != ErrorKind::ConfigInvalid {
             return error.into();
         }
         let field = error.context_value("field").unwrap_or_default();
-        let span = self.members.locate(field).unwrap_or_else(|| self.header.clone());
-        let at = if field.is_empty() || field == "." { String::new() } else { format!("`{field}`: ") };
-        let mut problem = Problem::new(span, format!("sources.{}: {at}{}", self.name, plain(error.message())));
+        let located = self.members.locate(field);
+        let is_harmless = located.as_ref().is_some_and(|span| config.is_harmless(span) && !self.is_reference(field));
+        let message = if is_harmless { error.message().to_owned() } else { self.without_values(&without_value(error.message()), config) };
+        let span = located.unwrap_or_else(|| self.header.clone());
+        let at = if field.is_empty() || field == "." || !is_name(field) { String::new() } else { format!("`{field}`: ") };
+        let mut problem = Problem::new(span, format!("sources.{}: {at}{}", shown_name(&self.name), plain(&message)));
         problem.help = error.help().map(ToOwned::to_owned).or_else(|| self.help(spec, field, error.message()));
         shown(problem)
+    }
+
+    fn is_reference(&self, field: &str) -> bool {
+        let member = self.members.get(field);
+        member.is_some_and(|member| matches!(&member.node.value, Value::Text(text) if reference::is_reference(text)))
+    }
+
+    /// A connector's own words without the values of this source that may be secrets.
+    fn without_values(&self, message: &str, config: &Config) -> String {
+        let mut message = message.to_owned();
+        for (text, span) in self.members.texts() {
+            if text.len() >= 4 && !config.is_harmless(span) {
+                message = message.replace(text, crate::console::HIDDEN);
+                message = message.replace(text.escape_debug().to_string().as_str(), crate::console::HIDDEN);
+            }
+        }
+        message
     }
 
     /// What the connector's specification says about the member that an error is about.
@@ -131,12 +176,23 @@ impl SourceConfig {
 
     fn selection(&self, connector: &dyn Connector) -> Result<Selection, Problem> {
         let Some(streams) = &self.streams else { return Ok(Selection::All) };
-        let known = stream_names(connector);
-        if let Some((unknown, span)) = streams.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            let problem = Problem::new(span.clone(), format!("{} has no stream `{unknown}`", self.connector));
-            return Err(problem.help(suggest(unknown, "streams", known)));
-        }
+        self.known_streams(connector, streams)?;
         Ok(Selection::Named(streams.iter().map(|(name, _)| name.clone()).collect()))
+    }
+
+    fn known_streams(&self, connector: &dyn Connector, streams: &[(String, Span)]) -> Result<(), Problem> {
+        let known = stream_names(connector);
+        let Some((unknown, span)) = streams.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+        let is_close = |name: &str| closest(name, known.iter().copied()).is_some();
+        let what = if is_close(unknown) { format!(" `{unknown}`") } else { " of the name that stands here".to_owned() };
+        let mut problem = Problem::new(span.clone(), format!("{} has no stream{what}", self.connector));
+        problem.harmless = streams.iter().filter(|(name, _)| is_close(name)).map(|(_, span)| span.clone()).collect();
+        Err(problem.help(suggest_or(unknown, "streams", known, "pipeline discover")))
+    }
+
+    /// How many records its streams may have rejected.
+    pub(crate) fn budget(&self) -> ErrorBudget {
+        self.max_rejected.budget.clone()
     }
 }
 
@@ -225,6 +281,9 @@ pub(crate) fn build_all(
     context: &BuildContext,
     console: &Arc<Console>,
 ) -> Result<Vec<Source>> {
+    if let Some(exposed) = selected.iter().find_map(|source| source.exposed(config, registry)) {
+        console.note(&config.warning(&exposed));
+    }
     selected.iter().map(|source| source.build(config, registry, context, console)).collect()
 }
 

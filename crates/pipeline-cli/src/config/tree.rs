@@ -102,6 +102,23 @@ impl Table {
         self.0.iter().find(|member| member.name == name)
     }
 
+    /// Every text in it, and where it stands.
+    pub(crate) fn texts(&self) -> Vec<(&str, &Span)> {
+        fn collect<'a>(node: &'a Node, found: &mut Vec<(&'a str, &'a Span)>) {
+            match &node.value {
+                Value::Text(text) => found.push((text, &node.span)),
+                Value::Plain(_) => {}
+                Value::List(items) => items.iter().for_each(|item| collect(item, found)),
+                Value::Table(table) => table.0.iter().for_each(|member| collect(&member.node, found)),
+            }
+        }
+        let mut found = Vec::new();
+        for member in &self.0 {
+            collect(&member.node, &mut found);
+        }
+        found
+    }
+
     /// The deepest member on a path such as `auth.scopes[1]`: where an error about that path is shown.
     pub(crate) fn locate(&self, path: &str) -> Option<Span> {
         let mut found = None;

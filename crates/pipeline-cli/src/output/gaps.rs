@@ -92,7 +92,7 @@ pub(crate) fn tell(id: &EndpointId, missing: &[Missing<'_>], text: &mut String) 
 }
 
 /// A reason without what differs from request to request: its id and its path.
-fn without_request(reason: &str) -> String {
+pub(crate) fn without_request(reason: &str) -> String {
     let mut reason = reason.to_owned();
     for context in [", request_id: ", ", path: "] {
         let Some(start) = reason.rfind(context) else { continue };

@@ -1,10 +1,10 @@
 //! Lines written by a thread of their own, so that nobody waits for a disk or a pipe.
 
 use std::fmt;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) struct Lines {
     sender: Mutex<Option<SyncSender<String>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     dropped: AtomicU64,
+    failure: Arc<OnceLock<io::Error>>,
 }
 
 impl fmt::Debug for Lines {
@@ -30,11 +31,25 @@ impl fmt::Debug for Lines {
 }
 
 impl Lines {
-    /// Starts to write.
-    pub(crate) fn new(to: Box<dyn Write + Send>) -> Self {
+    /// Starts to write. What has to be done when nothing more can be written is called once.
+    pub(crate) fn new(to: Box<dyn Write + Send>, failed: impl FnOnce() + Send + 'static) -> Self {
         let (sender, receiver) = sync_channel(CAPACITY);
-        let writer = std::thread::spawn(move || write(BufWriter::new(to), &receiver));
-        Self { sender: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), dropped: AtomicU64::new(0) }
+        let failure = Arc::new(OnceLock::new());
+        let writer = std::thread::spawn({
+            let failure = Arc::clone(&failure);
+            move || {
+                if let Err(error) = write(BufWriter::new(to), &receiver) {
+                    let _ = failure.set(error);
+                    failed();
+                }
+            }
+        });
+        Self { sender: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), dropped: AtomicU64::new(0), failure }
+    }
+
+    /// Why nothing more can be written. Only known for sure once it is [finished](Self::finish).
+    pub(crate) fn failure(&self) -> Option<&io::Error> {
+        self.failure.get()
     }
 
     /// Hands a line over; never waits.
@@ -59,19 +74,12 @@ impl Lines {
     }
 }
 
-/// A reader that has gone ends the writing, not the sync.
-fn write(mut to: BufWriter<Box<dyn Write + Send>>, lines: &Receiver<String>) {
+fn write(mut to: BufWriter<Box<dyn Write + Send>>, lines: &Receiver<String>) -> io::Result<()> {
     loop {
-        let result = match lines.recv_timeout(FLUSH) {
-            Ok(line) => to.write_all(line.as_bytes()).and_then(|()| to.write_all(b"\n")),
-            Err(RecvTimeoutError::Timeout) => to.flush(),
-            Err(RecvTimeoutError::Disconnected) => {
-                let _ = to.flush();
-                return;
-            }
-        };
-        if result.is_err() {
-            return;
+        match lines.recv_timeout(FLUSH) {
+            Ok(line) => to.write_all(line.as_bytes()).and_then(|()| to.write_all(b"\n"))?,
+            Err(RecvTimeoutError::Timeout) => to.flush()?,
+            Err(RecvTimeoutError::Disconnected) => return to.flush(),
         }
     }
 }
@@ -85,7 +93,7 @@ mod tests {
     fn every_line_is_written_before_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let lines = Lines::new(Box::new(std::fs::File::create(&path).unwrap()));
+        let lines = Lines::new(Box::new(std::fs::File::create(&path).unwrap()), || {});
         for n in 0..1000 {
             lines.push(&serde_json::json!({ "n": n }));
         }

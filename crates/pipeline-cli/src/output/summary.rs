@@ -224,7 +224,10 @@ impl Report<'_> {
             Exit::Destination => {
                 format!("Failed at the destination: {committed}. Repair it, then run again: nothing that was committed is lost.")
             }
-            Exit::Conflict => format!("Stopped: {committed}. Another sync writes to this destination: let it end, then run again."),
+            Exit::Conflict => {
+                format!("Stopped: {committed}. Another process updated the same checkpoints: let it end, then run again.")
+            }
+            Exit::Closed => format!("Stopped: {committed}. What was not written is read again by the next run."),
             Exit::Usage => format!("Incomplete: {committed}. Correct the configuration, then run again: it goes on from here."),
             Exit::Bug => {
                 format!("Failed: {committed}. This is a defect of the program; what was committed is safe, and a new run goes on from it.")

@@ -77,6 +77,11 @@ impl Account {
         self.folder.path().join("support.db")
     }
 
+    /// Sets the machine's clock.
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.clock = clock;
+    }
+
     /// The connector, as a process of its own has it: nothing but the destination and the tokens outlives it.
     pub(crate) fn connector(&self, observer: Arc<dyn Observer>) -> Arc<dyn Connector> {
         let (gate, simulator) = (Arc::clone(&self.gate), Arc::clone(&self.simulator));

@@ -5,15 +5,19 @@
 #![allow(clippy::unchecked_time_subtraction, reason = "times that were noted one after the other")]
 
 mod account;
+mod clocks;
 mod gaps;
+mod identity;
 mod mixpanel;
 mod mixpanel_day;
 mod mixpanel_gaps;
 mod stripe;
 mod stripe_again;
 mod stripe_connect;
+mod stripe_damaged;
 mod stripe_events;
 mod stripe_limits;
+mod stripe_lines;
 mod stripe_memory;
 mod zendesk;
 mod zendesk_auth;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::account::setting;
+use crate::clocks::Clocks;
 
 const DAY: i64 = 86_400;
 
@@ -34,6 +35,8 @@ struct Project {
     /// What the last run told.
     notices: std::sync::Mutex<Vec<String>>,
     planned: Arc<Planned>,
+    /// What clocks say.
+    clocks: Clocks,
 }
 
 /// What a run said about the requests that it planned.
@@ -68,7 +71,15 @@ impl Project {
         });
         all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
         let folder = tempfile::tempdir().unwrap();
-        Project { simulator, folder, config: all, clock, notices: std::sync::Mutex::default(), planned: Arc::default() }
+        Project {
+            simulator,
+            folder,
+            config: all,
+            clock,
+            notices: std::sync::Mutex::default(),
+            planned: Arc::default(),
+            clocks: Clocks::default(),
+        }
     }
 
     /// Reads the export as a process of its own does.
@@ -77,13 +88,22 @@ impl Project {
     }
 
     async fn sync_of(&self, streams: Selection) -> Summary {
-        let simulator = Arc::clone(&self.simulator);
+        let summary = self.run(streams).await;
+        assert!(summary.failure().is_none(), "{summary:#?}");
+        summary
+    }
+
+    async fn run(&self, streams: Selection) -> Summary {
+        let (simulator, clocks) = (Arc::clone(&self.simulator), self.clocks);
         let metrics = Arc::new(Metrics::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![Arc::clone(&metrics) as _, Arc::clone(&self.planned) as _]));
         let patient = Duration::from_hours(2);
         let context = BuildContext {
             source: "web".to_owned(),
-            transport: Some(Arc::new(InProcess::new(move |request| simulator.answer(request)))),
+            transport: Some(Arc::new(InProcess::new(move |request| {
+                let ahead = clocks.ahead(&request);
+                clocks.dated(ahead, simulator.now(), simulator.answer(request))
+            }))),
             clock: Arc::clone(&self.clock),
             observer: Arc::clone(&observer),
             retry: RetryPolicy { max_server_delay: patient, max_elapsed: patient, ..RetryPolicy::default() },
@@ -98,7 +118,6 @@ impl Project {
         let source = Source { name: "web".to_owned(), connector, streams };
         let job = Job { observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
         let summary = engine::sync(job).await.unwrap();
-        assert!(summary.failure().is_none(), "{summary:#?}");
         *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
     }
@@ -290,4 +309,84 @@ fn event_line(project: &Project) -> u64 {
     let sample = id.iter().step_by(id.len() / 500 + 1);
     let lines: Vec<usize> = sample.map(|id| project.simulator.truth().record("export", id).unwrap().to_string().len()).collect();
     (lines.iter().sum::<usize>() / lines.len()) as u64
+}
+
+/// A few days of events, read up to the end of the last.
+fn few_days(days: u32) -> (Project, Arc<SetClock>) {
+    let world = MixpanelWorld { days, events_per_day: 50, ..MixpanelWorld::default() };
+    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), mixpanel: world, ..Simulation::default() };
+    let clock = Arc::new(SetClock(AtomicI64::new(UNTIL + 120)));
+    let project = Project::new(simulation, Arc::clone(&clock) as _, &json!({ "lookback_days": 2 }));
+    (project, clock)
+}
+
+fn start(days_before: i64) -> Value {
+    json!(DateTime::from_timestamp(UNTIL - days_before * DAY, 0).unwrap().format("%Y-%m-%d").to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a2_a_mixpanel_start_moved_back_reads_the_older_days_once() {
+    let (mut project, _) = few_days(20);
+    let exported = |project: &Project| project.stored().len();
+    for (days, stored) in [(5, 250), (12, 600), (3, 600), (8, 600), (20, 1_000)] {
+        project.config["start_date"] = start(days);
+        project.sync().await;
+        assert_eq!(exported(&project), stored, "{days} days");
+    }
+    // Without one: the thirty days of every first sync, of which all are there.
+    project.config.as_object_mut().unwrap().remove("start_date");
+    project.sync().await;
+    assert_eq!(exported(&project), 1_000);
+    assert_eq!(project.exports().len(), 4, "one for each part that was new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_another_mixpanel_project_is_refused() {
+    let (project, clock) = few_days(3);
+    project.sync().await;
+    let world = MixpanelWorld { days: 3, events_per_day: 70, project_id: 4_711, ..MixpanelWorld::default() };
+    let simulation = Simulation { until: UNTIL, shown_until: Some(UNTIL), mixpanel: world, ..Simulation::default() };
+    let other = Project { folder: project.folder, ..Project::new(simulation, clock, &json!({})) };
+    let summary = other.run(Selection::Named(vec!["export".to_owned()])).await;
+    assert_eq!(summary.failure(), Some(pipeline_core::ErrorKind::ConfigInvalid));
+    assert_eq!(other.stored().len(), 150);
+}
+
+/// Days end by the clock, and no event has a cursor: what a wrong one passed over is read again.
+#[tokio::test(start_paused = true)]
+async fn a3_c11_no_day_is_lost_to_a_clock_that_was_wrong_once() {
+    let date = |ahead| Clocks { date: Some(ahead), ..Clocks::default() };
+    let wrong = [
+        date(-3_600),
+        date(3_600),
+        date(DAY),
+        date(2 * DAY),
+        date(40 * DAY),
+        Clocks { machine: DAY, ..date(0) },
+        Clocks { machine: 40 * DAY, ..date(0) },
+        Clocks { machine: -DAY, ..date(0) },
+    ];
+    for clocks in wrong {
+        for include_today in [false, true] {
+            let world = MixpanelWorld { days: 20, events_per_day: 50, ..MixpanelWorld::default() };
+            let time_of = |sync: i64| UNTIL - (9 - sync) * DAY + 1_800;
+            let simulation = Simulation { until: UNTIL, shown_until: Some(time_of(0)), mixpanel: world, ..Simulation::default() };
+            let clock = Arc::new(SetClock(AtomicI64::new(0)));
+            let config = json!({ "lookback_days": 0, "start_date": start(20), "include_today": include_today });
+            let mut project = Project::new(simulation, Arc::clone(&clock) as _, &config);
+            for sync in 0..=9 {
+                let right = Clocks { date: clocks.date.map(|_| 0), ..Clocks::default() };
+                project.clocks = if sync == 3 { clocks } else { right };
+                project.simulator.show_until(time_of(sync));
+                clock.0.store(time_of(sync) + project.clocks.machine, Ordering::Relaxed);
+                // A day that has not begun is refused, which is a failure and no loss.
+                project.run(Selection::Named(vec!["export".to_owned()])).await;
+            }
+            let stored: BTreeSet<String> = project.stored().into_keys().collect();
+            let truth = project.simulator.truth().events(time_of(9) + 120);
+            let truth: BTreeSet<String> =
+                truth.into_iter().filter(|event| day_of(event) < UNTIL / DAY).map(|event| event.insert_id).collect();
+            assert_eq!(truth.difference(&stored).count(), 0, "{clocks:?}, with today: {include_today}");
+        }
+    }
 }

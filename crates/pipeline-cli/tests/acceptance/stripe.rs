@@ -17,6 +17,8 @@ use rusqlite::types::ValueRef;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::clocks::Clocks;
+
 /// A key that may expire, and the one that is made then.
 const KEYS: [&str; 2] = ["rk_test_sim", "sk_test_sim"];
 
@@ -29,6 +31,8 @@ pub(crate) struct Town {
     pub(crate) marks: bool,
     /// Time that passes when a request is sent whose URL contains this text.
     pub(crate) passes: Option<(&'static str, Duration)>,
+    /// What clocks say.
+    pub(crate) clocks: Clocks,
     /// The accounts that are read, by the simulator's names, with their ids; the key's own alone when there are none.
     pub(crate) accounts: BTreeMap<String, String>,
     notices: Arc<Notices>,
@@ -58,6 +62,7 @@ impl Town {
             marks: false,
             accounts: BTreeMap::new(),
             passes: None,
+            clocks: Clocks::default(),
             notices: Arc::default(),
         }
     }
@@ -84,14 +89,15 @@ impl Town {
 
     pub(crate) async fn sync_until(&self, config: StripeConfig, cancel: CancellationToken) -> Summary {
         let simulator = Arc::clone(&self.simulator);
-        let passes = self.passes;
+        let (passes, clocks) = (self.passes, self.clocks);
         let transport = InProcess::new(move |request| {
             if let Some((_, time)) = passes.filter(|(text, _)| request.uri().to_string().contains(text)) {
                 simulator.advance(time);
             }
-            simulator.answer(request)
+            let ahead = clocks.ahead(&request);
+            clocks.dated(ahead, simulator.stripe().now(), simulator.answer(request))
         });
-        let now = DateTime::from_timestamp(self.simulator.stripe().now(), 0).unwrap();
+        let now = DateTime::from_timestamp(self.simulator.stripe().now() + clocks.machine, 0).unwrap();
         let clock = Arc::new(TokioClock::starting_at(now));
         let (transport, observer) = (Some(Arc::new(transport) as Arc<dyn HttpService>), Arc::clone(&self.notices) as Arc<dyn Observer>);
         let context = BuildContext {

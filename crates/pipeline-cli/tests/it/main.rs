@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; figures are printed")]
 
+mod budget;
+mod check;
 mod failures;
 mod gaps;
 mod help;
@@ -9,8 +11,13 @@ mod interrupts;
 mod kill;
 mod messages;
 mod output;
+mod pipes;
 mod purge;
+mod reading;
 mod refusals;
+mod runs;
+mod secrets;
 mod support;
+mod tls;
 mod vendor;
 mod zendesk_kill;

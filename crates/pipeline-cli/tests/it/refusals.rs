@@ -1,5 +1,6 @@
 //! What a vendor withholds, and odd text: nothing is called a defect that is not one, and nothing is dropped without a word.
 
+use pipeline_core::{Clock, SystemClock};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -53,6 +54,21 @@ fn a_source_of_which_nothing_can_be_read_has_failed_although_no_stream_is_named(
     let forbidden = Vendor::start(|_, _| (403, refusal("Not with this key.")));
     let failed = forbidden.sandbox("").run(&["sync"]).ended_with(3);
     assert!(failed.stdout.contains("Not with this key.") && failed.stdout.contains("help:"), "{}", failed.stdout);
+}
+
+/// What a portal answers says nothing of the account: the lists that it refuses are not those that an account does not have.
+#[test]
+fn a_portal_that_begins_in_the_middle_of_the_first_sync_is_a_failure_although_no_stream_is_named() {
+    for answered in [3, 30, 90] {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let vendor = Vendor::start(move |path, _| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            number if number >= answered => (200, PORTAL.to_owned()),
+            _ if path == "/v1/account" => (200, r#"{"id":"acct_1","object":"account"}"#.to_owned()),
+            _ => (200, list(&[])),
+        });
+        let failed = vendor.sandbox("").run(&["sync"]).ended_with(4);
+        assert!(failed.stdout.contains("captive portal)"), "{}", failed.stdout);
+    }
 }
 
 #[test]
@@ -150,4 +166,41 @@ fn a_start_that_is_still_to_come_is_refused() {
     let sandbox = Vendor::stripe(|_, _| None).sandbox("streams = [\"charges\"]\nstart_date = \"2999-01-01\"");
     let refused = sandbox.run(&["sync"]).ended_with(2);
     assert!(refused.text().contains("the start date is in the future"), "{}", refused.text());
+}
+
+/// An event that does not say what has changed says at least of which kind that is: the lists of this kind are read again.
+#[test]
+fn events_that_name_no_object_cost_the_next_sync_a_list_and_lose_nothing() {
+    for event in [
+        r#""id":"evt_1","type":"customer.updated","data":{"object":null}"#,
+        r#""id":"evt_1","type":"customer.updated","data":{"object":{"object":"customer"}}"#,
+        r#""id":"evt_1","type":"customer.updated","data":null"#,
+        r#""id":"evt_1","data":{}"#,
+        r#""type":"customer.updated","data":{"object":{"id":"cus_1","object":"customer"}}"#,
+        r#""id":null,"type":"customer.updated","data":{"object":{"id":"cus_1","object":"customer"}}"#,
+    ] {
+        let changed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let is_changed = std::sync::Arc::clone(&changed);
+        let vendor = Vendor::stripe(move |path, _| {
+            let is_changed = is_changed.load(std::sync::atomic::Ordering::Relaxed);
+            let name = if is_changed { "new" } else { "old" };
+            let customer = format!(r#"{{"id":"cus_1","object":"customer","created":1700000000,"name":"{name}"}}"#);
+            match path {
+                "/v1/customers" => Some((200, list(&[customer]))),
+                "/v1/customers/cus_1" => Some((200, customer)),
+                "/v1/events" if is_changed => {
+                    let created = SystemClock.now().timestamp() - 1;
+                    Some((200, list(&[format!(r#"{{"object":"event","created":{created},{event}}}"#)])))
+                }
+                _ => None,
+            }
+        });
+        let sandbox = vendor.sandbox("streams = [\"customers\"]");
+        sandbox.run(&["sync"]).ended_with(0);
+        assert_eq!(column(&sandbox, "payments_customers", "name"), ["old"]);
+        changed.store(true, std::sync::atomic::Ordering::Relaxed);
+        sandbox.run(&["sync"]).ended_with(0);
+        sandbox.run(&["sync"]).ended_with(0);
+        assert_eq!(column(&sandbox, "payments_customers", "name"), ["new"], "{event}");
+    }
 }

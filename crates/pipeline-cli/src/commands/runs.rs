@@ -1,0 +1,35 @@
+//! `pipeline runs`: how the last runs ended, failed ones too. Asks no vendor and needs no credential.
+
+use std::sync::Arc;
+
+use pipeline_core::RUN_CAPACITY;
+use serde_json::json;
+
+use crate::args::{self, Format};
+use crate::config::Config;
+use crate::console::Console;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::runs::{self, Fates};
+use crate::setup;
+
+pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exit> {
+    let config = Config::load(&args.file.config)?;
+    let (all, fates) = match setup::to_read(&config, console).await? {
+        Some(destination) => {
+            let runs = destination.runs(RUN_CAPACITY).await.map_err(|error| Failure::of_destination(&error))?;
+            let fates = Fates::of(&runs, &*destination).await;
+            (runs, fates)
+        }
+        None => Default::default(),
+    };
+    let shown = &all[..all.len().min(args.limit)];
+    match args.output {
+        Format::Json => {
+            let runs: Vec<_> = shown.iter().map(|run| runs::json(run, &fates, console)).collect();
+            console.print(&format!("{:#}", json!({ "runs": runs })));
+        }
+        Format::Human if all.is_empty() => console.print("No run is remembered yet: run `pipeline sync`."),
+        Format::Human => console.print(&runs::table(shown, &fates, console)),
+    }
+    Ok(Exit::Done)
+}
