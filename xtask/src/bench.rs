@@ -5,6 +5,7 @@
 mod decoders;
 mod floors;
 mod limits;
+mod memory;
 mod process;
 mod report;
 mod sync;
@@ -22,6 +23,7 @@ pub(crate) struct Args {
 enum Bench {
     Sync(sync::Args),
     Limits(limits::Args),
+    Memory(memory::Args),
     Decoders(decoders::Args),
     /// Serves charges that were written beforehand, until it is ended.
     #[command(hide = true)]
@@ -36,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match &args.bench {
         Bench::Sync(args) => sync::run(args),
         Bench::Limits(args) => limits::run(args),
+        Bench::Memory(args) => memory::run(args),
         Bench::Decoders(args) => decoders::run(args),
         Bench::Serve(args) => floors::serve(args),
         Bench::Floor(args) => floors::run(args),

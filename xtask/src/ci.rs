@@ -27,8 +27,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
             outcomes.push(cargo_step(&alone));
         }
     }
-    // The bench of decoders is a workspace of its own, whose lock file knows what the crates here depend on.
-    outcomes.push(cargo_step(&["update", "--workspace", "--locked", "--manifest-path", "benches/decoders/Cargo.toml"]));
+    // Workspaces of their own, whose lock files know what the crates here depend on.
+    for manifest in ["benches/decoders/Cargo.toml", "fuzz/Cargo.toml"] {
+        outcomes.push(cargo_step(&["update", "--workspace", "--locked", "--manifest-path", manifest]));
+    }
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     outcomes.push(step("cargo doc, warnings denied", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")));
     if !args.skip_tests {

@@ -4,6 +4,10 @@ mod bench;
 mod ci;
 mod codegen;
 mod connectors;
+mod crash;
+mod faults;
+mod fuzz;
+mod mutants;
 mod new_connector;
 mod output;
 mod test;
@@ -25,6 +29,10 @@ enum Task {
     Tidy(tidy::Args),
     NewConnector(new_connector::Args),
     Bench(bench::Args),
+    Faults(faults::Args),
+    Fuzz(fuzz::Args),
+    Crash(crash::Args),
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +44,10 @@ fn main() -> ExitCode {
         Task::Tidy(args) => tidy::run(&args),
         Task::NewConnector(args) => new_connector::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Faults(args) => faults::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Crash(args) => crash::run(&args),
+        Task::Mutants(args) => mutants::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

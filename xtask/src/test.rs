@@ -1,7 +1,7 @@
 //! What must pass before a change is merged.
 
 use crate::output::{Outcome, all, cargo, cargo_step, heading, step};
-use crate::{test_fixtures, tidy};
+use crate::{faults, test_fixtures, tidy};
 
 /// Checks the workspace's rules, then runs all tests and the fixtures. Needs nothing but cargo.
 #[derive(Debug, Default, clap::Args)]
@@ -13,7 +13,7 @@ pub(crate) struct Args {
 
 /// Runs the task. A section that fails does not keep the others from being run.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let sections: [fn(&Args) -> Outcome; 4] = [rules, generated, tests, fixtures];
+    let sections: [fn(&Args) -> Outcome; 5] = [rules, generated, tests, matrix, fixtures];
     let outcome = all(sections.map(|section| section(args)));
     heading(if outcome.is_ok() { "everything passed" } else { "not everything passed" });
     outcome
@@ -35,6 +35,15 @@ fn tests(args: &Args) -> Outcome {
         command.args(["--lib", "--bins"]);
     }
     step("unit, integration and documentation tests", command.env("INSTA_UPDATE", "no"))
+}
+
+/// The scenarios were run among the tests; here the tests that the matrix names elsewhere are looked for.
+fn matrix(args: &Args) -> Outcome {
+    if args.quick {
+        return Ok(());
+    }
+    heading("tests that the fault matrix names");
+    faults::run(&faults::Args::check())
 }
 
 fn fixtures(_args: &Args) -> Outcome {

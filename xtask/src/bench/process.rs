@@ -1,7 +1,7 @@
 //! A process that is measured: its wall time, its processor time, and the most memory that it held.
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,8 +25,14 @@ pub(crate) struct Cost {
 }
 
 /// Runs a command to its end, which must be a good one.
-#[expect(clippy::disallowed_methods, reason = "a measurement waits for real")]
 pub(crate) fn measure(command: &mut Command) -> Outcome<Cost> {
+    let (cost, status) = measure_any(command)?;
+    if status.success() { Ok(cost) } else { Err(format!("{} ended with {status}", command.get_program().display()).into()) }
+}
+
+/// Runs a command to its end, whichever it is.
+#[expect(clippy::disallowed_methods, reason = "a measurement waits for real")]
+pub(crate) fn measure_any(command: &mut Command) -> Outcome<(Cost, ExitStatus)> {
     let (before, start) = (children_cpu(), Instant::now());
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     let mut peak: f64 = 0.0;
@@ -37,8 +43,7 @@ pub(crate) fn measure(command: &mut Command) -> Outcome<Cost> {
         peak = peak.max(peak_memory(&child.id().to_string()));
         std::thread::sleep(LOOK);
     };
-    let cost = Cost { wall: start.elapsed().as_secs_f64(), cpu: children_cpu() - before, peak };
-    if status.success() { Ok(cost) } else { Err(format!("{} ended with {status}", command.get_program().display()).into()) }
+    Ok((Cost { wall: start.elapsed().as_secs_f64(), cpu: children_cpu() - before, peak }, status))
 }
 
 /// Measures work inside this process.
