@@ -122,23 +122,34 @@ impl Paginator for SessionPages {
 
     /// A page is the last when it is shorter than the size that the server reports and the total announces no further page.
     /// A scan that ends too early would count every profile behind it as deleted, so an empty page alone ends nothing, and a
-    /// scan that ends with fewer profiles than its total is begun anew once.
+    /// scan that ends with fewer different profiles than its total, or with an empty page and without a total, is begun anew once.
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let place = Place::of(at)?.unwrap_or_default();
         let number = |path| page.envelope.text(path).and_then(|text| text.parse::<u64>().ok());
         let size = number("page_size").ok_or_else(|| missing("page_size"))?;
         let total = place.total.or_else(|| number("total"));
         let rows = page.records.len() as u64;
-        let read = place.rows.map(|read| read + rows);
+        let read = place.rows.map(|read| read + page.fresh as u64);
         let has_more = total.is_some_and(|total| (place.page + 1).saturating_mul(size) < total);
         if !has_more && (rows < size || rows == 0) {
-            return match total.filter(|total| read.is_none_or(|read| read < *total)) {
-                Some(total) => place.anew().ok_or_else(|| short(read.unwrap_or_default(), total)).map(Advance::Next),
-                None => Ok(Advance::End),
+            return match total {
+                Some(total) if read.is_none_or(|read| read < total) => {
+                    place.anew().ok_or_else(|| short(read.unwrap_or_default(), total)).map(Advance::Next)
+                }
+                None if rows == 0 => place.anew().ok_or_else(unproved).map(Advance::Next),
+                _ => Ok(Advance::End),
             };
         }
         let session = page.envelope.text("session_id").filter(|session| !session.is_empty()).ok_or_else(|| missing("session_id"))?;
         Ok(Advance::Next(Place { page: place.page + 1, total, rows: read, session: &session, ..place }.to_text()))
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+
+    fn round(&self, at: &Position) -> u32 {
+        Place::of(at).ok().flatten().map_or(0, |place| u32::from(place.is_second))
     }
 
     /// A session that has expired: its scan is begun anew, once. Profiles that come again merge by their key.
@@ -152,7 +163,7 @@ impl Paginator for SessionPages {
 struct Place<'a> {
     page: u64,
     total: Option<u64>,
-    /// Profiles read so far; none in a position that was stored before they were counted.
+    /// Different profiles read so far; none in a position that was stored before they were counted.
     rows: Option<u64>,
     /// True in a scan that was begun anew.
     is_second: bool,
@@ -201,6 +212,12 @@ fn short(rows: u64, total: u64) -> Error {
     Error::new(ErrorKind::Unavailable, "a scan ended with fewer profiles than its own total, twice")
         .with_context("profiles", rows.to_string())
         .with_context("total", total.to_string())
+        .with_help("the profiles that are stored stay as they are; run again later, and report it to mixpanel if it stays so")
+}
+
+/// A second scan without a total that an empty page ended.
+fn unproved() -> Error {
+    Error::new(ErrorKind::Unavailable, "a scan without a total ended with an empty page, twice, so nothing shows that it was complete")
         .with_help("the profiles that are stored stay as they are; run again later, and report it to mixpanel if it stays so")
 }
 

@@ -170,6 +170,13 @@ impl Paginator for Pages {
     fn shifts(&self) -> bool {
         matches!(self.walk, Walk::TimeExport | Walk::TimePages | Walk::Numbered)
     }
+
+    /// An export by time shows the last second of a page once more, which may be all that there is: then the time stands still.
+    fn may_repeat(&self, next: &Advance) -> bool {
+        let moves = |next: &str| next.starts_with(START_TIME) && !next.contains(' ');
+        let is_by_time = matches!(self.walk, Walk::TimeExport | Walk::TimePages);
+        is_by_time && !matches!(next, Advance::Next(next) if moves(next))
+    }
 }
 
 /// Where the page was read, as a position: for the next sync when there was nothing.

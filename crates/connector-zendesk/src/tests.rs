@@ -201,6 +201,7 @@ fn c02_c25_a_link_gives_its_cursor_and_no_host() {
         headers: &HeaderMap::new(),
         envelope: &split.envelope,
         records: &split.records[0],
+        fresh: split.records[0].len(),
     };
     let pages = Pages::new(Walk::Cursor(100), std::time::Duration::ZERO);
     let pipeline_core::Advance::Next(next) = pages.advance(&Position::Start, &view).unwrap() else { panic!("the list goes on") };

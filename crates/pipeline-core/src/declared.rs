@@ -11,6 +11,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use self::check::first_page;
+use self::distinct::Distinct;
 use self::nested::Spread;
 use self::shared::Walker;
 use self::walk::Walk;
@@ -29,6 +30,7 @@ use crate::state::{EndpointState, Position, SliceState};
 mod ahead;
 mod check;
 mod children;
+mod distinct;
 mod nested;
 pub(crate) mod shared;
 #[cfg(test)]
@@ -110,16 +112,10 @@ struct Fetched {
 impl<'a> List<'a> {
     /// Walks the list from the slice's position on.
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
-        stream::try_unfold(Some((self, Walk::from(slice))), |walk| async move {
+        let walk = Walk::of(self.endpoint, slice);
+        stream::try_unfold(Some((self, walk)), |walk| async move {
             let Some((list, mut walk)) = walk else { return Ok(None) };
-            let mut page = list.read(&walk.slice, &mut walk.position).await?;
-            let mut attempt = 1;
-            while attempt < DAMAGED_ATTEMPTS && walk.is_out_of_place(list.endpoint, &page) {
-                // A cache on the way has answered in the vendor's place, or a server that lags behind.
-                tokio::time::sleep(DAMAGED_PAUSE * attempt).await;
-                page = list.read(&walk.slice, &mut walk.position).await?;
-                attempt += 1;
-            }
+            let page = list.next(&mut walk).await?;
             let goes_on = walk.step(list.endpoint, &page)?;
             if list.walker == Walker::Children && list.endpoint.shared.is_some() {
                 // Of shared pages only what has children is seen, which may be nothing for long.
@@ -129,32 +125,65 @@ impl<'a> List<'a> {
         })
     }
 
-    /// The page at `position`, which moves when the vendor refuses it.
-    async fn read(&self, slice: &SliceState, position: &mut Position) -> Result<Page> {
+    /// The next page, asked for again while it cannot be what follows: a cache on the way has answered in the vendor's place, or a
+    /// server that lags behind.
+    async fn next(&self, walk: &mut Walk) -> Result<Page> {
+        let mut attempt = 1;
+        loop {
+            let asked = walk.position.clone();
+            let page = self.read(walk).await?;
+            walk.has_read(self.endpoint, &asked);
+            let is_repeated = walk.is_repeated(self.endpoint, &page);
+            match attempt {
+                _ if !is_repeated && !walk.is_out_of_place(self.endpoint, &page) => return Ok(page),
+                DAMAGED_ATTEMPTS if is_repeated => return Err(walk.repeated(&page)),
+                DAMAGED_ATTEMPTS => return Ok(page),
+                _ => {}
+            }
+            self.forget(walk)?;
+            tokio::time::sleep(DAMAGED_PAUSE * attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// The page at the walk's position, which moves when the vendor refuses it.
+    async fn read(&self, walk: &mut Walk) -> Result<Page> {
+        let Walk { slice, position, distinct, .. } = walk;
         let asked = position.clone();
+        distinct.discard();
         let read = async {
-            let fetched = self.fetch(slice, position).await?;
+            let fetched = self.fetch(slice, position, distinct).await?;
             self.page(slice, position, fetched).await
         };
         match &self.endpoint.shared {
-            Some(shared) => {
-                let request = self.asked(slice, &asked)?;
-                let key = fingerprint(&(self.client.account(), request.url.as_str(), &request.query));
-                shared.page(self.walker, key, &asked, self.parent.is_none(), read).await
-            }
+            Some(shared) => shared.page(self.walker, self.key(slice, &asked)?, &asked, self.parent.is_none(), read).await,
             None => read.await,
         }
     }
 
+    /// What the page at a position is shared by.
+    fn key(&self, slice: &SliceState, position: &Position) -> Result<u64> {
+        let request = self.asked(slice, position)?;
+        Ok(fingerprint(&(self.client.account(), request.url.as_str(), &request.query)))
+    }
+
+    /// Makes sure that the page at the walk's position is requested again, though another walk may have shared it.
+    fn forget(&self, walk: &Walk) -> Result<()> {
+        if let Some(shared) = &self.endpoint.shared {
+            shared.forget(self.key(&walk.slice, &walk.position)?);
+        }
+        Ok(())
+    }
+
     /// Requests the page at `position`, and asks again when what comes is damaged: most damage is done on the way.
-    async fn fetch(&self, slice: &SliceState, position: &mut Position) -> Result<Fetched> {
+    async fn fetch(&self, slice: &SliceState, position: &mut Position, distinct: &mut Distinct) -> Result<Fetched> {
         let mut attempt = 1;
         loop {
             let (request, response) = self.send(slice, position).await?;
             if response.is_ignored || !response.status.is_success() {
                 return Ok(Fetched { request, cut: None });
             }
-            match self.cut(position, &request, &response).await {
+            match self.cut(position, &request, &response, distinct).await {
                 Ok(cut) => return Ok(Fetched { request, cut: Some(cut) }),
                 // There was memory for the body, and not for its records.
                 Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => continue,
@@ -250,13 +279,14 @@ impl<'a> List<'a> {
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
+        let digest = walk::digest(&records);
         let Spread { mut records, gone, asked } = nested::spread(&self.client, endpoint, records).await?;
         let gaps = self.incomplete(slice, position, &request, asked).await?;
         if let (Some(Parent { inherited, .. }), Some(parent)) = (endpoint.parent.as_deref(), &self.parent) {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
-        Ok(Page { reached, skipped: gone, gaps, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+        Ok(Page { reached, skipped: gone, gaps, digest, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
     }
 
     /// The records of a page that hold lists which could not be completed.
@@ -315,7 +345,13 @@ impl<'a> List<'a> {
     }
 
     /// Cuts a response into the records that it lists, and says what follows it.
-    async fn cut(&self, position: &Position, request: &Request, response: &Response) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
+    async fn cut(
+        &self,
+        position: &Position,
+        request: &Request,
+        response: &Response,
+        distinct: &mut Distinct,
+    ) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
         let paths: Vec<RecordPath> =
             self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
         let split = match split(response, &response.body, &paths).await {
@@ -331,8 +367,10 @@ impl<'a> List<'a> {
             return Err(error.with_context("path", path.name().unwrap_or_default().to_owned()));
         }
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
-        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records };
-        let advance = self.endpoint.paginator.advance(position, &view)?;
+        let paginator = &self.endpoint.paginator;
+        let fresh = if paginator.counts() { distinct.fresh(paginator.round(position), records) } else { records.len() };
+        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records, fresh };
+        let advance = paginator.advance(position, &view)?;
         Ok((split.records, advance))
     }
 }

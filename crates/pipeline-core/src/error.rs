@@ -120,6 +120,7 @@ struct Inner {
     help: Option<String>,
     context: Vec<(&'static str, String)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    doubted: Option<u64>,
 }
 
 impl Error {
@@ -133,6 +134,7 @@ impl Error {
             help: None,
             context: Vec::new(),
             source: None,
+            doubted: None,
         }))
     }
 
@@ -176,6 +178,17 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// Marks the position at which a list repeated a page, so that it is not believed later either.
+    pub(crate) fn doubting(mut self, mark: u64) -> Self {
+        self.0.doubted = Some(mark);
+        self
+    }
+
+    /// What [`SliceState::doubted`](crate::state::SliceState::doubted) becomes when a list ends with this error.
+    pub(crate) fn doubted(&self) -> Option<u64> {
+        self.0.doubted
     }
 
     /// What went wrong.

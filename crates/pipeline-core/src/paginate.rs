@@ -32,6 +32,8 @@ pub struct PageView<'a> {
     pub envelope: &'a Envelope,
     /// The records of the endpoint's first stream.
     pub records: &'a [RawRecord],
+    /// How many of them did not come before, of a list that [counts](Paginator::counts); of others all of them.
+    pub fresh: usize,
 }
 
 /// Walks one kind of list.
@@ -61,6 +63,24 @@ pub trait Paginator: Send + Sync + Debug {
     /// True when rows can move between pages while the list is read, so that a page may repeat rows of the one before.
     fn shifts(&self) -> bool {
         false
+    }
+
+    /// True when a page that `next` follows may hold the very records of the page before. Elsewhere such a page is requested
+    /// again, and the list fails when it stays so: a cache has answered, and the records behind it would be lost.
+    fn may_repeat(&self, next: &Advance) -> bool {
+        let _ = next;
+        false
+    }
+
+    /// True when it compares the number of different records with what the vendor counts.
+    fn counts(&self) -> bool {
+        false
+    }
+
+    /// How often the list was begun anew before `at`: each time, every record may come once more.
+    fn round(&self, at: &Position) -> u32 {
+        let _ = at;
+        0
     }
 }
 

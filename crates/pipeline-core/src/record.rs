@@ -289,12 +289,15 @@ pub struct Page {
     pub gaps: Vec<Missed>,
     /// True when what the slice still has is in hand: to split it would be to ask for that again.
     pub in_hand: bool,
+    /// Fingerprint of the records of the response, as they came: a list is not believed that sends the same ones again. None for
+    /// a page without records, and where pages are not compared.
+    pub digest: Option<u64>,
 }
 
 impl Page {
     /// A page of records, and what follows it.
     pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
-        Self { records, advance, reached: None, skipped: 0, gaps: Vec::new(), in_hand: false }
+        Self { records, advance, reached: None, skipped: 0, gaps: Vec::new(), in_hand: false, digest: None }
     }
 }
 

@@ -129,6 +129,10 @@ pub struct SliceState {
     /// reads the endpoint; none: the slice is a part of the whole list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Marks the position when the vendor answered there with a page that it had sent before: which page it was, so that the
+    /// next sync does not take it for what follows. Cleared when the slice goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<u64>,
 }
 
 /// A unit of an endpoint that the vendor refuses, or never delivers, while the rest can be read: a slice that waits.
@@ -427,6 +431,7 @@ impl EndpointState {
                 let state = self.slice_mut(*slice).filter(|state| is_current && state.position == *from);
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
+                state.doubted = None;
                 state.reached = reached.or(state.reached);
                 if let Some(coverage) = &mut self.coverage {
                     coverage.saw(*newest);

@@ -4,6 +4,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::shared::Walker;
+use super::distinct::Distinct;
 use super::{Fetched, List, call};
 use crate::connector::{Availability, CheckReport};
 use crate::endpoint::Endpoint;
@@ -88,7 +89,7 @@ pub(super) async fn first_page(client: &HttpClient, endpoint: &Endpoint) -> Resu
     let response = client.send(&request, &call(endpoint, &Position::Start)).await?;
     // Whether what it holds is understood is for a sync to find out.
     let nothing = || Page::new(Vec::new(), None);
-    let Ok(cut) = list.cut(&Position::Start, &request, &response).await else { return Ok(nothing()) };
+    let Ok(cut) = list.cut(&Position::Start, &request, &response, &mut Distinct::default()).await else { return Ok(nothing()) };
     let fetched = Fetched { request, cut: Some(cut).filter(|_| !response.is_ignored) };
     Ok(list.page(&slice, &Position::Start, fetched).await.unwrap_or_else(|_| nothing()))
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::List;
 use super::ahead::Ahead;
+use super::distinct::Distinct;
 use super::shared::Walker;
 use crate::endpoint::{Endpoint, Parent};
 use crate::error::{Error, ErrorKind, Result};
@@ -102,7 +103,7 @@ pub(super) fn read_unit<'a>(
     let family = Family { walker: Walker::Own, client, endpoint, parent };
     let begun = async move {
         let record = RawRecord::upsert(slice.unit.unwrap_or_default());
-        let member = Member { key: family.key(&record), reached: None, from: slice.position, record };
+        let member = Member { key: family.key(&record), reached: None, from: slice.position, doubted: slice.doubted, record };
         let Begun { first, rest, .. } = family.begin(member).await;
         Ok(stream::iter(first.transpose()).chain(rest))
     };
@@ -140,6 +141,8 @@ struct Member {
     key: String,
     reached: Option<DateTime<Utc>>,
     from: Position,
+    /// See [`SliceState::doubted`].
+    doubted: Option<u64>,
 }
 
 /// A list that was begun: its first page is there, unless the list was refused.
@@ -161,6 +164,7 @@ impl<'a> Family<'a> {
             key: self.key(&record),
             reached: self.time(&record),
             from: Position::Start,
+            doubted: None,
             record: self.needed(&record),
         };
         let mut members: Vec<Member> = records.into_iter().filter(|record| self.parent.wants(record)).map(member).collect();
@@ -202,7 +206,7 @@ impl<'a> Family<'a> {
         match readable {
             Some(record) => {
                 let list = List { client: client.clone(), endpoint, parent: Some(record), walker: *walker };
-                list.fetch(&SliceState::default(), &mut Position::Start).await.map(drop)
+                list.fetch(&SliceState::default(), &mut Position::Start, &mut Distinct::default()).await.map(drop)
             }
             None => super::first_page(client, &parent.endpoint).await.map(drop),
         }
@@ -217,9 +221,9 @@ impl<'a> Family<'a> {
     }
 
     /// A parent whose list could not be read from a position on, and all that is needed to read it later.
-    fn missed(&self, member: &Member, position: Position) -> Missed {
+    fn missed(&self, member: &Member, position: Position, doubted: Option<u64>) -> Missed {
         let unit = String::from_utf8_lossy(member.record.as_bytes()).into_owned();
-        let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, ..SliceState::default() });
+        let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, doubted, ..SliceState::default() });
         let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
         kept.fold(missed, |missed, (column, value)| missed.keeping(column, value))
     }
@@ -241,7 +245,7 @@ impl<'a> Family<'a> {
     /// Begins to read a parent's list; the rest of it is read when its turn has come.
     async fn begin(self, member: Member) -> Begun<'a> {
         let list = List { client: self.client, endpoint: self.endpoint, parent: Some(member.record.clone()), walker: self.walker };
-        let slice = SliceState { position: member.from.clone(), ..SliceState::default() };
+        let slice = SliceState { position: member.from.clone(), doubted: member.doubted, ..SliceState::default() };
         let is_resumed = slice.position != Position::Start;
         let mut rest = list.clone().pages(slice).boxed();
         let mut first = rest.try_next().await;
@@ -370,7 +374,7 @@ impl<'a> FamilyWalk<'a> {
                         return Ok(Some(placed));
                     }
                     Ok(None) => {}
-                    Err(error) => self.tally.failed(self.family.missed(&member, member.from.clone()), error)?,
+                    Err(error) => self.tally.failed(self.family.missed(&member, member.from.clone(), error.doubted()), error)?,
                 }
             }
             let Some(Begun { member, first, rest }) = page.lists.next().await else { return Ok(None) };

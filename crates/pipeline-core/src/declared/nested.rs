@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use super::shared::Walker;
-use super::{List, Walk, children, map_records};
+use super::{List, Walk, children, map_records, walk};
 use crate::endpoint::{Endpoint, NestedList};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{HeaderMap, HttpClient, Method, Request};
@@ -163,7 +163,7 @@ impl<'a> Beginning<'a> {
         }
         // Nobody asked for this page: the record brought it along.
         let request = Request::new(Method::GET, nowhere()?);
-        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries };
+        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries, fresh: entries.len() };
         let position = match list.list.paginator.advance(&Position::Start, &view) {
             Ok(Advance::Next(next)) if are_distinct(list, &entries) => Position::At(next),
             _ => Position::Start,
@@ -177,8 +177,9 @@ impl<'a> Beginning<'a> {
         let mut all = if self.position == Position::Start { Vec::new() } else { self.entries.clone() };
         let mut walk = Walk::from(SliceState { position: self.position.clone(), ..SliceState::default() });
         loop {
-            let Some((records, advance)) = list.fetch(&walk.slice, &mut walk.position).await?.cut else { return Ok(None) };
-            let page = Page::new(records, Some(advance));
+            let fetched = list.fetch(&walk.slice, &mut walk.position, &mut walk.distinct).await?;
+            let Some((records, advance)) = fetched.cut else { return Ok(None) };
+            let page = Page { digest: walk::digest(&records), ..Page::new(records, Some(advance)) };
             let goes_on = walk.step(&self.list.list, &page)?;
             all.extend(page.records.into_iter().next().unwrap_or_default());
             if !goes_on {

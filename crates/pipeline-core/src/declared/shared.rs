@@ -121,6 +121,11 @@ impl SharedPages {
         }
     }
 
+    /// Forgets a page that cannot be what was asked for, so that it is requested again.
+    pub(crate) fn forget(&self, key: u64) {
+        self.lock().slots.remove(&key);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +175,8 @@ impl SharedPages {
             (Some(Advance::CaughtUp(to)), Position::At(from)) => to == from,
             _ => true,
         };
-        let end = Page { reached: page.reached, skipped: page.skipped, ..Page::new(Vec::new(), page.advance.clone()) };
+        let Page { reached, skipped, digest, .. } = *page;
+        let end = Page { reached, skipped, digest, ..Page::new(Vec::new(), page.advance.clone()) };
         Ok(Parents { records, end, read: Instant::now(), stands, lease: None })
     }
 }
@@ -184,6 +190,7 @@ impl Parents {
         let end = Page {
             reached: self.end.reached,
             skipped: self.end.skipped,
+            digest: self.end.digest,
             ..Page::new(vec![self.records.clone()], self.end.advance.clone())
         };
         Some(end)

@@ -140,21 +140,33 @@ async fn listed(bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
 
 /// The same of the part of a list that is in a window.
 async fn listed_in(window: Option<crate::state::Window>, bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
+    let endpoint = things()
+        .paginate(CURSOR)
+        .cursor("at", crate::TimeFormat::UnixSeconds)
+        .slices(crate::slice::Windows::newest_first("since", "until", crate::TimeFormat::UnixSeconds));
+    let (ids, error) = walked(&endpoint, SliceState { window, ..SliceState::default() }, bodies).await;
+    (ids, error.map(|error| error.kind()))
+}
+
+const CURSOR: crate::paginate::CursorField =
+    crate::paginate::CursorField { param: "page", token: "next", more: None, first_page_only: &[], resumable: false };
+
+fn things() -> Endpoint {
+    Endpoint::get("things", "/things").feeds(StreamDef::new("things", Schema::default()).primary_key(["id"]), "data")
+}
+
+/// The ids of the pages of a slice of a list that is answered so.
+async fn walked(endpoint: &Endpoint, slice: SliceState, bodies: &[&str]) -> (Vec<String>, Option<Error>) {
     let script = Script(std::sync::Mutex::new(bodies.iter().map(ToString::to_string).collect()));
     let context = BuildContext { transport: Some(Arc::new(script)), ..BuildContext::default() };
     let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
-    let endpoint = Endpoint::get("things", "/things")
-        .feeds(StreamDef::new("things", Schema::default()).primary_key(["id"]), "data")
-        .paginate(crate::paginate::CursorField { param: "page", token: "next", more: None, first_page_only: &[], resumable: false })
-        .cursor("at", crate::TimeFormat::UnixSeconds)
-        .slices(crate::slice::Windows::newest_first("since", "until", crate::TimeFormat::UnixSeconds));
-    let mut pages = read(&client, &endpoint, SliceState { window, ..SliceState::default() });
+    let mut pages = read(&client, endpoint, slice);
     let mut ids = Vec::new();
     loop {
         match pages.try_next().await {
             Ok(Some(page)) => ids.push(page.records[0].iter().map(|record| record.scalar("id").unwrap()).collect::<String>()),
             Ok(None) => return (ids, None),
-            Err(error) => return (ids, Some(error.kind())),
+            Err(error) => return (ids, Some(error)),
         }
     }
 }
@@ -210,5 +222,82 @@ async fn c03_the_same_page_under_ever_new_cursors_ends() {
     let pages: Vec<String> = (0..100).map(|cursor| A.replace("\"2\"", &format!("\"{cursor}\""))).collect();
     let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
     let (ids, error) = listed(&pages).await;
-    assert_eq!((ids.len(), error), (3, Some(ErrorKind::Decode)));
+    assert_eq!((ids.len(), error), (1, Some(ErrorKind::Decode)), "not one of them is taken for the next page");
+}
+
+fn strings(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// A list in no order, so that nothing but the content of its pages can be compared.
+#[tokio::test(start_paused = true)]
+async fn b20_a_page_that_stays_an_earlier_one_is_never_believed() {
+    let list = things().paginate(CURSOR);
+    let again = A.replace("\"2\"", "\"4\"");
+    let wrong: [&[&str]; 2] = [&[A, &again, &again, &again, B, C], &[A, B, &again, &again, &again, C]];
+    for (bodies, read) in wrong.into_iter().zip([strings(&["ab"]), strings(&["ab", "c"])]) {
+        let (ids, error) = walked(&list, SliceState::default(), bodies).await;
+        let error = error.unwrap();
+        assert_eq!((ids, error.kind(), error.status()), (read, ErrorKind::Decode, crate::ErrorStatus::Persistent));
+        assert!(error.doubted().is_some());
+    }
+    let (ids, error) = walked(&list, SliceState::default(), &[A, B, &again, &again, C]).await;
+    assert_eq!((ids, error.is_none()), (strings(&["ab", "c", "d"]), true), "two wrong answers are not too many");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b20_the_next_sync_does_not_believe_it_either() {
+    let list = things().paginate(CURSOR);
+    let again = A.replace("\"2\"", "\"4\"");
+    let (_, error) = walked(&list, SliceState::default(), &[A, &again]).await;
+    let doubted = |position: &str| SliceState {
+        position: Position::At(position.to_owned()),
+        doubted: error.as_ref().and_then(Error::doubted),
+        ..SliceState::default()
+    };
+    let (ids, still) = walked(&list, doubted("2"), &[&again]).await;
+    assert_eq!((ids, still.and_then(|still| still.doubted())), (strings(&[]), error.as_ref().and_then(Error::doubted)));
+    let (ids, healed) = walked(&list, doubted("2"), &[&again, B, C]).await;
+    assert_eq!((ids, healed.is_none()), (strings(&["c", "d"]), true));
+    let (ids, elsewhere) = walked(&list, doubted("1"), &[A, B, C]).await;
+    assert_eq!((ids, elsewhere.is_none()), (strings(&["ab", "c", "d"]), true), "where it belongs, the page is right");
+}
+
+/// The last second of a page comes once more at the head of the next, and may be all of it.
+#[tokio::test(start_paused = true)]
+async fn c18_a_page_may_repeat_the_one_before_where_the_boundary_comes_again() {
+    let list = things().paginate(crate::paginate::TimeWindow { since: "since", until: "until", done: "done" });
+    let page = |id: &str, until: u32, done: bool| format!(r#"{{"data":[{{"id":"{id}"}}],"until":{until},"done":{done}}}"#);
+    let (ids, error) = walked(&list, SliceState::default(), &[&page("a", 5, false), &page("a", 5, true)]).await;
+    assert_eq!((ids, error.is_none()), (strings(&["a", "a"]), true));
+    let stuck = [page("a", 5, false), page("a", 6, false), page("a", 6, false), page("a", 6, false)];
+    let (ids, error) = walked(&list, SliceState::default(), &stuck.each_ref().map(String::as_str)).await;
+    assert_eq!((ids, error.map(|error| error.kind())), (strings(&["a"]), Some(ErrorKind::Decode)), "but not while time goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counted_list_is_complete_when_as_many_different_records_came() {
+    use crate::paginate::{Counted, PageNumber};
+    let list = things().paginate(Counted::new(PageNumber { param: "page", first: 1, total_pages: None }, "total"));
+    let page = |ids: &[u32]| {
+        let records: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        format!(r#"{{"data":[{}],"total":4}}"#, records.join(","))
+    };
+    let (first, second, mixed, none) = (page(&[1, 2]), page(&[3, 4]), page(&[2, 3]), page(&[]));
+    let walk = async |bodies: &[&str]| {
+        let (ids, error) = walked(&list, SliceState::default(), bodies).await;
+        (ids.concat(), error.map(|error| error.kind()))
+    };
+    assert_eq!(walk(&[&first, &second, &none]).await, ("1234".to_owned(), None));
+    assert_eq!(walk(&[&first, &mixed, &none, &first, &second, &none]).await, ("12231234".to_owned(), None), "read once more");
+    let short = walk(&[&first, &mixed, &none, &first, &mixed, &none]).await;
+    assert_eq!(short, ("12231223".to_owned(), Some(ErrorKind::Unavailable)));
+    let repeated = walk(&[&first, &second, &first, &first, &first]).await;
+    assert_eq!(repeated, ("1234".to_owned(), Some(ErrorKind::Decode)), "whatever the numbers are");
+    // A reading that was the second one is begun anew by the next sync.
+    let resumed = SliceState { position: Position::At(r#"{"at":"2","seen":3,"total":4,"again":true}"#.to_owned()), ..SliceState::default() };
+    let (ids, error) = walked(&list, resumed, &[&first, &second, &none]).await;
+    assert_eq!((ids.concat(), error.is_none()), ("1234".to_owned(), true));
+    let single = page(&[1]);
+    assert_eq!(walk(&[&single, &none, &single, &none]).await.1, Some(ErrorKind::Unavailable), "in a second reading every page comes again");
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
+use super::distinct::Distinct;
 use super::fingerprint;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,8 @@ pub(super) struct Walk {
     pub(super) slice: SliceState,
     pub(super) position: Position,
     pub(super) empty_pages: u32,
+    /// The records so far, of a list that is counted.
+    pub(super) distinct: Distinct,
     visited: HashSet<u64>,
     /// What the page before looked like.
     previous: Option<u64>,
@@ -37,6 +40,10 @@ pub(super) struct Walk {
     pages: HashSet<u64>,
     /// Pages in a row that looked like an earlier one.
     familiar_pages: usize,
+    /// The same of the pages since the list was last begun: those that none may repeat.
+    sent: HashSet<u64>,
+    /// How often it was begun anew until then.
+    round: u32,
     /// The cursor value of the last record so far, of a list that comes newest first; none: nothing can be compared.
     reached: Option<DateTime<Utc>>,
     /// True for a list that is not in the order which it should have.
@@ -44,6 +51,13 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    /// A walk that begins at the slice's position, or at the start of a list that was being read once more: what an earlier run
+    /// has seen of it cannot be compared with what comes.
+    pub(super) fn of(endpoint: &Endpoint, slice: SliceState) -> Self {
+        let is_again = endpoint.paginator.round(&slice.position) > 0;
+        Self::from(if is_again { SliceState { position: Position::Start, reached: None, ..slice } } else { slice })
+    }
+
     /// A walk that begins at the slice's position.
     pub(super) fn from(slice: SliceState) -> Self {
         let reached = slice.reached.filter(|_| matches!(slice.position, Position::At(_)));
@@ -51,28 +65,56 @@ impl Walk {
             position: slice.position.clone(),
             slice,
             empty_pages: 0,
+            distinct: Distinct::default(),
             visited: HashSet::new(),
             previous: None,
             repeated_pages: 0,
             pages: HashSet::new(),
             familiar_pages: 0,
+            sent: HashSet::new(),
+            round: 0,
             reached,
             is_unordered: false,
         }
     }
 
-    /// True for a page that cannot be what follows the one before: it is the same, or in a list that comes newest first its first
-    /// record is newer than the last one before it, or it is of another window than the one that was asked for.
-    pub(super) fn is_out_of_place(&self, endpoint: &Endpoint, page: &Page) -> bool {
-        // Pages that several walks share are kept: to ask again would bring the same.
-        // A list that shifts may repeat one, and one that is counted is read twice.
-        let is_repeated = self.is_repeated(page) && !endpoint.paginator.shifts();
-        let is_foreign = || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
-        endpoint.shared.is_none() && (is_repeated || (!self.is_unordered && is_foreign()))
+    /// Takes note that the position was read as it is now: the vendor may have refused the one that was asked for.
+    pub(super) fn has_read(&mut self, endpoint: &Endpoint, asked: &Position) {
+        let round = endpoint.paginator.round(&self.position);
+        if round != self.round || *asked != self.position {
+            // What came before may come again.
+            self.sent.clear();
+            self.previous = None;
+            self.round = round;
+        }
     }
 
-    fn is_repeated(&self, page: &Page) -> bool {
-        self.previous.is_some() && self.previous == sketch(page)
+    /// True for a page that was sent before, in the place of another one: its cursor must not be believed.
+    ///
+    /// Where a page may repeat the one before, it still repeats no earlier one.
+    pub(super) fn is_repeated(&self, endpoint: &Endpoint, page: &Page) -> bool {
+        let Some(digest) = page.digest else { return false };
+        let is_natural = || {
+            let is_previous = self.previous == Some(digest) || self.previous.is_none();
+            is_previous && page.advance.as_ref().is_some_and(|next| endpoint.paginator.may_repeat(next))
+        };
+        let was_doubted = || self.slice.position == self.position && self.slice.doubted == Some(mark(digest, &self.position));
+        (self.sent.contains(&digest) || was_doubted()) && !is_natural()
+    }
+
+    /// The error for a page that stays one that was sent before.
+    pub(super) fn repeated(&self, page: &Page) -> Error {
+        let error = Error::new(ErrorKind::Decode, "the list sent a page again in the place of the next one, each time that it was asked")
+            .with_help("what follows is not taken for read: run again later, and report it to the vendor if it stays so");
+        page.digest.map(|digest| mark(digest, &self.position)).into_iter().fold(error.temporary().persistent(), Error::doubting)
+    }
+
+    /// True for a page that cannot be what follows the one before: in a list that comes newest first its first record is newer
+    /// than the last one before it, or it is of another window than the one that was asked for.
+    pub(super) fn is_out_of_place(&self, endpoint: &Endpoint, page: &Page) -> bool {
+        // Pages that several walks share are kept: to ask again would bring the same.
+        let is_foreign = || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
+        endpoint.shared.is_none() && !self.is_unordered && is_foreign()
     }
 
     fn is_newer(&self, endpoint: &Endpoint, page: &Page) -> bool {
@@ -94,9 +136,11 @@ impl Walk {
     pub(super) fn step(&mut self, endpoint: &Endpoint, page: &Page) -> Result<bool> {
         // Asked for again, and still so: then this is how the list is.
         self.is_unordered |= self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
-        self.repeated_pages = if self.is_repeated(page) { self.repeated_pages + 1 } else { 0 };
-        self.previous = sketch(page);
+        let is_same = self.previous.is_some() && self.previous == page.digest;
+        self.repeated_pages = if is_same { self.repeated_pages + 1 } else { 0 };
+        self.previous = page.digest;
         self.note_page();
+        self.distinct.take();
         let last = page.records.first().and_then(|records| endpoint.cursor_of(records.last()?));
         self.reached = last.or(self.reached);
         let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
@@ -125,11 +169,14 @@ impl Walk {
 impl Walk {
     /// Takes note of what the page looks like.
     fn note_page(&mut self) {
-        let Some(sketch) = self.previous else { return };
-        if self.pages.len() >= MAX_REMEMBERED_POSITIONS {
-            self.pages.clear();
+        let Some(digest) = self.previous else { return };
+        for pages in [&mut self.pages, &mut self.sent] {
+            if pages.len() >= MAX_REMEMBERED_POSITIONS {
+                pages.clear();
+            }
         }
-        self.familiar_pages = if self.pages.insert(sketch) { 0 } else { self.familiar_pages + 1 };
+        self.sent.insert(digest);
+        self.familiar_pages = if self.pages.insert(digest) { 0 } else { self.familiar_pages + 1 };
     }
 }
 
@@ -137,15 +184,32 @@ fn endless(message: String) -> Error {
     Error::new(ErrorKind::Decode, message)
 }
 
-fn hashed(record: &RawRecord) -> u64 {
-    fingerprint(&record.as_bytes())
+/// Tells the records of a response from those of others; none when there are none.
+pub(super) fn digest(records: &[Vec<RawRecord>]) -> Option<u64> {
+    let mut hasher = blake3::Hasher::new();
+    for records in records {
+        hasher.update(&records.len().to_le_bytes());
+        for record in records {
+            hasher.update(&record.as_bytes().len().to_le_bytes()).update(record.as_bytes());
+        }
+    }
+    records.iter().any(|records| !records.is_empty()).then(|| short(&hasher))
 }
 
-/// What tells a page from others at little cost; none for one without records.
-fn sketch(page: &Page) -> Option<u64> {
-    let ends = |records: &'_ [RawRecord]| (records.len(), records.first().map(hashed), records.last().map(hashed));
-    let parts: Vec<_> = page.records.iter().map(|records| ends(records)).collect();
-    parts.iter().any(|(count, ..)| *count > 0).then(|| fingerprint(&parts))
+/// Marks a page and the position at which it came. It is stored, so it must not change with the standard library.
+fn mark(digest: u64, position: &Position) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&digest.to_le_bytes());
+    if let Position::At(text) = position {
+        hasher.update(text.as_bytes());
+    }
+    short(&hasher)
+}
+
+fn short(hasher: &blake3::Hasher) -> u64 {
+    let mut short = [0; 8];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(short)
 }
 
 #[cfg(test)]
@@ -164,7 +228,11 @@ mod tests {
     /// A page of records that are the same on no other.
     fn page(next: &str, records: usize) -> Page {
         let record = RawRecord::upsert(format!(r#"{{"id":"{next}{records}"}}"#));
-        Page::new(vec![vec![record; records]], Some(Advance::Next(next.to_owned())))
+        of(vec![vec![record; records]], next)
+    }
+
+    fn of(records: Vec<Vec<RawRecord>>, next: &str) -> Page {
+        Page { digest: digest(&records), ..Page::new(records, Some(Advance::Next(next.to_owned()))) }
     }
 
     #[test]
@@ -199,7 +267,7 @@ mod tests {
         let records = |number: usize| vec![vec![RawRecord::upsert(format!(r#"{{"id":{number}}}"#)); 3]];
         let pages = |circle: usize| {
             let mut walk = walk(Position::Start);
-            let page = |number: usize| Page::new(records(number % circle), Some(Advance::Next(format!("cursor {number}"))));
+            let page = |number: usize| of(records(number % circle), &format!("cursor {number}"));
             (0..10_000).find(|number| step(&mut walk, &page(*number)).is_err())
         };
         assert_eq!(pages(1), Some(3));
@@ -210,7 +278,7 @@ mod tests {
         assert_eq!(pages(10_000), None);
         let mut twice = walk(Position::Start);
         for number in 0..4_000 {
-            let page = Page::new(records(number % 2_000), Some(Advance::Next(format!("cursor {number}"))));
+            let page = of(records(number % 2_000), &format!("cursor {number}"));
             assert!(step(&mut twice, &page).unwrap(), "a list that is read twice");
         }
     }

@@ -111,7 +111,11 @@ impl<'a> SliceReader<'a> {
                 () = shared.job.cancel.cancelled() => return Ok(Step::Ended(SliceEnd::Stopped)),
                 next = hold.scope(pages.try_next()) => match next {
                     Err(error) if error.kind() == ErrorKind::CursorExpired => return self.restart(error),
-                    next => next?,
+                    Err(error) => {
+                        self.doubt(&error);
+                        return Err(error);
+                    }
+                    Ok(next) => next,
                 },
             };
             let Some(page) = page else {
@@ -241,6 +245,15 @@ impl<'a> SliceReader<'a> {
         let Some(since) = window.since else { return f64::INFINITY };
         let seconds = |span: chrono::TimeDelta| span.num_seconds().max(1) as f64;
         self.pages.max(1.0) * seconds(reached - since) / seconds(window.until - reached)
+    }
+
+    /// Remembers the page that the list repeated instead of going on, so that the next sync does not take it for the next one.
+    fn doubt(&self, error: &Error) {
+        let slice = self.run.slice(self.id);
+        if error.doubted().is_some_and(|page| slice.doubted != Some(page)) {
+            let doubted = SliceState { doubted: error.doubted(), ..slice };
+            self.shared.committer.change(|| self.run.replan(self.id, doubted, None));
+        }
     }
 
     /// Goes on behind a position that the vendor refuses for good.

@@ -8,7 +8,8 @@ use crate::http::Request;
 use crate::record::Advance;
 use crate::state::Position;
 
-/// Walks a list as another paginator does, and compares what came with what the vendor counts.
+/// Walks a list as another paginator does, and compares what came with what the vendor counts. A record that comes twice
+/// counts once: a page that repeats another one must not stand for the one that is missing.
 ///
 /// A list that ends with fewer records than the vendor counted last is read once more from its start: records that were
 /// deleted meanwhile move the others to pages that were read already. One that ends short again fails, so that nothing is
@@ -26,7 +27,7 @@ struct Place {
     /// Position of the page; none: the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    /// Records on the pages before it; none: nobody counted, so nothing can be compared.
+    /// Different records on the pages before it; none: nobody counted, so nothing can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
     /// Records that the list has, as an answer said last.
@@ -78,7 +79,7 @@ impl<P: Paginator> Paginator for Counted<P> {
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let place = Place::of(at);
         let total = page.envelope.text(self.total).and_then(|text| text.parse().ok()).or(place.total);
-        let seen = place.seen.map(|seen| seen + page.records.len() as u64);
+        let seen = place.seen.map(|seen| seen + page.fresh as u64);
         match self.paginator.advance(&place.inner(), page)? {
             // How much was counted would make of every position another one.
             Advance::Next(next) if place.at.as_ref() == Some(&next) => Err(not_advancing(&next)),
@@ -106,6 +107,25 @@ impl<P: Paginator> Paginator for Counted<P> {
 
     fn shifts(&self) -> bool {
         self.paginator.shifts()
+    }
+
+    fn may_repeat(&self, next: &Advance) -> bool {
+        match next {
+            Advance::Next(text) => match Place::of(&Position::At(text.clone())).at {
+                Some(at) => self.paginator.may_repeat(&Advance::Next(at)),
+                None => false,
+            },
+            other => self.paginator.may_repeat(other),
+        }
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+
+    fn round(&self, at: &Position) -> u32 {
+        let place = Place::of(at);
+        u32::from(place.again) + self.paginator.round(&place.inner())
     }
 }
 

@@ -181,6 +181,11 @@ impl Paginator for TimeWindow {
     fn shifts(&self) -> bool {
         true
     }
+
+    /// At the end of the list nothing but the boundary instant may be left.
+    fn may_repeat(&self, next: &Advance) -> bool {
+        matches!(next, Advance::CaughtUp(_))
+    }
 }
 
 fn request_value(request: &Request, name: &str) -> Option<String> {

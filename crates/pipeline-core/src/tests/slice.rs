@@ -308,7 +308,7 @@ proptest! {
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "any place inside will do")]
         let reached = second(since.unwrap_or(0) + (length as f64 * unread) as i64) + TimeDelta::milliseconds(millis);
         let window = Window { since: since.map(second), until: second(since.unwrap_or(0) + length) };
-        let slice = SliceState { window: Some(window), query: vec![("a".to_owned(), "b".to_owned())], position: Position::At("x".to_owned()), reached: Some(reached), unit: None };
+        let slice = SliceState { window: Some(window), query: vec![("a".to_owned(), "b".to_owned())], position: Position::At("x".to_owned()), reached: Some(reached), unit: None, doubted: None };
         if let Some((kept, given)) = seconds().split(&slice) {
             let (upper, lower) = (kept.window.unwrap(), given.window.unwrap());
             prop_assert_eq!(upper.until, window.until);

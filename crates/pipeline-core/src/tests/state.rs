@@ -186,6 +186,7 @@ fn a_state_of_version_1_is_read_for_ever() {
         position: page("or_1\nor_2"),
         reached: Some(day("2026-01-20") + TimeDelta::minutes(510)),
         unit: None,
+        doubted: None,
     };
     let expected = EndpointState {
         version: STATE_VERSION,
