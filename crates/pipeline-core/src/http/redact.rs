@@ -29,7 +29,7 @@ const LAYERS: usize = 3;
 const MOST_VALUES: usize = 64;
 const REDACTED: &str = "[redacted]";
 
-/// Secrets, and every form in which others may repeat them: as they are; in base64 and base64url, padded or not, alone or within
+/// Secrets, and every form in which others may repeat them: as they are, in letters of either case, or backwards; in base64 and base64url, padded or not, alone or within
 /// longer text; in hexadecimal digits of either case. Text is searched as it is and with its escapes read: percent-encoding of
 /// whichever characters, JSON, and HTML.
 #[derive(Clone, Default)]
@@ -56,7 +56,11 @@ impl Secrets {
         for value in values {
             let value = value.as_ref().as_bytes();
             if value.len() >= SHORTEST {
-                forms.push(Form { text: value.to_vec(), any_case: false });
+                let lower = value.to_ascii_lowercase();
+                if value.len() >= SHORTEST_PART {
+                    forms.push(Form { text: lower.iter().rev().copied().collect(), any_case: true });
+                }
+                forms.push(Form { text: lower, any_case: true });
                 let encoded = base64_forms(value).into_iter().map(|text| Form { text: text.into_bytes(), any_case: false });
                 forms.extend(encoded.filter(|form| form.text.len() >= SHORTEST_PART));
                 forms.push(Form { text: hex(value), any_case: true });

@@ -47,6 +47,7 @@ fn encoded(value: &str) -> Vec<String> {
     let again = percent(&forms[12], "-._~", true);
     forms.extend(twice);
     forms.push(again);
+    forms.extend([value.to_ascii_uppercase(), value.to_ascii_lowercase(), value.chars().rev().collect()]);
     forms
 }
 
