@@ -279,14 +279,18 @@ impl<'a> List<'a> {
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
-        let digest = walk::digest(&records);
+        // The whole answer as a record holds its cursor, which is another one on each page: there the rows are compared.
+        let lists = endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).zip(&records);
+        let digest = walk::digest(lists.filter(|(feed, _)| !feed.path.0.is_empty()).map(|(_, records)| records));
         let Spread { mut records, gone, asked } = nested::spread(&self.client, endpoint, records).await?;
         let gaps = self.incomplete(slice, position, &request, asked).await?;
         if let (Some(Parent { inherited, .. }), Some(parent)) = (endpoint.parent.as_deref(), &self.parent) {
             records.iter_mut().flatten().for_each(|record| *record = children::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
-        Ok(Page { reached, skipped: gone, gaps, digest, ..Page::new(map_records(endpoint, records)?, Some(advance)) })
+        let records = map_records(endpoint, records)?;
+        let digest = digest.or_else(|| walk::digest(&records));
+        Ok(Page { reached, skipped: gone, gaps, digest, ..Page::new(records, Some(advance)) })
     }
 
     /// The records of a page that hold lists which could not be completed.

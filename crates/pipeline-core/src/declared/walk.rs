@@ -184,16 +184,18 @@ fn endless(message: String) -> Error {
     Error::new(ErrorKind::Decode, message)
 }
 
-/// Tells the records of a response from those of others; none when there are none.
-pub(super) fn digest(records: &[Vec<RawRecord>]) -> Option<u64> {
+/// Tells lists of records from others; none when all are empty.
+pub(super) fn digest<'a>(lists: impl IntoIterator<Item = &'a Vec<RawRecord>>) -> Option<u64> {
     let mut hasher = blake3::Hasher::new();
-    for records in records {
+    let mut is_empty = true;
+    for records in lists {
+        is_empty &= records.is_empty();
         hasher.update(&records.len().to_le_bytes());
         for record in records {
             hasher.update(&record.as_bytes().len().to_le_bytes()).update(record.as_bytes());
         }
     }
-    records.iter().any(|records| !records.is_empty()).then(|| short(&hasher))
+    (!is_empty).then(|| short(&hasher))
 }
 
 /// Marks a page and the position at which it came. It is stored, so it must not change with the standard library.
