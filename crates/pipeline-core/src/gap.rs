@@ -32,19 +32,21 @@ pub struct Missed {
     pub keep: BTreeMap<String, String>,
     /// True when an outage that has ended since could be the reason: then it is asked for once more before the run ends.
     pub(crate) in_doubt: bool,
+    /// True when it was read, and some of its records cannot be rows.
+    pub(crate) rejected: bool,
 }
 
 impl Missed {
     /// The gap that is stored of it when it was passed over now.
     #[cfg(feature = "engine")]
     pub(crate) fn into_gap(self, now: DateTime<Utc>) -> Gap {
-        let Self { name, reason, slice, keep, .. } = self;
-        Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, slice }
+        let Self { name, reason, slice, keep, rejected, .. } = self;
+        Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, rejected, slice }
     }
 
     /// A unit that could not be read, and how to read it later.
     pub fn new(name: impl Into<String>, slice: SliceState) -> Self {
-        Self { name: name.into(), reason: String::new(), slice, keep: BTreeMap::new(), in_doubt: false }
+        Self { name: name.into(), reason: String::new(), slice, keep: BTreeMap::new(), in_doubt: false, rejected: false }
     }
 
     /// Rows that an earlier sync stored of the unit have this value, written as JSON, in this column.

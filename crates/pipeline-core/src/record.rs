@@ -287,6 +287,9 @@ pub struct Page {
     pub skipped: u64,
     /// Units that the page's position passes over, because they could not be read.
     pub gaps: Vec<Missed>,
+    /// The unit whose records all of them are, where it can be read by itself and rows of it may be stored: when records of it
+    /// cannot be rows, a refresh does not take the stored ones for deleted.
+    pub unit: Option<Missed>,
     /// True when what the slice still has is in hand: to split it would be to ask for that again.
     pub in_hand: bool,
     /// Fingerprint of the records of the response, as they came: a list is not believed that sends the same ones again. None for
@@ -297,7 +300,7 @@ pub struct Page {
 impl Page {
     /// A page of records, and what follows it.
     pub fn new(records: Vec<Vec<RawRecord>>, advance: Option<Advance>) -> Self {
-        Self { records, advance, reached: None, skipped: 0, gaps: Vec::new(), in_hand: false, digest: None }
+        Self { records, advance, reached: None, skipped: 0, gaps: Vec::new(), unit: None, in_hand: false, digest: None }
     }
 }
 

@@ -162,6 +162,10 @@ pub struct Gap {
     /// does not make it count again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
+    /// True when the unit was read, and some of its records cannot be rows: it does not count as missing either, but is asked for
+    /// again, and until then the rows stay that an earlier sync stored of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rejected: bool,
     /// How the unit is read, and how far it is.
     pub slice: SliceState,
 }
@@ -355,7 +359,7 @@ impl EndpointState {
 
     /// The gaps that count as missing.
     pub fn missing(&self) -> impl Iterator<Item = &Gap> {
-        self.gaps.values().filter(|gap| !gap.given_up)
+        self.gaps.values().filter(|gap| !gap.given_up && !gap.rejected)
     }
 
     /// The gap of this name.

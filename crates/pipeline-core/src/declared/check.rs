@@ -3,8 +3,8 @@
 use futures::StreamExt;
 use futures::stream;
 
-use super::shared::Walker;
 use super::distinct::Distinct;
+use super::shared::Walker;
 use super::{Fetched, List, call};
 use crate::connector::{Availability, CheckReport};
 use crate::endpoint::Endpoint;

@@ -104,8 +104,9 @@ pub(super) fn read_unit<'a>(
     let begun = async move {
         let record = RawRecord::upsert(slice.unit.unwrap_or_default());
         let member = Member { key: family.key(&record), reached: None, from: slice.position, doubted: slice.doubted, record };
-        let Begun { first, rest, .. } = family.begin(member).await;
-        Ok(stream::iter(first.transpose()).chain(rest))
+        let Begun { first, rest, member } = family.clone().begin(member).await;
+        let unit = family.unit(&member);
+        Ok(stream::iter(first.transpose()).chain(rest).map_ok(move |page| Page { unit: unit.clone(), ..page }))
     };
     stream::once(begun).try_flatten().boxed()
 }
@@ -226,6 +227,11 @@ impl<'a> Family<'a> {
         let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, doubted, ..SliceState::default() });
         let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
         kept.fold(missed, |missed, (column, value)| missed.keeping(column, value))
+    }
+
+    /// The list of a parent as a unit of which rows may be stored; none when they cannot be told from those of others.
+    fn unit(&self, member: &Member) -> Option<Missed> {
+        Some(self.missed(member, Position::Start, None)).filter(|missed| !missed.keep.is_empty())
     }
 
     /// The page behind the last parent of a page.
@@ -369,7 +375,8 @@ impl<'a> FamilyWalk<'a> {
                         // long one still has is worth more than that.
                         let in_hand = !matches!(children.advance, Some(Advance::Next(_)));
                         let gaps = self.tally.take();
-                        let placed = Page { gaps, in_hand, ..member.place(children, page.position.clone()) };
+                        let unit = self.family.unit(&member);
+                        let placed = Page { gaps, in_hand, unit, ..member.place(children, page.position.clone()) };
                         page.open = Some((member, rest));
                         return Ok(Some(placed));
                     }

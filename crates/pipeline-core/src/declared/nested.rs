@@ -163,7 +163,8 @@ impl<'a> Beginning<'a> {
         }
         // Nobody asked for this page: the record brought it along.
         let request = Request::new(Method::GET, nowhere()?);
-        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries, fresh: entries.len() };
+        let view =
+            PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries, fresh: entries.len() };
         let position = match list.list.paginator.advance(&Position::Start, &view) {
             Ok(Advance::Next(next)) if are_distinct(list, &entries) => Position::At(next),
             _ => Position::Start,

@@ -140,10 +140,11 @@ async fn listed(bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
 
 /// The same of the part of a list that is in a window.
 async fn listed_in(window: Option<crate::state::Window>, bodies: &[&str]) -> (Vec<String>, Option<ErrorKind>) {
-    let endpoint = things()
-        .paginate(CURSOR)
-        .cursor("at", crate::TimeFormat::UnixSeconds)
-        .slices(crate::slice::Windows::newest_first("since", "until", crate::TimeFormat::UnixSeconds));
+    let endpoint = things().paginate(CURSOR).cursor("at", crate::TimeFormat::UnixSeconds).slices(crate::slice::Windows::newest_first(
+        "since",
+        "until",
+        crate::TimeFormat::UnixSeconds,
+    ));
     let (ids, error) = walked(&endpoint, SliceState { window, ..SliceState::default() }, bodies).await;
     (ids, error.map(|error| error.kind()))
 }
@@ -295,7 +296,8 @@ async fn a_counted_list_is_complete_when_as_many_different_records_came() {
     let repeated = walk(&[&first, &second, &first, &first, &first]).await;
     assert_eq!(repeated, ("1234".to_owned(), Some(ErrorKind::Decode)), "whatever the numbers are");
     // A reading that was the second one is begun anew by the next sync.
-    let resumed = SliceState { position: Position::At(r#"{"at":"2","seen":3,"total":4,"again":true}"#.to_owned()), ..SliceState::default() };
+    let resumed =
+        SliceState { position: Position::At(r#"{"at":"2","seen":3,"total":4,"again":true}"#.to_owned()), ..SliceState::default() };
     let (ids, error) = walked(&list, resumed, &[&first, &second, &none]).await;
     assert_eq!((ids.concat(), error.is_none()), ("1234".to_owned(), true));
     let single = page(&[1]);

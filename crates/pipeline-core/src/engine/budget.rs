@@ -177,6 +177,11 @@ impl Rejections {
         )))
     }
 
+    /// Why records of a unit cannot be rows; none when all of them can.
+    pub(super) fn reason(&self) -> Option<String> {
+        (self.count > 0).then(|| format!("{} of its records cannot be rows: {}", self.count, self.most_frequent()))
+    }
+
     fn most_frequent(&self) -> &str {
         self.reasons.iter().max_by_key(|(_, count)| **count).map_or("", |(reason, _)| reason)
     }

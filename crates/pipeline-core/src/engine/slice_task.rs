@@ -88,6 +88,14 @@ struct SliceReader<'a> {
     restarts: u32,
 }
 
+impl Missed {
+    /// The unit as one that was read, but for the records that cannot be rows; none when there are none of these.
+    fn with_rejected(self, rejections: &[Rejections]) -> Option<Self> {
+        let reason = rejections.iter().find_map(Rejections::reason)?;
+        Some(Self { reason, rejected: true, ..self })
+    }
+}
+
 enum Step {
     Ended(SliceEnd),
     /// The slice is another one now: read it from its new state.
@@ -186,6 +194,7 @@ impl<'a> SliceReader<'a> {
             self.shared.job.observer.observe(&Event::PassedOver { endpoint: &self.run.id, unit: name, reason });
         }
         prepared.mark.gaps = page.gaps;
+        let unit = page.unit;
         self.run.skip(page.skipped);
         let (mut records, mut bytes) = (0, 0);
         for (stream, counts) in prepared.counts.iter().enumerate() {
@@ -196,6 +205,9 @@ impl<'a> SliceReader<'a> {
             }
         }
         let rejections = self.reject(&mut prepared.records);
+        if self.run.refresh || self.run.is_gap(self.id) {
+            prepared.mark.gaps.extend(unit.and_then(|unit| unit.with_rejected(&rejections)));
+        }
         self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
         let streams = self.run.endpoint().streams().zip(&self.run.tables).zip(prepared.records);
         let wanted = streams.filter_map(|((stream, table), records)| {

@@ -30,7 +30,16 @@ fn follows(paginator: &dyn Paginator, position: &Position, body: &str, links: &[
         headers.append(LINK, HeaderValue::from_bytes(link).unwrap());
     }
     let split = split(&Bytes::copy_from_slice(body.as_bytes()), &[RecordPath::new("data")]).unwrap();
-    paginator.advance(position, &PageView { request: &request, headers: &headers, envelope: &split.envelope, records: &split.records[0], fresh: split.records[0].len() })
+    paginator.advance(
+        position,
+        &PageView {
+            request: &request,
+            headers: &headers,
+            envelope: &split.envelope,
+            records: &split.records[0],
+            fresh: split.records[0].len(),
+        },
+    )
 }
 
 /// What follows, in short: `next x`, `caught up x`, `end` or the error's message.
@@ -238,7 +247,13 @@ fn a_link_through_a_gateway_leads_to_the_vendors_path() {
         mount.clone_into(&mut request.mount);
         let body = format!(r#"{{"data":[],"next":"{link}"}}"#);
         let split = split(&Bytes::from(body), &[RecordPath::new("data")]).unwrap();
-        let page = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &split.records[0], fresh: split.records[0].len() };
+        let page = PageView {
+            request: &request,
+            headers: &HeaderMap::new(),
+            envelope: &split.envelope,
+            records: &split.records[0],
+            fresh: split.records[0].len(),
+        };
         let advance = NextUrl { url: "next" }.advance(&Position::Start, &page);
         assert_eq!(shown(advance), format!("next {expected}"), "{mount}: {link}");
     }

@@ -296,6 +296,7 @@ fn a3_a_gap_that_was_asked_for_in_the_future_is_due() {
         keep: BTreeMap::new(),
         stale: false,
         given_up: false,
+        rejected: false,
         slice: SliceState::default(),
     };
     assert!(gap.is_due(second(0)), "the clock was 40 days ahead when it was asked for");

@@ -126,6 +126,7 @@ fn advances_that_are_joined_leave_the_state_that_each_would() {
         keep: BTreeMap::new(),
         stale: false,
         given_up: false,
+        rejected: false,
         slice: SliceState::default(),
     };
     let advance = |page: u32| Change::Advance {

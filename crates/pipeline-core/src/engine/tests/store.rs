@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::destination::{Commit, CommitRecord, Damage, Delivery, Depth, Destination, Generation, Refused, Status, Table, Transaction};
 use crate::error::{Error, ErrorKind, Result};
+use crate::keep::Keep;
 use crate::run_log::{Claim, RunRecord};
 use crate::state::{EndpointId, EndpointState};
 
@@ -18,6 +19,7 @@ type Rows = Vec<(String, i64)>;
 
 #[derive(Clone, Debug, Default)]
 struct Contents {
+    kept: Vec<Keep>,
     tables: BTreeMap<(String, bool), Rows>,
     states: BTreeMap<EndpointId, EndpointState>,
     log: Vec<CommitRecord>,
@@ -156,6 +158,11 @@ impl Store {
         self.contents.lock().unwrap().states.get(endpoint).cloned().unwrap_or_default()
     }
 
+    /// What was to stay when tables were published. The rows are not carried over here.
+    pub(super) fn kept(&self) -> Vec<Keep> {
+        self.contents.lock().unwrap().kept.clone()
+    }
+
     pub(super) fn commits(&self) -> usize {
         self.log().len()
     }
@@ -280,6 +287,7 @@ impl Transaction for Staged {
                 rows.push(row);
             }
         }
+        next.kept.extend(commit.keep.iter().cloned());
         for table in &commit.publish {
             let published = next.tables.remove(&(table.stream.clone(), true)).unwrap_or_default();
             next.tables.insert((table.stream.clone(), false), published);
