@@ -29,5 +29,6 @@ mod zendesk_oauth;
 mod zendesk_pages;
 mod zendesk_privacy;
 mod zendesk_refusals;
+mod zendesk_repeated;
 mod zendesk_restart;
 mod zendesk_streams;
