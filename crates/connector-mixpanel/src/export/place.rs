@@ -1,8 +1,8 @@
 //! How far a slice of the export is read, and what its next request asks for: all of it pure.
 //!
-//! Two things shorten requests, and both end where the trouble ends. What Mixpanel does not finish is asked for in parts, and
-//! behind it requests grow again; when the longer ones fail again and again, at ever longer distances. What fails for another
-//! reason is halved until the day is found that does so.
+//! Two things shorten requests, and both end where the trouble ends. What Mixpanel does not finish is asked for in parts. Behind
+//! it, or once a part brought so little that it cannot have been the size, requests grow again; when the longer ones fail again
+//! and again, at ever longer distances. What fails for another reason is halved until the day is found that does so.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use pipeline_core::state::{Position, Window};
@@ -116,17 +116,27 @@ impl Days {
     pub(super) fn after(&self, place: Place, window: Window, since: DateTime<Utc>, bytes: u64) -> Option<Place> {
         let until = window.since.filter(|start| *start > since)?;
         let mut place = Place { until, suspect: place.suspect.filter(|suspect| *suspect < until), ..place };
+        let seconds = (window.until - until).num_seconds().unsigned_abs().max(1);
+        let fitting = (u128::from(self.bytes) * u128::from(seconds)).checked_div(u128::from(bytes)).unwrap_or(u128::MAX);
+        let fitting = i64::try_from(fitting).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX);
+        // Where a request of the full length would bring little, it was not its size that kept it from being finished.
+        let is_small = fitting >= self.window;
         match place.lowered {
             None => place.failures = 0,
-            Some(lowered) if until <= lowered => {
-                place.limit = (place.limit * PARTS).min(self.window);
+            Some(lowered) if until <= lowered || is_small && place.failures == 1 => {
+                let longest = if is_small && until == midnight(until) {
+                    self.window
+                } else if is_small {
+                    DAY
+                } else {
+                    place.limit * PARTS
+                };
+                place.limit = longest.min(self.window);
                 place.lowered = Some(until).filter(|_| place.limit < self.window);
             }
             Some(_) => {}
         }
-        let seconds = (window.until - until).num_seconds().unsigned_abs().max(1);
-        let fitting = (u128::from(self.bytes) * u128::from(seconds)).checked_div(u128::from(bytes)).unwrap_or(u128::MAX);
-        let fitting = i64::try_from(fitting).ok().and_then(TimeDelta::try_seconds).unwrap_or(place.limit).min(place.limit);
+        let fitting = fitting.min(place.limit);
         let length = if fitting >= DAY { TimeDelta::days(fitting.num_days()) } else { place.limit.min(DAY) };
         Some(Place { length, ..place })
     }
@@ -136,12 +146,23 @@ impl Days {
     pub(super) fn smaller(&self, place: Place, window: Window) -> Option<Place> {
         let since = window.since?;
         let length = window.until - since;
-        let part = if length > DAY { TimeDelta::days((length.num_days() / i64::from(PARTS)).max(1)) } else { length / PARTS };
-        let part = part.max(SHORTEST);
+        // Of what was to be asked for, which the rest of a day can be shorter than: parts of a day divide it.
+        let cut = |length: TimeDelta| {
+            if length > DAY { TimeDelta::days((length.num_days() / i64::from(PARTS)).max(1)) } else { (length / PARTS).max(SHORTEST) }
+        };
+        let mut part = cut(place.length.max(length));
+        while part >= length && part > SHORTEST {
+            part = cut(part);
+        }
         let is_part = place.lowered.is_some_and(|lowered| place.until > lowered);
         let failures = if is_part { place.failures } else { place.failures + 1 };
         let distance = self.window * ((1 << failures.saturating_sub(1).min(MOST_DOUBLINGS)) - 1);
-        let lowered = if is_part { since } else { midnight(since).checked_sub_signed(distance).unwrap_or(DateTime::UNIX_EPOCH) };
+        let lowered = if let Some(lowered) = place.lowered.filter(|_| is_part) {
+            // Once longer requests have failed again, parts of parts do not bring them back sooner.
+            if failures > 1 { since.min(lowered) } else { since }
+        } else {
+            midnight(since).checked_sub_signed(distance).unwrap_or(DateTime::UNIX_EPOCH)
+        };
         (part < length).then_some(Place { length: part, limit: part, failures, lowered: Some(lowered), ..place })
     }
 

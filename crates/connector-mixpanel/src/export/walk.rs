@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
         let length = window.since.map_or(DAY, |since| window.until - since);
         let endpoint = if length <= DAY { endpoint } else { several_days };
         let slice = SliceState { window: Some(window), ..SliceState::default() };
-        let is_repeated = self.failures > 0 || self.place.suspect.is_some() || self.is_missing();
+        let is_repeated = self.failures > 0 || self.place.failures > 0 || self.place.suspect.is_some() || self.is_missing();
         let attempts = if length == DAY { ATTEMPTS_AT_A_DAY } else { 1 };
         let client = if is_repeated { client.with_attempts(attempts) } else { client.clone() };
         declared::read(&client, endpoint, slice)
