@@ -386,7 +386,13 @@ fn a_scan_ends_when_the_page_and_the_total_agree() {
     let advance = |at: &Position, body: &'static str| {
         let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
         let request = request("/api/query/engage");
-        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &split.records[0], fresh: split.records[0].len() };
+        let view = PageView {
+            request: &request,
+            headers: &HeaderMap::new(),
+            envelope: &split.envelope,
+            records: &split.records[0],
+            fresh: split.records[0].len(),
+        };
         format!("{:?}", SessionPages.advance(at, &view))
     };
     let second = Position::At("1 5 s 1".to_owned());
@@ -434,7 +440,13 @@ fn lists_of_the_app_api_go_on_where_they_say_so() {
     let advance = |body: &'static str| {
         let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
         let request = request("/api/app/projects/7/annotations");
-        let view = PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &split.records[0], fresh: split.records[0].len() };
+        let view = PageView {
+            request: &request,
+            headers: &HeaderMap::new(),
+            envelope: &split.envelope,
+            records: &split.records[0],
+            fresh: split.records[0].len(),
+        };
         AppPages.advance(&Position::Start, &view).unwrap()
     };
     for whole in [

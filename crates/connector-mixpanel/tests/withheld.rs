@@ -279,6 +279,59 @@ async fn a_scan_that_ends_short_of_its_total_removes_nobody() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_scan_that_repeats_profiles_removes_nobody() {
+    const PAGES: [&[&str]; 4] = [&["a", "b"], &["c", "d"], &["e", "f"], &["g", "h"]];
+    let scan = |asked: &str, pages: [&[&str]; 4]| {
+        if asked.contains("/me") {
+            return me(r#""7":{"timezone":"UTC"}"#);
+        }
+        let page: usize = value(asked, "page").map_or(0, |page| page.parse().unwrap());
+        profiles(page, 2, (page == 0).then_some(8), pages.get(page).copied().unwrap_or_default())
+    };
+    let repeated = [
+        [PAGES[0], PAGES[1], PAGES[1], PAGES[3]],
+        [PAGES[0], PAGES[1], PAGES[2], PAGES[0]],
+        [PAGES[0]; 4],
+        // Not a whole page, but as many records as are counted.
+        [PAGES[0], &["b", "c"], PAGES[2], PAGES[3]],
+    ];
+    for stream in ["engage", "group_profiles"] {
+        for pages in repeated {
+            let project = Project::new(json!({ "group_ids": [5] }), move |asked| scan(asked, PAGES));
+            for healthy in [true, false, false, true] {
+                project.answers(move |asked| scan(asked, if healthy { PAGES } else { pages }));
+                let run = project.sync(&[stream]).await;
+                assert_eq!(matches!(run.endpoint(stream).outcome, Outcome::Done), healthy, "{pages:?}: {:?}", run.endpoint(stream).outcome);
+                assert_eq!(project.column(stream, "distinct_id").len(), 8, "{stream}: {pages:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_without_a_total_ends_with_a_short_page_and_not_with_an_empty_one() {
+    let scan = |asked: &str, pages: &[&[&str]]| {
+        if asked.contains("/me") {
+            return me(r#""7":{"timezone":"UTC"}"#);
+        }
+        let page: usize = value(asked, "page").map_or(0, |page| page.parse().unwrap());
+        profiles(page, 2, None, pages.get(page).copied().unwrap_or_default())
+    };
+    let project = Project::new(json!({}), move |asked| scan(asked, &[&["a", "b"], &["c", "d"], &["e"]]));
+    assert!(matches!(project.sync(&["engage"]).await.endpoint("engage").outcome, Outcome::Done));
+    const ENDED_EARLY: [&[&[&str]]; 2] = [&[&["a", "b"]], &[]];
+    for pages in ENDED_EARLY {
+        project.answers(move |asked| scan(asked, pages));
+        let run = project.sync(&["engage"]).await;
+        assert!(matches!(run.endpoint("engage").outcome, Outcome::Failed { .. }), "{:?}", run.endpoint("engage").outcome);
+        assert_eq!(project.column("engage", "distinct_id").len(), 5, "nothing shows that the others are gone");
+    }
+    project.answers(move |asked| scan(asked, &[&["a", "b"], &["c"]]));
+    assert!(matches!(project.sync(&["engage"]).await.endpoint("engage").outcome, Outcome::Done));
+    assert_eq!(project.column("engage", "distinct_id").len(), 3);
+}
+
 /// Four cohorts of two members, four funnels, two reports and two kinds of groups; what `is_refused` names cannot be computed.
 fn of_four(is_refused: impl Fn(&str) -> bool + Send + Sync + 'static) -> impl Fn(&str) -> (u16, String) + Send + Sync + 'static {
     move |asked| match asked {
