@@ -104,8 +104,8 @@ impl Walk {
 
     /// The error for a page that stays one that was sent before.
     pub(super) fn repeated(&self, page: &Page) -> Error {
-        let error = Error::new(ErrorKind::Decode, "the list sent a page again in the place of the next one, each time that it was asked")
-            .with_help("what follows is not taken for read: run again later, and report it to the vendor if it stays so");
+        let error = Error::new(ErrorKind::Decode, "the list sent an earlier page in the place of the next one, each time it was requested")
+            .with_help("nothing behind that page counts as read; run again later, and report it to the vendor if it persists");
         page.digest.map(|digest| mark(digest, &self.position)).into_iter().fold(error.temporary().persistent(), Error::doubting)
     }
 

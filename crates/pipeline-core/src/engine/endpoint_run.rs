@@ -410,10 +410,7 @@ impl EndpointRun {
         let is_last = progress.queued.is_empty() && progress.running.is_subset(&progress.ended);
         self.judge(&progress, if is_last { Moment::End } else { Moment::Underway })?;
         let doubted: Vec<String> = gaps.iter().filter(|missed| missed.in_doubt).map(|missed| missed.name.clone()).collect();
-        // Units that were read do not fail an endpoint: of those that there is no room for no rows are kept.
-        let has_room = progress.state.gaps.len() < GAP_CAPACITY / 2;
-        let is_noted = |missed: &Missed| !missed.rejected || has_room || progress.state.gap(&missed.name).is_some();
-        let gaps = gaps.into_iter().filter(is_noted).map(|missed| missed.into_gap(now)).collect();
+        let gaps = gaps.into_iter().map(|missed| missed.into_gap(now)).collect();
         let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
         let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, newest, seen, gaps };
         progress.state.apply(&change)?;

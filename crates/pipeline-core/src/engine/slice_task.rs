@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::gap::Missed;
 use crate::record::{Advance, Page, RawRecord};
-use crate::state::{SliceId, SliceState};
+use crate::state::{GAP_CAPACITY, SliceId, SliceState};
 
 /// Pages that must be left of a slice for a part of it to be worth a slice of its own.
 const SPLIT_PAGES: f64 = 3.0;
@@ -206,7 +206,8 @@ impl<'a> SliceReader<'a> {
         }
         let rejections = self.reject(&mut prepared.records);
         if self.run.refresh || self.run.is_gap(self.id) {
-            prepared.mark.gaps.extend(unit.and_then(|unit| unit.with_rejected(&rejections)));
+            let rejected = unit.and_then(|unit| unit.with_rejected(&rejections));
+            prepared.mark.gaps.extend(rejected.filter(|unit| self.has_room_for(unit)));
         }
         self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
         let streams = self.run.endpoint().streams().zip(&self.run.tables).zip(prepared.records);
@@ -230,6 +231,12 @@ impl<'a> SliceReader<'a> {
             rejections
         };
         self.run.tables.iter().zip(&mut self.keys).zip(page).map(reject).collect()
+    }
+
+    /// True unless the gap would be one too many: a unit that was read must not make the endpoint fail.
+    fn has_room_for(&self, unit: &Missed) -> bool {
+        let known = self.run.gap_names();
+        known.len() < GAP_CAPACITY / 2 || known.contains(&unit.name)
     }
 
     /// Gives a part of the slice away when another task could read it. True when it did.
