@@ -376,7 +376,7 @@ impl<'a> FamilyWalk<'a> {
                         let in_hand = !matches!(children.advance, Some(Advance::Next(_)));
                         let gaps = self.tally.take();
                         let unit = self.family.unit(&member);
-                        let placed = Page { gaps, in_hand, unit, ..member.place(children, page.position.clone()) };
+                        let placed = Page { gaps, unit, in_hand, ..member.place(children, page.position.clone()) };
                         page.open = Some((member, rest));
                         return Ok(Some(placed));
                     }
