@@ -132,7 +132,7 @@ enum Turn {
     /// With another request.
     Ask(Place),
     /// Behind a day that is missing.
-    Pass(Missed, Place),
+    Pass(Box<Missed>, Place),
     /// Not at all: the rest is not kept.
     End,
 }
@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
                 Ok(end) => return Ok(self.end(window, end)),
                 Err(error) => match self.turn(window, error).await? {
                     Turn::Ask(place) => self.place = place,
-                    Turn::Pass(missed, place) => return Ok(self.pass(window, missed, place)),
+                    Turn::Pass(missed, place) => return Ok(self.pass(window, *missed, place)),
                     Turn::End => return Ok(self.end(Window { since: Some(self.since), ..window }, None)),
                 },
             }
@@ -296,7 +296,7 @@ impl<'a> Walk<'a> {
         // Nothing was answered since the day failed: it may not be the day.
         let error = if self.doubts > 0 { self.probe(error).await? } else { error };
         let Some((day, place)) = self.exports.days.pass(window, self.passed) else { return Err(error) };
-        Ok(Turn::Pass(missed_day(&self.slice, day, &error), place))
+        Ok(Turn::Pass(Box::new(missed_day(&self.slice, day, &error)), place))
     }
 
     /// Leaves out the last day, once, when it has not begun in the project's zone.
