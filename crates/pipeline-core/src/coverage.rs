@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-#[cfg(feature = "engine")]
+#[cfg(any(feature = "engine", test))]
 use {
     crate::state::{EndpointState, Position, SliceState, Window},
     chrono::TimeDelta,
 };
 
 /// How far clocks go apart from one answer to the next without one of them being wrong.
-#[cfg(feature = "engine")]
+#[cfg(any(feature = "engine", test))]
 const JITTER: TimeDelta = TimeDelta::minutes(1);
 
 /// From when on something is read.
@@ -50,7 +50,7 @@ impl Coverage {
     }
 
     /// How far everything is read, of a plan that ended at `end`, when one made now would end at `present`.
-    #[cfg(feature = "engine")]
+    #[cfg(any(feature = "engine", test))]
     fn safe(self, end: DateTime<Utc>, present: DateTime<Utc>) -> DateTime<Utc> {
         let safe = self.until.map_or(end, |until| end.min(until));
         // Both clocks said so, and were wrong. Only the records are left to go by.
@@ -58,7 +58,7 @@ impl Coverage {
     }
 }
 
-#[cfg(feature = "engine")]
+#[cfg(any(feature = "engine", test))]
 impl EndpointState {
     /// Says where the plan would have ended by the earlier clock, now that more is known of it.
     pub(crate) fn vouch(&mut self, until: Option<DateTime<Utc>>) {
@@ -82,7 +82,7 @@ impl EndpointState {
     }
 }
 
-#[cfg(feature = "engine")]
+#[cfg(any(feature = "engine", test))]
 impl SliceState {
     /// Ends the slice no later than an instant. False when nothing is left of it.
     fn end_at(&mut self, end: DateTime<Utc>, newest_first: bool) -> bool {

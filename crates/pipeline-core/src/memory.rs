@@ -135,7 +135,7 @@ impl MemoryBudget {
     }
 
     /// A hold that is permitted everything at once: what nobody else can go on without.
-    #[cfg(feature = "engine")]
+    #[cfg(any(feature = "engine", test))]
     pub(crate) fn urgent(&self) -> Hold {
         self.with_hold(false, true)
     }
@@ -149,19 +149,19 @@ impl MemoryBudget {
     }
 
     /// Memory for rows, which a page had room for.
-    #[cfg(feature = "engine")]
+    #[cfg(any(feature = "engine", test))]
     pub(crate) fn staged(&self) -> Lease {
         Lease { budget: self.clone(), hold: None, bytes: AtomicUsize::new(0), waited: AtomicU64::new(0) }
     }
 
     /// True while somebody waits for memory whose turn has come.
-    #[cfg(feature = "engine")]
+    #[cfg(any(feature = "engine", test))]
     pub(crate) fn is_wanted(&self) -> bool {
         !self.inner.state().waiting.is_empty()
     }
 
     /// Waits until somebody waits for memory.
-    #[cfg(feature = "engine")]
+    #[cfg(any(feature = "engine", test))]
     pub(crate) async fn wanted(&self) {
         self.inner.wanted.notified().await;
     }

@@ -55,6 +55,12 @@ impl Origin {
         differ(&self.account, &other.account) || differ(&self.realm, &other.realm) || !is_named && differ(&self.host, &other.host)
     }
 
+    /// Whether the account is known now, and was not before: that it is the same is then assumed and not proved.
+    #[cfg(feature = "engine")]
+    pub(crate) fn is_assumed(&self, before: &Self) -> bool {
+        self.account.is_some() && before.account.is_none() && !before.is_unknown()
+    }
+
     /// What is known now, and what was known before of the rest.
     #[must_use]
     pub fn or(self, before: Option<&Self>) -> Self {
@@ -64,6 +70,16 @@ impl Origin {
             realm: self.realm.or_else(|| before.realm.clone()),
             host: self.host.or_else(|| before.host.clone()),
         }
+    }
+
+    /// The notice that the account of what is stored is assumed to be this one.
+    #[cfg(feature = "engine")]
+    pub(crate) fn assumption(&self, source: &str, before: &Self) -> String {
+        format!(
+            "the credentials now belong to {self}; the stored rows were read from {before}, whose id was not known, and are taken for the \
+             same account's: if they are not, give this one a source name of its own, or run `pipeline state reset {source} --yes` and sync \
+             again"
+        )
     }
 
     /// The refusal to read this into what `before` was read into.

@@ -194,6 +194,11 @@ impl Report<'_> {
         self.summary.endpoints.iter().all(|endpoint| is_read(&endpoint.outcome))
     }
 
+    /// True when a failure is the same as that of the run before.
+    fn is_repeated(&self) -> bool {
+        self.summary.endpoints.iter().any(|endpoint| matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated))
+    }
+
     /// One sentence on how it ended and what to do next.
     fn closing(&self) -> String {
         let rows: u64 = self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.rows).sum();
@@ -202,6 +207,12 @@ impl Report<'_> {
         match self.exit {
             Exit::Done if self.dry_run => "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned(),
             Exit::Done => format!("Done: {committed}. Run it again to read what is new; `pipeline status` shows what is there."),
+            Exit::Incomplete if self.summary.lasts() && self.is_repeated() => {
+                format!(
+                    "Incomplete: {committed}. The run before failed in the same way at the same place, so running it again is unlikely to \
+                     help: do what the reasons say, or deselect those streams."
+                )
+            }
             Exit::Incomplete if self.summary.lasts() => {
                 format!(
                     "Incomplete: {committed}. To run it again does not change what is refused: do what the reasons say, or deselect those streams."

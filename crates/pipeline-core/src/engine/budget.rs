@@ -165,15 +165,29 @@ impl Rejections {
         )))
     }
 
-    /// Fails a stream of which the destination refused too much. What it took is committed, and its position with it.
-    pub(super) fn check_refused(&self, stream: &str, share: Share, records: u64) -> Result<(), Error> {
-        if !self.exceed(share, records, false, Moment::End) {
+    /// Fails a stream of which the destination refused too much. `is_held`: the sync stops before these records; where rows have
+    /// no key, they cannot be read twice, and the position has passed them.
+    pub(super) fn check_refused(
+        &self,
+        stream: &str,
+        share: Share,
+        records: u64,
+        refresh: bool,
+        moment: Moment,
+        is_held: bool,
+    ) -> Result<(), Error> {
+        if !self.exceed(share, records, refresh, moment) {
             return Ok(());
         }
         let message = format!("{} of {records} records of `{stream}` are refused by the destination: {}", self.count, self.most_frequent());
+        let (consequence, again) = match (is_held, refresh) {
+            (true, true) => ("the table keeps its earlier rows", "run again"),
+            (true, false) => ("the sync stopped before these records", "run again, with --full-refresh if `_rejected` has earlier ones"),
+            (false, _) => ("other rows of these pages are stored", "run with --full-refresh"),
+        };
         Err(Error::new(ErrorKind::Rejected, message).with_help(format!(
-            "remove the index or trigger that was added to the table, then run with --full-refresh; the records are in the table \
-             `_rejected`, and `max_rejected` of the source is {share}"
+            "{consequence}; remove the index or trigger that was added to the table, then {again}, or raise `max_rejected` of the source \
+             ({share} now); the records are in the table `_rejected`"
         )))
     }
 

@@ -49,6 +49,11 @@ impl Committer {
         Self { job, staged: Mutex::default(), turn: tokio::sync::Mutex::default(), writer, memory }
     }
 
+    /// Judges what the destination refuses of the endpoints of the run.
+    pub(super) async fn watch(&self, runs: &[Arc<EndpointRun>]) {
+        self.writer.lock().await.watch(runs);
+    }
+
     /// The memory of the run.
     pub(super) fn memory(&self) -> &MemoryBudget {
         &self.memory
@@ -121,8 +126,14 @@ impl Committer {
     }
 
     async fn commit_with(&self, writer: &mut Writer) -> Result<()> {
-        self.write_with(writer, Staged::hand_over_last).await?;
-        writer.commit().await
+        loop {
+            self.write_with(writer, Staged::hand_over_last).await?;
+            let doubtful = writer.take_doubtful();
+            if doubtful.is_empty() {
+                return writer.commit().await;
+            }
+            doubtful.iter().try_for_each(|run| self.try_change(|| Ok(run.doubt())))?;
+        }
     }
 
     async fn write_with(&self, writer: &mut Writer, part: fn(&mut Staged) -> Staged) -> Result<()> {

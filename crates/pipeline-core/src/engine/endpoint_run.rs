@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 
+use self::planned::Planned;
 use super::budget::{ErrorBudget, Moment, Rejections, Share};
 use super::dedup::{Counts, PageMark};
 use super::plan::{Plan, finished, forgotten};
 use super::staged::Late;
-use super::summary::{Failure, Outcome};
+use super::summary::Failure;
 use super::{Selection, Source};
 use crate::connector::Connector;
 use crate::destination::Table;
@@ -19,10 +20,13 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, ErrorStatus};
 use crate::event::{Event, Observer};
 use crate::gap::{Missed, Tally, is_of_unit};
-use crate::http::HttpClient;
 use crate::keep::Keep;
 use crate::record::Advance;
 use crate::state::{Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState};
+
+mod outcome;
+mod planned;
+mod refused;
 
 /// An endpoint that is being read.
 pub(super) struct EndpointRun {
@@ -45,8 +49,8 @@ pub(super) struct EndpointRun {
     pub(super) resumed: bool,
     /// Records that were committed before this run and may come again.
     pub(super) boundary: BTreeMap<u64, Seen>,
-    /// When it was planned, by this machine's clock.
-    planned: DateTime<Utc>,
+    /// When it was planned.
+    planned: Planned,
     /// Slices of all endpoints of the source that are being read.
     busy: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
@@ -71,6 +75,8 @@ struct Progress {
     ended: BTreeSet<SliceId>,
     /// Records of a parent list that were passed over.
     skipped: u64,
+    /// The destination has refused too many of its rows.
+    refused: bool,
 }
 
 /// What is known of a stream's records.
@@ -166,6 +172,7 @@ impl EndpointRun {
             rejections: vec![Rejections::default(); tables.len()],
             ended: BTreeSet::new(),
             skipped: 0,
+            refused: false,
             state: plan.to.clone(),
         };
         Self {
@@ -182,7 +189,7 @@ impl EndpointRun {
             group: plan.group,
             resumed: plan.resumed,
             boundary: plan.to.boundary.clone(),
-            planned: now - client.ahead(),
+            planned: Planned::by(client),
             busy: Arc::clone(busy),
             progress: Mutex::new(progress),
         }
@@ -341,18 +348,10 @@ impl EndpointRun {
     /// Judges what was read, when nothing is left to be read.
     ///
     /// # Errors
-    /// As [`reject`](Self::reject).
+    /// As [`reject`](Self::reject), and when the vendor's clock hid what is newer.
     pub(super) fn judge_all(&self) -> Result<(), Error> {
-        self.judge(&self.progress(), Moment::End)
-    }
-
-    /// Fails it when the destination refused too much of one of its streams.
-    pub(super) fn judge_refused<'f>(&self, refused: impl Fn(&Table) -> Option<&'f Rejections>) -> Result<(), Error> {
-        let progress = self.progress();
-        self.judged(&progress).try_for_each(|Judged { table, share, records, .. }| match refused(table) {
-            Some(refused) => refused.check_refused(&table.stream, share, records),
-            None => Ok(()),
-        })
+        self.judge(&self.progress(), Moment::End)?;
+        self.planned.check(self.endpoint.slicer())
     }
 
     fn judge(&self, progress: &Progress, moment: Moment) -> Result<(), Error> {
@@ -368,11 +367,12 @@ impl EndpointRun {
         })
     }
 
-    /// While a refresh has more records rejected than it may publish, it is begun anew by the next run: that would not know
-    /// what was rejected in this one, and could be complete where it goes on. Returns the change to commit, if it is one.
+    /// While a refresh has more records rejected than it may publish, or ends too early by a wrong clock, it is begun anew by the
+    /// next run: that would not know of it, and could be complete where it goes on. Returns the change to commit, if it is one.
     pub(super) fn doubt(&self) -> Option<Change> {
         let mut progress = self.progress();
-        let is_doubtful = self.judged(&progress).any(|Judged { share, records, rejections, .. }| rejections.are_above(share, records));
+        let is_above = |Judged { share, records, rejections, .. }: Judged<'_>| rejections.are_above(share, records);
+        let is_doubtful = progress.refused || self.planned.check(self.endpoint.slicer()).is_err() || self.judged(&progress).any(is_above);
         let is_change = progress.state.refreshing && progress.state.streams.is_empty() != is_doubtful;
         // What the next generation holds of no stream is of no use to the next run.
         let streams = if is_doubtful { BTreeSet::new() } else { self.streams() };
@@ -530,7 +530,7 @@ impl EndpointRun {
             forgotten(&progress.state)
         };
         // An answer may have told the vendor's time only after the plan was made.
-        let earlier = self.planned + self.connector.client().ahead().min(TimeDelta::zero());
+        let earlier = self.planned.at() + self.connector.client().ahead().min(TimeDelta::zero());
         to.vouch(self.endpoint.slicer().end(earlier));
         let from = std::mem::replace(&mut progress.state, to.clone());
         Change::Replace { endpoint: self.id.clone(), from, to }
@@ -563,34 +563,5 @@ impl EndpointRun {
     /// True when no further page is wanted.
     pub(super) fn stopped(&self) -> bool {
         self.progress().failure.is_some()
-    }
-
-    /// How it ended. What was read to the end but could not be committed is not done.
-    pub(super) fn outcome(&self, committed: bool) -> Outcome {
-        let progress = self.progress();
-        let complete = if progress.state.missing().next().is_none() { Outcome::Done } else { Outcome::Incomplete };
-        match &progress.failure {
-            _ if committed && progress.complete => complete,
-            Some(failure) if !self.named && progress.is_withheld(self.connector.client()) => {
-                let Failure { kind, message: reason, answer, help, .. } = failure.clone();
-                Outcome::Unavailable { kind, reason, answer, help }
-            }
-            Some(failure) => Outcome::Failed { error: failure.clone() },
-            None if progress.complete => complete,
-            None => Outcome::Interrupted,
-        }
-    }
-}
-
-impl Progress {
-    /// True when it failed because this account has no such data, rather than because reading it went wrong. A refusal of what
-    /// was being read until then is none of the account's: perhaps somebody else answers in the vendor's place.
-    fn is_withheld(&self, client: &HttpClient) -> bool {
-        self.failure.as_ref().is_some_and(|failure| match failure.kind {
-            ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Unsupported => true,
-            ErrorKind::Refused if failure.is_foreign && client.may_be_behind_portal() => false,
-            ErrorKind::Refused => self.counts.iter().all(|counts| counts.records == 0),
-            _ => false,
-        })
     }
 }

@@ -9,6 +9,7 @@ mod damages;
 pub mod decode;
 mod dedup;
 mod endpoint_run;
+mod held;
 mod metrics;
 mod patience;
 mod plan;
@@ -27,6 +28,8 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use chrono::TimeDelta;
 
 pub use tokio_util::sync::CancellationToken;
 
@@ -145,4 +148,13 @@ impl Job {
 /// not exist, or another sync has the claim on a source.
 pub async fn sync(job: Job) -> Result<Summary> {
     run::run(job).await
+}
+
+/// A span of time in its largest unit.
+fn span(time: TimeDelta) -> String {
+    match (time.num_days(), time.num_hours(), time.num_minutes()) {
+        (days @ 2.., _, _) => format!("{days} days"),
+        (_, hours @ 2.., _) => format!("{hours} hours"),
+        (_, _, minutes) => format!("{minutes} min"),
+    }
 }

@@ -255,7 +255,7 @@ impl Request<'_> {
         let is_begun = matches!(start, Start::Refresh | Start::Join | Start::Again) || start == Start::Continue && self.has_gap(now);
         let (to, resumed) = match start {
             Start::Never => (self.stored.clone(), false),
-            Start::Resume => (self.resume(), true),
+            Start::Resume => (self.resume(clocks), true),
             Start::Refresh | Start::Join => (EndpointState { refreshing: true, ..self.begin(clocks) }, false),
             _ if is_begun => (self.begin(clocks), false),
             _ => self.go_on(clocks),
@@ -322,8 +322,12 @@ impl Request<'_> {
         (to, resumed)
     }
 
-    /// The state with which an interrupted refresh goes on.
-    fn resume(&self) -> EndpointState {
+    /// The state with which an interrupted refresh goes on. It ends at the present, too: what was made since it was interrupted is
+    /// not left to the next sync.
+    fn resume(&self, clocks: Clocks) -> EndpointState {
+        if self.endpoint.slicer().end(clocks.now).is_some() {
+            return self.go_on(clocks).0;
+        }
         let mut to = self.stored.clone();
         self.describe(&mut to);
         if self.add_older(&mut to) {

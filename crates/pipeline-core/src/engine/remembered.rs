@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Job;
 use super::patience::patiently;
 use super::summary::{EndpointSummary, Failure, Outcome, Summary};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::event::Event;
 use crate::run_log::{EndpointRecord, RUN_CAPACITY, RunRecord};
 use crate::state::EndpointId;
@@ -32,6 +32,26 @@ impl Remembered {
         let begun = Self { job: Arc::clone(job), record, started: Instant::now() };
         begun.store().await;
         begun
+    }
+
+    /// Marks the failures that ended the run before in the same way at the same place: what the vendor has sent twice is what it
+    /// sends, and it is of no use to ask once more.
+    pub(super) async fn compare(&self, summary: &mut Summary) {
+        let is_stuck = |endpoint: &EndpointSummary| {
+            let rows: u64 = endpoint.streams.iter().map(|stream| stream.rows).sum();
+            matches!(&endpoint.outcome, Outcome::Failed { error } if error.kind == ErrorKind::Decode) && rows == 0
+        };
+        if !summary.endpoints.iter().any(is_stuck) {
+            return;
+        }
+        let runs = self.job.destination.runs(FIRST_LOOK).await.unwrap_or_default();
+        for endpoint in summary.endpoints.iter_mut().filter(|endpoint| is_stuck(endpoint)) {
+            let mut records = runs.iter().filter(|run| run.run != self.record.run).flat_map(|run| &run.endpoints);
+            let before = records.find(|record| record.id == endpoint.id).and_then(|record| record.error.as_deref());
+            if let (Outcome::Failed { error }, Some(before)) = (&mut endpoint.outcome, before) {
+                error.repeated = without_request(before) == without_request(&error.message);
+            }
+        }
     }
 
     pub(super) async fn end(&mut self, ended: &Result<Summary>) {
@@ -88,6 +108,13 @@ fn successes(runs: &[RunRecord], wanted: &BTreeSet<&EndpointId>) -> BTreeMap<End
         known.entry(endpoint.id.clone()).or_insert(endpoint.succeeded);
     }
     known
+}
+
+/// A message without the vendor's number of the request, which is another one each time.
+fn without_request(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("request_id: ") else { return message.to_owned() };
+    let end = rest.find([',', ')']).unwrap_or(rest.len());
+    format!("{before}{}", &rest[end..])
 }
 
 fn record(endpoint: &EndpointSummary, now: DateTime<Utc>, before: Option<DateTime<Utc>>) -> EndpointRecord {

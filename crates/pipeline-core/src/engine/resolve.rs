@@ -12,7 +12,7 @@ use super::endpoint_run::EndpointRun;
 use super::patience::patiently;
 use super::plan::{Clocks, Moved, Plan, Request, Wanted, plan};
 use super::summary::{EndpointSummary, Outcome, StreamSummary};
-use super::{Job, Selection, Source};
+use super::{Job, Selection, Source, span};
 use crate::connector::Preparation;
 use crate::destination::{Generation, Table, TableId};
 use crate::endpoint::{Endpoint, StreamDef, SyncMode};
@@ -204,6 +204,11 @@ impl<'a> Reading<'a> {
                 changed.entry(setting).or_default().insert(name);
             }
         }
+        let known = requests.iter().filter(|request| request.refused.is_none() && !request.stored.is_untouched());
+        let mut before = known.filter_map(|request| request.stored.origin.as_ref());
+        if let Some(before) = before.find(|before| self.origin.is_assumed(before)) {
+            notice(self.origin.assumption(source, before));
+        }
         for (what, endpoints) in moved {
             let endpoints = listed(&endpoints);
             notice(match what {
@@ -314,15 +319,6 @@ fn listed(names: &BTreeSet<&str>) -> String {
     match names.len().saturating_sub(MOST_NAMED) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-/// A span of time in its largest unit.
-fn span(time: TimeDelta) -> String {
-    match (time.num_days(), time.num_hours(), time.num_minutes()) {
-        (days @ 2.., _, _) => format!("{days} days"),
-        (_, hours @ 2.., _) => format!("{hours} hours"),
-        (_, _, minutes) => format!("{minutes} min"),
     }
 }
 

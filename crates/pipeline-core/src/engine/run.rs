@@ -35,7 +35,10 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     // Held to the end: of two syncs the second is refused before it asks the vendor for anything, and the first is not hurt.
     let _claims = claim(&job).await?;
     let mut remembered = Remembered::begin(&job).await;
-    let ended = read(&job).await;
+    let mut ended = read(&job).await;
+    if let Ok(summary) = &mut ended {
+        remembered.compare(summary).await;
+    }
     remembered.end(&ended).await;
     ended
 }
@@ -60,6 +63,7 @@ async fn read(job: &Arc<Job>) -> Result<Summary> {
     if !job.options.dry_run {
         committer.commit().await?;
     }
+    committer.watch(&runs).await;
     let shared = Arc::new(Shared::new(Arc::clone(job), committer));
     let mut scheduler = Scheduler::new(shared, runs);
     if !job.options.dry_run {
@@ -121,6 +125,8 @@ impl Scheduler {
         }
         if let Err(error) = self.shared.committer.commit().await {
             self.stop(&error);
+        } else if let Err(error) = self.take_back_refused().await {
+            self.stop(&error);
         }
         for run in &self.runs {
             for message in &run.connector.remarks(run.endpoint().name()) {
@@ -128,6 +134,20 @@ impl Scheduler {
                 self.shared.job.observer.observe(&Event::Notice { source, endpoint, message });
             }
         }
+    }
+
+    /// Takes back what was read of endpoints whose rows the destination refuses: a refresh begins anew with the next run, all
+    /// others go on where their last change was committed.
+    async fn take_back_refused(&self) -> Result<()> {
+        for run in self.runs.iter().filter(|run| run.is_refused()) {
+            if run.refresh {
+                self.shared.committer.try_change(|| Ok(run.doubt()))?;
+            } else {
+                let stored = self.shared.job.destination.states(&run.id.source).await?;
+                run.return_to(stored.get(&run.id).cloned().unwrap_or_default());
+            }
+        }
+        self.shared.committer.commit().await
     }
 
     /// Tells that an endpoint begins; one without anything to read is done at once.
@@ -310,10 +330,10 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     });
     let committed = figures.finished.contains(&run.id);
     let state = run.state();
-    let refused = run.judge_refused(|table| figures.refused.get(&(run.ordinal, table.id())));
-    let outcome = match refused {
-        Err(error) => Outcome::Failed { error: Failure::from(&error) },
-        Ok(()) => run.outcome(committed),
+    let refused = run.judge_refused(|table| figures.refused.get(&(run.ordinal, table.id())), false);
+    let outcome = match (run.outcome(committed), refused) {
+        (Outcome::Done | Outcome::Incomplete, Err(error)) => Outcome::Failed { error: Failure::from(&error) },
+        (outcome, _) => outcome,
     };
     let unfinished = if matches!(outcome, Outcome::Done | Outcome::Incomplete) { 0 } else { state.unfinished().count() };
     let (streams, skipped) = (streams.collect(), run.skipped());

@@ -119,6 +119,8 @@ pub struct Failure {
     pub answer: Option<String>,
     /// What can be done about it.
     pub help: Option<String>,
+    /// True when the run before failed in the same way at the same place: it does not pass by itself.
+    pub repeated: bool,
     /// True when it was not the vendor who answered: this says nothing about what the account has.
     #[serde(skip)]
     pub is_foreign: bool,
@@ -139,7 +141,7 @@ impl From<&Error> for Failure {
             cause = inner.source();
         }
         let (answer, help) = (error.context_value("answer").map(ToOwned::to_owned), error.help().map(ToOwned::to_owned));
-        Self { kind: error.kind(), message, answer, help, is_foreign: error.message() == WEB_PAGE }
+        Self { kind: error.kind(), message, answer, help, repeated: false, is_foreign: error.message() == WEB_PAGE }
     }
 }
 
@@ -177,31 +179,35 @@ impl Summary {
     /// The most serious failure: decides the exit code. None when everything selected is done or unavailable, and something is
     /// done: a source of which nothing can be read has failed, whoever answers in the vendor's place.
     pub fn failure(&self) -> Option<ErrorKind> {
-        self.failures().max_by_key(|kind| severity(*kind))
+        self.failures().map(|(kind, _)| kind).max_by_key(|kind| severity(*kind))
     }
 
     /// True when there are failures and none of them passes by itself: running again does not help before something is changed.
     pub fn lasts(&self) -> bool {
-        self.failure().is_some() && self.failures().all(ErrorKind::lasts)
+        self.failure().is_some() && self.failures().all(|(_, lasts)| lasts)
     }
 
-    /// The kinds of all failures.
-    fn failures(&self) -> impl Iterator<Item = ErrorKind> {
+    /// The kinds of all failures, and whether they last.
+    fn failures(&self) -> impl Iterator<Item = (ErrorKind, bool)> {
         let is_withheld = |source: &str| {
             let of_source = || self.endpoints.iter().filter(|endpoint| endpoint.id.source == source);
             of_source().all(|endpoint| !endpoint.answered || matches!(endpoint.outcome, Outcome::Unavailable { .. }))
         };
         let sources: BTreeSet<&str> = self.endpoints.iter().map(|endpoint| &*endpoint.id.source).collect();
         let withheld: BTreeSet<&str> = sources.into_iter().filter(|source| is_withheld(source)).collect();
-        self.endpoints.iter().filter_map(move |endpoint| match &endpoint.outcome {
-            Outcome::Done => None,
-            Outcome::Unavailable { kind: ErrorKind::Unsupported, .. } => {
-                withheld.contains(&*endpoint.id.source).then_some(ErrorKind::Refused)
-            }
-            Outcome::Unavailable { kind, .. } => withheld.contains(&*endpoint.id.source).then_some(*kind),
-            Outcome::Incomplete => Some(ErrorKind::Unavailable),
-            Outcome::Interrupted => Some(ErrorKind::Cancelled),
-            Outcome::Failed { error } => Some(error.kind),
+        self.endpoints.iter().filter_map(move |endpoint| {
+            let kind = match &endpoint.outcome {
+                Outcome::Done => None,
+                Outcome::Unavailable { kind: ErrorKind::Unsupported, .. } => {
+                    withheld.contains(&*endpoint.id.source).then_some(ErrorKind::Refused)
+                }
+                Outcome::Unavailable { kind, .. } => withheld.contains(&*endpoint.id.source).then_some(*kind),
+                Outcome::Incomplete => Some(ErrorKind::Unavailable),
+                Outcome::Interrupted => Some(ErrorKind::Cancelled),
+                Outcome::Failed { error } => Some(error.kind),
+            }?;
+            let is_repeated = matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated);
+            Some((kind, kind.lasts() || is_repeated))
         })
     }
 }

@@ -8,6 +8,8 @@ use arrow_array::RecordBatch;
 use super::Job;
 use super::budget::Rejections;
 use super::decode::{Drift, DriftKind, OTHER_FIELDS};
+use super::endpoint_run::EndpointRun;
+use super::held::{Effects, Held};
 use super::patience::patiently;
 use super::rejected::{self, Rejected};
 use super::staged::{Staged, StagedTable, push_change};
@@ -55,6 +57,8 @@ pub(super) struct Writer {
     tables: BTreeMap<TableId, Arc<Table>>,
     /// Tables whose next generation this run has published: rows go to the visible ones since.
     published: BTreeSet<TableId>,
+    /// Endpoints that go no further, because the destination refuses their rows.
+    held: Held,
     /// After a failure nothing is written any more: rows are missing whose positions may be staged.
     failed: bool,
 }
@@ -89,8 +93,19 @@ impl Writer {
             pending: Pending::default(),
             tables: BTreeMap::new(),
             published: BTreeSet::new(),
+            held: Held::default(),
             failed: false,
         }
+    }
+
+    /// Judges the rows of these endpoints from now on, which are all of the run.
+    pub(super) fn watch(&mut self, runs: &[Arc<EndpointRun>]) {
+        self.held = Held::new(runs);
+    }
+
+    /// See [`Held::take_doubtful`].
+    pub(super) fn take_doubtful(&mut self) -> Vec<Arc<EndpointRun>> {
+        self.held.take_doubtful()
     }
 
     pub(super) fn figures(&self) -> &Figures {
@@ -108,42 +123,51 @@ impl Writer {
     async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
         let Staged { mut tables, mut rejected, changes, finished, publish, keep, discard, bytes, content_hash, .. } = staged;
         for staged in &mut tables {
-            let (batches, drift) = staged.finish()?;
-            self.tell_drift(&staged.table, drift);
-            let (mut unchanged, mut refused) = (0, Vec::new());
-            for batch in batches {
-                let (left_out, refusals) = self.write_batch(&staged.table, batch.clone()).await?;
-                unchanged += left_out;
-                refused.extend(rejected::refused(&batch, refusals)?);
-            }
-            // Of several endpoints that feed the table it is not known whose rows they were.
-            let mut refused = refused.into_iter();
-            for (endpoint, rows) in std::mem::take(&mut staged.rows) {
-                let written = self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default();
-                let left_out = rows.min(unchanged);
-                unchanged -= left_out;
-                let most = usize::try_from(rows - left_out).unwrap_or(usize::MAX);
-                let mut taken = rows - left_out;
-                for refused in refused.by_ref().take(most) {
-                    taken -= 1;
-                    self.figures.refused.entry((endpoint, staged.table.id())).or_default().add(&refused.reason);
-                    rejected.push(Rejected::refused(endpoint, &staged.table, refused));
-                }
-                written.rows += taken;
-                written.unchanged += left_out;
-            }
+            self.write_table(staged, &mut rejected).await?;
         }
         self.write_rejected(&rejected).await?;
-        for change in changes {
+        let mut effects = Effects { changes, finished, publish, keep };
+        self.held.filter(&mut effects);
+        for change in effects.changes {
             push_change(&mut self.pending.changes, change);
         }
-        self.pending.finished.extend(finished);
-        self.pending.publish.extend(publish);
-        self.pending.keep.extend(keep);
+        self.pending.finished.extend(effects.finished);
+        self.pending.publish.extend(effects.publish);
+        self.pending.keep.extend(effects.keep);
         self.pending.discard.extend(discard);
         self.pending.bytes += bytes;
         self.pending.content_hash = self.pending.content_hash.wrapping_add(content_hash);
         Ok(tables)
+    }
+
+    /// Writes the rows of a table, and adds those that the destination refuses to the rejected records.
+    async fn write_table(&mut self, staged: &mut StagedTable, rejected: &mut Vec<Rejected>) -> Result<()> {
+        let (batches, drift) = staged.finish()?;
+        self.tell_drift(&staged.table, drift);
+        let (mut unchanged, mut refused) = (0, Vec::new());
+        for batch in batches {
+            let (left_out, refusals) = self.write_batch(&staged.table, batch.clone()).await?;
+            unchanged += left_out;
+            refused.extend(rejected::refused(&batch, refusals)?);
+        }
+        // Of several endpoints that feed the table it is not known whose rows they were.
+        let mut refused = refused.into_iter();
+        for (endpoint, rows) in std::mem::take(&mut staged.rows) {
+            let written = self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default();
+            let left_out = rows.min(unchanged);
+            unchanged -= left_out;
+            let most = usize::try_from(rows - left_out).unwrap_or(usize::MAX);
+            let mut taken = rows - left_out;
+            for refused in refused.by_ref().take(most) {
+                taken -= 1;
+                self.figures.refused.entry((endpoint, staged.table.id())).or_default().add(&refused.reason);
+                rejected.push(Rejected::refused(endpoint, &staged.table, refused));
+            }
+            written.rows += taken;
+            written.unchanged += left_out;
+            self.held.judge(&self.job, endpoint, &self.figures.refused);
+        }
+        Ok(())
     }
 
     /// Returns how many rows are left out, and those that the destination refuses.

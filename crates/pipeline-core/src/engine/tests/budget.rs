@@ -216,3 +216,64 @@ async fn a5_the_failure_says_how_many_why_where_and_what_to_do() {
     ");
     assert_eq!(summary.endpoints[0].streams[0].rejected, 50);
 }
+
+/// A rule that somebody added to the destination, such as a unique index, refuses rows of a stream that is read on: the sync stops
+/// before their page, and reads them when the rule is gone.
+#[tokio::test(start_paused = true)]
+async fn f4_an_incremental_stream_does_not_pass_over_rows_that_the_destination_refuses_en_masse() {
+    let (store, list) = (Store::new(), List::new(true));
+    list.set((0..300).map(good), 100);
+    list.sync(&store, None).await;
+    list.set((0..500).map(good), 100);
+    (400..439).for_each(|index| store.refuse(&format!("tx_{index}")));
+    for _ in 0..3 {
+        let summary = list.sync(&store, None).await;
+        assert_eq!(summary.failure(), Some(ErrorKind::Rejected), "{summary:?}");
+        assert!(summary.lasts());
+        assert_eq!(store.len("taxes"), 461, "what is not refused is there");
+        assert_eq!(summary.endpoints[0].streams[0].rejected, 39);
+    }
+    assert!(failure(&list.sync(&store, None).await).contains("run again"));
+    (400..439).for_each(|index| store.accept(&format!("tx_{index}")));
+    assert_eq!(list.sync(&store, None).await.failure(), None);
+    assert_eq!(store.len("taxes"), 500, "nothing was passed over");
+    let summary = list.sync(&store, None).await;
+    assert_eq!((summary.failure(), summary.endpoints[0].streams[0].records), (None, 0), "and it goes on behind them");
+}
+
+/// As few as may be rejected are passed over, and can be looked at.
+#[tokio::test(start_paused = true)]
+async fn f4_a_few_refused_rows_are_rejected_records() {
+    for (refused, budget, failure) in [(9, None, None), (10, None, Some(ErrorKind::Rejected)), (1, Some("0%"), Some(ErrorKind::Rejected))] {
+        let (store, list) = (Store::new(), List::new(true));
+        list.set((0..100).map(good), 100);
+        (0..refused).for_each(|index| store.refuse(&format!("tx_{index}")));
+        assert_eq!(list.sync(&store, budget).await.failure(), failure, "{refused}, {budget:?}");
+        assert_eq!((store.len("taxes"), store.len("_rejected")), (100 - refused, refused), "{refused}, {budget:?}");
+        let next = list.sync(&store, budget).await;
+        assert_eq!(next.failure(), failure, "{refused}, {budget:?}: the same as before");
+    }
+}
+
+/// A refresh of which the destination refuses too much is not published, whenever it was interrupted, and begins anew.
+#[tokio::test(start_paused = true)]
+async fn f4_a_refresh_that_the_destination_refuses_keeps_the_table() {
+    for (page, killed_after) in [(100, None), (20, None), (20, Some(4)), (20, Some(14))] {
+        let (store, list) = (Store::new(), List::new(false));
+        list.set((0..300).map(good), page);
+        list.sync(&store, None).await;
+        list.set((0..310).map(good), page);
+        (0..40).for_each(|index| store.refuse(&format!("tx_{index}")));
+        *list.hang_after.lock().unwrap() = killed_after;
+        let _ = tokio::time::timeout(std::time::Duration::from_hours(1), list.sync(&store, None)).await;
+        *list.hang_after.lock().unwrap() = None;
+        for _ in 0..3 {
+            let summary = list.sync(&store, None).await;
+            let what = format!("pages of {page}, killed after {killed_after:?}");
+            assert_eq!((summary.failure(), store.len("taxes")), (Some(ErrorKind::Rejected), 300), "{what}");
+        }
+        (0..40).for_each(|index| store.accept(&format!("tx_{index}")));
+        assert_eq!(list.sync(&store, None).await.failure(), None);
+        assert_eq!(store.len("taxes"), 310);
+    }
+}

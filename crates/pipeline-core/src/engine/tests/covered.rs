@@ -190,3 +190,20 @@ async fn a1_the_refusal_names_both_accounts_and_the_ways_out() {
     to keep both, give this one a source name of its own; to replace what is there, run `pipeline state reset shop --yes` and sync again; if the credentials were changed by mistake, put the old ones back
     ");
 }
+
+/// Nothing proves that an account which is known only now is the one whose rows are stored. That is told once, with both ways out.
+#[tokio::test(start_paused = true)]
+async fn f6_an_account_that_is_known_only_later_is_a_notice() {
+    let (store, account) = (Store::new(), Account::evenly(3));
+    account.belong_to(Origin::default().realm("test mode"));
+    run(&store, &account).await;
+    account.belong_to(Origin::of_account("acct_B").realm("test mode"));
+    for told in [1, 0] {
+        let said = Arc::new(Notices::default());
+        let summary = sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
+        assert_eq!(summary.failure(), None);
+        let notices = said.0.lock().unwrap().clone();
+        let names = |notice: &&String| ["acct_B", "state reset shop --yes", "a source name of its own"].iter().all(|text| notice.contains(text));
+        assert_eq!(notices.iter().filter(names).count(), told, "{notices:?}");
+    }
+}

@@ -73,3 +73,23 @@ async fn d10_a_run_that_cannot_be_recorded_is_a_notice_and_not_a_failure() {
     let notices = said.0.lock().unwrap().clone();
     assert_eq!(notices.iter().filter(|notice| notice.contains("could not be recorded")).count(), 2, "{notices:?}");
 }
+
+/// What the vendor answers wrongly at the same place in two runs is not announced as temporary; what fails elsewhere, or in a way
+/// that passes, is.
+#[tokio::test(start_paused = true)]
+async fn f10_what_failed_before_at_the_same_place_is_said_to_last() {
+    for (kind, lasts) in [(ErrorKind::Decode, true), (ErrorKind::Unavailable, false)] {
+        let (store, account) = (Store::new(), Account::evenly(300));
+        account.fault_after(1, Fault::Fails(kind));
+        let mut told = Vec::new();
+        for run in ["first", "second", "third"] {
+            let summary = sync(named(run, job(&store, &account))).await.unwrap();
+            assert_eq!(summary.failure(), Some(kind));
+            let rows: u64 = summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.rows).sum();
+            told.push((rows > 0, summary.lasts()));
+        }
+        assert_eq!(told, [(true, false), (false, lasts), (false, lasts)], "{kind}");
+        account.fault_after(usize::MAX, Fault::Fails(kind));
+        assert_eq!(sync(named("last", job(&store, &account))).await.unwrap().failure(), None);
+    }
+}

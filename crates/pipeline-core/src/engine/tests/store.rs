@@ -99,6 +99,11 @@ impl Store {
         self.refuses.lock().unwrap().insert(id.to_owned());
     }
 
+    /// The rule that refused a row is gone.
+    pub(super) fn accept(&self, id: &str) {
+        self.refuses.lock().unwrap().remove(id);
+    }
+
     pub(super) fn prepared(&self) -> Vec<String> {
         self.prepared.lock().unwrap().iter().cloned().collect()
     }
