@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::output::{Outcome, cargo, heading, root, step};
 
-/// Runs the tests of the fault matrix, or writes docs/faults.md.
+/// Runs the tests of the fault matrix, plays random mixtures of faults, or writes docs/faults.md.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Codes of faults, such as A03; all when none are named.
@@ -18,6 +18,12 @@ pub(crate) struct Args {
     /// Runs nothing: only checks that every test that the matrix names exists.
     #[arg(long, conflicts_with_all = ["codes", "write"])]
     check: bool,
+    /// Plays so many random mixtures of faults, and nothing else.
+    #[arg(long, conflicts_with_all = ["codes", "write", "check"])]
+    seeds: Option<u64>,
+    /// The first mixture.
+    #[arg(long, default_value_t = 0, requires = "seeds")]
+    first: u64,
 }
 
 impl Args {
@@ -47,6 +53,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         fs::write(root().join("docs/faults.md"), matrix(&[], &["--document"])?)?;
         eprintln!("docs/faults.md is written");
         return Ok(());
+    }
+    if let Some(seeds) = args.seeds {
+        let mut mixtures = harness(&["mix".to_owned()]);
+        return step("random mixtures of faults", mixtures.args(["--mix", &seeds.to_string(), &args.first.to_string()]));
     }
     let references = references(&args.codes)?;
     let binaries = build(&references, &args.codes)?;

@@ -149,6 +149,14 @@ pub(crate) fn rename_all(from: &'static str, to: &'static str) -> Act {
     edit(move |text| text.replace(&format!("\"{from}\": "), &format!("\"{to}\": ")))
 }
 
+/// Sends the right answer after this time.
+pub(crate) fn slow(time: Duration) -> Act {
+    change(move |_, answer| {
+        std::thread::park_timeout(time);
+        answer
+    })
+}
+
 /// Compressed with gzip.
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());

@@ -11,6 +11,7 @@ mod crash;
 mod deeds;
 mod document;
 mod matrix;
+mod mix;
 mod rows;
 mod runs;
 mod scenario;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         Some("--references") => print!("{}", document::references(&table::all())),
         // For `cargo xtask crash`.
         Some("--crash") => return crash::run(&args[1..]),
+        // For `cargo xtask faults --seeds`.
+        Some("--mix") => return mix::run(&args[1..]),
         // Scenarios use signals, and limits that a shell sets.
         _ if !cfg!(target_os = "linux") => println!("SKIPPED: the scenarios run on Linux only"),
         _ => return libtest_mimic::run(&Arguments::from_args(), trials(table::all())).exit_code(),
@@ -54,5 +57,6 @@ fn trials(faults: Vec<Fault>) -> Vec<Trial> {
             }
         }
     }
+    trials.extend(mix::trials());
     trials
 }

@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::scenario::{Store, Vendor};
+use crate::scenario::Store;
 use crate::stage::Stage;
 
 /// A row as its id and its text, without what differs between two syncs of the same account.
@@ -27,17 +27,34 @@ pub(crate) fn ids(stage: &Stage, stream: &str) -> Vec<String> {
     contents(stage, stage.path(), stream).into_iter().map(|(id, _)| id).collect()
 }
 
+/// The ids of a stream of a source, sorted.
+pub(crate) fn ids_of(stage: &Stage, source: &str, stream: &str) -> Vec<String> {
+    of_source(stage, stage.path(), source, stream).into_iter().map(|(id, _)| id).collect()
+}
+
 /// The rows of a stream in a folder, sorted.
 pub(crate) fn contents(stage: &Stage, folder: &Path, stream: &str) -> Vec<Row> {
-    let scenario = &stage.scenario;
-    let id = if scenario.vendor == Vendor::Mixpanel && stream == "export" { "insert_id" } else { "id" };
-    let lake = folder.join("lake").join(scenario.source()).join(stream);
-    let mut rows = match scenario.store {
-        Store::Sqlite => of_database(&folder.join("warehouse.db"), &format!("{}_{stream}", scenario.source()), id),
+    of_source(stage, folder, stage.scenario.source(), stream)
+}
+
+fn of_source(stage: &Stage, folder: &Path, source: &str, stream: &str) -> Vec<Row> {
+    let id = if stream == "export" { "insert_id" } else { "id" };
+    let lake = folder.join("lake").join(source).join(stream);
+    let mut rows = match stage.scenario.store {
+        Store::Sqlite => of_database(&folder.join("warehouse.db"), &format!("{source}_{stream}"), id),
         Store::Parquet => of_files(&lake, id, parquet_rows),
         Store::Jsonl => of_files(&lake, id, json_rows),
     };
     rows.sort_unstable();
+    rows
+}
+
+/// The rows without some of their columns.
+pub(crate) fn without(mut rows: Vec<Row>, left_out: fn(&str) -> bool) -> Vec<Row> {
+    for (_, text) in &mut rows {
+        let is_kept = |line: &&str| line.split_once('=').is_none_or(|(name, _)| !left_out(name));
+        *text = text.split_inclusive('\n').filter(is_kept).collect();
+    }
     rows
 }
 

@@ -1,15 +1,18 @@
 //! Faults that take more than one run, or another process.
 
+use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
+use pipeline_simulator::Simulation;
 use rusqlite::Connection;
 
-use crate::acts::header;
+use crate::acts::{change, header};
 use crate::between::Trouble;
 use crate::rows;
 use crate::scenario::{Scenario, Store};
-use crate::stage::{Ran, Stage, program, wait};
+use crate::stage::{Ran, Stage, behind, program, wait};
 
 /// A signal that ends a sync.
 #[derive(Clone, Copy)]
@@ -139,15 +142,56 @@ pub(crate) fn refused_row() {
 
 /// A vendor whose `Date` is ahead while a sync runs. What is made after that sync is read by the next ones.
 pub(crate) fn a_clock_that_is_ahead(date: &'static str) {
-    let mut scenario = Scenario::stripe();
-    scenario.shown_until = Some(1_791_000_000);
-    let stage = Stage::new(&scenario);
+    let scenario = Scenario::stripe();
+    // An account of today: a vendor whose clock is days behind is another fault.
+    let until = (Utc::now() - TimeDelta::hours(1)).timestamp();
+    let simulation = Simulation { until, days: 1, shown_until: Some(until - 12 * 3_600), ..scenario.simulation() };
+    let stage = Stage::of(&scenario, simulation);
     stage.between.set(vec![Trouble::new("/", header("date", date))]);
     stage.sync(&[]);
     stage.between.has_troubled();
     stage.lift();
     let before = rows::ids(&stage, "charges").len();
-    stage.simulator.show_until(1_793_491_200);
+    stage.simulator.show_until(until);
     assert!(stage.truth("charges").len() > before, "nothing new was made");
     stage.ends_well();
+}
+
+/// A vendor whose `Date` is days behind: what is newer was not requested, so that the run is not done. The next one reads it.
+pub(crate) fn a_clock_that_is_far_behind() {
+    for days in [2, 365] {
+        let stage = Stage::new(&Scenario::stripe());
+        let date = (Utc::now() - TimeDelta::days(days)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        stage.between.set(vec![Trouble::new("/", change(move |_, answer| answer.with("date", &*date)))]);
+        let Ran { code, text } = stage.run(program(stage.path(), &["sync"]));
+        assert!(code == Some(4) && text.contains(&format!("the server's clock is {days} days behind")), "{code:?}\n{text}");
+        assert!(text.contains("check this machine's clock"), "{text}");
+        stage.lift();
+        stage.ends_well();
+    }
+}
+
+/// Every stream of all three vendors at once, with few files that may be open.
+pub(crate) fn three_sources(store: Store) {
+    let whole = |scenario: Scenario| scenario.every_stream().into(store);
+    let small = Scenario::stripe().with("others", 1).with("customers", 1).with("charges", 40).with("export", 20);
+    let stage = Stage::new(&whole(small));
+    let url = stage.between.url();
+    // What stands between the destination and the settings of the run is a source.
+    let source = |scenario: Scenario| {
+        let text = whole(scenario).configuration(&url);
+        text[text.find("[sources.").unwrap()..text.find("[sync]").unwrap()].to_owned()
+    };
+    let config = stage.path().join("pipeline.toml");
+    let text = fs::read_to_string(&config)
+        .unwrap()
+        .replace("[sync]", &format!("{}{}[sync]", source(Scenario::zendesk()), source(Scenario::mixpanel())));
+    fs::write(config, text).unwrap();
+    let ran = stage.run(behind("ulimit -n 256", &program(stage.path(), &["sync"])));
+    assert_eq!(ran.code, Some(0), "{}", ran.text);
+    for (source, streams) in [("payments", ["charges", "coupons"]), ("desk", ["groups", "tickets"]), ("web", ["export", "export"])] {
+        for stream in streams {
+            assert_eq!(rows::ids_of(&stage, source, stream), stage.truth(stream), "{source}/{stream}\n{}", ran.text);
+        }
+    }
 }

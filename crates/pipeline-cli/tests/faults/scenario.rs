@@ -67,8 +67,6 @@ pub(crate) struct Scenario {
     pub(crate) resumes: Vec<&'static str>,
     /// Time before each answer.
     pub(crate) latency: Duration,
-    /// Hides what is newer than this second of the simulated account.
-    pub(crate) shown_until: Option<i64>,
     /// Days of events.
     pub(crate) days: u32,
     /// Whether the configuration names no streams, which selects all.
@@ -99,7 +97,6 @@ impl Scenario {
             repair: None,
             resumes: Vec::new(),
             latency: Duration::ZERO,
-            shown_until: None,
             days: 2,
             selects_all: false,
         }
@@ -289,7 +286,7 @@ impl Scenario {
             secret: KEY.to_owned(),
             ..MixpanelWorld::default()
         };
-        Simulation { days: 60, stripe, zendesk, mixpanel, latency: self.latency, shown_until: self.shown_until, ..Simulation::default() }
+        Simulation { days: 60, stripe, zendesk, mixpanel, latency: self.latency, ..Simulation::default() }
     }
 
     /// The name of the source.

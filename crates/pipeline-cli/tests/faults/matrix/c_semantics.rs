@@ -5,7 +5,7 @@ use crate::acts::{
     with_header,
 };
 use crate::between::Trouble;
-use crate::runs::a_clock_that_is_ahead;
+use crate::runs::{a_clock_that_is_ahead, a_clock_that_is_far_behind};
 use crate::scenario::{Scenario, Store};
 use crate::table::Reaction::{Absorb, FailStream, Wait};
 use crate::table::{Fault, fault, not_applicable};
@@ -81,6 +81,7 @@ fn changes() -> Vec<Fault> {
             .plays("a_page_in_reverse", Scenario::stripe().once(CHARGES, reversed()).exits_with_any(&[0, 4])),
         fault("C11", "The vendor's clock is ahead", Absorb, "0", "a position never passes the earlier of the two clocks")
             .does("a_day_ahead", || a_clock_that_is_ahead("Mon, 30 Aug 2027 00:00:00 GMT"))
+            .does("days_behind", a_clock_that_is_far_behind)
             .does("in_the_year_9999", || a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT"))
             .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once")
             .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_a_difference_of_minutes_is_a_notice"),

@@ -4,7 +4,7 @@ use crate::deeds::{
     cut_data_file, cut_database, database_restored, dropped_state, empty_data_file, flipped_data_file, lake_moved_away, lost_data_file,
     lost_manifest, state_of_the_future, state_restored, torn_state,
 };
-use crate::runs::{Stop, killed, paused, stopped, two_at_once};
+use crate::runs::{Stop, killed, paused, stopped, three_sources, two_at_once};
 use crate::scenario::{Scenario, Store};
 use crate::table::Reaction::{Absorb, FailRun, FailStream};
 use crate::table::{Fault, fault};
@@ -168,6 +168,8 @@ fn machines() -> Vec<Fault> {
         )
         .plays("sqlite_with_64", everything(Store::Sqlite))
         .plays("parquet_with_64", everything(Store::Parquet))
-        .plays("json_lines_with_64", everything(Store::Jsonl)),
+        .plays("json_lines_with_64", everything(Store::Jsonl))
+        .does("three_sources_into_sqlite_with_256", || three_sources(Store::Sqlite))
+        .does("three_sources_into_parquet_with_256", || three_sources(Store::Parquet)),
     ]
 }

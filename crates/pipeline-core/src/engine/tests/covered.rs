@@ -203,7 +203,8 @@ async fn f6_an_account_that_is_known_only_later_is_a_notice() {
         let summary = sync(Job { observer: said.clone(), ..job(&store, &account) }).await.unwrap();
         assert_eq!(summary.failure(), None);
         let notices = said.0.lock().unwrap().clone();
-        let names = |notice: &&String| ["acct_B", "state reset shop --yes", "a source name of its own"].iter().all(|text| notice.contains(text));
+        let names =
+            |notice: &&String| ["acct_B", "state reset shop --yes", "a source name of its own"].iter().all(|text| notice.contains(text));
         assert_eq!(notices.iter().filter(names).count(), told, "{notices:?}");
     }
 }
