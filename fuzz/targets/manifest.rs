@@ -5,7 +5,8 @@
 
 use std::fs;
 
-use destination_jsonl::JsonlConfig;
+use destination_files::{FileDestination, Options};
+use destination_jsonl::Jsonl;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -19,6 +20,5 @@ fuzz_target!(|data: &[u8]| {
     let manifests = folder.path().join("_manifest");
     fs::create_dir(&manifests).expect("a folder of manifests");
     fs::write(manifests.join(&*name), text).expect("a manifest");
-    let config: JsonlConfig = serde_json::from_value(serde_json::json!({ "path": folder.path() })).expect("a configuration");
-    let _ = config.open();
+    let _ = FileDestination::open(folder.path(), Jsonl, Options::default());
 });

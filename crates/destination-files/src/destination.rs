@@ -8,8 +8,8 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{
-    Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, RunRecord, Status, Table,
-    TableId, Transaction,
+    Access, Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, RunRecord, Status,
+    Table, TableId, Transaction,
 };
 
 use crate::card::Card;
@@ -50,6 +50,18 @@ impl FileDestination {
     pub fn open_to_read(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
         let store = Store::open_to_read(root.as_ref(), format.extension(), options)?;
         Ok(Self::new(root.as_ref(), format, store))
+    }
+
+    /// Opens a folder for an access, on a thread that may block: how every format of files opens its destination.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and [`open_to_read`](Self::open_to_read).
+    pub async fn open_for(access: Access, root: PathBuf, format: impl FileFormat, options: Options) -> Result<Arc<dyn Destination>> {
+        let open = blocking(move || match access {
+            Access::Write => Self::open(root, format, options),
+            Access::Read => Self::open_to_read(root, format, options),
+        });
+        Ok(Arc::new(open.await?))
     }
 
     fn new(root: &Path, format: impl FileFormat, store: Store) -> Self {

@@ -6,12 +6,13 @@ mod stdout;
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use async_trait::async_trait;
 use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
-use pipeline_core::{Destination, Result};
+use pipeline_core::{Destination, DestinationConfig, Location, OpenContext, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ pub use stdout::StreamDestination;
 use crate::decode::Lines;
 use crate::encode::Encoder;
 
+/// The path that means standard output.
+const STDOUT: &str = "-";
 const WRITING: &str = "writing lines";
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -28,6 +31,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 #[serde(deny_unknown_fields)]
 pub struct JsonlConfig {
     /// The folder, created when it does not exist; `-` for standard output.
+    #[schemars(extend("anyOf" = [{ "const": STDOUT }, { "format": "path" }], "examples" = ["lines"]))]
     pub path: PathBuf,
     /// Keys of which the newest version is remembered, so that the same version is not stored twice; standard output has no
     /// memory. Each takes 20 to 40 bytes of memory while their table is written. Default: 1800000.
@@ -39,38 +43,22 @@ fn default_remember() -> usize {
     Options::default().remember
 }
 
-impl JsonlConfig {
-    /// True when rows go to standard output, which cannot hold checkpoints.
-    pub fn is_stdout(&self) -> bool {
-        self.path == Path::new("-")
+#[async_trait]
+impl DestinationConfig for JsonlConfig {
+    const NAME: &'static str = "jsonl";
+
+    fn location(&self) -> Location {
+        if self.path.as_os_str() == STDOUT { Location::Stdout } else { Location::Path(self.path.clone()) }
     }
 
-    /// Opens the folder, and finishes or removes what an interrupted process left; or standard output.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Destination`](pipeline_core::ErrorKind::Destination) when the folder cannot be written, or a manifest
-    /// or data file is missing or damaged.
-    pub fn open(&self) -> Result<Arc<dyn Destination>> {
-        if self.is_stdout() {
-            return Ok(Arc::new(StreamDestination::new(std::io::stdout())));
+    /// Standard output holds no checkpoints, so [`load`](Destination::load) returns none: keep them in a store and join the two
+    /// with [`WithCheckpoints`](pipeline_core::WithCheckpoints).
+    async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
+        if self.location() == Location::Stdout {
+            return Ok(Arc::new(StreamDestination::new(context.stdout)));
         }
-        Ok(Arc::new(FileDestination::open(&self.path, Jsonl, self.options())?))
-    }
-
-    /// Opens the folder for reading, and changes nothing in it (see [`FileDestination::open_to_read`]); or standard output.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Destination`](pipeline_core::ErrorKind::Destination) when the folder cannot be read, or a manifest is
-    /// missing or damaged.
-    pub fn open_to_read(&self) -> Result<Arc<dyn Destination>> {
-        if self.is_stdout() {
-            return self.open();
-        }
-        Ok(Arc::new(FileDestination::open_to_read(&self.path, Jsonl, self.options())?))
-    }
-
-    fn options(&self) -> Options {
-        Options { remember: self.remember, ..Options::default() }
+        let options = Options { remember: self.remember, ..Options::default() };
+        FileDestination::open_for(context.access, self.path.clone(), Jsonl, options).await
     }
 }
 

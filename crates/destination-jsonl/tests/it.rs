@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use destination_files::{FileDestination, Options};
 use destination_jsonl::{Jsonl, JsonlConfig, StreamDestination};
 use pipeline_core::state::MemoryCheckpoints;
-use pipeline_core::{Delivery, Destination, ErrorKind, Generation, Result, Table, WithCheckpoints};
+use pipeline_core::{
+    Delivery, Destination, DestinationConfig as _, ErrorKind, Generation, Location, OpenContext, Result, Table, WithCheckpoints,
+};
 use pipeline_testkit::destination_suite::files::FileFixture;
 use pipeline_testkit::destination_suite::{
     Damage, DestinationFixture, Row, advance, all_gone, batch, canonical_object, commit, endpoint, gone, plan, purge, row, store, table,
@@ -195,7 +197,7 @@ impl Write for Output {
 #[tokio::test]
 async fn a_stream_gets_lines_when_they_are_committed() {
     let output = Output::default();
-    let stream = WithCheckpoints::new(StreamDestination::new(output.clone()), Arc::new(MemoryCheckpoints::default()));
+    let stream = WithCheckpoints::new(Arc::new(StreamDestination::new(output.clone())), Arc::new(MemoryCheckpoints::default()));
     assert_eq!(stream.delivery(), Delivery::AtLeastOnce);
     let events = table("ev\"ents", &[], Generation::Current);
     let rows = [(&events, vec![row(1, "a\nb"), gone(2)])];
@@ -225,10 +227,10 @@ async fn a_closed_stream_is_an_error() {
 #[tokio::test]
 async fn a_dash_is_standard_output() {
     let config: JsonlConfig = serde_json::from_str(r#"{"path":"-"}"#).unwrap();
-    assert!(config.is_stdout());
-    assert_eq!(config.open().unwrap().delivery(), Delivery::AtLeastOnce);
+    assert_eq!(config.location(), Location::Stdout);
+    assert_eq!(config.open(OpenContext::default()).await.unwrap().delivery(), Delivery::AtLeastOnce);
     let dir = tempfile::tempdir().unwrap();
     let config = JsonlConfig { path: dir.path().join("lines"), remember: 1_000 };
-    assert_eq!(config.open().unwrap().delivery(), Delivery::ExactlyOnce);
+    assert_eq!(config.open(OpenContext::default()).await.unwrap().delivery(), Delivery::ExactlyOnce);
     serde_json::from_str::<JsonlConfig>(r#"{"path":"-","compression":"gzip"}"#).unwrap_err();
 }

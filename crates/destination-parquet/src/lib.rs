@@ -4,14 +4,16 @@ mod columns;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use async_trait::async_trait;
 use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::ZstdLevel;
 use parquet::errors::ParquetError;
-use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_core::{Destination, DestinationConfig, Error, ErrorKind, Location, OpenContext, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -23,6 +25,7 @@ const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
     /// The folder. Created when it does not exist.
+    #[schemars(extend("format" = "path", "examples" = ["lake"]))]
     pub path: PathBuf,
     /// How columns are compressed. Default: `zstd`.
     #[serde(default)]
@@ -50,25 +53,17 @@ pub enum Compression {
     None,
 }
 
-impl ParquetConfig {
-    /// Opens the folder, and finishes or removes what an interrupted process left.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
-    pub fn open(&self) -> Result<FileDestination> {
-        FileDestination::open(&self.path, Parquet::new(self.compression), self.options())
+#[async_trait]
+impl DestinationConfig for ParquetConfig {
+    const NAME: &'static str = "parquet";
+
+    fn location(&self) -> Location {
+        Location::Path(self.path.clone())
     }
 
-    /// Opens the folder for reading, and changes nothing in it (see [`FileDestination::open_to_read`]).
-    ///
-    /// # Errors
-    /// [`ErrorKind::Destination`] when the folder cannot be read, or a manifest is missing or damaged.
-    pub fn open_to_read(&self) -> Result<FileDestination> {
-        FileDestination::open_to_read(&self.path, Parquet::new(self.compression), self.options())
-    }
-
-    fn options(&self) -> Options {
-        Options { remember: self.remember, ..Options::default() }
+    async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
+        let options = Options { remember: self.remember, ..Options::default() };
+        FileDestination::open_for(context.access, self.path.clone(), Parquet::new(self.compression), options).await
     }
 }
 

@@ -138,7 +138,7 @@ async fn a_destroyed_snapshot_is_made_again() {
 #[tokio::test]
 async fn a_large_transaction_is_more_than_one_file() {
     let dir = tempfile::tempdir().unwrap();
-    let uncompressed = ParquetConfig { path: dir.path().to_owned(), compression: Compression::None, remember: 1_000 }.open().unwrap();
+    let uncompressed = FileDestination::open(dir.path(), Parquet::new(Compression::None), Options::default()).unwrap();
     let events = table("events", &[], Generation::Current);
     let mut transaction = uncompressed.begin().await.unwrap();
     for first in (0..40_000).step_by(2000) {

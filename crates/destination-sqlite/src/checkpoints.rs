@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pipeline_core::state::{Change, CheckpointStore, EndpointId, EndpointState};
-use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
+use pipeline_core::{Access, Claim, Error, ErrorKind, Result, RunRecord};
 use rusqlite::Connection;
 
 use crate::connection::{Writing, blocking};
@@ -41,6 +41,18 @@ impl SqliteCheckpoints {
         let path = path.as_ref().to_owned();
         glance::read(&path, Present::of).map_err(at(&path))?;
         Ok(Self { path, connection: None })
+    }
+
+    /// Opens the file for an access, on a thread that may block.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and [`open_to_read`](Self::open_to_read).
+    pub async fn open_for(access: Access, path: PathBuf) -> Result<Self> {
+        blocking(move || match access {
+            Access::Write => Self::open(path),
+            Access::Read => Self::open_to_read(path),
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl Fn(&Connection) -> Result<T> + Send + 'static) -> Result<T> {

@@ -1,5 +1,8 @@
 //! Where data goes: rows and checkpoint become visible together, or not at all.
 
+mod config;
+mod registry;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use self::config::{Access, DestinationConfig, Location, OpenContext};
+pub use self::registry::{ConfiguredDestination, DestinationRegistry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keep::Keep;
 use crate::purge::{Purge, Purged};
@@ -267,20 +272,20 @@ pub trait Transaction: Send {
 
 /// A destination that cannot hold checkpoints, with a store that does: flushes the rows, then applies the changes.
 #[derive(Debug)]
-pub struct WithCheckpoints<D> {
-    rows: D,
+pub struct WithCheckpoints {
+    rows: Arc<dyn Destination>,
     checkpoints: Arc<dyn CheckpointStore>,
 }
 
-impl<D: Destination> WithCheckpoints<D> {
+impl WithCheckpoints {
     /// Joins the two.
-    pub fn new(rows: D, checkpoints: Arc<dyn CheckpointStore>) -> Self {
+    pub fn new(rows: Arc<dyn Destination>, checkpoints: Arc<dyn CheckpointStore>) -> Self {
         Self { rows, checkpoints }
     }
 }
 
 #[async_trait]
-impl<D: Destination> Destination for WithCheckpoints<D> {
+impl Destination for WithCheckpoints {
     fn delivery(&self) -> Delivery {
         Delivery::AtLeastOnce
     }

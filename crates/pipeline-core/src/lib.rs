@@ -70,8 +70,9 @@ pub use coverage::{Coverage, Since};
 pub use crash::{CRASH_POINT, FAULT_POINT, crash_point, fault_point, fault_struck};
 #[cfg(feature = "engine")]
 pub use destination::{
-    Commit, CommitRecord, DELETED, Damage, Delivery, Depth, Destination, EXTRA, Generation, Refused, SYNCED_AT, Status, Table, TableId,
-    Transaction, WithCheckpoints,
+    Access, Commit, CommitRecord, ConfiguredDestination, DELETED, Damage, Delivery, Depth, Destination, DestinationConfig,
+    DestinationRegistry, EXTRA, Generation, Location, OpenContext, Refused, SYNCED_AT, Status, Table, TableId, Transaction,
+    WithCheckpoints,
 };
 pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};

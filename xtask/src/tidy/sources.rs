@@ -68,9 +68,10 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/examples/") || path.contains("/benches/")
 }
 
-/// Where vendors' records pass: in core, all but the registry's configurations and the tokens' endpoint.
+/// Where vendors' records pass: in core, all but the registries' configurations and the tokens' endpoint.
 fn is_record_path(path: &str) -> bool {
-    let is_core = path.starts_with("crates/pipeline-core/src/") && !path.ends_with("/connector.rs") && !path.contains("/http/token");
+    let is_registry = path.ends_with("/connector.rs") || path.ends_with("/registry.rs");
+    let is_core = path.starts_with("crates/pipeline-core/src/") && !is_registry && !path.contains("/http/token");
     let is_connector = path.starts_with("crates/connector-") && path.contains("/src/") && !path.ends_with("/config.rs");
     (is_core || is_connector) && !is_test(path)
 }
