@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::units;
+use crate::{destinations, units};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Init(Init),
     /// List the connectors
     Connectors,
-    /// Print the JSON Schema of a connector's configuration
+    /// Print the JSON Schema of the configuration of a connector or a destination
     Spec(Spec),
     /// Try credentials, endpoints and destination
     Check(Check),
@@ -82,6 +82,9 @@ pub(crate) struct Init {
     /// Connectors to write sources for; all when none are named
     #[arg(long = "connector", value_name = "NAME", value_delimiter = ',')]
     pub(crate) connectors: Vec<String>,
+    /// Destination to write
+    #[arg(long, value_name = "NAME", default_value = destinations::DEFAULT)]
+    pub(crate) destination: String,
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml")]
     pub(crate) config: PathBuf,
@@ -89,8 +92,8 @@ pub(crate) struct Init {
 
 #[derive(Debug, Args)]
 pub(crate) struct Spec {
-    /// Name of the connector
-    pub(crate) connector: String,
+    /// Name of the connector or destination
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

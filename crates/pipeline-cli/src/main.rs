@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod connectors;
 mod console;
+mod destinations;
 mod exit;
 mod interrupt;
 mod output;

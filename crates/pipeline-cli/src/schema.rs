@@ -1,4 +1,4 @@
-//! What the JSON Schema of a connector's configuration says about its members.
+//! What the JSON Schema of a connector's or a destination's configuration says about its members.
 
 use serde_json::{Map, Value};
 
@@ -49,16 +49,11 @@ pub(crate) fn members(spec: &Value) -> Vec<&str> {
     properties(spec).into_iter().map(|property| property.name).collect()
 }
 
-/// The value as the member wants it: variables are text, so text that is a number or a truth value becomes one where no
-/// text may stand.
+/// The value as the member wants it.
 pub(crate) fn fitting(spec: &Value, member: &str, value: Value) -> Value {
-    let property = properties(spec).into_iter().find(|property| property.name == member);
-    match (property, &value) {
-        (Some(property), Value::String(text)) if ["integer", "number", "boolean"].iter().any(|name| property.is_type(name)) => {
-            let parsed = serde_json::from_str(text).ok().filter(|parsed: &Value| parsed.is_number() || parsed.is_boolean());
-            parsed.unwrap_or(value)
-        }
-        _ => value,
+    match properties(spec).into_iter().find(|property| property.name == member) {
+        Some(property) => property.fitting(value),
+        None => value,
     }
 }
 
@@ -83,18 +78,44 @@ impl<'a> Property<'a> {
             && !parts.into_iter().any(|part| part["type"] == "array" || part["type"] == "object")
     }
 
+    /// True for a member that is text and nothing else.
+    pub(crate) fn takes_text_only(&self) -> bool {
+        self.schema["type"] == "string"
+    }
+
+    /// The value as the member wants it: variables are text, so text that is a number or a truth value becomes one where no text
+    /// may stand.
+    pub(crate) fn fitting(&self, value: Value) -> Value {
+        match &value {
+            Value::String(text) if ["integer", "number", "boolean"].iter().any(|name| self.is_type(name)) => {
+                let parsed = serde_json::from_str(text).ok().filter(|parsed: &Value| parsed.is_number() || parsed.is_boolean());
+                parsed.unwrap_or(value)
+            }
+            _ => value,
+        }
+    }
+
+    /// True when a text is a path that is relative to the configuration's folder: the member has `format: path`, and the text is
+    /// neither a word with a meaning of its own (`const`) nor a URL where the member takes one (`format: uri`).
+    pub(crate) fn is_path(&self, text: &str) -> bool {
+        let parts = || self.schema["anyOf"].as_array().into_iter().flatten().chain([self.schema]);
+        let has_format = |format: &str| parts().any(|part| part["format"] == format);
+        let is_word = parts().any(|part| part["const"] == text);
+        has_format("path") && !is_word && !(has_format("uri") && text.contains("://"))
+    }
+
     fn is_type(&self, name: &str) -> bool {
         let types = &self.schema["type"];
         types == name || types.as_array().is_some_and(|types| types.iter().any(|known| known == name))
     }
 
-    /// What may be written for it: the default, a reference for a secret, or a place to fill in.
-    pub(crate) fn example(&self, connector: &str) -> String {
+    /// What may be written for it: the default, the schema's own example, a reference for a secret, or a place to fill in.
+    pub(crate) fn example(&self, owner: &str) -> String {
         let schema = self.schema;
-        if !schema["default"].is_null() {
-            return schema["default"].to_string();
+        if let Some(value) = [&schema["default"], &schema["examples"][0]].into_iter().find(|value| !value.is_null()) {
+            return value.to_string();
         }
-        let variable = format!("\"${{{}_{}}}\"", connector.to_uppercase(), self.name.to_uppercase());
+        let variable = format!("\"${{{}_{}}}\"", owner.to_uppercase(), self.name.to_uppercase());
         if let Some(choice) = self.choices().first() {
             return format!("\"{choice}\"");
         }
@@ -141,6 +162,23 @@ mod tests {
         for (member, text, fitting_value) in [("id", "12", Value::from(12)), ("id", "x", "x".into()), ("name", "12", "12".into())] {
             assert_eq!(fitting(&spec, member, text.into()), fitting_value);
         }
+    }
+
+    #[test]
+    fn only_paths_are_relative_to_the_configuration() {
+        let spec = serde_json::json!({"properties": {
+            "file": {"type": "string", "format": "path"},
+            "stream": {"type": "string", "anyOf": [{"const": "-"}, {"format": "path"}]},
+            "bucket": {"type": "string", "anyOf": [{"format": "path"}, {"format": "uri"}]},
+            "url": {"type": "string", "format": "uri"},
+            "word": {"type": "string"},
+        }});
+        let paths = |text: &str| -> Vec<&str> {
+            properties(&spec).into_iter().filter(|property| property.is_path(text)).map(|property| property.name).collect()
+        };
+        assert_eq!(paths("lake"), ["bucket", "file", "stream"]);
+        assert_eq!(paths("-"), ["bucket", "file"]);
+        assert_eq!(paths("s3://bucket/lake"), ["file", "stream"]);
     }
 
     #[test]

@@ -4,91 +4,115 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use destination_jsonl::{JsonlConfig, StreamDestination};
-use destination_parquet::ParquetConfig;
-use destination_sqlite::{SqliteCheckpoints, SqliteConfig, SqliteDestination};
+use destination_sqlite::SqliteCheckpoints;
 use pipeline_core::http::{FileLedger, FileTokens, MemoryLimits};
-use pipeline_core::{BuildContext, Destination, Error, ErrorKind, Observer, SystemClock, WithCheckpoints};
+use pipeline_core::{
+    Access, BuildContext, ConfiguredDestination, Destination, Location, Observer, OpenContext, SystemClock, WithCheckpoints,
+};
 
-use crate::config::{Config, DestinationKind};
+use crate::config::{Config, reason};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 
 /// Folder beside the configuration for what belongs to it.
-pub(crate) const PRIVATE: &str = ".pipeline";
+const PRIVATE: &str = ".pipeline";
 /// Checkpoints of rows that go to standard output.
-pub(crate) const CHECKPOINTS: &str = "checkpoints.db";
+const CHECKPOINTS: &str = "checkpoints.db";
 
-/// Time after which a wait without a bound is told.
+/// Time after which a wait without a bound is reported.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Opens the destination. Standard output keeps its checkpoints beside the configuration.
-pub(crate) async fn destination(config: &Config, console: &Arc<Console>) -> Result<Arc<dyn Destination>> {
-    let settings = &config.destination;
-    let open: Open = match settings.kind {
-        DestinationKind::Sqlite => {
-            let sqlite = settings.parse_as::<SqliteConfig>(config)?;
-            Box::new(|| SqliteDestination::open(sqlite).map(|opened| Arc::new(opened) as _))
-        }
-        DestinationKind::Parquet => {
-            let parquet = settings.parse_as::<ParquetConfig>(config)?;
-            Box::new(move || parquet.open().map(|opened| Arc::new(opened) as _))
-        }
-        DestinationKind::Jsonl => {
-            let jsonl = settings.parse_as::<JsonlConfig>(config)?;
-            Box::new(move || jsonl.open())
-        }
-        DestinationKind::Stdout => {
-            let path = private_folder(&config.folder)?.join(CHECKPOINTS);
-            let rows = StreamDestination::new(console.stdout());
-            Box::new(|| Ok(Arc::new(WithCheckpoints::new(rows, Arc::new(SqliteCheckpoints::open(path)?))) as _))
-        }
-    };
-    opened(open, config, console).await
+/// The configured destination, together with the checkpoints of one that keeps none.
+#[derive(Debug)]
+pub(crate) struct Target {
+    configured: ConfiguredDestination,
+    location: Location,
+    /// The configuration's folder.
+    folder: PathBuf,
+    console: Arc<Console>,
 }
 
-/// Opens the destination to read it, and changes nothing; none when nothing is there yet.
-pub(crate) async fn to_read(config: &Config, console: &Arc<Console>) -> Result<Option<Arc<dyn Destination>>> {
-    let settings = &config.destination;
-    if !settings.exists()? {
-        return Ok(None);
+impl Target {
+    /// Reads the destination's configuration.
+    pub(crate) fn of(config: &Config, console: &Arc<Console>) -> Result<Self> {
+        let configured = config.destination.configure(config, console)?;
+        let location = configured.location();
+        Ok(Self { configured, location, folder: config.folder.clone(), console: Arc::clone(console) })
     }
-    let open: Open = match settings.kind {
-        DestinationKind::Parquet => {
-            let parquet = settings.parse_as::<ParquetConfig>(config)?;
-            Box::new(move || parquet.open_to_read().map(|opened| Arc::new(opened) as _))
-        }
-        DestinationKind::Jsonl => {
-            let jsonl = settings.parse_as::<JsonlConfig>(config)?;
-            Box::new(move || jsonl.open_to_read())
-        }
-        DestinationKind::Sqlite => {
-            let sqlite = settings.parse_as::<SqliteConfig>(config)?;
-            Box::new(|| SqliteDestination::open_to_read(sqlite).map(|opened| Arc::new(opened) as _))
-        }
-        DestinationKind::Stdout => {
-            let path = config.folder.join(PRIVATE).join(CHECKPOINTS);
-            let rows = StreamDestination::new(console.stdout());
-            Box::new(|| Ok(Arc::new(WithCheckpoints::new(rows, Arc::new(SqliteCheckpoints::open_to_read(path)?))) as _))
-        }
-    };
-    opened(open, config, console).await.map(Some)
-}
 
-type Open = Box<dyn FnOnce() -> pipeline_core::Result<Arc<dyn Destination>> + Send>;
+    /// Where rows go.
+    pub(crate) fn location(&self) -> &Location {
+        &self.location
+    }
 
-/// Opens a destination, and says so when that takes long: another process may hold what has to be waited for.
-async fn opened(open: Open, config: &Config, console: &Arc<Console>) -> Result<Arc<dyn Destination>> {
-    let mut opening = tokio::task::spawn_blocking(open);
-    let opened = if let Ok(opened) = tokio::time::timeout(PATIENCE, &mut opening).await {
-        opened
-    } else {
-        let shown = config.destination.shown();
-        console.note(&format!("waiting for the destination {shown}: another process may hold it (interrupt to stop waiting)"));
-        opening.await
-    };
-    let ended_early = |error| Err(Error::new(ErrorKind::Unexpected, "opening the destination ended early").with_source(error));
-    opened.unwrap_or_else(ended_early).map_err(|error| Failure::of_destination(&error))
+    /// True when rows can be read again after they were written.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.location.is_persistent()
+    }
+
+    /// Where checkpoints are, as it may be shown.
+    pub(crate) fn shown(&self) -> String {
+        self.kept().to_string()
+    }
+
+    /// True when there is something to read at all, without creating it.
+    ///
+    /// # Errors
+    /// When that cannot be found out: nothing may be taken for missing that cannot be looked at.
+    pub(crate) async fn exists(&self) -> Result<bool> {
+        let exists = if self.is_persistent() { self.configured.exists().await } else { self.kept().exists() };
+        exists.map_err(|error| match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+            Some(cause) => {
+                let message = format!("the destination {} cannot be read: {}", self.shown(), reason(cause));
+                Failure::new(Exit::Destination, message, error.help())
+            }
+            None => Failure::of_destination(&error),
+        })
+    }
+
+    /// Opens the destination to write, and creates it when it does not exist.
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Destination>> {
+        if !self.is_persistent() {
+            private_folder(&self.folder)?;
+        }
+        self.patiently(Access::Write).await
+    }
+
+    /// Opens the destination to read it, and changes nothing; none when nothing is there yet.
+    pub(crate) async fn to_read(&self) -> Result<Option<Arc<dyn Destination>>> {
+        if self.exists().await? { self.patiently(Access::Read).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Where checkpoints are: beside the configuration, when rows are not kept.
+    fn kept(&self) -> Location {
+        if self.is_persistent() { self.location.clone() } else { Location::Path(self.folder.join(PRIVATE).join(CHECKPOINTS)) }
+    }
+
+    /// Opens the destination, and says so when that takes long: another process may hold what has to be waited for.
+    async fn patiently(&self, access: Access) -> Result<Arc<dyn Destination>> {
+        let opening = self.opened(access);
+        tokio::pin!(opening);
+        let opened = if let Ok(opened) = tokio::time::timeout(PATIENCE, &mut opening).await {
+            opened
+        } else {
+            let shown = self.shown();
+            self.console.note(&format!("waiting for the destination {shown}: another process may hold it (interrupt to stop waiting)"));
+            opening.await
+        };
+        opened.map_err(|error| Failure::of_destination(&error))
+    }
+
+    async fn opened(&self, access: Access) -> pipeline_core::Result<Arc<dyn Destination>> {
+        let context = OpenContext::default().with_access(access).with_stdout(self.console.stdout());
+        let destination = self.configured.open(context).await?;
+        match self.kept() {
+            Location::Path(path) if !self.is_persistent() => {
+                let checkpoints = Arc::new(SqliteCheckpoints::open_for(access, path).await?);
+                Ok(Arc::new(WithCheckpoints::new(destination, checkpoints)))
+            }
+            _ => Ok(destination),
+        }
+    }
 }
 
 /// What every connector of a run shares: limits, tokens, and who is told what happens.
@@ -102,11 +126,10 @@ pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildCont
     }
 }
 
-fn private_folder(beside: &Path) -> Result<PathBuf> {
+fn private_folder(beside: &Path) -> Result<()> {
     let folder = beside.join(PRIVATE);
     std::fs::create_dir_all(&folder).map_err(|error| {
-        let message = format!("{} cannot be created: {}", folder.display(), crate::config::reason(&error));
+        let message = format!("{} cannot be created: {}", folder.display(), reason(&error));
         Failure::new(Exit::Destination, message, Some("checkpoints are kept there: make the folder of the configuration writable"))
-    })?;
-    Ok(folder)
+    })
 }

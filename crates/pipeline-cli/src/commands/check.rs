@@ -16,7 +16,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::checks::{Checks, told};
 use crate::output::table::{Align, Table};
-use crate::setup;
+use crate::setup::{self, Target};
 
 /// A person waits for it: what a sync would wait out, a check reports.
 const ATTEMPTS: u32 = 2;
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     let checks = Arc::new(Checks::new(Arc::clone(console)));
+    let target = Target::of(&config, console)?;
     let context = impatient(setup::context(&config, Arc::clone(&checks) as _));
     let sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
     let mut checked = Vec::with_capacity(sources.len());
@@ -36,10 +37,10 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
         checked.push((source.name.as_str(), source.connector.check(&names).await));
     }
     checks.begin("destination");
-    let destination = held(&config, if args.deep { Depth::Content } else { Depth::Shape }, console).await;
+    let destination = held(&target, if args.deep { Depth::Content } else { Depth::Shape }).await;
     checks.end();
     match args.output {
-        Format::Human => console.print(&text(&config, &checked, &destination, args.deep)),
+        Format::Human => console.print(&text(&target, &checked, &destination, args.deep)),
         Format::Json => console.print(&format!("{:#}", json(&checked, &destination, console))),
     }
     let sources = checked.iter().zip(&sources).map(|((_, result), source)| exit_of(result, source));
@@ -68,9 +69,9 @@ impl Held {
 }
 
 /// Compares the destination with its log, before it is opened to be written, and tries whether it can be.
-async fn held(config: &Config, depth: Depth, console: &Arc<Console>) -> Held {
+async fn held(target: &Target, depth: Depth) -> Held {
     let damage = async {
-        match setup::to_read(config, console).await? {
+        match target.to_read().await? {
             Some(destination) => destination.verify(depth).await.map_err(|error| Failure::of_destination(&error)),
             None => Ok(Vec::new()),
         }
@@ -80,7 +81,7 @@ async fn held(config: &Config, depth: Depth, console: &Arc<Console>) -> Held {
         Err(failure) => return Held { writable: Err(failure), damage: Vec::new() },
     };
     let writable = async {
-        let destination = setup::destination(config, console).await?;
+        let destination = target.open().await?;
         destination.check().await.map_err(|error| Failure::of_destination(&error))?;
         Ok(destination.delivery())
     };
@@ -117,7 +118,7 @@ fn exit_of(result: &Result<CheckReport, Error>, source: &Source) -> Exit {
 
 type Checked<'a> = (&'a str, Result<CheckReport, Error>);
 
-fn text(config: &Config, checked: &[Checked<'_>], destination: &Held, is_deep: bool) -> String {
+fn text(target: &Target, checked: &[Checked<'_>], destination: &Held, is_deep: bool) -> String {
     let mut text = String::new();
     for (source, result) in checked {
         let _ = writeln!(text, "{source}");
@@ -127,17 +128,17 @@ fn text(config: &Config, checked: &[Checked<'_>], destination: &Held, is_deep: b
         }
         text.push('\n');
     }
-    let path = config.destination.path.display();
+    let location = target.location();
     match &destination.writable {
         Ok(delivery) => {
             let promise = match delivery {
                 Delivery::ExactlyOnce => "exactly once",
                 Delivery::AtLeastOnce => "at least once",
             };
-            let _ = writeln!(text, "destination {path}\n  can be written, delivers {promise}");
+            let _ = writeln!(text, "destination {location}\n  can be written, delivers {promise}");
         }
         Err(failure) => {
-            let _ = write!(text, "destination {path}\n{}", indented(&failure.text));
+            let _ = write!(text, "destination {location}\n{}", indented(&failure.text));
         }
     }
     damage_text(destination, is_deep, &mut text);

@@ -6,19 +6,24 @@ use pipeline_core::{Clock, Purge, Purged, SystemClock};
 use serde_json::json;
 
 use crate::args::{self, Format};
-use crate::config::{Config, DestinationKind, suggest};
+use crate::config::{Config, suggest};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::table::{Align, Table};
-use crate::{setup, units};
+use crate::setup::Target;
+use crate::units;
 
 pub(super) async fn run(args: &args::Purge, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    if config.destination.kind == DestinationKind::Stdout {
-        return Err(Failure::usage("standard output keeps nothing that could be purged", "purge what its readers have stored"));
+    let target = Target::of(&config, console)?;
+    if !target.is_persistent() {
+        return Err(Failure::usage(
+            format!("{} keeps nothing that could be purged", target.location()),
+            "purge what its readers have stored",
+        ));
     }
-    let purged = if config.destination.exists()? {
-        let destination = setup::destination(&config, console).await?;
+    let purged = if target.exists().await? {
+        let destination = target.open().await?;
         let purge = wanted(args);
         let status = destination.status(0).await.map_err(|error| Failure::of_destination(&error))?;
         let known: Vec<String> = status.rows.iter().map(|(table, _)| format!("{}/{}", table.source, table.stream)).collect();

@@ -10,11 +10,11 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::runs::{self, Fates};
-use crate::setup;
+use crate::setup::Target;
 
 pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    let (all, fates) = match setup::to_read(&config, console).await? {
+    let (all, fates) = match Target::of(&config, console)?.to_read().await? {
         Some(destination) => {
             let runs = destination.runs(RUN_CAPACITY).await.map_err(|error| Failure::of_destination(&error))?;
             let fates = Fates::of(&runs, &*destination).await;

@@ -13,7 +13,8 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::gaps::{self, Missing};
 use crate::output::table::{Align, Table};
-use crate::{setup, units};
+use crate::setup::Target;
+use crate::units;
 
 pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -23,10 +24,11 @@ pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Ex
             StateCommand::Show { .. } | StateCommand::Gaps(args::Gaps { command: None, .. }) | StateCommand::Reset { yes: false, .. }
         )
     );
+    let target = Target::of(&config, console)?;
     let destination = if is_read {
-        setup::to_read(&config, console).await?
-    } else if config.destination.exists()? {
-        Some(setup::destination(&config, console).await?)
+        target.to_read().await?
+    } else if target.exists().await? {
+        Some(target.open().await?)
     } else {
         None
     };

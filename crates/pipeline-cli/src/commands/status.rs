@@ -15,14 +15,16 @@ use crate::output::gaps;
 use crate::output::held::{Held, held};
 use crate::output::runs::{self, Fates};
 use crate::output::table::{Align, Table};
-use crate::{setup, units};
+use crate::setup::Target;
+use crate::units;
 
 /// How many commits are searched for the last one of each endpoint.
 const COMMITS: usize = 1_000;
 
 pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    let (status, runs, fates) = match setup::to_read(&config, console).await? {
+    let target = Target::of(&config, console)?;
+    let (status, runs, fates) = match target.to_read().await? {
         Some(destination) => {
             let failed = |error| Failure::of_destination(&error);
             let status = destination.status(COMMITS).await.map_err(failed)?;
@@ -42,7 +44,7 @@ pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<E
             console.print(&format!("{:#}", json!({ "last_commit": commit, "last_run": last, "streams": streams })));
         }
         Format::Human if streams.is_empty() && runs.is_empty() => {
-            console.print(&format!("Nothing is there yet in {}: run `pipeline sync`.", config.destination.shown()));
+            console.print(&format!("Nothing is there yet in {}: run `pipeline sync`.", target.shown()));
         }
         Format::Human => console.print(&text(&status, &runs, &fates, &streams, console)),
     }

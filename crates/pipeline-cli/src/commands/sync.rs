@@ -14,19 +14,23 @@ use pipeline_core::http::RetryPolicy;
 use pipeline_core::{BuildContext, Clock, Delivery, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock};
 
 use crate::args::{self, Format};
-use crate::config::{Config, DestinationKind, SyncConfig, build_all, reason, stream_names, suggest_or};
+use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest_or};
 use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result, render};
+use crate::interrupt;
 use crate::output::events::{EventLog, Preface, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
 use crate::output::report::Report;
-use crate::{interrupt, setup};
+use crate::setup::{self, Target};
 
 pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
-    config.destination.announce(console);
+    let target = Target::of(&config, console)?;
+    if !target.is_persistent() {
+        console.leave_stdout_to_rows();
+    }
     let cancel = CancellationToken::new();
     let watchers = Watchers::new(args, &cancel, console)?;
     let observer = watchers.observer();
@@ -36,15 +40,15 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
         Ok(sources) => sources,
         Err(failure) => {
             if !args.dry_run {
-                remember(&failure, run, started, &config, console).await;
+                remember(&failure, run, started, &config, &target, console).await;
             }
             return Err(failure);
         }
     };
-    let destination = setup::destination(&config, console).await?;
+    let destination = target.open().await?;
     let delivery = destination.delivery();
     interrupt::listen(cancel.clone(), Arc::clone(console));
-    if config.destination.kind == DestinationKind::Stdout {
+    if !target.is_persistent() {
         interrupt::end_with_reader(cancel.clone(), Arc::clone(console));
     }
     if let Some(limit) = args.max_duration {
@@ -67,11 +71,11 @@ fn sources(args: &args::Sync, config: &Config, context: &BuildContext, console: 
 
 /// Remembers a run that ended before it could begin, where there is a destination to remember it in. That it cannot be is not
 /// what anybody has to hear of then.
-async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config: &Config, console: &Arc<Console>) {
-    if !matches!(config.destination.exists(), Ok(true)) {
+async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config: &Config, target: &Target, console: &Console) {
+    if !matches!(target.exists().await, Ok(true)) {
         return;
     }
-    let Ok(destination) = setup::destination(config, console).await else { return };
+    let Ok(destination) = target.open().await else { return };
     let kind = if failure.exit == Exit::Usage { ErrorKind::ConfigInvalid } else { ErrorKind::Unsupported };
     let error = failure.text.lines().next().map(|line| console.redact(line.trim_start_matches("error: ")));
     let took = (SystemClock.now() - started).to_std().ok();

@@ -3,13 +3,13 @@
 //! A secret may stand anywhere: under a mistyped name, in a table whose header is wrong, in the place of another member. So
 //! a value is shown only where its member is known not to be secret, and where it does not look like a credential either.
 
-use pipeline_core::Registry;
+use pipeline_core::{DestinationRegistry, Registry};
 use serde_json::{Value as Json, json};
 
 use super::document::closest;
 use super::reference;
 use super::tree::{Node, Span, Table, Value};
-use super::{MEMBERS, SYNC_MEMBERS, destination};
+use super::{MEMBERS, SYNC_MEMBERS};
 use crate::schema::{self, Property};
 
 /// A name or a value in the text.
@@ -22,7 +22,7 @@ pub(super) struct Mark {
 }
 
 /// Marks every name and every value of a document, in the order of the text.
-pub(super) fn marks(root: &Table, registry: &Registry) -> Vec<Mark> {
+pub(super) fn marks(root: &Table, connectors: &Registry, destinations: &DestinationRegistry) -> Vec<Mark> {
     let mut marks = Marks(Vec::new());
     for member in &root.0 {
         marks.name(&member.name, &member.span);
@@ -31,12 +31,12 @@ pub(super) fn marks(root: &Table, registry: &Registry) -> Vec<Mark> {
             continue;
         };
         match member.name.as_str() {
-            "destination" => marks.table(table, &destination_spec()),
+            "destination" => marks.destination(table, destinations),
             "sync" => marks.table(table, &members_spec(&SYNC_MEMBERS)),
             "sources" => table.0.iter().for_each(|source| {
                 marks.name(&source.name, &source.span);
                 match &source.node.value {
-                    Value::Table(members) => marks.source(members, registry),
+                    Value::Table(members) => marks.source(members, connectors),
                     _ => marks.hide(&source.node),
                 }
             }),
@@ -48,10 +48,11 @@ pub(super) fn marks(root: &Table, registry: &Registry) -> Vec<Mark> {
 }
 
 /// Names that may stand before `=`, whatever table they are meant for.
-pub(super) fn known_names(registry: &Registry) -> Vec<String> {
-    let own = MEMBERS.into_iter().chain(SYNC_MEMBERS).chain(["type", "path", "connector", "streams", "max_rejected", "deletes"]);
-    let connectors = registry.names().filter_map(|name| registry.spec(name).ok()).flat_map(schema::members);
-    own.chain(connectors).map(str::to_owned).collect()
+pub(super) fn known_names(connectors: &Registry, destinations: &DestinationRegistry) -> Vec<String> {
+    let own = MEMBERS.into_iter().chain(SYNC_MEMBERS).chain(["type", "connector", "streams", "max_rejected"]);
+    let connectors = connectors.names().filter_map(|name| connectors.spec(name).ok());
+    let destinations = destinations.names().filter_map(|name| destinations.spec(name).ok());
+    own.chain(connectors.chain(destinations).flat_map(schema::members)).map(str::to_owned).collect()
 }
 
 /// True for a name as people give them: words of letters with a short number, not the characters of a credential.
@@ -114,16 +115,27 @@ impl Marks {
     }
 
     fn source(&mut self, members: &Table, registry: &Registry) {
-        let text = |name: &str| {
-            members.get(name).and_then(|member| match &member.node.value {
-                Value::Text(text) => Some(text.as_str()),
-                _ => None,
-            })
-        };
         let names: Vec<&str> = registry.names().collect();
-        let spec = text("connector").and_then(|name| registry.spec(name).ok()).cloned().unwrap_or_else(|| json!({}));
+        let spec = text(members, "connector").and_then(|name| registry.spec(name).ok()).cloned().unwrap_or_else(|| json!({}));
         let own = json!({ "properties": { "connector": { "enum": names }, "streams": { "writeOnly": true }, "max_rejected": { "type": "string" } } });
         self.table(members, &json!({ "allOf": [own, spec], "$defs": spec["$defs"] }));
+    }
+
+    /// The members of the destination. Of one whose type is not known only those are shown that no destination keeps secret.
+    fn destination(&mut self, members: &Table, registry: &DestinationRegistry) {
+        let names: Vec<&str> = registry.names().collect();
+        let own = json!({ "properties": { "type": { "enum": names } } });
+        let spec = match text(members, "type").and_then(|name| registry.spec(name).ok()) {
+            Some(spec) => json!({ "allOf": [own, spec], "$defs": spec["$defs"] }),
+            None => {
+                let specs = names.iter().filter_map(|name| registry.spec(name).ok());
+                let secret = specs.clone().flat_map(schema::secrets).map(|name| (name.to_owned(), json!({ "writeOnly": true })));
+                let secret = json!({ "properties": secret.collect::<serde_json::Map<_, _>>() });
+                let parts = [own, secret].into_iter().chain(specs.map(|spec| members_spec(&schema::members(spec))));
+                json!({ "allOf": parts.collect::<Vec<_>>() })
+            }
+        };
+        self.table(members, &spec);
     }
 
     /// The members of a table that a schema describes.
@@ -151,9 +163,12 @@ fn is_harmless(value: &Value, property: &Property<'_>) -> bool {
     }
 }
 
-fn destination_spec() -> Json {
-    let own = json!({ "properties": { "type": { "enum": destination::KINDS }, "path": { "type": "string" } } });
-    json!({ "allOf": [own, members_spec(&["deletes"])] })
+/// The text of a member.
+fn text<'a>(members: &'a Table, name: &str) -> Option<&'a str> {
+    match &members.get(name)?.node.value {
+        Value::Text(text) => Some(text.as_str()),
+        _ => None,
+    }
 }
 
 fn members_spec(names: &[&str]) -> Json {

@@ -9,25 +9,25 @@ mod document;
 mod harmless;
 mod reference;
 mod rejected;
+mod resolver;
 mod source;
 mod tree;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pipeline_core::DestinationRegistry;
 use serde_json::Value as Json;
 
-use self::destination::DestinationConfig;
-pub(crate) use self::destination::DestinationKind;
+use self::destination::DestinationTable;
 use self::document::{Document, closest};
 pub(crate) use self::document::{Problem, suggest, suggest_or};
 use self::harmless::shown_name;
 pub(crate) use self::reference::reason;
 pub(crate) use self::source::{SourceConfig, build_all, stream_names};
 use self::tree::{Node, Span, Table, Value};
-use crate::connectors;
 use crate::exit::{Failure, Result};
-use crate::units;
+use crate::{connectors, destinations, units};
 
 /// Largest configuration, in bytes.
 const BYTES: u64 = 4 << 20;
@@ -41,7 +41,7 @@ pub(crate) struct Config {
     /// The folder that relative paths start from.
     pub(crate) folder: PathBuf,
     /// Where data goes.
-    pub(crate) destination: DestinationConfig,
+    pub(crate) destination: DestinationTable,
     /// What is read, in the order of the file.
     pub(crate) sources: Vec<SourceConfig>,
     /// How.
@@ -71,20 +71,21 @@ impl Config {
             let message = format!("the configuration {} cannot be read: {}", path.display(), reason(&error));
             Failure::usage(message, "write one with `pipeline init`, name another with --config FILE, or try `pipeline demo`")
         })?;
-        let registry = connectors::registry();
-        let mut document = Document { name: path.display().to_string(), text, marks: None, names: harmless::known_names(&registry) };
+        let (connectors, destinations) = (connectors::registry(), destinations::registry());
+        let mut document =
+            Document { name: path.display().to_string(), text, marks: None, names: harmless::known_names(&connectors, &destinations) };
         let root = tree::parse(&document.text).map_err(|(message, span)| {
             document.failure(&Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", "))))
         })?;
-        document.marks = Some(harmless::marks(&root, &registry));
+        document.marks = Some(harmless::marks(&root, &connectors, &destinations));
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self::read(document, &root, folder, bounded::is_readable_by_others(path))
+        Self::read(document, &root, &destinations, folder, bounded::is_readable_by_others(path))
     }
 
-    fn read(document: Document, root: &Table, folder: PathBuf, is_exposed: bool) -> Result<Self> {
+    fn read(document: Document, root: &Table, destinations: &DestinationRegistry, folder: PathBuf, is_exposed: bool) -> Result<Self> {
         let shown = |problem: Problem| document.failure(&problem);
         known_members(root, "the configuration", &MEMBERS).map_err(shown)?;
-        let destination = DestinationConfig::parse(root, &folder).map_err(shown)?;
+        let destination = DestinationTable::parse(root, destinations).map_err(shown)?;
         let sync = sync(root).map_err(shown)?;
         let sources = match root.get("sources") {
             Some(member) => {

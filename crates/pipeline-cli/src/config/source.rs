@@ -1,6 +1,5 @@
 //! One table `[sources.NAME]`, and the connector that it describes.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use pipeline_core::engine::{ErrorBudget, Selection, Source};
@@ -9,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::harmless::{is_name, shown_name};
 use super::rejected::MaxRejected;
+use super::resolver::Resolver;
 use super::tree::{Member, Node, Span, Table, Value};
 use super::{Config, Problem, closest, known_members, reference, suggest, suggest_or, table, text, unknown, without_value};
 use crate::console::Console;
@@ -83,7 +83,7 @@ impl SourceConfig {
     /// The connector's configuration as JSON, with references replaced.
     fn resolve(&self, config: &Config, spec: &Json, console: &Console) -> Result<Json, Problem> {
         let (known, secrets) = (schema::members(spec), schema::secrets(spec));
-        let mut resolver = Resolver { folder: &config.folder, console, warnings: Vec::new() };
+        let mut resolver = Resolver::hiding_all(&config.folder, console);
         let mut object = Map::new();
         for member in &self.members.0 {
             let value = schema::fitting(spec, &member.name, resolver.json(&member.node)?);
@@ -102,9 +102,7 @@ impl SourceConfig {
             }
             object.insert(member.name.clone(), value);
         }
-        for warning in resolver.warnings {
-            console.note(&config.warning(&warning));
-        }
+        resolver.warn(config);
         Ok(Json::Object(object))
     }
 
@@ -238,39 +236,6 @@ fn streams(node: &Node) -> Result<Vec<(String, Span)>, Problem> {
         _ => Err(wrong(&item.span)),
     };
     items.iter().map(name).collect()
-}
-
-struct Resolver<'a> {
-    folder: &'a Path,
-    console: &'a Console,
-    warnings: Vec<Problem>,
-}
-
-impl Resolver<'_> {
-    fn json(&mut self, node: &Node) -> Result<Json, Problem> {
-        Ok(match &node.value {
-            Value::Text(text) => Json::String(self.text(text, &node.span)?),
-            Value::Plain(value) => value.clone(),
-            Value::List(items) => Json::Array(items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?),
-            Value::Table(table) => {
-                let member = |member: &Member| Ok((member.name.clone(), self.json(&member.node)?));
-                Json::Object(table.0.iter().map(member).collect::<Result<_, Problem>>()?)
-            }
-        })
-    }
-
-    fn text(&mut self, text: &str, span: &Span) -> Result<String, Problem> {
-        let resolved = reference::resolve(text, self.folder, |name| std::env::var(name).ok())
-            .map_err(|error| Problem::new(span.clone(), error.message).help(error.help))?;
-        for secret in resolved.hidden {
-            self.console.hide(secret.into());
-        }
-        if let Some(path) = resolved.exposed {
-            let problem = Problem::new(span.clone(), format!("every user of this machine can read {}", path.display()));
-            self.warnings.push(problem.help(format!("chmod 600 {}", path.display())));
-        }
-        Ok(resolved.text)
-    }
 }
 
 /// Sources that share limits, observers and tokens.

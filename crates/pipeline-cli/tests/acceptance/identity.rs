@@ -8,11 +8,11 @@ use bytes::Bytes;
 use connector_stripe::{Stripe, StripeConfig};
 use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
-use destination_sqlite::{SqliteConfig, SqliteDestination};
+use destination_sqlite::SqliteConfig;
 use futures::FutureExt;
 use pipeline_core::engine::{Failure, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::HttpService;
-use pipeline_core::{BuildContext, Destination, ErrorKind, TokioClock};
+use pipeline_core::{BuildContext, Destination, DestinationConfig, ErrorKind, OpenContext, TokioClock};
 use pipeline_simulator::{Simulation, ZendeskWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use serde_json::{Value, json};
@@ -67,6 +67,11 @@ impl Shop {
 }
 
 /// Where rows go.
+async fn opened<C: DestinationConfig>(path: &Path) -> Arc<dyn Destination> {
+    let config: C = serde_json::from_value(json!({ "path": path })).unwrap();
+    config.open(OpenContext::default()).await.unwrap()
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Sqlite,
@@ -77,17 +82,11 @@ enum Kind {
 const KINDS: [Kind; 3] = [Kind::Sqlite, Kind::Jsonl, Kind::Parquet];
 
 impl Kind {
-    fn open(self, folder: &Path) -> Arc<dyn Destination> {
+    async fn open(self, folder: &Path) -> Arc<dyn Destination> {
         match self {
-            Self::Sqlite => {
-                let config: SqliteConfig = serde_json::from_value(json!({ "path": folder.join("shop.db") })).unwrap();
-                Arc::new(SqliteDestination::open(config).unwrap())
-            }
-            Self::Jsonl => serde_json::from_value::<JsonlConfig>(json!({ "path": folder.join("lake") })).unwrap().open().unwrap(),
-            Self::Parquet => {
-                let config: ParquetConfig = serde_json::from_value(json!({ "path": folder.join("lake") })).unwrap();
-                Arc::new(config.open().unwrap())
-            }
+            Self::Sqlite => opened::<SqliteConfig>(&folder.join("shop.db")).await,
+            Self::Jsonl => opened::<JsonlConfig>(&folder.join("lake")).await,
+            Self::Parquet => opened::<ParquetConfig>(&folder.join("lake")).await,
         }
     }
 
@@ -117,7 +116,7 @@ impl Kind {
 
 /// Reads the charges of a shop as a process of its own does.
 async fn read(shop: &Shop, config: Value, kind: Kind, folder: &Path, at: i64) -> Summary {
-    read_into(shop, config, kind.open(folder), at, false).await
+    read_into(shop, config, kind.open(folder).await, at, false).await
 }
 
 async fn read_into(shop: &Shop, config: Value, destination: Arc<dyn Destination>, at: i64, full_refresh: bool) -> Summary {
@@ -165,7 +164,8 @@ async fn a1_another_stripe_account_is_refused_in_every_destination() {
         read(&test, json!({ "api_key": "sk_test_a" }), kind, folder.path(), NOW).await;
         assert_eq!(kind.rows(folder.path()), 30);
         for full_refresh in [false, true] {
-            let summary = read_into(&live, json!({ "api_key": "sk_live_b" }), kind.open(folder.path()), NOW + 600, full_refresh).await;
+            let summary =
+                read_into(&live, json!({ "api_key": "sk_live_b" }), kind.open(folder.path()).await, NOW + 600, full_refresh).await;
             assert_eq!(summary.failure(), Some(ErrorKind::ConfigInvalid), "{kind:?}");
             assert_eq!(
                 failure(&summary).message,
@@ -236,7 +236,7 @@ async fn a2_a_stripe_start_moved_back_reads_the_older_part_exactly_once() {
         }
         // A full refresh leaves out what is older than the start.
         let config = json!({ "api_key": "sk_test_a", "start_date": "2026-01-11" });
-        read_into(&shop, config, kind.open(folder.path()), NOW + 40_000, true).await;
+        read_into(&shop, config, kind.open(folder.path()).await, NOW + 40_000, true).await;
         assert_eq!(kind.rows(folder.path()), 20, "{kind:?}");
     }
 }

@@ -12,12 +12,13 @@ use chrono::DateTime;
 use connector_stripe::{Stripe, StripeConfig};
 use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
-use destination_sqlite::{SqliteConfig, SqliteDestination};
-use futures::{StreamExt, TryStreamExt, stream};
+use destination_sqlite::SqliteConfig;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use pipeline_core::engine::{Job, Selection, Source, sync};
-use pipeline_core::{BuildContext, Destination, TokioClock};
+use pipeline_core::{BuildContext, Destination, DestinationConfig, OpenContext, TokioClock};
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use rusqlite::Connection;
@@ -81,16 +82,17 @@ fn without_cursor(request: &http::Request<Bytes>) -> Option<http::Request<Bytes>
 }
 
 /// A destination in a folder, and how the ids of the charges are read back from there.
-type Store = (&'static str, fn(&Path) -> Arc<dyn Destination>, fn(&Path) -> Vec<String>);
+type Store = (&'static str, fn(&Path) -> BoxFuture<'static, Arc<dyn Destination>>, fn(&Path) -> Vec<String>);
 
 const STORES: [Store; 3] = [
-    ("sqlite", |folder| Arc::new(SqliteDestination::open(config::<SqliteConfig>(&folder.join("stripe.db"))).unwrap()), sqlite_ids),
-    ("parquet", |folder| Arc::new(config::<ParquetConfig>(folder).open().unwrap()), |folder| file_ids(folder, parquet_ids)),
-    ("jsonl", |folder| config::<JsonlConfig>(folder).open().unwrap(), |folder| file_ids(folder, jsonl_ids)),
+    ("sqlite", |folder| opened::<SqliteConfig>(&folder.join("stripe.db")), sqlite_ids),
+    ("parquet", opened::<ParquetConfig>, |folder| file_ids(folder, parquet_ids)),
+    ("jsonl", opened::<JsonlConfig>, |folder| file_ids(folder, jsonl_ids)),
 ];
 
-fn config<C: serde::de::DeserializeOwned>(path: &Path) -> C {
-    serde_json::from_value(json!({ "path": path })).unwrap()
+fn opened<C: DestinationConfig>(path: &Path) -> BoxFuture<'static, Arc<dyn Destination>> {
+    let config: C = serde_json::from_value(json!({ "path": path })).unwrap();
+    async move { config.open(OpenContext::default()).await.unwrap() }.boxed()
 }
 
 fn sqlite_ids(folder: &Path) -> Vec<String> {
@@ -136,7 +138,7 @@ async fn read_the_truth(damage: Damage) {
         let simulated = Arc::clone(&simulator);
         let way = Arc::new(Way { simulator: simulated, damage, number: AtomicUsize::new(0), damaged: AtomicUsize::new(0) });
         let folder = tempfile::tempdir().unwrap();
-        sync_over(&way, open(folder.path())).await;
+        sync_over(&way, open(folder.path()).await).await;
         let found = ids(folder.path());
         let distinct: BTreeSet<&String> = found.iter().collect();
         let damaged = way.damaged.load(Ordering::Relaxed);

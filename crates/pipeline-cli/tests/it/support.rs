@@ -111,6 +111,16 @@ impl Sandbox {
     }
 }
 
+/// The text without the lists of what there is to choose from, which grow with every connector and destination.
+pub(crate) fn without_lists(text: &str) -> String {
+    const LISTS: [&str; 4] = ["known connectors: ", "known destinations: ", "known types: ", "known names: "];
+    let cut = |line: &str| match LISTS.iter().find_map(|list| Some(line.find(list)? + list.len())) {
+        Some(end) => format!("{}…\n", &line[..end]),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(cut).collect()
+}
+
 pub(crate) fn ran(mut command: Command) -> Ran {
     let output = loop {
         match command.output() {
