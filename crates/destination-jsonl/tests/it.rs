@@ -15,7 +15,8 @@ use pipeline_core::{
 };
 use pipeline_testkit::destination_suite::files::FileFixture;
 use pipeline_testkit::destination_suite::{
-    Damage, DestinationFixture, Row, advance, all_gone, batch, canonical_object, commit, endpoint, gone, plan, purge, row, store, table,
+    Damage, DestinationFixture, Row, Scratch, advance, all_gone, batch, canonical_object, commit, endpoint, gone, plan, purge, row, store,
+    table,
 };
 
 struct Lines;
@@ -39,13 +40,13 @@ fn lines(path: &Path) -> Vec<String> {
 
 #[async_trait]
 impl DestinationFixture for Lines {
-    async fn open(&self, dir: &Path) -> Result<Box<dyn Destination>> {
-        Ok(Box::new(destination(dir)?))
+    async fn open(&self, scratch: &Scratch) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(destination(scratch.path())?))
     }
 
     /// By a glob, which must agree with the manifests.
-    fn rows(&self, dir: &Path, table: &Table) -> Vec<String> {
-        let destination = destination(dir).unwrap();
+    async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String> {
+        let destination = destination(scratch.path()).unwrap();
         let files = globbed(&destination.folder(&table.id()));
         assert_eq!(files, destination.files(&table.id()).unwrap());
         let mut rows: Vec<String> = files.iter().flat_map(|path| lines(path)).collect();
@@ -73,13 +74,13 @@ impl DestinationFixture for Lines {
         &["files-before-manifest", "files-after-manifest", "files-discarding", "files-rewriting", "files-replacing"]
     }
 
-    fn versions(&self, dir: &Path, table: &Table) -> Option<Vec<String>> {
-        let lines = globbed(&dir.join(&table.source).join(&table.stream)).into_iter().flat_map(|path| lines(&path));
+    fn versions(&self, scratch: &Scratch, table: &Table) -> Option<Vec<String>> {
+        let lines = globbed(&scratch.path().join(&table.source).join(&table.stream)).into_iter().flat_map(|path| lines(&path));
         Some(lines.collect())
     }
 
     fn damages(&self) -> &[Damage] {
-        &[Damage { name: "an empty manifest", inflict: |dir| fs::write(dir.join("_manifest/0000000009.json"), "").unwrap() }]
+        &[Damage { name: "an empty manifest", inflict: |scratch| fs::write(scratch.path().join("_manifest/0000000009.json"), "").unwrap() }]
     }
 }
 
@@ -94,7 +95,7 @@ impl FileFixture for Lines {
     }
 }
 
-pipeline_testkit::destination_suite!(Lines);
+pipeline_testkit::destination_suite!(local Lines);
 pipeline_testkit::file_suite!(Lines);
 
 /// Stores rows, and returns how many were left out.
@@ -165,7 +166,7 @@ async fn tables_whose_key_is_not_known_are_not_purged() {
     store(&destination, &[(&events, vec![row(1, "a"), gone(1)])], &commit(vec![])).await.unwrap();
     let purged = destination.purge(&purge(true)).await.unwrap();
     assert_eq!((purged.tables[0].rows, &purged.tables[0].skipped), (0, &None), "rows without a key have no newer version");
-    assert_eq!(Lines.rows(dir.path(), &events).len(), 2);
+    assert_eq!(Lines.rows(&Scratch::at(dir.path()), &events).await.len(), 2);
 }
 
 /// Output that a test can look into, and that can fail.

@@ -10,7 +10,9 @@ use destination_parquet::{Compression, Parquet, ParquetConfig};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipeline_core::{Destination, Generation, Result, Table};
 use pipeline_testkit::destination_suite::files::FileFixture;
-use pipeline_testkit::destination_suite::{self as suite, Damage, DestinationFixture, advance, canonical, commit, plan, row, store, table};
+use pipeline_testkit::destination_suite::{
+    self as suite, Damage, DestinationFixture, Scratch, advance, canonical, commit, plan, row, store, table,
+};
 
 struct Lake;
 
@@ -33,13 +35,13 @@ fn rows(path: &Path) -> Vec<String> {
 
 #[async_trait]
 impl DestinationFixture for Lake {
-    async fn open(&self, dir: &Path) -> Result<Box<dyn Destination>> {
-        Ok(Box::new(destination(dir)?))
+    async fn open(&self, scratch: &Scratch) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(destination(scratch.path())?))
     }
 
     /// By a glob, which must agree with the manifests.
-    fn rows(&self, dir: &Path, table: &Table) -> Vec<String> {
-        let destination = destination(dir).unwrap();
+    async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String> {
+        let destination = destination(scratch.path()).unwrap();
         let files = globbed(&destination.folder(&table.id()));
         assert_eq!(files, destination.files(&table.id()).unwrap());
         let mut rows: Vec<String> = files.iter().flat_map(|path| rows(path)).collect();
@@ -69,23 +71,35 @@ impl DestinationFixture for Lake {
         &["files-before-manifest", "files-after-manifest", "files-discarding", "files-rewriting", "files-replacing"]
     }
 
-    fn versions(&self, dir: &Path, table: &Table) -> Option<Vec<String>> {
-        Some(globbed(&dir.join(&table.source).join(&table.stream)).iter().flat_map(|path| rows(path)).collect())
+    fn versions(&self, scratch: &Scratch, table: &Table) -> Option<Vec<String>> {
+        Some(globbed(&scratch.path().join(&table.source).join(&table.stream)).iter().flat_map(|path| rows(path)).collect())
     }
 
     fn damages(&self) -> &[Damage] {
         &[
-            Damage { name: "a truncated manifest", inflict: |dir| truncate(&dir.join("_manifest/0000000009.json")) },
-            Damage { name: "a changed manifest", inflict: |dir| replace(&dir.join("_manifest/0000000009.json"), "\"8\"", "\"2\"") },
+            Damage { name: "a truncated manifest", inflict: |scratch| truncate(&scratch.path().join("_manifest/0000000009.json")) },
+            Damage {
+                name: "a changed manifest",
+                inflict: |scratch| replace(&scratch.path().join("_manifest/0000000009.json"), "\"8\"", "\"2\""),
+            },
             Damage {
                 name: "a lost manifest",
-                inflict: |dir| fs::rename(dir.join("_manifest/0000000009.json"), dir.join("_manifest/0000000010.json")).unwrap(),
+                inflict: |scratch| {
+                    fs::rename(scratch.path().join("_manifest/0000000009.json"), scratch.path().join("_manifest/0000000010.json")).unwrap()
+                },
             },
-            Damage { name: "garbage as snapshot", inflict: |dir| fs::write(dir.join("_manifest/snapshot.json"), "garbage").unwrap() },
+            Damage {
+                name: "garbage as snapshot",
+                inflict: |scratch| fs::write(scratch.path().join("_manifest/snapshot.json"), "garbage").unwrap(),
+            },
             Damage {
                 name: "a newer version",
-                inflict: |dir| {
-                    replace(&dir.join("_manifest/snapshot.json"), "\"version\":3,\"state_version\"", "\"version\":9,\"state_version\"");
+                inflict: |scratch| {
+                    replace(
+                        &scratch.path().join("_manifest/snapshot.json"),
+                        "\"version\":3,\"state_version\"",
+                        "\"version\":9,\"state_version\"",
+                    );
                 },
             },
         ]
@@ -118,7 +132,7 @@ impl FileFixture for Lake {
     }
 }
 
-pipeline_testkit::destination_suite!(Lake);
+pipeline_testkit::destination_suite!(local Lake);
 pipeline_testkit::file_suite!(Lake);
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the suite is test code")]
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -11,96 +10,103 @@ use pipeline_core::state::Position;
 use pipeline_core::{CRASH_POINT, Commit, Destination, ErrorKind, Generation, Table};
 
 use crate::destination_suite::{
-    DestinationFixture, Row, Shelf, advance, assert_nowhere, batch, carried, commit, customers, endpoint, expected, gone, history, keep,
-    live_text, plan, purge, row, shown, shown_by_log, store, store_history, table, table_of,
+    DestinationFixture, Row, Scratch, Shelf, advance, assert_nowhere, batch, carried, commit, customers, endpoint, expected, gone, history,
+    keep, live_text, plan, purge, row, shown, shown_by_log, store, store_history, table, table_of,
 };
 
-/// Environment variable that makes the test the process under test, and gives it its folder.
-const FOLDER: &str = "PIPELINE_SUITE_FOLDER";
+/// Environment variable that makes the test the process under test, and names the place that it works in.
+const SCRATCH: &str = "PIPELINE_SUITE_SCRATCH";
 const ENDPOINT: &str = "charges";
 const SIGABRT: i32 = 6;
 
 /// Kills the destination at every crash point, each time that it passes it; then what is visible must match the
 /// checkpoint, and going on must lead to what an uninterrupted run leads to.
 pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFixture, test: &str) {
-    if let Some(folder) = under_test() {
-        run(&*fixture.open(&folder).await.unwrap()).await;
+    if let Some(scratch) = under_test() {
+        run(&*fixture.open(&scratch).await.unwrap()).await;
         return;
     }
     for point in fixture.crash_points() {
         for nth in 1.. {
-            let dir = tempfile::tempdir().unwrap();
+            let scratch = fixture.scratch().await;
             let place = format!("{point}:{nth}");
-            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
+            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, &scratch, &place);
             if status.success() {
                 assert!(nth > 1, "the crash point {point} is never passed");
                 break;
             }
             assert_eq!(status.signal(), Some(SIGABRT), "{place}: the process failed by itself");
-            verify(fixture, dir.path(), &place).await;
-            run(&*fixture.open(dir.path()).await.unwrap()).await;
-            assert_eq!(verify(fixture, dir.path(), &place).await, Some(script().len()), "{place}");
+            verify(fixture, &scratch, &place).await;
+            run(&*fixture.open(&scratch).await.unwrap()).await;
+            assert_eq!(verify(fixture, &scratch, &place).await, Some(script().len()), "{place}");
         }
     }
 }
 
 /// Kills a purge at every crash point: whoever reads the files sees the same rows before and after it is finished.
 pub async fn killed_while_it_purges_it_shows_the_same(fixture: &dyn DestinationFixture, test: &str) {
-    if let Some(folder) = under_test() {
-        fixture.open(&folder).await.unwrap().purge(&purge(true)).await.unwrap();
+    if let Some(scratch) = under_test() {
+        fixture.open(&scratch).await.unwrap().purge(&purge(true)).await.unwrap();
         return;
     }
     let (table, rows) = (customers(Generation::Current), history().concat());
     for point in fixture.purge_crash_points() {
         for nth in 1.. {
-            let dir = tempfile::tempdir().unwrap();
-            store_history(&*fixture.open(dir.path()).await.unwrap()).await;
+            let scratch = fixture.scratch().await;
+            store_history(&*fixture.open(&scratch).await.unwrap()).await;
             let place = format!("{point}:{nth}");
-            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, dir.path(), &place);
+            let Output { status, .. } = respawn(Command::new(std::env::current_exe().unwrap()), test, &scratch, &place);
             if status.success() {
                 assert!(nth > 1, "the crash point {point} is never passed");
                 break;
             }
             assert_eq!(status.signal(), Some(SIGABRT), "{place}: the process failed by itself");
-            let seen = || shown_by_log(fixture, dir.path(), &table).unwrap_or_else(|| shown(fixture, dir.path(), &table));
-            assert_eq!(seen(), live_text(&rows), "{place}: as the process left it");
-            let destination = fixture.open(dir.path()).await.unwrap();
-            assert_eq!(seen(), live_text(&rows), "{place}: opened again");
+            assert_eq!(seen(fixture, &scratch, &table).await, live_text(&rows), "{place}: as the process left it");
+            let destination = fixture.open(&scratch).await.unwrap();
+            assert_eq!(seen(fixture, &scratch, &table).await, live_text(&rows), "{place}: opened again");
             destination.purge(&purge(true)).await.unwrap();
-            assert_eq!(shown(fixture, dir.path(), &table), live_text(&rows), "{place}: purged again");
-            assert_nowhere(dir.path(), "older");
-            assert_nowhere(dir.path(), "erased");
+            assert_eq!(shown(fixture, &scratch, &table).await, live_text(&rows), "{place}: purged again");
+            assert_nowhere(fixture, &scratch, "older").await;
+            assert_nowhere(fixture, &scratch, "erased").await;
         }
+    }
+}
+
+/// What a reader sees of a table: of a log of versions the newest of each key.
+async fn seen(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &Table) -> Vec<String> {
+    match shown_by_log(fixture, scratch, table) {
+        Some(rows) => rows,
+        None => shown(fixture, scratch, table).await,
     }
 }
 
 /// Writes more than the process may; then the last commit is intact, and with room again everything goes on.
 pub async fn a_full_disk_loses_nothing(fixture: &dyn DestinationFixture, test: &str) {
     let events = table("events", &[], Generation::Current);
-    if let Some(folder) = under_test() {
-        let destination = fixture.open(&folder).await.unwrap();
+    if let Some(scratch) = under_test() {
+        let destination = fixture.open(&scratch).await.unwrap();
         let error = fill(&*destination, &events).await.expect_err("the disk has no room for this");
         assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
         assert!(error.help().is_some(), "{error:?}");
-        assert_eq!(shown(fixture, &folder, &events), ["1=a"], "beside the failure");
+        assert_eq!(shown(fixture, &scratch, &events).await, ["1=a"], "beside the failure");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let destination = fixture.open(dir.path()).await.unwrap();
+    let scratch = fixture.scratch().await;
+    let destination = fixture.open(&scratch).await.unwrap();
     store(&*destination, &[(&events, vec![row(1, "a")])], &commit(vec![plan(ENDPOINT)])).await.unwrap();
     drop(destination);
     // A shell limits the size of files to 2 or 4 MiB, depending on its unit; ignoring the signal leaves the write error.
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-    let output = respawn(limited, test, dir.path(), "");
+    let output = respawn(limited, test, &scratch, "");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(report.contains("1 passed"), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
 
-    let destination = fixture.open(dir.path()).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a"]);
+    let destination = fixture.open(&scratch).await.unwrap();
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a"]);
     assert_eq!(destination.status(10).await.unwrap().commits.len(), 1);
     store(&*destination, &[(&events, vec![row(2, "b")])], &commit(vec![advance(ENDPOINT, 0)])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "2=b"]);
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a", "2=b"]);
 }
 
 /// Commits 16 MiB of text that does not compress well.
@@ -118,15 +124,15 @@ async fn fill(destination: &dyn Destination, events: &Arc<Table>) -> pipeline_co
     transaction.commit(&commit(vec![advance(ENDPOINT, 0)])).await
 }
 
-pub(crate) fn under_test() -> Option<PathBuf> {
-    std::env::var_os(FOLDER).map(PathBuf::from)
+pub(crate) fn under_test() -> Option<Scratch> {
+    std::env::var(SCRATCH).ok().map(Scratch::of_another_process)
 }
 
 /// Executes one test of this binary as the process under test. `test` is its path with the crate's name.
-pub(crate) fn respawn(mut command: Command, test: &str, dir: &Path, crash_point: &str) -> Output {
+pub(crate) fn respawn(mut command: Command, test: &str, scratch: &Scratch, crash_point: &str) -> Output {
     let (_, test) = test.split_once("::").unwrap();
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    command.env(FOLDER, dir).env(CRASH_POINT, crash_point).output().unwrap()
+    command.env(SCRATCH, scratch.name()).env(CRASH_POINT, crash_point).output().unwrap()
 }
 
 /// One commit of the run that is killed.
@@ -199,8 +205,8 @@ async fn run(destination: &dyn Destination) {
 }
 
 /// Compares what is visible with what the committed steps lead to, and returns their number.
-async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Option<usize> {
-    let destination = fixture.open(dir).await.unwrap();
+async fn verify(fixture: &dyn DestinationFixture, scratch: &Scratch, place: &str) -> Option<usize> {
+    let destination = fixture.open(scratch).await.unwrap();
     let done = committed(&*destination).await;
     let empty = || Shelf::new(fixture, true);
     let (mut current, mut next, mut events) = (empty(), empty(), Vec::new());
@@ -222,9 +228,9 @@ async fn verify(fixture: &dyn DestinationFixture, dir: &Path, place: &str) -> Op
             kept.iter().chain(&own).for_each(|row| current.put(Generation::Next, row));
         }
     }
-    assert_eq!(shown(fixture, dir, &charges(Generation::Current)), current.shown(), "{place} after step {done:?}");
+    assert_eq!(shown(fixture, scratch, &charges(Generation::Current)).await, current.shown(), "{place} after step {done:?}");
     let table = table("events", &[], Generation::Current);
-    assert_eq!(shown(fixture, dir, &table), expected(fixture, false, &events), "{place} after step {done:?}");
+    assert_eq!(shown(fixture, scratch, &table).await, expected(fixture, false, &events), "{place} after step {done:?}");
     let status = destination.status(usize::MAX).await.unwrap();
     let sequences: Vec<u64> = status.commits.iter().rev().map(|commit| commit.sequence).collect();
     let commits = done.map_or(0, |steps| steps as u64 + 1);

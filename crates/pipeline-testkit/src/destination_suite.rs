@@ -28,18 +28,27 @@ use serde_json::{Map, Value};
 pub mod files;
 mod house;
 mod rules;
+mod scratch;
 
 pub use house::*;
 pub use rules::*;
+pub use scratch::Scratch;
 
-/// A destination to test.
+/// A destination to test, and how a test makes a place for it, opens it, and reads back what others see.
+///
+/// What has a default is right for a destination in a folder; one on a server overrides it.
 #[async_trait]
 pub trait DestinationFixture: Send + Sync {
-    /// Opens the destination in a folder of the suite's, which may hold what an earlier one left.
-    async fn open(&self, dir: &Path) -> Result<Box<dyn Destination>>;
+    /// Makes a place of a test's own, which is empty: a folder, a database or a bucket.
+    async fn scratch(&self) -> Scratch {
+        Scratch::folder()
+    }
+
+    /// Opens the destination in a place, which may hold what an earlier one left, of this process or of another.
+    async fn open(&self, scratch: &Scratch) -> Result<Box<dyn Destination>>;
 
     /// The visible rows of a table, read without the destination's help: each as [`canonical`] text, sorted.
-    fn rows(&self, dir: &Path, table: &Table) -> Vec<String>;
+    async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String>;
 
     /// True when a row replaces the one with its key; false when a table is a log of versions.
     fn upserts(&self) -> bool;
@@ -52,10 +61,32 @@ pub trait DestinationFixture: Send + Sync {
 
     /// The rows of a table that is a log of versions, in their order, each as [`canonical`] text. They are read as the files
     /// are, without opening the destination, which would finish what a process that died has begun.
-    fn versions(&self, dir: &Path, table: &Table) -> Option<Vec<String>>;
+    fn versions(&self, scratch: &Scratch, table: &Table) -> Option<Vec<String>>;
 
     /// Ways to damage what is stored after some commits.
     fn damages(&self) -> &[Damage];
+
+    /// Names of everything that is stored: the files of a folder, the tables of a database.
+    async fn stored(&self, scratch: &Scratch) -> Vec<String> {
+        files(scratch.path()).iter().map(|path| path.display().to_string()).collect()
+    }
+
+    /// Where a text is stored, in a row or in what a row has left behind; none: nowhere.
+    async fn find(&self, scratch: &Scratch, text: &str) -> Option<String> {
+        let holds = |path: &&PathBuf| fs::read(path).unwrap().windows(text.len()).any(|window| window == text.as_bytes());
+        files(scratch.path()).iter().find(holds).map(|path| path.display().to_string())
+    }
+
+    /// What the destination has made beside its place.
+    async fn strays(&self, scratch: &Scratch) -> Vec<String> {
+        let beside = fs::read_dir(scratch.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+        beside.filter(|path| path != scratch.path()).map(|path| path.display().to_string()).collect()
+    }
+
+    /// Places, at least one, in which it cannot be opened or not be written.
+    async fn unusable(&self) -> Vec<Scratch> {
+        scratch::unusable_folders()
+    }
 }
 
 /// A way to damage what is stored.
@@ -64,10 +95,11 @@ pub struct Damage {
     /// What is damaged.
     pub name: &'static str,
     /// Damages it.
-    pub inflict: fn(&Path),
+    pub inflict: fn(&Scratch),
 }
 
-/// Generates the tests for a fixture, an expression.
+/// Generates the tests for a fixture, an expression. After `local` it is one that stores on this machine's own disk, which may be
+/// full.
 #[macro_export]
 macro_rules! destination_suite {
     ($fixture:expr) => {
@@ -103,10 +135,13 @@ macro_rules! destination_suite {
             an_intact_destination_has_no_damage,
         );
         $crate::destination_suite!(@respawned $fixture;
-            a_full_disk_loses_nothing,
             killed_anywhere_it_goes_on_where_it_was,
             killed_while_it_purges_it_shows_the_same,
         );
+    };
+    (local $fixture:expr) => {
+        $crate::destination_suite!($fixture);
+        $crate::destination_suite!(@respawned $fixture; a_full_disk_loses_nothing);
     };
     (@rules $fixture:expr; $($rule:ident),* $(,)?) => {
         $(#[tokio::test]
@@ -231,8 +266,8 @@ fn cell_value(cell: Cell<'_>) -> Value {
 }
 
 /// The visible rows of a simple table, as `id=name` or `id gone`, sorted.
-pub fn shown(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Vec<String> {
-    let mut rows: Vec<String> = fixture.rows(dir, table).iter().map(|line| parse(line).text()).collect();
+pub async fn shown(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &Table) -> Vec<String> {
+    let mut rows: Vec<String> = fixture.rows(scratch, table).await.iter().map(|line| parse(line).text()).collect();
     rows.sort();
     rows
 }
@@ -328,8 +363,8 @@ pub fn live_text<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
 }
 
 /// The rows that the log of versions shows as it is; none: a row replaces the one with its key.
-pub fn shown_by_log(fixture: &dyn DestinationFixture, dir: &Path, table: &Table) -> Option<Vec<String>> {
-    let versions: Vec<Row> = fixture.versions(dir, table)?.iter().map(|line| parse(line)).collect();
+pub fn shown_by_log(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &Table) -> Option<Vec<String>> {
+    let versions: Vec<Row> = fixture.versions(scratch, table)?.iter().map(|line| parse(line)).collect();
     Some(live_text(&versions))
 }
 
@@ -394,12 +429,9 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Fails when a text is in any file of a folder.
-pub fn assert_nowhere(dir: &Path, text: &str) {
-    for path in files(dir) {
-        let bytes = fs::read(&path).unwrap();
-        assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text} is in {}", path.display());
-    }
+/// Fails when a text is stored anywhere.
+pub async fn assert_nowhere(fixture: &dyn DestinationFixture, scratch: &Scratch, text: &str) {
+    assert_eq!(fixture.find(scratch, text).await, None, "{text} is stored there");
 }
 
 // ---- commits ----
@@ -437,8 +469,8 @@ pub fn commit(changes: Vec<Change>) -> Commit {
     Commit { run: "run-1".to_owned(), changes, bytes: 7, content_hash: "00ff".to_owned(), ..Commit::default() }
 }
 
-async fn open(fixture: &dyn DestinationFixture, dir: &Path) -> Box<dyn Destination> {
-    fixture.open(dir).await.unwrap()
+async fn open(fixture: &dyn DestinationFixture, scratch: &Scratch) -> Box<dyn Destination> {
+    fixture.open(scratch).await.unwrap()
 }
 
 /// Writes rows and commits them in one transaction.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use pipeline_core::{Commit, Depth, Destination, ErrorKind, FAULT_POINT, Generati
 
 use crate::crash::{respawn, under_test};
 use crate::destination_suite::files::FileFixture;
-use crate::destination_suite::{Row, advance, commit, endpoint, gone, keep, live_text, plan, row, shown_by_log, store, table};
+use crate::destination_suite::{Row, Scratch, advance, commit, endpoint, gone, keep, live_text, plan, row, shown_by_log, store, table};
 
 const ENDPOINT: &str = "charges";
 const EIO: i32 = 5;
@@ -67,8 +66,8 @@ fn after(steps: usize) -> BTreeMap<&'static str, Vec<String>> {
 }
 
 /// What readers of the files see.
-fn seen(fixture: &dyn FileFixture, dir: &Path) -> BTreeMap<&'static str, Vec<String>> {
-    ["charges", "refunds"].map(|name| (name, shown_by_log(fixture, dir, &table(name, &["id"], Generation::Current)).unwrap())).into()
+fn seen(fixture: &dyn FileFixture, scratch: &Scratch) -> BTreeMap<&'static str, Vec<String>> {
+    ["charges", "refunds"].map(|name| (name, shown_by_log(fixture, scratch, &table(name, &["id"], Generation::Current)).unwrap())).into()
 }
 
 async fn committed(destination: &dyn Destination) -> Option<usize> {
@@ -80,14 +79,14 @@ async fn committed(destination: &dyn Destination) -> Option<usize> {
 }
 
 /// Runs the script from where it is until it ends or fails. After each commit that is said to be made readers must see it.
-async fn run(fixture: &dyn FileFixture, dir: &Path) -> (usize, pipeline_core::Result<()>) {
+async fn run(fixture: &dyn FileFixture, scratch: &Scratch) -> (usize, pipeline_core::Result<()>) {
     let mut claimed = 0;
-    let ended = run_steps(fixture, dir, &mut claimed).await;
+    let ended = run_steps(fixture, scratch, &mut claimed).await;
     (claimed, ended)
 }
 
-async fn run_steps(fixture: &dyn FileFixture, dir: &Path, claimed: &mut usize) -> pipeline_core::Result<()> {
-    let destination = fixture.open(dir).await?;
+async fn run_steps(fixture: &dyn FileFixture, scratch: &Scratch, claimed: &mut usize) -> pipeline_core::Result<()> {
+    let destination = fixture.open(scratch).await?;
     let _claim = destination.claim("demo", "run-1").await?;
     let tables = [charges(Generation::Current), table("refunds", &["id"], Generation::Current)];
     destination.prepare(&tables).await?;
@@ -110,14 +109,14 @@ async fn run_steps(fixture: &dyn FileFixture, dir: &Path, claimed: &mut usize) -
         let writes: Vec<_> = step.writes.iter().map(|(table, rows)| (table, rows.clone())).collect();
         store(&*destination, &writes, &commit).await?;
         *claimed = index + 1;
-        assert_eq!(seen(fixture, dir), after(*claimed), "step {claimed} is said to be committed");
+        assert_eq!(seen(fixture, scratch), after(*claimed), "step {claimed} is said to be committed");
     }
     Ok(())
 }
 
 /// The process under test: a failure must say what failed and what to do.
-async fn be_under_test(fixture: &dyn FileFixture, dir: &Path) {
-    let (claimed, ended) = run(fixture, dir).await;
+async fn be_under_test(fixture: &dyn FileFixture, scratch: &Scratch) {
+    let (claimed, ended) = run(fixture, scratch).await;
     if let Err(error) = ended {
         assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
         assert!(error.help().is_some(), "{error:?}");
@@ -128,10 +127,10 @@ async fn be_under_test(fixture: &dyn FileFixture, dir: &Path) {
 
 /// Lets a call fail, then compares what was said with what is there, and goes on. False: no call failed.
 async fn survives(fixture: &dyn FileFixture, test: &str, fault: &str) -> bool {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = Scratch::folder();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(FAULT_POINT, fault);
-    let output = respawn(command, test, dir.path(), "");
+    let output = respawn(command, test, &scratch, "");
     let report = String::from_utf8_lossy(&output.stdout);
     let told = |words: &str| report.split_once(words)?.1.split_once('.')?.0.parse::<usize>().ok();
     let (struck, claimed) = match (told(STRUCK), told(SPARED)) {
@@ -139,24 +138,24 @@ async fn survives(fixture: &dyn FileFixture, test: &str, fault: &str) -> bool {
         (_, Some(claimed)) => (false, claimed),
         _ => panic!("{fault}: {report}\n{}", String::from_utf8_lossy(&output.stderr)),
     };
-    let destination = fixture.open(dir.path()).await.unwrap_or_else(|error| panic!("{fault}: {error:?}"));
+    let destination = fixture.open(&scratch).await.unwrap_or_else(|error| panic!("{fault}: {error:?}"));
     let done = committed(&*destination).await;
     assert!(done.unwrap_or_default() >= claimed, "{fault}: {claimed} steps were said to be committed, and {done:?} are");
-    assert_eq!(seen(fixture, dir.path()), after(done.unwrap_or_default()), "{fault}: rows and checkpoint");
+    assert_eq!(seen(fixture, &scratch), after(done.unwrap_or_default()), "{fault}: rows and checkpoint");
     assert_eq!(destination.verify(Depth::Content).await.unwrap(), [], "{fault}");
     drop(destination);
-    let (_, ended) = run(fixture, dir.path()).await;
+    let (_, ended) = run(fixture, &scratch).await;
     ended.unwrap_or_else(|error| panic!("{fault}: the next run: {error:?}"));
-    assert_eq!(seen(fixture, dir.path()), after(script().len()), "{fault}: the next run");
-    let status = fixture.open(dir.path()).await.unwrap().status(usize::MAX).await.unwrap();
+    assert_eq!(seen(fixture, &scratch), after(script().len()), "{fault}: the next run");
+    let status = fixture.open(&scratch).await.unwrap().status(usize::MAX).await.unwrap();
     assert_eq!(status.commits.len(), script().len() + 1, "{fault}");
     struck
 }
 
 /// Each system call of a sync fails once, with one error after the other.
 pub async fn f04_a_failing_call_is_never_a_commit(fixture: &dyn FileFixture, test: &str) {
-    if let Some(folder) = under_test() {
-        be_under_test(fixture, &folder).await;
+    if let Some(scratch) = under_test() {
+        be_under_test(fixture, &scratch).await;
         return;
     }
     let mut calls = 0;
@@ -181,8 +180,8 @@ pub async fn f04_a_failing_call_is_never_a_commit(fixture: &dyn FileFixture, tes
 
 /// From some call on the disk has no room, and then there is room again.
 pub async fn f03_a_full_disk_is_never_a_commit(fixture: &dyn FileFixture, test: &str) {
-    if let Some(folder) = under_test() {
-        be_under_test(fixture, &folder).await;
+    if let Some(scratch) = under_test() {
+        be_under_test(fixture, &scratch).await;
         return;
     }
     let mut sizes = 0;
@@ -205,8 +204,8 @@ pub async fn f03_a_full_disk_is_never_a_commit(fixture: &dyn FileFixture, test: 
 pub async fn f12_many_tables_need_few_open_files(fixture: &dyn FileFixture, test: &str) {
     const TABLES: i64 = 104;
     let tables: Vec<_> = (0..TABLES).map(|index| table(&format!("t{index}"), &["id"], Generation::Current)).collect();
-    if let Some(folder) = under_test() {
-        let destination = fixture.open(&folder).await.unwrap();
+    if let Some(scratch) = under_test() {
+        let destination = fixture.open(&scratch).await.unwrap();
         destination.prepare(&tables).await.unwrap();
         let mut transaction = destination.begin().await.unwrap();
         for round in 0..3 {
@@ -220,15 +219,15 @@ pub async fn f12_many_tables_need_few_open_files(fixture: &dyn FileFixture, test
         transaction.commit(&commit(vec![])).await.unwrap();
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = Scratch::folder();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-    let output = respawn(limited, test, dir.path(), "");
+    let output = respawn(limited, test, &scratch, "");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(report.contains("1 passed"), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
-    let destination = fixture.open(dir.path()).await.unwrap();
+    let destination = fixture.open(&scratch).await.unwrap();
     assert_eq!(destination.verify(Depth::Content).await.unwrap(), []);
     assert_eq!(destination.status(0).await.unwrap().rows.iter().map(|(_, rows)| *rows).collect::<Vec<_>>(), vec![6; tables.len()]);
-    let files = fs::read_dir(dir.path().join("demo/t0")).unwrap().count();
+    let files = fs::read_dir(scratch.path().join("demo/t0")).unwrap().count();
     assert_eq!(files, 1, "a table that is written in turns with others has no more files");
 }

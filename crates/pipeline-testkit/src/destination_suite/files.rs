@@ -60,6 +60,14 @@ macro_rules! file_suite {
     };
 }
 
+async fn open(fixture: &dyn FileFixture, dir: &Path) -> Box<dyn Destination> {
+    fixture.open(&Scratch::at(dir)).await.unwrap()
+}
+
+async fn shown(fixture: &dyn FileFixture, dir: &Path, table: &Table) -> Vec<String> {
+    super::shown(fixture, &Scratch::at(dir), table).await
+}
+
 fn current(stream: &str) -> Arc<Table> {
     table(stream, &["id"], Generation::Current)
 }
@@ -162,7 +170,7 @@ pub async fn a4_lost_manifests_are_an_error_and_never_an_empty_state(fixture: &d
         inflict(dir.path(), older.path());
         let before = data(dir.path());
         for _ in 0..2 {
-            let error = fixture.open(dir.path()).await.expect_err(loss);
+            let error = fixture.open(&Scratch::at(dir.path())).await.expect_err(loss);
             assert_explained(&error, &["manifest", "backup", "move"]);
             let error = fixture.open_to_read(dir.path()).await.expect_err(loss);
             assert_explained(&error, &["manifest", "backup", "move"]);
@@ -177,7 +185,7 @@ pub async fn a4_lost_manifests_are_an_error_and_never_an_empty_state(fixture: &d
     store_page(&*destination, 1, &["charges"]).await.unwrap();
     let copied = open(fixture, older.path()).await;
     store_page(&*copied, 1, &["charges"]).await.unwrap();
-    assert_eq!(shown(fixture, older.path(), &current("charges")), ["0=a", "1=a"]);
+    assert_eq!(shown(fixture, older.path(), &current("charges")).await, ["0=a", "1=a"]);
 }
 
 /// The data files of all tables.
@@ -220,7 +228,7 @@ pub async fn a6_what_cannot_be_moved_is_not_committed(fixture: &dyn FileFixture)
     destination.prepare(&[current("charges")]).await.expect("the run after it can");
     assert_eq!(data_files(fixture, dir.path(), "charges").len(), 1);
     store_page(&*destination, 1, &["charges"]).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current("charges")), ["0=a", "1=a"]);
+    assert_eq!(shown(fixture, dir.path(), &current("charges")).await, ["0=a", "1=a"]);
 }
 
 // ---- damaged files ----
@@ -314,7 +322,7 @@ pub async fn a12_a_damaged_table_is_replaced_by_a_refresh(fixture: &dyn FileFixt
         assert_eq!(destination.verify(Depth::Content).await.unwrap(), []);
         store(&*destination, &[(&current("charges"), vec![row(9, "new")])], &commit(vec![])).await.unwrap();
         drop(destination);
-        assert_eq!(shown(fixture, dir.path(), &next), ["0=a", "2=a", "7=new", "8=new", "9=new"], "{what}");
+        assert_eq!(shown(fixture, dir.path(), &next).await, ["0=a", "2=a", "7=new", "8=new", "9=new"], "{what}");
     }
 }
 
@@ -333,10 +341,10 @@ pub async fn a12_a_file_of_a_refresh_that_is_lost_is_not_published(fixture: &dyn
     let publish = Commit { publish: vec![id.clone()], ..commit(vec![]) };
     let error = store(&*destination, &[(&next, vec![row(8, "new")])], &publish).await.expect_err("half of it is lost");
     assert_explained(&error, &["charges", "is missing", "pipeline sync demo --full-refresh --streams charges"]);
-    assert_eq!(shown(fixture, dir.path(), &next), ["0=a"]);
+    assert_eq!(shown(fixture, dir.path(), &next).await, ["0=a"]);
     let again = Commit { discard: vec![id.clone()], publish: vec![id], ..commit(vec![]) };
     store(&*destination, &[(&next, vec![row(9, "new")])], &again).await.expect("it is begun anew");
-    assert_eq!(shown(fixture, dir.path(), &next), ["9=new"]);
+    assert_eq!(shown(fixture, dir.path(), &next).await, ["9=new"]);
 }
 
 pub async fn a12_other_bytes_of_the_same_length_are_found_by_reading(fixture: &dyn FileFixture) {

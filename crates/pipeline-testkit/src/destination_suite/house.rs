@@ -14,8 +14,8 @@ async fn refused(destination: &dyn Destination, source: &str, run: &str) -> Erro
 }
 
 pub async fn a_source_is_claimed_once(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let (left, right) = (open(fixture, dir.path()).await, open(fixture, dir.path()).await);
+    let scratch = fixture.scratch().await;
+    let (left, right) = (open(fixture, &scratch).await, open(fixture, &scratch).await);
     let names = ["shop", "shop2", "shop/2", "shop_2", "ü", "..", ""];
     let mut claims = Vec::new();
     for name in names {
@@ -42,7 +42,7 @@ pub async fn a_source_is_claimed_once(fixture: &dyn DestinationFixture) {
     drop(taken);
     left.claim("shop", "run-left").await.unwrap();
     drop(left);
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "2=a"], "claims are not taken for data");
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a", "2=a"], "claims are not taken for data");
 }
 
 fn instant(minute: i64) -> DateTime<Utc> {
@@ -74,8 +74,8 @@ fn ended(minute: i64) -> RunRecord {
 }
 
 pub async fn runs_are_remembered(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     assert_eq!(destination.runs(10).await.unwrap(), []);
     // One that is running, or was killed, has no end. They are in the order in which they began, however they were recorded.
     for run in [begun(2), ended(1), begun(3), ended(3)] {
@@ -87,16 +87,16 @@ pub async fn runs_are_remembered(fixture: &dyn DestinationFixture) {
     let events = table("events", &[], Generation::Current);
     store(&*destination, &[(&events, vec![row(1, "a")])], &commit(vec![plan("events")])).await.unwrap();
     drop(destination);
-    let destination = open(fixture, dir.path()).await;
+    let destination = open(fixture, &scratch).await;
     destination.record_run(&ended(2)).await.unwrap();
     assert_eq!(destination.runs(10).await.unwrap(), [ended(3), ended(2), ended(1)]);
     assert_eq!(destination.status(10).await.unwrap().commits.len(), 1);
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a"]);
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a"]);
 }
 
 pub async fn the_oldest_runs_are_forgotten(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let capacity = i64::try_from(RUN_CAPACITY).unwrap();
     for minute in 0..capacity + 3 {
         destination.record_run(&begun(minute)).await.unwrap();
@@ -108,8 +108,8 @@ pub async fn the_oldest_runs_are_forgotten(fixture: &dyn DestinationFixture) {
 
 /// What was never touched by anybody else is what its log says, whatever was done to it and however often it is opened.
 pub async fn an_intact_destination_has_no_damage(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     for depth in [Depth::Shape, Depth::Content] {
         assert_eq!(destination.verify(depth).await.unwrap(), [], "a new one");
     }
@@ -117,27 +117,27 @@ pub async fn an_intact_destination_has_no_damage(fixture: &dyn DestinationFixtur
     let (events, next) = (table("events", &[], Generation::Current), customers(Generation::Next));
     destination.prepare(&[Arc::clone(&events), table("never_written", &["id"], Generation::Next)]).await.unwrap();
     store(&*destination, &[(&events, vec![row(1, "a"), row(1, "a")])], &commit(vec![plan("events")])).await.unwrap();
-    intact(fixture, dir.path(), "the history").await;
+    intact(fixture, &scratch, "the history").await;
     let discard = Commit { discard: vec![next.id()], ..commit(vec![advance("events", 0)]) };
     store(&*destination, &[(&next, vec![row(4, "d"), row(5, "d")])], &discard).await.unwrap();
-    intact(fixture, dir.path(), "a refresh that was begun again").await;
+    intact(fixture, &scratch, "a refresh that was begun again").await;
     let mut dropped = destination.begin().await.unwrap();
     dropped.write(&events, batch(&events, &[row(9, "dropped")])).await.unwrap();
     drop(dropped);
     let publish = Commit { publish: vec![next.id()], keep: vec![keep(&next, "b")], ..commit(vec![]) };
     store(&*destination, &[(&next, vec![row(5, "e"), gone(4)])], &publish).await.unwrap();
     drop(destination);
-    intact(fixture, dir.path(), "a refresh that was published").await;
-    let destination = open(fixture, dir.path()).await;
+    intact(fixture, &scratch, "a refresh that was published").await;
+    let destination = open(fixture, &scratch).await;
     destination.record_run(&begun(1)).await.unwrap();
     let _claim = destination.claim("demo", "run-1").await.unwrap();
     destination.purge(&purge(true)).await.unwrap();
     store(&*destination, &[], &Commit { publish: vec![customers(Generation::Current).id()], ..commit(vec![]) }).await.unwrap();
-    intact(fixture, dir.path(), "a purge").await;
+    intact(fixture, &scratch, "a purge").await;
 }
 
-async fn intact(fixture: &dyn DestinationFixture, dir: &Path, after: &str) {
-    let destination = open(fixture, dir).await;
+async fn intact(fixture: &dyn DestinationFixture, scratch: &Scratch, after: &str) {
+    let destination = open(fixture, scratch).await;
     for depth in [Depth::Shape, Depth::Content] {
         assert_eq!(destination.verify(depth).await.unwrap(), [], "{after}");
     }

@@ -4,40 +4,40 @@
 use super::*;
 
 pub async fn nothing_is_visible_before_the_commit(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     assert_eq!(destination.delivery(), Delivery::ExactlyOnce);
     let charges = table("charges", &["id"], Generation::Current);
     destination.check().await.unwrap();
     destination.prepare(std::slice::from_ref(&charges)).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, [""; 0]);
 
     let mut transaction = destination.begin().await.unwrap();
     transaction.write(&charges, batch(&charges, &[row(1, "a"), row(2, "b")])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, [""; 0]);
     assert_eq!(destination.load(&endpoint("charges")).await.unwrap(), EndpointState::default(), "a read beside a transaction");
     destination.check().await.unwrap();
     destination.prepare(std::slice::from_ref(&charges)).await.unwrap();
     assert_eq!(transaction.commit(&commit(vec![plan("charges")])).await.unwrap(), 1);
-    assert_eq!(shown(fixture, dir.path(), &charges), ["1=a", "2=b"]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, ["1=a", "2=b"]);
 }
 
 pub async fn a_dropped_transaction_leaves_nothing(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
-    let before = files(dir.path());
+    let before = fixture.stored(&scratch).await;
     let mut transaction = destination.begin().await.unwrap();
     transaction.write(&charges, batch(&charges, &[row(1, "a")])).await.unwrap();
     drop(transaction);
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(fixture.stored(&scratch).await, before);
     store(&*destination, &[(&charges, vec![row(2, "b")])], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), ["2=b"]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, ["2=b"]);
 }
 
 pub async fn a_cancelled_write_leaves_nothing(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
     let mut transaction = destination.begin().await.unwrap();
     let rows: Vec<Row> = (0..20_000).map(|id| row(id, "a")).collect();
@@ -47,28 +47,28 @@ pub async fn a_cancelled_write_leaves_nothing(fixture: &dyn DestinationFixture) 
     assert!(error.help().is_some());
     assert_eq!(destination.load(&endpoint("charges")).await.unwrap(), EndpointState::default());
     store(&*destination, &[(&charges, vec![row(2, "b")])], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), ["2=b"]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, ["2=b"]);
 }
 
 pub async fn rows_and_checkpoint_survive_a_restart(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let events = table("events", &[], Generation::Current);
     let mut written = Vec::new();
     for page in 0..10 {
-        let destination = open(fixture, dir.path()).await;
+        let destination = open(fixture, &scratch).await;
         let state = destination.load(&endpoint("events")).await.unwrap();
         let changes = if page == 0 { vec![plan("events"), advance("events", 0)] } else { vec![advance("events", page)] };
         assert_eq!(state.slices.get(&0).map(|slice| slice.position.clone()), (page > 0).then(|| Position::At(page.to_string())));
         let id = i64::try_from(page).unwrap();
         store(&*destination, &[(&events, vec![row(id, "a")])], &commit(changes)).await.unwrap();
         written.push(row(id, "a"));
-        assert_eq!(shown(fixture, dir.path(), &events), expected(fixture, false, &written));
+        assert_eq!(shown(fixture, &scratch, &events).await, expected(fixture, false, &written));
     }
 }
 
 pub async fn a_refused_change_refuses_everything(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
     store(&*destination, &[(&charges, vec![row(1, "a")])], &commit(vec![plan("charges")])).await.unwrap();
     let before = destination.status(10).await.unwrap();
@@ -80,13 +80,13 @@ pub async fn a_refused_change_refuses_everything(fixture: &dyn DestinationFixtur
     assert_eq!(after.endpoints, before.endpoints);
     assert_eq!(after.commits, before.commits);
     assert_eq!(after.rows, before.rows);
-    assert_eq!(shown(fixture, dir.path(), &charges), ["1=a"]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, ["1=a"]);
 }
 
 pub async fn of_two_writers_with_one_delta_one_wins(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let events = table("events", &[], Generation::Current);
-    let (left, right) = (open(fixture, dir.path()).await, open(fixture, dir.path()).await);
+    let (left, right) = (open(fixture, &scratch).await, open(fixture, &scratch).await);
     store(&*left, &[], &commit(vec![plan("events")])).await.unwrap();
     for page in 0..5 {
         let delta = commit(vec![advance("events", page)]);
@@ -95,39 +95,39 @@ pub async fn of_two_writers_with_one_delta_one_wins(fixture: &dyn DestinationFix
         let lost = if left.is_ok() { right } else { left.and(right) };
         assert_eq!(lost.expect_err("only one may win").kind(), ErrorKind::CheckpointConflict);
     }
-    assert_eq!(shown(fixture, dir.path(), &events), ["0=a", "1=a", "2=a", "3=a", "4=a"]);
+    assert_eq!(shown(fixture, &scratch, &events).await, ["0=a", "1=a", "2=a", "3=a", "4=a"]);
     assert_eq!(left.load(&endpoint("events")).await.unwrap(), right.load(&endpoint("events")).await.unwrap());
     assert_eq!(right.status(1).await.unwrap().commits[0].sequence, 6);
 }
 
 pub async fn writers_of_different_endpoints_both_win(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let events = table("events", &[], Generation::Current);
-    let (left, right) = (open(fixture, dir.path()).await, open(fixture, dir.path()).await);
+    let (left, right) = (open(fixture, &scratch).await, open(fixture, &scratch).await);
     let (rows_left, rows_right) = ([(&events, vec![row(1, "a")])], [(&events, vec![row(2, "b")])]);
     let (plan_left, plan_right) = (commit(vec![plan("events")]), commit(vec![plan("refunds")]));
     let (left, right) = tokio::join!(store(&*left, &rows_left, &plan_left), store(&*right, &rows_right, &plan_right));
     let mut sequences = [left.unwrap(), right.unwrap()];
     sequences.sort_unstable();
     assert_eq!(sequences, [1, 2]);
-    let reopened = open(fixture, dir.path()).await;
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "2=b"]);
+    let reopened = open(fixture, &scratch).await;
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a", "2=b"]);
     assert_eq!(reopened.status(0).await.unwrap().endpoints.len(), 2);
 }
 
 pub async fn rows_without_a_key_are_appended(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let events = table("events", &[], Generation::Current);
     for _ in 0..2 {
         store(&*destination, &[(&events, vec![row(1, "a"), row(1, "a"), gone(2)])], &commit(vec![])).await.unwrap();
     }
-    assert_eq!(shown(fixture, dir.path(), &events), ["1=a", "1=a", "1=a", "1=a", "2 gone", "2 gone"]);
+    assert_eq!(shown(fixture, &scratch, &events).await, ["1=a", "1=a", "1=a", "1=a", "2 gone", "2 gone"]);
 }
 
 pub async fn rows_with_a_key_replace_each_other(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
     let mut written = Vec::new();
     let many: Vec<Row> = (100..300).map(|id| row(id, "many")).collect();
@@ -142,16 +142,16 @@ pub async fn rows_with_a_key_replace_each_other(fixture: &dyn DestinationFixture
         let writes = [(&charges, halves.0.to_vec()), (&charges, halves.1.to_vec())];
         store(&*destination, &writes, &commit(vec![])).await.unwrap();
         written.extend(rows);
-        assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
+        assert_eq!(shown(fixture, &scratch, &charges).await, expected(fixture, true, &written));
     }
     let visible = expected(fixture, true, &written).len();
     assert_eq!(destination.status(0).await.unwrap().rows, [(charges.id(), visible as u64)]);
 }
 
 pub async fn a_version_is_stored_once(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let charges = table("charges", &["id"], Generation::Current);
-    let mut destination = open(fixture, dir.path()).await;
+    let mut destination = open(fixture, &scratch).await;
     let mut written = Vec::new();
     for (round, rows) in [
         vec![row(1, "a"), row(2, "a"), row(3, "a")],
@@ -176,10 +176,10 @@ pub async fn a_version_is_stored_once(fixture: &dyn DestinationFixture) {
             let after = if fixture.upserts() { rows.len() } else { expected(fixture, true, &written).len() };
             assert_eq!(after - before + usize::try_from(unchanged).unwrap(), rows.len(), "{round}");
             transaction.commit(&commit(vec![])).await.unwrap();
-            assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written), "{round}");
+            assert_eq!(shown(fixture, &scratch, &charges).await, expected(fixture, true, &written), "{round}");
             if round % 2 == 0 {
                 drop(destination);
-                destination = open(fixture, dir.path()).await;
+                destination = open(fixture, &scratch).await;
             }
         }
     }
@@ -194,11 +194,11 @@ pub async fn a_version_is_stored_once(fixture: &dyn DestinationFixture) {
     let mut transaction = destination.begin().await.unwrap();
     transaction.write(&wide, later).await.unwrap();
     transaction.commit(&commit(vec![])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
+    assert_eq!(shown(fixture, &scratch, &charges).await, expected(fixture, true, &written));
 }
 
 pub async fn a_set_that_is_the_same_is_not_stored_again(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let items = table("items", &["id"], Generation::Current);
     let mut shelf = Shelf::new(fixture, true);
     let first = vec![row(1, "x"), row(2, "x"), row(3, "y")];
@@ -216,24 +216,24 @@ pub async fn a_set_that_is_the_same_is_not_stored_again(fixture: &dyn Destinatio
         (set(&[row(2, "x"), row(4, "x")]), true),
         ([set(&[row(4, "x"), row(2, "x")]), vec![gone(4)]].concat(), true),
     ] {
-        let destination = open(fixture, dir.path()).await;
+        let destination = open(fixture, &scratch).await;
         if is_new {
             // Whatever changes a set makes all of it new: the tombstone deletes what it does not repeat.
             shelf.put_all(Generation::Current, &rows);
         }
         store(&*destination, &[(&items, rows.clone())], &commit(vec![])).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &items), shelf.shown(), "{rows:?}");
+        assert_eq!(shown(fixture, &scratch, &items).await, shelf.shown(), "{rows:?}");
     }
 }
 
 pub async fn a_version_is_stored_once_in_a_refresh(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
+    let scratch = fixture.scratch().await;
     let (current, next) = (table("charges", &["id"], Generation::Current), table("charges", &["id"], Generation::Next));
-    let destination = open(fixture, dir.path()).await;
+    let destination = open(fixture, &scratch).await;
     let abandoned = vec![row(1, "a"), row(2, "a"), row(3, "old")];
     store(&*destination, &[(&next, abandoned)], &commit(vec![])).await.unwrap();
     drop(destination);
-    let mut destination = open(fixture, dir.path()).await;
+    let mut destination = open(fixture, &scratch).await;
     // What an abandoned refresh has stored goes with it, and is stored again.
     let discard = Commit { discard: vec![current.id()], ..commit(vec![]) };
     let pages = [vec![row(1, "a"), row(2, "a"), row(3, "a"), row(1, "a"), row(2, "b")], vec![row(1, "a"), row(2, "b")], vec![row(1, "c")]];
@@ -242,18 +242,18 @@ pub async fn a_version_is_stored_once_in_a_refresh(fixture: &dyn DestinationFixt
         store(&*destination, &[(&next, page.clone())], &commit).await.unwrap();
         shelf.put_all(Generation::Next, page);
         drop(destination);
-        destination = open(fixture, dir.path()).await;
+        destination = open(fixture, &scratch).await;
     }
     let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[(&next, vec![row(3, "a")])], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown());
     store(&*destination, &[(&current, vec![row(1, "c"), row(3, "a"), row(2, "b")])], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown());
 }
 
 pub async fn what_belonged_together_goes_together(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
     let many: Vec<Row> = (100..5_000).map(|id| row(id, "many")).collect();
     let mut written = Vec::new();
@@ -266,20 +266,20 @@ pub async fn what_belonged_together_goes_together(fixture: &dyn DestinationFixtu
     ] {
         store(&*destination, &[(&charges, rows.clone())], &commit(vec![])).await.unwrap();
         written.extend(rows);
-        assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written));
+        assert_eq!(shown(fixture, &scratch, &charges).await, expected(fixture, true, &written));
     }
     let next = table("charges", &["id"], Generation::Next);
     let refreshed = vec![row(1, "a"), row(2, "b"), all_gone("a")];
     store(&*destination, &[(&next, refreshed.clone())], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), expected(fixture, true, &written), "only those of its generation go");
+    assert_eq!(shown(fixture, &scratch, &charges).await, expected(fixture, true, &written), "only those of its generation go");
     let publish = Commit { publish: vec![charges.id()], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), published(fixture, &refreshed));
+    assert_eq!(shown(fixture, &scratch, &charges).await, published(fixture, &refreshed));
 }
 
 pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let mut destination = open(fixture, &scratch).await;
     let current = table("charges", &["id"], Generation::Current);
     let next = table("charges", &["id"], Generation::Next);
     destination.prepare(&[Arc::clone(&current), Arc::clone(&next)]).await.unwrap();
@@ -287,26 +287,26 @@ pub async fn the_next_generation_is_invisible_until_published(fixture: &dyn Dest
     let refreshed = [vec![row(1, "new"), row(3, "new")], vec![row(3, "newer"), gone(1)], vec![row(4, "last")]];
     for rows in &refreshed[..2] {
         store(&*destination, &[(&next, rows.clone())], &commit(vec![])).await.unwrap();
-        assert_eq!(shown(fixture, dir.path(), &current), ["1=old", "2=old"]);
+        assert_eq!(shown(fixture, &scratch, &current).await, ["1=old", "2=old"]);
         drop(destination);
-        destination = open(fixture, dir.path()).await;
+        destination = open(fixture, &scratch).await;
     }
     let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[(&next, refreshed[2].clone())], &publish).await.unwrap();
     let mut shelf = Shelf::new(fixture, true);
     refreshed.iter().flatten().for_each(|row| shelf.put(Generation::Next, row));
-    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown());
     let after = vec![row(4, "after"), row(3, "newer"), gone(1)];
     shelf.put_all(Generation::Current, &after);
     store(&*destination, &[(&current, after)], &commit(vec![])).await.unwrap();
     drop(destination);
-    drop(open(fixture, dir.path()).await);
-    assert_eq!(shown(fixture, dir.path(), &current), shelf.shown());
+    drop(open(fixture, &scratch).await);
+    assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown());
 }
 
 pub async fn discarding_spares_the_rows_of_its_own_transaction(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let current = table("charges", &["id"], Generation::Current);
     let next = table("charges", &["id"], Generation::Next);
     store(&*destination, &[(&current, vec![row(9, "old")])], &commit(vec![])).await.unwrap();
@@ -315,15 +315,15 @@ pub async fn discarding_spares_the_rows_of_its_own_transaction(fixture: &dyn Des
     let kept = vec![row(2, "kept"), row(4, "kept"), gone(3), row(5, "kept")];
     let discard = Commit { discard: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[(&next, kept.clone())], &discard).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), ["9=old"]);
+    assert_eq!(shown(fixture, &scratch, &current).await, ["9=old"]);
     let publish = Commit { publish: vec![current.id()], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), published(fixture, &kept));
+    assert_eq!(shown(fixture, &scratch, &current).await, published(fixture, &kept));
 
     store(&*destination, &[(&next, vec![row(6, "abandoned")])], &commit(vec![])).await.unwrap();
     store(&*destination, &[], &discard).await.unwrap();
     store(&*destination, &[(&next, vec![row(7, "fresh")])], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), ["7=fresh"]);
+    assert_eq!(shown(fixture, &scratch, &current).await, ["7=fresh"]);
 }
 
 pub async fn selected_rows_are_carried_into_a_published_generation(fixture: &dyn DestinationFixture) {
@@ -335,8 +335,8 @@ pub async fn selected_rows_are_carried_into_a_published_generation(fixture: &dyn
         (vec![], vec!["b", "it's"]),
         (vec![row(9, "new")], vec![]),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        let destination = open(fixture, dir.path()).await;
+        let scratch = fixture.scratch().await;
+        let destination = open(fixture, &scratch).await;
         let (current, next) = (table("charges", &["id"], Generation::Current), table("charges", &["id"], Generation::Next));
         let first = vec![row(1, "b"), row(2, "b"), row(3, "a"), row(6, "b"), row(7, "it's"), row(8, "c")];
         let second = vec![row(1, "a"), row(3, "b"), gone(6), all_gone("c"), row(10, "b")];
@@ -345,7 +345,7 @@ pub async fn selected_rows_are_carried_into_a_published_generation(fixture: &dyn
         let halves = refreshed.split_at(refreshed.len() / 2);
         store(&*destination, &[(&next, halves.0.to_vec())], &commit(vec![])).await.unwrap();
         drop(destination);
-        let destination = open(fixture, dir.path()).await;
+        let destination = open(fixture, &scratch).await;
         let publish =
             Commit { publish: vec![current.id()], keep: selected.iter().map(|name| keep(&current, name)).collect(), ..commit(vec![]) };
         destination.prepare(std::slice::from_ref(&current)).await.unwrap();
@@ -354,59 +354,59 @@ pub async fn selected_rows_are_carried_into_a_published_generation(fixture: &dyn
         let mut shelf = Shelf::new(fixture, true);
         let kept: Vec<Row> = selected.iter().flat_map(|name| carried(&visible, &refreshed, name)).collect();
         kept.iter().chain(&refreshed).for_each(|row| shelf.put(Generation::Next, row));
-        assert_eq!(shown(fixture, dir.path(), &current), shelf.shown(), "{selected:?}");
+        assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown(), "{selected:?}");
         // They belong to the generation like its own, so they are not stored again when they come again.
         let later = [vec![row(2, "later")], kept].concat();
         shelf.put_all(Generation::Current, &later);
         store(&*destination, &[(&current, later)], &commit(vec![])).await.unwrap();
         drop(destination);
-        drop(open(fixture, dir.path()).await);
-        assert_eq!(shown(fixture, dir.path(), &current), shelf.shown(), "{selected:?}");
+        drop(open(fixture, &scratch).await);
+        assert_eq!(shown(fixture, &scratch, &current).await, shelf.shown(), "{selected:?}");
     }
 }
 
 pub async fn rows_without_a_key_are_carried(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let (current, next) = (table("events", &[], Generation::Current), table("events", &[], Generation::Next));
     store(&*destination, &[(&current, vec![row(1, "a"), row(1, "a"), row(2, "b")])], &commit(vec![])).await.unwrap();
     let publish = Commit { publish: vec![current.id()], keep: vec![keep(&current, "a")], ..commit(vec![]) };
     store(&*destination, &[(&next, vec![row(1, "a"), row(3, "c")])], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &current), ["1=a", "1=a", "1=a", "3=c"]);
+    assert_eq!(shown(fixture, &scratch, &current).await, ["1=a", "1=a", "1=a", "3=c"]);
 }
 
 pub async fn publishing_nothing_empties_the_table(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let charges = table("charges", &["id"], Generation::Current);
     store(&*destination, &[(&charges, vec![row(1, "old")])], &commit(vec![])).await.unwrap();
     let unknown = TableId { source: "demo".to_owned(), stream: "never_written".to_owned() };
     let publish = Commit { publish: vec![charges.id(), unknown.clone()], discard: vec![unknown], ..commit(vec![]) };
     store(&*destination, &[], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &charges), [""; 0]);
+    assert_eq!(shown(fixture, &scratch, &charges).await, [""; 0]);
 }
 
 pub async fn a_purge_leaves_nothing_of_what_was_deleted(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let mut destination = open(fixture, &scratch).await;
     let table = customers(Generation::Current);
     store_history(&*destination).await;
-    let before = shown(fixture, dir.path(), &table);
+    let before = shown(fixture, &scratch, &table).await;
     let elsewhere = Purge { source: Some("demo".to_owned()), stream: Some("charges".to_owned()), ..purge(true) };
     assert_eq!(destination.purge(&elsewhere).await.unwrap().tables, []);
     let counted = destination.purge(&Purge { dry_run: true, ..purge(false) }).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &table), before);
+    assert_eq!(shown(fixture, &scratch, &table).await, before);
     let purged = destination.purge(&purge(false)).await.unwrap();
     assert_eq!(purged.tables, counted.tables, "what a dry run counts");
     assert!(purged.tables[0].rows > 0 && purged.tables[0].skipped.is_none(), "{purged:?}");
-    assert_nowhere(dir.path(), "erased");
+    assert_nowhere(fixture, &scratch, "erased").await;
     let older = if fixture.upserts() { &[][..] } else { &["1=older-a", "1=older-aa"] };
-    assert_eq!(shown(fixture, dir.path(), &table), [&["1=a"][..], older, &["2=b", "5=again", "8=h", "9=i"]].concat());
+    assert_eq!(shown(fixture, &scratch, &table).await, [&["1=a"][..], older, &["2=b", "5=again", "8=h", "9=i"]].concat());
     drop(destination);
 
-    destination = open(fixture, dir.path()).await;
+    destination = open(fixture, &scratch).await;
     destination.purge(&purge(true)).await.unwrap();
-    assert_nowhere(dir.path(), "older");
+    assert_nowhere(fixture, &scratch, "older").await;
     let nothing = destination.purge(&purge(true)).await.unwrap();
     assert_eq!((nothing.tables[0].rows, nothing.bytes_after), (0, nothing.bytes_before));
     // The versions that are left are known: they are not stored again, and what is new is.
@@ -415,13 +415,13 @@ pub async fn a_purge_leaves_nothing_of_what_was_deleted(fixture: &dyn Destinatio
     let left = [row(2, "b"), row(8, "h"), row(9, "i"), row(5, "again"), row(1, "a"), row(9, "j")];
     shelf.put_all(Generation::Current, &left);
     drop(destination);
-    drop(open(fixture, dir.path()).await);
-    assert_eq!(shown(fixture, dir.path(), &table), shelf.shown());
+    drop(open(fixture, &scratch).await);
+    assert_eq!(shown(fixture, &scratch, &table).await, shelf.shown());
 }
 
 pub async fn columns_are_added(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let narrow = table("charges", &["id"], Generation::Current);
     let columns = [("note", DataType::Utf8), ("id", DataType::Int64), ("name", DataType::Utf8), ("count", DataType::Int64)];
     let wide = table_of("demo", "charges", &["id"], Generation::Current, &columns);
@@ -429,18 +429,18 @@ pub async fn columns_are_added(fixture: &dyn DestinationFixture) {
     destination.prepare(&[Arc::clone(&wide)]).await.unwrap();
     store(&*destination, &[(&wide, vec![row(1, "b")]), (&narrow, vec![row(3, "c")])], &commit(vec![])).await.unwrap();
     let written = [row(1, "a"), row(2, "a"), row(1, "b"), row(3, "c")];
-    assert_eq!(shown(fixture, dir.path(), &wide), expected(fixture, true, &written));
+    assert_eq!(shown(fixture, &scratch, &wide).await, expected(fixture, true, &written));
     // The same in one transaction, without preparing.
     let wider = table_of("demo", "events", &[], Generation::Next, &columns);
     let narrow = table("events", &[], Generation::Next);
     let publish = Commit { publish: vec![narrow.id()], ..commit(vec![]) };
     store(&*destination, &[(&narrow, vec![row(1, "a")]), (&wider, vec![row(2, "b")])], &publish).await.unwrap();
-    assert_eq!(shown(fixture, dir.path(), &wider), ["1=a", "2=b"]);
+    assert_eq!(shown(fixture, &scratch, &wider).await, ["1=a", "2=b"]);
 }
 
 pub async fn every_type_comes_back(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let (table, batch) = every_type();
     let mut transaction = destination.begin().await.unwrap();
     transaction.write(&table, batch).await.unwrap();
@@ -453,14 +453,12 @@ pub async fn every_type_comes_back(fixture: &dyn DestinationFixture) {
     .map(|line| canonical_object(serde_json::from_str(line).unwrap()))
     .into();
     expected.sort();
-    assert_eq!(fixture.rows(dir.path(), &table), expected);
+    assert_eq!(fixture.rows(&scratch, &table).await, expected);
 }
 
 pub async fn strange_names_stay_apart(fixture: &dyn DestinationFixture) {
-    let parent = tempfile::tempdir().unwrap();
-    let dir = parent.path().join("data");
-    fs::create_dir(&dir).unwrap();
-    let destination = open(fixture, &dir).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     let columns = ["id", "name", "ID", "Id", "rowid", "_rowid_", "we\"ird", "it's", "dots.and spaces", "select", "😀", "a\0b", "?1"];
     let columns: Vec<(&str, DataType)> =
         columns.iter().map(|&name| (name, if name == "id" { DataType::Int64 } else { DataType::Utf8 })).collect();
@@ -485,17 +483,16 @@ pub async fn strange_names_stay_apart(fixture: &dyn DestinationFixture) {
     let writes: Vec<_> = tables.iter().enumerate().map(|(index, table)| (table, of(index))).collect();
     store(&*destination, &writes, &commit(vec![])).await.unwrap();
     drop(destination);
-    drop(open(fixture, &dir).await);
+    drop(open(fixture, &scratch).await);
     for (table, rows) in writes {
-        assert_eq!(shown(fixture, &dir, table), expected(fixture, true, &rows), "{:?}", table.id());
+        assert_eq!(shown(fixture, &scratch, table).await, expected(fixture, true, &rows), "{:?}", table.id());
     }
-    let outside: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(outside, ["data"], "nothing leaves the folder");
+    assert_eq!(fixture.strays(&scratch).await, [""; 0], "nothing leaves its place");
 }
 
 pub async fn the_commit_log_has_no_gaps(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = open(fixture, dir.path()).await;
+    let scratch = fixture.scratch().await;
+    let destination = open(fixture, &scratch).await;
     assert!(destination.status(10).await.unwrap().commits.is_empty());
     let events = table("events", &[], Generation::Current);
     let mut wanted = Vec::new();
@@ -510,49 +507,39 @@ pub async fn the_commit_log_has_no_gaps(fixture: &dyn DestinationFixture) {
     }
     assert_eq!(wanted.iter().map(|record| record.sequence).collect::<Vec<_>>(), (1..=12).rev().collect::<Vec<_>>());
     drop(destination);
-    let status = open(fixture, dir.path()).await.status(5).await.unwrap();
+    let status = open(fixture, &scratch).await.status(5).await.unwrap();
     assert_eq!(status.commits, wanted[..5]);
     assert_eq!(status.rows, [(events.id(), 12)]);
     assert_eq!(status.endpoints.len(), 1);
 }
 
 pub async fn an_unusable_location_is_explained(fixture: &dyn DestinationFixture) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
-    fs::write(&file, "not a folder").unwrap();
-    let mut places = vec![file.join("below")];
-    let locked = dir.path().join("locked");
-    fs::create_dir(&locked).unwrap();
-    let mut permissions = fs::metadata(&locked).unwrap().permissions();
-    permissions.set_readonly(true);
-    fs::set_permissions(&locked, permissions).unwrap();
-    // The superuser writes anywhere: for it only the first place is unusable.
-    if fs::write(locked.join("probe"), "").is_err() {
-        places.push(locked);
-    }
-    for place in places {
-        let tried = match fixture.open(&place).await {
+    let unusable = fixture.unusable().await;
+    assert!(!unusable.is_empty(), "there is always one");
+    for scratch in unusable {
+        let tried = match fixture.open(&scratch).await {
             Ok(destination) => destination.check().await,
             Err(error) => Err(error),
         };
         let error = tried.expect_err("the place cannot be written");
         assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
-        assert!(error.help().is_some() && error.context_value("path").is_some(), "{error:?}");
+        let location = error.context_value("path").or_else(|| error.context_value("server"));
+        assert!(error.help().is_some() && location.is_some(), "{error:?}");
     }
 }
 
 pub async fn damage_is_never_taken_for_emptiness(fixture: &dyn DestinationFixture) {
     for damage in fixture.damages() {
-        let dir = tempfile::tempdir().unwrap();
+        let scratch = fixture.scratch().await;
         let events = table("events", &[], Generation::Current);
-        let destination = open(fixture, dir.path()).await;
+        let destination = open(fixture, &scratch).await;
         store(&*destination, &[(&events, vec![row(0, "a")])], &commit(vec![plan("events")])).await.unwrap();
         for page in 0..8 {
             store(&*destination, &[(&events, vec![row(1, "a")])], &commit(vec![advance("events", page)])).await.unwrap();
         }
         drop(destination);
-        (damage.inflict)(dir.path());
-        let loaded = match fixture.open(dir.path()).await {
+        (damage.inflict)(&scratch);
+        let loaded = match fixture.open(&scratch).await {
             Ok(destination) => destination.load(&endpoint("events")).await,
             Err(error) => Err(error),
         };
