@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use destination_sql::{quote, quote_all};
 use pipeline_core::{DELETED, Keep, Result, SYNCED_AT, crash_point};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::error::Explain;
-use crate::table::{PUBLISHING, Shape, create, gone_name, next_name, quote, quote_all, shape};
+use crate::table::{PUBLISHING, Shape, create, gone_name, next_name, shape};
 
 /// Values in one statement; SQLite allows 32,766.
 const MAX_PARAMETERS: usize = 30_000;

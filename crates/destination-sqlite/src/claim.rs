@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use destination_sql::fingerprint;
 use pipeline_core::{Claim, Clock, Error, ErrorKind, Result, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Broken;
-use crate::table::fingerprint;
 
 const CLAIMING: &str = "claiming the source";
 /// Longer than anybody looks at a lock.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use destination_sql::Deletes;
 use pipeline_core::{Access, Destination, DestinationConfig, Location, OpenContext, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,15 +40,4 @@ impl DestinationConfig for SqliteConfig {
         });
         Ok(Arc::new(open.await?))
     }
-}
-
-/// What a tombstone does to the row with its key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Deletes {
-    /// Removes it.
-    #[default]
-    Remove,
-    /// Keeps its last values and sets `_deleted`.
-    Mark,
 }

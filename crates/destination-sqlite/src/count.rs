@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use destination_sql::quote;
 use pipeline_core::Result;
 use rusqlite::hooks::Action;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::columns;
 use crate::error::Explain;
-use crate::table::{NEXT, next_name, quote};
+use crate::table::{NEXT, next_name};
 
 const COUNTING: &str = "counting rows";
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use destination_sql::Deletes;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{
     Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Refused, Result, RunRecord, Status,
@@ -14,7 +15,7 @@ use pipeline_core::{
 use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::config::{Deletes, SqliteConfig};
+use crate::config::SqliteConfig;
 use crate::connection::{self, Writing, blocking};
 use crate::error::{Explain, at};
 use crate::meta::{Keeps, Present};

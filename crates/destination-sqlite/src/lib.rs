@@ -21,5 +21,6 @@ mod verify;
 mod write;
 
 pub use checkpoints::SqliteCheckpoints;
-pub use config::{Deletes, SqliteConfig};
+pub use config::SqliteConfig;
 pub use destination::SqliteDestination;
+pub use destination_sql::Deletes;

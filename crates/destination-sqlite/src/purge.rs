@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use destination_sql::{Deletes, quote};
 use pipeline_core::{DELETED, Error, ErrorKind, Purge, Purged, PurgedTable, Result, crash_point};
 use rusqlite::Connection;
 
-use crate::config::Deletes;
 use crate::connection::Writing;
 use crate::error::Explain;
-use crate::table::{self, gone_name, next_name, quote, shape};
+use crate::table::{self, gone_name, next_name, shape};
 use crate::{count, state};
 
 const PURGING: &str = "purging the database";

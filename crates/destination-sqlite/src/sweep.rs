@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
+use destination_sql::{Deletes, quote};
 use pipeline_core::cell::Cell;
 use pipeline_core::{DELETED, Result, SYNCED_AT, Table};
 use rusqlite::Connection;
 
-use crate::config::Deletes;
 use crate::error::Explain;
-use crate::table::{Physical, quote};
+use crate::table::Physical;
 use crate::write::{Binder, WRITING};
 
 /// Parameters that SQLite allows in one statement.

@@ -1,6 +1,7 @@
 //! Tables: their names, their columns, and the generation that waits to take their place.
 
-use arrow_schema::{DataType, FieldRef};
+use arrow_schema::DataType;
+use destination_sql::{Columns, Dialect, column_names, quote, quote_all, table_names};
 use pipeline_core::{Error, ErrorKind, Generation, Keep, Result, SYNCED_AT, Table, TableId, crash_point};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -39,7 +40,7 @@ impl Shape {
 
     /// The column that holds a field.
     pub(crate) fn column(&self, field: &str) -> Option<&String> {
-        let candidates = candidates(field);
+        let candidates = column_names(field);
         candidates.iter().find_map(|name| self.columns.iter().map(|(column, _)| column).find(|column| *column == name))
     }
 }
@@ -85,7 +86,7 @@ fn ensure_as(connection: &Connection, table: &Table, target: String, visible: &s
         Some(shape) => shape.clone(),
         None => shape(connection, visible)?.unwrap_or_default(),
     };
-    let (columns, names) = widen(known.columns, table.schema.fields());
+    let Columns { all: columns, of_fields: names } = DIALECT.widen(known.columns, table.schema.fields());
     let position = |key: &String| table.schema.index_of(key).map(|index| names[index].clone());
     let key = key.iter().map(position).collect::<Result<_, _>>().map_err(|error| {
         Error::new(ErrorKind::Unexpected, "a key column is not among the table's columns").with_source(error).with_operation(PREPARING)
@@ -111,7 +112,7 @@ fn name(connection: &Connection, id: &TableId) -> Result<String> {
     if let Some(name) = known_name(connection, id)? {
         return Ok(name);
     }
-    let [marked, plain] = names(id);
+    let [marked, plain] = table_names(id, &DIALECT);
     let taken = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)
                      OR EXISTS (SELECT 1 FROM _pipeline_tables WHERE name = ?1 COLLATE NOCASE)";
     let taken: bool = connection.query_row(taken, [&plain], |row| row.get(0)).explain(PREPARING)?;
@@ -126,16 +127,10 @@ fn known_name(connection: &Connection, id: &TableId) -> Result<Option<String>> {
     connection.query_row(select, [&id.source, &id.stream], |row| row.get(0)).optional().explain(PREPARING)
 }
 
-/// The names that the table of a stream may have: the second one, unless it was taken.
-fn names(id: &TableId) -> [String; 2] {
-    let plain = plain_name(id);
-    [format!("{plain}_{}", fingerprint(&format!("{}\0{}", id.source, id.stream))), plain]
-}
-
 /// Registers the table of a stream that was registered before. What it should hold is lost with its entry, when rows were ever
 /// written to it; and when there is no table of this crate's with its name, so is the table.
 pub(crate) fn register_again(connection: &Connection, id: &TableId, was_written: bool) -> Result<()> {
-    for name in names(id) {
+    for name in table_names(id, &DIALECT) {
         if shape(connection, &name)?.is_some_and(|shape| shape.column(SYNCED_AT).is_some()) {
             let has_rows = exists(connection, &name)? && last_row(connection, &name)? > 0;
             let rows = (was_written || has_rows).then_some(LOST);
@@ -147,14 +142,6 @@ pub(crate) fn register_again(connection: &Connection, id: &TableId, was_written:
     }
     let name = name(connection, id)?;
     connection.execute("UPDATE _pipeline_tables SET rows = ? WHERE name = ?", params![LOST, name]).explain(PREPARING).map(drop)
-}
-
-/// `<source>_<stream>` of letters, digits and underscores, outside the names that SQLite and this crate reserve.
-fn plain_name(id: &TableId) -> String {
-    let clean = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
-    let name = format!("{}_{}", clean(&id.source), clean(&id.stream));
-    let reserved = ["sqlite_", "_pipeline_"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
-    if reserved { format!("t{name}") } else { name }
 }
 
 /// What the name of a next generation begins with.
@@ -170,61 +157,20 @@ pub(crate) fn gone_name(visible: &str) -> String {
     format!("_pipeline_gone_{visible}")
 }
 
-/// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that SQLite takes for one.
-pub(crate) fn fingerprint(text: &str) -> String {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    format!("{hash:08x}")
-}
-
-/// Adds the fields to the columns, and tells which column each field is. Names that differ only in case, which SQLite
-/// takes for one, are told apart by a fingerprint; so is the row number's name.
-fn widen(mut columns: Vec<(String, String)>, fields: &[FieldRef]) -> (Vec<(String, String)>, Vec<String>) {
-    let mut names: Vec<String> = Vec::with_capacity(fields.len());
-    for field in fields {
-        let candidates = candidates(field.name());
-        let [marked, plain] = &candidates;
-        let present = |name: &String| !names.contains(name) && columns.iter().any(|(column, _)| column == name);
-        let clashes = |name: &str| columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
-        let name = match candidates.iter().find(|name| present(name)) {
-            Some(name) => name,
-            None if clashes(plain) || ROWID.eq_ignore_ascii_case(plain) => marked,
-            None => plain,
-        }
-        .clone();
-        let wanted = affinity(field.data_type());
-        match columns.iter_mut().find(|(column, _)| *column == name) {
-            Some((_, present)) => present.replace_range(.., wider(present, wanted).to_owned().as_str()),
-            None => columns.push((name.clone(), wanted.to_owned())),
-        }
-        names.push(name);
-    }
-    (columns, names)
-}
-
-/// The names that a field's column may have: the second one, unless it is taken.
-fn candidates(field: &str) -> [String; 2] {
-    let plain = field.replace('\0', "\u{2400}");
-    [format!("{plain}_{}", fingerprint(field)), plain]
-}
-
 /// The row number's name, which no column of a batch gets.
 pub(crate) const ROWID: &str = "_rowid_";
 
-/// Types from the narrowest to the one that holds all: an integer column keeps fractions, a real one loses digits.
-const AFFINITIES: [&str; 3] = ["REAL", "INTEGER", "TEXT"];
-
-fn affinity(data_type: &DataType) -> &'static str {
-    match data_type {
+/// What differs between SQLite and others. An integer column keeps fractions, a real one loses digits.
+const DIALECT: Dialect = Dialect {
+    reserved_tables: &["sqlite_", "_pipeline_"],
+    reserved_columns: &[ROWID],
+    column_type: |data_type| match data_type {
         DataType::Boolean | DataType::Int64 => "INTEGER",
         DataType::Float64 => "REAL",
         _ => "TEXT",
-    }
-}
-
-fn wider<'a>(present: &'a str, wanted: &'a str) -> &'a str {
-    let rank = |name: &str| AFFINITIES.iter().position(|affinity| *affinity == name);
-    if rank(present).is_some_and(|present| Some(present) < rank(wanted)) { wanted } else { present }
-}
+    },
+    widening: &["REAL", "INTEGER", "TEXT"],
+};
 
 pub(crate) fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
     let strings = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
@@ -398,14 +344,4 @@ pub(crate) fn row_counts(connection: &Connection) -> Result<Vec<(TableId, u64)>>
         }
     }
     Ok(counts)
-}
-
-/// An identifier that cannot end early.
-pub(crate) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Identifiers, joined by commas.
-pub(crate) fn quote_all<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
-    names.into_iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use destination_sql::quote;
 use pipeline_core::{Damage, Depth, Result, TableId};
 use rusqlite::Connection;
 
@@ -9,7 +10,7 @@ use crate::columns;
 use crate::count::{LOST, count, ends};
 use crate::error::Explain;
 use crate::meta::{Present, unregistered};
-use crate::table::{next_name, quote, shape};
+use crate::table::{next_name, shape};
 
 const VERIFYING: &str = "comparing the database with its log";
 

@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use arrow_array::RecordBatch;
+use destination_sql::{Deletes, RowKind, Tombstones, quote, upsert};
 use pipeline_core::cell::{Cell, Column};
 use pipeline_core::{DELETED, Generation, Refused, Result, SYNCED_AT, Table};
 use rusqlite::types::Null;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
 
-use crate::config::Deletes;
 use crate::error::Explain;
 use crate::sweep::Sweep;
-use crate::table::{self, Before, ROWID, quote, quote_all};
+use crate::table::{self, Before, ROWID};
 
 pub(crate) const WRITING: &str = "writing rows";
 
@@ -31,8 +31,7 @@ pub(crate) struct Writer {
     delete: Option<String>,
     /// Columns of the batch that a tombstone sets: the key and the system columns.
     mark: Option<(String, Vec<usize>)>,
-    key: Vec<usize>,
-    deleted: Option<usize>,
+    tombstones: Tombstones,
     /// What a tombstone of many rows does.
     sweep: Option<Sweep>,
     /// How to find out whether a row is there after it was written; none: nothing else happens when it is.
@@ -62,16 +61,6 @@ impl Watch {
     }
 }
 
-/// What a row of a batch is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Row,
-    /// A tombstone with its key.
-    Tombstone,
-    /// A tombstone of every row that has its values.
-    Sweep,
-}
-
 impl Writer {
     /// Creates or widens the table, and writes the statements for it.
     pub(crate) fn new(connection: &Connection, table: &Table, deletes: Deletes) -> Result<Self> {
@@ -83,25 +72,25 @@ impl Writer {
         let numbered = rows.is_some();
         let all: Vec<usize> = (0..physical.columns.len()).collect();
         let index = |name: &str| table.schema.index_of(name).ok();
-        let key: Vec<usize> = table.primary_key.iter().filter_map(|name| index(name)).collect();
-        let marked: Vec<usize> = key.iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
+        let tombstones = Tombstones::of(table);
+        let marked: Vec<usize> =
+            tombstones.key().iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
         let matches: Vec<String> = physical.key.iter().map(|name| format!("{} = ?", quote(name))).collect();
-        let tombstones = !key.is_empty();
+        let has_tombstones = !tombstones.key().is_empty();
         let watch = Watch::of(connection, &physical.name)?;
         let is_watched = watch.is_some();
         Ok(Self {
             insert: insert(&physical, &all, numbered, is_watched),
             all,
-            delete: (tombstones && deletes == Deletes::Remove)
+            delete: (has_tombstones && deletes == Deletes::Remove)
                 .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
-            mark: (tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, is_watched), marked)),
-            sweep: tombstones.then(|| Sweep::new(&physical, table, deletes)),
+            mark: (has_tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, is_watched), marked)),
+            sweep: has_tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
-            next: (numbered && tombstones).then(|| table.clone()),
+            next: (numbered && has_tombstones).then(|| table.clone()),
             next_row: rows.map(|last| last + 1),
             before: Before { rows, gone: None },
-            key,
-            deleted: index(DELETED),
+            tombstones,
             watch,
         })
     }
@@ -111,22 +100,21 @@ impl Writer {
     pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<Vec<Refused>> {
         let columns = Column::of(batch)?;
         let mut binder = Binder { columns: &columns, text: String::new(), refused: Vec::new() };
-        let mut start = 0;
-        while start < batch.num_rows() {
-            let kind = self.kind(&columns, start);
-            let end = (start..batch.num_rows()).find(|row| self.kind(&columns, *row) != kind).unwrap_or(batch.num_rows());
-            if kind != Kind::Row {
-                self.remember_gone(connection, start..end, &mut binder)?;
+        let runs: Vec<_> = self.tombstones.runs(&columns, batch.num_rows()).collect();
+        for (kind, rows) in runs {
+            if kind != RowKind::Row {
+                self.remember_gone(connection, rows.clone(), &mut binder)?;
             }
             match (kind, &self.delete, &self.mark, &self.sweep) {
-                (Kind::Sweep, _, _, Some(sweep)) => sweep.run(connection, start..end, &mut binder)?,
-                (Kind::Tombstone, Some(delete), ..) => each_row(connection, delete, start..end, &self.key, &mut None, None, &mut binder)?,
-                (Kind::Tombstone, _, Some((mark, marked)), _) => {
-                    each_row(connection, mark, start..end, marked, &mut self.next_row, self.watch.as_ref(), &mut binder)?;
+                (RowKind::Sweep, _, _, Some(sweep)) => sweep.run(connection, rows, &mut binder)?,
+                (RowKind::Tombstone, Some(delete), ..) => {
+                    each_row(connection, delete, rows, self.tombstones.key(), &mut None, None, &mut binder)?
                 }
-                _ => each_row(connection, &self.insert, start..end, &self.all, &mut self.next_row, self.watch.as_ref(), &mut binder)?,
+                (RowKind::Tombstone, _, Some((mark, marked)), _) => {
+                    each_row(connection, mark, rows, marked, &mut self.next_row, self.watch.as_ref(), &mut binder)?;
+                }
+                _ => each_row(connection, &self.insert, rows, &self.all, &mut self.next_row, self.watch.as_ref(), &mut binder)?,
             }
-            start = end;
         }
         Ok(binder.refused)
     }
@@ -139,16 +127,6 @@ impl Writer {
             self.before.gone = Some(table::last_row(connection, &gone.name)?);
         }
         each_row(connection, &insert(&gone, &self.all, false, false), rows, &self.all, &mut None, None, binder)
-    }
-
-    fn kind(&self, columns: &[Column<'_>], row: usize) -> Kind {
-        if !self.deleted.is_some_and(|index| columns[index].cell(row) == Cell::Bool(true)) {
-            Kind::Row
-        } else if self.key.iter().all(|index| columns[*index].cell(row) != Cell::Null) {
-            Kind::Tombstone
-        } else {
-            Kind::Sweep
-        }
     }
 }
 
@@ -207,12 +185,7 @@ fn insert(physical: &table::Physical, columns: &[usize], numbered: bool, returni
     if numbered {
         names.insert(0, ROWID.to_owned());
     }
-    let values = vec!["?"; names.len()].join(", ");
-    let mut sql = format!("INSERT INTO {} ({}) VALUES ({values})", quote(&physical.name), names.join(", "));
-    if !physical.key.is_empty() {
-        let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-        sql = format!("{sql} ON CONFLICT ({}) DO UPDATE SET {}", quote_all(&physical.key), sets.join(", "));
-    }
+    let mut sql = upsert(&physical.name, &names, &physical.key, |_| "?".to_owned());
     if returning {
         sql = format!("{sql} RETURNING {ROWID}");
     }

@@ -24,7 +24,7 @@ const RULES: &[Allowed] = &[
         dev: &["pipeline-testkit"],
     },
     Allowed { name: "connector-", normal: &["pipeline-core"], dev: &["pipeline-simulator", "pipeline-testkit"] },
-    Allowed { name: "destination-", normal: &["pipeline-core", "destination-files"], dev: &["pipeline-testkit"] },
+    Allowed { name: "destination-", normal: &["pipeline-core", "destination-files", "destination-sql"], dev: &["pipeline-testkit"] },
     Allowed { name: "xtask", normal: &["pipeline-core", "pipeline-simulator", "pipeline-testkit", "connector-", "destination-"], dev: &[] },
 ];
 

@@ -88,7 +88,7 @@ async fn a13_what_others_remove_is_named_and_a_refresh_is_the_way_out() {
         refresh(dir.path()).await;
         let destination = SqliteDestination::open(config(dir.path())).unwrap();
         assert_eq!(damages(&destination, Depth::Content).await, [], "{sql}: repaired");
-        assert_eq!(shown(&Sqlite, dir.path(), &current()), ["1=again", "2=newer", "3=again"], "{sql}");
+        assert_eq!(visible(dir.path(), &current()).await, ["1=again", "2=newer", "3=again"], "{sql}");
     }
 }
 
@@ -367,7 +367,7 @@ async fn g03_a_row_that_the_database_refuses_is_returned_and_the_rest_is_committ
     assert_eq!(transaction.refused(), []);
     transaction.commit(&commit(vec![])).await.unwrap();
     let left = ["10=x", "13=y", "14=a2", "1=a1", "3=a3", "4=a4", "5=a5", "6=a6"];
-    assert_eq!(shown(&Sqlite, dir.path(), &current()), left);
+    assert_eq!(visible(dir.path(), &current()).await, left);
     assert_eq!(damages(&destination, Depth::Content).await, []);
 }
 
@@ -384,7 +384,7 @@ async fn g03_a_refresh_leaves_out_the_rows_that_an_index_refuses() {
     transaction.write(&next, suite::batch(&next, &rows)).await.unwrap();
     assert_eq!(transaction.refused().into_iter().map(|refused| refused.row).collect::<Vec<_>>(), [1]);
     transaction.commit(&Commit { publish: vec![current().id()], ..commit(vec![]) }).await.unwrap();
-    assert_eq!(shown(&Sqlite, dir.path(), &current()), ["1=z", "3=y", "4=x"]);
+    assert_eq!(visible(dir.path(), &current()).await, ["1=z", "3=y", "4=x"]);
     let names = names(&connect(dir.path()), "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name");
     assert_eq!(names, ["one_name", "other"]);
     assert_eq!(damages(&destination, Depth::Content).await, []);
@@ -400,7 +400,7 @@ async fn g03_an_index_that_a_refresh_breaks_is_named_and_the_table_stays() {
     let publish = Commit { publish: vec![current().id()], ..commit(vec![]) };
     let error = store(&destination, &[(&next, vec![row(1, "x"), row(2, "x")])], &publish).await.expect_err("two of one name");
     assert!(error.message().contains("`one_name`") && error.help().is_some(), "{error:?}");
-    assert_eq!(shown(&Sqlite, dir.path(), &current()).len(), 6);
+    assert_eq!(visible(dir.path(), &current()).await.len(), 6);
     assert_eq!(damages(&destination, Depth::Content).await, []);
 }
 
@@ -413,7 +413,7 @@ async fn g03_a_trigger_that_ends_the_transaction_is_an_error() {
     let writes = [(&current(), vec![row(10, "x"), row(11, "x"), row(12, "x")])];
     let error = store(&destination, &writes, &commit(vec![])).await.expect_err("the rows before it are gone");
     assert_eq!(error.kind(), ErrorKind::Destination);
-    assert_eq!(shown(&Sqlite, dir.path(), &current()).len(), 6);
+    assert_eq!(visible(dir.path(), &current()).await.len(), 6);
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use destination_sqlite::{Deletes, SqliteCheckpoints, SqliteConfig, SqliteDestina
 use pipeline_core::state::{CheckpointStore, EndpointState};
 use pipeline_core::{Commit, Destination, ErrorKind, Generation, Result, Table};
 use pipeline_testkit::destination_suite::{
-    self as suite, Damage, DestinationFixture, advance, canonical_object, commit, endpoint, gone, plan, row, shown, store, table, table_of,
+    self as suite, Damage, DestinationFixture, Scratch, advance, canonical_object, commit, endpoint, gone, plan, row, store, table,
+    table_of,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -32,12 +33,12 @@ fn connect(dir: &Path) -> Connection {
 
 #[async_trait]
 impl DestinationFixture for Sqlite {
-    async fn open(&self, dir: &Path) -> Result<Box<dyn Destination>> {
-        Ok(Box::new(SqliteDestination::open(config(dir))?))
+    async fn open(&self, scratch: &Scratch) -> Result<Box<dyn Destination>> {
+        Ok(Box::new(SqliteDestination::open(config(scratch.path()))?))
     }
 
-    fn rows(&self, dir: &Path, table: &Table) -> Vec<String> {
-        let connection = connect(dir);
+    async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String> {
+        let connection = connect(scratch.path());
         let name = "SELECT t.name FROM _pipeline_tables AS t JOIN sqlite_master AS m ON m.name = t.name WHERE source = ? AND stream = ?";
         let name: Option<String> = connection.query_row(name, [&table.source, &table.stream], |row| row.get(0)).optional().unwrap();
         let Some(name) = name else { return Vec::new() };
@@ -88,7 +89,7 @@ impl DestinationFixture for Sqlite {
         &["sqlite-before-purged", "sqlite-before-vacuum", "sqlite-after-vacuum"]
     }
 
-    fn versions(&self, _: &Path, _: &Table) -> Option<Vec<String>> {
+    fn versions(&self, _: &Scratch, _: &Table) -> Option<Vec<String>> {
         None
     }
 
@@ -96,20 +97,25 @@ impl DestinationFixture for Sqlite {
         &[
             Damage {
                 name: "garbage in the state table",
-                inflict: |dir| {
-                    connect(dir).execute("UPDATE _pipeline_state SET state = '{\"version\":1,'", []).unwrap();
+                inflict: |scratch| {
+                    connect(scratch.path()).execute("UPDATE _pipeline_state SET state = '{\"version\":1,'", []).unwrap();
                 },
             },
-            Damage { name: "no database", inflict: |dir| fs::write(config(dir).path, "garbage ".repeat(1000)).unwrap() },
+            Damage { name: "no database", inflict: |scratch| fs::write(config(scratch.path()).path, "garbage ".repeat(1000)).unwrap() },
             Damage {
                 name: "a truncated database",
-                inflict: |dir| fs::File::options().write(true).open(config(dir).path).unwrap().set_len(5000).unwrap(),
+                inflict: |scratch| fs::File::options().write(true).open(config(scratch.path()).path).unwrap().set_len(5000).unwrap(),
             },
         ]
     }
 }
 
-pipeline_testkit::destination_suite!(Sqlite);
+pipeline_testkit::destination_suite!(local Sqlite);
+
+/// The visible rows of a simple table in a folder's database.
+async fn visible(dir: &Path, table: &Table) -> Vec<String> {
+    suite::shown(&Sqlite, &Scratch::at(dir), table).await
+}
 
 fn names(connection: &Connection, sql: &str) -> Vec<String> {
     connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
@@ -173,7 +179,7 @@ async fn a_changed_key_or_type_rebuilds_the_table_without_losing_a_digit() {
     store(&destination, &[(&appended, vec![row(1, "a"), row(2, "b"), row(1, "c")])], &commit(vec![])).await.unwrap();
     let keyed = table("charges", &["id"], Generation::Current);
     store(&destination, &[(&keyed, vec![row(2, "d")])], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(&Sqlite, dir.path(), &keyed), ["1=c", "2=d"]);
+    assert_eq!(visible(dir.path(), &keyed).await, ["1=c", "2=d"]);
 
     // `name` was text and is now a number: it stays text. `id` was a number and is now text.
     let columns = [("id", DataType::Utf8), ("name", DataType::Int64)];
@@ -191,7 +197,7 @@ async fn a_table_of_somebody_else_is_left_alone() {
     let destination = SqliteDestination::open(config(dir.path())).unwrap();
     let charges = table("charges", &["id"], Generation::Current);
     store(&destination, &[(&charges, vec![row(1, "a")])], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(&Sqlite, dir.path(), &charges), ["1=a"]);
+    assert_eq!(visible(dir.path(), &charges).await, ["1=a"]);
     assert_eq!(names(&connect(dir.path()), "SELECT mine FROM demo_charges"), ["mine"]);
 }
 
@@ -203,7 +209,7 @@ async fn a_whole_batch_of_one_key_leaves_the_last_row() {
     let mut rows = vec![row(1, "a"); 99];
     rows.push(row(1, "last"));
     store(&destination, &[(&charges, rows)], &commit(vec![])).await.unwrap();
-    assert_eq!(shown(&Sqlite, dir.path(), &charges), ["1=last"]);
+    assert_eq!(visible(dir.path(), &charges).await, ["1=last"]);
 }
 
 #[tokio::test]
@@ -234,7 +240,7 @@ async fn a_large_transaction_spills_to_disk() {
     // What exceeds the page cache is in the write-ahead log before the commit.
     let log = fs::metadata(dir.path().join("warehouse.db-wal")).unwrap().len();
     assert!(log > 4 * 1024 * 1024, "nothing was spilled: {log} bytes");
-    assert_eq!(shown(&Sqlite, dir.path(), &events), [""; 0]);
+    assert_eq!(visible(dir.path(), &events).await, [""; 0]);
     transaction.commit(&commit(vec![])).await.unwrap();
     assert_eq!(destination.status(0).await.unwrap().rows, [(events.id(), 1_000_000)]);
 }
@@ -281,5 +287,5 @@ async fn one_destination_serves_many_tasks() {
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap().unwrap();
     }
-    assert_eq!(shown(&Sqlite, dir.path(), &events).len(), 8);
+    assert_eq!(visible(dir.path(), &events).await.len(), 8);
 }

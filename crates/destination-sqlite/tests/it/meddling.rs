@@ -37,7 +37,7 @@ async fn g03_a_row_that_a_trigger_swallows_is_refused() {
             let found = write(&destination, &[row(10, "x"), row(11, "x"), row(4, "x"), row(12, "x"), row(5, "x")]).await;
             assert!(found.iter().all(|(_, reason)| reason.contains("a trigger") && reason.contains("`mine`")), "{found:?}");
             assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), refused, "{trigger}");
-            let shown = shown(&Sqlite, dir.path(), &current());
+            let shown = visible(dir.path(), &current()).await;
             for (index, id) in [10, 11, 4, 12, 5].iter().enumerate() {
                 let is_there = shown.iter().any(|row| row.eq_ignore_ascii_case(&format!("{id}=x")));
                 assert_eq!(is_there, !refused.contains(&index), "{trigger}: {id}: {shown:?}");
