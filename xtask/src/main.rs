@@ -9,7 +9,9 @@ mod faults;
 mod fuzz;
 mod mutants;
 mod new_connector;
+mod new_destination;
 mod output;
+mod scaffold;
 mod test;
 mod test_fixtures;
 mod tidy;
@@ -28,6 +30,7 @@ enum Task {
     TestFixtures(test_fixtures::Args),
     Tidy(tidy::Args),
     NewConnector(new_connector::Args),
+    NewDestination(new_destination::Args),
     Bench(bench::Args),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::TestFixtures(args) => test_fixtures::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::NewConnector(args) => new_connector::run(&args),
+        Task::NewDestination(args) => new_destination::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
