@@ -36,7 +36,7 @@ pub enum ErrorKind {
     Rejected,
     /// The vendor refuses a stored position and the stream cannot be read again without duplicates.
     CursorExpired,
-    /// Somebody else advanced the checkpoint since it was loaded.
+    /// Another process advanced the checkpoint since it was loaded.
     CheckpointConflict,
     /// The destination refused or failed.
     Destination,
@@ -186,8 +186,8 @@ impl Error {
         self
     }
 
-    /// What [`SliceState::doubted`](crate::state::SliceState::doubted) becomes when a list ends with this error.
-    pub(crate) fn doubted(&self) -> Option<u64> {
+    /// The page that the list ended with and that may be another one's: what [`SliceState::doubted`](crate::model::state::SliceState::doubted) becomes.
+    pub fn doubted(&self) -> Option<u64> {
         self.0.doubted
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 
-use crate::connector::Availability;
-use crate::state::EndpointId;
+use crate::model::Availability;
+use crate::model::state::EndpointId;
 
 /// Something that happened. Only core makes events: one per request attempt, page or commit, never one per record.
 #[derive(Debug)]

@@ -1,89 +1,62 @@
-//! The core of the ingestion toolkit.
+#![doc = include_str!("../README.md")]
 //!
-//! A **connector** describes a vendor's API as **endpoints** that are read and **streams** that they feed. The
-//! **engine** plans each endpoint into **slices**, reads each slice page by page through one **HTTP client**, cuts pages
-//! into **raw records** without parsing them into a tree, decodes them into Arrow batches, and hands them to a
-//! **destination** that commits data and **checkpoint** in one atomic step. Every page boundary is a place where a sync
-//! can stop and go on.
+//! ## Where to find what
 //!
 //! | Concern | Where |
 //! | --- | --- |
 //! | what failed and what to do | [`Error`] |
+//! | text: proved to be JSON, cut into lines, mended | [`json`] |
 //! | one record, cutting a response into records | [`RawRecord`], [`split`] |
-//! | how a list is walked | [`paginate`] |
-//! | how an endpoint is cut into slices | [`mod@slice`] |
+//! | columns | [`Schema`], [`Field`], [`DataType`] |
 //! | progress and its changes | [`state`] |
 //! | units that cannot be read while the rest can | [`gap`] |
+//! | how much memory may be held | [`MemoryBudget`] |
+//! | how fast requests are sent | [`rate_limit`] |
+//! | requests, credentials, retries | [`http`] |
+//! | how a list is walked | [`paginate`] |
+//! | how an endpoint is cut into slices | [`mod@slice`] |
 //! | an API as data | [`Endpoint`], [`StreamDef`] |
-//! | requests, limits, credentials, retries | [`http`] |
-//! | a vendor | [`Connector`], [`ConnectorConfig`] |
-//! | whether a webhook is the vendor's | [`webhook`] |
-//! | where data goes (feature `engine`) | `Destination` |
-//! | a sync (feature `engine`) | `engine::Sync` |
+//! | a vendor, and one run of it | [`Connector`], [`ConnectorConfig`], [`Session`] |
+//! | a connector that only declares; how endpoints are read | [`DeclarativeConnector`], [`declarative`] |
+//! | what happens, as it happens | [`Event`], [`Observer`] |
+//! | webhook signature verification | [`webhook`] |
+//!
+//! A module uses only those below it: `json`, `model`, `rate_limit`, `http`, `connector`, `declarative`, from the lowest up.
 
-mod account;
-#[cfg(feature = "engine")]
-pub mod cell;
 mod clock;
-mod connector;
-mod coverage;
-mod crash;
-pub mod declared;
-#[cfg(feature = "engine")]
-mod destination;
-mod endpoint;
-#[cfg(feature = "engine")]
-pub mod engine;
+pub mod connector;
+pub mod declarative;
 mod error;
 mod event;
-pub mod gap;
+mod failpoint;
+mod host;
 pub mod http;
-#[cfg(feature = "engine")]
-mod keep;
-mod lines;
+pub mod json;
 mod memory;
-mod mend;
-mod nested_list;
-mod origin;
-mod page_size;
-pub mod paginate;
-#[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "the decoder reads what others do not"))]
-mod prove;
-#[cfg(feature = "engine")]
-mod purge;
-mod record;
-mod run_log;
-mod schema;
-pub mod slice;
-pub mod state;
+mod message;
+mod model;
+pub mod rate_limit;
 #[cfg(test)]
 mod tests;
 mod trace;
 pub mod webhook;
 
-pub use account::Account;
-pub use clock::{Clock, SystemClock, TokioClock};
-pub use connector::{
-    Availability, BuildContext, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, ConnectorExt, Preparation, Registry,
+pub use self::clock::{Clock, SystemClock, TokioClock};
+pub use self::connector::{
+    Account, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, Cursor, Deletes, Endpoint, NestedList, ParentMap, Plan,
+    RecordExpansion, RecordMap, Registry, Session, Skipped, StreamDef, SyncMode, Unread, paginate, slice,
 };
-pub use coverage::{Coverage, Since};
-pub use crash::{CRASH_POINT, FAULT_POINT, crash_point, fault_point, fault_struck};
-#[cfg(feature = "engine")]
-pub use destination::{
-    Access, Commit, CommitRecord, ConfiguredDestination, DELETED, Damage, Delivery, Depth, Destination, DestinationConfig,
-    DestinationRegistry, EXTRA, Generation, Location, OpenContext, Refused, SYNCED_AT, Status, Table, TableId, Transaction,
-    WithCheckpoints,
-};
-pub use endpoint::{BodyFormat, Cursor, Deletes, Endpoint, LineCheck, Lines, NestedList, RecordExpansion, RecordMap, StreamDef, SyncMode};
-pub use error::{Error, ErrorKind, ErrorStatus, Result};
-pub use event::{Attempt, Event, NoObserver, Observer, Observers};
-#[cfg(feature = "engine")]
-pub use keep::{Condition, Keep};
-pub use memory::MemoryBudget;
-pub use origin::Origin;
-#[cfg(feature = "engine")]
-pub use purge::{Purge, Purged, PurgedTable};
-pub use record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
-pub use run_log::{Claim, EndpointRecord, RUN_CAPACITY, RunRecord};
-pub use schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
-pub use trace::Trace;
+pub use self::declarative::{DeclarativeConnector, Reader, SessionExt};
+pub use self::error::{Error, ErrorKind, ErrorStatus, Result};
+pub use self::event::{Attempt, Event, NoObserver, Observer, Observers};
+pub use self::failpoint::{CRASH_POINT, FAULT_POINT, crash_point, fault_point, fault_struck};
+pub use self::http::BuildContext;
+pub use self::json::lines::{BodyFormat, LineCheck, Lines};
+pub use self::memory::{Hold, Lease, MemoryBudget};
+pub use self::model::coverage::{Coverage, Since};
+pub use self::model::origin::Origin;
+pub use self::model::record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
+pub use self::model::run_log::{Claim, EndpointRecord, RUN_CAPACITY, RunRecord};
+pub use self::model::schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
+pub use self::model::{Availability, gap, state};
+pub use self::trace::Trace;

@@ -37,6 +37,10 @@ const LARGEST: usize = BODY_FACTOR * (64 << 20);
 /// How much of all that may be held one hold may take where there is not: six sevenths.
 const SHARE: (usize, usize) = (6, 7);
 
+/// What a destination may keep itself: an eighth of the budget, within these bounds. Below the lower one SQLite writes pages that
+/// it changes again; above the upper one nothing becomes faster.
+const DESTINATION: (usize, usize, usize) = (8, 8 << 20, 48 << 20);
+
 /// How long what may not wait for rows to be written waits for others to give way.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -99,6 +103,20 @@ impl MemoryBudget {
         Self::with(total, (total * SHARE.0 / SHARE.1).min(LARGEST))
     }
 
+    /// How many bytes a destination may keep for itself, such as pages of a database or files that are being encoded, beside a
+    /// run with a budget of so many: an eighth of it, at least 8 MiB and at most 48 MiB.
+    pub const fn of_destination(bytes: usize) -> usize {
+        let (part, least, most) = DESTINATION;
+        let share = bytes / part;
+        if share < least {
+            least
+        } else if share > most {
+            most
+        } else {
+            share
+        }
+    }
+
     /// A budget that permits everything.
     pub fn unlimited() -> Self {
         Self::with(usize::MAX, usize::MAX)
@@ -130,13 +148,12 @@ impl MemoryBudget {
     }
 
     /// A hold for what is read next.
-    pub(crate) fn hold(&self) -> Hold {
+    pub fn hold(&self) -> Hold {
         self.with_hold(false, false)
     }
 
     /// A hold that is permitted everything at once: what nobody else can go on without.
-    #[cfg(any(feature = "engine", test))]
-    pub(crate) fn urgent(&self) -> Hold {
+    pub fn urgent(&self) -> Hold {
         self.with_hold(false, true)
     }
 
@@ -149,20 +166,17 @@ impl MemoryBudget {
     }
 
     /// Memory for rows, which a page had room for.
-    #[cfg(any(feature = "engine", test))]
-    pub(crate) fn staged(&self) -> Lease {
+    pub fn staged(&self) -> Lease {
         Lease { budget: self.clone(), hold: None, bytes: AtomicUsize::new(0), waited: AtomicU64::new(0) }
     }
 
     /// True while somebody waits for memory whose turn has come.
-    #[cfg(any(feature = "engine", test))]
-    pub(crate) fn is_wanted(&self) -> bool {
+    pub fn is_wanted(&self) -> bool {
         !self.inner.state().waiting.is_empty()
     }
 
     /// Waits until somebody waits for memory.
-    #[cfg(any(feature = "engine", test))]
-    pub(crate) async fn wanted(&self) {
+    pub async fn wanted(&self) {
         self.inner.wanted.notified().await;
     }
 }
@@ -254,12 +268,12 @@ impl Inner {
 /// What is read for one page. Clones are the same hold, which ends with the last of them. Bytes may outlive it: nothing more is
 /// asked for then.
 #[derive(Clone)]
-pub(crate) struct Hold(Arc<Guard>);
+pub struct Hold(Arc<Guard>);
 
 /// Ends the hold.
 struct Guard(Arc<Held>);
 
-pub(crate) struct Held {
+struct Held {
     budget: MemoryBudget,
     id: u64,
     /// True before its turn has come.
@@ -281,34 +295,30 @@ impl Drop for Guard {
     }
 }
 
-impl std::ops::Deref for Hold {
-    type Target = Arc<Held>;
-
-    fn deref(&self) -> &Arc<Held> {
+impl Hold {
+    fn held(&self) -> &Arc<Held> {
         &self.0.0
     }
-}
 
-impl Hold {
     /// The hold of what is read at the moment; one without a limit outside of a run.
     pub(crate) fn current() -> Self {
         CURRENT.try_with(Self::clone).unwrap_or_else(|_| MemoryBudget::unlimited().hold())
     }
 
     /// Reads something for this hold.
-    pub(crate) async fn scope<F: Future>(&self, read: F) -> F::Output {
+    pub async fn scope<F: Future>(&self, read: F) -> F::Output {
         CURRENT.scope(self.clone(), read).await
     }
 
     /// A hold of its own for what is begun ahead of its turn.
     pub(crate) fn ahead() -> Self {
-        Self::current().budget.with_hold(true, false)
+        Self::current().held().budget.with_hold(true, false)
     }
 
     /// Lets what was begun ahead wait like others: now its turn has come.
     pub(crate) fn turn_has_come(&self) {
-        if self.ahead.swap(false, Ordering::Relaxed) {
-            self.budget.inner.tell(&self.budget.inner.state());
+        if self.held().ahead.swap(false, Ordering::Relaxed) {
+            self.held().budget.inner.tell(&self.held().budget.inner.state());
         }
     }
 
@@ -316,44 +326,49 @@ impl Hold {
     pub(crate) async fn room_for_body(&self, bytes: usize) -> Lease {
         let wanted = bytes.saturating_mul(BODY_FACTOR);
         let lease = self.lease();
-        let own = self.bytes.load(Ordering::Relaxed);
-        let room = wanted.min(self.budget.most().saturating_sub(own));
+        let own = self.held().bytes.load(Ordering::Relaxed);
+        let room = wanted.min(self.held().budget.most().saturating_sub(own));
         // What is too much shows when it comes.
-        let _ = self.wait(&lease, room, None).await;
+        let _ = self.held().wait(&lease, room, None).await;
         lease
     }
 
     /// Permits for nothing yet.
     pub(crate) fn lease(&self) -> Lease {
-        Lease { budget: self.budget.clone(), hold: Some(Arc::clone(self)), bytes: AtomicUsize::new(0), waited: AtomicU64::new(0) }
+        Lease {
+            budget: self.held().budget.clone(),
+            hold: Some(Arc::clone(self.held())),
+            bytes: AtomicUsize::new(0),
+            waited: AtomicU64::new(0),
+        }
     }
 
     /// A hold for something that is kept beyond the page, if [`may_keep`](Self::may_keep) allows it; none for what is itself
     /// read ahead of its turn.
     pub(crate) fn apart() -> Option<Self> {
         let current = Self::current();
-        let is_ahead = current.ahead.load(Ordering::Relaxed);
-        (!is_ahead).then(|| current.budget.hold())
+        let is_ahead = current.held().ahead.load(Ordering::Relaxed);
+        (!is_ahead).then(|| current.held().budget.hold())
     }
 
     /// True when what was read may be kept, though nothing is sure to drop it soon: there is so much room that nobody has to
     /// wait for it. Nothing more is read for the hold then.
     pub(crate) fn may_keep(&self) -> bool {
-        let inner = &self.budget.inner;
+        let inner = &self.held().budget.inner;
         let mut state = inner.state();
         if state.held > inner.spare() || state.waiters > 0 {
             return false;
         }
-        if state.first == Some(self.id) {
+        if state.first == Some(self.held().id) {
             (state.first, state.first_held) = (None, 0);
         }
-        self.ahead.store(true, Ordering::Relaxed);
+        self.held().ahead.store(true, Ordering::Relaxed);
         true
     }
 
     /// Memory for something that is kept for others; none when there is not so much room that nobody has to wait for it.
     pub(crate) fn keep(&self, bytes: usize) -> Option<Lease> {
-        let budget = &self.budget;
+        let budget = &self.held().budget;
         let lease = budget.with_hold(true, false).lease();
         let inner = &budget.inner;
         let mut state = inner.state();
@@ -461,7 +476,7 @@ impl Drop for Waits<'_> {
 }
 
 /// Bytes that are permitted, given back when it is dropped.
-pub(crate) struct Lease {
+pub struct Lease {
     budget: MemoryBudget,
     /// What it is for; none: for rows that are staged.
     hold: Option<Arc<Held>>,
@@ -471,13 +486,19 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes that it permits at the moment.
+    pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// How long it was waited for so far.
-    pub(crate) fn waited(&self) -> Duration {
+    pub fn waited(&self) -> Duration {
         Duration::from_millis(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// True when there is a budget to keep: a client outside of a run has none.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.budget.inner.total != usize::MAX
     }
 
     /// The most that it could grow to, as far as what is held for the same page allows.
@@ -512,14 +533,14 @@ impl Lease {
     }
 
     /// Takes so many bytes more without asking.
-    pub(crate) fn take(&self, bytes: usize) {
+    pub fn take(&self, bytes: usize) {
         let inner = &self.budget.inner;
         Inner::take(&mut inner.state(), self.hold.as_deref(), bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Gives back what is beyond so many bytes.
-    pub(crate) fn shrink(&self, bytes: usize) {
+    pub fn shrink(&self, bytes: usize) {
         let surplus = self.bytes().saturating_sub(bytes);
         self.bytes.fetch_sub(surplus, Ordering::Relaxed);
         self.budget.inner.give_back(self.hold.as_deref(), surplus);

@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::state::EndpointId;
+    use crate::model::state::EndpointId;
 
     /// Writes events down, one a line.
     #[derive(Clone, Debug, Default)]

@@ -1,5 +1,10 @@
 //! Credentials, added to every attempt anew.
 
+mod oauth;
+mod token_endpoint;
+pub(crate) mod token_pair;
+mod token_store;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -8,8 +13,11 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{HeaderName, HeaderValue, Request};
+pub use self::oauth::OAuth2;
+pub use self::token_store::{FileTokens, MemoryTokens, TokenLock, TokenStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::{HeaderName, HeaderValue};
+use crate::message::Request;
 
 /// Which issue of a credential a request carried; rises with every refresh.
 pub type Generation = u64;
@@ -137,7 +145,7 @@ impl Authenticator for ApiKey {
 }
 
 /// Sets a header that holds a secret.
-pub(super) fn set_header(request: &mut Request, name: HeaderName, value: &str) -> Result<Generation> {
+pub(crate) fn set_header(request: &mut Request, name: HeaderName, value: &str) -> Result<Generation> {
     let invalid = |_| {
         Error::new(ErrorKind::ConfigInvalid, "the credential holds a character that a header cannot carry")
             .with_help("look for a line break or another stray character in it")

@@ -1,5 +1,8 @@
 //! Reads response bodies: decompression, and the limits that keep a hostile or broken one from taking memory or time.
 
+mod gunzip;
+pub(crate) mod spool;
+
 use std::future::ready;
 use std::io;
 use std::sync::Arc;
@@ -13,41 +16,43 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::gunzip::gunzipped;
-use super::{HeaderMap, RawResponse, TransportError, transport_error};
+pub use self::spool::Spool;
 use crate::error::Result;
+use crate::http::body::gunzip::gunzipped;
+use crate::http::transport::transport_error;
+use crate::http::{HeaderMap, RawResponse, TransportError};
 use crate::memory::{BODY_FACTOR, Lease, MemoryBudget};
 
 /// What requests say that they can read.
-pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd";
+pub(crate) const ACCEPT_ENCODING: &str = "gzip, zstd";
 /// How far a body may expand, once it is larger than [`RATIO_FROM`].
 const MAX_RATIO: u64 = 1000;
 /// Size from which the ratio counts.
 const RATIO_FROM: u64 = 1 << 20;
 /// The pace of a body that is held in memory, for which there is a total time as well: 1 KiB a minute.
-pub(super) const IN_MEMORY: Pace = Pace { window: Duration::from_mins(1), bytes: 1 << 10 };
+pub(crate) const IN_MEMORY: Pace = Pace { window: Duration::from_mins(1), bytes: 1 << 10 };
 /// The pace of a body that is written to disk, which may take as long as it will: 1 KiB a second, in spans long enough for a
 /// vendor that computes in between.
-pub(super) const TO_DISK: Pace = Pace { window: Duration::from_mins(5), bytes: 300 << 10 };
+pub(crate) const TO_DISK: Pace = Pace { window: Duration::from_mins(5), bytes: 300 << 10 };
 /// The most memory that is taken for a body before any of it has come.
 const MAX_ANNOUNCED: usize = 4 << 20;
 /// How far pretty-printed JSON expands.
-pub(super) const USUAL_RATIO: usize = 12;
+pub(crate) const USUAL_RATIO: usize = 12;
 /// First bytes of compressed bodies.
 const ZSTD: u8 = 0x28;
 const GZIP: u8 = 0x1f;
 /// Size of the pieces in which a decompressed body comes.
-pub(super) const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = 64 << 10;
 
 /// How fast a body must come at least: so many bytes in every such span.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     window: Duration,
     bytes: u64,
 }
 
 /// What came of reading a body into memory.
-pub(super) enum Read {
+pub(crate) enum Read {
     Whole(Bytes),
     /// Others need the memory, and what was read is dropped: how much that was.
     GaveWay(usize),
@@ -57,14 +62,14 @@ type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 type Wire = BoxStream<'static, io::Result<Bytes>>;
 
 /// The size that a body's headers let expect, as far as memory is given for a promise; 0 when they tell nothing.
-pub(super) fn announced(headers: &HeaderMap) -> usize {
+pub(crate) fn announced(headers: &HeaderMap) -> usize {
     let length: Option<usize> = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let factor = if headers.contains_key(CONTENT_ENCODING) { USUAL_RATIO } else { 1 };
     length.unwrap_or(0).saturating_mul(factor).min(MAX_ANNOUNCED)
 }
 
 /// Reads a body into memory, as far as there is some for it. What is `announced` need not be moved as it grows.
-pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize, lease: &Lease) -> Result<Read> {
+pub(crate) async fn read(mut chunks: Chunks, max: u64, announced: usize, lease: &Lease) -> Result<Read> {
     // A body that comes in one piece need not be copied.
     let (mut whole, mut body) = (Bytes::new(), BytesMut::new());
     while let Some(chunk) = chunks.try_next().await.map_err(transport_error)? {
@@ -91,7 +96,7 @@ pub(super) async fn read(mut chunks: Chunks, max: u64, announced: usize, lease: 
 }
 
 /// Reads a body that is small, whatever else needs memory.
-pub(super) async fn read_small(chunks: Chunks, max: u64) -> Result<Bytes> {
+pub(crate) async fn read_small(chunks: Chunks, max: u64) -> Result<Bytes> {
     match read(chunks, max, 0, &MemoryBudget::unlimited().hold().lease()).await? {
         Read::Whole(body) => Ok(body),
         Read::GaveWay(_) => unreachable!("nothing gives way where there is no limit"),
@@ -100,7 +105,7 @@ pub(super) async fn read_small(chunks: Chunks, max: u64) -> Result<Bytes> {
 
 /// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.
 /// Says whether all of it, or as much as is wanted, was there.
-pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bool) {
+pub(crate) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bool) {
     let mut body = BytesMut::new();
     loop {
         match chunks.try_next().await {
@@ -118,14 +123,14 @@ pub(super) async fn read_beginning(mut chunks: Chunks, max: usize) -> (Bytes, bo
 
 /// The decompressed body, in pieces. No piece comes later than `idle` after the one before, nor all of them more slowly than
 /// the pace.
-pub(super) async fn decoded(raw: RawResponse, idle: Duration, pace: Pace) -> Result<Chunks, TransportError> {
+pub(crate) async fn decoded(raw: RawResponse, idle: Duration, pace: Pace) -> Result<Chunks, TransportError> {
     let received = Arc::new(AtomicU64::new(0));
     let wire = guarded(raw.body, idle, pace, Arc::clone(&received)).map_err(io::Error::other);
     Ok(within_ratio(Box::pin(decompressed(&raw.headers, wire.boxed())).await?, received))
 }
 
 /// What was sent with these headers, decompressed.
-pub(super) async fn decompressed(headers: &HeaderMap, wire: Wire) -> Result<Chunks, TransportError> {
+pub(crate) async fn decompressed(headers: &HeaderMap, wire: Wire) -> Result<Chunks, TransportError> {
     let wire = wire.try_filter(|chunk| ready(!chunk.is_empty())).boxed();
     if let Some(unknown) = codings(headers).find(|coding| !matches!(coding.as_str(), "gzip" | "x-gzip" | "zstd" | "identity" | "")) {
         let unsupported = io::Error::new(io::ErrorKind::Unsupported, format!("content encoding `{unknown}`"));

@@ -1,4 +1,15 @@
-//! The HTTP client: what it is made of. What happens to a request is in [`exchange`](super::exchange).
+//! The HTTP client: what it is made of. What happens to a request is in [`lifecycle`](crate::http::client::lifecycle).
+
+pub(crate) mod address;
+pub(crate) mod breaker;
+mod builder;
+pub(crate) mod classify;
+mod decoded;
+mod lifecycle;
+pub(crate) mod received;
+pub(crate) mod redact;
+pub(crate) mod retry;
+pub(crate) mod words;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -11,28 +22,33 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use super::address::{is_loopback, mount, root};
-use super::auth::{Anonymous, Authenticator};
-use super::body::ACCEPT_ENCODING;
-use super::breaker::Breaker;
-use super::classify::{Classifier, is_prose, says_error};
-use super::exchange::Exchange;
-use super::headers::{RateReader, date};
-use super::limit::{Left, Quota};
-use super::limiter::Limiter;
-use super::received::{Body, Room, Target};
-use super::redact::Redactor;
-use super::retry::{RetryBudget, RetryPolicy};
-use super::usage::BucketUse;
-use super::words::REFUSED;
-use super::{HeaderMap, HeaderName, HeaderValue, HttpService, Method, Request, Response, Spool, StatusCode, redact, transport};
+pub use self::address::{below, path_segment};
+use self::address::{mount, root};
+use self::breaker::Breaker;
+pub use self::builder::HttpClientBuilder;
+pub(crate) use self::builder::check_url;
+use self::builder::header_map;
+pub use self::classify::{Classifier, ResponseAction};
+use self::classify::{is_prose, says_error};
+use self::lifecycle::Exchange;
+use self::received::{Body, Room, Target};
+use self::redact::Redactor;
+pub use self::redact::Secrets;
+use self::retry::RetryBudget;
+pub use self::retry::RetryPolicy;
+use self::words::REFUSED;
+pub use self::words::WEB_PAGE;
 use crate::clock::Clock;
-use crate::connector::{Availability, BuildContext};
-use crate::endpoint::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Observer};
+use crate::http::auth::Authenticator;
+use crate::http::{BuildContext, HeaderMap, HeaderName, HttpService, Method, Spool, StatusCode};
+use crate::json::lines::Lines;
 use crate::memory::Hold;
-use crate::state::EndpointId;
+use crate::message::{Request, Response};
+use crate::model::Availability;
+use crate::model::state::EndpointId;
+use crate::rate_limit::{BucketUse, Left, Limiter, RateReader, date};
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -72,7 +88,7 @@ struct Scope {
 
 /// Whether web pages that came in the place of answers can be a portal's, which answers everything from then on.
 #[derive(Debug, Default)]
-pub(super) struct Portal {
+pub(crate) struct Portal {
     /// Requests sent so far.
     sent: AtomicU64,
     /// How many there were when the first web page had come, and one more; zero: none has come.
@@ -83,12 +99,12 @@ pub(super) struct Portal {
 
 impl Portal {
     /// Gives the number of the request that is sent now.
-    pub(super) fn send(&self) -> u64 {
+    pub(crate) fn send(&self) -> u64 {
         self.sent.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes note of what came.
-    pub(super) fn observe(&self, request: u64, is_web_page: bool) {
+    pub(crate) fn observe(&self, request: u64, is_web_page: bool) {
         if is_web_page {
             let next = self.sent.load(Ordering::Relaxed) + 1;
             let _ = self.begun.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -100,30 +116,30 @@ impl Portal {
 
 /// What the clones of a client share.
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) base: Url,
+pub(crate) struct Inner {
+    pub(crate) base: Url,
     origins: RwLock<Vec<Url>>,
-    pub(super) source: String,
-    pub(super) transport: Arc<dyn HttpService>,
+    pub(crate) source: String,
+    pub(crate) transport: Arc<dyn HttpService>,
     clock: Arc<dyn Clock>,
-    pub(super) observer: Arc<dyn Observer>,
-    pub(super) authenticator: Arc<dyn Authenticator>,
-    pub(super) redactor: Redactor,
-    pub(super) classifier: Option<Arc<dyn Classifier>>,
-    pub(super) readers: Vec<Arc<dyn RateReader>>,
-    pub(super) headers: HeaderMap,
-    pub(super) request_id: Option<HeaderName>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) redactor: Redactor,
+    pub(crate) classifier: Option<Arc<dyn Classifier>>,
+    pub(crate) readers: Vec<Arc<dyn RateReader>>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) request_id: Option<HeaderName>,
     /// The header of requests that answers repeat, and whether one did not.
-    pub(super) repeated: Option<HeaderName>,
-    pub(super) was_told_otherwise: AtomicBool,
-    pub(super) portal: Portal,
-    pub(super) limiter: Limiter,
-    pub(super) breaker: Breaker,
-    pub(super) budget: RetryBudget,
-    pub(super) retry: RetryPolicy,
-    pub(super) max_body: u64,
-    pub(super) read_timeout: Duration,
-    pub(super) total_timeout: Duration,
+    pub(crate) repeated: Option<HeaderName>,
+    pub(crate) was_told_otherwise: AtomicBool,
+    pub(crate) portal: Portal,
+    pub(crate) limiter: Limiter,
+    pub(crate) breaker: Breaker,
+    pub(crate) budget: RetryBudget,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) max_body: u64,
+    pub(crate) read_timeout: Duration,
+    pub(crate) total_timeout: Duration,
     /// Names of endpoints for which an answer was taken.
     answered: Mutex<HashSet<String>>,
     /// How long bodies are, by endpoint; of all accounts together.
@@ -135,21 +151,16 @@ pub(super) struct Inner {
 
 impl HttpClient {
     /// A client for one account at one vendor. Credentials go to the base URL's origin only.
+    ///
+    /// ```
+    /// # use pipeline_core::{BuildContext, http::{Bearer, HttpClient}, rate_limit::Quota};
+    /// let builder = HttpClient::builder(&BuildContext::new("shop"), "https://api.acme.example".parse()?);
+    /// let client = builder.authenticator(Bearer::new("key".into())).quota("account", Quota::per_second(10)).build()?;
+    /// assert_eq!(client.base().as_str(), "https://api.acme.example/");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder(context: &BuildContext, base: Url) -> HttpClientBuilder {
-        HttpClientBuilder {
-            context: context.clone(),
-            retry: context.retry,
-            base,
-            origins: Vec::new(),
-            account: Vec::new(),
-            authenticator: Arc::new(Anonymous),
-            classifier: None,
-            readers: Vec::new(),
-            quotas: Vec::new(),
-            headers: Vec::new(),
-            request_id: "x-request-id".to_owned(),
-            repeated: None,
-        }
+        HttpClientBuilder::new(context, base)
     }
 
     /// The base URL without its path, which comes before those of requests when they are sent: requests are made with the
@@ -193,8 +204,7 @@ impl HttpClient {
     }
 
     /// True when a web page has come in the place of an answer, and since then no answer of the vendor's to anything.
-    #[cfg(feature = "engine")]
-    pub(crate) fn may_be_behind_portal(&self) -> bool {
+    pub fn may_be_behind_portal(&self) -> bool {
         let Portal { begun, is_none, .. } = &self.inner.portal;
         begun.load(Ordering::Relaxed) > 0 && !is_none.load(Ordering::Relaxed)
     }
@@ -249,8 +259,7 @@ impl HttpClient {
     }
 
     /// True when the vendor answered a request for the endpoint, its account included, with other than a refusal.
-    #[cfg(feature = "engine")]
-    pub(crate) fn has_answered(&self, endpoint: &str) -> bool {
+    pub fn has_answered(&self, endpoint: &str) -> bool {
         self.inner.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(endpoint)
     }
 
@@ -349,13 +358,13 @@ impl HttpClient {
 }
 
 impl Inner {
-    pub(super) fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         self.clock.now() + TimeDelta::milliseconds(self.skew.load(Ordering::Relaxed))
     }
 
     /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time, a failure may be another
     /// server's than the vendor's, and a year is no difference between clocks that agree on certificates.
-    pub(super) fn learn_time(&self, status: StatusCode, headers: &HeaderMap, latency: Duration) {
+    pub(crate) fn learn_time(&self, status: StatusCode, headers: &HeaderMap, latency: Duration) {
         let is_of_another = status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         if is_of_another || headers.contains_key(http::header::AGE) {
             return;
@@ -370,7 +379,7 @@ impl Inner {
     }
 
     /// Takes note that an answer for an endpoint was taken.
-    pub(super) fn note_answer(&self, endpoint: &str) {
+    pub(crate) fn note_answer(&self, endpoint: &str) {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if !answered.contains(endpoint) {
             answered.insert(endpoint.to_owned());
@@ -386,18 +395,18 @@ impl Inner {
         }
     }
 
-    pub(super) fn fork_rng(&self) -> fastrand::Rng {
+    pub(crate) fn fork_rng(&self) -> fastrand::Rng {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
     /// The path that comes before those of the vendor at the origin of a URL: that of the base URL that leads there.
-    pub(super) fn mount(&self, url: &Url) -> String {
+    pub(crate) fn mount(&self, url: &Url) -> String {
         let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
         origins.iter().find(|known| known.origin() == url.origin()).map_or("", mount).to_owned()
     }
 
     /// The request as it is sent.
-    pub(super) fn mounted(&self, mut request: Request) -> Request {
+    pub(crate) fn mounted(&self, mut request: Request) -> Request {
         let mount = self.mount(&request.url);
         if !mount.is_empty() {
             let path = format!("{mount}{}", request.url.path());
@@ -413,7 +422,7 @@ impl Inner {
     }
 
     /// Refuses a request that would carry the credentials to where they do not belong, or in the clear.
-    pub(super) fn check_origin(&self, url: &Url) -> Result<()> {
+    pub(crate) fn check_origin(&self, url: &Url) -> Result<()> {
         let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
         if !origins.iter().any(|known| known.origin() == url.origin()) {
             return Err(Error::new(ErrorKind::Unexpected, "the request goes to a host that the credentials are not meant for")
@@ -421,171 +430,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// Builds an [`HttpClient`].
-#[derive(Debug)]
-pub struct HttpClientBuilder {
-    context: BuildContext,
-    base: Url,
-    origins: Vec<Url>,
-    account: Vec<String>,
-    authenticator: Arc<dyn Authenticator>,
-    classifier: Option<Arc<dyn Classifier>>,
-    readers: Vec<Arc<dyn RateReader>>,
-    quotas: Vec<(String, Quota)>,
-    headers: Vec<(String, String)>,
-    request_id: String,
-    repeated: Option<String>,
-    retry: RetryPolicy,
-}
-
-impl HttpClientBuilder {
-    /// How requests are authenticated. Default: not at all.
-    pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
-        self.authenticator = Arc::new(authenticator);
-        self
-    }
-
-    /// The vendor's reading of answers, asked before the default one.
-    pub fn classifier(mut self, classifier: impl Classifier + 'static) -> Self {
-        self.classifier = Some(Arc::new(classifier));
-        self
-    }
-
-    /// Declares a bucket. What the vendor's answers say can lower the quota, and raises a [published](Quota::published) one only.
-    pub fn quota(mut self, bucket: impl Into<String>, quota: Quota) -> Self {
-        self.quotas.push((bucket.into(), quota));
-        self
-    }
-
-    /// Reads what answers say about limits; may be given several times.
-    pub fn rate_headers(mut self, reader: impl RateReader + 'static) -> Self {
-        self.readers.push(Arc::new(reader));
-        self
-    }
-
-    /// Adds a header to every request that does not have it, such as the version of the API.
-    pub fn default_header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// The header in which the vendor names the request, for errors and events. Default `x-request-id`.
-    pub fn request_id_header(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.request_id);
-        self
-    }
-
-    /// A header of requests that answers repeat, such as the version of the API: when one has another value, observers are told
-    /// so once.
-    pub fn repeated_header(mut self, name: &str) -> Self {
-        self.repeated = Some(name.to_owned());
-        self
-    }
-
-    /// A further origin that requests, and with them the credentials, may go to. Its path, if it has one, comes before those of
-    /// requests.
-    pub fn origin(mut self, url: Url) -> Self {
-        self.origins.push(url);
-        self
-    }
-
-    /// What identifies the account within the host, such as a key's id. Clients of the same account share its buckets;
-    /// without this, all clients of the same host do. Only a hash is kept.
-    pub fn account(mut self, identity: &[&str]) -> Self {
-        self.account = identity.iter().map(ToString::to_string).collect();
-        self
-    }
-
-    /// How failed requests are tried again. Default: as the context says.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
-
-    /// Finishes the client.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when a URL is not https (http is fine for this machine only) or holds credentials,
-    /// when a header cannot be sent, or when there is no transport.
-    pub fn build(self) -> Result<HttpClient> {
-        let account = self.account_hash();
-        let Self { context, base, mut origins, authenticator, classifier, readers, quotas, retry, .. } = self;
-        origins.insert(0, base.clone());
-        origins.iter().try_for_each(check_url)?;
-        let seed = context.seed.unwrap_or_else(|| fastrand::u64(..));
-        let inner = Inner {
-            transport: transport(&context)?,
-            headers: default_headers(&self.headers)?,
-            request_id: HeaderName::try_from(self.request_id).ok(),
-            repeated: self.repeated.and_then(|name| HeaderName::try_from(name).ok()),
-            was_told_otherwise: AtomicBool::new(false),
-            portal: Portal::default(),
-            limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),
-            base: root(&base),
-            origins: RwLock::new(origins),
-            source: context.source,
-            clock: context.clock,
-            observer: context.observer,
-            authenticator,
-            redactor: Redactor::default(),
-            classifier,
-            readers,
-            breaker: Breaker::default(),
-            budget: RetryBudget::new(),
-            retry,
-            max_body: context.max_body,
-            read_timeout: context.read_timeout,
-            total_timeout: context.total_timeout,
-            answered: Mutex::default(),
-            usual: Mutex::default(),
-            skew: AtomicI64::new(0),
-            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
-        };
-        Ok(HttpClient { inner: Arc::new(inner), scope: None, attempts: None })
-    }
-
-    fn account_hash(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        for part in self.base.host_str().into_iter().chain(self.account.iter().map(String::as_str)) {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let mut hash = [0; 8];
-        hasher.finalize_xof().fill(&mut hash);
-        u64::from_le_bytes(hash)
-    }
-}
-
-fn default_headers(given: &[(String, String)]) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
-    headers.extend(header_map(given.iter().map(|(name, value)| (&**name, &**value)))?);
-    Ok(headers)
-}
-
-fn header_map<'a>(given: impl Iterator<Item = (&'a str, &'a str)>) -> Result<HeaderMap> {
-    let header = |(name, value): (&str, &str)| {
-        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
-        pair.ok_or_else(|| Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent").with_context("header", name.to_owned()))
-    };
-    given.map(header).collect()
-}
-
-/// Refuses a URL over which credentials would travel in the clear, or that holds some.
-pub(super) fn check_url(url: &Url) -> Result<()> {
-    let invalid =
-        |message: &str| Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("host", url.host_str().unwrap_or_default()));
-    if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
-        return invalid("the base URL must begin with https://, except for this machine itself");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return invalid("the base URL must not have a query or a fragment");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return invalid("the base URL must not hold credentials");
-    }
-    Ok(())
 }

@@ -3,7 +3,6 @@
 
 mod bodies;
 mod breaker;
-mod control;
 mod faults;
 mod headers;
 mod ledger;
@@ -25,10 +24,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
+use url::Url;
 
-use super::*;
 use crate::clock::TokioClock;
+use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
+use crate::http::*;
+use crate::rate_limit::*;
 
 type Script = dyn Fn(usize, &Request) -> Reply + Send + Sync;
 

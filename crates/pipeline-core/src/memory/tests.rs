@@ -21,6 +21,16 @@ async fn held(hold: &Hold, bytes: usize) -> Lease {
 }
 
 #[test]
+fn a7_what_a_destination_keeps_leaves_room_for_the_rest_of_the_process_beside_any_budget() {
+    let of = |mib: usize| MemoryBudget::of_destination(mib * MIB) / MIB;
+    assert_eq!([of(0), of(64), of(128), of(256), of(1024), of(16 * 1024)], [8, 8, 16, 32, 48, 48]);
+    for mib in [1, 64, 256, 1024] {
+        let beside = MemoryBudget::new(mib * MIB).total() / MIB - mib + of(mib);
+        assert!(beside <= 96, "{beside} MiB of the 128 that a process may take beside {mib}");
+    }
+}
+
+#[test]
 fn a_budget_has_room_for_a_page_of_32_mib_and_for_others_beside_it() {
     for budget in [0, 64 * MIB, 256 * MIB, 1024 * MIB] {
         let memory = MemoryBudget::new(budget);

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::{at, request};
-use crate::slice::{Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time, render_time};
-use crate::state::{EndpointState, Position, SliceState, Window};
+use crate::connector::slice::{Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time, render_time};
+use crate::model::state::{EndpointState, Position, SliceState, Window};
 use crate::{Coverage, Since, TimeFormat};
 
 fn seconds() -> Windows {

@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::at;
-use crate::slice::{Slicer, TimeRange, Windows};
-use crate::state::{
+use crate::connector::slice::{Slicer, TimeRange, Windows};
+use crate::model::state::{
     Change, CheckpointStore, EndpointId, EndpointState, Gap, MemoryCheckpoints, Position, STATE_VERSION, Seen, SliceState, Window,
 };
 use crate::{Coverage, ErrorKind, Origin, Since, TimeFormat};
@@ -119,7 +119,7 @@ fn a_change_applies_only_to_what_it_starts_from() {
         assert_eq!(state != stored(), applies, "a refused change changes nothing");
     }
     let outcome = newer.apply(&advance(0, page("a"), page("b"))).unwrap_err();
-    assert_eq!(outcome.to_string(), "the position of a slice was changed by somebody else (endpoint: shop/orders)");
+    assert_eq!(outcome.to_string(), "the position of a slice was changed by another process (endpoint: shop/orders)");
 }
 
 #[test]
@@ -285,23 +285,74 @@ fn a3_slices_end_with_what_is_safe_and_keep_what_their_position_names() {
     }
 }
 
-#[test]
-fn a3_a_gap_that_was_asked_for_in_the_future_is_due() {
-    let gap = Gap {
-        name: "or_1".to_owned(),
+fn gap(name: &str) -> Gap {
+    Gap {
+        name: name.to_owned(),
         reason: "refused".to_owned(),
         since: second(0),
-        tried: second(0) + TimeDelta::days(40),
-        attempts: 9,
+        tried: second(0),
+        attempts: 1,
         keep: BTreeMap::new(),
         stale: false,
         given_up: false,
         rejected: false,
         slice: SliceState::default(),
-    };
+    }
+}
+
+#[test]
+fn a3_a_gap_that_was_asked_for_in_the_future_is_due() {
+    let gap = Gap { tried: second(0) + TimeDelta::days(40), attempts: 9, ..gap("or_1") };
     assert!(gap.is_due(second(0)), "the clock was 40 days ahead when it was asked for");
-    assert!(!gap.is_due(second(0) + TimeDelta::days(40)));
-    assert!(gap.is_due(second(0) + TimeDelta::days(41)));
+    assert!(!gap.is_due(gap.tried - TimeDelta::minutes(15)), "so far do syncs that start every hour differ");
+    assert!(!gap.is_due(gap.tried));
+    assert!(gap.is_due(gap.tried + TimeDelta::days(1)));
+}
+
+#[test]
+fn a_gap_that_is_met_again_keeps_when_it_began_and_whether_it_was_given_up() {
+    let mut state = state([slice(0, 10, Position::Start)]);
+    let meet = |state: &mut EndpointState, from: Position, to: Position, gap: Gap| {
+        let Change::Advance { endpoint, plan, slice, reached, newest, seen, .. } = advance(0, from.clone(), to.clone()) else {
+            unreachable!()
+        };
+        state.apply(&Change::Advance { endpoint, plan, slice, from, to, reached, newest, seen, gaps: vec![gap] }).unwrap();
+    };
+    meet(&mut state, Position::Start, page("a"), gap("or_1"));
+    state.gaps.get_mut(&1).unwrap().given_up = true;
+    let again = Gap { since: second(60), tried: second(60), reason: "gone".to_owned(), ..gap("or_1") };
+    meet(&mut state, page("a"), page("b"), again.clone());
+    assert_eq!(state.gaps, BTreeMap::from([(1, Gap { since: second(0), attempts: 2, given_up: true, ..again })]));
+    assert_eq!(state.missing().count(), 0, "it was given up");
+    meet(&mut state, page("b"), page("c"), gap("or_2"));
+    assert_eq!(state.missing().map(|gap| &*gap.name).collect::<Vec<_>>(), ["or_2"]);
+}
+
+#[test]
+fn only_a_gap_that_names_its_unit_or_its_window_can_be_read_by_itself() {
+    let of = |slice| Gap { slice, ..gap("or_1") };
+    assert!(!of(SliceState::default()).is_readable());
+    assert!(of(SliceState { unit: Some("or_1".to_owned()), ..SliceState::default() }).is_readable());
+    assert!(of(slice(0, 10, Position::Start)).is_readable());
+}
+
+#[test]
+fn a_state_that_is_reset_forgets_how_far_it_was_read_and_nothing_that_others_go_by() {
+    let streams = BTreeSet::from(["orders".to_owned()]);
+    let read = EndpointState { plan: 4, cursor: Some(second(5)), streams: streams.clone(), ..state([slice(5, 10, page("a"))]) };
+    let reset = read.reset();
+    assert_eq!(reset, EndpointState { plan: 5, edition: Some("reset".to_owned()), streams, ..EndpointState::default() });
+    let untouched = EndpointState { plan: 4, ..EndpointState::default() };
+    let forgotten = [&read, &reset, &untouched].map(|state| (state.is_untouched(), state.is_reset(), state.is_forgotten()));
+    assert_eq!(forgotten, [(false, false, false), (false, true, true), (true, false, true)]);
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_no_claims_says_that_it_does_not_know_of_any() {
+    let store = MemoryCheckpoints::default();
+    let claim = store.claim("shop", "run").await.unwrap();
+    assert_eq!(store.is_claimed("shop").await.unwrap(), None);
+    drop(claim);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Compression, sizes, and responses that go to disk.
 
 use super::*;
-use crate::endpoint::Lines;
-use crate::error::{Error, ErrorStatus};
+use crate::error::ErrorStatus;
+use crate::json::lines::Lines;
 
 const JSON: Lines = Lines { check: is_json, malformed: 0, most: u64::MAX };
 const ANYTHING: Lines = Lines { check: |_| Ok(()), malformed: 0, most: u64::MAX };

@@ -1,7 +1,7 @@
 //! The circuit breaker.
 
-use super::super::breaker::{Breaker, Failure, StaysOpen};
 use super::*;
+use crate::http::client::breaker::{Breaker, Failure, StaysOpen};
 
 const HOST: &str = "api.test";
 
@@ -95,4 +95,28 @@ async fn does_not_wait_beyond_the_deadline_and_knows_hosts_apart() {
     fail(&breaker, 10).await;
     assert_eq!(breaker.admit(HOST, Instant::now() + Duration::from_secs(29)).await.unwrap_err(), StaysOpen);
     breaker.admit("other.test", Instant::now()).await.unwrap().answered();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_answers_is_not_one_of_ten_failures_on_the_way() {
+    let breaker = Breaker::default();
+    fail_with(&breaker, &[Failure::Answer], 9).await;
+    assert!(fail(&breaker, 9).await.is_empty());
+    assert_eq!(fail(&breaker, 1).await, [30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_until_the_very_deadline() {
+    let breaker = Breaker::default();
+    fail(&breaker, 10).await;
+    breaker.admit(HOST, Instant::now() + Duration::from_secs(30)).await.unwrap().answered();
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_opened_by_one_request_of_those_that_fail_together() {
+    let breaker = Breaker::default();
+    fail(&breaker, 9).await;
+    let together = [breaker.admit(HOST, far()).await.unwrap(), breaker.admit(HOST, far()).await.unwrap()];
+    let pauses = together.map(|admission| admission.failed(Failure::Way).map(|pause| pause.as_secs()));
+    assert_eq!(pauses, [Some(30), None]);
 }

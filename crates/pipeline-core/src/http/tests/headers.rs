@@ -259,3 +259,42 @@ fn a_header_of_a_mebibyte_is_read_at_once() {
         retry_after(&headers, now);
     }
 }
+
+#[test]
+fn what_no_limit_can_be_is_left_out_of_a_hint() {
+    let hint = |number: f64, reset, window| {
+        let hint =
+            RateHint { limit: Some(number), remaining: Some(number), reset: Some(reset), window: Some(window), ..RateHint::default() };
+        let RateHint { limit, remaining, reset, window, .. } = hint.plausible();
+        (limit, remaining, reset, window)
+    };
+    let second = Duration::from_secs(1);
+    for number in [0.0, 100.0] {
+        assert_eq!(hint(number, second, second), (Some(number), Some(number), Some(second), Some(second)));
+    }
+    for number in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_eq!(hint(number, second, second), (None, None, Some(second), Some(second)), "{number}");
+    }
+    let (.., reset, window) = hint(1.0, Duration::MAX, Duration::MAX);
+    let century = Duration::from_hours(876_000);
+    assert_eq!((reset, window), (Some(century), Some(century)), "it can be added to any time");
+    let (.., reset, window) = hint(1.0, Duration::ZERO, Duration::ZERO);
+    assert_eq!((reset, window), (Some(Duration::ZERO), None));
+}
+
+#[test]
+fn a_window_is_that_of_the_policy_with_the_same_limit() {
+    let window = |pairs: &[(&'static str, &'static str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let hints = RateHeaders::Ietf.parse(&headers, "2026-01-01T00:00:00Z".parse().unwrap());
+        hints.first().and_then(|hint| hint.window).map(|window| window.as_secs())
+    };
+    assert_eq!(window(&[("ratelimit-limit", "100, 10;w=1, 100;w=60")]), Some(60));
+    assert_eq!(window(&[("ratelimit-limit", "100"), ("ratelimit-policy", "10;w=1, 100;w=60")]), Some(60));
+    assert_eq!(window(&[("ratelimit", "limit=100, remaining=80"), ("ratelimit-policy", "10;w=1, 100;w=60")]), Some(60));
+    assert_eq!(window(&[("ratelimit", "limit=50, remaining=80"), ("ratelimit-policy", "10;w=1, 100;w=60")]), None);
+    assert_eq!(window(&[("ratelimit", "remaining=80"), ("ratelimit-policy", "\"p\";w=60")]), None, "it may be of another limit");
+}

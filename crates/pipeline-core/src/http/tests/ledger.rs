@@ -83,6 +83,45 @@ async fn what_was_spent_grows_old_however_often_it_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quota_of_a_month_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let start = || MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), Arc::clone(&clock));
+    let days = |days: u64| Duration::from_hours(days * 24);
+    let quota = Quota { per: days(30), ..Quota::per_hour(60) };
+    assert_eq!(spend(&start(), quota, 19).await, Grant::Granted);
+    sleep(days(20)).await;
+    let left = start().left(&key("export"), &quota).await.unwrap();
+    assert_eq!((left.permits, left.next), (40, days(10)));
+}
+
+/// Of 300 a minute what was spent is written down with every third, and to the second.
+#[tokio::test(start_paused = true)]
+async fn what_is_spent_is_written_down_in_grains() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:10.2Z".parse().unwrap()));
+    let ledger = FileLedger::new(folder.path());
+    let store = MemoryLimits::kept(Arc::new(ledger.clone()), clock);
+    let quota = Quota::per_minute(300).burst(300);
+    let mut written = Vec::new();
+    for (times, pause) in [(1, 0), (1, 0), (1, 300), (3, 1_000), (2, 0), (1, 0)] {
+        let charge = Charge { key: key("export"), quota, pace: quota, cost: 1 };
+        for _ in 0..times {
+            assert_eq!(store.reserve(std::slice::from_ref(&charge)).await.unwrap(), Grant::Granted);
+        }
+        let spent = ledger.load(&key("export")).await.unwrap().map_or(vec![], |record| record.spent);
+        written.push(spent.iter().map(|spent| (spent.at.timestamp_millis() % 60_000, spent.permits)).collect::<Vec<_>>());
+        sleep(Duration::from_millis(pause)).await;
+    }
+    let (first, both) = (vec![(10_200, 3)], vec![(10_500, 6)]);
+    let last = vec![(10_500, 6), (11_500, 3)];
+    assert_eq!(written, [vec![], vec![], first, both.clone(), both, last]);
+    let short = Quota::per_second(1);
+    store.reserve(&[Charge { key: key("short"), quota: short, pace: short, cost: 1 }]).await.unwrap();
+    assert_eq!(ledger.load(&key("short")).await.unwrap(), None, "it is forgotten before another process could begin");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_tells_what_is_left_before_a_run() {
     let transport = Scripted::new(|_, _| Reply::json("{}"));
     let client = HttpClient::builder(&context(&transport), base())

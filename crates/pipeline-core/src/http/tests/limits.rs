@@ -430,3 +430,23 @@ fn quotas_read_well() {
         .map(|quota| format!("{quota}, burst {}", quota.burst));
     assert_eq!(shown, ["15 requests/s, burst 1", "700 requests/min, burst 70", "60 requests/h, burst 60"]);
 }
+
+#[test]
+fn another_number_of_permits_changes_the_burst_by_the_same_part() {
+    let of = |permits| Quota::per_hour(60).burst(30).of(permits);
+    let changed = [120.0, 30.0, 1.0].map(|permits| (of(permits).permits, of(permits).burst.get(), of(permits).per));
+    let hour = Duration::from_hours(1);
+    assert_eq!(changed, [(120.0, 60, hour), (30.0, 15, hour), (1.0, 1, hour)]);
+}
+
+#[test]
+fn what_was_spent_stays_as_it_is_where_no_rate_changes_it() {
+    let second = Duration::from_secs;
+    let (ten, five) = (Quota::per_second(10), Quota::per_second(5));
+    let rescaled = |arrival, from, to| rescale(second(arrival), second(100), from, to);
+    assert_eq!(rescaled(103, &ten, &five), second(106));
+    assert_eq!(rescaled(106, &five, &ten), second(103));
+    assert_eq!(rescaled(103, &ten, &ten), second(103));
+    assert_eq!(rescaled(97, &ten, &five), second(97), "it is used up no more");
+    assert_eq!(rescaled(103, &Quota::unknown(), &ten), second(103), "nothing was spaced before");
+}

@@ -197,7 +197,7 @@ async fn a_token_that_says_when_it_ends_is_believed() {
     let claims = |exp: i64| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
     let context = context(&Scripted::new(|_, _| Reply::json("{}")));
     let now = context.clock.now().timestamp();
-    let life = |token: &str| super::super::token_pair::jwt_life(token, context.clock.now()).map(|life| life.as_secs());
+    let life = |token: &str| crate::http::auth::token_pair::jwt_life(token, context.clock.now()).map(|life| life.as_secs());
     assert_eq!(life(&format!("head.{}.signature", claims(now + 90))), Some(90));
     for other in ["opaque", "a.b.c", &format!("head.{}", claims(now + 90)), &format!("head.{}.signature", claims(now - 1))] {
         assert_eq!(life(other), None, "{other}");
