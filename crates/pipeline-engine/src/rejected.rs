@@ -1,0 +1,114 @@
+//! Keeps what cannot be a row, with the reason, in a table of its own.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use pipeline_core::{DataType, Field, RawRecord, Result, Schema};
+
+use super::decode::{Decoder, Rejection};
+use crate::destination::cell::{Cell, Column};
+use crate::destination::{DELETED, EXTRA, Generation, Refused, SYNCED_AT, Table};
+
+/// Name of the table, one for each source.
+const REJECTED: &str = "_rejected";
+
+/// Columns that identify a row: a record that is read again and rejected again is kept once.
+const KEY: [&str; 2] = ["stream", "record"];
+
+/// Its columns.
+static FIELDS: [Field; 3] =
+    [Field::new("stream", DataType::String), Field::new("reason", DataType::String), Field::new("record", DataType::String)];
+
+/// A record that cannot be a row.
+pub(super) struct Rejected {
+    /// The endpoint that it came from, by its number in the run.
+    pub(super) endpoint: usize,
+    /// The table that it was meant for.
+    pub(super) table: Arc<Table>,
+    row: Bytes,
+}
+
+impl Rejected {
+    pub(super) fn new(endpoint: usize, table: &Arc<Table>, record: &RawRecord, rejection: Rejection) -> Self {
+        Self::of(endpoint, table, &rejection.to_string(), &String::from_utf8_lossy(record.as_bytes()))
+    }
+
+    /// A row that the destination refuses.
+    pub(super) fn refused(endpoint: usize, table: &Arc<Table>, RefusedRecord { reason, record }: RefusedRecord) -> Self {
+        Self::of(endpoint, table, &format!("the destination refuses it: {reason}"), &record)
+    }
+
+    fn of(endpoint: usize, table: &Arc<Table>, reason: &str, record: &str) -> Self {
+        let row = format!(r#"{{"stream":{},"reason":{},"record":{}}}"#, quoted(&table.stream), quoted(reason), quoted(record)).into();
+        Self { endpoint, table: Arc::clone(table), row }
+    }
+
+    /// Bytes that it takes in memory until it is written: for itself, and as a row.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>() + 2 * self.row.len()
+    }
+}
+
+/// A row that the destination refuses, as the record that it was.
+pub(super) struct RefusedRecord {
+    /// Why, in the destination's words.
+    pub(super) reason: String,
+    record: String,
+}
+
+/// The rows of a batch that the destination refuses, as records.
+pub(super) fn refused(batch: &RecordBatch, refused: Vec<Refused>) -> Result<Vec<RefusedRecord>> {
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = Column::of(batch)?;
+    Ok(refused.into_iter().map(|Refused { row, reason }| RefusedRecord { reason, record: record(&columns, row) }).collect())
+}
+
+/// A row as a JSON object: the members that have columns, and those that are kept in [`EXTRA`]. When it was read is left out, so
+/// that the same record is the same text.
+fn record(columns: &[Column<'_>], row: usize) -> String {
+    let mut members: Vec<String> = Vec::with_capacity(columns.len());
+    for column in columns {
+        let value = match (column.name(), column.cell(row)) {
+            (_, Cell::Null) | (SYNCED_AT, _) | (DELETED, Cell::Bool(false)) => continue,
+            (EXTRA, Cell::Json(object)) => {
+                let inside = object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+                members.extend((!inside.trim().is_empty()).then(|| inside.to_owned()));
+                continue;
+            }
+            (_, Cell::Json(json)) => json.to_owned(),
+            (_, cell) => {
+                let mut text = String::new();
+                cell.push_text(&mut text);
+                let is_plain = matches!(cell, Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Decimal(..));
+                if is_plain { text } else { quoted(&text) }
+            }
+        };
+        members.push(format!("{}:{value}", quoted(column.name())));
+    }
+    format!("{{{}}}", members.join(","))
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_else(|_| unreachable!("a string is always JSON"))
+}
+
+/// The table for the records that a source had rejected.
+pub(super) fn table(source: &str) -> Table {
+    let schema = Decoder::arrow_schema(&Schema::from_static(&FIELDS));
+    let primary_key = KEY.map(str::to_owned).to_vec();
+    Table { source: source.to_owned(), stream: REJECTED.to_owned(), primary_key, schema, generation: Generation::Current }
+}
+
+/// The rows of that table.
+pub(super) fn rows(rejected: Vec<&Rejected>, synced_at: DateTime<Utc>) -> Result<Option<RecordBatch>> {
+    let mut decoder = Decoder::new(&Schema::from_static(&FIELDS), &[]);
+    for Rejected { row, .. } in rejected {
+        // A row made here has its key and is an object, so it is not rejected in turn.
+        let _ = decoder.push(&RawRecord::upsert(row.clone()), synced_at);
+    }
+    decoder.finish()
+}
