@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arrow_schema::DataType;
 use pipeline_core::state::Position;
-use pipeline_core::{CRASH_POINT, Commit, Destination, ErrorKind, Generation, Table};
+use pipeline_core::{CRASH_POINT, ErrorKind};
+use pipeline_engine::{Commit, Destination, Generation, Table};
 
 use crate::destination_suite::{
     DestinationFixture, Row, Scratch, Shelf, advance, assert_nowhere, batch, carried, commit, customers, endpoint, expected, gone, history,

@@ -18,11 +18,10 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use pipeline_core::cell::{Cell, Column, JSON};
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceState};
-use pipeline_core::{
-    Commit, DELETED, Delivery, Destination, EXTRA, Error, ErrorKind, Generation, Keep, Purge, Result, SYNCED_AT, Table, TableId,
-};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::cell::{Cell, Column, JSON};
+use pipeline_engine::{Commit, DELETED, Delivery, Destination, EXTRA, Generation, Keep, Purge, SYNCED_AT, Table, TableId};
 use serde_json::{Map, Value};
 
 pub mod files;

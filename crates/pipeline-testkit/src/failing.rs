@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use pipeline_core::state::Position;
-use pipeline_core::{Commit, Depth, Destination, ErrorKind, FAULT_POINT, Generation, Table, fault_struck};
+use pipeline_core::{ErrorKind, FAULT_POINT, fault_struck};
+use pipeline_engine::{Commit, Depth, Destination, Generation, Table};
 
 use crate::crash::{respawn, under_test};
 use crate::destination_suite::files::FileFixture;

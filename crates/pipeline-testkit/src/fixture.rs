@@ -46,6 +46,8 @@ pub struct Fixture {
     pub streams: Vec<String>,
     /// The time that the run begins.
     pub now: DateTime<Utc>,
+    /// The time that a second sync begins, with the same connector; none: there is one sync, without feeds of changes.
+    pub again: Option<DateTime<Utc>>,
     /// Oldest data wanted; none: what the configuration says.
     pub start: Option<DateTime<Utc>>,
     /// The error that the run ends with; none: it succeeds.
@@ -81,6 +83,8 @@ struct CaseFile {
     config: serde_json::Value,
     streams: Vec<String>,
     now: DateTime<Utc>,
+    #[serde(default)]
+    again: Option<DateTime<Utc>>,
     #[serde(default)]
     start: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "error_kind")]
@@ -190,6 +194,7 @@ impl Fixture {
             config: case.config,
             streams: case.streams,
             now: case.now,
+            again: case.again,
             start: case.start,
             expect_error: case.expect_error,
             exchanges,

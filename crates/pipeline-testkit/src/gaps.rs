@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use pipeline_core::engine::{self, EndpointSummary, Job, Metrics, Outcome, Selection, Source, Summary};
-use pipeline_core::{BuildContext, Clock, Connector, ErrorKind, Registry, SyncMode};
+use pipeline_core::{Connector, ErrorKind, NoObserver, SyncMode};
+use pipeline_engine::{EndpointSummary, Metrics, Outcome, Selection, Summary};
 use serde_json::Value;
 
 use crate::fixture::{Exchange, Fixture, RecordedRequest};
 use crate::memory::{MemoryDestination, Row};
-use crate::narrow::Narrowed;
+use crate::run::{Reading, Still, paused, sync};
 use crate::secrets::Secrets;
 use crate::twin::{TOTALS, Unit, twin, units};
 use crate::vendor::{Trouble, Vendor, is_list};
+use crate::watched::Watched;
 
 /// Units of a case that are tried.
 const UNITS: usize = 3;
@@ -24,9 +24,6 @@ const KILLS: usize = 3;
 
 /// Syncs that a vendor without trouble is asked by, to compare with.
 const HEALTHY: usize = 4;
-
-/// Seed of the jitter: every run waits the same.
-const SEED: u64 = 7;
 
 /// The rows of every stream, without what the engine adds.
 type Rows = BTreeMap<String, Vec<Row>>;
@@ -45,8 +42,7 @@ pub(crate) struct Found {
 
 /// One case, to be read by the engine.
 pub(crate) struct Situation<'a> {
-    registry: &'a Registry,
-    connector: &'static str,
+    reading: Reading<'a>,
     fixture: &'a Fixture,
     secrets: &'a Secrets,
     found: Found,
@@ -92,19 +88,9 @@ struct Synced {
     told: Vec<String>,
 }
 
-/// A wall clock that stands still: what is planned is what was recorded.
-#[derive(Debug)]
-struct Still(DateTime<Utc>);
-
-impl Clock for Still {
-    fn now(&self) -> DateTime<Utc> {
-        self.0
-    }
-}
-
 impl<'a> Situation<'a> {
-    pub(crate) fn new(registry: &'a Registry, connector: &'static str, fixture: &'a Fixture, secrets: &'a Secrets) -> Self {
-        Self { registry, connector, fixture, secrets, found: Found::default() }
+    pub(crate) fn new(reading: Reading<'a>, secrets: &'a Secrets) -> Self {
+        Self { reading, fixture: reading.fixture, secrets, found: Found::default() }
     }
 
     /// Tries everything.
@@ -112,8 +98,7 @@ impl<'a> Situation<'a> {
     /// # Errors
     /// When the case cannot be read at all.
     pub(crate) fn check(mut self) -> Result<Found, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        runtime.map_err(|error| format!("the runtime does not start: {error}"))?.block_on(async {
+        paused(async {
             let exchanges = &self.fixture.exchanges;
             let healthy = self.healthy(exchanges).await?;
             let Some(healthy) = healthy else { return Ok(()) };
@@ -123,35 +108,22 @@ impl<'a> Situation<'a> {
             }
             self.check_lists(&units, &healthy).await?;
             self.check_totals(&healthy).await
-        })?;
+        })??;
         Ok(self.found)
     }
 
-    fn connect(&self, vendor: &Arc<Vendor>) -> Result<Narrowed, String> {
-        let context = BuildContext {
-            source: self.connector.to_owned(),
-            transport: Some(vendor.clone()),
-            clock: Arc::new(Still(self.fixture.now)),
-            seed: Some(SEED),
-            ..BuildContext::default()
-        };
-        let connector = self.registry.build(self.connector, self.fixture.config.clone(), context);
-        Ok(Narrowed::new(connector.map_err(|error| error.to_string())?, &self.fixture.streams))
+    fn connect(&self, vendor: &Arc<Vendor>) -> Result<Arc<Watched>, String> {
+        let connector = self.reading.connect(vendor.clone(), Still::at(self.fixture.now), Arc::new(NoObserver), Arc::default());
+        connector.map_err(|error| error.to_string())
     }
 
     async fn sync(&self, store: &Arc<MemoryDestination>, exchanges: &[Exchange], how: How) -> Result<Synced, String> {
         let vendor = Arc::new(Vendor::new(exchanges, how.trouble, how.kill_at));
-        let connector = Arc::new(self.connect(&vendor)?);
-        let streams = if how.all { Selection::All } else { Selection::Named(self.fixture.streams.clone()) };
-        let source = Source { name: self.connector.to_owned(), connector, streams };
-        let clock = Arc::new(Still(self.fixture.now));
+        let streams = if how.all { Selection::All } else { self.reading.named() };
         let metrics = Arc::new(Metrics::default());
-        let job = Job { clock, observer: metrics.clone(), ..Job::new("suite", store.clone(), vec![source]) };
-        let summary = tokio::select! {
-            biased;
-            () = vendor.killed() => None,
-            summary = engine::sync(job) => Some(summary.map_err(|error| error.to_string())?),
-        };
+        let job = self.reading.job(self.connect(&vendor)?, streams, store.clone(), Still::at(self.fixture.now));
+        let summary = sync(job.observer(metrics.clone()), vendor.killed()).await;
+        let summary = summary.transpose().map_err(|error| error.to_string())?;
         let told = metrics.notices().into_iter().map(|(_, text)| text).collect();
         Ok(Synced { summary, rows: self.rows(store), met: vendor.met(), unanswered: vendor.unanswered(), told })
     }
@@ -161,7 +133,7 @@ impl<'a> Situation<'a> {
             row.retain(|column, _| column != "_synced_at");
             row
         };
-        let rows = |stream: &String| (stream.clone(), store.rows(self.connector, stream).into_iter().map(plain).collect());
+        let rows = |stream: &String| (stream.clone(), store.rows(self.reading.connector, stream).into_iter().map(plain).collect());
         self.fixture.streams.iter().map(rows).collect()
     }
 

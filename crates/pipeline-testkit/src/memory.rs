@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use pipeline_core::cell::Column;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{
-    Claim, Commit, DELETED, Delivery, Destination, Error, ErrorKind, Generation, Keep, RUN_CAPACITY, Result, RunRecord, SYNCED_AT, Status,
-    Table, TableId, Transaction,
-};
+use pipeline_core::{Claim, Error, ErrorKind, RUN_CAPACITY, Result, RunRecord};
+use pipeline_engine::cell::Column;
+use pipeline_engine::{Commit, DELETED, Delivery, Destination, Generation, Keep, SYNCED_AT, Status, Table, TableId, Transaction};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
@@ -176,19 +174,24 @@ fn selects(keep: &Keep, row: &Row) -> bool {
     keep.values.iter().all(|(column, json)| row.get(column).map_or("", String::as_str) == text(json))
 }
 
+/// The rows of a batch.
+pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>> {
+    let columns = Column::of(batch)?;
+    let row = |index: usize| {
+        let cells = columns.iter().map(|column| {
+            let mut text = String::new();
+            column.cell(index).push_text(&mut text);
+            (column.name().to_owned(), text)
+        });
+        cells.filter(|(_, text)| !text.is_empty()).collect()
+    };
+    Ok((0..batch.num_rows()).map(row).collect())
+}
+
 /// Puts rows in the place of those with the same key; every row without a key is another one. A tombstone removes all rows
 /// that have its values.
 fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> Result<()> {
-    let columns = Column::of(batch)?;
-    for index in 0..batch.num_rows() {
-        let mut row = Row::new();
-        for column in &columns {
-            let mut text = String::new();
-            column.cell(index).push_text(&mut text);
-            if !text.is_empty() {
-                row.insert(column.name().to_owned(), text);
-            }
-        }
+    for mut row in rows_of(batch)? {
         if row.get(DELETED).is_some_and(|deleted| deleted == "true") {
             row.retain(|column, _| column != DELETED && column != SYNCED_AT);
             rows.retain(|_, known| row.iter().any(|(column, value)| known.get(column) != Some(value)));

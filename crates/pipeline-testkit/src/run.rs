@@ -1,125 +1,256 @@
-//! Reads the streams of a case as a sync does, page by page, and can be killed and resumed after each.
+//! Reads the streams of a case with the engine, sync after sync, and can be killed after every page and resumed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use futures::StreamExt;
+use chrono::{DateTime, Utc};
 use pipeline_core::http::HttpService;
-use pipeline_core::slice::{TimeRange, parse_time};
-use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceId};
-use pipeline_core::{
-    Advance, BuildContext, Catalog, Clock, Connector, ConnectorConfig, Endpoint, Error, ErrorKind, Event, Observer, Op, Page, Preparation,
-    RawRecord, Registry, Result, TokioClock,
-};
-use tokio::time::Instant;
+use pipeline_core::{BuildContext, Catalog, Clock, Connector as _, Error, Event, Observer, Registry, Result};
+use pipeline_engine::{Destination, EndpointSummary, Failure, Job, Options, Outcome, Selection, Source, Summary};
 
 use crate::fixture::Fixture;
-use crate::json::compact;
+use crate::ledger::{Ledger, Progress, Store};
+use crate::memory::Row;
 use crate::replay::Replay;
+use crate::tape::{PageRead, Seen, Tape};
+use crate::watched::Watched;
 
 /// Seed of the jitter: every run waits the same.
 const SEED: u64 = 7;
 
-/// Number of a state's plan once it is planned, and not finished yet.
-const PLANNED: u64 = 1;
-
-/// What a sync has committed, in the form that survives the process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// State of each endpoint, as JSON.
-    pub(crate) states: BTreeMap<String, String>,
-    /// Records of each stream, as text.
-    pub(crate) records: BTreeMap<String, Vec<String>>,
-    /// Units that were passed over.
-    pub(crate) passed_over: BTreeSet<String>,
-    /// Slices that caught up: what comes later is the next sync's, which is not recorded.
-    caught_up: BTreeSet<(String, SliceId)>,
+/// One page after the other, each committed by itself: a run can be killed after any of them, and its requests have an order.
+fn one_by_one() -> Options {
+    Options::default().max_slices(1).max_slices_per_endpoint(1).commit_bytes(0)
 }
 
-impl Progress {
-    /// Records of each stream, counted.
-    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
-        self.records.iter().map(|(stream, records)| (stream.clone(), records.len())).collect()
+/// A case, to be read by the engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) connector: &'static str,
+    pub(crate) fixture: &'a Fixture,
+}
+
+impl Reading<'_> {
+    /// The connector of the case, with its streams alone.
+    ///
+    /// # Errors
+    /// When the configuration is wrong.
+    pub(crate) fn connect(
+        self,
+        transport: Arc<dyn HttpService>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        tape: Arc<Tape>,
+    ) -> Result<Arc<Watched>> {
+        let context = BuildContext::new(self.connector).transport(transport).clock(clock).observer(observer).seed(SEED);
+        let connector = self.registry.build(self.connector, self.fixture.config.clone(), context)?;
+        Ok(Arc::new(Watched::new(connector, self.fixture, tape)))
+    }
+
+    /// A sync of these streams with a connector.
+    pub(crate) fn job(self, connector: Arc<Watched>, streams: Selection, destination: Arc<dyn Destination>, clock: Arc<dyn Clock>) -> Job {
+        let source = Source { name: self.connector.to_owned(), connector, streams };
+        Job::new("suite", destination, vec![source]).clock(clock)
+    }
+
+    /// The streams of the case, by name.
+    pub(crate) fn named(self) -> Selection {
+        Selection::Named(self.fixture.streams.clone())
     }
 }
 
-/// One page that was committed, or staged when more of its response follows.
-#[derive(Debug)]
-pub(crate) struct PageRead {
-    pub(crate) endpoint: String,
-    /// Records on it, by stream.
-    pub(crate) records: Vec<(String, usize)>,
-    /// The state afterwards; none when the page is no place to stop.
-    pub(crate) state: Option<String>,
-    /// Data requests answered until then.
-    pub(crate) requests: usize,
-    /// Records committed until then.
-    pub(crate) committed: BTreeMap<String, usize>,
+/// Waits for something on a clock that nothing but waiting moves.
+///
+/// # Errors
+/// When the runtime cannot be started.
+pub(crate) fn paused<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    Ok(runtime.map_err(|error| format!("the runtime does not start: {error}"))?.block_on(future))
 }
 
-/// A run that came to its end, by success, error or kill.
+/// Runs a sync, unless it is killed before its end: then none.
+pub(crate) async fn sync(job: Job, killed: impl Future<Output = ()>) -> Option<Result<Summary>> {
+    tokio::select! {
+        biased;
+        () = killed => None,
+        summary = pipeline_engine::sync(job) => Some(summary),
+    }
+}
+
+/// A wall clock that stands still during a sync: what is planned is what was recorded.
+#[derive(Debug)]
+pub(crate) struct Still(Mutex<DateTime<Utc>>);
+
+impl Still {
+    pub(crate) fn at(now: DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(now)))
+    }
+
+    fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+impl Clock for Still {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The syncs of a case that came to their end, by success, error or kill.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// What the store holds of them, and of those before a kill.
     pub(crate) progress: Progress,
-    pub(crate) pages: Vec<PageRead>,
-    /// Why units were passed over.
-    pub(crate) reasons: BTreeMap<String, String>,
-    pub(crate) error: Option<Error>,
-    /// The streams, with what the connector learned of the account.
-    pub(crate) catalog: Catalog,
+    /// The visible rows of every stream.
+    pub(crate) tables: BTreeMap<String, Vec<Row>>,
+    /// What was seen on the way.
+    pub(crate) seen: Seen,
+    /// Requests answered before each sync.
+    pub(crate) begun: Vec<usize>,
+    /// What the engine says of the streams, in lines, of each sync.
+    pub(crate) remarks: Vec<Vec<String>>,
+    /// Why units were passed over that are still missing.
+    pub(crate) missing: BTreeMap<String, String>,
+    pub(crate) error: Option<Failure>,
     /// Everything that was told or could have been printed or stored.
     pub(crate) transcript: String,
 }
 
+impl Run {
+    pub(crate) fn pages(&self) -> &[PageRead] {
+        &self.seen.pages
+    }
+
+    /// The streams, with what the connector learned of the account.
+    pub(crate) fn catalog(&self) -> Option<&Catalog> {
+        self.seen.catalog.as_ref()
+    }
+
+    fn take(&mut self, summary: &Summary) {
+        self.missing.clear();
+        let mut remarks = Vec::new();
+        for endpoint in &summary.endpoints {
+            for gap in &endpoint.gaps {
+                self.missing.insert(format!("{} of {}", gap.name, endpoint.id.endpoint), gap.reason.clone());
+            }
+            remarks.extend(remarks_on(endpoint));
+            self.error = self.error.take().or_else(|| failure(&endpoint.outcome));
+        }
+        self.remarks.push(remarks);
+    }
+}
+
+/// What is worth a line of the streams of an endpoint.
+fn remarks_on(endpoint: &EndpointSummary) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for stream in &endpoint.streams {
+        let mut remark = |count: u64, what: &str| {
+            if count > 0 {
+                remarks.push(format!("{} of {}: {count} {what}", stream.name, endpoint.id.endpoint));
+            }
+        };
+        remark(stream.unchanged, "unchanged");
+        remark(stream.rejected, "rejected");
+    }
+    remarks
+}
+
+fn failure(outcome: &Outcome) -> Option<Failure> {
+    match outcome {
+        Outcome::Done | Outcome::Incomplete => None,
+        Outcome::Interrupted => Some(Failure::from(&Error::new(pipeline_core::ErrorKind::Cancelled, "interrupted"))),
+        Outcome::Unavailable { kind, reason, answer, help } => {
+            let (message, answer, help) = (reason.clone(), answer.clone(), help.clone());
+            Some(Failure { kind: *kind, message, answer, help, repeated: false, is_foreign: false })
+        }
+        Outcome::Failed { error } => Some(error.clone()),
+    }
+}
+
 /// What a run is made of.
 pub(crate) struct Setup<'a> {
-    pub(crate) registry: &'a Registry,
-    pub(crate) connector: &'static str,
-    pub(crate) fixture: &'a Fixture,
+    pub(crate) reading: Reading<'a>,
     pub(crate) replay: Arc<Replay>,
+    pub(crate) store: Arc<Store>,
     /// The run ends after so many pages.
     pub(crate) kill_after: Option<usize>,
 }
 
-impl<'a> Setup<'a> {
-    pub(crate) fn new<C: ConnectorConfig>(registry: &'a Registry, fixture: &'a Fixture, replay: Arc<Replay>) -> Self {
-        Self { registry, connector: C::NAME, fixture, replay, kill_after: None }
-    }
-
-    /// Runs from `progress` on, through a transport that is made from the run's clock.
+impl Setup<'_> {
+    /// Runs the syncs of the case that the store has not seen the end of, with one connector, through a transport that is made
+    /// from the run's clock.
     ///
     /// # Errors
     /// When the runtime cannot be started. Errors of the run are part of the [`Run`].
-    pub(crate) fn run(self, progress: Progress, transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>) -> Result<Run, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        runtime.map_err(|error| format!("the runtime does not start: {error}"))?.block_on(async {
-            let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(self.fixture.now));
-            let notes = Arc::new(Notes::default());
-            let context = BuildContext {
-                source: self.connector.to_owned(),
-                transport: Some(transport(clock.clone())),
-                clock,
-                observer: notes.clone(),
-                seed: Some(SEED),
-                ..BuildContext::default()
-            };
-            let connector = self.registry.build(self.connector, self.fixture.config.clone(), context);
-            let mut reader = Reader { setup: &self, progress, pages: Vec::new(), reasons: BTreeMap::new(), started: Instant::now() };
-            let error = match &connector {
-                Ok(connector) => reader.read_all(&**connector).await.err(),
-                Err(error) => Some(Error::new(error.kind(), error.message())),
-            };
-            let (progress, pages, reasons) = (reader.progress, reader.pages, reader.reasons);
-            let catalog = Catalog::of(connector.as_ref().map_or(&[][..], |connector| connector.endpoints()));
-            let mut transcript = notes.take();
-            _ = write!(transcript, "{connector:?}\n{:?}\n", progress.states);
-            if let Some(error) = &error {
-                _ = write!(transcript, "{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}\n", error.help(), error.context());
+    pub(crate) fn run(self, transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>) -> Result<Run, String> {
+        let Reading { connector, fixture, .. } = self.reading;
+        let caught_up = self.store.caught_up().clone();
+        let tape = Arc::new(Tape::new(Arc::clone(&self.replay), &fixture.streams, caught_up, self.kill_after));
+        let mut run = Run {
+            progress: Progress::default(),
+            tables: BTreeMap::new(),
+            seen: Seen::default(),
+            begun: Vec::new(),
+            remarks: Vec::new(),
+            missing: BTreeMap::new(),
+            error: None,
+            transcript: String::new(),
+        };
+        paused(self.read(&mut run, &tape, transport))?;
+        run.seen = tape.take();
+        self.store.caught_up().clone_from(&run.seen.caught_up);
+        run.progress = self.store.progress().clone();
+        let table = |stream: &String| (stream.clone(), self.store.table(connector, stream));
+        run.tables = fixture.streams.iter().map(table).collect();
+        _ = write!(run.transcript, "{:?}\n{:?}\n", run.progress.states, run.error);
+        Ok(run)
+    }
+
+    async fn read(&self, run: &mut Run, tape: &Arc<Tape>, transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>) {
+        let Reading { fixture, .. } = self.reading;
+        let (clock, notes) = (Still::at(fixture.now), Arc::new(Notes::default()));
+        let connector = self.reading.connect(transport(clock.clone()), clock.clone(), notes.clone(), Arc::clone(tape));
+        let connector = match connector {
+            Ok(connector) => connector,
+            Err(error) => {
+                run.error = Some(Failure::from(&error));
+                notes.add_error(&error);
+                run.transcript = notes.take();
+                return;
             }
-            Ok(Run { progress, pages, reasons, error, catalog, transcript })
-        })
+        };
+        notes.add(format_args!("{connector:?}"));
+        tape.declared(connector.endpoints());
+        let done = self.store.progress().syncs;
+        for now in [Some(fixture.now), fixture.again].into_iter().flatten().skip(done) {
+            clock.set(now);
+            tape.begin();
+            run.begun.push(self.replay.requests().len());
+            let ledger = Arc::new(Ledger { store: Arc::clone(&self.store), tape: Arc::clone(tape) });
+            let job = self.reading.job(Arc::clone(&connector), self.reading.named(), ledger, clock.clone());
+            let job = job.options(one_by_one()).observer(notes.clone());
+            match sync(job, tape.killed()).await {
+                None => break,
+                Some(Ok(summary)) => {
+                    notes.add(format_args!("{summary:?}"));
+                    run.take(&summary);
+                }
+                Some(Err(error)) => {
+                    notes.add_error(&error);
+                    run.error = Some(Failure::from(&error));
+                }
+            }
+            tape.end();
+            if run.error.is_some() {
+                break;
+            }
+            self.store.progress().syncs += 1;
+        }
+        run.transcript = notes.take();
     }
 }
 
@@ -128,6 +259,15 @@ impl<'a> Setup<'a> {
 struct Notes(Mutex<String>);
 
 impl Notes {
+    /// Adds what prints itself.
+    fn add(&self, what: impl Display) {
+        _ = writeln!(self.0.lock().unwrap_or_else(PoisonError::into_inner), "{what}");
+    }
+
+    fn add_error(&self, error: &Error) {
+        self.add(format_args!("{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}", error.help(), error.context()));
+    }
+
     fn take(&self) -> String {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -135,220 +275,14 @@ impl Notes {
 
 impl Observer for Notes {
     fn observe(&self, event: &Event<'_>) {
-        _ = writeln!(self.0.lock().unwrap_or_else(PoisonError::into_inner), "{event:?}");
+        self.add(format_args!("{event:?}"));
+        if let Event::EndpointFinished { error: Some(error), .. } = event {
+            self.add_error(error);
+        }
     }
 }
 
-struct Reader<'a, 's> {
-    setup: &'s Setup<'a>,
-    progress: Progress,
-    pages: Vec<PageRead>,
-    reasons: BTreeMap<String, String>,
-    started: Instant,
-}
-
-impl Reader<'_, '_> {
-    async fn read_all(&mut self, connector: &dyn Connector) -> Result<()> {
-        let declared = self.endpoints(connector.endpoints());
-        let unknown = self.setup.fixture.streams.iter().find(|name| !connector.endpoints().iter().any(|endpoint| feeds(endpoint, name)));
-        if let Some(unknown) = unknown {
-            return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`")));
-        }
-        let names: Vec<&str> = declared.iter().map(Endpoint::name).collect();
-        let Preparation { endpoints, mut unavailable, mut closed, .. } = connector.prepare(&names).await?;
-        if let Some((_, error)) = unavailable.pop().or_else(|| closed.pop()) {
-            return Err(error);
-        }
-        let endpoints = self.endpoints(endpoints.as_deref().unwrap_or(connector.endpoints()));
-        // All plans before the first request, as time passes while pages are read.
-        for endpoint in &endpoints {
-            self.plan(endpoint, connector)?;
-        }
-        for endpoint in &endpoints {
-            self.read_endpoint(connector, endpoint).await?;
-        }
-        Ok(())
-    }
-
-    /// The endpoints that feed the streams of the case. A feed of changes has nothing to tell of an account that is read for
-    /// the first time.
-    fn endpoints(&self, known: &[Endpoint]) -> Vec<Endpoint> {
-        let is_wanted = |endpoint: &&Endpoint| self.setup.fixture.streams.iter().any(|name| feeds(endpoint, name));
-        known.iter().filter(|endpoint| !endpoint.is_last()).filter(is_wanted).cloned().collect()
-    }
-
-    fn plan(&mut self, endpoint: &Endpoint, connector: &dyn Connector) -> Result<()> {
-        if self.progress.states.contains_key(&self.id(endpoint).endpoint) {
-            return Ok(());
-        }
-        let range = self.setup.fixture.start.map_or_else(|| connector.range(), TimeRange::since);
-        // As if learning what planning needs had taken no time: windows are recorded, and a fault must not move them.
-        let now = connector.client().now() - TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
-        let mut state = EndpointState::default().next_plan();
-        for slice in endpoint.slicer().plan(&EndpointState::default(), range, now) {
-            state.add_slice(slice);
-        }
-        self.change(Change::Replace { endpoint: self.id(endpoint), from: EndpointState::default(), to: state })
-    }
-
-    async fn read_endpoint(&mut self, connector: &dyn Connector, endpoint: &Endpoint) -> Result<()> {
-        let state = self.state(endpoint)?;
-        for (id, _) in state.unfinished() {
-            if !self.progress.caught_up.contains(&(self.id(endpoint).endpoint, id)) {
-                self.read_slice(connector, endpoint, id).await?;
-            }
-        }
-        let from = self.state(endpoint)?;
-        if from.plan > PLANNED {
-            // It was finished before the kill.
-            return Ok(());
-        }
-        let mut to = from.next_plan();
-        to.collapse();
-        self.change(Change::Replace { endpoint: self.id(endpoint), from, to })
-    }
-
-    async fn read_slice(&mut self, connector: &dyn Connector, endpoint: &Endpoint, id: SliceId) -> Result<()> {
-        let slice = self.state(endpoint)?.slices.remove(&id).unwrap_or_default();
-        let mut position = slice.position.clone();
-        let mut staged: Vec<(String, String)> = Vec::new();
-        let mut pages = connector.read(endpoint, slice);
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            let reached = reached(endpoint, &page);
-            let records = self.wanted(endpoint, &page);
-            let counts = count(&records);
-            staged.extend(records);
-            let is_stop = page.advance.is_some();
-            for missed in page.gaps {
-                let unit = format!("{} of {}", missed.name, endpoint.name());
-                self.reasons.insert(unit.clone(), missed.reason);
-                self.progress.passed_over.insert(unit);
-            }
-            if let Some(advance) = page.advance {
-                self.commit(std::mem::take(&mut staged));
-                position = self.advance(endpoint, id, position, advance, reached)?;
-            }
-            self.note(endpoint, counts, is_stop);
-            self.kill_if_due()?;
-        }
-        Ok(())
-    }
-
-    /// The page's records of the streams of the case, as text.
-    fn wanted(&self, endpoint: &Endpoint, page: &Page) -> Vec<(String, String)> {
-        let streams = endpoint.streams().zip(&page.records);
-        let wanted = streams.filter(|(stream, _)| self.setup.fixture.streams.iter().any(|name| name == stream.name()));
-        wanted.flat_map(|(stream, records)| records.iter().map(|record| (stream.name().to_owned(), text(record)))).collect()
-    }
-
-    fn commit(&mut self, staged: Vec<(String, String)>) {
-        for (stream, record) in staged {
-            self.progress.records.entry(stream).or_default().push(record);
-        }
-    }
-
-    fn advance(
-        &mut self,
-        endpoint: &Endpoint,
-        slice: SliceId,
-        from: Position,
-        advance: Advance,
-        reached: Option<DateTime<Utc>>,
-    ) -> Result<Position> {
-        let to = match advance {
-            Advance::Next(position) => Position::At(position),
-            Advance::CaughtUp(position) => {
-                self.progress.caught_up.insert((self.id(endpoint).endpoint, slice));
-                Position::At(position)
-            }
-            Advance::End => Position::End,
-        };
-        let plan = self.state(endpoint)?.plan;
-        let change = Change::Advance {
-            endpoint: self.id(endpoint),
-            plan,
-            slice,
-            from,
-            to: to.clone(),
-            reached,
-            newest: None,
-            seen: Vec::new(),
-            gaps: Vec::new(),
-        };
-        self.change(change)?;
-        Ok(to)
-    }
-
-    fn note(&mut self, endpoint: &Endpoint, records: Vec<(String, usize)>, is_stop: bool) {
-        self.pages.push(PageRead {
-            endpoint: endpoint.name().to_owned(),
-            records,
-            state: is_stop.then(|| self.progress.states.get(&self.id(endpoint).endpoint).cloned().unwrap_or_default()),
-            requests: self.setup.replay.answers().len(),
-            committed: self.progress.counts(),
-        });
-    }
-
-    fn kill_if_due(&self) -> Result<()> {
-        if self.setup.kill_after == Some(self.pages.len()) {
-            return Err(Error::new(ErrorKind::Cancelled, "killed"));
-        }
-        Ok(())
-    }
-
-    fn id(&self, endpoint: &Endpoint) -> EndpointId {
-        endpoint.id(self.setup.connector)
-    }
-
-    fn state(&self, endpoint: &Endpoint) -> Result<EndpointState> {
-        self.stored(&self.id(endpoint).endpoint)
-    }
-
-    fn stored(&self, endpoint: &str) -> Result<EndpointState> {
-        self.progress.states.get(endpoint).map_or_else(|| Ok(EndpointState::default()), |json| EndpointState::from_json(json))
-    }
-
-    fn change(&mut self, change: Change) -> Result<()> {
-        let endpoint = change.endpoint().endpoint.clone();
-        let mut state = self.stored(&endpoint)?;
-        state.apply(&change)?;
-        self.progress.states.insert(endpoint, state.to_json());
-        Ok(())
-    }
-}
-
-fn feeds(endpoint: &Endpoint, name: &str) -> bool {
-    endpoint.streams().any(|stream| stream.name() == name)
-}
-
-/// Cursor value of the last record of the endpoint's first stream.
-fn reached(endpoint: &Endpoint, page: &Page) -> Option<DateTime<Utc>> {
-    if page.reached.is_some() {
-        return page.reached;
-    }
-    let cursor = endpoint.cursor_field()?;
-    let last = page.records.first()?.last()?;
-    parse_time(&last.scalar(cursor.field)?, cursor.format)
-}
-
-fn text(record: &RawRecord) -> String {
-    let mark = match record.op() {
-        Op::Upsert => "",
-        Op::Delete => "deleted ",
-        Op::DeleteMatching => "deleted all with ",
-        Op::Reject => "rejected ",
-    };
-    format!("{mark}{}", compact(record.as_bytes()))
-}
-
-fn count(records: &[(String, String)]) -> Vec<(String, usize)> {
-    let mut counts: Vec<(String, usize)> = Vec::new();
-    for (stream, _) in records {
-        match counts.iter_mut().find(|(known, _)| known == stream) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((stream.clone(), 1)),
-        }
-    }
-    counts
+/// The units that are missing after a run.
+pub(crate) fn units(run: &Run) -> BTreeSet<&str> {
+    run.missing.keys().map(String::as_str).collect()
 }

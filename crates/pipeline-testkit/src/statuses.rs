@@ -61,7 +61,7 @@ pub async fn every_status(build: impl Fn(&BuildContext, Url) -> HttpClientBuilde
 async fn outcome(build: impl Fn(&BuildContext, Url) -> HttpClientBuilder, path: &str, status: u16, body: &'static str) -> String {
     let transport = Arc::new(Always { status: StatusCode::from_u16(status).unwrap(), body, requests: AtomicUsize::new(0) });
     let clock = Arc::new(TokioClock::starting_at(chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000)));
-    let context = BuildContext { transport: Some(Arc::clone(&transport) as _), clock, seed: Some(7), ..BuildContext::default() };
+    let context = BuildContext::default().transport(Arc::clone(&transport) as _).clock(clock).seed(7);
     let base: Url = "https://api.test".parse().unwrap();
     let client = build(&context, base.clone()).build().unwrap();
     let full = base.join(path).unwrap();

@@ -9,6 +9,7 @@ use crate::case::{check, declared_catalog, render_catalog};
 use crate::fixture::Fixture;
 use crate::secrets::Secrets;
 use crate::snapshot::{Snapshots, Update};
+use crate::twice::Twice;
 
 /// Makes the conformance suite of a connector: one test that runs every case in a folder below the workspace's.
 ///
@@ -91,6 +92,8 @@ impl fmt::Display for Report {
                 writeln!(f, "{}/{}: {problem}", self.connector, case.case)?;
             }
         }
+        let failed = self.cases.iter().filter(|case| !case.problems.is_empty()).count();
+        writeln!(f, "fixture cases: {} passed; {failed} failed", self.cases.len() - failed)?;
         if self.passed() {
             return Ok(());
         }
@@ -102,13 +105,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the suite as a test.
+/// Runs the suite as a test, and prints the report to standard error.
 ///
 /// # Panics
-/// When anything is wrong, with the report.
+/// When anything is wrong.
 pub fn assert_suite<C: ConnectorConfig>(folder: &Path) {
     let report = run_suite::<C>(folder, Update::from_env());
-    assert!(report.passed(), "\n{report}");
+    eprintln!("{report}");
+    assert!(report.passed(), "the fixtures of {} do not pass; see the report above", report.connector);
 }
 
 /// Runs every case in a connector's folder.
@@ -137,6 +141,9 @@ pub fn run_suite<C: ConnectorConfig>(folder: &Path, update: Update) -> Report {
 fn run_case<C: ConnectorConfig>(registry: &Registry, fixture: &Fixture, snapshots: &mut Snapshots) -> CaseReport {
     let secrets = registry.spec(C::NAME).map(|schema| Secrets::of_case(schema, fixture)).unwrap_or_default();
     let mut case = check::<C>(registry, fixture, &secrets, snapshots);
+    if case.problems.is_empty() && fixture.expect_error.is_none() {
+        case.problems.extend(Twice { registry, connector: C::NAME, fixture }.check(&secrets));
+    }
     case.problems.extend(debug_leak::<C>(fixture, &secrets));
     case
 }

@@ -132,6 +132,38 @@ pub(crate) fn twin(exchanges: &[Exchange], unit: &Unit) -> Option<Vec<Exchange>>
     Some(doubled)
 }
 
+/// The exchanges with a record more at the beginning of each list, which is the first one under another id.
+pub(crate) fn grown(exchanges: &[Exchange]) -> Vec<Exchange> {
+    let mut grown = exchanges.to_vec();
+    for exchange in grown.iter_mut().filter(|exchange| !exchange.request.is_for_token()) {
+        if let Some(body) = longer(&exchange.response.body) {
+            exchange.response.body = body;
+        }
+    }
+    grown
+}
+
+/// A body whose lists have a record more; none when it has no list of records with ids.
+fn longer(body: &Bytes) -> Option<Bytes> {
+    let mut body: Value = serde_json::from_slice(body).ok()?;
+    let grow = |list: &mut Value| {
+        let list = list.as_array_mut()?;
+        let first = list.first().filter(|record| record.get("id").is_some())?.clone();
+        let mut names = BTreeMap::new();
+        collect(&first, &mut names);
+        list.insert(0, rename("", first, &names));
+        Some(list.len() as u64 - 1)
+    };
+    if body.is_array() {
+        grow(&mut body)?;
+    } else {
+        let members = body.as_object_mut()?;
+        let lengths: Vec<u64> = members.iter_mut().filter_map(|(_, list)| grow(list)).collect();
+        count_one_more(members, *lengths.first()?);
+    }
+    Some(Bytes::from(body.to_string()))
+}
+
 fn renamed(id: &str) -> String {
     id.parse::<u64>().map_or_else(|_| format!("{id}b"), |number| (number + APART).to_string())
 }
@@ -246,6 +278,20 @@ mod tests {
         let asked: Vec<_> = doubled[5..].iter().map(|exchange| (exchange.request.path.as_str(), &exchange.request.query)).collect();
         let after = vec![("after".to_owned(), "50000007".to_owned())];
         assert_eq!(asked, [("/customers/bb/cards", &Vec::new()), ("/customers/bb/cards", &after)]);
+    }
+
+    #[test]
+    fn every_list_grows_by_a_record() {
+        let grown = grown(&case());
+        let bodies = grown.iter().map(|exchange| serde_json::from_slice::<Value>(&exchange.response.body).unwrap());
+        let expected = [
+            json!({ "data": [{ "id": "ab" }, { "id": "a" }, { "id": "b" }], "count": 3 }),
+            json!({ "data": [{ "id": "cb" }, { "id": "c" }], "count": 3 }),
+            json!({ "data": [{ "id": 50_000_007, "customer": "b" }, { "id": 7, "customer": "b" }], "count": 2 }),
+            json!({ "data": [] }),
+            json!([]),
+        ];
+        assert_eq!(bodies.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -4,15 +4,17 @@
 use std::fmt::{self, Debug};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::{Authenticator, Generation, HeaderValue, HttpClient, Request};
 use pipeline_core::paginate::{CursorField, More};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
-    Advance, BuildContext, Connector, ConnectorConfig, DataType, Endpoint, Error, ErrorKind, Page, Result, Schema, StreamDef,
+    Advance, BuildContext, CheckReport, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Error, ErrorKind, Page, Plan,
+    Reader, Result, Schema, Session, StreamDef, declarative,
 };
 use pipeline_testkit::{Report, Update, run_suite};
 use schemars::JsonSchema;
@@ -28,6 +30,7 @@ struct AcmeConfig {
 
 impl ConnectorConfig for AcmeConfig {
     const NAME: &'static str = "acme";
+    const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         Ok(Arc::new(self.connect(context)?))
@@ -53,6 +56,7 @@ struct Acme {
     endpoints: Vec<Endpoint>,
 }
 
+#[async_trait]
 impl Connector for Acme {
     fn client(&self) -> &HttpClient {
         &self.client
@@ -60,6 +64,20 @@ impl Connector for Acme {
 
     fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        declarative::check(self.client(), self.endpoints(), endpoints).await
+    }
+
+    async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        Arc::new(DeclarativeConnector::new(self.client.clone(), self.endpoints.clone())).open(endpoints).await
+    }
+}
+
+impl Acme {
+    fn plan(&self) -> Plan {
+        Plan { endpoints: self.endpoints.clone(), ..Plan::default() }
     }
 }
 
@@ -99,6 +117,7 @@ impl Debug for Talkative {
 
 impl ConnectorConfig for Talkative {
     const NAME: &'static str = "acme";
+    const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         AcmeConfig { api_key: self.api_key.into() }.build(context)
@@ -115,12 +134,14 @@ struct ForgetfulConnector(Acme);
 
 impl ConnectorConfig for Forgetful {
     const NAME: &'static str = "acme";
+    const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         Ok(Arc::new(ForgetfulConnector(self.0.connect(context)?)))
     }
 }
 
+#[async_trait]
 impl Connector for ForgetfulConnector {
     fn client(&self) -> &HttpClient {
         &self.0.client
@@ -130,8 +151,32 @@ impl Connector for ForgetfulConnector {
         &self.0.endpoints
     }
 
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        declarative::check(self.client(), self.endpoints(), endpoints).await
+    }
+
+    async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        Ok(Arc::new(ForgetfulRun { client: self.0.client.clone(), plan: self.0.plan() }))
+    }
+}
+
+#[derive(Debug)]
+struct ForgetfulRun {
+    client: HttpClient,
+    plan: Plan,
+}
+
+impl Session for ForgetfulRun {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        self.0.read(endpoint, SliceState { position: Position::Start, ..slice })
+        Reader::new(self.client.clone()).read(endpoint, SliceState { position: Position::Start, ..slice })
     }
 }
 
@@ -145,12 +190,14 @@ struct CarelessConnector(Acme);
 
 impl ConnectorConfig for Careless {
     const NAME: &'static str = "acme";
+    const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         Ok(Arc::new(CarelessConnector(self.0.connect(context)?)))
     }
 }
 
+#[async_trait]
 impl Connector for CarelessConnector {
     fn client(&self) -> &HttpClient {
         &self.0.client
@@ -160,8 +207,100 @@ impl Connector for CarelessConnector {
         &self.0.endpoints
     }
 
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        declarative::check(self.client(), self.endpoints(), endpoints).await
+    }
+
+    async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        Ok(Arc::new(CarelessRun { client: self.0.client.clone(), plan: self.0.plan() }))
+    }
+}
+
+#[derive(Debug)]
+struct CarelessRun {
+    client: HttpClient,
+    plan: Plan,
+}
+
+impl Session for CarelessRun {
+    fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        self.0.read(endpoint, slice).map(|page| page.or(Ok(Page::new(vec![Vec::new()], Some(Advance::End))))).boxed()
+        Reader::new(self.client.clone())
+            .read(endpoint, slice)
+            .map(|page| page.or(Ok(Page::new(vec![Vec::new()], Some(Advance::End)))))
+            .boxed()
+    }
+}
+
+/// The same connector, which reads its list once in its life and takes it for read in every later run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Hoarding(AcmeConfig);
+
+#[derive(Debug)]
+struct HoardingConnector {
+    acme: Acme,
+    is_read: Arc<AtomicBool>,
+}
+
+impl ConnectorConfig for Hoarding {
+    const NAME: &'static str = "acme";
+    const READS: &'static str = "a made-up vendor";
+
+    fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
+        Ok(Arc::new(HoardingConnector { acme: self.0.connect(context)?, is_read: Arc::default() }))
+    }
+}
+
+#[async_trait]
+impl Connector for HoardingConnector {
+    fn client(&self) -> &HttpClient {
+        &self.acme.client
+    }
+
+    fn endpoints(&self) -> &[Endpoint] {
+        &self.acme.endpoints
+    }
+
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        declarative::check(self.client(), self.endpoints(), endpoints).await
+    }
+
+    async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        let reader = Reader::new(self.acme.client.clone());
+        Ok(Arc::new(HoardingRun { reader, plan: self.acme.plan(), is_read: Arc::clone(&self.is_read) }))
+    }
+}
+
+#[derive(Debug)]
+struct HoardingRun {
+    reader: Reader,
+    plan: Plan,
+    is_read: Arc<AtomicBool>,
+}
+
+impl Session for HoardingRun {
+    fn client(&self) -> &HttpClient {
+        self.reader.client()
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        if self.is_read.load(Ordering::Relaxed) {
+            return stream::iter([Ok(Page::new(vec![Vec::new()], Some(Advance::End)))]).boxed();
+        }
+        let note = move |page: &Page| self.is_read.store(page.advance == Some(Advance::End), Ordering::Relaxed);
+        self.reader.read(endpoint, slice).inspect_ok(note).boxed()
     }
 }
 
@@ -247,6 +386,13 @@ fn a_connector_that_forgets_its_position_fails() {
         problems(&report).contains("killed after page 1 and resumed: stream items: 7 records instead of 5, different from record 3 on"),
         "{report}"
     );
+}
+
+#[test]
+fn a_connector_that_remembers_a_run_in_the_next_fails() {
+    let report = run_suite::<Hoarding>(copy().path(), Update::No);
+    let problem = "acme/pages: a second sync of all streams, after a record came to each list: GET /v1/items?";
+    assert!(problems(&report).contains(problem) && problems(&report).contains("is not requested again"), "{report}");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use pipeline_core::RunRecord;
 use pipeline_core::state::{Change, Seen};
-use pipeline_core::{Depth, RunRecord};
+use pipeline_engine::Depth;
 
 use super::*;
 

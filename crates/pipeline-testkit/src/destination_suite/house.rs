@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pipeline_core::{Depth, EndpointRecord, RUN_CAPACITY, RunRecord};
+use pipeline_core::{EndpointRecord, RUN_CAPACITY, RunRecord};
+use pipeline_engine::Depth;
 
 use super::*;
 
