@@ -23,7 +23,7 @@ use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Result, Schema, StreamDef, TimeFormat, declared};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Reader, Result, Schema, StreamDef, TimeFormat};
 use serde::{Deserialize, Serialize};
 
 use self::coverage::{Coverage, Moment};
@@ -234,11 +234,11 @@ impl Changes {
 
     /// Reads what changed: from the place where the feed stands up to the start of this run, or something that could not be
     /// fetched before.
-    pub(crate) fn read<'a>(&'a self, client: HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    pub(crate) fn read<'a>(&'a self, reader: Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
         if let Some(unit) = slice.unit {
-            return stream::once(self.read_unit(client, endpoint, unit)).boxed();
+            return stream::once(self.read_unit(reader, endpoint, unit)).boxed();
         }
-        let begin = async move { Pass::begin(self, client, endpoint, &slice) };
+        let begin = async move { Pass::begin(self, reader, endpoint, &slice) };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
                 let Some(mut pass) = pass else { return Ok(None) };
@@ -253,15 +253,15 @@ impl Changes {
 
 impl Changes {
     /// Fetches what an earlier pass could not, unless a list of this run has brought it.
-    async fn read_unit(&self, client: HttpClient, endpoint: &Endpoint, unit: String) -> Result<Page> {
+    async fn read_unit(&self, reader: Reader, endpoint: &Endpoint, unit: String) -> Result<Page> {
         let nothing = || Page::new(vec![Vec::new(); endpoint.streams().len()], Some(Advance::End));
         let Some(found) = Found::of(&unit)? else { return Ok(nothing()) };
-        let (list, coverage) = (self.fetcher.list(found.stream), self.coverage(&client));
+        let (list, coverage) = (self.fetcher.list(found.stream), self.coverage(reader.client()));
         let (created, happened) = (found.created.and_then(second), second(found.happened));
         if list.zip(happened).is_some_and(|(list, happened)| coverage.has_read(list, created, happened)) {
             return Ok(nothing());
         }
-        let fetched = self.fetcher.fetch(&client.with_attempts(UNIT_ATTEMPTS), &found).await?;
+        let fetched = self.fetcher.fetch(&reader.with_attempts(UNIT_ATTEMPTS), &found).await?;
         match fetched.refusal {
             Some(refusal) => Err(refusal),
             None => Ok(Page::new(sorted(endpoint, fetched.records), Some(Advance::End))),
@@ -292,7 +292,7 @@ fn sorted(endpoint: &Endpoint, records: Records) -> Vec<Vec<RawRecord>> {
 /// One pass over the events of a span of time, newest first.
 struct Pass<'a> {
     changes: &'a Changes,
-    client: HttpClient,
+    reader: Reader,
     coverage: Arc<Coverage>,
     endpoint: &'a Endpoint,
     place: Place,
@@ -319,10 +319,10 @@ struct Fetch {
 }
 
 impl<'a> Pass<'a> {
-    fn begin(changes: &'a Changes, client: HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+    fn begin(changes: &'a Changes, reader: Reader, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
         let mut place = Place::of(slice)?;
-        let coverage = changes.coverage(&client);
-        let started = coverage.started().unwrap_or_else(|| Moment::now(&client));
+        let coverage = changes.coverage(reader.client());
+        let started = coverage.started().unwrap_or_else(|| Moment::now(reader.client()));
         if place.until.is_none() {
             place.take_back((started.theirs - changes.lag).timestamp());
         }
@@ -343,10 +343,10 @@ impl<'a> Pass<'a> {
         let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
         let slice = SliceState { window, query, position, ..SliceState::default() };
         // Nothing can have happened before the feed begins.
-        let events = if until == place.since { stream::empty().boxed() } else { declared::read(&client, &changes.events, slice) };
+        let events = if until == place.since { stream::empty().boxed() } else { reader.read(&changes.events, slice) };
         let known = place.known.iter().cloned().collect();
         let (reached, unknown, tally) = (until, HashSet::new(), Tally::resumed());
-        Ok(Self { changes, client, coverage, endpoint, place, until, known, events, targets, reached, unknown, tally })
+        Ok(Self { changes, reader, coverage, endpoint, place, until, known, events, targets, reached, unknown, tally })
     }
 
     /// The objects that a page of events tells of.
@@ -382,7 +382,7 @@ impl<'a> Pass<'a> {
         for name in again {
             place.passed_over.remove(&name);
             let message = format!("the whole list of `{name}` was read again, because changes of it had been passed over");
-            self.client.notice(CHANGES, &message);
+            self.reader.client().notice(CHANGES, &message);
         }
         place.passed_over.extend(targets.refused().map(ToOwned::to_owned));
     }
@@ -416,7 +416,7 @@ impl<'a> Pass<'a> {
             let is_told = hits > 0 && is_named;
             if is_told && !routes::is_known(&event.kind) && self.unknown.insert(event.kind.to_string()) {
                 let message = format!("events of the type `{}` are new: understood by the type of their object", event.kind);
-                self.client.notice(CHANGES, &message);
+                self.reader.client().notice(CHANGES, &message);
             }
         }
         found
@@ -434,15 +434,15 @@ impl<'a> Pass<'a> {
             let message = format!(
                 "events are not what Stripe documents, `{id}` first ({reason}): the next sync reads the lists again that they concern"
             );
-            self.client.notice(CHANGES, &message);
+            self.reader.client().notice(CHANGES, &message);
         }
     }
 
     /// Fetches what was found, many at a time, and sorts the records by stream. What cannot be fetched is passed over, as long as
     /// other things can.
     async fn fetch(&mut self, found: Vec<Found>) -> Result<Fetch> {
-        let (client, fetcher) = (&self.client, &self.changes.fetcher);
-        let fetch = |found: Found| async move { (fetcher.fetch(client, &found).await, found) };
+        let (reader, fetcher) = (&self.reader, &self.changes.fetcher);
+        let fetch = |found: Found| async move { (fetcher.fetch(reader, &found).await, found) };
         let mut objects = stream::iter(found).map(fetch).buffer_unordered(AT_ONCE);
         let (mut records, mut skipped) = (Records::new(), 0);
         while let Some((fetched, found)) = objects.next().await {
@@ -452,32 +452,32 @@ impl<'a> Pass<'a> {
                     records.extend(object.records);
                     if let Some(refusal) = &object.refusal {
                         skipped += 1;
-                        self.targets.refuse(client, object.stream, refusal);
+                        self.targets.refuse(reader.client(), object.stream, refusal);
                     }
                 }
                 Err(error) => self.tally.failed(found.missed(), error)?,
             }
         }
-        let gaps = self.tally.finish(async { fetcher.probe(client).await }).await?;
+        let gaps = self.tally.finish(async { fetcher.probe(reader.client()).await }).await?;
         Ok(Fetch { records: sorted(self.endpoint, records), skipped, gaps })
     }
 
     /// Events that the pass was to read may have aged out while it, or the lists before it, took long. What they told of is
     /// read again by the next sync.
     fn mind_the_gap(&mut self) {
-        if self.place.since > (self.client.now() - RETENTION).timestamp() {
+        if self.place.since > (self.reader.client().now() - RETENTION).timestamp() {
             return;
         }
         let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
         self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name().to_owned()));
         let message = "events aged out before they could be read: the next sync reads all lists again that they concern";
-        self.client.notice(CHANGES, message);
+        self.reader.client().notice(CHANGES, message);
     }
 
     /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.
     fn is_edge(&self, error: &Error) -> bool {
         let is_refused = matches!(error.kind(), ErrorKind::CursorExpired | ErrorKind::Refused | ErrorKind::NotFound);
-        is_refused && self.reached <= (self.client.now() - RETENTION + EDGE).timestamp()
+        is_refused && self.reached <= (self.reader.client().now() - RETENTION + EDGE).timestamp()
     }
 }
 

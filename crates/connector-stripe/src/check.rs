@@ -3,11 +3,12 @@
 use chrono::TimeDelta;
 use futures::future::try_join_all;
 use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
-use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, Result};
+use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, Reader, Result};
 
 use crate::classify::words;
 use crate::config::Key;
-use crate::connect::{self, Connect, Connected};
+use crate::connect;
+use crate::connect::{Clients, Connect, Connected};
 use crate::streams::{Place, Stream, streams};
 
 /// Probes under way at the same time.
@@ -50,8 +51,8 @@ pub(crate) async fn check(
     report.facts.extend(own.clone().map(|account| ("account".to_owned(), account)));
     report.facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
     if let Some(connect) = connect {
-        connect.set_platform(own);
-        check_accounts(client, connect, names, &is_asked, &mut report).await?;
+        let clients = connect.clients(own);
+        check_accounts(client, connect, &clients, names, &is_asked, &mut report).await?;
     }
     Ok(report)
 }
@@ -61,11 +62,12 @@ pub(crate) async fn check(
 async fn check_accounts(
     client: &HttpClient,
     connect: &Connect,
+    clients: &Clients,
     names: &[&str],
     is_asked: &(dyn Fn(&Stream) -> bool + Sync),
     report: &mut CheckReport,
 ) -> Result<()> {
-    let accounts = connect.accounts(client).await?;
+    let accounts = connect.accounts(&Reader::new(client.clone()), clients).await?;
     let label = if connect.has_platform() { "connected accounts" } else { "accounts" };
     report.facts.push((label.to_owned(), accounts.len().to_string()));
     report.facts.extend(accounts.iter().take(ACCOUNTS_TOLD).map(|account| (account.id.clone(), account.describe())));
@@ -73,7 +75,7 @@ async fn check_accounts(
         report.endpoints.extend(refusal.as_ref().map(|refusal| (id.clone(), Availability::Failed(describe(refusal)))));
     }
     if let Some(Connected { id, .. }) = accounts.iter().find(|account| account.refusal.is_none()) {
-        let probes = probe_all(&connect.client(client, id)?, names, &|stream| is_asked(stream) && connect.reads_connected(stream)).await?;
+        let probes = probe_all(&clients.client(client, id)?, names, &|stream| is_asked(stream) && connect.reads_connected(stream)).await?;
         report.endpoints.extend(probes.endpoints.into_iter().map(|(name, availability)| (format!("{name}@{id}"), availability)));
     }
     Ok(())

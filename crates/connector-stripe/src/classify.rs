@@ -1,7 +1,8 @@
 //! What Stripe's answers mean.
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction, Throttle};
+use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction};
+use pipeline_core::rate_limit::Throttle;
 use serde::{Deserialize, Deserializer};
 
 use crate::streams::{ACCOUNT, belongs_to_record, is_of_account, is_of_one_record, operation, template};

@@ -4,14 +4,12 @@
 //! A list shows what one account has, so every account is read by itself: with a header that names it, with a state of its
 //! own, and within the limits of the key, which all of them share.
 
-use std::sync::OnceLock;
-
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Account, Endpoint, Error, ErrorKind, Preparation, RawRecord, Result, Schema, StreamDef, declared};
+use pipeline_core::{Account, Endpoint, Error, ErrorKind, Plan, RawRecord, Reader, Result, Schema, StreamDef};
 
 use crate::config::{Accounts, Key, KeyKind, StripeConfig};
 use crate::streams::{ACCOUNT, Reading, Stream, operation, stream};
@@ -40,8 +38,15 @@ pub(crate) struct Connect {
     header: &'static str,
     /// The endpoints that a connected account has, but for whose they are.
     lists: Vec<Endpoint>,
-    /// The platform's own id, once it was asked for.
-    own: OnceLock<String>,
+}
+
+/// How requests say whose lists they want.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    context: Option<String>,
+    header: &'static str,
+    /// The platform's own id, if the key may report it.
+    own: Option<String>,
 }
 
 /// A connected account, and what the platform knows of it.
@@ -68,7 +73,6 @@ impl Connect {
             context: config.account.clone(),
             header: key.account_header(),
             lists: lists.into_iter().map(|endpoint| endpoint.by_account(COLUMN)).collect(),
-            own: OnceLock::new(),
         })
     }
 
@@ -77,41 +81,21 @@ impl Connect {
         !self.siblings
     }
 
-    /// Takes note of the platform's own id, if the key may tell it. A key never changes its account.
-    pub(crate) fn set_platform(&self, id: Option<String>) {
-        if let Some(id) = self.context.clone().or(id) {
-            let _ = self.own.set(id);
-        }
-    }
-
-    /// The client that reads an account. Requests of the platform for itself name nobody.
-    pub(crate) fn client(&self, client: &HttpClient, account: &str) -> Result<HttpClient> {
-        if self.own.get().is_some_and(|own| own == account) {
-            return client.for_account(account, &[]);
-        }
-        let path = self.context.as_ref().map(|platform| format!("{platform}/{account}"));
-        client.for_account(account, &[(self.header, path.as_deref().unwrap_or(account))])
+    /// The clients of the accounts, given the platform's own id, if the key may report it.
+    pub(crate) fn clients(&self, own: Option<String>) -> Clients {
+        Clients { context: self.context.clone(), header: self.header, own: self.context.clone().or(own) }
     }
 
     /// The connected accounts: those that the configuration names, each asked whether it can be read, or all that the
     /// platform lists.
-    pub(crate) async fn accounts(&self, client: &HttpClient) -> Result<Vec<Connected>> {
+    pub(crate) async fn accounts(&self, reader: &Reader, clients: &Clients) -> Result<Vec<Connected>> {
         match &self.accounts {
-            Accounts::All => list(client).await,
+            Accounts::All => list(reader).await,
             Accounts::Named(ids) => {
-                let ask = |id: &String| self.ask(client, id.clone());
+                let ask = |id: &String| clients.ask(reader.client(), id.clone());
                 stream::iter(ids.iter().map(ask).collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
             }
         }
-    }
-
-    /// Asks an account for itself.
-    async fn ask(&self, client: &HttpClient, id: String) -> Result<Connected> {
-        let refusal = match own_id(&self.client(client, &id)?).await {
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
-            answer => answer.err(),
-        };
-        Ok(Connected { id, record: None, refusal })
     }
 
     /// Whether a stream of the platform is read.
@@ -125,24 +109,45 @@ impl Connect {
     }
 
     /// The endpoints of all accounts that the named endpoints stand for.
-    pub(crate) fn endpoints(&self, platform: &[Endpoint], names: &[&str], accounts: Vec<Connected>) -> Preparation {
+    pub(crate) fn plan(&self, platform: &[Endpoint], names: &[&str], accounts: Vec<Connected>, clients: &Clients) -> Plan {
         let of = |endpoint: &Endpoint, id: &str, named| endpoint.clone().of_account(Account { id: id.into(), named });
         let is_wanted = |endpoint: &&Endpoint| names.contains(&endpoint.name());
-        let own = self.own.get().map_or(UNKNOWN, String::as_str);
+        let own = clients.own.as_deref().unwrap_or(UNKNOWN);
         let is_read = |endpoint: &&Endpoint| self.has_platform() && (self.platform || !is_of_connected(endpoint));
-        let mut endpoints: Vec<Endpoint> =
-            platform.iter().filter(is_wanted).filter(is_read).map(|endpoint| of(endpoint, own, true)).collect();
-        let mut closed = Vec::new();
-        if own == UNKNOWN && !endpoints.is_empty() {
-            closed.push((UNKNOWN.to_owned(), unknown()));
+        let endpoints = platform.iter().filter(is_wanted).filter(is_read).map(|endpoint| of(endpoint, own, true)).collect();
+        let mut plan = Plan { endpoints, ..Plan::default() };
+        if own == UNKNOWN && !plan.endpoints.is_empty() {
+            plan.skip_account(UNKNOWN, unknown());
         }
         let by_name = matches!(self.accounts, Accounts::Named(_));
         let connected: Vec<&Endpoint> = self.lists.iter().filter(is_wanted).collect();
         for Connected { id, refusal, .. } in accounts.into_iter().filter(|account| account.id != own) {
-            endpoints.extend(connected.iter().map(|endpoint| of(endpoint, &id, by_name)));
-            closed.extend(refusal.map(|refusal| (id, refusal)));
+            plan.endpoints.extend(connected.iter().map(|endpoint| of(endpoint, &id, by_name)));
+            if let Some(refusal) = refusal {
+                plan.skip_account(id, refusal);
+            }
         }
-        Preparation { endpoints: Some(endpoints), closed, ..Preparation::default() }
+        plan
+    }
+}
+
+impl Clients {
+    /// The client that reads an account. Requests of the platform for itself name no account.
+    pub(crate) fn client(&self, client: &HttpClient, account: &str) -> Result<HttpClient> {
+        if self.own.as_deref() == Some(account) {
+            return client.for_account(account, &[]);
+        }
+        let path = self.context.as_ref().map(|platform| format!("{platform}/{account}"));
+        client.for_account(account, &[(self.header, path.as_deref().unwrap_or(account))])
+    }
+
+    /// Asks an account for itself.
+    async fn ask(&self, client: &HttpClient, id: String) -> Result<Connected> {
+        let refusal = match own_id(&self.client(client, &id)?).await {
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
+            answer => answer.err(),
+        };
+        Ok(Connected { id, record: None, refusal })
     }
 }
 
@@ -197,14 +202,14 @@ pub(crate) async fn own_id(client: &HttpClient) -> Result<Option<String>> {
 }
 
 /// Every account that is connected to the platform.
-async fn list(client: &HttpClient) -> Result<Vec<Connected>> {
+async fn list(reader: &Reader) -> Result<Vec<Connected>> {
     let endpoint = Endpoint::get("accounts", LIST)
         .query("limit", "100")
         .feeds(StreamDef::new("accounts", Schema::default()).primary_key(["id"]), "data")
         .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
         .buckets([ACCOUNT])
         .bucket(operation(LIST));
-    let mut pages = declared::read(client, &endpoint, SliceState::default());
+    let mut pages = reader.read(&endpoint, SliceState::default());
     let mut accounts = Vec::new();
     while let Some(page) = pages.try_next().await.map_err(not_listed)? {
         for record in page.records.into_iter().flatten() {

@@ -1,14 +1,12 @@
 //! What lists that every record has will cost, said before it is spent.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState, Window};
-use pipeline_core::{Endpoint, Page, Result, SyncMode, declared};
+use pipeline_core::{Endpoint, Page, Reader, Result, SyncMode};
 
 use crate::streams::{Place, streams};
 
@@ -25,28 +23,22 @@ pub(crate) struct Cost {
     rate: f64,
     /// Where the configuration lets the reading begin.
     start: Option<DateTime<Utc>>,
-    selected: Mutex<HashSet<String>>,
+    /// Names of the endpoints that the run reads.
+    selected: HashSet<String>,
     /// Lists whose records were counted, by account.
     told: futures::lock::Mutex<HashSet<(String, &'static str)>>,
 }
 
 impl Cost {
-    pub(crate) fn new(rate: f64, start: Option<DateTime<Utc>>) -> Self {
-        Self { rate, start, selected: Mutex::default(), told: futures::lock::Mutex::default() }
-    }
-
-    /// A run begins that reads these endpoints.
-    pub(crate) fn begin(&self, endpoints: &[&str]) {
-        *self.selected.lock().unwrap_or_else(PoisonError::into_inner) = endpoints.iter().map(|name| (*name).to_owned()).collect();
-        if let Some(mut told) = self.told.try_lock() {
-            told.clear();
-        }
+    pub(crate) fn new(rate: f64, start: Option<DateTime<Utc>>, endpoints: &[&str]) -> Self {
+        let selected = endpoints.iter().map(|name| (*name).to_owned()).collect();
+        Self { rate, start, selected, told: futures::lock::Mutex::default() }
     }
 
     /// Counts the records of a list before their own lists are read for the first time.
     pub(crate) fn tell<'a>(
         &'a self,
-        client: HttpClient,
+        reader: Reader,
         endpoint: &'a Endpoint,
         slice: SliceState,
         pages: BoxStream<'a, Result<Page>>,
@@ -54,19 +46,19 @@ impl Cost {
         let is_first = |window: Window| window.since.is_none() || window.since == self.start;
         let is_whole = slice.position == Position::Start && slice.unit.is_none() && slice.window.is_some_and(is_first);
         let Some(parent) = endpoint.parent().filter(|_| is_whole && endpoint.mode() == SyncMode::Incremental) else { return pages };
-        let count = async move { self.count(&client, parent, slice).await };
+        let count = async move { self.count(&reader, parent, slice).await };
         futures::stream::once(count).filter_map(|()| std::future::ready(None)).chain(pages).boxed()
     }
 
-    async fn count(&self, client: &HttpClient, parent: &Endpoint, slice: SliceState) {
+    async fn count(&self, reader: &Reader, parent: &Endpoint, slice: SliceState) {
         let Some(list) = crate::streams::stream(parent.name()) else { return };
         // Whoever comes next waits, so that nothing is spent before it is said.
         let mut told = self.told.lock().await;
-        if !told.insert((client.account().unwrap_or_default().to_owned(), list.name)) {
+        if !told.insert((reader.client().account().unwrap_or_default().to_owned(), list.name)) {
             return;
         }
         let (lists, is_alone) = {
-            let selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
+            let selected = &self.selected;
             let is_of_it = |place: Place| matches!(place, Place::Each { parent, .. } if parent == list.name);
             let mut lists: Vec<&str> =
                 streams().filter(|stream| is_of_it(stream.place) && selected.contains(stream.name)).map(|stream| stream.name).collect();
@@ -76,10 +68,10 @@ impl Cost {
         let Some(first) = lists.first() else { return };
         // Whoever asks for nothing else knows what it is asked for.
         if is_alone {
-            client.notice(first, &message_of_one(first, list.name));
+            reader.client().notice(first, &message_of_one(first, list.name));
             return;
         }
-        let mut pages = declared::read(client, parent, slice).take(MOST_PAGES + 1);
+        let mut pages = reader.read(parent, slice).take(MOST_PAGES + 1);
         let (mut records, mut counted) = (0, 0);
         // A list that cannot be read says so where it is read.
         while let Ok(Some(page)) = pages.try_next().await {
@@ -92,7 +84,7 @@ impl Cost {
         if records * lists.len() < SMALL {
             return;
         }
-        client.notice(first, &self.message(list.name, &lists, records, counted > MOST_PAGES));
+        reader.client().notice(first, &self.message(list.name, &lists, records, counted > MOST_PAGES));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -121,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_cost_is_said_in_requests_and_time() {
-        let cost = Cost::new(80.0, None);
+        let cost = Cost::new(80.0, None, &[]);
         assert_eq!(
             cost.message("customers", &["customer_tax_ids", "payment_methods"], 30_000, true),
             "`customer_tax_ids`, `payment_methods`: each of more than 30000 `customers` has such a list, so this first reading takes more than \

@@ -21,10 +21,11 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use pipeline_core::http::{Bearer, HttpClient, Quota};
+use pipeline_core::http::{Bearer, HttpClient};
+use pipeline_core::rate_limit::Quota;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Preparation, Result};
+use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Plan, Reader, Result, Session};
 use secrecy::ExposeSecret;
 
 pub use self::changes::event_types;
@@ -32,7 +33,7 @@ use self::changes::{CHANGES, Changes};
 use self::classify::StripeAnswers;
 use self::config::Key;
 pub use self::config::{Accounts, StripeConfig};
-use self::connect::Connect;
+use self::connect::{Clients, Connect};
 use self::cost::Cost;
 use self::settling::{SETTLING, Settling};
 use self::spare::Spare;
@@ -46,18 +47,32 @@ pub const API_VERSION: &str = "2026-05-27.dahlia";
 #[derive(Debug)]
 pub struct Stripe {
     client: HttpClient,
+    /// The lists, without the feeds of what changes, and without a column for the account.
+    lists: Vec<Endpoint>,
     endpoints: Vec<Endpoint>,
-    changes: Changes,
-    settling: Settling,
-    cost: Cost,
-    spare: Spare,
+    reading: Reading,
     /// None: one account is read.
     connect: Option<Connect>,
     range: TimeRange,
+    /// Requests per second that the connector may use.
+    rate: f64,
     key: Key,
     /// The account that the configuration names, whose name no request has to learn.
     account: Option<String>,
     clock: Arc<dyn Clock>,
+}
+
+/// One run: what its lists, its feed of changes, and its accounts know of each other.
+#[derive(Debug)]
+struct Run {
+    reader: Reader,
+    plan: Plan,
+    changes: Changes,
+    settling: Settling,
+    cost: Cost,
+    spare: Spare,
+    /// The accounts, where there are several, and the platform's own id.
+    accounts: Option<Clients>,
 }
 
 impl Stripe {
@@ -94,24 +109,20 @@ impl Stripe {
             lookback: TimeDelta::seconds(config.lookback_seconds.into()),
         };
         let read = |list| by_name(refreshing(list, &config), key);
-        let mut endpoints: Vec<Endpoint> = endpoints(reading).into_iter().map(read).collect();
-        let spare = Spare::new(reading);
-        let changes = Changes::new(&endpoints, reading, spare.clone());
-        let connect = Connect::new(&config, key, &endpoints, reading);
-        let settling = Settling::new(&endpoints, reading, config.start_date);
-        let feeds = [settling::endpoint(&endpoints), changes::endpoint(&endpoints, reading)];
-        endpoints.extend(feeds);
+        let lists: Vec<Endpoint> = endpoints(reading).into_iter().map(read).collect();
+        let connect = Connect::new(&config, key, &lists, reading);
+        let mut endpoints = lists.clone();
+        endpoints.extend([settling::endpoint(&lists), changes::endpoint(&lists, reading)]);
         if connect.is_some() {
             endpoints = endpoints.into_iter().map(|endpoint| endpoint.by_account(connect::COLUMN)).collect();
         }
         Ok(Self {
             client: client.build()?,
+            lists,
             endpoints,
-            changes,
-            settling,
-            spare,
-            cost: Cost::new(f64::from(account_rate) * config.rate_share, config.start_date),
+            reading,
             connect,
+            rate: f64::from(account_rate) * config.rate_share,
             range: TimeRange { start: config.start_date, end: None },
             key,
             account: config.account,
@@ -172,47 +183,69 @@ impl Connector for Stripe {
         self.range
     }
 
-    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
-        self.cost.begin(endpoints);
-        // Any answer tells Stripe's time, by which windows are cut, a refusal as well.
-        let Some(connect) = &self.connect else {
-            let own = connect::own_id(&self.client).await?;
-            return Ok(Preparation { origin: self.origin(own), ..Preparation::default() });
-        };
-        let own = if connect.has_platform() { connect::own_id(&self.client).await? } else { None };
+    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
+        check::check(&self.client, &*self.clock, self.key, self.connect.as_ref(), endpoints).await
+    }
+
+    async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        // Any answer contains Stripe's time, by which windows are cut, a refusal as well.
+        let has_own = self.connect.as_ref().is_none_or(Connect::has_platform);
+        let reader = Reader::new(self.client.clone());
+        let own = if has_own { connect::own_id(&self.client).await? } else { None };
         let origin = self.origin(own.clone());
-        connect.set_platform(own);
-        let accounts = connect.accounts(&self.client).await?;
-        Ok(Preparation { origin, ..connect.endpoints(&self.endpoints, endpoints, accounts) })
+        let accounts = self.connect.as_ref().map(|connect| connect.clients(own));
+        let plan = match self.connect.as_ref().zip(accounts.as_ref()) {
+            Some((connect, clients)) => {
+                let accounts = connect.accounts(&reader, clients).await?;
+                connect.plan(&self.endpoints, endpoints, accounts, clients)
+            }
+            None => Plan { endpoints: self.endpoints.clone(), ..Plan::default() },
+        };
+        let spare = Spare::new(self.reading);
+        Ok(Arc::new(Run {
+            reader,
+            plan: Plan { origin, ..plan },
+            changes: Changes::new(&self.lists, self.reading, spare.clone()),
+            settling: Settling::new(&self.lists, self.reading, self.range.start),
+            cost: Cost::new(self.rate, self.range.start, endpoints),
+            spare,
+            accounts,
+        }))
+    }
+}
+
+impl Session for Run {
+    fn client(&self) -> &HttpClient {
+        self.reader.client()
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let client = match (&self.connect, endpoint.account()) {
-            (Some(connect), Some(account)) => connect.client(&self.client, &account.id),
-            _ => Ok(self.client.clone()),
-        };
-        let client = match client {
-            Ok(client) => client,
-            Err(error) => return stream::iter([Err(error)]).boxed(),
+        let reader = match (&self.accounts, endpoint.account()) {
+            (Some(accounts), Some(account)) => match accounts.client(self.client(), &account.id) {
+                Ok(client) => self.reader.with_client(client),
+                Err(error) => return stream::iter([Err(error)]).boxed(),
+            },
+            _ => self.reader.clone(),
         };
         match endpoint.name() {
-            CHANGES => return self.changes.read(client, endpoint, slice),
-            SETTLING => return self.settling.read(client, endpoint, slice),
+            CHANGES => return self.changes.read(reader, endpoint, slice),
+            SETTLING => return self.settling.read(reader, endpoint, slice),
             _ => {}
         }
-        let pages = self.spare.read(&client, endpoint, slice.clone());
-        let pages = self.cost.tell(client.clone(), endpoint, slice.clone(), pages);
-        let pages = self.settling.note(&client, endpoint, &slice, pages);
-        self.changes.note(&client, endpoint, slice, pages)
-    }
-
-    async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        check::check(&self.client, &*self.clock, self.key, self.connect.as_ref(), endpoints).await
+        let pages = self.spare.read(&reader, endpoint, slice.clone());
+        let pages = self.cost.tell(reader.clone(), endpoint, slice.clone(), pages);
+        let pages = self.settling.note(reader.client(), endpoint, &slice, pages);
+        self.changes.note(reader.client(), endpoint, slice, pages)
     }
 }
 
 impl ConnectorConfig for StripeConfig {
     const NAME: &'static str = "stripe";
+    const READS: &'static str = "Stripe: payments, billing, Connect, Issuing, and Treasury of one account or of many";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         Ok(Arc::new(Stripe::new(self, context)?))

@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Result, declared};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Reader, Result};
 use serde::{Deserialize, Serialize};
 
 use self::open::{Open, Span};
@@ -174,8 +174,8 @@ impl Settling {
     }
 
     /// Reads again what has become due.
-    pub(crate) fn read<'a>(&'a self, client: HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let begin = async move { Pass::begin(self, client, endpoint, &slice).await };
+    pub(crate) fn read<'a>(&'a self, reader: Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let begin = async move { Pass::begin(self, reader, endpoint, &slice).await };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
                 let Some(mut pass) = pass else { return Ok(None) };
@@ -203,7 +203,7 @@ struct List<'a> {
 
 /// One pass over what is due.
 struct Pass<'a> {
-    client: HttpClient,
+    reader: Reader,
     lists: Vec<List<'a>>,
     streams: usize,
     place: Place,
@@ -222,8 +222,8 @@ struct Again<'a> {
 }
 
 impl<'a> Pass<'a> {
-    async fn begin(settling: &'a Settling, client: HttpClient, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
-        let now = client.now();
+    async fn begin(settling: &'a Settling, reader: Reader, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+        let now = reader.client().now();
         let wanted = endpoint.streams().enumerate().filter(|(index, _)| endpoint.wants(*index));
         let list = |(index, fed): (usize, &pipeline_core::StreamDef)| {
             let endpoint = settling.lists.iter().find(|list| list.name() == fed.name())?;
@@ -231,7 +231,7 @@ impl<'a> Pass<'a> {
         };
         let lists: Vec<List<'a>> = wanted.filter_map(list).collect();
         let (place, streams) = (Place::of(slice)?, endpoint.streams().len());
-        let mut pass = Self { client, lists, streams, place, now: now.timestamp(), reading: None, restarts: 0 };
+        let mut pass = Self { reader, lists, streams, place, now: now.timestamp(), reading: None, restarts: 0 };
         for list in pass.lists.clone() {
             pass.learn(settling, list, now - settling.lag).await?;
         }
@@ -242,7 +242,7 @@ impl<'a> Pass<'a> {
     /// looked through.
     async fn learn(&mut self, settling: &Settling, list: List<'a>, end: DateTime<Utc>) -> Result<()> {
         let name = list.endpoint.name();
-        let key = settling.noted().keys().find(|(known, stream)| *known == account(&self.client) && *stream == name).cloned();
+        let key = settling.noted().keys().find(|(known, stream)| *known == account(self.reader.client()) && *stream == name).cloned();
         // A list that was not read in this run says why by itself.
         let noted = key.and_then(|key| settling.noted().remove(&key)).filter(|noted| noted.is_answered);
         let Some(noted) = noted else { return Ok(()) };
@@ -259,7 +259,7 @@ impl<'a> Pass<'a> {
         let farthest = (end - FARTHEST).timestamp();
         let window = Window { since: DateTime::from_timestamp(known.until.map_or(farthest, |until| until.max(farthest)), 0), until: end };
         let mut open = Open::default();
-        let mut pages = declared::read(&self.client, list.endpoint, SliceState { window: Some(window), ..SliceState::default() });
+        let mut pages = self.reader.read(list.endpoint, SliceState { window: Some(window), ..SliceState::default() });
         while let Some(page) = pages.try_next().await? {
             open.add(page.records.first().map_or(&[][..], Vec::as_slice), list.settles, self.now);
         }
@@ -323,7 +323,7 @@ impl<'a> Pass<'a> {
             let second = |second| DateTime::from_timestamp(second, 0);
             let window = second(span.end + 1).map(|until| Window { since: second(span.begin), until });
             let slice = SliceState { window, ..SliceState::default() };
-            let pages = declared::read(&self.client, list.endpoint, slice);
+            let pages = self.reader.read(list.endpoint, slice);
             return Some(Again { list, due, span, pages });
         }
         None

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Error, ErrorKind, Page, Result, declared};
+use pipeline_core::{Endpoint, Error, ErrorKind, Page, Reader, Result};
 
 use crate::streams::{Reading, Stream, plain_endpoint, streams};
 
@@ -39,24 +38,26 @@ impl Spare {
     }
 
     /// Reads a list; without those members when it is refused with them.
-    pub(crate) fn read<'a>(&'a self, client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let Some(plain) = self.0.get(endpoint.name()) else { return declared::read(client, endpoint, slice) };
+    pub(crate) fn read<'a>(&'a self, reader: &Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let Some(plain) = self.0.get(endpoint.name()) else { return reader.read(endpoint, slice) };
         if plain.is_read.load(Ordering::Relaxed) {
-            return declared::read(client, &plain.endpoint, slice);
+            return reader.read(&plain.endpoint, slice);
         }
-        let client = client.clone();
+        let reader = reader.clone();
         let begun = async move {
-            let mut pages = declared::read(&client, endpoint, slice.clone());
+            let mut pages = reader.read(endpoint, slice.clone());
             let first = pages.try_next().await;
             let Err(refusal) = first else { return Ok::<_, Error>(stream::iter(first.transpose()).chain(pages).boxed()) };
             if !may_be_of_members(&refusal) {
                 return Err(refusal);
             }
-            let mut pages = declared::read(&client, &plain.endpoint, slice);
+            let mut pages = reader.read(&plain.endpoint, slice);
             let Ok(first) = pages.try_next().await else { return Err(refusal) };
             if !plain.is_read.swap(true, Ordering::Relaxed) {
                 let members = crate::streams::stream(endpoint.name()).map_or(&[][..], |stream| stream.spare).join("`, `");
-                client.notice(endpoint.name(), &format!("read without `{members}`, which Stripe does not expand for this key: {refusal}"));
+                reader
+                    .client()
+                    .notice(endpoint.name(), &format!("read without `{members}`, which Stripe does not expand for this key: {refusal}"));
             }
             Ok(stream::iter(first.map(Ok)).chain(pages).boxed())
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pipeline_core::http::{Call, HttpClient, Method, Request, path_segment};
 use pipeline_core::paginate::AfterLastId;
-use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Result, StreamDef, declared};
+use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Reader, Result, StreamDef};
 
 use super::target::{Found, sweep, tombstone};
 use super::{CHANGES, retrieve_operation};
@@ -75,12 +75,12 @@ impl Fetcher {
     }
 
     /// Fetches one object, or list.
-    pub(super) async fn fetch(&self, client: &HttpClient, found: &Found) -> Result<Fetched> {
+    pub(super) async fn fetch(&self, reader: &Reader, found: &Found) -> Result<Fetched> {
         let Found { stream, id, what, .. } = found;
         let records = match what {
-            What::Object(path) => self.object(client, stream, id, path.as_ref()).await,
-            What::Listed(param) => self.listed(client, stream, id, param).await,
-            What::Children => self.children(client, stream, id).await,
+            What::Object(path) => self.object(reader, stream, id, path.as_ref()).await,
+            What::Listed(param) => self.listed(reader, stream, id, param).await,
+            What::Children => self.children(reader, stream, id).await,
             What::Gone => Ok(gone(stream, id)),
             What::RowsOfIt => Ok(sweep(stream, id).into_iter().collect()),
         };
@@ -102,9 +102,10 @@ impl Fetcher {
         client.send(&request, &Call { endpoint: CHANGES, buckets: &[operation("/v1/events").into(), ACCOUNT.into()] }).await.map(drop)
     }
 
-    async fn object(&self, client: &HttpClient, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Records> {
+    async fn object(&self, reader: &Reader, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Records> {
         let Some(list) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
         let buckets = [retrieve_operation(stream.object_list()).into(), ACCOUNT.into()];
+        let client = reader.client();
         let response = match client.send(&self.request(client, stream, id, path)?, &Call { endpoint: stream.name, buckets: &buckets }).await
         {
             Ok(response) if response.status.is_success() => response,
@@ -120,7 +121,7 @@ impl Fetcher {
         // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event mentions it.
         let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
         let swept: Records = stream.inside_it().filter(is_there).filter_map(|(inner, _)| sweep(inner, id)).collect();
-        let read = declared::read_record(client, list, record).await;
+        let read = reader.read_record(list, record).await;
         // A refusal of a list inside it is not one of the object's own list.
         let records = by_stream(
             list,
@@ -149,15 +150,15 @@ impl Fetcher {
         Ok(request)
     }
 
-    async fn listed(&self, client: &HttpClient, stream: &'static Stream, id: &str, param: &'static str) -> Result<Records> {
+    async fn listed(&self, reader: &Reader, stream: &'static Stream, id: &str, param: &'static str) -> Result<Records> {
         let Some(endpoint) = self.filtered.get(&(stream.name, param)) else { return Ok(Vec::new()) };
-        Ok(by_stream(endpoint, declared::read_children(client, endpoint, &parent(id)).await?))
+        Ok(by_stream(endpoint, reader.read_children(endpoint, &parent(id)).await?))
     }
 
     /// The whole list that belongs to something: what is not in it any more is gone.
-    async fn children(&self, client: &HttpClient, stream: &'static Stream, id: &str) -> Result<Records> {
+    async fn children(&self, reader: &Reader, stream: &'static Stream, id: &str) -> Result<Records> {
         let Some(endpoint) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
-        match declared::read_children(client, endpoint, &parent(id)).await {
+        match reader.read_children(endpoint, &parent(id)).await {
             // What they belong to is gone, which its own event tells.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             records => Ok(sweep(stream, id).into_iter().chain(by_stream(endpoint, records?)).collect()),

@@ -7,11 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::HttpClient;
 use pipeline_core::{Endpoint, Error, RawRecord};
 
-use super::CHANGES;
 use super::coverage::Coverage;
 use super::event::Event;
-use super::fetch::{self, Fetcher, What};
-use super::routes::{self, Names, Route, Routes};
+use super::fetch::{Fetcher, What};
+use super::routes::{Names, Route, Routes};
+use super::{CHANGES, fetch, routes};
 use crate::streams::{Place, Stream};
 
 /// Something to be fetched, or known to be gone.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use connector_stripe::{Stripe, StripeConfig, streams};
-use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::Request;
 use pipeline_core::state::{Change, EndpointState};
-use pipeline_core::{BuildContext, Clock, Commit, Destination, ErrorKind, Event, Observer, TokioClock};
+use pipeline_core::{BuildContext, Clock, ErrorKind, Event, Observer, TokioClock};
+use pipeline_engine::{Commit, Destination, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_testkit::MemoryDestination;
 use serde_json::{Value, json};
 
@@ -132,14 +132,7 @@ impl Town {
 
     async fn sync(&self, streams: Selection) -> Summary {
         let observer = Arc::clone(&self.notices) as Arc<dyn Observer>;
-        let context = BuildContext {
-            source: "s".to_owned(),
-            transport: Some(self.fake.clone()),
-            clock: self.clock.clone(),
-            observer: Arc::clone(&observer),
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+        let context = BuildContext::new("s").transport(self.fake.clone()).clock(self.clock.clone()).observer(Arc::clone(&observer)).seed(7);
         let connector = Arc::new(Stripe::new(StripeConfig::new(self.key), context).unwrap());
         let mut job = Job::new("run", self.destination.clone(), vec![Source { name: "s".to_owned(), connector, streams }]);
         (job.clock, job.observer) = (self.clock.clone(), observer);

@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::cell::Column;
-use pipeline_core::engine::Metrics;
-use pipeline_core::engine::decode::Decoder;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::{Position, SliceState, Window};
-use pipeline_core::{BuildContext, Connector, ConnectorExt, Endpoint, ErrorKind, RawRecord, Result, SyncMode};
+use pipeline_core::{BuildContext, Catalog, Connector, Endpoint, ErrorKind, RawRecord, Result, SessionExt, SyncMode};
+use pipeline_engine::Metrics;
+use pipeline_engine::cell::Column;
+use pipeline_engine::decode::Decoder;
 use tokio::time::{Duration, Instant};
 
 use crate::fake::{Fake, Reply, page, param, refusal};
 
 async fn read(fake: &std::sync::Arc<Fake>, stream: &str) -> Result<Vec<RawRecord>> {
-    fake.connect(StripeConfig::new("rk_live_key")).records(stream, TimeRange::all()).try_collect().await
+    fake.open(StripeConfig::new("rk_live_key")).await.records(stream, TimeRange::all()).try_collect().await
 }
 
 fn ids(records: &[RawRecord]) -> BTreeSet<String> {
@@ -48,7 +48,7 @@ async fn c05_every_page_ends_where_the_first_does_however_long_the_walk() {
         Some("ch_3") => page(&["ch_2"], true),
         Some(_) => page(&["ch_1"], false),
     });
-    let stripe = fake.connect(StripeConfig::new("rk_live_key"));
+    let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
     let mut pages = stripe.records("charges", TimeRange::all());
     while pages.next().await.is_some() {
         tokio::time::sleep(Duration::from_mins(10)).await;
@@ -89,9 +89,9 @@ async fn c30_windows_end_by_stripes_clock_and_not_by_ours() {
             let reply = Reply::from(if request.url.path() == "/v1/account" { answer() } else { page::<&str>(&[], false) });
             reply.header("date", "Fri, 30 Jan 2026 23:50:00 GMT")
         });
-        let stripe = fake.connect(StripeConfig::new("rk_live_key"));
-        stripe.prepare(&["charges"]).await.unwrap();
-        let _: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        let stripe = std::sync::Arc::new(fake.connect(StripeConfig::new("rk_live_key")));
+        let run = std::sync::Arc::clone(&stripe).open(&["charges"]).await.unwrap();
+        let _: Vec<RawRecord> = run.records("charges", TimeRange::all()).try_collect().await.unwrap();
         // A minute before ten to twelve, that second included.
         assert_eq!(param(&fake.sent.lock().unwrap()[1], "created[lt]"), Some("1769816941"));
         let facts = stripe.check(&["charges"]).await.unwrap().facts;
@@ -111,7 +111,7 @@ async fn c31_a_limit_of_one_operation_slows_down_that_operation_alone() {
     });
     let mut config = StripeConfig::new("rk_live_key");
     config.rate_share = 1.0;
-    let stripe = fake.connect(config);
+    let stripe = fake.open(config).await;
     let start = Instant::now();
     let others = async {
         let lists = (0..OTHERS).map(|_| stripe.records("customers", TimeRange::all()).collect::<Vec<_>>());
@@ -211,7 +211,7 @@ fn endpoint<'c>(stripe: &'c dyn Connector, name: &str) -> &'c Endpoint {
 async fn c42_a_closed_review_that_is_not_listed_is_not_taken_for_deleted() {
     let stripe = Fake::empty().connect(StripeConfig::new("rk_live_key"));
     assert_eq!(endpoint(&stripe, "reviews").mode(), SyncMode::Incremental);
-    let catalog = stripe.discover().await.unwrap();
+    let catalog = Catalog::of(stripe.endpoints());
     let reviews = catalog.streams.iter().find(|stream| stream.name == "reviews").unwrap();
     assert_eq!(reviews.deletes, "not visible");
 }
@@ -322,14 +322,14 @@ fn large(fitting: usize) -> std::sync::Arc<Fake> {
 }
 
 fn small_bodies() -> BuildContext {
-    BuildContext { max_body: 32 << 10, ..BuildContext::default() }
+    BuildContext::default().max_body(32 << 10)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
     for fitting in [50, 7, 1] {
         let fake = large(fitting);
-        let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), small_bodies());
+        let stripe = fake.open_in(StripeConfig::new("rk_live_key"), small_bodies()).await;
         let records: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
         assert_eq!(ids(&records).len(), 12, "each once, {fitting} a page");
         assert_eq!(records.len(), 12);
@@ -342,7 +342,7 @@ async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
 #[tokio::test(start_paused = true)]
 async fn a15_one_record_that_is_too_large_is_an_error_with_words() {
     let fake = large(0);
-    let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), small_bodies());
+    let stripe = fake.open_in(StripeConfig::new("rk_live_key"), small_bodies()).await;
     let error = stripe.records("charges", TimeRange::all()).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
     assert!(error.help().unwrap().starts_with("one record alone is larger"), "{error:?}");
@@ -354,8 +354,8 @@ async fn a15_one_record_that_is_too_large_is_an_error_with_words() {
 async fn c18_another_version_than_asked_for_is_told_once() {
     let fake = Fake::new(|_| Reply::from(page(&["ch_1"], false)).header("stripe-version", "2011-01-01"));
     let notices = std::sync::Arc::new(Metrics::default());
-    let context = BuildContext { observer: notices.clone(), ..BuildContext::default() };
-    let stripe = fake.connect_in(StripeConfig::new("rk_live_key"), context);
+    let context = BuildContext::default().observer(notices.clone());
+    let stripe = fake.open_in(StripeConfig::new("rk_live_key"), context).await;
     for stream in ["charges", "charges", "customers"] {
         stripe.records(stream, TimeRange::all()).try_collect::<Vec<_>>().await.unwrap();
     }

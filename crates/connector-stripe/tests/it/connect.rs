@@ -1,13 +1,14 @@
 //! Several accounts in one source: whom requests are for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use connector_stripe::{Accounts, StripeConfig};
 use futures::TryStreamExt;
 use pipeline_core::http::Request;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::EndpointState;
-use pipeline_core::{Availability, Connector, Endpoint, Error, ErrorKind, Preparation};
+use pipeline_core::{Availability, Connector, Endpoint, Error, ErrorKind, Plan, Session, Skipped, Unread};
 
 use crate::fake::{Fake, Reply, page, param, refusal};
 
@@ -40,7 +41,7 @@ fn platform(request: &Request) -> Reply {
 }
 
 /// Reads an endpoint as a first sync does. Gives the ids.
-async fn read(stripe: &impl Connector, endpoint: &Endpoint) -> Result<Vec<String>, Error> {
+async fn read(stripe: &dyn Session, endpoint: &Endpoint) -> Result<Vec<String>, Error> {
     let slices = endpoint.slicer().plan(&EndpointState::default(), TimeRange::all(), stripe.client().now());
     let mut ids = Vec::new();
     for slice in slices {
@@ -55,13 +56,13 @@ async fn read(stripe: &impl Connector, endpoint: &Endpoint) -> Result<Vec<String
 #[tokio::test(start_paused = true)]
 async fn c43_every_account_of_every_page_is_read_with_its_own_header() {
     let fake = Fake::new(platform);
-    let stripe = fake.connect(config(Accounts::All));
-    let Preparation { endpoints, closed, .. } = stripe.prepare(&["charges", "customer_balance_transactions", "accounts"]).await.unwrap();
-    assert!(closed.is_empty());
+    let stripe = Arc::new(fake.connect(config(Accounts::All)));
+    let run = stripe.open(&["charges", "customer_balance_transactions", "accounts"]).await.unwrap();
+    assert!(run.plan().skipped.is_empty());
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for endpoint in endpoints.unwrap() {
+    for endpoint in &run.plan().endpoints {
         let before = fake.sent.lock().unwrap().len();
-        let ids = read(&stripe, &endpoint).await.unwrap();
+        let ids = read(&*run, endpoint).await.unwrap();
         let of = &endpoint.account().unwrap().id;
         let expected = if **of == *"acct_own" { "" } else { of };
         let sent = fake.sent.lock().unwrap();
@@ -89,9 +90,9 @@ async fn an_organization_key_names_the_way_to_the_account() {
     let mut config = StripeConfig::new("sk_org_live_key");
     config.accounts = Some(named(&["acct_1"]));
     config.account = Some("acct_platform".to_owned());
-    let stripe = fake.connect(config);
-    for endpoint in stripe.prepare(&["charges"]).await.unwrap().endpoints.unwrap() {
-        read(&stripe, &endpoint).await.unwrap();
+    let run = Arc::new(fake.connect(config)).open(&["charges"]).await.unwrap();
+    for endpoint in &run.plan().endpoints {
+        read(&*run, endpoint).await.unwrap();
     }
     let sent = fake.sent.lock().unwrap();
     let charges = sent.iter().filter(|request| request.url.path() == "/v1/charges");
@@ -109,13 +110,13 @@ async fn accounts_of_an_organization_are_read_beside_each_other() {
     let report = stripe.check(&["charges"]).await.unwrap();
     let told: Vec<_> = report.endpoints.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(told, ["charges@acct_1"]);
-    let Preparation { endpoints, closed, .. } = stripe.prepare(&["charges", "accounts"]).await.unwrap();
-    let endpoints = endpoints.unwrap();
+    let run = Arc::new(stripe).open(&["charges", "accounts"]).await.unwrap();
+    let endpoints = &run.plan().endpoints;
     let names: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id("s").endpoint).collect();
     assert_eq!(names, ["accounts@acct_1", "charges@acct_1", "accounts@acct_2", "charges@acct_2"]);
-    assert!(closed.is_empty());
+    assert!(run.plan().skipped.is_empty());
     for endpoint in endpoints {
-        read(&stripe, &endpoint).await.unwrap();
+        read(&*run, endpoint).await.unwrap();
     }
     let sent = fake.sent.lock().unwrap();
     // Not one request without a context, which Stripe refuses.
@@ -129,12 +130,13 @@ async fn an_account_that_is_closed_and_a_platform_without_a_name_are_told_and_no
         ("/v1/account", "") => refusal(403, "", "", "The key lacks the 'rak_accounts_kyc_basic_read' permission.").into(),
         _ => platform(request),
     });
-    let stripe = fake.connect(config(named(&["acct_1", "acct_9"])));
-    let Preparation { endpoints, closed, .. } = stripe.prepare(&["charges"]).await.unwrap();
-    let ids: Vec<_> = endpoints.unwrap().iter().map(|endpoint| endpoint.id("s").endpoint).collect();
+    let run = Arc::new(fake.connect(config(named(&["acct_1", "acct_9"])))).open(&["charges"]).await.unwrap();
+    let Plan { endpoints, skipped, .. } = run.plan();
+    let ids: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id("s").endpoint).collect();
     assert_eq!(ids, ["charges@platform", "charges@acct_1", "charges@acct_9"]);
-    let closed: Vec<_> = closed.iter().map(|(id, error)| (id.as_str(), error.kind())).collect();
-    assert_eq!(closed, [("platform", ErrorKind::PermissionDenied), ("acct_9", ErrorKind::Unsupported)]);
+    let closed: Vec<_> = skipped.iter().map(|Skipped { what, reason }| (what.clone(), reason.kind())).collect();
+    let account = |id: &str| Unread::Account(id.to_owned());
+    assert_eq!(closed, [(account("platform"), ErrorKind::PermissionDenied), (account("acct_9"), ErrorKind::Unsupported)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +145,7 @@ async fn a_key_that_may_not_list_accounts_reads_none_rather_than_some() {
         "/v1/accounts" => refusal(403, "", "", "The key lacks the 'rak_connected_account_read' permission.").into(),
         _ => platform(request),
     });
-    let error = fake.connect(config(Accounts::All)).prepare(&["charges"]).await.unwrap_err();
+    let error = Arc::new(fake.connect(config(Accounts::All))).open(&["charges"]).await.unwrap_err();
     assert_eq!((error.kind(), error.context_value("field")), (ErrorKind::ConfigInvalid, Some("accounts")));
 }
 

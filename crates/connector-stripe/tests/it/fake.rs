@@ -1,13 +1,14 @@
 //! A transport that answers from a function.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use connector_stripe::{API_VERSION, Stripe, StripeConfig};
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
-use pipeline_core::{BuildContext, TokioClock};
+use pipeline_core::{BuildContext, Connector, Session, TokioClock};
 
 type Answer = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 
@@ -34,6 +35,8 @@ impl Reply {
 /// A transport that answers from a function and remembers what it was asked.
 pub(crate) struct Fake {
     answer: Answer,
+    /// True while a run begins: its request for the account is not the test's.
+    opening: AtomicBool,
     pub(crate) sent: Mutex<Vec<Request>>,
 }
 
@@ -46,7 +49,10 @@ impl fmt::Debug for Fake {
 #[async_trait]
 impl HttpService for Fake {
     async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
-        let Reply { status, headers, body } = (self.answer)(&request);
+        let Reply { status, headers, body } = match request.url.path() {
+            "/v1/account" if self.opening.load(Ordering::Relaxed) => (200, r#"{"id":"acct_own"}"#.to_owned()).into(),
+            _ => (self.answer)(&request),
+        };
         self.sent.lock().unwrap().push(request);
         let fixed = [("content-type", "application/json"), ("request-id", "req_1"), ("stripe-version", API_VERSION)];
         let mut all: HeaderMap = fixed.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -59,12 +65,27 @@ impl HttpService for Fake {
 
 impl Fake {
     pub(crate) fn new<R: Into<Reply>>(answer: impl Fn(&Request) -> R + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { answer: Box::new(move |request| answer(request).into()), sent: Mutex::default() })
+        let answer = Box::new(move |request: &Request| answer(request).into());
+        Arc::new(Self { answer, opening: AtomicBool::default(), sent: Mutex::default() })
     }
 
     /// Lists without an object.
     pub(crate) fn empty() -> Arc<Self> {
         Self::new(|_| page::<&str>(&[], false))
+    }
+
+    /// Begins a run, and forgets what was requested for that.
+    pub(crate) async fn open(self: &Arc<Self>, config: StripeConfig) -> Arc<dyn Session> {
+        self.open_in(config, BuildContext::default()).await
+    }
+
+    /// Begins a run in a context of the test's own.
+    pub(crate) async fn open_in(self: &Arc<Self>, config: StripeConfig, context: BuildContext) -> Arc<dyn Session> {
+        self.opening.store(true, Ordering::Relaxed);
+        let session = Arc::new(self.connect_in(config, context)).open(&[]).await.unwrap();
+        self.opening.store(false, Ordering::Relaxed);
+        self.sent.lock().unwrap().clear();
+        session
     }
 
     pub(crate) fn connect(self: &Arc<Self>, config: StripeConfig) -> Stripe {
@@ -74,7 +95,7 @@ impl Fake {
     /// The same with bounds or an observer of its own.
     pub(crate) fn connect_in(self: &Arc<Self>, config: StripeConfig, context: BuildContext) -> Stripe {
         let clock = Arc::new(TokioClock::starting_at("2026-01-31T00:00:00Z".parse().unwrap()));
-        Stripe::new(config, BuildContext { transport: Some(self.clone()), clock, seed: Some(7), ..context }).unwrap()
+        Stripe::new(config, context.transport(self.clone()).clock(clock).seed(7)).unwrap()
     }
 
     /// The requests so far, as a person reads them.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use connector_stripe::{FAMILIES, Place, Stream, StripeConfig, streams};
 use futures::{StreamExt, TryStreamExt};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{Availability, BuildContext, Connector, ConnectorConfig, ConnectorExt, DataType, ErrorKind, RawRecord};
+use pipeline_core::{Availability, BuildContext, Connector, ConnectorConfig, DataType, ErrorKind, RawRecord, SessionExt};
 use pipeline_testkit::build;
 
 use self::fake::{Fake, page, param, refusal};
@@ -32,7 +32,7 @@ async fn every_stream_asks_for_its_list() {
     let mut requests = String::new();
     for stream in sorted().into_iter().filter(|stream| matches!(stream.place, Place::Account)) {
         let fake = Fake::empty();
-        let stripe = fake.connect(StripeConfig::new("rk_live_key"));
+        let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
         let records: Vec<RawRecord> = stripe.records(stream.name, TimeRange::all()).try_collect().await.unwrap();
         assert!(records.is_empty());
         writeln!(requests, "{}\n  {}", stream.name, fake.urls().join("\n  ")).unwrap();
@@ -45,7 +45,7 @@ async fn every_request_carries_the_key_and_the_version() {
     let fake = Fake::empty();
     let mut config = StripeConfig::new("rk_live_key");
     config.account = Some("acct_1".to_owned());
-    let _: Vec<_> = fake.connect(config).records("charges", TimeRange::all()).collect().await;
+    let _: Vec<_> = fake.open(config).await.records("charges", TimeRange::all()).collect().await;
     let sent = fake.sent.lock().unwrap();
     let header = |name: &str| sent[0].headers.get(name).map(|value| value.to_str().unwrap());
     assert_eq!(header("authorization"), Some("Bearer rk_live_key"));
@@ -59,7 +59,7 @@ async fn an_organization_key_names_the_account_in_its_context() {
     let fake = Fake::empty();
     let mut config = StripeConfig::new("sk_org_live_key");
     config.account = Some("acct_1".to_owned());
-    let _: Vec<_> = fake.connect(config).records("charges", TimeRange::all()).collect().await;
+    let _: Vec<_> = fake.open(config).await.records("charges", TimeRange::all()).collect().await;
     let sent = fake.sent.lock().unwrap();
     assert_eq!(sent[0].headers.get("stripe-context").unwrap(), "acct_1");
     assert!(sent[0].headers.get("stripe-account").is_none());
@@ -68,7 +68,7 @@ async fn an_organization_key_names_the_account_in_its_context() {
 #[tokio::test]
 async fn a_start_date_bounds_what_happened_and_not_what_is_on_sale() {
     let fake = Fake::empty();
-    let stripe = fake.connect(StripeConfig::new("rk_live_key"));
+    let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
     let range = TimeRange::since("2026-01-01T00:00:00Z".parse().unwrap());
     for stream in ["charges", "products"] {
         let _: Vec<_> = stripe.records(stream, range).collect().await;
@@ -86,7 +86,7 @@ async fn c04_pages_follow_the_last_id_and_a_deleted_one_is_stepped_over() {
         Some("ch_5") => page(&["ch_3"], false),
         Some(id) => panic!("unexpected cursor {id}"),
     });
-    let stripe = fake.connect(StripeConfig::new("rk_live_key"));
+    let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
     let records: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
     let ids: Vec<_> = records.iter().map(|record| record.scalar("id").unwrap()).collect();
     assert_eq!(ids, ["ch_5", "ch_4", "ch_3"]);
@@ -136,7 +136,7 @@ async fn pace(key: &str, share: f64, streams: &[&str]) -> f64 {
     let fake = Fake::empty();
     let mut config = StripeConfig::new(key);
     config.rate_share = share;
-    let stripe = fake.connect(config);
+    let stripe = fake.open(config).await;
     let start = tokio::time::Instant::now();
     let wanted = (0..WANTED).map(|index| stripe.records(streams[index % streams.len()], TimeRange::all()).collect::<Vec<_>>());
     futures::future::join_all(wanted).await;
