@@ -5,13 +5,11 @@
 //! so rows of different brands never share one.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Page, RawRecord, Result, declared};
+use pipeline_core::{Endpoint, Page, RawRecord, Reader, Result};
 use serde::Deserialize;
 use url::Url;
 
@@ -36,8 +34,6 @@ pub(crate) struct Brands {
     urls: BTreeMap<String, Url>,
     /// Whether the account's host is the configuration's own, so that it says nothing of the brands' hosts.
     is_elsewhere: bool,
-    /// The brand that the account's host shows, once it was asked for.
-    own: OnceLock<String>,
 }
 
 /// What matters of a brand.
@@ -58,18 +54,20 @@ struct Brand {
     default: Option<bool>,
 }
 
-/// The Help Centers that are read besides that of the account's host.
+/// The Help Centers of an account.
 #[derive(Debug, Default)]
-pub(crate) struct Others {
-    /// The endpoints of each.
+pub(crate) struct HelpCenters {
+    /// The endpoints of each but that of the account's host.
     pub(crate) endpoints: Vec<Endpoint>,
     /// What is read, and what is not, in words.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notices: Vec<String>,
+    /// The brand that the account's host shows.
+    pub(crate) own: Option<String>,
 }
 
 impl Brands {
     pub(crate) fn new(subdomain: String, urls: BTreeMap<String, Url>, is_elsewhere: bool) -> Self {
-        Self { subdomain, urls, is_elsewhere, own: OnceLock::new() }
+        Self { subdomain, urls, is_elsewhere }
     }
 
     /// Asks which brands there are, and gives the endpoints of their Help Centers, of those that are wanted.
@@ -78,40 +76,37 @@ impl Brands {
     ///
     /// # Errors
     /// When the credentials are refused, or the vendor cannot be reached.
-    pub(crate) async fn learn(&self, client: &HttpClient, list: &Endpoint, wanted: &[&str]) -> Result<Others> {
-        let brands = match brands(client, list).await {
+    pub(crate) async fn learn(&self, reader: &Reader, list: &Endpoint, wanted: &[&str]) -> Result<HelpCenters> {
+        let brands = match brands(reader, list).await {
             Ok(brands) => brands,
             Err(error) if is_refusal(error.kind()) => {
                 let note =
                     format!("brands may not be read ({error}): the Help Center of {} is read, and of no other brand", self.subdomain);
-                return Ok(Others { notes: vec![note], ..Others::default() });
+                return Ok(HelpCenters { notices: vec![note], ..HelpCenters::default() });
             }
             Err(error) => return Err(error),
         };
         let is_own = |brand: &&Brand| brand.subdomain.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&self.subdomain));
         let own = brands.iter().find(is_own).or_else(|| brands.iter().find(|brand| brand.default == Some(true)));
-        if let Some(own) = own {
-            self.own.get_or_init(|| own.id.to_string());
-        }
-        let mut others = Others::default();
+        let mut centers = HelpCenters { own: own.map(|own| own.id.to_string()), ..HelpCenters::default() };
         let is_other = |brand: &&Brand| own.is_none_or(|own| own.id != brand.id);
         for brand in brands.iter().filter(is_other).filter(|brand| brand.is_open()) {
             match self.host(brand) {
                 Some(host) => {
-                    client.add_origin(host.clone())?;
+                    reader.client().add_origin(host.clone())?;
                     let endpoints = streams::help_center(Some((&host, &|list: &str| format!("{list}{OF}{}", brand.id))));
                     let is_wanted = |endpoint: &Endpoint| wanted.iter().any(|name| is_list(endpoint, name)) && !is_accounts(endpoint);
-                    others.endpoints.extend(endpoints.into_iter().filter(is_wanted));
-                    others.notes.push(format!(
+                    centers.endpoints.extend(endpoints.into_iter().filter(is_wanted));
+                    centers.notices.push(format!(
                         "the Help Center of the brand {} is read from {}",
                         brand.shown(),
                         host.host_str().unwrap_or_default()
                     ));
                 }
-                None => others.notes.push(brand.left_out()),
+                None => centers.notices.push(brand.left_out()),
             }
         }
-        Ok(others)
+        Ok(centers)
     }
 
     /// The host of a brand's Help Center; none when nobody can tell. A subdomain that is no label makes no host.
@@ -121,20 +116,6 @@ impl Brands {
             return Some(url.clone());
         }
         if self.is_elsewhere { None } else { Url::parse(&format!("https://{subdomain}.zendesk.com")).ok() }
-    }
-
-    /// Reads a list of a Help Center, and says of each row whose it is.
-    pub(crate) fn read<'a>(&self, client: &HttpClient, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let pages = declared::read(client, endpoint, slice);
-        let has_brand = endpoint.streams().any(|stream| stream.schema().field(COLUMN).is_some());
-        let brand = endpoint.name().rsplit_once(OF).map(|(_, brand)| brand.to_owned()).or_else(|| self.own.get().cloned());
-        let Some(brand) = brand.filter(|_| has_brand && streams::is_of_help_center(endpoint)) else { return pages };
-        let of_brand = move |record: &RawRecord| record.with_member(COLUMN, &brand);
-        let tell = move |mut page: Page| {
-            page.records.iter_mut().flatten().for_each(|record| *record = of_brand(record));
-            page
-        };
-        Box::pin(pages.map_ok(tell))
     }
 }
 
@@ -166,6 +147,20 @@ impl Brand {
     }
 }
 
+/// Reads a list of a Help Center, and says of each row whose it is.
+pub(crate) fn read<'a>(reader: &Reader, endpoint: &'a Endpoint, slice: SliceState, own: Option<&str>) -> BoxStream<'a, Result<Page>> {
+    let pages = reader.read(endpoint, slice);
+    let has_brand = endpoint.streams().any(|stream| stream.schema().field(COLUMN).is_some());
+    let brand = endpoint.name().rsplit_once(OF).map(|(_, brand)| brand.to_owned()).or_else(|| own.map(ToOwned::to_owned));
+    let Some(brand) = brand.filter(|_| has_brand && streams::is_of_help_center(endpoint)) else { return pages };
+    let of_brand = move |record: &RawRecord| record.with_member(COLUMN, &brand);
+    let tell = move |mut page: Page| {
+        page.records.iter_mut().flatten().for_each(|record| *record = of_brand(record));
+        page
+    };
+    Box::pin(pages.map_ok(tell))
+}
+
 /// Whether an endpoint of a brand stands for the list of this name.
 fn is_list(endpoint: &Endpoint, name: &str) -> bool {
     endpoint.name().split_once(OF).is_some_and(|(list, _)| list == name)
@@ -177,9 +172,9 @@ fn is_accounts(endpoint: &Endpoint) -> bool {
 }
 
 /// The brands of the account.
-async fn brands(client: &HttpClient, list: &Endpoint) -> Result<Vec<Brand>> {
+async fn brands(reader: &Reader, list: &Endpoint) -> Result<Vec<Brand>> {
     let mut brands = Vec::new();
-    let mut pages = declared::read(client, list, SliceState::default());
+    let mut pages = reader.read(list, SliceState::default());
     while let Some(page) = pages.try_next().await? {
         // One odd brand is none of which anything could be read.
         brands.extend(page.records.iter().flatten().filter_map(|record| record.deserialize().ok()));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode, Throttle};
+use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode};
+use pipeline_core::rate_limit::Throttle;
 
 use crate::limits::{EXPORT, HELP_CENTER, SUPPORT, TALK_EXPORT};
 use crate::rates::is_help_center;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::http::{Basic, HttpClient, HttpClientBuilder, OAuth2, below};
@@ -23,64 +23,70 @@ const TOKEN_SECONDS: &str = "172800";
 /// Told by `check` and by every sync while an API token is configured.
 const API_TOKEN_SUNSET: &str = "API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth client instead";
 
-/// How to reach one Zendesk account.
-#[derive(Deserialize, JsonSchema)]
+/// Configuration of the Zendesk connector.
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "subdomain": "${ZENDESK_SUBDOMAIN}",
+    "client_id": "${ZENDESK_CLIENT_ID}",
+    "client_secret": "${ZENDESK_CLIENT_SECRET}",
+}]))]
+#[non_exhaustive]
 pub struct ZendeskConfig {
     /// The account's name: `acme` in `acme.zendesk.com`.
-    subdomain: String,
+    pub subdomain: String,
     /// Identifier of an OAuth client of the account; use together with `client_secret`.
     #[serde(default)]
-    client_id: Option<String>,
+    pub client_id: Option<String>,
     /// Secret of the OAuth client.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    client_secret: Option<SecretString>,
+    pub client_secret: Option<SecretString>,
     /// Refresh token of an authorization; without it the client asks for tokens of its own.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    refresh_token: Option<SecretString>,
+    pub refresh_token: Option<SecretString>,
     /// Email of an administrator; use together with `api_token`.
     #[serde(default)]
-    email: Option<String>,
+    pub email: Option<String>,
     /// API token. Zendesk turns all of them off on 2027-04-30.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    api_token: Option<SecretString>,
+    pub api_token: Option<SecretString>,
     /// Reads what changed since this day or instant, such as `2026-01-31`; everything unless set.
     #[serde(default)]
-    start_date: Option<String>,
+    pub start_date: Option<String>,
     /// Part of the account's requests per minute that this connector may use, the rest being left to other programs.
     #[serde(default = "default_rate_share")]
     #[schemars(range(min = 0.01, max = 1.0))]
-    rate_share: f64,
+    pub rate_share: f64,
     /// Requests per minute of the account's plan; unless set, the first answer tells.
     #[serde(default)]
     #[schemars(range(min = 1))]
-    plan_rpm: Option<u32>,
+    pub plan_rpm: Option<u32>,
     /// Incremental export requests per minute: 10, or 30 with the High Volume add-on.
     #[serde(default = "default_export_rpm")]
     #[schemars(range(min = 1, max = 30))]
-    export_rpm: u32,
+    pub export_rpm: u32,
     /// Records that one export request asks for. Lower it when large tickets make the exports time out.
     #[serde(default = "default_export_page_size")]
     #[schemars(range(min = 1, max = 1000))]
-    export_page_size: u32,
+    pub export_page_size: u32,
     /// Keys of the custom objects whose records are read, each into a stream `custom_object_{key}`.
     #[serde(default)]
-    custom_objects: Vec<String>,
+    pub custom_objects: Vec<String>,
     /// Custom fields are columns of their own, besides their place in a JSON column. They are asked for before every sync:
     /// a request for each hundred of them.
     #[serde(default = "default_custom_field_columns")]
-    custom_field_columns: bool,
+    pub custom_field_columns: bool,
     /// Hosts of brands' Help Centers by the brand's subdomain, where they are not `https://{subdomain}.zendesk.com`.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
-    brand_urls: BTreeMap<String, Url>,
+    pub brand_urls: BTreeMap<String, Url>,
     /// Replaces `https://{subdomain}.zendesk.com`; plain http is for loopback addresses only.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
-    base_url: Option<Url>,
+    pub base_url: Option<Url>,
 }
 
 fn default_rate_share() -> f64 {
@@ -99,6 +105,53 @@ fn default_custom_field_columns() -> bool {
     true
 }
 
+impl ZendeskConfig {
+    /// Creates a configuration for the account of this subdomain, with defaults for everything else. It needs
+    /// [`client`](Self::client) or [`api_token`](Self::api_token) besides.
+    ///
+    /// ```
+    /// use connector_zendesk::ZendeskConfig;
+    /// use pipeline_core::{BuildContext, ConnectorConfig};
+    ///
+    /// let mut config = ZendeskConfig::new("acme").client("pipeline", "the client's secret");
+    /// config.start_date = Some("2026-01-31".to_owned());
+    /// let zendesk = config.build(BuildContext::new("support"))?;
+    /// assert!(zendesk.endpoints().iter().any(|endpoint| endpoint.name() == "tickets"));
+    /// # Ok::<(), pipeline_core::Error>(())
+    /// ```
+    pub fn new(subdomain: impl Into<String>) -> Self {
+        Self {
+            subdomain: subdomain.into(),
+            client_id: None,
+            client_secret: None,
+            refresh_token: None,
+            email: None,
+            api_token: None,
+            start_date: None,
+            rate_share: default_rate_share(),
+            plan_rpm: None,
+            export_rpm: default_export_rpm(),
+            export_page_size: default_export_page_size(),
+            custom_objects: Vec::new(),
+            custom_field_columns: default_custom_field_columns(),
+            brand_urls: BTreeMap::new(),
+            base_url: None,
+        }
+    }
+
+    /// Authenticates as an OAuth client of the account.
+    pub fn client(mut self, id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        (self.client_id, self.client_secret) = (Some(id.into()), Some(secret.into()));
+        self
+    }
+
+    /// Authenticates as a user with an API token. Zendesk turns all of them off on 2027-04-30.
+    pub fn api_token(mut self, email: impl Into<String>, token: impl Into<SecretString>) -> Self {
+        (self.email, self.api_token) = (Some(email.into()), Some(token.into()));
+        self
+    }
+}
+
 impl fmt::Debug for ZendeskConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZendeskConfig").field("subdomain", &self.subdomain).field("start_date", &self.start_date).finish_non_exhaustive()
@@ -107,6 +160,7 @@ impl fmt::Debug for ZendeskConfig {
 
 impl ConnectorConfig for ZendeskConfig {
     const NAME: &'static str = "zendesk";
+    const READS: &'static str = "Zendesk: Support, Talk, Help Centers, Community, and custom objects of one account";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         let subdomain = subdomain(&self.subdomain)?;
@@ -132,7 +186,7 @@ impl ConnectorConfig for ZendeskConfig {
         let custom = if self.custom_field_columns { custom } else { Vec::new() };
         let brand_urls = self.brand_urls.into_iter().map(|(brand, url)| (brand.to_ascii_lowercase(), url)).collect();
         let brands = Brands::new(subdomain, brand_urls, self.base_url.is_some());
-        Ok(Arc::new(Zendesk { client: builder.build()?, declared, known: OnceLock::new(), custom, brands, range, origin, notes }))
+        Ok(Arc::new(Zendesk { client: builder.build()?, declared, custom, brands, range, origin, notes }))
     }
 }
 

@@ -1,9 +1,8 @@
 //! Custom fields as columns: what an account defines is asked for before its records are read.
 
 use futures::TryStreamExt;
-use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
-use pipeline_core::{DataType, Endpoint, Error, ErrorKind, Field, Inside, Preparation, Result, column_name, declared};
+use pipeline_core::{DataType, Endpoint, Error, ErrorKind, Field, Inside, Plan, Reader, Result, column_name};
 use serde::Deserialize;
 
 use crate::{is_refusal, streams};
@@ -114,34 +113,30 @@ pub(crate) fn note_setting(endpoints: Vec<Endpoint>, kinds: &[Custom], are_colum
 ///
 /// # Errors
 /// When the credentials are refused.
-pub(crate) async fn learn(
-    client: &HttpClient,
-    kinds: &[Custom],
-    endpoints: &[Endpoint],
-    wanted: &[&str],
-) -> Result<(Vec<Endpoint>, Preparation)> {
-    let (mut endpoints, mut preparation) = (endpoints.to_vec(), Preparation::default());
+pub(crate) async fn learn(reader: &Reader, kinds: &[Custom], endpoints: &[Endpoint], wanted: &[&str]) -> Result<Plan> {
+    let mut plan = Plan { endpoints: endpoints.to_vec(), ..Plan::default() };
     for kind in kinds.iter().filter(|kind| kind.endpoints.iter().any(|name| wanted.contains(&&**name))) {
         let name = kind.definitions.name();
-        match kind.columns(client).await {
+        match kind.columns(reader).await {
             Ok((columns, notes)) => {
-                preparation.notes.extend(notes);
+                plan.notices.extend(notes);
                 let widened = |endpoint: Endpoint| if kind.is_of(&endpoint) { endpoint.widen(&columns) } else { endpoint };
-                endpoints = endpoints.into_iter().map(widened).collect();
+                plan.endpoints = plan.endpoints.into_iter().map(widened).collect();
             }
             Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
             Err(error) if is_refusal(error.kind()) => {
                 let without = "custom fields are in no columns of their own, and columns of earlier syncs keep what they hold";
-                preparation.notes.push(format!("{name} may not be read ({error}): {without}"));
+                plan.notices.push(format!("{name} may not be read ({error}): {without}"));
             }
             Err(error) => {
                 let concerned = kind.endpoints.iter().filter(|name| wanted.contains(&&***name));
-                let why = || Error::new(error.kind(), format!("its custom fields cannot be asked for: {error}"));
-                preparation.unavailable.extend(concerned.map(|name| (name.clone(), why())));
+                for name in concerned {
+                    plan.skip_endpoint(name, Error::new(error.kind(), format!("its custom fields cannot be asked for: {error}")));
+                }
             }
         }
     }
-    Ok((endpoints, preparation))
+    Ok(plan)
 }
 
 impl Custom {
@@ -150,9 +145,9 @@ impl Custom {
     }
 
     /// Asks for the fields. Gives their columns, and what is odd about them.
-    async fn columns(&self, client: &HttpClient) -> Result<(Vec<Field>, Vec<String>)> {
+    async fn columns(&self, reader: &Reader) -> Result<(Vec<Field>, Vec<String>)> {
         let mut definitions: Vec<Definition> = Vec::new();
-        let mut pages = declared::read(client, &self.definitions, SliceState::default());
+        let mut pages = reader.read(&self.definitions, SliceState::default());
         while let Some(page) = pages.try_next().await? {
             for record in page.records.iter().flatten() {
                 definitions.push(record.deserialize()?);

@@ -6,9 +6,8 @@
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Endpoint, Page, RawRecord, Result, declared};
+use pipeline_core::{Endpoint, Page, RawRecord, Reader, Result};
 
 use crate::maps;
 
@@ -51,13 +50,13 @@ pub(crate) fn column(endpoint: &Endpoint) -> Option<&'static str> {
 }
 
 /// Reads the pages of the tickets' list, and gives a tombstone for each ticket that is gone for good.
-pub(crate) fn read<'a>(client: &HttpClient, tickets: &'a Endpoint, column: &'static str, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+pub(crate) fn read<'a>(reader: &Reader, tickets: &'a Endpoint, column: &'static str, slice: SliceState) -> BoxStream<'a, Result<Page>> {
     let tombstones = move |page: Page| {
         let tickets = page.records.iter().flatten().filter(|ticket| maps::is_scrubbed(ticket));
         let rows = tickets.filter_map(|ticket| Some(tombstone(column, ticket.member("id")?))).collect();
         Page { records: vec![rows], ..page }
     };
-    Box::pin(declared::read_kept(client, tickets, slice).map_ok(tombstones))
+    Box::pin(reader.read_kept(tickets, slice).map_ok(tombstones))
 }
 
 /// The tombstone of the row of a ticket, or of all rows that belong to it.

@@ -20,22 +20,23 @@ mod table;
 mod tests;
 pub mod webhook;
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use config::ZendeskConfig;
 use futures::stream::BoxStream;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Preparation, Result, declared};
+use pipeline_core::{
+    Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader, Result, Session, declarative,
+};
 use serde::Deserialize;
-
-use crate::brands::Brands;
-use crate::fields::Custom;
-
-pub use config::ZendeskConfig;
 pub use streams::{BY_KIND, FAMILIES, TALK, is_whole, lists};
 pub use table::{Columns, List, Parent, Reads, Rows, Stream, Walk};
+
+use crate::brands::{Brands, HelpCenters};
+use crate::fields::Custom;
 
 /// Name of a note that every sync tells, too.
 const WARNING: &str = "warning";
@@ -46,8 +47,6 @@ struct Zendesk {
     client: HttpClient,
     /// The endpoints as far as they are known before the account is asked.
     declared: Vec<Endpoint>,
-    /// The endpoints with the columns of custom fields.
-    known: OnceLock<Vec<Endpoint>>,
     /// What has custom fields that become columns.
     custom: Vec<Custom>,
     /// The Help Centers of the account.
@@ -59,6 +58,17 @@ struct Zendesk {
     notes: Vec<(String, String)>,
 }
 
+/// One run: what it reads, and whose Help Center the account's host shows.
+#[derive(Debug)]
+struct Run {
+    reader: Reader,
+    plan: Plan,
+    /// The list that says which tickets were forgotten.
+    tickets: Option<Endpoint>,
+    /// The brand that the account's host shows, if it was asked for.
+    own_brand: Option<String>,
+}
+
 #[async_trait]
 impl Connector for Zendesk {
     fn client(&self) -> &HttpClient {
@@ -66,28 +76,11 @@ impl Connector for Zendesk {
     }
 
     fn endpoints(&self) -> &[Endpoint] {
-        self.known.get().unwrap_or(&self.declared)
+        &self.declared
     }
 
     fn range(&self) -> TimeRange {
         self.range
-    }
-
-    /// Learns the custom fields, and which Help Centers there are. What should be known before it breaks is told by every sync.
-    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
-        let (known, mut preparation) = fields::learn(&self.client, &self.custom, &self.declared, endpoints).await?;
-        self.known.get_or_init(|| known);
-        let warnings = self.notes.iter().filter(|(name, _)| name == WARNING);
-        preparation.notes.extend(warnings.map(|(_, text)| text.clone()));
-        let mut all = self.endpoints().to_vec();
-        // What corrects a stream walks the list that says what is to be corrected. To read that for nothing else costs too much
-        // to be a surprise.
-        all.retain(|endpoint| endpoints.contains(&forget::LIST) || forget::column(endpoint).is_none());
-        all.retain(|endpoint| endpoints.contains(&"ticket_events") || endpoint.name() != "rewritten_audits");
-        self.other_help_centers(endpoints, &mut all, &mut preparation).await?;
-        preparation.endpoints = Some(all);
-        preparation.origin = self.origin.clone();
-        Ok(preparation)
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
@@ -97,7 +90,7 @@ impl Connector for Zendesk {
             other => Ok(other?),
         };
         let asked: Vec<Endpoint> = self.declared.iter().filter(|endpoint| forget::column(endpoint).is_none()).cloned().collect();
-        let mut report = declared::check(&self.client, &asked, endpoints).await?;
+        let mut report = declarative::check(&self.client, &asked, endpoints).await?;
         let is_answered = report.endpoints.iter().any(|(_, availability)| *availability == Availability::Available);
         report.facts = match me {
             Ok(me) => vec![("user".to_owned(), me.id.to_string()), ("role".to_owned(), me.role)],
@@ -108,11 +101,36 @@ impl Connector for Zendesk {
         Ok(report)
     }
 
+    /// Learns the custom fields, and which Help Centers there are. Every sync repeats the warnings.
+    async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        let reader = Reader::new(self.client.clone());
+        let mut plan = fields::learn(&reader, &self.custom, &self.declared, endpoints).await?;
+        let warnings = self.notes.iter().filter(|(name, _)| name == WARNING);
+        plan.notices.extend(warnings.map(|(_, text)| text.clone()));
+        let tickets = plan.endpoints.iter().find(|endpoint| endpoint.name() == forget::LIST).cloned();
+        // What corrects a stream walks the list that says what is to be corrected. To read that for nothing else costs too much
+        // to be a surprise.
+        plan.endpoints.retain(|endpoint| endpoints.contains(&forget::LIST) || forget::column(endpoint).is_none());
+        plan.endpoints.retain(|endpoint| endpoints.contains(&"ticket_events") || endpoint.name() != "rewritten_audits");
+        let own_brand = self.other_help_centers(&reader, endpoints, &mut plan).await?;
+        plan.origin = self.origin.clone();
+        Ok(Arc::new(Run { reader, plan, tickets, own_brand }))
+    }
+}
+
+impl Session for Run {
+    fn client(&self) -> &HttpClient {
+        self.reader.client()
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let tickets = || self.endpoints().iter().find(|endpoint| endpoint.name() == forget::LIST);
-        match forget::column(endpoint).zip(tickets()) {
-            Some((column, tickets)) => forget::read(&self.client, tickets, column, slice),
-            None => self.brands.read(&self.client, endpoint, slice),
+        match forget::column(endpoint).zip(self.tickets.as_ref()) {
+            Some((column, tickets)) => forget::read(&self.reader, tickets, column, slice),
+            None => brands::read(&self.reader, endpoint, slice, self.own_brand.as_deref()),
         }
     }
 }
@@ -130,27 +148,30 @@ struct Me {
 }
 
 impl Zendesk {
-    /// Adds the endpoints of the Help Centers that the account's host does not show, when lists of a Help Center are wanted.
+    /// Adds the endpoints of the Help Centers that the account's host does not show, when lists of a Help Center are wanted. Returns
+    /// the brand that it shows.
     ///
-    /// When nobody can tell at the moment which there are, no Help Center is read: what is read whole would lose the rows of
+    /// When the brands cannot be asked for at the moment, no Help Center is read: what is read whole would lose the rows of
     /// those that are not.
-    async fn other_help_centers(&self, wanted: &[&str], all: &mut Vec<Endpoint>, preparation: &mut Preparation) -> Result<()> {
+    async fn other_help_centers(&self, reader: &Reader, wanted: &[&str], plan: &mut Plan) -> Result<Option<String>> {
         let is_wanted = |endpoint: &&Endpoint| streams::is_of_help_center(endpoint) && wanted.contains(&endpoint.name());
-        let concerned: Vec<String> = all.iter().filter(is_wanted).map(|endpoint| endpoint.name().to_owned()).collect();
-        let list = all.iter().find(|endpoint| endpoint.name() == brands::LIST).cloned();
-        let Some(list) = list.filter(|_| !concerned.is_empty()) else { return Ok(()) };
-        match self.brands.learn(&self.client, &list, wanted).await {
-            Ok(others) => {
-                all.extend(others.endpoints);
-                preparation.notes.extend(others.notes);
+        let concerned: Vec<String> = plan.endpoints.iter().filter(is_wanted).map(|endpoint| endpoint.name().to_owned()).collect();
+        let list = plan.endpoints.iter().find(|endpoint| endpoint.name() == brands::LIST).cloned();
+        let Some(list) = list.filter(|_| !concerned.is_empty()) else { return Ok(None) };
+        match self.brands.learn(reader, &list, wanted).await {
+            Ok(HelpCenters { endpoints, notices, own }) => {
+                plan.endpoints.extend(endpoints);
+                plan.notices.extend(notices);
+                Ok(own)
             }
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(error),
             Err(error) => {
-                let why = || Error::new(error.kind(), format!("the brands of the account cannot be asked for: {error}"));
-                preparation.unavailable.extend(concerned.into_iter().map(|name| (name, why())));
+                for name in concerned {
+                    plan.skip_endpoint(name, Error::new(error.kind(), format!("the brands of the account cannot be asked for: {error}")));
+                }
+                Ok(None)
             }
         }
-        Ok(())
     }
 
     async fn me(&self) -> Result<Me> {

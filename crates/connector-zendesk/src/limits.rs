@@ -1,6 +1,7 @@
 //! The budgets of requests.
 
-use pipeline_core::http::{HttpClientBuilder, Quota};
+use pipeline_core::http::HttpClientBuilder;
+use pipeline_core::rate_limit::Quota;
 
 use crate::rates::ZendeskRates;
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
-use pipeline_core::http::{Answer, HeaderMap, Hint, RateHint, RateReader};
+use pipeline_core::http::{Answer, HeaderMap};
+use pipeline_core::rate_limit::{Hint, RateHint, RateReader};
 
 use crate::limits::{HELP_CENTER, SUPPORT};
 

@@ -82,8 +82,8 @@ pub(crate) fn is_of_help_center(endpoint: &Endpoint) -> bool {
     is_help_center(endpoint.path())
 }
 
-/// The endpoint as it is read for each record of its parent, if it has one, which is among `known`. Clones of an endpoint
-/// share its pages, so the parents' list must be the very one that is read for itself.
+/// The endpoint as it is read for each record of its parent, if it has one, which is among `known`. A run requests the pages
+/// of both once, as they have one name and one path.
 fn with_parent(endpoint: Endpoint, list: &List, known: &[Endpoint]) -> Endpoint {
     let Some(parent) = list.parent else { return endpoint };
     let is_parent = |known: &&Endpoint| known.name().split(brands::OF).next() == Some(parent.list);

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use pipeline_core::declared::ParentMap;
-use pipeline_core::{DataType, Deletes, Field, RawRecord, Result, Schema, StreamDef, TimeFormat};
+use pipeline_core::{DataType, Deletes, Field, ParentMap, RawRecord, Result, Schema, StreamDef, TimeFormat};
 
 use crate::{brands, schemas};
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use pipeline_core::TimeFormat::Rfc3339;
 
-use crate::columns;
 use crate::limits::HELP_CENTER;
-use crate::maps;
 use crate::table::{List, Reads, Walk, list, stream};
+use crate::{columns, maps};
 
 const LIMITS: &[&str] = &[HELP_CENTER];
 

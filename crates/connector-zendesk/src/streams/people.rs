@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use pipeline_core::TimeFormat::Rfc3339;
 
-use crate::columns;
 use crate::limits::{EXPORT, SUPPORT};
-use crate::maps;
 use crate::table::{Columns, List, Reads, Walk, list, stream};
+use crate::{columns, maps};
 
 const EXPORTS: &[&str] = &[EXPORT, SUPPORT];
 

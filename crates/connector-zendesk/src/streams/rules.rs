@@ -1,9 +1,8 @@
 //! Business rules.
 
-use crate::columns;
 use crate::limits::{SUPPORT, TAGS, WEBHOOKS};
-use crate::maps;
 use crate::table::{Columns, List, Walk, list, stream};
+use crate::{columns, maps};
 
 pub(super) const LISTS: &[List] = &[
     list("macros", "/api/v2/macros", &[stream("macros", "macros").note("only those that the configured user can see")])

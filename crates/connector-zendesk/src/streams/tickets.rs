@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use pipeline_core::TimeFormat::{Rfc3339, UnixSeconds};
 
-use crate::columns;
-use crate::events;
 use crate::limits::{DELETED_TICKETS, EXPORT, SEARCH_EXPORT, SUPPORT, TICKET_AUDITS};
-use crate::maps;
 use crate::table::{Columns, List, Reads, Walk, list, stream};
+use crate::{columns, events, maps};
 
 const EXPORTS: &[&str] = &[EXPORT, SUPPORT];
 const ALL_TYPES: (&str, &str) = ("support_type_scope", "all");

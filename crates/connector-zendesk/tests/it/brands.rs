@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::EndpointState;
-use pipeline_core::{BuildContext, Connector, ErrorKind, Preparation, Registry};
+use pipeline_core::{BuildContext, Connector, ErrorKind, Plan, Registry};
 use serde_json::{Value, json};
 
 /// An account with the brands `acme`, `acme-pro`, and some without a Help Center that can be read.
@@ -74,22 +74,23 @@ impl HttpService for Account {
 fn connector(account: &Arc<Account>, more: Value) -> Arc<dyn Connector> {
     let mut config = json!({ "subdomain": "acme", "email": "a@acme.test", "api_token": "dummy-token", "custom_field_columns": false });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let context = BuildContext { transport: Some(Arc::clone(account) as _), ..BuildContext::default() };
+    let context = BuildContext::default().transport(Arc::clone(account) as _);
     let mut registry = Registry::default();
     registry.add::<ZendeskConfig>();
     registry.build("zendesk", config, context).unwrap()
 }
 
 /// Reads the named endpoints and those of other brands that stand for them. Gives the rows, and what is told.
-async fn read(zendesk: &dyn Connector, names: &[&str]) -> (Vec<String>, Vec<String>) {
-    let Preparation { notes, endpoints, unavailable, .. } = zendesk.prepare(names).await.unwrap();
-    assert!(unavailable.is_empty(), "{unavailable:?}");
-    let notes = notes.into_iter().filter(|note| !note.contains("API tokens")).collect();
+async fn read(zendesk: &Arc<dyn Connector>, names: &[&str]) -> (Vec<String>, Vec<String>) {
+    let run = Arc::clone(zendesk).open(names).await.unwrap();
+    let Plan { notices, endpoints, skipped, .. } = run.plan();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    let notes = notices.iter().filter(|note| !note.contains("API tokens")).cloned().collect();
     let is_read = |name: &str| names.contains(&name) || name.contains("_of_brand_");
     let mut rows = Vec::new();
-    for endpoint in endpoints.unwrap().iter().filter(|endpoint| is_read(endpoint.name())) {
-        for slice in endpoint.slicer().plan(&EndpointState::default(), TimeRange::all(), zendesk.client().now()) {
-            let mut pages = zendesk.read(endpoint, slice);
+    for endpoint in endpoints.iter().filter(|endpoint| is_read(endpoint.name())) {
+        for slice in endpoint.slicer().plan(&EndpointState::default(), TimeRange::all(), run.client().now()) {
+            let mut pages = run.read(endpoint, slice);
             while let Some(page) = pages.try_next().await.unwrap() {
                 let stream = endpoint.streams().next().unwrap().name();
                 let member = |record: &pipeline_core::RawRecord, name: &str| record.scalar(name).unwrap_or_else(|| "none".to_owned());
@@ -106,7 +107,7 @@ async fn read(zendesk: &dyn Connector, names: &[&str]) -> (Vec<String>, Vec<Stri
 async fn every_brand_has_its_own_help_center_and_the_account_its_own_lists() {
     let account = Arc::new(Account::default());
     let zendesk = connector(&account, json!({}));
-    let (rows, notes) = read(&*zendesk, &["articles", "article_votes", "sections", "user_segments"]).await;
+    let (rows, notes) = read(&zendesk, &["articles", "article_votes", "sections", "user_segments"]).await;
     insta::assert_snapshot!(rows.join("\n"), @"
     articles: articles 100 of brand 1
     article_votes: article_votes 101 of brand 1
@@ -128,12 +129,12 @@ async fn every_brand_has_its_own_help_center_and_the_account_its_own_lists() {
 async fn behind_a_gateway_the_hosts_of_brands_are_named() {
     let gateway = json!({ "base_url": "https://gateway.test" });
     let account = Arc::new(Account::default());
-    let (rows, notes) = read(&*connector(&account, gateway), &["sections"]).await;
+    let (rows, notes) = read(&connector(&account, gateway), &["sections"]).await;
     assert_eq!(rows, ["sections: sections 102 of brand 1"]);
     assert!(notes[0].contains("Acme Pro (acme-pro)") && notes[0].contains("brand_urls"), "{notes:?}");
 
     let mapped = json!({ "base_url": "https://gateway.test", "brand_urls": { "Acme-Pro": "https://pro.gateway.test" } });
-    let (rows, _) = read(&*connector(&account, mapped), &["sections"]).await;
+    let (rows, _) = read(&connector(&account, mapped), &["sections"]).await;
     assert_eq!(rows, ["sections: sections 102 of brand 1", "sections_of_brand_2: sections 202 of brand 2"]);
 }
 
@@ -141,14 +142,14 @@ async fn behind_a_gateway_the_hosts_of_brands_are_named() {
 async fn brands_that_may_not_be_listed_leave_the_help_center_of_the_host() {
     for status in [403, 404, 422] {
         let account = Arc::new(Account { brands: Some((status, json!({}))), ..Account::default() });
-        let (rows, notes) = read(&*connector(&account, json!({})), &["sections"]).await;
+        let (rows, notes) = read(&connector(&account, json!({})), &["sections"]).await;
         // What the vendor itself says of the record stays.
         assert_eq!(rows, ["sections: sections 102 of brand 9"]);
         assert!(notes[0].starts_with("brands may not be read"), "{notes:?}");
     }
     // Nobody asks for brands who reads no Help Center.
     let account = Arc::new(Account { brands: Some((403, json!({}))), ..Account::default() });
-    connector(&account, json!({})).prepare(&["tickets"]).await.unwrap();
+    connector(&account, json!({})).open(&["tickets"]).await.unwrap();
     assert!(account.asked.lock().unwrap().is_empty());
 }
 
