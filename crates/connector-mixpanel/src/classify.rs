@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, RateHeaders, RateHint, ResponseAction, StatusCode, Throttle, retry_after};
+use pipeline_core::http::{Answer, Classifier, ResponseAction, StatusCode};
+use pipeline_core::rate_limit::{RateHeaders, RateHint, Throttle, retry_after};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

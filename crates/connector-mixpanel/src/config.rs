@@ -1,7 +1,7 @@
 //! The configuration, and the connector built from it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
@@ -22,9 +22,9 @@ use crate::export::{Days, Reread};
 use crate::flatten::{Columns, Flatten, Flattened};
 use crate::limits::Hourly;
 use crate::region::{Hosts, Region};
-use crate::reports::{self, Report};
+use crate::reports::Report;
 use crate::streams::{Credentials, Place, Project};
-use crate::{Mixpanel, limits, schema};
+use crate::{Mixpanel, limits, reports, schema};
 
 /// Days of history that a first sync reads unless told otherwise: one request each, of 60 an hour.
 const DEFAULT_HISTORY: TimeDelta = TimeDelta::days(30);
@@ -41,111 +41,118 @@ const PROJECT_SECRET_END: NaiveDate = NaiveDate::from_ymd_opt(2027, 3, 3).expect
 /// Days that funnels, revenue and reports cover unless told otherwise.
 const DEFAULT_REPORT_DAYS: u32 = 90;
 
-/// How to reach one Mixpanel project.
-#[derive(Deserialize, JsonSchema)]
+/// Configuration of the Mixpanel connector.
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "project_id": "${MIXPANEL_PROJECT_ID}",
+    "username": "${MIXPANEL_USERNAME}",
+    "secret": "${MIXPANEL_SECRET}",
+}]))]
+#[non_exhaustive]
 pub struct MixpanelConfig {
     /// The project's number, with or without quotes.
     #[serde(deserialize_with = "number_or_text")]
     #[schemars(with = "String")]
-    project_id: u64,
+    pub project_id: u64,
     /// Username of a service account; use together with `secret`.
     #[serde(default)]
-    username: Option<String>,
+    pub username: Option<String>,
     /// Secret of the service account.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    secret: Option<SecretString>,
+    pub secret: Option<SecretString>,
     /// The project's secret, instead of a service account. Mixpanel turns it off on 2027-03-03.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    project_secret: Option<SecretString>,
+    pub project_secret: Option<SecretString>,
     /// Where the project's data resides; found out for a service account unless set, and `us` for a project's secret.
     #[serde(default)]
-    region: Option<Region>,
+    pub region: Option<Region>,
     /// The global view of a project with data views; without it, queries may see a part only.
     #[serde(default)]
-    workspace_id: Option<u64>,
+    pub workspace_id: Option<u64>,
     /// The project's time zone, such as `Europe/Lisbon`; asked for unless set, which only a service account can.
     #[serde(default)]
-    time_zone: Option<String>,
+    pub time_zone: Option<String>,
     /// How the project's events are stored: `project_local` for a project made before 2023.
     #[serde(default)]
-    time_storage: TimeStorage,
+    pub time_storage: TimeStorage,
     /// First day of events to read, such as `2026-01-31`; 30 days ago unless set. Annotations begin there if it is set.
     #[serde(default)]
-    start_date: Option<String>,
+    pub start_date: Option<String>,
     /// Last day of events and annotations to read; today unless set.
     #[serde(default)]
-    end_date: Option<String>,
+    pub end_date: Option<String>,
     /// Most days in one export request, of 60 an hour. A request asks for as many as bring `export_window_mb`.
     #[serde(default = "default_window")]
     #[schemars(range(min = 1, max = 30))]
-    export_window_days: u32,
+    pub export_window_days: u32,
     /// Megabytes of events, not compressed, that one export request should bring. A day is not cut for being larger.
     #[serde(default = "default_window_mb")]
     #[schemars(range(min = 1))]
-    export_window_mb: u32,
+    pub export_window_mb: u32,
     /// Days that are read again, once a day, for events that arrive late.
     #[serde(default = "default_lookback")]
     #[schemars(range(max = 365))]
-    lookback_days: u32,
+    pub lookback_days: u32,
     /// Days that are read again once a week, for events that arrive later still; 0 for none.
     #[serde(default)]
     #[schemars(range(max = 365))]
-    sweep_days: u32,
+    pub sweep_days: u32,
     /// Which events of days that are read again are stored again: `all`, which merges them by key, or `new` ones only,
     /// for destinations that keep every version of a row.
     #[serde(default)]
-    reread: Reread,
+    pub reread: Reread,
     /// Lines of one export that may be malformed. They are kept in the table `_rejected`; with one more the export fails.
     #[serde(default)]
-    max_bad_lines: u32,
+    pub max_bad_lines: u32,
     /// Reads the running day too, as far as it is; the next sync reads it again.
     #[serde(default)]
-    include_today: bool,
+    pub include_today: bool,
     /// Properties of events that become columns besides their place in `properties`.
     #[serde(default)]
-    event_columns: Vec<Flattened>,
+    pub event_columns: Vec<Flattened>,
     /// Properties of profiles that become columns besides their place in `properties`.
     #[serde(default)]
-    profile_columns: Vec<Flattened>,
+    pub profile_columns: Vec<Flattened>,
     /// Of what all properties become columns: of `events` those that the Lexicon and a query before each sync tell of, of
     /// `profiles` those that the Lexicon has schemas of.
     #[serde(default)]
-    flatten: Vec<Flatten>,
+    pub flatten: Vec<Flatten>,
     /// Ids of the kinds of groups whose profiles are read, as the project's settings show them beside group keys.
-    #[serde(default)]
-    group_ids: Vec<GroupId>,
+    #[serde(default, deserialize_with = "group_ids")]
+    #[schemars(with = "Vec<GroupId>")]
+    pub group_ids: Vec<String>,
     /// Reads only `$last_seen` of the members of cohorts.
     #[serde(default = "default_slim")]
-    slim_cohort_members: bool,
+    pub slim_cohort_members: bool,
     /// Days that funnels, revenue and reports cover, up to today.
     #[serde(default = "default_report_days")]
     #[schemars(range(min = 1, max = 3660))]
-    report_days: u32,
+    pub report_days: u32,
     /// Reports to ask for; each costs a query of 60 an hour.
     #[serde(default)]
-    reports: Vec<Report>,
+    pub reports: Vec<Report>,
     /// Reads revenue, which Mixpanel documents no more.
     #[serde(default)]
-    legacy_revenue: bool,
+    pub legacy_revenue: bool,
     /// Most exports in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
-    exports_per_hour: Option<u32>,
+    pub exports_per_hour: Option<u32>,
     /// Most queries in an hour, of which `rate_share` is used. Unless set, 60, or what Mixpanel's answers tell of the project.
     #[serde(default)]
     #[schemars(range(min = 1))]
-    queries_per_hour: Option<u32>,
+    pub queries_per_hour: Option<u32>,
     /// Part of the project's requests per hour that this connector may use, the rest being left to other programs.
     #[serde(default = "default_rate_share")]
     #[schemars(range(min = 0.01, max = 1.0))]
-    rate_share: f64,
+    pub rate_share: f64,
     /// Replaces every Mixpanel host; plain http is for loopback addresses only.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "uri"))]
-    base_url: Option<Url>,
+    pub base_url: Option<Url>,
 }
 
 /// Mixpanel itself writes a project's number both ways.
@@ -173,6 +180,11 @@ impl fmt::Display for GroupId {
             Self::Number(number) => write!(f, "{number}"),
         }
     }
+}
+
+fn group_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let ids = Vec::<GroupId>::deserialize(deserializer)?;
+    Ok(ids.iter().map(ToString::to_string).collect())
 }
 
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -208,6 +220,67 @@ fn default_rate_share() -> f64 {
     0.8
 }
 
+impl MixpanelConfig {
+    /// Creates a configuration for the project of this number, with defaults for everything else. It needs
+    /// [`service_account`](Self::service_account) or [`project_secret`](Self::project_secret) besides.
+    ///
+    /// ```
+    /// use connector_mixpanel::MixpanelConfig;
+    /// use pipeline_core::{BuildContext, ConnectorConfig};
+    ///
+    /// let mut config = MixpanelConfig::new(12345).service_account("loader.1a2b3c.mp-service-account", "the account's secret");
+    /// config.start_date = Some("2026-01-31".to_owned());
+    /// let mixpanel = config.build(BuildContext::new("product"))?;
+    /// assert!(mixpanel.endpoints().iter().any(|endpoint| endpoint.name() == "export"));
+    /// # Ok::<(), pipeline_core::Error>(())
+    /// ```
+    pub fn new(project_id: u64) -> Self {
+        Self {
+            project_id,
+            username: None,
+            secret: None,
+            project_secret: None,
+            region: None,
+            workspace_id: None,
+            time_zone: None,
+            time_storage: TimeStorage::default(),
+            start_date: None,
+            end_date: None,
+            export_window_days: default_window(),
+            export_window_mb: default_window_mb(),
+            lookback_days: default_lookback(),
+            sweep_days: 0,
+            reread: Reread::default(),
+            max_bad_lines: 0,
+            include_today: false,
+            event_columns: Vec::new(),
+            profile_columns: Vec::new(),
+            flatten: Vec::new(),
+            group_ids: Vec::new(),
+            slim_cohort_members: default_slim(),
+            report_days: default_report_days(),
+            reports: Vec::new(),
+            legacy_revenue: false,
+            exports_per_hour: None,
+            queries_per_hour: None,
+            rate_share: default_rate_share(),
+            base_url: None,
+        }
+    }
+
+    /// Authenticates as a service account.
+    pub fn service_account(mut self, username: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        (self.username, self.secret) = (Some(username.into()), Some(secret.into()));
+        self
+    }
+
+    /// Authenticates with the project's secret. Mixpanel turns it off on 2027-03-03.
+    pub fn project_secret(mut self, secret: impl Into<SecretString>) -> Self {
+        self.project_secret = Some(secret.into());
+        self
+    }
+}
+
 impl fmt::Debug for MixpanelConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("MixpanelConfig");
@@ -218,17 +291,15 @@ impl fmt::Debug for MixpanelConfig {
 
 impl ConnectorConfig for MixpanelConfig {
     const NAME: &'static str = "mixpanel";
+    const READS: &'static str = "Mixpanel: events, profiles, cohorts, and reports of one project";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         self.check_numbers()?;
         reports::check(&self.reports)?;
         let now = context.clock.now();
         let range = self.range(now)?;
-        let context = BuildContext {
-            read_timeout: context.read_timeout.max(PATIENCE),
-            total_timeout: context.total_timeout.max(PATIENCE),
-            ..context
-        };
+        let (read, total) = (context.read_timeout.max(PATIENCE), context.total_timeout.max(PATIENCE));
+        let context = context.read_timeout(read).total_timeout(total);
         let zone = self.time_zone.as_deref().map(parse_zone).transpose()?;
         let (project, storage) = (self.project(now)?, self.time_storage);
         if storage == TimeStorage::ProjectLocal && zone.is_none() && project.credentials == Credentials::ProjectSecret {
@@ -239,8 +310,7 @@ impl ConnectorConfig for MixpanelConfig {
         let calendar = Calendar { zone: zone.unwrap_or(Tz::UTC), storage };
         let place = Place { hosts: sites[0].hosts.clone(), calendar, today: calendar.today(now), kept: None };
         let declared = project.endpoints(&place);
-        let known = tokio::sync::OnceCell::new();
-        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range, known, seen: Mutex::default() }))
+        Ok(Arc::new(Mixpanel { declared, facts: self.facts(now), project, sites, zone, storage, range }))
     }
 }
 
@@ -275,7 +345,7 @@ impl MixpanelConfig {
     }
 
     fn project(&self, now: DateTime<Utc>) -> Result<Project> {
-        let groups = self.group_ids.iter().map(|id| Report::of_group(&id.to_string()));
+        let groups = self.group_ids.iter().map(|id| Report::of_group(id));
         let date = |field, text: &Option<String>| Ok::<_, Error>(day(field, text.as_deref())?.map(|day| day.date_naive()));
         Ok(Project {
             id: self.project_id,

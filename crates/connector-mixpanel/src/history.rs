@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState};
-use pipeline_core::{Advance, Error, ErrorKind, Page, Result, declared};
+use pipeline_core::{Advance, Error, ErrorKind, Page, Reader, Result};
 
 use crate::Known;
 
@@ -72,8 +72,8 @@ pub(crate) fn exhausted(error: Error) -> Error {
 }
 
 /// Reads a list. When its days begin before those that the project keeps, it is asked for from the first of those on.
-pub(crate) fn read<'a>(known: &'a Known, client: &'a HttpClient, name: &'a str, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-    let walk = Walk { known, client, name, slice, first: None, pages: None };
+pub(crate) fn read<'a>(known: &'a Known, reader: &'a Reader, name: &'a str, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    let walk = Walk { known, reader, name, slice, first: None, pages: None };
     stream::try_unfold(Some(walk), |walk| async move {
         let Some(mut walk) = walk else { return Ok(None) };
         Ok(walk.next().await?.map(|page| (page, Some(walk))))
@@ -84,7 +84,7 @@ pub(crate) fn read<'a>(known: &'a Known, client: &'a HttpClient, name: &'a str, 
 /// A list that is being read.
 struct Walk<'a> {
     known: &'a Known,
-    client: &'a HttpClient,
+    reader: &'a Reader,
     name: &'a str,
     slice: SliceState,
     /// The first day of the history that its requests respect.
@@ -117,16 +117,16 @@ impl Walk<'_> {
         let unknown = || Error::new(ErrorKind::Unexpected, "an endpoint is read that was not declared");
         let endpoint = self.known.endpoint(self.name, self.first).ok_or_else(unknown)?;
         if let Some(first) = self.first.filter(|first| self.known.asked(self.name, &self.slice).is_some_and(|asked| asked < *first)) {
-            tell(self.client, self.name, first);
+            tell(self.reader.client(), self.name, first);
         }
-        self.pages = Some(declared::read(self.client, endpoint, self.slice.clone()));
+        self.pages = Some(self.reader.read(endpoint, self.slice.clone()));
         Ok(())
     }
 
     /// True when it is known now, and was not when the request was made, that fewer days are kept.
     fn is_too_old(&self, error: &Error) -> bool {
         let asked = self.known.asked(self.name, &self.slice).max(self.first);
-        self.known.history.refused(error, asked, self.client.now()).is_some_and(|later| Some(later) != self.first)
+        self.known.history.refused(error, asked, self.reader.client().now()).is_some_and(|later| Some(later) != self.first)
     }
 }
 

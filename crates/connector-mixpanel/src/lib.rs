@@ -24,20 +24,26 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+pub use calendar::TimeStorage;
 use chrono::NaiveDate;
 use chrono_tz::Tz;
+pub use config::MixpanelConfig;
+pub use export::Reread;
+pub use flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
+use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
-    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Preparation, Result, declared,
+    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader, Result, Session, declarative,
 };
-use tokio::sync::OnceCell;
+pub use region::Region;
+pub use reports::{Parameter, Report};
+pub use table::{STREAMS, Stream};
 
 use crate::account::{Site, Told, Zone};
 use crate::calendar::Calendar;
@@ -48,14 +54,6 @@ use crate::region::Hosts;
 use crate::rows::{About, Occurrences, reshape};
 use crate::seen::Seen;
 use crate::streams::{Credentials, Place, Project};
-
-pub use calendar::TimeStorage;
-pub use config::MixpanelConfig;
-pub use export::Reread;
-pub use flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
-pub use region::Region;
-pub use reports::{Parameter, Report};
-pub use table::{STREAMS, Stream};
 
 /// Attempts at a request of a check.
 const CHECK_ATTEMPTS: u32 = 2;
@@ -74,8 +72,15 @@ struct Mixpanel {
     facts: Vec<(String, String)>,
     /// The endpoints as far as they are known before anybody is asked.
     declared: Vec<Endpoint>,
-    known: OnceCell<Known>,
-    /// What the events of this run have shown.
+}
+
+/// One run: what is known of the project, and what its events have shown.
+#[derive(Debug)]
+struct Run {
+    reader: Reader,
+    plan: Plan,
+    known: Known,
+    range: TimeRange,
     seen: Mutex<Seen>,
 }
 
@@ -137,11 +142,6 @@ impl Known {
 }
 
 impl Mixpanel {
-    /// What is known, for the named endpoints or for all.
-    async fn known(&self, endpoints: &[&str]) -> Result<&Known> {
-        self.known.get_or_try_init(|| self.learn(endpoints)).await
-    }
-
     /// Asks for the region and the zone where they are needed and not configured: a request that is not counted.
     async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
         let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
@@ -195,57 +195,8 @@ impl Mixpanel {
         }
     }
 
-    /// Reads a slice, and makes rows of what comes.
-    fn rows<'a>(&'a self, known: &'a Known, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
-        let report = known.project.report(endpoint.name(), &slice);
-        if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
-            // The report was taken out of the configuration while its answer was still to be read.
-            let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
-            return stream::iter([Ok(nothing)]).boxed();
-        }
-        let about = |stream| About {
-            stream,
-            calendar: known.place.calendar,
-            today: known.today,
-            report,
-            columns: known.project.columns(stream),
-            occurrences: Occurrences::default(),
-            seen: Seen::default(),
-            lines: Malformed::default(),
-        };
-        let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
-        let client = &self.sites[known.site].client;
-        if endpoint.name() != export::NAME {
-            return history::read(known, client, endpoint.name(), slice).map(move |page| reshape(page?, &mut about)).boxed();
-        }
-        let read = slice.clone();
-        let most_malformed = self.project.max_bad_lines;
-        let events = move |response: Result<Response>| {
-            let Response { page, asked } = response?;
-            let mut page = reshape(page, &mut about)?;
-            if page.advance.is_some() {
-                let mut seen = self.seen();
-                for about in &mut about {
-                    about.occurrences = Occurrences::default();
-                    seen.add(&read, &std::mem::take(&mut about.seen));
-                    let malformed = std::mem::take(&mut about.lines).more_than(most_malformed);
-                    page.gaps.extend(malformed.map(|error| export::missed_day(&read, asked, &error)));
-                }
-            }
-            Ok(export::newer(page, export::processed_since(&read)))
-        };
-        let several_days = known.several_days.as_ref().unwrap_or(endpoint);
-        let exports = Exports { client, endpoint, several_days, days: &self.project.days, history: &known.history };
-        export::read(exports, slice).map(events).boxed()
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notices about the configuration, the names of columns, and what is not known.
-    fn notes(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
+    fn notices(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
         let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
         let readable = endpoints.iter().filter(|name| known.unavailable(name).is_none());
         let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
@@ -264,22 +215,23 @@ impl Mixpanel {
 
     /// Asks an endpoint for as little as shows whether it can be read.
     async fn availability(&self, known: &Known, endpoint: &Endpoint) -> Result<Availability> {
+        let client = &self.sites[known.site].client;
         let checked = |availability: Availability| {
-            self.client().checked(endpoint.name(), &availability);
+            client.checked(endpoint.name(), &availability);
             availability
         };
         if let Some(error) = known.unavailable(endpoint.name()) {
             return Ok(checked(Availability::Unavailable(error.to_string())));
         }
-        let client = self.client().with_attempts(CHECK_ATTEMPTS);
         if endpoint.name() == export::NAME {
-            return export::check(&self.client().with_attempts(1), endpoint, self.range).await.map(checked);
+            return export::check(&Reader::new(client.with_attempts(1)), endpoint, self.range).await.map(checked);
         }
+        let client = client.with_attempts(CHECK_ATTEMPTS);
         let name = endpoint.name();
         let mut first = known.history.first();
         loop {
             let endpoint = known.endpoint(name, first).unwrap_or(endpoint);
-            match declared::check(&client, std::slice::from_ref(endpoint), &[name]).await {
+            match declarative::check(&client, std::slice::from_ref(endpoint), &[name]).await {
                 Ok(report) => {
                     let found = report.endpoints.into_iter().next().map(|(_, availability)| availability);
                     return Ok(found.unwrap_or_else(|| Availability::Failed("the endpoint was not asked".to_owned())));
@@ -291,49 +243,43 @@ impl Mixpanel {
             }
         }
     }
-
-    fn client(&self) -> &HttpClient {
-        &self.sites[self.known.get().map_or(0, |known| known.site)].client
-    }
 }
 
 #[async_trait]
 impl Connector for Mixpanel {
     fn client(&self) -> &HttpClient {
-        self.client()
+        &self.sites[0].client
     }
 
     fn endpoints(&self) -> &[Endpoint] {
-        self.known.get().map_or(&self.declared, |known| &known.endpoints)
+        &self.declared
     }
 
     fn range(&self) -> TimeRange {
         self.range
     }
 
-    async fn prepare(&self, endpoints: &[&str]) -> Result<Preparation> {
-        let known = self.known(endpoints).await?;
-        let refused = |name: &&str| Some(((*name).to_owned(), known.unavailable(name)?));
-        let unavailable = endpoints.iter().filter_map(refused).collect();
+    async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
+        let known = self.learn(endpoints).await?;
         // A project has a number of its own in each region.
         let origin = Origin::of_account(self.project.id.to_string());
         let origin = match self.sites[known.site].region {
             Some(region) => origin.realm(format!("region {}", region.name())),
             None => origin,
         };
-        Ok(Preparation { notes: self.notes(known, endpoints), unavailable, origin, ..Preparation::default() })
-    }
-
-    fn remarks(&self, endpoint: &str) -> Vec<String> {
-        if endpoint != export::NAME {
-            return Vec::new();
+        let notices = self.notices(&known, endpoints);
+        let mut plan = Plan { endpoints: known.endpoints.clone(), origin, notices, ..Plan::default() };
+        for name in endpoints {
+            if let Some(reason) = known.unavailable(name) {
+                plan.skip_endpoint(*name, reason);
+            }
         }
-        let (days, seen) = (&self.project.days, std::mem::take(&mut *self.seen()));
-        seen.remarks(days, days.first(self.range))
+        let reader = Reader::new(self.sites[known.site].client.clone());
+        Ok(Arc::new(Run { reader, plan, known, range: self.range, seen: Mutex::default() }))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        let known = self.known(endpoints).await?;
+        let known = self.learn(endpoints).await?;
         let wanted = known.endpoints.iter().filter(|endpoint| endpoints.is_empty() || endpoints.contains(&endpoint.name()));
         let mut report = CheckReport { facts: self.facts.clone(), endpoints: Vec::new() };
         if let Some(region) = self.sites[known.site].region {
@@ -343,18 +289,82 @@ impl Connector for Mixpanel {
             report.facts.push(("time zone".to_owned(), zone.name().to_owned()));
         }
         for endpoint in wanted {
-            report.endpoints.push((endpoint.name().to_owned(), self.availability(known, endpoint).await?));
+            report.endpoints.push((endpoint.name().to_owned(), self.availability(&known, endpoint).await?));
         }
         Ok(report)
     }
+}
+
+impl Session for Run {
+    fn client(&self) -> &HttpClient {
+        self.reader.client()
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
 
     fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let pages = async move {
-            let known = self.known(&[]).await?;
-            // Before anybody was asked, hosts and days were guesses.
-            let endpoint = known.endpoints.iter().find(|known| known.name() == endpoint.name()).unwrap_or(endpoint);
-            Ok::<_, Error>(self.rows(known, endpoint, slice))
+        self.rows(endpoint, slice)
+    }
+
+    fn notices(&self, endpoint: &str) -> Vec<String> {
+        if endpoint != export::NAME {
+            return Vec::new();
+        }
+        let (days, seen) = (&self.known.project.days, std::mem::take(&mut *self.seen()));
+        seen.remarks(days, days.first(self.range))
+    }
+}
+
+impl Run {
+    /// Reads a slice, and makes rows of what comes.
+    fn rows<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+        let known = &self.known;
+        let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
+        let report = known.project.report(endpoint.name(), &slice);
+        if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
+            // The report was taken out of the configuration while its answer was still to be read.
+            let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
+            return stream::iter([Ok(nothing)]).boxed();
+        }
+        let about = |stream| About {
+            stream,
+            calendar: known.place.calendar,
+            today: known.today,
+            report,
+            columns: known.project.columns(stream),
+            occurrences: Occurrences::default(),
+            seen: Seen::default(),
+            lines: Malformed::default(),
         };
-        stream::once(pages).try_flatten().boxed()
+        let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
+        let reader = &self.reader;
+        if endpoint.name() != export::NAME {
+            return history::read(known, reader, endpoint.name(), slice).map(move |page| reshape(page?, &mut about)).boxed();
+        }
+        let read = slice.clone();
+        let most_malformed = known.project.max_bad_lines;
+        let events = move |response: Result<Response>| {
+            let Response { page, asked } = response?;
+            let mut page = reshape(page, &mut about)?;
+            if page.advance.is_some() {
+                let mut seen = self.seen();
+                for about in &mut about {
+                    about.occurrences = Occurrences::default();
+                    seen.add(&read, &std::mem::take(&mut about.seen));
+                    let malformed = std::mem::take(&mut about.lines).more_than(most_malformed);
+                    page.gaps.extend(malformed.map(|error| export::missed_day(&read, asked, &error)));
+                }
+            }
+            Ok(export::newer(page, export::processed_since(&read)))
+        };
+        let several_days = known.several_days.as_ref().unwrap_or(endpoint);
+        let exports = Exports { reader, endpoint, several_days, days: &known.project.days, history: &known.history };
+        export::read(exports, slice).map(events).boxed()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::http::{Answer, HttpClientBuilder, Quota, RateHeaders, RateHint, RateReader, Request};
+use pipeline_core::http::{Answer, HttpClientBuilder, Request};
+use pipeline_core::rate_limit::{Quota, RateHeaders, RateHint, RateReader};
 
 /// Raw exports of the last hour.
 pub(crate) const EXPORT: &str = "export";

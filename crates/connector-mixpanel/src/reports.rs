@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::json::quote;
-use crate::table::{Asks, STREAMS, Stream};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
@@ -13,6 +11,9 @@ use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::json::quote;
+use crate::table::{Asks, STREAMS, Stream};
 
 /// Most days that a report covers.
 pub(crate) const MAX_DAYS: u32 = 3660;

@@ -7,7 +7,7 @@ use pipeline_core::{Deletes, Endpoint, Error, ErrorKind, Lines, Schema, StreamDe
 
 use crate::calendar::{Calendar, DayClock, LAST_ZONE, ProjectDays, TimeStorage};
 use crate::discover::Found;
-use crate::export::{self, Days};
+use crate::export::Days;
 use crate::flatten::{Columns, Flatten};
 use crate::limits::{APP, EXPORT, EXPORT_PACE, EXPORTS_AT_ONCE, LEXICON, QUERY, QUERY_PACE};
 use crate::paging::AppPages;
@@ -15,7 +15,7 @@ use crate::profiles::SessionPages;
 use crate::region::Hosts;
 use crate::reports::{REPORT, Report, Reports};
 use crate::table::{Api, List, STREAMS, Source, Stream};
-use crate::{line, schema};
+use crate::{export, line, schema};
 
 /// What the configuration says about the endpoints.
 #[derive(Clone, Debug)]

@@ -3,9 +3,8 @@
 use pipeline_core::http::Method;
 use pipeline_core::{Deletes, Field, RawRecord};
 
-use crate::line;
 use crate::rows::{Rows, as_sent};
-use crate::{answers, profiles, schema};
+use crate::{answers, line, profiles, schema};
 
 /// One stream as data.
 #[derive(Clone, Debug)]

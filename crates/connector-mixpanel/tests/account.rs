@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use connector_mixpanel::MixpanelConfig;
 use futures::TryStreamExt;
-use pipeline_core::engine::{Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::{HeaderMap, HeaderName, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, Connector, ConnectorConfig, ConnectorExt, Error, ErrorKind, Registry, TokioClock};
+use pipeline_core::{BuildContext, Connector, ConnectorConfig, Error, ErrorKind, Registry, SessionExt, Skipped, TokioClock, Unread};
+use pipeline_engine::{Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_testkit::MemoryDestination;
 use serde_json::json;
 use tokio::time::Instant;
@@ -86,19 +86,13 @@ fn connector(server: &Arc<Server>, changes: &serde_json::Value) -> Arc<dyn Conne
     let mut registry = Registry::default();
     registry.add::<MixpanelConfig>();
     let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
-    let context = BuildContext {
-        transport: Some(server.clone()),
-        clock: Arc::new(TokioClock::starting_at(now)),
-        seed: Some(7),
-        ..BuildContext::default()
-    };
+    let context = BuildContext::default().transport(server.clone()).clock(Arc::new(TokioClock::starting_at(now))).seed(7);
     registry.build(MixpanelConfig::NAME, config, context).unwrap()
 }
 
 async fn records(connector: &Arc<dyn Connector>, stream: &str) -> Result<usize, Error> {
-    let connector: &dyn Connector = &**connector;
-    connector.prepare(&[stream]).await?;
-    let records: Vec<_> = connector.records(stream, TimeRange::all()).try_collect().await?;
+    let run = Arc::clone(connector).open(&[stream]).await?;
+    let records: Vec<_> = run.records(stream, TimeRange::all()).try_collect().await?;
     Ok(records.len())
 }
 
@@ -145,11 +139,11 @@ async fn c54_the_region_is_the_first_that_knows_the_account() {
 #[tokio::test(start_paused = true)]
 async fn c54_credentials_that_no_region_knows_are_refused_once_in_each() {
     let server = Server::new(|_, _| refused(401, "{}"));
-    let error = connector(&server, &json!({ "region": "auto" })).prepare(&["cohorts"]).await.unwrap_err();
+    let error = connector(&server, &json!({ "region": "auto" })).open(&["cohorts"]).await.unwrap_err();
     assert_eq!((error.kind(), server.asked().len()), (ErrorKind::Unauthenticated, 3));
     // A region that does not work may be the right one.
     let server = Server::new(|_, _| refused(403, r#"{"status":"error","error":"no"}"#));
-    let error = connector(&server, &json!({ "region": "auto" })).prepare(&["cohorts"]).await.unwrap_err();
+    let error = connector(&server, &json!({ "region": "auto" })).open(&["cohorts"]).await.unwrap_err();
     assert_eq!((error.kind(), server.asked().len()), (ErrorKind::PermissionDenied, 1));
 }
 
@@ -158,15 +152,15 @@ async fn the_zone_is_asked_for_only_where_days_are_those_of_the_project() {
     let server = Server::new(|asked, _| if asked.contains("/me") { ok(ME) } else { ok(r#"{"status":"ok","results":{}}"#) });
     let report = json!([{ "name": "r", "stream": "segmentation_sum", "parameters": { "event": "e", "on": "x" }, "days": 1 }]);
     let connector = connector(&server, &json!({ "reports": report }));
-    connector.prepare(&["cohorts", "export"]).await.unwrap();
+    connector.open(&["cohorts", "export"]).await.unwrap();
     assert_eq!(server.asked().len(), 0);
     let connector = self::connector(&server, &json!({ "reports": report }));
-    connector.prepare(&["segmentation_sum"]).await.unwrap();
+    let run = connector.open(&["segmentation_sum"]).await.unwrap();
     assert_eq!(server.count("/api/app/me"), 1);
-    let slices = connector.endpoints().iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap().slicer().plan(
+    let slices = run.plan().endpoints.iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap().slicer().plan(
         &pipeline_core::state::EndpointState::default(),
         TimeRange::all(),
-        connector.client().now(),
+        run.client().now(),
     );
     assert_eq!(slices[0].window.unwrap().until.to_string(), "2026-11-24 00:00:00 UTC", "it is the 23rd in Auckland");
 }
@@ -176,9 +170,10 @@ async fn a_project_that_stores_local_times_must_have_a_zone() {
     let server =
         Server::new(|asked, _| if asked.contains("/me") { ok(r#"{"status":"ok","results":{"projects":{"7":{}}}}"#) } else { ok("[]") });
     let connector = connector(&server, &json!({ "time_storage": "project_local" }));
-    let preparation = connector.prepare(&["export", "cohorts"]).await.unwrap();
-    let [(name, error)] = &preparation.unavailable[..] else { panic!("{:?}", preparation.unavailable) };
-    assert_eq!((name.as_str(), error.kind(), error.context_value("field")), ("export", ErrorKind::ConfigInvalid, Some("time_zone")));
+    let run = Arc::clone(&connector).open(&["export", "cohorts"]).await.unwrap();
+    let [Skipped { what, reason }] = &run.plan().skipped[..] else { panic!("{:?}", run.plan().skipped) };
+    assert_eq!(*what, Unread::Endpoint("export".to_owned()));
+    assert_eq!((reason.kind(), reason.context_value("field")), (ErrorKind::ConfigInvalid, Some("time_zone")));
     assert_eq!(records(&connector, "cohorts").await.unwrap(), 0, "what needs no zone is read");
 }
 
@@ -400,9 +395,9 @@ async fn a_report_by_weeks_or_months_begins_with_a_whole_one() {
         let parameters = json!({ "event": "e", "on": "x", "unit": unit });
         let report = json!([{ "name": "r", "stream": "segmentation_sum", "parameters": parameters, "days": 10 }]);
         let connector = connector(&server, &json!({ "reports": report, "time_zone": "UTC" }));
-        connector.prepare(&["segmentation_sum"]).await.unwrap();
-        let endpoint = connector.endpoints().iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap();
-        let now = connector.client().now();
+        let run = connector.open(&["segmentation_sum"]).await.unwrap();
+        let endpoint = run.plan().endpoints.iter().find(|endpoint| endpoint.name() == "segmentation_sum").unwrap();
+        let now = run.client().now();
         let slices = endpoint.slicer().plan(&pipeline_core::state::EndpointState::default(), TimeRange::all(), now);
         slices[0].window.unwrap().since.unwrap().date_naive().to_string()
     };
@@ -450,7 +445,7 @@ async fn all_properties_that_mixpanel_tells_of_become_columns() {
         "event_columns": [{ "property": "Amount", "column": "amount", "type": "decimal" }],
     });
     let connector = connector(&server, &config);
-    let notes = connector.prepare(&["export", "engage"]).await.unwrap().notes;
+    let notes = Arc::clone(&connector).open(&["export", "engage"]).await.unwrap().plan().notices.clone();
     insta::assert_snapshot!(notes.join("\n"), @"export: property `Plan` is column `plan__f63dd9`, `plan` is column `plan`");
     let destination = Arc::new(MemoryDestination::default());
     let summary = read_all(&connector, &["export", "engage"], &destination).await;
@@ -465,15 +460,19 @@ async fn all_properties_that_mixpanel_tells_of_become_columns() {
     seats = 4
     tags__b1feba = ["x"]
     "#);
-    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (1, 1), "asked once a sync");
-    assert_eq!(connector.client().left("query").await.unwrap().unwrap().permits, 46, "a query for them, and one for the profiles");
+    assert_eq!((server.count("/schemas"), server.count("/properties/top")), (2, 2), "asked once in each run");
+    assert_eq!(
+        connector.client().left("query").await.unwrap().unwrap().permits,
+        45,
+        "a query for them in each run, and one for the profiles"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
     let server = Server::new(|asked, _| if asked.contains("/properties/top") { refused(402, "{}") } else { with_properties(asked) });
     let connector = connector(&server, &json!({ "flatten": ["events"], "start_date": "2026-11-21" }));
-    let notes = connector.prepare(&["export"]).await.unwrap().notes;
+    let notes = Arc::clone(&connector).open(&["export"]).await.unwrap().plan().notices.clone();
     assert!(notes.iter().any(|note| note.contains("the list of properties may not be read")), "{notes:?}");
     let destination = Arc::new(MemoryDestination::default());
     read_all(&connector, &["export"], &destination).await;
@@ -482,7 +481,7 @@ async fn properties_that_may_not_be_asked_for_are_told_and_the_rest_is_used() {
     let server = Server::new(|asked, _| with_properties(asked));
     let secret = json!({ "flatten": ["events"], "username": null, "secret": null, "project_secret": "dummy" });
     let by_secret = self::connector(&server, &secret);
-    by_secret.prepare(&["export"]).await.unwrap();
-    by_secret.prepare(&["cohorts"]).await.unwrap();
+    Arc::clone(&by_secret).open(&["export"]).await.unwrap();
+    by_secret.open(&["cohorts"]).await.unwrap();
     assert_eq!((server.count("/schemas"), server.count("/properties/top")), (0, 1));
 }

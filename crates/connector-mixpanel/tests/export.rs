@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use connector_mixpanel::MixpanelConfig;
 use futures::stream::{self, StreamExt};
-use pipeline_core::engine::{Job, Metrics, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::{BuildContext, Clock, Connector, ConnectorConfig, ErrorKind, Event, Observer, Registry, TokioClock};
+use pipeline_engine::{Job, Metrics, Outcome, Selection, Source, Summary, sync};
 use pipeline_testkit::MemoryDestination;
 use serde_json::json;
 
@@ -102,8 +102,7 @@ fn connector_of(server: &Arc<Server>, config: serde_json::Value, observer: Arc<d
     all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
     let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
-    let context =
-        BuildContext { transport: Some(server.clone()), clock: Arc::clone(&clock), observer, seed: Some(7), ..BuildContext::default() };
+    let context = BuildContext::default().transport(server.clone()).clock(Arc::clone(&clock)).observer(observer).seed(7);
     let mut registry = Registry::default();
     registry.add::<MixpanelConfig>();
     (registry.build(MixpanelConfig::NAME, all, context).unwrap(), clock)
@@ -114,7 +113,7 @@ async fn read_with(config: serde_json::Value, answer: impl Fn(&str, usize) -> Sa
     let (server, (connector, clock)) = connector(config, answer, metrics.clone());
     let destination = Arc::new(MemoryDestination::default());
     let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
-    let summary = sync(Job { clock, ..Job::new("run", destination.clone(), vec![source]) }).await.unwrap();
+    let summary = sync(Job::new("run", destination.clone(), vec![source]).clock(clock)).await.unwrap();
     let notices = metrics.notices().into_iter().map(|(_, text)| text).collect();
     Read { server, destination, summary, notices }
 }
@@ -401,7 +400,7 @@ impl Project {
     async fn sync(&self) -> Summary {
         let (connector, clock) = connector_of(&self.server, self.config.clone(), Arc::new(Metrics::default()));
         let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
-        sync(Job { clock, ..Job::new("run", self.destination.clone(), vec![source]) }).await.unwrap()
+        sync(Job::new("run", self.destination.clone(), vec![source]).clock(clock)).await.unwrap()
     }
 
     /// Exports asked for since the last time.
@@ -531,7 +530,7 @@ async fn c14_while_the_destination_stalls_nothing_more_is_read_than_it_was_given
     let (destination, pages) = (Arc::new(MemoryDestination::default()), Arc::new(Pages::default()));
     let held = destination.hold().await;
     let source = Source { name: "product".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
-    let job = Job { clock, observer: pages.clone(), ..Job::new("run", destination.clone(), vec![source]) };
+    let job = Job::new("run", destination.clone(), vec![source]).clock(clock).observer(pages.clone());
     let running = tokio::spawn(sync(job));
     while pages.0.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;

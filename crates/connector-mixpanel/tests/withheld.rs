@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use connector_mixpanel::MixpanelConfig;
-use pipeline_core::engine::{EndpointSummary, Job, Metrics, Options, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::{Availability, BuildContext, Clock, Connector, ConnectorConfig, ErrorKind, Registry, TokioClock};
+use pipeline_engine::{EndpointSummary, Job, Metrics, Options, Outcome, Selection, Source, Summary, sync};
 use pipeline_testkit::MemoryDestination;
 use serde_json::json;
 
@@ -68,13 +68,7 @@ impl Project {
     fn connector(&self, metrics: Arc<Metrics>) -> (Arc<dyn Connector>, Arc<dyn Clock>) {
         let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z").unwrap().to_utc();
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now));
-        let context = BuildContext {
-            transport: Some(self.server.clone()),
-            clock: Arc::clone(&clock),
-            observer: metrics,
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+        let context = BuildContext::default().transport(self.server.clone()).clock(Arc::clone(&clock)).observer(metrics).seed(7);
         let mut registry = Registry::default();
         registry.add::<MixpanelConfig>();
         (registry.build(MixpanelConfig::NAME, self.config.clone(), context).unwrap(), clock)
@@ -92,7 +86,7 @@ impl Project {
             named => Selection::Named(named.iter().map(ToString::to_string).collect()),
         };
         let source = Source { name: "product".to_owned(), connector, streams };
-        let summary = sync(Job { clock, options, observer: metrics.clone(), ..Job::new("run", self.destination.clone(), vec![source]) })
+        let summary = sync(Job::new("run", self.destination.clone(), vec![source]).clock(clock).options(options).observer(metrics.clone()))
             .await
             .unwrap();
         Run { summary, notices: metrics.notices().into_iter().map(|(_, text)| text).collect() }
@@ -309,6 +303,9 @@ async fn a_scan_that_repeats_profiles_removes_nobody() {
     }
 }
 
+/// The pages of scans that end before they should.
+const ENDED_EARLY: [&[&[&str]]; 2] = [&[&["a", "b"]], &[]];
+
 #[tokio::test(start_paused = true)]
 async fn a_scan_without_a_total_ends_with_a_short_page_and_not_with_an_empty_one() {
     let scan = |asked: &str, pages: &[&[&str]]| {
@@ -320,7 +317,6 @@ async fn a_scan_without_a_total_ends_with_a_short_page_and_not_with_an_empty_one
     };
     let project = Project::new(json!({}), move |asked| scan(asked, &[&["a", "b"], &["c", "d"], &["e"]]));
     assert!(matches!(project.sync(&["engage"]).await.endpoint("engage").outcome, Outcome::Done));
-    const ENDED_EARLY: [&[&[&str]]; 2] = [&[&["a", "b"]], &[]];
     for pages in ENDED_EARLY {
         project.answers(move |asked| scan(asked, pages));
         let run = project.sync(&["engage"]).await;
@@ -391,7 +387,7 @@ async fn what_cannot_be_computed_leaves_the_rest_and_its_own_rows() {
     }
     // It is refused again: what was there of it stays, in a refresh too.
     project.answers(of_four(refuse));
-    for options in [Options::default(), Options { full_refresh: true, ..Options::default() }] {
+    for options in [Options::default(), Options::default().full_refresh(true)] {
         let run = project.sync_with(&streams, options).await;
         for (stream, column, _, name, rows) in units {
             assert_eq!(run.gaps(stream), [name], "{stream}");
@@ -418,7 +414,7 @@ async fn a_day_that_cannot_be_exported_keeps_its_events_in_a_refresh() {
         let events = events(asked);
         if events.contains("2026-11-15") { refused("not this day") } else { ok(events) }
     });
-    let run = project.sync_with(&["export"], Options { full_refresh: true, ..Options::default() }).await;
+    let run = project.sync_with(&["export"], Options::default().full_refresh(true)).await;
     assert_eq!(run.gaps("export"), ["2026-11-15"]);
     let days: BTreeSet<String> = project.column("export", "export_day").into_iter().collect();
     assert_eq!(days.len(), 10, "{days:?}");

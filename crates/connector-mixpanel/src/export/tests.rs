@@ -1,10 +1,9 @@
 //! Which days are planned, and how a slice is walked: all of it pure.
 #![allow(clippy::unwrap_used)]
 
-use pipeline_core::http::Method;
-
 use std::collections::BTreeMap;
 
+use pipeline_core::http::Method;
 use pipeline_core::state::Gap;
 
 use super::place::SHORTEST;

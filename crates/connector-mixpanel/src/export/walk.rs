@@ -4,14 +4,14 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use futures::TryStreamExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use pipeline_core::gap::{Missed, is_of_unit};
-use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::{EndpointState, SliceState, Window};
-use pipeline_core::{Advance, Availability, Endpoint, Error, ErrorKind, ErrorStatus, Page, Result, declared};
+use pipeline_core::{Advance, Availability, Endpoint, Error, ErrorKind, ErrorStatus, Page, Reader, Result};
 
 use super::place::{DAY, Place, midnight};
 use super::{Days, day};
-use crate::history::{self, History};
+use crate::history;
+use crate::history::History;
 
 /// Attempts at a request for a day that is made because another one failed, before the day is passed over. Other requests are
 /// made once then: what fails is asked for again, in parts.
@@ -24,7 +24,7 @@ const DOUBTFUL: u32 = 3;
 /// What the export is read with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exports<'a> {
-    pub(crate) client: &'a HttpClient,
+    pub(crate) reader: &'a Reader,
     /// The endpoint for requests for a day.
     pub(crate) endpoint: &'a Endpoint,
     /// The endpoint for requests for more than a day, which may be too large.
@@ -70,10 +70,10 @@ pub(crate) fn read(exports: Exports<'_>, slice: SliceState) -> BoxStream<'_, Res
 ///
 /// # Errors
 /// When whether it can be read does not depend on the endpoint: the credentials, the configuration, an outage.
-pub(crate) async fn check(client: &HttpClient, endpoint: &Endpoint, range: TimeRange) -> Result<Availability> {
-    let planned = endpoint.slicer().plan(&EndpointState::default(), range, client.now());
+pub(crate) async fn check(reader: &Reader, endpoint: &Endpoint, range: TimeRange) -> Result<Availability> {
+    let planned = endpoint.slicer().plan(&EndpointState::default(), range, reader.client().now());
     let Some(until) = planned.iter().filter_map(|slice| Some(slice.window?.until)).max() else { return Ok(Availability::Available) };
-    match one_event(client, endpoint, until - DAY).await {
+    match one_event(reader, endpoint, until - DAY).await {
         Err(error) if history::is_too_old(&error) => Ok(Availability::Available),
         Err(error) => match error.kind() {
             ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::Untrusted | ErrorKind::ConfigInvalid => Err(error),
@@ -85,10 +85,10 @@ pub(crate) async fn check(client: &HttpClient, endpoint: &Endpoint, range: TimeR
 }
 
 /// Asks for one event of a day.
-async fn one_event(client: &HttpClient, endpoint: &Endpoint, since: DateTime<Utc>) -> Result<()> {
+async fn one_event(reader: &Reader, endpoint: &Endpoint, since: DateTime<Utc>) -> Result<()> {
     let endpoint = endpoint.clone().query("limit", "1");
     let window = Window { since: Some(since), until: since + DAY };
-    let mut pages = declared::read(client, &endpoint, SliceState { window: Some(window), ..SliceState::default() });
+    let mut pages = reader.read(&endpoint, SliceState { window: Some(window), ..SliceState::default() });
     while pages.try_next().await?.is_some() {}
     Ok(())
 }
@@ -170,14 +170,14 @@ impl<'a> Walk<'a> {
 
     /// Asks for some days, or a part of one.
     fn ask(&self, window: Window) -> BoxStream<'a, Result<Page>> {
-        let Exports { client, endpoint, several_days, .. } = self.exports;
+        let Exports { reader, endpoint, several_days, .. } = self.exports;
         let length = window.since.map_or(DAY, |since| window.until - since);
         let endpoint = if length <= DAY { endpoint } else { several_days };
         let slice = SliceState { window: Some(window), ..SliceState::default() };
         let is_repeated = self.failures > 0 || self.place.failures > 0 || self.place.suspect.is_some() || self.is_missing();
         let attempts = if length == DAY { ATTEMPTS_AT_A_DAY } else { 1 };
-        let client = if is_repeated { client.with_attempts(attempts) } else { client.clone() };
-        declared::read(&client, endpoint, slice)
+        let reader = if is_repeated { reader.with_attempts(attempts) } else { reader.clone() };
+        reader.read(endpoint, slice)
     }
 
     /// True when the slice is a day that could not be read before.
@@ -243,7 +243,7 @@ impl<'a> Walk<'a> {
             error.message(),
             length(smaller.length),
         );
-        self.exports.client.notice(self.exports.endpoint.name(), &what);
+        self.exports.reader.client().notice(self.exports.endpoint.name(), &what);
         Turn::Ask(smaller)
     }
 
@@ -267,9 +267,9 @@ impl<'a> Walk<'a> {
 
     /// Asks for an event of the day before the slice, which no request of the slice asks for.
     async fn probe(&mut self, error: Error) -> Result<Error> {
-        let Exports { client, endpoint, .. } = self.exports;
+        let Exports { reader, endpoint, .. } = self.exports;
         let is_refusal = error.kind() == ErrorKind::Refused;
-        match one_event(&client.with_attempts(1), endpoint, midnight(self.since) - DAY).await {
+        match one_event(&reader.with_attempts(1), endpoint, midnight(self.since) - DAY).await {
             Ok(()) => self.has_read = true,
             Err(other) if history::is_too_old(&other) => self.has_read = true,
             // A refusal is an answer, which an outage does not give.
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
                 "the export from {} on failed ({error}): the day that fails is looked for",
                 day(window.since.unwrap_or(self.since))
             );
-            self.exports.client.notice(self.exports.endpoint.name(), &what);
+            self.exports.reader.client().notice(self.exports.endpoint.name(), &what);
             return Ok(Turn::Ask(place));
         }
         // Nothing was answered since the day failed: it may not be the day.
@@ -309,13 +309,13 @@ impl<'a> Walk<'a> {
 
     /// Leaves out the days that the project no longer keeps. Nothing when that is not what failed.
     fn kept(&mut self, error: &Error, asked: Option<NaiveDate>) -> Option<Turn> {
-        let first = self.exports.history.refused(error, asked, self.exports.client.now())?;
+        let first = self.exports.history.refused(error, asked, self.exports.reader.client().now())?;
         self.begin_later(first.and_hms_opt(0, 0, 0)?.and_utc());
         Some(if self.place.until > self.since { Turn::Ask(self.place) } else { Turn::End })
     }
 
     fn begin_later(&mut self, first: DateTime<Utc>) {
-        history::tell(self.exports.client, self.exports.endpoint.name(), first.date_naive());
+        history::tell(self.exports.reader.client(), self.exports.endpoint.name(), first.date_naive());
         self.since = self.since.max(first);
     }
 }
