@@ -7,13 +7,14 @@ use std::io;
 use std::path::Path;
 
 use pipeline_core::Result;
-use pipeline_core::cell::Column;
+use pipeline_engine::cell::Column;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 use crate::format::FileFormat;
 use crate::known::Pattern;
-use crate::rows::{self, Kind, Rows};
+use crate::rows;
+use crate::rows::{Kind, Rows};
 use crate::sift::Hashes;
 
 /// Version of the shape and of what is hashed. A card of another version is made again.

@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{Commit, Condition, Generation, Keep, Result, TableId, crash_point};
+use pipeline_core::{Result, crash_point};
+use pipeline_engine::cell::{Cell, Column};
+use pipeline_engine::{Commit, Condition, Generation, Keep, TableId};
 
 use crate::format::FileFormat;
 use crate::manifest::StagedFile;
-use crate::rows::{self, KeyHash, Kind, Rows};
+use crate::rows;
+use crate::rows::{KeyHash, Kind, Rows};
 use crate::staged::Staged;
 use crate::store::Store;
 
 /// Writes the rows that a commit keeps to files of their own: of each key the newest version, unless it is deleted or the
 /// next generation has the key. `written` are the files of the transaction.
 pub(crate) fn carry(store: &Store, format: &Arc<dyn FileFormat>, commit: &Commit, written: &[StagedFile]) -> Result<Staged> {
-    let mut carried = Staged::new(store.staging(), Arc::clone(format));
+    let mut carried = Staged::new(store.staging(), Arc::clone(format), store.options().buffered);
     for table in &commit.publish {
         let keep: Vec<&Keep> = commit.keep.iter().filter(|keep| keep.table == *table).collect();
         if keep.is_empty() {

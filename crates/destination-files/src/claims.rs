@@ -8,9 +8,8 @@ use std::time::Duration;
 use pipeline_core::{Claim, Clock as _, Error, ErrorKind, Result, SystemClock};
 use serde::{Deserialize, Serialize};
 
-use crate::disk;
 use crate::error::Explain;
-use crate::names;
+use crate::{disk, names};
 
 const CLAIMING: &str = "claiming a source";
 const LOCKING: &str = "locking the folder";

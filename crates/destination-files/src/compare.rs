@@ -5,17 +5,15 @@ use std::fmt;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use pipeline_core::{Damage, Depth, Error, ErrorKind, Generation, Result, TableId};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Damage, Depth, Generation, TableId};
 
-use crate::disk;
 use crate::error::Explain;
 use crate::format::FileFormat;
 use crate::manifest::{DataFile, Files, Fold};
-use crate::names;
-use crate::output;
-use crate::rows;
 use crate::settle::has_size;
 use crate::store::{OPENING, Store};
+use crate::{disk, names, output, rows};
 
 const COMPARING: &str = "comparing the files with the manifests";
 /// How often a comparison is begun anew because another process has committed meanwhile.

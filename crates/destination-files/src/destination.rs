@@ -7,22 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{
-    Access, Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Result, RunRecord, Status,
-    Table, TableId, Transaction,
+use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
+use pipeline_engine::{
+    Access, Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Status, Table, TableId, Transaction,
 };
 
 use crate::card::Card;
 use crate::carry::carry;
-use crate::claims;
-use crate::disk;
 use crate::error::Explain;
 use crate::format::FileFormat;
 use crate::purge::purge as purge_table;
-use crate::runs;
 use crate::sieve::Sieves;
 use crate::staged::Staged;
 use crate::store::{Options, Store};
+use crate::{claims, disk, runs};
 
 /// A folder of data files that are published by manifests.
 #[derive(Debug)]
@@ -170,14 +168,14 @@ impl Destination for FileDestination {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        let staging = {
+        let (staging, buffered) = {
             let store = lock(&self.store);
             store.check_writable()?;
-            store.staging()
+            (store.staging(), store.options().buffered)
         };
         let parts = Parts {
-            staged: Staged::new(staging.clone(), Arc::clone(&self.format)),
-            spare: Staged::new(staging, Arc::clone(&self.format)),
+            staged: Staged::new(staging.clone(), Arc::clone(&self.format), buffered),
+            spare: Staged::new(staging, Arc::clone(&self.format), buffered),
             sieves: Sieves::default(),
             store: Arc::clone(&self.store),
             format: Arc::clone(&self.format),

@@ -4,15 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::state::STATE_VERSION;
-use pipeline_core::{CommitRecord, Error, ErrorKind, Result, crash_point};
+use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_engine::CommitRecord;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::disk;
 use crate::error::{Explain, damaged};
 use crate::manifest::{Fold, Manifest};
-use crate::names;
+use crate::{disk, names};
 
 const READING: &str = "reading the manifests";
 const COMMITTING: &str = "writing a manifest";

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pipeline_core::state::{Change, EndpointId, EndpointState};
-use pipeline_core::{Commit, CommitRecord, Error, ErrorKind, Generation, Result, TableId};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Commit, CommitRecord, Generation, TableId};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;

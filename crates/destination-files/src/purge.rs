@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use pipeline_core::cell::Column;
-use pipeline_core::{Commit, ErrorKind, Purge, PurgedTable, Result, TableId};
+use pipeline_core::{ErrorKind, Result};
+use pipeline_engine::cell::Column;
+use pipeline_engine::{Commit, Purge, PurgedTable, TableId};
 
-use crate::disk;
 use crate::error::Explain;
 use crate::format::FileFormat;
 use crate::manifest::{DataFile, Rewritten};
-use crate::names;
 use crate::output::Output;
-use crate::rows::{self, KeyHash, Kind, Rows};
+use crate::rows::{KeyHash, Kind, Rows};
 use crate::staged::Staged;
 use crate::store::Store;
+use crate::{disk, names, rows};
 
 const REWRITING: &str = "rewriting a data file";
 /// How often a purge is begun anew because a sync replaced the files.
@@ -90,7 +90,7 @@ impl Files<'_> {
         if self.files.is_empty() && commit.discard.is_empty() {
             return Ok(());
         }
-        let nothing = |store: &Store| Ok(Staged::new(store.staging(), Arc::clone(format)));
+        let nothing = |store: &Store| Ok(Staged::new(store.staging(), Arc::clone(format), store.options().buffered));
         let committed = self.store.commit_with(&[], &self.files, commit, nothing);
         // After any other failure a manifest may name the files: the next start knows.
         if !committed.as_ref().is_err_and(|error| error.kind() == ErrorKind::CheckpointConflict) {

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
-use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{DELETED, Result, SYNCED_AT};
+use pipeline_core::Result;
+use pipeline_engine::cell::{Cell, Column};
+use pipeline_engine::{DELETED, SYNCED_AT};
 use twox_hash::XxHash3_128;
 
 use crate::disk;

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use pipeline_core::{RUN_CAPACITY, Result, RunRecord};
 
-use crate::disk;
 use crate::error::Explain;
-use crate::names;
+use crate::{disk, names};
 
 const REMEMBERING: &str = "remembering a run";
 const READING: &str = "reading the runs";

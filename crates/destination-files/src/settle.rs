@@ -6,14 +6,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use pipeline_core::{Error, ErrorKind, Result, TableId, crash_point};
+use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_engine::TableId;
 
-use crate::disk;
 use crate::error::{Explain, damaged};
 use crate::manifest::{DataFile, Files, Moves, TableMoves};
-use crate::names;
-use crate::runs;
 use crate::store::{OPENING, Store};
+use crate::{disk, names, runs};
 
 const SETTLING: &str = "moving a file into place";
 

@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
-use pipeline_core::{Commit, Error, ErrorKind, Generation, Result, Table, TableId};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Commit, Generation, Table, TableId};
 
 use crate::format::FileFormat;
 use crate::known::{Known, MAX_PATTERNS, Pattern};
-use crate::sift::{self, Sifted};
+use crate::sift;
+use crate::sift::Sifted;
 use crate::store::Store;
 
 /// What a transaction knows of the tables that it writes. It belongs to the transaction until that is committed: what is

@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use arrow_array::RecordBatch;
-use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{DELETED, Generation, Result, SYNCED_AT};
+use pipeline_core::Result;
+use pipeline_engine::cell::{Cell, Column};
+use pipeline_engine::{DELETED, Generation, SYNCED_AT};
 use twox_hash::XxHash3_128;
 
 use crate::known::{FIRST_CONTENT, GONE, Known, Pattern};
-use crate::rows::{self, Kind, Rows};
+use crate::rows;
+use crate::rows::{Kind, Rows};
 
 /// A batch without what the table holds.
 #[derive(Debug, Default)]

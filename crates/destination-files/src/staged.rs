@@ -5,21 +5,19 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use pipeline_core::{Error, Generation, Result, TableId, crash_point};
+use pipeline_core::{Error, Result, crash_point};
+use pipeline_engine::{Generation, TableId};
 
 use crate::card::Card;
-use crate::disk;
 use crate::error::Explain;
 use crate::format::{FileFormat, FileWriter};
 use crate::manifest::StagedFile;
-use crate::names;
 use crate::output::Output;
+use crate::{disk, names};
 
 const WRITING: &str = "writing rows";
 /// A file that has grown this large is closed, and another begun.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
-/// What the open files of a transaction may hold in memory together.
-const BUFFERED_BYTES: usize = 128 * 1024 * 1024;
 /// Files of a transaction that are open at the same time, however many tables it writes. It leaves most of the least limit that
 /// systems have, 256 on macOS, to connections.
 const OPEN_FILES: usize = 12;
@@ -28,6 +26,8 @@ const OPEN_FILES: usize = 12;
 pub(crate) struct Staged {
     folder: PathBuf,
     format: Arc<dyn FileFormat>,
+    /// What the open files may hold in memory together.
+    buffered: usize,
     open: Vec<OpenFile>,
     files: Vec<StagedFile>,
     /// Calls of `write`.
@@ -49,9 +49,9 @@ struct OpenFile {
 }
 
 impl Staged {
-    /// Files that will be in that folder.
-    pub(crate) fn new(folder: PathBuf, format: Arc<dyn FileFormat>) -> Self {
-        Self { folder, format, open: Vec::new(), files: Vec::new(), writes: 0 }
+    /// Files that will be in that folder, and hold so many bytes in memory at most until they are there.
+    pub(crate) fn new(folder: PathBuf, format: Arc<dyn FileFormat>, buffered: usize) -> Self {
+        Self { folder, format, buffered, open: Vec::new(), files: Vec::new(), writes: 0 }
     }
 
     /// Adds rows to the file of a table.
@@ -93,7 +93,7 @@ impl Staged {
 
     fn bound_memory(&mut self) -> Result<()> {
         let mut buffered: usize = self.open.iter().map(|open| open.writer.buffered()).sum();
-        while buffered > BUFFERED_BYTES {
+        while buffered > self.buffered {
             let Some(largest) = self.open.iter_mut().max_by_key(|open| open.writer.buffered()) else { break };
             buffered -= largest.writer.buffered();
             largest.writer.flush().map_err(|error| at(&largest.path, error))?;

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pipeline_core::{Commit, Error, ErrorKind, Generation, Result, Table, TableId};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Commit, Generation, Table, TableId};
 
 use crate::claims::FolderLock;
 use crate::compare::Found;
-use crate::disk;
 use crate::error::{Explain, damaged};
 use crate::format::FileFormat;
 use crate::known::{Known, Pattern};
 use crate::log::Log;
 use crate::manifest::{DataFile, Files, Fold, Manifest, Rewritten, StagedFile, Written};
-use crate::names;
-use crate::recall::{self, Source};
+use crate::recall::Source;
 use crate::settle::Pending;
 use crate::staged::Staged;
+use crate::{disk, names, recall};
 
 pub(crate) const OPENING: &str = "opening the folder";
 const COMMITTING: &str = "bringing staged files to disk";
@@ -31,6 +31,10 @@ pub struct Options {
     /// Keys of which the newest version is remembered, so that it is not stored again. Each takes 20 to 40 bytes of memory.
     /// Default: 1,800,000. Of the keys of a larger table only those that were written last are remembered.
     pub remember: usize,
+    /// Bytes that the files which a transaction writes may hold in memory together; beyond, the largest is written out.
+    /// Default: 32 MiB, which is what a run with the default budget leaves
+    /// ([`MemoryBudget::of_destination`](pipeline_core::MemoryBudget::of_destination)).
+    pub buffered: usize,
     /// How long opening waits for another process that has the folder for itself: it moves some files at its start.
     /// Default: 10 seconds.
     pub patience: Duration,
@@ -38,7 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot_every: 64, remember: 1_800_000, patience: Duration::from_secs(10) }
+        Self { snapshot_every: 64, remember: 1_800_000, buffered: 32 << 20, patience: Duration::from_secs(10) }
     }
 }
 
@@ -80,6 +84,11 @@ impl Store {
         lock.share(alone, options.patience)?;
         store.lock = Some(lock);
         Ok(store)
+    }
+
+    /// What the folder was opened with.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Opens a folder for reading: nothing in it is created, moved, removed or locked, and it need not exist.

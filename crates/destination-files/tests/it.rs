@@ -11,7 +11,8 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
 use pipeline_core::state::{EndpointState, Position};
-use pipeline_core::{Commit, Depth, Destination, ErrorKind, Generation, Result};
+use pipeline_core::{ErrorKind, Result};
+use pipeline_engine::{Commit, Depth, Destination, Generation};
 use pipeline_testkit::destination_suite::{advance, batch, commit, endpoint, plan, row, store, table};
 
 /// Writes one line per row, until there is no room.

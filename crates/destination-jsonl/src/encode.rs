@@ -5,7 +5,7 @@ use std::io::Write;
 use arrow_array::RecordBatch;
 use destination_files::file_error;
 use pipeline_core::Result;
-use pipeline_core::cell::{Cell, Column};
+use pipeline_engine::cell::{Cell, Column};
 
 use crate::WRITING;
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
-use pipeline_core::{Destination, DestinationConfig, Location, OpenContext, Result};
+use pipeline_core::Result;
+use pipeline_engine::{Destination, DestinationConfig, Location, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -52,12 +53,12 @@ impl DestinationConfig for JsonlConfig {
     }
 
     /// Standard output holds no checkpoints, so [`load`](Destination::load) returns none: keep them in a store and join the two
-    /// with [`WithCheckpoints`](pipeline_core::WithCheckpoints).
+    /// with [`WithCheckpoints`](pipeline_engine::WithCheckpoints).
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
         if self.location() == Location::Stdout {
             return Ok(Arc::new(StreamDestination::new(context.stdout)));
         }
-        let options = Options { remember: self.remember, ..Options::default() };
+        let options = Options { remember: self.remember, buffered: context.memory, ..Options::default() };
         FileDestination::open_for(context.access, self.path.clone(), Jsonl, options).await
     }
 }

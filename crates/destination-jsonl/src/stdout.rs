@@ -9,7 +9,8 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_files::file_error;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Commit, Delivery, Destination, Error, ErrorKind, Result, Status, Table, Transaction};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Commit, Delivery, Destination, Status, Table, Transaction};
 use tempfile::SpooledTempFile;
 
 use crate::WRITING;
@@ -21,7 +22,7 @@ const SPOOL_BYTES: usize = 8 * 1024 * 1024;
 /// Writes each row as `{"source":…,"stream":…,"record":{…}}` and a line feed.
 ///
 /// Holds no checkpoints, so [`load`](Destination::load) knows none: wrap it in
-/// [`WithCheckpoints`](pipeline_core::WithCheckpoints). What is written cannot be taken back: rows of a refresh are written
+/// [`WithCheckpoints`](pipeline_engine::WithCheckpoints). What is written cannot be taken back: rows of a refresh are written
 /// when they are committed, and publishing it writes nothing.
 pub struct StreamDestination {
     output: Arc<Mutex<Output>>,

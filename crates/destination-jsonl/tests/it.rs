@@ -10,9 +10,8 @@ use async_trait::async_trait;
 use destination_files::{FileDestination, Options};
 use destination_jsonl::{Jsonl, JsonlConfig, StreamDestination};
 use pipeline_core::state::MemoryCheckpoints;
-use pipeline_core::{
-    Delivery, Destination, DestinationConfig as _, ErrorKind, Generation, Location, OpenContext, Result, Table, WithCheckpoints,
-};
+use pipeline_core::{ErrorKind, Result};
+use pipeline_engine::{Delivery, Destination, DestinationConfig as _, Generation, Location, OpenContext, Table, WithCheckpoints};
 use pipeline_testkit::destination_suite::files::FileFixture;
 use pipeline_testkit::destination_suite::{
     Damage, DestinationFixture, Row, Scratch, advance, all_gone, batch, canonical_object, commit, endpoint, gone, plan, purge, row, store,

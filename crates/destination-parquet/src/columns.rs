@@ -8,7 +8,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
-use pipeline_core::cell::is_json;
+use pipeline_engine::cell::is_json;
 
 /// Rows that are looked at.
 const SAMPLE: usize = 1_000;

@@ -13,7 +13,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::ZstdLevel;
 use parquet::errors::ParquetError;
-use pipeline_core::{Destination, DestinationConfig, Error, ErrorKind, Location, OpenContext, Result};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Destination, DestinationConfig, Location, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -62,7 +63,7 @@ impl DestinationConfig for ParquetConfig {
     }
 
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
-        let options = Options { remember: self.remember, ..Options::default() };
+        let options = Options { remember: self.remember, buffered: context.memory, ..Options::default() };
         FileDestination::open_for(context.access, self.path.clone(), Parquet::new(self.compression), options).await
     }
 }

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use destination_files::{FileDestination, Options};
 use destination_parquet::{Compression, Parquet, ParquetConfig};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pipeline_core::{Destination, Generation, Result, Table};
+use pipeline_core::Result;
+use pipeline_engine::{Destination, Generation, Table};
 use pipeline_testkit::destination_suite::files::FileFixture;
 use pipeline_testkit::destination_suite::{
     self as suite, Damage, DestinationFixture, Scratch, advance, canonical, commit, plan, row, store, table,
@@ -85,7 +86,7 @@ impl DestinationFixture for Lake {
             Damage {
                 name: "a lost manifest",
                 inflict: |scratch| {
-                    fs::rename(scratch.path().join("_manifest/0000000009.json"), scratch.path().join("_manifest/0000000010.json")).unwrap()
+                    fs::rename(scratch.path().join("_manifest/0000000009.json"), scratch.path().join("_manifest/0000000010.json")).unwrap();
                 },
             },
             Damage {
@@ -152,7 +153,8 @@ async fn a_destroyed_snapshot_is_made_again() {
 #[tokio::test]
 async fn a_large_transaction_is_more_than_one_file() {
     let dir = tempfile::tempdir().unwrap();
-    let uncompressed = FileDestination::open(dir.path(), Parquet::new(Compression::None), Options::default()).unwrap();
+    let uncompressed =
+        FileDestination::open(dir.path(), Parquet::new(Compression::None), Options { buffered: 128 << 20, ..Options::default() }).unwrap();
     let events = table("events", &[], Generation::Current);
     let mut transaction = uncompressed.begin().await.unwrap();
     for first in (0..40_000).step_by(2000) {
@@ -168,6 +170,26 @@ async fn a_large_transaction_is_more_than_one_file() {
     };
     assert_eq!(files.iter().map(rows).sum::<i64>(), 40_000);
     assert_eq!(uncompressed.status(0).await.unwrap().rows, [(events.id(), 40_000)]);
+}
+
+#[tokio::test]
+async fn a7_files_that_are_being_written_hold_no_more_than_they_may() {
+    let row_groups = async |buffered: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { buffered, ..Options::default() };
+        let lake = FileDestination::open(dir.path(), Parquet::new(Compression::None), options).unwrap();
+        let events = table("events", &[], Generation::Current);
+        let mut transaction = lake.begin().await.unwrap();
+        for first in (0..4_000).step_by(500) {
+            let rows: Vec<_> = (first..first + 500).map(|id| row(id, format!("{id:0>4096}"))).collect();
+            transaction.write(&events, suite::batch(&events, &rows)).await.unwrap();
+        }
+        transaction.commit(&commit(vec![])).await.unwrap();
+        let [file] = &globbed(&lake.folder(&events.id()))[..] else { panic!("one file") };
+        ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap().metadata().num_row_groups()
+    };
+    // 16 MiB, in pieces of 2.
+    assert_eq!([row_groups(64 << 20).await, row_groups(1 << 20).await], [1, 8]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Names of tables and columns.
 
-use pipeline_core::TableId;
+use pipeline_engine::TableId;
 
 use crate::Dialect;
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{DELETED, Table};
+use pipeline_engine::cell::{Cell, Column};
+use pipeline_engine::{DELETED, Table};
 
 /// What a row of a batch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ mod tests {
 
     use arrow_array::{BooleanArray, Int64Array, RecordBatch, StringArray};
     use arrow_schema::{DataType, Field, Schema};
-    use pipeline_core::Generation;
+    use pipeline_engine::Generation;
 
     use super::*;
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use destination_sql::{quote, quote_all};
-use pipeline_core::{DELETED, Keep, Result, SYNCED_AT, crash_point};
+use destination_sql::quote;
+use destination_sql::quote_all;
+use pipeline_core::{Result, crash_point};
+use pipeline_engine::{DELETED, Keep, SYNCED_AT};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::error::Explain;

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pipeline_core::state::{Change, CheckpointStore, EndpointId, EndpointState};
-use pipeline_core::{Access, Claim, Error, ErrorKind, Result, RunRecord};
+use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
+use pipeline_engine::Access;
 use rusqlite::Connection;
 
-use crate::connection::{Writing, blocking};
+use crate::connection::{SMALL_CACHE, Writing, blocking};
 use crate::error::at;
 use crate::meta::{Keeps, Present};
 use crate::{claim, glance, runs, state};
@@ -28,7 +29,7 @@ impl SqliteCheckpoints {
     /// [`ErrorKind::Destination`] when it cannot be opened or written, or is no database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let connection = Writing::open(&path, Keeps::Checkpoints).map_err(at(&path))?;
+        let connection = Writing::open(&path, Keeps::Checkpoints, SMALL_CACHE).map_err(at(&path))?;
         Ok(Self { path, connection: Some(Arc::new(Mutex::new(connection))) })
     }
 

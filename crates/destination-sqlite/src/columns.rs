@@ -1,7 +1,8 @@
 //! Which columns of a table are this crate's. One that is missing later was dropped or renamed by somebody: to add it again would
 //! leave all the rows before without its values.
 
-use pipeline_core::{Error, ErrorKind, Result, TableId};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::TableId;
 use rusqlite::{Connection, params};
 
 use crate::error::Explain;

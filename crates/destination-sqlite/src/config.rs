@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use destination_sql::Deletes;
-use pipeline_core::{Access, Destination, DestinationConfig, Location, OpenContext, Result};
+use pipeline_core::Result;
+use pipeline_engine::{Access, Destination, DestinationConfig, Location, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -33,9 +34,9 @@ impl DestinationConfig for SqliteConfig {
     }
 
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
-        let (config, access) = (self.clone(), context.access);
+        let (config, OpenContext { access, memory, .. }) = (self.clone(), context);
         let open = blocking(move || match access {
-            Access::Write => SqliteDestination::open(config),
+            Access::Write => SqliteDestination::open_within(config, memory),
             Access::Read => SqliteDestination::open_to_read(config),
         });
         Ok(Arc::new(open.await?))

@@ -15,8 +15,8 @@ const OPENING: &str = "opening the database";
 
 /// How long a statement waits for another process. Whoever has more time tries again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages that a transaction changes are kept up to this size before they spill to the write-ahead log.
-const CACHE_KIB: i64 = 64 * 1024;
+/// The cache of a database that holds little.
+pub(crate) const SMALL_CACHE: usize = 2 << 20;
 /// Statements kept prepared: a few for each of many streams.
 const STATEMENTS: usize = 256;
 
@@ -32,8 +32,8 @@ pub(crate) struct Writing {
 
 impl Writing {
     /// Opens a database to write to.
-    pub(crate) fn open(path: &Path, keeps: meta::Keeps) -> Result<Self> {
-        let mut connection = open(path, keeps)?;
+    pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Self> {
+        let mut connection = open(path, keeps, cache)?;
         let counter = Counter::watch(&mut connection).explain(OPENING)?;
         Ok(Self { connection, counter, place: Place::of(path)? })
     }
@@ -76,13 +76,16 @@ impl Writing {
     }
 }
 
-/// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and the commit log.
-pub(crate) fn open(path: &Path, keeps: meta::Keeps) -> Result<Connection> {
+/// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and the commit log. Pages are kept
+/// in a cache of so many bytes; those that a transaction changes and that do not fit go to the write-ahead log early.
+pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Connection> {
     let connection = Connection::open(path).explain(OPENING)?;
     connection.busy_timeout(BUSY_TIMEOUT).explain(OPENING)?;
     connection.pragma_update(None, "journal_mode", "WAL").explain(OPENING)?;
     connection.pragma_update(None, "synchronous", "FULL").explain(OPENING)?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB).explain(OPENING)?;
+    // Below zero it is a number of KiB, above a number of pages.
+    let kib = i64::try_from(cache >> 10).unwrap_or(i64::MAX);
+    connection.pragma_update(None, "cache_size", -kib).explain(OPENING)?;
     // A table that takes another's place keeps the views that name it.
     connection.pragma_update(None, "legacy_alter_table", true).explain(OPENING)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -94,4 +97,21 @@ pub(crate) fn open(path: &Path, keeps: meta::Keeps) -> Result<Connection> {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.map_err(|error| Error::new(ErrorKind::Unexpected, "a database task ended early").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a7_the_page_cache_is_as_large_as_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.db");
+        for mib in [8, 32] {
+            let connection = Writing::open(&path, meta::Keeps::Rows, mib << 20).unwrap().connection;
+            let in_use = || i64::from(connection.pragma_query_value(None, "cache_size", |row| row.get::<_, i32>(0)).unwrap());
+            assert_eq!(in_use(), -1024 * i64::try_from(mib).unwrap());
+        }
+    }
 }

@@ -8,19 +8,22 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_sql::Deletes;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{
-    Claim, Commit, Damage, Delivery, Depth, Destination, Error, ErrorKind, Generation, Purge, Purged, Refused, Result, RunRecord, Status,
-    Table, TableId, Transaction, crash_point,
+use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord, crash_point};
+use pipeline_engine::{
+    Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Refused, Status, Table, TableId, Transaction,
 };
 use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, Writing, blocking};
+use crate::connection::{Writing, blocking};
 use crate::error::{Explain, at};
 use crate::meta::{Keeps, Present};
 use crate::write::Writer;
-use crate::{claim, glance, meta, purge, runs, state, table, verify};
+use crate::{claim, connection, glance, meta, purge, runs, state, table, verify};
+
+/// The cache where nothing else is asked for: what a run with the default budget leaves.
+const CACHE: usize = 32 << 20;
 
 /// A SQLite database that holds tables, checkpoints and the commit log.
 ///
@@ -47,9 +50,18 @@ impl SqliteDestination {
     /// # Errors
     /// [`ErrorKind::Destination`] when the file cannot be opened or written, or is no database.
     pub fn open(config: SqliteConfig) -> Result<Self> {
+        Self::open_within(config, CACHE)
+    }
+
+    /// The same with a cache of so many bytes for the pages that a transaction changes, instead of 32 MiB; see
+    /// [`MemoryBudget::of_destination`](pipeline_core::MemoryBudget::of_destination).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_within(config: SqliteConfig, cache: usize) -> Result<Self> {
         let SqliteConfig { path, deletes } = config;
-        let writer = Writing::open(&path, Keeps::Rows).map_err(at(&path))?;
-        let reader = connection::open(&path, Keeps::Rows).map_err(at(&path))?;
+        let writer = Writing::open(&path, Keeps::Rows, cache).map_err(at(&path))?;
+        let reader = connection::open(&path, Keeps::Rows, cache).map_err(at(&path))?;
         let access = Access::Write { writer: Arc::new(Mutex::new(writer)), reader: Arc::new(std::sync::Mutex::new(reader)) };
         Ok(Self { path, deletes, access })
     }
@@ -120,7 +132,13 @@ impl Destination for SqliteDestination {
     }
 
     async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
-        self.read(move |connection| verify::verify(connection, depth)).await
+        self.read(move |connection| {
+            let damages = verify::verify(connection, depth)?;
+            // What was compared is not looked at again, and the writer's cache takes as much.
+            connection.execute_batch("PRAGMA shrink_memory").explain("comparing the database with its log")?;
+            Ok(damages)
+        })
+        .await
     }
 
     async fn claim(&self, source: &str, run: &str) -> Result<Claim> {

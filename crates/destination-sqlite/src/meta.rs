@@ -1,8 +1,9 @@
 //! The tables of this crate's own: created together, widened when an earlier release made them, and never taken for new when
 //! one of them was dropped.
 
+use pipeline_core::Result;
 use pipeline_core::state::{Change, EndpointState};
-use pipeline_core::{Result, TableId};
+use pipeline_engine::TableId;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::count::{Counter, LOST};

@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use destination_sql::{Deletes, quote};
-use pipeline_core::{DELETED, Error, ErrorKind, Purge, Purged, PurgedTable, Result, crash_point};
+use destination_sql::Deletes;
+use destination_sql::quote;
+use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_engine::{DELETED, Purge, Purged, PurgedTable};
 use rusqlite::Connection;
 
 use crate::connection::Writing;
 use crate::error::Explain;
-use crate::table::{self, gone_name, next_name, shape};
-use crate::{count, state};
+use crate::table::{gone_name, next_name, shape};
+use crate::{count, state, table};
 
 const PURGING: &str = "purging the database";
 

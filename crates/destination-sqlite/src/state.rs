@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::state::{Change, EndpointId, EndpointState};
-use pipeline_core::{Commit, CommitRecord, Error, ErrorKind, Result};
+use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_engine::{Commit, CommitRecord};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

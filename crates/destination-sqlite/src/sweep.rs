@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use destination_sql::{Deletes, quote};
-use pipeline_core::cell::Cell;
-use pipeline_core::{DELETED, Result, SYNCED_AT, Table};
+use destination_sql::Deletes;
+use destination_sql::quote;
+use pipeline_core::Result;
+use pipeline_engine::cell::Cell;
+use pipeline_engine::{DELETED, SYNCED_AT, Table};
 use rusqlite::Connection;
 
 use crate::error::Explain;

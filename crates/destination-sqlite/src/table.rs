@@ -1,8 +1,14 @@
 //! Tables: their names, their columns, and the generation that waits to take their place.
 
 use arrow_schema::DataType;
-use destination_sql::{Columns, Dialect, column_names, quote, quote_all, table_names};
-use pipeline_core::{Error, ErrorKind, Generation, Keep, Result, SYNCED_AT, Table, TableId, crash_point};
+use destination_sql::Columns;
+use destination_sql::Dialect;
+use destination_sql::column_names;
+use destination_sql::quote;
+use destination_sql::quote_all;
+use destination_sql::table_names;
+use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_engine::{Generation, Keep, SYNCED_AT, Table, TableId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::carry::carry;

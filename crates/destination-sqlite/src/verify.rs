@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use destination_sql::quote;
-use pipeline_core::{Damage, Depth, Result, TableId};
+use pipeline_core::Result;
+use pipeline_engine::{Damage, Depth, TableId};
 use rusqlite::Connection;
 
 use crate::columns;

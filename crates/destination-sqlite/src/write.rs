@@ -3,15 +3,21 @@
 use std::ops::Range;
 
 use arrow_array::RecordBatch;
-use destination_sql::{Deletes, RowKind, Tombstones, quote, upsert};
-use pipeline_core::cell::{Cell, Column};
-use pipeline_core::{DELETED, Generation, Refused, Result, SYNCED_AT, Table};
+use destination_sql::Deletes;
+use destination_sql::RowKind;
+use destination_sql::Tombstones;
+use destination_sql::quote;
+use destination_sql::upsert;
+use pipeline_core::Result;
+use pipeline_engine::cell::{Cell, Column};
+use pipeline_engine::{DELETED, Generation, Refused, SYNCED_AT, Table};
 use rusqlite::types::Null;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
 
 use crate::error::Explain;
 use crate::sweep::Sweep;
-use crate::table::{self, Before, ROWID};
+use crate::table;
+use crate::table::{Before, ROWID};
 
 pub(crate) const WRITING: &str = "writing rows";
 
@@ -108,7 +114,7 @@ impl Writer {
             match (kind, &self.delete, &self.mark, &self.sweep) {
                 (RowKind::Sweep, _, _, Some(sweep)) => sweep.run(connection, rows, &mut binder)?,
                 (RowKind::Tombstone, Some(delete), ..) => {
-                    each_row(connection, delete, rows, self.tombstones.key(), &mut None, None, &mut binder)?
+                    each_row(connection, delete, rows, self.tombstones.key(), &mut None, None, &mut binder)?;
                 }
                 (RowKind::Tombstone, _, Some((mark, marked)), _) => {
                     each_row(connection, mark, rows, marked, &mut self.next_row, self.watch.as_ref(), &mut binder)?;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use pipeline_core::state::Change;
-use pipeline_core::{Damage as Found, Depth, Purge, TableId};
+use pipeline_engine::{Damage as Found, Depth, Purge, TableId};
 
 use super::*;
 

@@ -12,7 +12,8 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 use destination_sqlite::{Deletes, SqliteCheckpoints, SqliteConfig, SqliteDestination};
 use pipeline_core::state::{CheckpointStore, EndpointState};
-use pipeline_core::{Commit, Destination, ErrorKind, Generation, Result, Table};
+use pipeline_core::{ErrorKind, Result};
+use pipeline_engine::{Commit, Destination, Generation, Table};
 use pipeline_testkit::destination_suite::{
     self as suite, Damage, DestinationFixture, Scratch, advance, canonical_object, commit, endpoint, gone, plan, row, store, table,
     table_of,
@@ -58,7 +59,7 @@ impl DestinationFixture for Sqlite {
                     ValueRef::Integer(value) if *field.data_type() == DataType::Boolean => Value::Bool(value != 0),
                     ValueRef::Integer(value) => value.into(),
                     ValueRef::Real(value) => value.into(),
-                    text if pipeline_core::cell::is_json(field) => serde_json::from_str(text.as_str().unwrap()).unwrap(),
+                    text if pipeline_engine::cell::is_json(field) => serde_json::from_str(text.as_str().unwrap()).unwrap(),
                     text => text.as_str().unwrap().into(),
                 };
                 Some((field.name().clone(), value))

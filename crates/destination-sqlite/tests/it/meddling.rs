@@ -1,6 +1,6 @@
 //! What others do to the tables of a database, and that nothing is said to be there which is not.
 
-use pipeline_core::Depth;
+use pipeline_engine::Depth;
 use pipeline_testkit::destination_suite::Row;
 
 use super::guard::{current, damages, filled, refresh};
@@ -78,7 +78,7 @@ async fn a13_a_column_that_is_gone_is_named_and_not_added_again() {
                 }
                 ("purge", _) => {
                     let named = (Some("demo".to_owned()), Some("charges".to_owned()));
-                    let purge = pipeline_core::Purge { source: named.0, stream: named.1, ..suite::purge(false) };
+                    let purge = pipeline_engine::Purge { source: named.0, stream: named.1, ..suite::purge(false) };
                     destination.purge(&purge).await.unwrap();
                     7
                 }
