@@ -9,19 +9,20 @@ use crate::{destinations, units};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  a defect of this program: a panic, or a request that the vendor calls malformed
-  2  usage or configuration
-  3  authentication: credentials refused, or not allowed to read a stream that was asked for by name
-  4  incomplete: interrupted, the vendor does not answer, refuses a stream that was asked for by
-     name, or withholds single units; the next run goes on where this one stopped
-  5  destination, or something else of this machine: the disk of temporary files, a request log or
-     standard output that cannot be written
-  6  another sync reads the same source into the same destination, or wrote to it meanwhile
+  0    everything selected is in the destination
+  1    a defect of this program: a panic, or a request that the vendor calls malformed
+  2    the command line or the configuration is wrong
+  3    the credentials are refused, or lack the permission to read a stream selected by name
+  4    incomplete: interrupted, the vendor did not answer or refused a stream selected by name, or
+       single units are missing; the next run resumes where this one stopped
+  5    the destination failed, or something else on this machine: the disk for temporary files, a
+       request log, or standard output
+  6    another sync reads the same source into the same destination, or another process updated
+       the same checkpoint
   130  interrupted twice
-  141  the reader of standard output has gone";
+  141  the reader of standard output is gone";
 
-/// Syncs Stripe, Zendesk and Mixpanel into SQLite, Parquet or JSON Lines, exactly once.
+/// Syncs Stripe, Zendesk, and Mixpanel into SQLite, Parquet, or JSON Lines, exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline", version, max_term_width = 110, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -38,28 +39,28 @@ pub(crate) enum Command {
     Connectors,
     /// Print the JSON Schema of the configuration of a connector or a destination
     Spec(Spec),
-    /// Try credentials, endpoints and destination
+    /// Test credentials, endpoints, and destination
     Check(Check),
-    /// List streams: key, cursor, mode, deletions, columns
+    /// List streams with their key, cursor, mode, deletions, and columns
     Discover(Discover),
-    /// Read what is new into the destination
+    /// Read new and changed records into the destination
     #[command(after_help = EXIT_CODES)]
     Sync(Sync),
-    /// Show what the destination holds, and how the last runs ended
+    /// Show what the destination contains and how the last runs ended
     Status(Status),
     /// List the last runs and how they ended
     Runs(Runs),
-    /// Show or forget stored checkpoints, and what is missing
+    /// Show or reset checkpoints, and list missing units
     State(State),
-    /// Remove from the disk what is deleted but still in the destination's files
+    /// Remove deleted rows from the destination's files on disk
     Purge(Purge),
     /// Serve simulated vendors on this machine
     Simulate(Simulate),
-    /// Sync simulated vendors, with a crash in the middle, and prove the result
+    /// Sync simulated vendors with a crash in the middle, and verify the result
     Demo(Demo),
 }
 
-/// The configuration file, of every command that reads one.
+/// The configuration file, for every command that reads one.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// Configuration file
@@ -67,19 +68,20 @@ pub(crate) struct ConfigFile {
     pub(crate) config: PathBuf,
 }
 
-/// For whom output is written.
+/// Format of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Text for people
     #[default]
     Human,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Connectors to write sources for; all when none are named
+    /// Connectors to write sources for. Without it, a terminal is asked for one; elsewhere the first
+    /// connector gets a source, and the sources of the others are written as comments
     #[arg(long = "connector", value_name = "NAME", value_delimiter = ',')]
     pub(crate) connectors: Vec<String>,
     /// Destination to write
@@ -98,54 +100,54 @@ pub(crate) struct Spec {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Sources to check; all when none are named
+    /// Sources to check (default: all)
     pub(crate) sources: Vec<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Read everything that is stored, and compare it with the destination's log
+    /// Read all stored data and compare it with the destination's log
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Discover {
-    /// Sources to describe; all when none are named
+    /// Sources to describe (default: all)
     pub(crate) sources: Vec<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// Print every column with its type
     #[arg(long)]
     pub(crate) columns: bool,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
-    /// Sources to read; all when none are named
+    /// Sources to read (default: all)
     pub(crate) sources: Vec<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Streams to read, instead of those in the configuration
+    /// Streams to read instead of those in the configuration
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) streams: Vec<String>,
     /// Read everything again; the new rows replace the old ones when they are complete
     #[arg(long)]
     pub(crate) full_refresh: bool,
-    /// Plan, and neither read nor write
+    /// Plan without reading or writing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Stop after this time, such as 90s, 10m or 1h, with everything read so far committed
+    /// Stop after this time, such as 90s, 10m, or 1h, and commit everything read so far
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) max_duration: Option<Duration>,
-    /// Longest time to wait for a rate limit, such as 1h; a longer wait ends the run, which prints when to resume
+    /// Longest time to wait for a rate limit, such as 1h. If a longer wait is needed, the run stops and prints when to resume
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10m")]
     pub(crate) max_wait: Duration,
-    /// Output for people, or one JSON event a line
+    /// Output format; json prints one event per line
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
     /// Write one JSON line per request attempt to this file
@@ -157,7 +159,7 @@ pub(crate) struct Sync {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -166,10 +168,10 @@ pub(crate) struct Status {
 pub(crate) struct Runs {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Number of runs to list, the newest first
+    /// Number of runs to list, newest first
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -186,18 +188,18 @@ pub(crate) struct State {
 pub(crate) enum StateCommand {
     /// Print checkpoints as JSON
     Show {
-        /// Only this source's, or this endpoint's
+        /// Only this source or endpoint
         #[arg(value_name = "SOURCE[/ENDPOINT]")]
         what: Option<String>,
     },
-    /// List what the vendor withholds of streams that are read, or give it up
+    /// List units that the vendor withholds, or give them up
     Gaps(Gaps),
-    /// Forget checkpoints, so that the next sync reads from the beginning
+    /// Reset checkpoints, so that the next sync reads everything again
     Reset {
-        /// The source, or one endpoint of it
+        /// Source or endpoint to reset
         #[arg(value_name = "SOURCE[/ENDPOINT]")]
         what: String,
-        /// Do it: without this, only say what would be forgotten
+        /// Reset them; without this flag, only list what would be reset
         #[arg(long)]
         yes: bool,
     },
@@ -208,25 +210,25 @@ pub(crate) enum StateCommand {
 pub(crate) struct Gaps {
     #[command(subcommand)]
     pub(crate) command: Option<GapsCommand>,
-    /// Only this source's, or this endpoint's
+    /// Only this source or endpoint
     #[arg(value_name = "SOURCE[/ENDPOINT]")]
     pub(crate) what: Option<String>,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GapsCommand {
-    /// Give up what is missing: it does not count as missing any more, and no sync asks for it by itself
+    /// Give up missing units: they no longer count as missing, and syncs stop requesting them
     Drop {
-        /// The endpoint that it is missing of
+        /// Endpoint of the units
         #[arg(value_name = "SOURCE/ENDPOINT")]
         endpoint: String,
-        /// Names of what is missing, as they are listed
+        /// Names of the units, as `pipeline state gaps` lists them
         #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
         names: Vec<String>,
-        /// All that is missing of it
+        /// Give up all missing units of the endpoint
         #[arg(long)]
         all: bool,
     },
@@ -234,25 +236,25 @@ pub(crate) enum GapsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Purge {
-    /// Only this source's tables, or this stream's; all when it is not given
+    /// Only this source or stream (default: all)
     #[arg(value_name = "SOURCE[/STREAM]")]
     pub(crate) what: Option<String>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// Also remove every version of a record but the newest
+    /// Also remove all versions of a record except the newest
     #[arg(long)]
     pub(crate) versions: bool,
     /// Only count what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Output for people or for programs
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
-    /// Port on 127.0.0.1; 0 takes any
+    /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, default_value_t = 8401)]
     pub(crate) port: u16,
     /// Charges in the Stripe account
@@ -261,19 +263,19 @@ pub(crate) struct Simulate {
     /// Tickets in the Zendesk account
     #[arg(long, value_name = "N", default_value_t = 3_000)]
     pub(crate) tickets: u64,
-    /// Events a day in the Mixpanel project
+    /// Events per day in the Mixpanel project
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub(crate) events: u64,
-    /// Rate limits that are enforced
+    /// Rate limits to enforce
     #[arg(long, value_enum, default_value_t)]
     pub(crate) limits: Limits,
-    /// Time that passes before each answer, such as 150ms
+    /// Delay before each response, such as 150ms
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0ms")]
     pub(crate) latency: Duration,
-    /// Refuse what the vendors refuse to most accounts: products that few have, and lists that nobody can read
+    /// Refuse what most accounts cannot read: products that few accounts have, and restricted lists
     #[arg(long)]
     pub(crate) ordinary: bool,
-    /// Chooses the values in the records
+    /// Seed of the values in the records
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -283,10 +285,10 @@ pub(crate) struct Simulate {
 pub(crate) enum Limits {
     /// None
     None,
-    /// The published ones, with those of a Stripe sandbox
+    /// Published limits, with those of a Stripe sandbox
     #[default]
     Sandbox,
-    /// The published ones, with those of a live Stripe account
+    /// Published limits, with those of a live Stripe account
     Live,
 }
 

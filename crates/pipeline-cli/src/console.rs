@@ -53,18 +53,18 @@ impl Console {
         }
     }
 
-    /// Takes down that standard output cannot be written any more.
+    /// Records that standard output can no longer be written.
     pub(crate) fn stdout_failed(&self, error: io::Error) {
         let _ = self.failure.set(error);
     }
 
-    /// True when whoever read standard output has gone.
+    /// True when the reader of standard output is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.failure.get().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// How the process ends, with regard to its standard output: a reader that has gone is none of anybody's business, and a
-    /// result that is not written is a failure.
+    /// The exit code once the state of standard output is considered: a closed pipe ends the command quietly, and a result that could
+    /// not be written is a failure.
     pub(crate) fn exit(&self, exit: Exit) -> Exit {
         match self.failure.get() {
             None => exit,
@@ -78,7 +78,7 @@ impl Console {
 
     /// Writes a remark to standard error.
     pub(crate) fn note(&self, text: &str) {
-        // Where nobody can be told anything, nobody can be told that either.
+        // A failure of standard error cannot be reported anywhere.
         let _ = write(&mut io::stderr().lock(), &self.redact(text));
     }
 
@@ -87,7 +87,7 @@ impl Console {
         if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) { Box::new(io::stderr()) } else { Box::new(self.stdout()) }
     }
 
-    /// Standard output, which takes down when it cannot be written.
+    /// Standard output; records a failure to write.
     pub(crate) fn stdout(self: &Arc<Self>) -> Stdout {
         Stdout(Arc::clone(self))
     }
@@ -111,18 +111,18 @@ fn write(to: &mut dyn Write, text: &str) -> io::Result<()> {
 pub(crate) struct Stdout(Arc<Console>);
 
 impl Stdout {
-    fn told<T>(&self, written: io::Result<T>) -> io::Result<T> {
+    fn recorded<T>(&self, written: io::Result<T>) -> io::Result<T> {
         written.inspect_err(|error| self.0.stdout_failed(io::Error::new(error.kind(), error.to_string())))
     }
 }
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.told(io::stdout().write(bytes))
+        self.recorded(io::stdout().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.told(io::stdout().flush())
+        self.recorded(io::stdout().flush())
     }
 }
 

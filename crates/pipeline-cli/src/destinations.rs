@@ -1,6 +1,6 @@
 //! The destinations that this program knows. A new one is a line here and a line in `Cargo.toml`.
 
-use pipeline_core::DestinationRegistry;
+use pipeline_engine::DestinationRegistry;
 
 /// What a new configuration has.
 pub(crate) const DEFAULT: &str = "sqlite";

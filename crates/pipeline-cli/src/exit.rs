@@ -1,26 +1,25 @@
-//! How a command ends: exit codes, and what is said about a failure.
+//! How a command ends: exit codes, and the text of a failure.
 
-use pipeline_core::engine;
 use pipeline_core::{Error, ErrorKind};
 
-/// Exit codes; the table in `--help` and in the README says what they mean.
+/// Exit codes; the tables in `--help` and in the READMEs define them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// Everything is done.
     Done = 0,
-    /// Incomplete; the next run goes on.
+    /// Incomplete; the next run resumes.
     Incomplete = 4,
     /// Wrong usage or configuration.
     Usage = 2,
     /// Credentials refused, or not allowed to read what was named.
     Authentication = 3,
-    /// The destination failed, or something else of this machine: its disk, a log, standard output.
+    /// The destination failed, or something else on this machine: its disk, a log, standard output.
     Destination = 5,
-    /// Another sync reads the same source into the same destination, or wrote to it meanwhile.
+    /// Another sync reads the same source into the same destination, or another process updated the same checkpoint.
     Conflict = 6,
     /// A defect of this program.
     Bug = 1,
-    /// Whoever read standard output has gone: nobody is told anything.
+    /// The reader of standard output is gone; nothing is printed.
     Closed = 141,
 }
 
@@ -88,7 +87,7 @@ impl Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        let failure = engine::Failure::from(error);
+        let failure = pipeline_engine::Failure::from(error);
         Self::new(failure.kind.into(), failure.message, failure.help.as_deref())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pipeline_core::engine::CancellationToken;
+use pipeline_engine::CancellationToken;
 
 use crate::console::Console;
 
@@ -14,21 +14,21 @@ pub(crate) fn listen(cancel: CancellationToken, console: Arc<Console>) {
     tokio::spawn(async move {
         let Some(mut signals) = Signals::new() else { return };
         signals.next().await;
-        console.note("stopping: what is complete is being committed (interrupt again to stop at once)");
+        console.note("stopping: committing what is complete (interrupt again to stop immediately)");
         cancel.cancel();
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
 }
 
-/// Stops the sync when whoever reads standard output has gone, which otherwise shows only at the next commit.
+/// Stops the sync when the reader of standard output is gone, which would otherwise show only at the next commit.
 pub(crate) fn end_with_reader(cancel: CancellationToken, console: Arc<Console>) {
     #[cfg(unix)]
     std::thread::spawn(move || {
         use rustix::event::{PollFd, PollFlags, poll};
         let stdout = std::io::stdout();
         loop {
-            // Asked for nothing, the system tells of an end alone.
+            // Without requested events, `poll` reports only errors and hang-ups.
             let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
             match poll(&mut watched, None) {
                 Err(rustix::io::Errno::INTR) => {}

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            console.note(&format!("error: this machine cannot start the threads of the program: {error}"));
+            console.note(&format!("error: the program's threads cannot be started: {error}"));
             return ExitCode::from(Exit::Destination.code());
         }
     };
@@ -58,13 +58,13 @@ fn main() -> ExitCode {
     ExitCode::from(console.exit(exit).code())
 }
 
-/// Says that a panic is a defect, where it happened, and that the data is safe.
+/// Reports a panic as a defect, with its location, and that the data is safe.
 fn explain_panics(console: Arc<Console>) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         console.note(&format!(
-            "error: a defect of this program{place}: {message}\n help: what was committed is safe, and the next run goes on from it; please report this"
+            "error: a defect of this program{place}: {message}\n help: committed data is safe, and the next run resumes from it; please report this"
         ));
     }));
 }

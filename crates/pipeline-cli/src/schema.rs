@@ -115,18 +115,22 @@ impl<'a> Property<'a> {
         if let Some(value) = [&schema["default"], &schema["examples"][0]].into_iter().find(|value| !value.is_null()) {
             return value.to_string();
         }
-        let variable = format!("\"${{{}_{}}}\"", owner.to_uppercase(), self.name.to_uppercase());
         if let Some(choice) = self.choices().first() {
             return format!("\"{choice}\"");
         }
         match self.name {
-            _ if self.is_secret() => variable,
+            _ if self.is_secret() => self.variable(owner),
             "start_date" => "\"2024-01-01\"".to_owned(),
             _ if self.is_type("integer") || self.is_type("number") => "0".to_owned(),
             _ if self.is_type("boolean") => "false".to_owned(),
             _ if self.is_type("array") => "[]".to_owned(),
             _ => "\"\"".to_owned(),
         }
+    }
+
+    /// A reference to an environment variable that is named after it.
+    pub(crate) fn variable(&self, owner: &str) -> String {
+        format!("\"${{{}_{}}}\"", owner.to_uppercase().replace('-', "_"), self.name.to_uppercase())
     }
 
     /// The words that may be written for it, when no others may.

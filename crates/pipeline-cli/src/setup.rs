@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use destination_sqlite::SqliteCheckpoints;
-use pipeline_core::http::{FileLedger, FileTokens, MemoryLimits};
-use pipeline_core::{
-    Access, BuildContext, ConfiguredDestination, Destination, Location, Observer, OpenContext, SystemClock, WithCheckpoints,
-};
+use pipeline_core::http::FileTokens;
+use pipeline_core::rate_limit::{FileLedger, MemoryLimits};
+use pipeline_core::{BuildContext, MemoryBudget, Observer, SystemClock};
+use pipeline_engine::{Access, ConfiguredDestination, Destination, Location, OpenContext, Options, WithCheckpoints};
 
 use crate::config::{Config, reason};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 
-/// Folder beside the configuration for what belongs to it.
+/// Folder beside the configuration for tokens, limits, and checkpoints.
 const PRIVATE: &str = ".pipeline";
 /// Checkpoints of rows that go to standard output.
 const CHECKPOINTS: &str = "checkpoints.db";
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Target {
     configured: ConfiguredDestination,
     location: Location,
+    /// Bytes that the destination may hold for itself.
+    memory: usize,
     /// The configuration's folder.
     folder: PathBuf,
     console: Arc<Console>,
@@ -37,7 +39,8 @@ impl Target {
     pub(crate) fn of(config: &Config, console: &Arc<Console>) -> Result<Self> {
         let configured = config.destination.configure(config, console)?;
         let location = configured.location();
-        Ok(Self { configured, location, folder: config.folder.clone(), console: Arc::clone(console) })
+        let memory = MemoryBudget::of_destination(config.sync.memory_budget.unwrap_or(Options::default().memory_budget));
+        Ok(Self { configured, location, memory, folder: config.folder.clone(), console: Arc::clone(console) })
     }
 
     /// Where rows go.
@@ -58,7 +61,7 @@ impl Target {
     /// True when there is something to read at all, without creating it.
     ///
     /// # Errors
-    /// When that cannot be found out: nothing may be taken for missing that cannot be looked at.
+    /// When it cannot be determined: an unreadable destination must not be taken for a missing one.
     pub(crate) async fn exists(&self) -> Result<bool> {
         let exists = if self.is_persistent() { self.configured.exists().await } else { self.kept().exists() };
         exists.map_err(|error| match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
@@ -103,7 +106,7 @@ impl Target {
     }
 
     async fn opened(&self, access: Access) -> pipeline_core::Result<Arc<dyn Destination>> {
-        let context = OpenContext::default().with_access(access).with_stdout(self.console.stdout());
+        let context = OpenContext::default().with_access(access).with_memory(self.memory).with_stdout(self.console.stdout());
         let destination = self.configured.open(context).await?;
         match self.kept() {
             Location::Path(path) if !self.is_persistent() => {
@@ -115,21 +118,19 @@ impl Target {
     }
 }
 
-/// What every connector of a run shares: limits, tokens, and who is told what happens.
+/// What every connector of a run shares: limits, tokens, and the observer.
 pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildContext {
     let ledger = Arc::new(FileLedger::new(config.folder.join(PRIVATE).join("limits")));
-    BuildContext {
-        limits: Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))),
-        tokens: Arc::new(FileTokens::new(config.folder.join(PRIVATE).join("tokens"))),
-        observer,
-        ..BuildContext::default()
-    }
+    BuildContext::default()
+        .limits(Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))))
+        .tokens(Arc::new(FileTokens::new(config.folder.join(PRIVATE).join("tokens"))))
+        .observer(observer)
 }
 
 fn private_folder(beside: &Path) -> Result<()> {
     let folder = beside.join(PRIVATE);
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("{} cannot be created: {}", folder.display(), reason(&error));
-        Failure::new(Exit::Destination, message, Some("checkpoints are kept there: make the folder of the configuration writable"))
+        Failure::new(Exit::Destination, message, Some("checkpoints are stored there: make the configuration's folder writable"))
     })
 }

@@ -4,35 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-/// Reads a duration such as `200ms`, `90s`, `10m`, `1h` or `1h30m`.
+/// Parses a duration such as `200ms`, `90s`, `10m`, `1h 30m`, or `2 days`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write one such as 200ms, 90s, 10m or 1h30m");
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let millis: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = tail;
-    }
-    Ok(total)
+    // The library reads `M` as months, where the user means minutes.
+    let parsed = if text.contains('M') { None } else { humantime::parse_duration(text).ok() };
+    parsed.ok_or_else(|| format!("`{text}` is not a duration: write one such as 200ms, 90s, 10m, or 1h30m"))
 }
 
-/// A duration in the two units that matter: `850 ms`, `12.3 s`, `4 m 10 s`, `3 h 5 m`, `2 d 4 h`.
+/// A duration in the two units that matter: `850 ms`, `12.3 s`, `4 m 10 s`, `3 h 5 m`, `2 d 4 h`. `humantime` would print all of
+/// them, down to the nanosecond.
 pub(crate) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -62,6 +42,11 @@ pub(crate) fn number(value: u64) -> String {
     text
 }
 
+/// A number of things: `1 row`, `12 000 rows`.
+pub(crate) fn count(value: u64, thing: &str) -> String {
+    format!("{} {thing}{}", number(value), if value == 1 { "" } else { "s" })
+}
+
 /// An instant to the second, in UTC: `2026-01-31T12:00:00Z`.
 pub(crate) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -79,8 +64,10 @@ mod tests {
             ("1h30m", Some(5_400_000)),
             ("10", None),
             ("", None),
-            ("5 days", None),
+            ("5 days", Some(432_000_000)),
             ("s", None),
+            ("10M", None),
+            ("-1s", None),
         ];
         for (text, millis) in cases {
             assert_eq!(duration(text).ok(), millis.map(Duration::from_millis), "{text}");
@@ -91,6 +78,7 @@ mod tests {
     #[test]
     fn numbers_and_times_are_short() {
         assert_eq!([number(0), number(999), number(1_000), number(1_234_567)], ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!([count(0, "row"), count(1, "row"), count(1_000, "row")], ["0 rows", "1 row", "1 000 rows"]);
         let seconds = |s| short(Duration::from_secs(s));
         assert_eq!(
             [seconds(0), seconds(12), seconds(250), seconds(11_100), seconds(187_200)],

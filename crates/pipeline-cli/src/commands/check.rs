@@ -1,24 +1,23 @@
-//! `pipeline check`: tries credentials, every endpoint, and the destination.
+//! `pipeline check`: tests credentials, every endpoint, and the destination.
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_core::engine::{Selection, Source};
-use pipeline_core::http::RetryPolicy;
-use pipeline_core::{Availability, BuildContext, CheckReport, Damage, Delivery, Depth, Error, StreamDef};
+use pipeline_core::{Availability, BuildContext, CheckReport, Error, StreamDef};
+use pipeline_engine::{Damage, Delivery, Depth, Selection, Source};
 use serde_json::{Map, Value, json};
 
-use crate::args::{self, Format};
+use crate::args::Format;
 use crate::config::{Config, build_all};
-use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::checks::{Checks, told};
+use crate::output::checks::{Checks, described};
 use crate::output::table::{Align, Table};
-use crate::setup::{self, Target};
+use crate::setup::Target;
+use crate::{args, connectors, setup};
 
-/// A person waits for it: what a sync would wait out, a check reports.
+/// A person waits for the result, so a check reports what a sync would wait out.
 const ATTEMPTS: u32 = 2;
 /// Longest time that one request may take, its second attempt included.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -49,15 +48,15 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
 
 /// Two attempts a request, and no long waits.
 fn impatient(context: BuildContext) -> BuildContext {
-    let retry = RetryPolicy { max_attempts: ATTEMPTS, max_elapsed: PATIENCE, max_server_delay: PATIENCE, ..context.retry };
-    BuildContext { retry, ..context }
+    let retry = context.retry.max_attempts(ATTEMPTS).max_elapsed(PATIENCE).max_server_delay(PATIENCE);
+    context.retry(retry)
 }
 
 /// What was found of the destination.
 struct Held {
     /// What it promises, if it can be written.
     writable: Result<Delivery>,
-    /// What in it is not as its log says.
+    /// Where its content differs from its log.
     damage: Vec<Damage>,
 }
 
@@ -96,7 +95,7 @@ fn selected(source: &Source) -> Vec<String> {
     endpoints.map(|endpoint| endpoint.name().to_owned()).collect()
 }
 
-/// An endpoint that may not be read counts only when one of its streams was asked for by name.
+/// An endpoint that may not be read counts only when one of its streams was selected by name.
 fn exit_of(result: &Result<CheckReport, Error>, source: &Source) -> Exit {
     let named = matches!(source.streams, Selection::Named(_));
     match result {
@@ -135,7 +134,7 @@ fn text(target: &Target, checked: &[Checked<'_>], destination: &Held, is_deep: b
                 Delivery::ExactlyOnce => "exactly once",
                 Delivery::AtLeastOnce => "at least once",
             };
-            let _ = writeln!(text, "destination {location}\n  can be written, delivers {promise}");
+            let _ = writeln!(text, "destination {location}\n  writable, delivers {promise}");
         }
         Err(failure) => {
             let _ = write!(text, "destination {location}\n{}", indented(&failure.text));
@@ -147,7 +146,7 @@ fn text(target: &Target, checked: &[Checked<'_>], destination: &Held, is_deep: b
 
 fn damage_text(Held { writable, damage }: &Held, is_deep: bool, text: &mut String) {
     if damage.is_empty() && writable.is_ok() {
-        let compared = if is_deep { "everything in it is as its log says" } else { "sizes and counts are as its log says" };
+        let compared = if is_deep { "its content matches its log" } else { "sizes and counts match its log" };
         let _ = writeln!(text, "  {compared}");
     }
     for Damage { table, what, help } in damage {
@@ -163,7 +162,7 @@ fn report_text(report: &CheckReport, text: &mut String) {
     let mut table = Table::new([("  ENDPOINT", Align::Left), ("RESULT", Align::Left), ("REASON", Align::Left)]);
     let mut available = 0;
     for (endpoint, availability) in &report.endpoints {
-        let (result, reason) = told(availability);
+        let (result, reason) = described(availability);
         available += usize::from(*availability == Availability::Available);
         table.row([format!("  {endpoint}"), result.to_owned(), reason.unwrap_or_default().to_owned()]);
     }
@@ -180,7 +179,7 @@ fn json(checked: &[Checked<'_>], destination: &Held, console: &Console) -> Value
         Ok(report) => {
             let facts: Map<_, _> = report.facts.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             let endpoints = report.endpoints.iter().map(|(endpoint, availability)| {
-                let (result, reason) = told(availability);
+                let (result, reason) = described(availability);
                 json!({ "endpoint": endpoint, "result": result, "reason": reason.map(|reason| console.redact(reason)) })
             });
             json!({ "source": source, "facts": facts, "endpoints": endpoints.collect::<Vec<_>>() })

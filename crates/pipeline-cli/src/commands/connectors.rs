@@ -2,22 +2,20 @@
 
 use serde_json::Value;
 
-use crate::connectors;
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::output::table::{Align, Table};
-use crate::schema;
+use crate::{connectors, schema};
 
 pub(super) fn run(console: &Console) -> Exit {
     let registry = connectors::registry();
-    let mut table = Table::new([("CONNECTOR", Align::Left), ("NEEDS", Align::Left), ("ABOUT", Align::Left)]);
+    let mut table = Table::new([("CONNECTOR", Align::Left), ("NEEDS", Align::Left), ("READS", Align::Left)]);
     for name in registry.names() {
         let spec = registry.spec(name).unwrap_or(&Value::Null);
         let required = schema::properties(spec).into_iter().filter(|property| property.required).map(|property| property.name);
         let needs = required.collect::<Vec<_>>().join(", ");
-        let about = spec["description"].as_str().map_or("", schema::first_sentence);
-        table.row([name.to_owned(), needs, about.replace('\n', " ")]);
+        table.row([name.to_owned(), needs, registry.reads(name).unwrap_or_default().to_owned()]);
     }
-    console.print(&format!("{}\n`pipeline spec CONNECTOR` prints every member; `pipeline init` writes a configuration.", table.render()));
+    console.print(&format!("{}\n`pipeline spec CONNECTOR` prints every setting; `pipeline init` writes a configuration.", table.render()));
     Exit::Done
 }

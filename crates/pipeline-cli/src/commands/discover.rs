@@ -6,23 +6,22 @@ use std::sync::Arc;
 use pipeline_core::{Catalog, CatalogStream, DataType, NoObserver};
 use serde_json::{Map, Value, json};
 
-use crate::args::{self, Format};
+use crate::args::Format;
 use crate::config::{Config, SourceConfig, build_all};
-use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Result};
 use crate::output::table::{Align, Table};
-use crate::setup;
+use crate::{args, connectors, setup};
 
-pub(super) async fn run(args: &args::Discover, console: &Arc<Console>) -> Result<Exit> {
+pub(super) fn run(args: &args::Discover, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     let context = setup::context(&config, Arc::new(NoObserver));
-    // Also where the configuration names a stream that there is not: this is where one looks for those that there are.
+    // A stream name in the configuration that is unknown does not matter: this command lists the known ones.
     let selected: Vec<_> = config.select(&args.sources)?.into_iter().map(SourceConfig::with_all_streams).collect();
     let sources = build_all(&config, &selected.iter().collect::<Vec<_>>(), &connectors::registry(), &context, console)?;
     let mut catalogs = Vec::with_capacity(sources.len());
     for source in &sources {
-        catalogs.push((source.name.as_str(), source.connector.discover().await?));
+        catalogs.push((source.name.as_str(), Catalog::of(source.connector.endpoints())));
     }
     let text = match args.output {
         Format::Human if args.columns => columns(&catalogs),
@@ -59,7 +58,7 @@ fn streams(catalogs: &[(&str, Catalog)]) -> String {
             table.row([(*source).to_owned(), stream.name.clone(), parent, key, cursor, stream.mode.to_owned(), deletes, count]);
         }
     }
-    table.render() + "\n`--columns` prints the columns; `--output json` everything.\n"
+    table.render() + "\n`--columns` prints the columns, `--output json` everything.\n"
 }
 
 fn columns(catalogs: &[(&str, Catalog)]) -> String {

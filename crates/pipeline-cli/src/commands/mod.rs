@@ -26,7 +26,7 @@ pub(crate) async fn run(cli: Cli, console: &Arc<Console>) -> Result<Exit> {
         Command::Connectors => Ok(connectors::run(console)),
         Command::Spec(args) => spec::run(&args, console),
         Command::Check(args) => check::run(&args, console).await,
-        Command::Discover(args) => discover::run(&args, console).await,
+        Command::Discover(args) => discover::run(&args, console),
         Command::Sync(args) => sync::run(&args, console).await,
         Command::Status(args) => status::run(&args, console).await,
         Command::Runs(args) => runs::run(&args, console).await,

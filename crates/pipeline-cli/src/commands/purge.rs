@@ -1,26 +1,24 @@
-//! `pipeline purge`: removes from the disk what is deleted but still in the destination's files. Needs no credential.
+//! `pipeline purge`: removes deleted rows from the destination's files on disk. Needs no credential.
 
 use std::sync::Arc;
 
-use pipeline_core::{Clock, Purge, Purged, SystemClock};
+use pipeline_core::{Clock, SystemClock};
+use pipeline_engine::{Purge, Purged};
 use serde_json::json;
 
-use crate::args::{self, Format};
+use crate::args::Format;
 use crate::config::{Config, suggest};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::table::{Align, Table};
 use crate::setup::Target;
-use crate::units;
+use crate::{args, units};
 
 pub(super) async fn run(args: &args::Purge, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     let target = Target::of(&config, console)?;
     if !target.is_persistent() {
-        return Err(Failure::usage(
-            format!("{} keeps nothing that could be purged", target.location()),
-            "purge what its readers have stored",
-        ));
+        return Err(Failure::usage(format!("{} stores no data to purge", target.location()), "purge the data where its reader stores it"));
     }
     let purged = if target.exists().await? {
         let destination = target.open().await?;
@@ -59,15 +57,12 @@ fn text(purged: &Purged, dry_run: bool) -> String {
         table.row([entry.table.source.clone(), entry.table.stream.clone(), units::number(entry.rows), note]);
     }
     let rows: u64 = purged.tables.iter().map(|purged| purged.rows).sum();
-    let rows = match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{} rows", units::number(rows)),
-    };
+    let rows = units::count(rows, "row");
     let last = if dry_run {
         format!("Would remove {rows}.")
     } else {
         let [before, after] = [purged.bytes_before, purged.bytes_after].map(units::number);
-        format!("Removed {rows}. The files hold {after} bytes; before, {before}.")
+        format!("Removed {rows}. The files take {after} bytes ({before} before).")
     };
     if concerned.count() == 0 { last } else { format!("{}\n{last}", table.render()) }
 }

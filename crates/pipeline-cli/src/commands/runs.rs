@@ -1,15 +1,17 @@
-//! `pipeline runs`: how the last runs ended, failed ones too. Asks no vendor and needs no credential.
+//! `pipeline runs`: how the last runs ended, including failed ones. Sends no request and needs no credential.
 
 use std::sync::Arc;
 
 use pipeline_core::RUN_CAPACITY;
 use serde_json::json;
 
-use crate::args::{self, Format};
+use crate::args;
+use crate::args::Format;
 use crate::config::Config;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::runs::{self, Fates};
+use crate::output::runs;
+use crate::output::runs::Fates;
 use crate::setup::Target;
 
 pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exit> {
@@ -28,7 +30,7 @@ pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exi
             let runs: Vec<_> = shown.iter().map(|run| runs::json(run, &fates, console)).collect();
             console.print(&format!("{:#}", json!({ "runs": runs })));
         }
-        Format::Human if all.is_empty() => console.print("No run is remembered yet: run `pipeline sync`."),
+        Format::Human if all.is_empty() => console.print("No runs yet. Run `pipeline sync`."),
         Format::Human => console.print(&runs::table(shown, &fates, console)),
     }
     Ok(Exit::Done)

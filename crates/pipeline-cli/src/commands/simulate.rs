@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta};
 use pipeline_simulator::{Faults, MixpanelWorld, Simulation, Simulator, StripeWorld, Vendor, ZendeskWorld};
 
-use crate::args::{self, Limits};
+use crate::args::Limits;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::interrupt;
+use crate::{args, interrupt};
 
 const VENDORS: [Vendor; 3] = [Vendor::Stripe, Vendor::Zendesk, Vendor::Mixpanel];
 
@@ -30,12 +30,14 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
     };
     let simulator = start(simulation).await?;
     console.print(&configuration(&simulator, key(args.limits), "simulated.db"));
-    console
-        .note(&format!("Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Ctrl-C ends it.", simulator.url()));
+    console.note(&format!(
+        "Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Press Ctrl-C to stop.",
+        simulator.url()
+    ));
     interrupt::wait().await;
     let stats = simulator.stats();
     simulator.stop().await;
-    console.note(&format!("{} requests, {} refused by a limit", stats.requests, stats.rejected.values().sum::<u64>()));
+    console.note(&format!("{} requests, {} rejected by a rate limit", stats.requests, stats.rejected.values().sum::<u64>()));
     Ok(Exit::Done)
 }
 
@@ -49,7 +51,7 @@ pub(super) async fn start(simulation: Simulation) -> Result<Simulator> {
     let port = simulation.port;
     Simulator::start(simulation).await.map_err(|error| {
         let message = format!("the simulator cannot listen on port {port}: {}", crate::config::reason(&error));
-        Failure::usage(message, "choose another port with --port, 0 for any")
+        Failure::usage(message, "choose another port with --port; 0 picks a free one")
     })
 }
 

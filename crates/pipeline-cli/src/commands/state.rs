@@ -1,20 +1,22 @@
-//! `pipeline state`: stored checkpoints, shown or forgotten, and what is missing.
+//! `pipeline state`: shows or resets checkpoints, and lists missing units.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pipeline_core::state::{Change, EndpointId, EndpointState};
-use pipeline_core::{Clock, Commit, Destination, SystemClock};
+use pipeline_core::{Clock, SystemClock};
+use pipeline_engine::{Commit, Destination};
 use serde_json::{Map, Value, json};
 
-use crate::args::{self, Format, GapsCommand, StateCommand};
+use crate::args::{Format, GapsCommand, StateCommand};
 use crate::config::{Config, suggest};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::gaps::{self, Missing};
+use crate::output::gaps;
+use crate::output::gaps::Missing;
 use crate::output::table::{Align, Table};
 use crate::setup::Target;
-use crate::units;
+use crate::{args, units};
 
 pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -34,7 +36,7 @@ pub(super) async fn run(args: &args::State, console: &Arc<Console>) -> Result<Ex
     };
     let Some(destination) = destination else {
         console.print("{}");
-        console.note("Nothing is there yet: run `pipeline sync`.");
+        console.note("No checkpoints yet. Run `pipeline sync`.");
         return Ok(Exit::Done);
     };
     match &args.command {
@@ -59,14 +61,14 @@ async fn reset(destination: &dyn Destination, what: &str, yes: bool, console: &C
     let states = stored(destination, Some(what)).await?;
     let names = states.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(", ");
     if !yes {
-        let help = "add --yes to do it: the next sync reads everything again, and replaces the tables when it is complete; until then \
-                    they keep their rows";
-        return Err(Failure::usage(format!("this would forget how far these were read: {names}"), help));
+        let help = "add --yes to reset them. The next sync reads everything again and replaces the tables when it is complete; until \
+                    then they keep their rows";
+        return Err(Failure::usage(format!("this would reset the checkpoints of {names}"), help));
     }
     let forget = |(endpoint, from): (EndpointId, EndpointState)| Change::Replace { endpoint, to: from.reset(), from };
     commit(destination, "state-reset", states.into_iter().map(forget).collect()).await?;
     console.print(&format!(
-        "Forgotten: {names}. The next sync reads everything again, and replaces the tables when it is complete; until then they keep their rows."
+        "Reset: {names}. The next sync reads everything again and replaces the tables when it is complete; until then they keep their rows."
     ));
     Ok(Exit::Done)
 }
@@ -88,7 +90,7 @@ async fn missing(destination: &dyn Destination, args: &args::Gaps, console: &Con
         Format::Human if all.is_empty() => console.print("Nothing is missing."),
         Format::Human => {
             use Align::{Left, Right};
-            let columns = [("ENDPOINT", Left), ("UNIT", Left), ("SINCE", Left), ("ASKED FOR", Right), ("REASON", Left)];
+            let columns = [("ENDPOINT", Left), ("UNIT", Left), ("SINCE", Left), ("ATTEMPTS", Right), ("REASON", Left)];
             let mut table = Table::new(columns);
             for (id, unit) in &all {
                 let (since, attempts) = (units::instant(unit.since), unit.attempts.to_string());
@@ -100,35 +102,35 @@ async fn missing(destination: &dyn Destination, args: &args::Gaps, console: &Con
     Ok(Exit::Done)
 }
 
-/// Gives missing units of an endpoint up. The state remembers them, so that a walk that meets one again does not miss it anew.
+/// Gives up missing units of an endpoint. The state keeps their names, so that a later walk does not report them as missing again.
 async fn give_up(destination: &dyn Destination, endpoint: &str, names: &[String], all: bool, console: &Console) -> Result<Exit> {
     let mut states = stored(destination, Some(endpoint)).await?;
     let (Some((id, from)), true) = (states.pop(), states.is_empty()) else {
         let help = "name one endpoint as SOURCE/ENDPOINT; `pipeline state gaps` lists them";
-        return Err(Failure::usage(format!("`{endpoint}` is more than one endpoint"), help));
+        return Err(Failure::usage(format!("`{endpoint}` matches more than one endpoint"), help));
     };
     let known: Vec<&str> = from.missing().map(|gap| gap.name.as_str()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(Failure::usage(format!("nothing called `{unknown}` is missing of {id}"), &suggest(unknown, "missing units", known)));
+        return Err(Failure::usage(format!("`{unknown}` is not a missing unit of {id}"), &suggest(unknown, "missing units", known)));
     }
     let is_given_up = |name: &str| all || names.iter().any(|given| given == name);
     let dropped: Vec<String> = known.into_iter().filter(|name| is_given_up(name)).map(str::to_owned).collect();
     if dropped.is_empty() {
-        console.print(&format!("Nothing is missing of {id}."));
+        console.print(&format!("{id} has no missing units."));
         return Ok(Exit::Done);
     }
     let mut to = from.clone();
     to.gaps.values_mut().for_each(|gap| gap.given_up |= is_given_up(&gap.name));
     commit(destination, "state-gaps-drop", vec![Change::Replace { endpoint: id.clone(), from, to }]).await?;
     console.print(&format!(
-        "Given up: {} of {id}. It does not count as missing any more; `pipeline state reset` takes that back.",
+        "Given up: {} of {id}. Such units no longer count as missing; `pipeline state reset` undoes this.",
         dropped.join(", ")
     ));
     Ok(Exit::Done)
 }
 
 async fn commit(destination: &dyn Destination, run: &str, changes: Vec<Change>) -> Result<()> {
-    // A sync that is running would fail at its next commit: it is not changed under its feet.
+    // A running sync would fail at its next commit, so its checkpoints are not changed.
     let sources: BTreeSet<String> = changes.iter().map(|change| change.endpoint().source.clone()).collect();
     let mut claims = Vec::with_capacity(sources.len());
     for source in &sources {

@@ -1,22 +1,23 @@
-//! `pipeline status`: what the destination holds, and how the last runs ended. Asks no vendor and needs no credential.
+//! `pipeline status`: what the destination contains and how the last runs ended. Sends no request and needs no credential.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use pipeline_core::{Clock, RUN_CAPACITY, RunRecord, Status, SystemClock};
+use pipeline_core::{Clock, RUN_CAPACITY, RunRecord, SystemClock};
+use pipeline_engine::Status;
 use serde_json::json;
 
-use crate::args::{self, Format};
+use crate::args::Format;
 use crate::config::Config;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::gaps;
 use crate::output::held::{Held, held};
-use crate::output::runs::{self, Fates};
+use crate::output::runs::Fates;
 use crate::output::table::{Align, Table};
+use crate::output::{gaps, runs};
 use crate::setup::Target;
-use crate::units;
+use crate::{args, units};
 
 /// How many commits are searched for the last one of each endpoint.
 const COMMITS: usize = 1_000;
@@ -44,7 +45,7 @@ pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<E
             console.print(&format!("{:#}", json!({ "last_commit": commit, "last_run": last, "streams": streams })));
         }
         Format::Human if streams.is_empty() && runs.is_empty() => {
-            console.print(&format!("Nothing is there yet in {}: run `pipeline sync`.", target.shown()));
+            console.print(&format!("No data yet in {}. Run `pipeline sync`.", target.shown()));
         }
         Format::Human => console.print(&text(&status, &runs, &fates, &streams, console)),
     }
@@ -56,10 +57,10 @@ fn text(status: &Status, runs: &[RunRecord], fates: &Fates, streams: &[Held<'_>]
     let mut text = table(streams, now).render();
     failures(streams, console, &mut text);
     for (id, state) in &status.endpoints {
-        gaps::tell(id, &gaps::of_state(state), &mut text);
+        gaps::write(id, &gaps::of_state(state), &mut text);
     }
     if let Some(commit) = status.commits.first() {
-        let _ = writeln!(text, "\nLast of {} commits: {} by run {}", commit.sequence, units::instant(commit.at), commit.run);
+        let _ = writeln!(text, "\nLast commit: number {}, {}, by run {}", commit.sequence, units::instant(commit.at), commit.run);
     }
     if let Some(run) = runs.first() {
         let result = runs::result(run, fates);
@@ -93,9 +94,9 @@ fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
 
 /// Why streams failed or cannot be read, each reason once.
 fn failures(streams: &[Held<'_>], console: &Console, text: &mut String) {
-    let mut told = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for stream in streams {
-        let Some((error, _)) = stream.error.filter(|(error, _)| told.insert(gaps::without_request(error))) else { continue };
+        let Some((error, _)) = stream.error.filter(|(error, _)| seen.insert(gaps::without_request(error))) else { continue };
         let same = streams
             .iter()
             .filter(|other| other.error.is_some_and(|(other, _)| gaps::without_request(other) == gaps::without_request(error)));

@@ -1,4 +1,4 @@
-//! `pipeline sync`: reads what is new into the destination.
+//! `pipeline sync`: reads new and changed records into the destination.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,21 +9,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source};
-use pipeline_core::http::RetryPolicy;
-use pipeline_core::{BuildContext, Clock, Delivery, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock};
+use pipeline_core::{BuildContext, Clock, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock};
+use pipeline_engine::{CancellationToken, Delivery, Job, Metrics, Options, Selection, Source};
 
-use crate::args::{self, Format};
+use crate::args::Format;
 use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest_or};
-use crate::connectors;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result, render};
-use crate::interrupt;
 use crate::output::events::{EventLog, Preface, RequestLog};
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
 use crate::output::report::Report;
-use crate::setup::{self, Target};
+use crate::setup::Target;
+use crate::{args, connectors, interrupt, setup};
 
 pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -55,9 +53,9 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
         deadline(limit, cancel.clone(), Arc::clone(console));
     }
     let budgets = config.sources.iter().map(|source| (source.name.clone(), source.budget())).collect();
-    let job = Job { options: options(args, &config.sync), budgets, observer, cancel, ..Job::new(run, destination, sources) };
+    let job = Job::new(run, destination, sources).options(options(args, &config.sync)).budgets(budgets).observer(observer).cancel(cancel);
     let drawing = Drawing::start(Arc::clone(&watchers.progress), Arc::clone(console));
-    let ended = engine::sync(job).await;
+    let ended = pipeline_engine::sync(job).await;
     drawing.finish();
     watchers.report(ended, delivery, args, console)
 }
@@ -69,8 +67,8 @@ fn sources(args: &args::Sync, config: &Config, context: &BuildContext, console: 
     Ok(sources)
 }
 
-/// Remembers a run that ended before it could begin, where there is a destination to remember it in. That it cannot be is not
-/// what anybody has to hear of then.
+/// Records a run that failed before it started, if the destination exists. A failure to record it is ignored: the user sees the
+/// error of the run itself.
 async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config: &Config, target: &Target, console: &Console) {
     if !matches!(target.exists().await, Ok(true)) {
         return;
@@ -84,7 +82,7 @@ async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config
     let _ = destination.record_run(&record).await;
 }
 
-/// Everyone who is told what happens.
+/// The observers of a run.
 struct Watchers {
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
@@ -95,7 +93,7 @@ struct Watchers {
 
 impl Watchers {
     fn new(args: &args::Sync, cancel: &CancellationToken, console: &Arc<Console>) -> Result<Self> {
-        // A reader that has gone ends the run as it ends any other program; a full disk behind standard output does not.
+        // A closed pipe ends the run as it ends any other program; a full disk behind standard output does not.
         let closed = (Arc::clone(console), cancel.clone());
         let failed = move || {
             if closed.0.is_closed() {
@@ -124,8 +122,14 @@ impl Watchers {
         Arc::new(Observers(observers))
     }
 
-    /// Tells how it ended, and writes what is still on its way.
-    fn report(&self, ended: Result<engine::Summary, Error>, delivery: Delivery, args: &args::Sync, console: &Console) -> Result<Exit> {
+    /// Prints how the run ended, and flushes the logs.
+    fn report(
+        &self,
+        ended: Result<pipeline_engine::Summary, Error>,
+        delivery: Delivery,
+        args: &args::Sync,
+        console: &Console,
+    ) -> Result<Exit> {
         let log = self.finish_requests(args, console);
         if console.is_closed() {
             // Rows that were not written are not committed, and the next run reads them again.
@@ -160,17 +164,17 @@ impl Watchers {
         Ok(exit)
     }
 
-    /// Ends the request log. One that is not whole is a failure of its own, whatever became of the data.
+    /// Ends the request log. An incomplete log is a failure of its own, whatever the result of the sync.
     fn finish_requests(&self, args: &args::Sync, console: &Console) -> Exit {
         let Some((lines, path)) = self.requests.as_ref().zip(args.log_requests.as_deref()) else { return Exit::Done };
         let dropped = lines.finish(None);
         if let Some(error) = lines.failure() {
             let message = format!("the request log {} cannot be written: {}", path.display(), reason(error));
-            console.note(&render("error", &message, Some("the data is not concerned; choose another file with --log-requests FILE")));
+            console.note(&render("error", &message, Some("the data is not affected; choose another file with --log-requests FILE")));
             return Exit::Destination;
         }
         if dropped > 0 {
-            console.note(&format!("warning: {dropped} lines of the request log were dropped, because the disk was too slow"));
+            console.note(&format!("warning: {dropped} lines of the request log were dropped because the disk is too slow"));
         }
         Exit::Done
     }
@@ -205,21 +209,19 @@ fn narrow(sources: &mut Vec<Source>, wanted: &[String]) -> Result<()> {
 
 fn options(args: &args::Sync, sync: &SyncConfig) -> Options {
     let default = Options::default();
-    Options {
-        full_refresh: args.full_refresh,
-        dry_run: args.dry_run,
-        memory_budget: sync.memory_budget.unwrap_or(default.memory_budget),
-        max_slices: sync.max_slices.unwrap_or(default.max_slices),
-        commit_interval: sync.commit_interval.unwrap_or(default.commit_interval),
-        commit_bytes: sync.commit_bytes.unwrap_or(default.commit_bytes),
-        ..default
-    }
+    default
+        .full_refresh(args.full_refresh)
+        .dry_run(args.dry_run)
+        .memory_budget(sync.memory_budget.unwrap_or(default.memory_budget))
+        .max_slices(sync.max_slices.unwrap_or(default.max_slices))
+        .commit_interval(sync.commit_interval.unwrap_or(default.commit_interval))
+        .commit_bytes(sync.commit_bytes.unwrap_or(default.commit_bytes))
 }
 
-/// Lets every request wait so long for a limit, and be tried again for as long as ever after that.
+/// Lets every request wait up to `max_wait` for a limit, in addition to the time for its retries.
 fn patient(context: BuildContext, max_wait: Duration) -> BuildContext {
-    let retry = RetryPolicy { max_server_delay: max_wait, max_elapsed: context.retry.max_elapsed + max_wait, ..context.retry };
-    BuildContext { retry, ..context }
+    let retry = context.retry.max_server_delay(max_wait).max_elapsed(context.retry.max_elapsed + max_wait);
+    context.retry(retry)
 }
 
 /// A name that sorts by time, and that two runs started in the same second do not share.
@@ -230,7 +232,7 @@ fn run_id() -> String {
 fn deadline(limit: Duration, cancel: CancellationToken, console: Arc<Console>) {
     tokio::spawn(async move {
         tokio::time::sleep(limit).await;
-        console.note("--max-duration is reached: stopping, with everything read so far committed");
+        console.note("--max-duration reached: committing everything read so far and stopping");
         cancel.cancel();
     });
 }

@@ -1,4 +1,4 @@
-//! Files that the user names, read within bounds: a pipe that nobody writes to and a device without end are errors.
+//! Files that the user names, read within bounds: a pipe without a writer and a device without an end are errors.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Longest time that a pipe may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads a file of at most so many bytes, which are text.
+/// Reads a text file of at most `most` bytes.
 ///
 /// # Errors
 /// [`ErrorKind::FileTooLarge`] when there are more, and [`ErrorKind::TimedOut`] when what is not a file has no end in time.
@@ -25,9 +25,9 @@ pub(super) fn read(path: &Path, most: u64) -> Result<String> {
         Err(match error {
             RecvTimeoutError::Timeout => {
                 let seconds = PATIENCE.as_secs();
-                Error::new(ErrorKind::TimedOut, format!("it is not a regular file, and had no end within {seconds} s"))
+                Error::new(ErrorKind::TimedOut, format!("it is not a regular file and did not end within {seconds} s"))
             }
-            RecvTimeoutError::Disconnected => Error::other("reading it ended early"),
+            RecvTimeoutError::Disconnected => Error::other("the read ended early"),
         })
     })
 }
@@ -36,9 +36,9 @@ fn read_to_end(path: &Path, most: u64) -> Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it holds more than {most} bytes")));
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"))
+    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not valid UTF-8"))
 }
 
 /// True when every user of the machine can read a file.

@@ -1,17 +1,17 @@
 //! The table `[destination]`.
 
-use pipeline_core::{ConfiguredDestination, DestinationRegistry};
+use pipeline_engine::{ConfiguredDestination, DestinationRegistry};
 use serde_json::{Map, Value as Json};
 
 use super::resolver::Resolver;
 use super::tree::{Member, Span, Table};
 use super::{Config, Problem, known_members, suggest, table, text, unknown, without_value};
 use crate::console::Console;
-use crate::destinations;
 use crate::exit::Failure;
-use crate::schema::{self, Property};
+use crate::schema::Property;
+use crate::{destinations, schema};
 
-/// Where data goes, as it stands in the file; references are not replaced yet.
+/// Where data goes, as written in the file; references are not replaced yet.
 #[derive(Clone, Debug)]
 pub(crate) struct DestinationTable {
     /// Its type, which is a known one.
@@ -33,7 +33,7 @@ impl DestinationTable {
         })?;
         let inner = table(&member.node, "destination")?;
         let missing = |name: &str, example: &str| {
-            Problem::new(member.span.clone(), format!("destination has no `{name}`")).help(format!("add {name} = {example}"))
+            Problem::new(member.span.clone(), format!("missing `{name}` in destination")).help(format!("add {name} = {example}"))
         };
         let kind = inner.get("type").ok_or_else(|| missing("type", &format!("\"{default}\"")))?;
         let name = text(&kind.node, "type")?;

@@ -1,7 +1,8 @@
-//! A configuration file as text, and problems shown at the place where they stand.
+//! A configuration file as text, and problems shown at their place in it.
 
 use std::collections::HashSet;
-use std::fmt::Write;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::harmless::{Mark, is_name};
 use super::tree::Span;
@@ -50,12 +51,12 @@ impl Problem {
 impl Document {
     /// The failure that shows file, line and column, the line with a caret under it, and what would be right.
     pub(crate) fn failure(&self, problem: &Problem) -> Failure {
-        Failure { text: self.show("error", problem), exit: Exit::Usage }
+        Failure { text: self.show(Level::ERROR, problem), exit: Exit::Usage }
     }
 
     /// The same as a warning.
     pub(crate) fn warning(&self, problem: &Problem) -> String {
-        self.show("warning", problem)
+        self.show(Level::WARNING, problem)
     }
 
     /// True when the value at a place may be shown.
@@ -63,7 +64,7 @@ impl Document {
         self.marks.iter().flatten().any(|mark| mark.span == *span && mark.is_harmless)
     }
 
-    fn show(&self, severity: &str, problem: &Problem) -> String {
+    fn show(&self, level: Level<'_>, problem: &Problem) -> String {
         // An end that a syntax error names may be inside a character.
         let start = self.text.floor_char_boundary(problem.span.start.min(self.text.len()));
         let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -75,31 +76,31 @@ impl Document {
             Some(marks) => Shown::of(&self.text, line_start..line_end, start..end, marks, &problem.harmless),
             None => Shown::of_unknown(&self.text[line_start..line_end], start - line_start..end - line_start, &self.names),
         };
-        let gutter = " ".repeat(number.to_string().len());
-        let mut text = format!("{severity}: {}\n", problem.message);
-        let _ = writeln!(text, "{gutter}--> {}:{number}:{column}", self.name);
-        let _ = writeln!(text, "{gutter} |");
-        let _ = writeln!(text, "{number} | {}", shown.line.trim_end());
-        let indent: String = shown.line.chars().take(shown.start).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let _ = write!(text, "{gutter} | {indent}{}", "^".repeat(shown.end.saturating_sub(shown.start).max(1)));
-        if let Some(help) = &problem.help {
-            let _ = write!(text, "\n{gutter} = help: {help}");
-        }
-        text
+        let shown_column = shown.line[..shown.at.start].chars().count() + 1;
+        let line = &shown.line[..shown.line.trim_end().len().max(shown.at.end)];
+        let place = AnnotationKind::Primary.span(shown.at);
+        let snippet = Snippet::source(line).path(&*self.name).line_start(number).annotation(place);
+        let help = problem.help.as_deref().map(|help| Level::HELP.message(help));
+        let report = level.primary_title(&*problem.message).element(snippet).elements(help);
+        let text = Renderer::plain().term_width(WIDTH).render(&[report]);
+        // The renderer counts columns in the line that is shown, where hidden values have other lengths than in the file.
+        text.replacen(&format!(":{number}:{shown_column}\n"), &format!(":{number}:{column}\n"), 1)
     }
 }
 
-/// A line as it may be shown, and which of its characters a problem is about.
+/// Lines are not cut to the width of a terminal: a secret is recognized only as a whole.
+const WIDTH: usize = 1 << 16;
+
+/// A line as it may be shown, and which of its bytes a problem is about.
 struct Shown {
     line: String,
-    start: usize,
-    end: usize,
+    at: Span,
 }
 
 impl Shown {
     /// A line of a text that is understood: names and harmless values as they are, other values hidden, comments left out.
     fn of(text: &str, line: Span, at: Span, marks: &[Mark], harmless: &[Span]) -> Self {
-        let mut shown = Writer { shown: Self { line: String::new(), start: 0, end: 0 }, at: at.clone(), is_open: true };
+        let mut shown = Writer { shown: Self { line: String::new(), at: 0..0 }, at: at.clone(), is_open: true };
         let mut place = line.start;
         while place < line.end {
             let rest = &text[place..line.end];
@@ -125,14 +126,12 @@ impl Shown {
     /// A line of a text that is not understood: a header or a known name, and no value.
     fn of_unknown(line: &str, at: Span, names: &[String]) -> Self {
         let shown = unknown(line.trim_end_matches('\r'), names);
-        let width = |end: usize| line[..end].chars().count();
-        let length = shown.chars().count();
-        let (start, end) = (width(at.start).min(length), width(at.end).min(length));
-        Self { line: shown, start, end }
+        let place = |end: usize| shown.floor_char_boundary(end.min(shown.len()));
+        Self { at: place(at.start)..place(at.end), line: shown }
     }
 }
 
-/// Puts a line together, and follows where a place of the text comes to stand in it.
+/// Builds the line, and tracks where a place of the text is in it.
 struct Writer {
     shown: Shown,
     at: Span,
@@ -141,33 +140,33 @@ struct Writer {
 
 impl Writer {
     fn push(&mut self, text: &str, is_shown: bool, span: Span) {
-        let before = self.shown.line.chars().count();
+        let before = self.shown.line.len();
         self.shown.line.push_str(if is_shown { text } else { HIDDEN });
-        let after = self.shown.line.chars().count();
-        let inside = |place: usize| if is_shown { before + text[..place - span.start].chars().count() } else { before };
+        let after = self.shown.line.len();
         if span.contains(&self.at.start) {
-            self.shown.start = inside(self.at.start);
+            self.shown.at.start = if is_shown { before + self.at.start - span.start } else { before };
             self.is_open = false;
         }
         if self.at.end > span.start && self.at.end <= span.end {
-            self.shown.end = if is_shown { inside(self.at.end) } else { after };
+            self.shown.at.end = if is_shown { before + self.at.end - span.start } else { after };
         }
     }
 
     fn finish(mut self) -> Shown {
-        let length = self.shown.line.chars().count();
+        let length = self.shown.line.len();
+        let at = &mut self.shown.at;
         if self.is_open {
-            (self.shown.start, self.shown.end) = (length, length);
+            *at = length..length;
         } else if self.at.is_empty() {
-            self.shown.end = self.shown.start;
-        } else if self.shown.end <= self.shown.start {
-            self.shown.end = length;
+            at.end = at.start;
+        } else if at.end <= at.start {
+            at.end = length;
         }
         self.shown
     }
 }
 
-/// What of a line may be shown when nobody knows what stands where.
+/// The part of a line that may be shown when the text cannot be parsed.
 fn unknown(line: &str, names: &[String]) -> String {
     let text = line.trim();
     if text.is_empty() {
@@ -238,19 +237,9 @@ fn is_close(distance: usize, wrong: &str, name: &str) -> bool {
     distance <= name.len().max(wrong.len()) / 3 + 1
 }
 
-/// Letters to change, add or drop (Levenshtein), case aside.
+/// Letters to change, add or drop, case aside.
 fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().flat_map(char::to_lowercase).collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, l) in left.chars().flat_map(char::to_lowercase).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, r) in right.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(l != *r)).min(row[j] + 1).min(above + 1);
-            diagonal = above;
-        }
-    }
-    row[right.len()]
+    strsim::levenshtein(&left.to_lowercase(), &right.to_lowercase())
 }
 
 #[cfg(test)]
@@ -265,9 +254,28 @@ mod tests {
         assert_eq!(closest("tickets", known), None);
     }
 
+    fn shown(text: &str, marks: Option<Vec<Mark>>, span: Span) -> String {
+        let document = Document { name: "a.toml".to_owned(), text: text.to_owned(), marks, names: Vec::new() };
+        document.show(Level::ERROR, &Problem::new(span, "no value"))
+    }
+
     #[test]
     fn a_place_at_the_end_of_a_text_without_newline_is_shown() {
-        let document = Document { name: "a.toml".to_owned(), text: "x = 1\ny".to_owned(), marks: Some(Vec::new()), names: Vec::new() };
-        assert_eq!(document.show("error", &Problem::new(7..7, "no value")), "error: no value\n --> a.toml:2:2\n  |\n2 | y\n  |  ^");
+        assert_eq!(shown("x = 1\ny", Some(Vec::new()), 7..7), "error: no value\n --> a.toml:2:2\n  |\n2 | y\n  |  ^");
+    }
+
+    #[test]
+    fn the_column_is_that_of_the_file_and_the_caret_that_of_the_shown_line() {
+        let text = "a = { key = \"0123456789\", x = 1 }";
+        let marks = vec![Mark { span: 12..24, is_harmless: false }];
+        let expected = "error: no value\n --> a.toml:1:27\n  |\n1 | a = { key = [hidden], x = 1 }\n  |                       ^";
+        assert_eq!(shown(text, Some(marks), 26..27), expected);
+    }
+
+    #[test]
+    fn carets_stand_below_wide_characters() {
+        let marks = vec![Mark { span: 4..12, is_harmless: true }, Mark { span: 14..15, is_harmless: true }];
+        let expected = "error: no value\n --> a.toml:1:11\n  |\n1 | a = \"東京\", 7\n  |             ^";
+        assert_eq!(shown("a = \"東京\", 7", Some(marks), 14..15), expected);
     }
 }

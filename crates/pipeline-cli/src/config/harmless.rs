@@ -3,14 +3,15 @@
 //! A secret may stand anywhere: under a mistyped name, in a table whose header is wrong, in the place of another member. So
 //! a value is shown only where its member is known not to be secret, and where it does not look like a credential either.
 
-use pipeline_core::{DestinationRegistry, Registry};
+use pipeline_core::Registry;
+use pipeline_engine::DestinationRegistry;
 use serde_json::{Value as Json, json};
 
 use super::document::closest;
-use super::reference;
 use super::tree::{Node, Span, Table, Value};
-use super::{MEMBERS, SYNC_MEMBERS};
-use crate::schema::{self, Property};
+use super::{MEMBERS, SYNC_MEMBERS, reference};
+use crate::schema;
+use crate::schema::Property;
 
 /// A name or a value in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub(super) fn shown_name(name: &str) -> &str {
     if is_name(name) { name } else { crate::console::HIDDEN }
 }
 
-/// True for text that nobody would take for a credential.
+/// True for text that does not look like a credential.
 pub(super) fn is_plain(text: &str) -> bool {
     let is_mixed =
         |word: &str| word.len() >= 6 && word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().any(|b| b.is_ascii_alphabetic());
@@ -125,15 +126,14 @@ impl Marks {
     fn destination(&mut self, members: &Table, registry: &DestinationRegistry) {
         let names: Vec<&str> = registry.names().collect();
         let own = json!({ "properties": { "type": { "enum": names } } });
-        let spec = match text(members, "type").and_then(|name| registry.spec(name).ok()) {
-            Some(spec) => json!({ "allOf": [own, spec], "$defs": spec["$defs"] }),
-            None => {
-                let specs = names.iter().filter_map(|name| registry.spec(name).ok());
-                let secret = specs.clone().flat_map(schema::secrets).map(|name| (name.to_owned(), json!({ "writeOnly": true })));
-                let secret = json!({ "properties": secret.collect::<serde_json::Map<_, _>>() });
-                let parts = [own, secret].into_iter().chain(specs.map(|spec| members_spec(&schema::members(spec))));
-                json!({ "allOf": parts.collect::<Vec<_>>() })
-            }
+        let spec = if let Some(spec) = text(members, "type").and_then(|name| registry.spec(name).ok()) {
+            json!({ "allOf": [own, spec], "$defs": spec["$defs"] })
+        } else {
+            let specs = names.iter().filter_map(|name| registry.spec(name).ok());
+            let secret = specs.clone().flat_map(schema::secrets).map(|name| (name.to_owned(), json!({ "writeOnly": true })));
+            let secret = json!({ "properties": secret.collect::<serde_json::Map<_, _>>() });
+            let parts = [own, secret].into_iter().chain(specs.map(|spec| members_spec(&schema::members(spec))));
+            json!({ "allOf": parts.collect::<Vec<_>>() })
         };
         self.table(members, &spec);
     }

@@ -16,7 +16,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pipeline_core::DestinationRegistry;
+use pipeline_engine::DestinationRegistry;
 use serde_json::Value as Json;
 
 use self::destination::DestinationTable;
@@ -69,14 +69,13 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = bounded::read(path, BYTES).map_err(|error| {
             let message = format!("the configuration {} cannot be read: {}", path.display(), reason(&error));
-            Failure::usage(message, "write one with `pipeline init`, name another with --config FILE, or try `pipeline demo`")
+            Failure::usage(message, "create one with `pipeline init`, choose another with --config FILE, or try `pipeline demo`")
         })?;
         let (connectors, destinations) = (connectors::registry(), destinations::registry());
         let mut document =
             Document { name: path.display().to_string(), text, marks: None, names: harmless::known_names(&connectors, &destinations) };
-        let root = tree::parse(&document.text).map_err(|(message, span)| {
-            document.failure(&Problem::new(span, format!("this is not TOML: {}", message.replace('\n', ", "))))
-        })?;
+        let root = tree::parse(&document.text)
+            .map_err(|(message, span)| document.failure(&Problem::new(span, format!("invalid TOML: {}", message.replace('\n', ", ")))))?;
         document.marks = Some(harmless::marks(&root, &connectors, &destinations));
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::read(document, &root, &destinations, folder, bounded::is_readable_by_others(path))
@@ -96,7 +95,7 @@ impl Config {
         };
         if sources.is_empty() {
             let problem =
-                Problem::new(0..0, "no source configured").help("add one: [sources.NAME] with connector = \"stripe\" and its members");
+                Problem::new(0..0, "no source configured").help("add one: [sources.NAME] with connector = \"stripe\" and its settings");
             return Err(shown(problem));
         }
         Ok(Self { folder, destination, sources, sync, document, is_exposed })
@@ -138,7 +137,8 @@ fn sync(root: &Table) -> Result<SyncConfig, Problem> {
     let commit_interval = inner.get("commit_interval").map(|member| {
         let text = text(&member.node, "commit_interval")?;
         let wrong = || {
-            Problem::new(member.node.span.clone(), "`commit_interval` is not a duration").help("write one such as 200ms, 90s, 10m or 1h30m")
+            Problem::new(member.node.span.clone(), "invalid duration for `commit_interval`")
+                .help("write one such as 200ms, 90s, 10m, or 1h30m")
         };
         units::duration(text).map_err(|_| wrong())
     });
@@ -180,14 +180,14 @@ fn text<'a>(node: &'a Node, name: &str) -> Result<&'a str, Problem> {
 fn known_members(table: &Table, owner: &str, known: &[&str]) -> Result<(), Problem> {
     match table.0.iter().find(|member| !known.contains(&member.name.as_str())) {
         Some(unknown) => {
-            let problem = Problem::new(unknown.span.clone(), format!("{owner} has no member `{}`", shown_name(&unknown.name)));
-            Err(problem.help(suggest(&unknown.name, "members", known.iter().copied())))
+            let problem = Problem::new(unknown.span.clone(), format!("unknown setting `{}` in {owner}", shown_name(&unknown.name)));
+            Err(problem.help(suggest(&unknown.name, "settings", known.iter().copied())))
         }
         None => Ok(()),
     }
 }
 
-/// What is said of a word that is none of the known ones: a value that is like none of them may be a secret.
+/// The message for a word that is not a known one. It repeats only a word that resembles one: others may be secrets.
 fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match closest(word, known) {
         Some(_) => format!("unknown {what} `{word}`"),

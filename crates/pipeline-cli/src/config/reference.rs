@@ -36,7 +36,7 @@ pub(super) fn is_reference(text: &str) -> bool {
     }
 }
 
-/// True for a name that variables have by convention: whoever writes a secret in the place of a name writes no such thing.
+/// True for a conventional name of a variable. A secret written in place of a name is not one.
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') && is_name(name)
 }
@@ -59,8 +59,8 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
         resolved.text.push_str(before);
         let Some((inner, tail)) = reference[2..].split_once('}') else {
             return Err(Unresolved {
-                message: "a reference that starts with `${` has no end".to_owned(),
-                help: "write ${NAME}, or $${ for the two characters themselves".to_owned(),
+                message: "unterminated reference: `${` has no matching `}`".to_owned(),
+                help: "write ${NAME}, or $${ for a literal ${".to_owned(),
             });
         };
         let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
@@ -78,8 +78,8 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
             }
             (None, None) => {
                 return Err(Unresolved {
-                    message: "the environment variable that stands here is not set".to_owned(),
-                    help: "write the name of a variable between ${ and }, such as ${API_KEY}, and not its value".to_owned(),
+                    message: "the environment variable is not set".to_owned(),
+                    help: "write the name of a variable between ${ and }, such as ${API_KEY}, not its value".to_owned(),
                 });
             }
         }
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<Resolved, Unresolved> {
     let text = bounded::read(path, SECRET_BYTES).map_err(|error| Unresolved {
         message: format!("the file {shown}cannot be read: {}", reason(&error)),
         help: match error.kind() {
-            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::TimedOut => "name a file that holds the secret and nothing else",
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::TimedOut => "choose a file that contains only the secret",
             _ => "the path is relative to the configuration file",
         }
         .to_owned(),
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(text(reference).unwrap(), value, "{reference}");
         }
         assert!(text("${NONE}").unwrap_err().contains("NONE is not set"));
-        assert!(text("${KEY").unwrap_err().contains("has no end"));
+        assert!(text("${KEY").unwrap_err().contains("no matching `}`"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `max_rejected` of a source: how many of their records streams may have that cannot be rows.
+//! `max_rejected` of a source: the share of its records that a stream may reject.
 
-use pipeline_core::engine::{ErrorBudget, Share};
+use pipeline_engine::{ErrorBudget, Share};
 
 use super::tree::{Member, Node, Span, Value};
 use super::{Problem, text};
@@ -8,7 +8,7 @@ use super::{Problem, text};
 /// Stands for every stream that is not named.
 const OTHERS: &str = "*";
 
-/// The shares of a source as they stand in the file.
+/// The shares of a source as written in the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MaxRejected {
     /// What they mean.
@@ -41,7 +41,7 @@ impl MaxRejected {
 fn share(node: &Node) -> Result<Share, Problem> {
     text(node, "max_rejected")?.parse().map_err(|error| {
         let problem = Problem::new(node.span.clone(), format!("invalid `max_rejected`: {error}"));
-        problem.help("write max_rejected = \"5%\", or { charges = \"20%\", \"*\" = \"5%\" } for single streams")
+        problem.help("write max_rejected = \"5%\", or { charges = \"20%\", \"*\" = \"5%\" } for individual streams")
     })
 }
 

@@ -50,7 +50,7 @@ impl<'a> Resolver<'a> {
         }
         if let Some(path) = resolved.exposed {
             let problem = Problem::new(span.clone(), format!("every user of this machine can read {}", path.display()));
-            self.warnings.push(problem.help(format!("chmod 600 {}", path.display())));
+            self.warnings.push(problem.help(format!("run `chmod 600 {}`", path.display())));
         }
         Ok(resolved.text)
     }

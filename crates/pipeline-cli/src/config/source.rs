@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pipeline_core::engine::{ErrorBudget, Selection, Source};
 use pipeline_core::{BuildContext, Connector, Error, ErrorKind, Registry};
+use pipeline_engine::{ErrorBudget, Selection, Source};
 use serde_json::{Map, Value as Json};
 
 use super::harmless::{is_name, shown_name};
@@ -18,7 +18,7 @@ use crate::schema;
 /// Members of a source that are not its connector's.
 const OWN_MEMBERS: [&str; 3] = ["connector", "streams", "max_rejected"];
 
-/// A source as it stands in the file; references are not replaced yet.
+/// A source as written in the file; references are not replaced yet.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceConfig {
     /// Its name, which tables and checkpoints carry.
@@ -36,13 +36,13 @@ impl SourceConfig {
     pub(super) fn parse(member: &Member) -> Result<Self, Problem> {
         let name = &member.name;
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            let problem = Problem::new(member.span.clone(), format!("`{}` cannot be a source's name", shown_name(name)));
-            return Err(problem.help("use letters, digits and _: the name becomes a part of table names"));
+            let problem = Problem::new(member.span.clone(), format!("invalid source name `{}`", shown_name(name)));
+            return Err(problem.help("use letters, digits, and `_`: the name becomes part of table names"));
         }
         let owner = format!("sources.{}", shown_name(name));
         let all = table(&member.node, &owner)?;
         let connector = all.get("connector").ok_or_else(|| {
-            Problem::new(member.span.clone(), format!("{owner} has no `connector`"))
+            Problem::new(member.span.clone(), format!("missing `connector` in {owner}"))
                 .help("add one, such as connector = \"stripe\"; see `pipeline connectors`")
         })?;
         let streams = all.get("streams").map(|member| streams(&member.node)).transpose()?;
@@ -72,11 +72,11 @@ impl SourceConfig {
         })?;
         let value = self.resolve(config, spec, console).map_err(shown)?;
         self.check_members(spec).map_err(shown)?;
-        let context = BuildContext { source: self.name.clone(), ..context.clone() };
+        let context = context.clone().source(self.name.clone());
         let connector =
             registry.build(&self.connector, value, context).map_err(|error| self.config_failure(&error, spec, config, shown))?;
         let streams = self.selection(&*connector).map_err(shown)?;
-        self.known_streams(&*connector, &self.max_rejected.streams).map_err(shown)?;
+        known_streams(&*connector, &self.max_rejected.streams).map_err(shown)?;
         Ok(Source { name: self.name.clone(), connector, streams })
     }
 
@@ -87,7 +87,7 @@ impl SourceConfig {
         let mut object = Map::new();
         for member in &self.members.0 {
             let value = schema::fitting(spec, &member.name, resolver.json(&member.node)?);
-            // What has a wrong name may be a secret, too.
+            // The value of a setting with a wrong name may be a secret, too.
             let is_secret = secrets.contains(&member.name.as_str());
             if is_secret || !known.contains(&member.name.as_str()) {
                 console.hide(value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).into());
@@ -111,14 +111,16 @@ impl SourceConfig {
         Self { streams: None, max_rejected: MaxRejected::default(), ..self.clone() }
     }
 
-    /// The warning that a secret stands in a file that every user of the machine can read.
+    /// The warning about a secret in a file that every user of the machine can read.
     fn exposed(&self, config: &Config, registry: &Registry) -> Option<Problem> {
         let secrets = schema::secrets(registry.spec(&self.connector).ok()?);
         let is_inline = |node: &Node| matches!(&node.value, Value::Text(text) if !reference::is_reference(text));
         let member = self.members.0.iter().find(|member| secrets.contains(&member.name.as_str()) && is_inline(&member.node))?;
         let name = &config.document.name;
-        let problem = Problem::new(member.span.clone(), format!("every user of this machine can read {name}, which holds a secret"));
-        config.is_exposed.then(|| problem.help(format!("chmod 600 {name}, or name a variable or a file in the place of the secret")))
+        let problem = Problem::new(member.span.clone(), format!("{name} contains a secret, and every user of this machine can read it"));
+        config
+            .is_exposed
+            .then(|| problem.help(format!("run `chmod 600 {name}`, or refer to a variable or a file instead of writing the secret")))
     }
 
     fn check_members(&self, spec: &Json) -> Result<(), Problem> {
@@ -174,18 +176,8 @@ impl SourceConfig {
 
     fn selection(&self, connector: &dyn Connector) -> Result<Selection, Problem> {
         let Some(streams) = &self.streams else { return Ok(Selection::All) };
-        self.known_streams(connector, streams)?;
+        known_streams(connector, streams)?;
         Ok(Selection::Named(streams.iter().map(|(name, _)| name.clone()).collect()))
-    }
-
-    fn known_streams(&self, connector: &dyn Connector, streams: &[(String, Span)]) -> Result<(), Problem> {
-        let known = stream_names(connector);
-        let Some((unknown, span)) = streams.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
-        let is_close = |name: &str| closest(name, known.iter().copied()).is_some();
-        let what = if is_close(unknown) { format!(" `{unknown}`") } else { " of the name that stands here".to_owned() };
-        let mut problem = Problem::new(span.clone(), format!("{} has no stream{what}", self.connector));
-        problem.harmless = streams.iter().filter(|(name, _)| is_close(name)).map(|(_, span)| span.clone()).collect();
-        Err(problem.help(suggest_or(unknown, "streams", known, "pipeline discover")))
     }
 
     /// How many records its streams may have rejected.
@@ -194,8 +186,18 @@ impl SourceConfig {
     }
 }
 
-/// What is wrong with a secret that has more around it than it consists of, as one does that was copied with its quotation marks:
-/// the vendor would only say that it is refused.
+/// Refuses streams that the connector does not have.
+fn known_streams(connector: &dyn Connector, streams: &[(String, Span)]) -> Result<(), Problem> {
+    let known = stream_names(connector);
+    let Some((unknown, span)) = streams.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+    let is_close = |name: &str| closest(name, known.iter().copied()).is_some();
+    let mut problem = Problem::new(span.clone(), super::unknown("stream", unknown, known.iter().copied()));
+    problem.harmless = streams.iter().filter(|(name, _)| is_close(name)).map(|(_, span)| span.clone()).collect();
+    Err(problem.help(suggest_or(unknown, "streams", known, "pipeline discover")))
+}
+
+/// The problem of a secret with white space or quotation marks around it, as copying leaves them: the vendor's error would only
+/// report that the secret is invalid.
 fn wrapped(name: &str, secret: &str) -> Option<(String, &'static str)> {
     const QUOTES: [(char, char); 6] =
         [('"', '"'), ('\'', '\''), ('`', '`'), ('\u{201C}', '\u{201D}'), ('\u{2018}', '\u{2019}'), ('<', '>')];
@@ -203,11 +205,11 @@ fn wrapped(name: &str, secret: &str) -> Option<(String, &'static str)> {
     let is_invisible =
         |character: char| character.is_whitespace() || matches!(character, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}');
     if secret.trim_matches(is_invisible) != secret {
-        let help = "take the white space away: in a file or a variable it may be a line break at the end";
+        let help = "remove the white space; in a file or a variable it may be a trailing line break";
         return Some((format!("the value of `{name}` begins or ends with white space"), help));
     }
     let is_quoted = QUOTES.iter().any(|(open, close)| secret.strip_prefix(*open).is_some_and(|rest| rest.ends_with(*close)));
-    let help = "take the marks inside the string away: what stands there is sent as it is";
+    let help = "remove the quotation marks inside the string: the value is sent exactly as it is written";
     is_quoted.then(|| (format!("the value of `{name}` is in quotation marks"), help))
 }
 
@@ -229,7 +231,7 @@ fn streams(node: &Node) -> Result<Vec<(String, Span)>, Problem> {
         |span: &Span| Problem::new(span.clone(), "`streams` must be a list of names").help("write streams = [\"charges\", \"customers\"]");
     let Value::List(items) = &node.value else { return Err(wrong(&node.span)) };
     if items.is_empty() {
-        return Err(Problem::new(node.span.clone(), "`streams` is empty").help("name one, or leave `streams` out to read all"));
+        return Err(Problem::new(node.span.clone(), "`streams` is empty").help("name at least one, or remove `streams` to read all"));
     }
     let name = |item: &Node| match &item.value {
         Value::Text(name) => Ok((name.clone(), item.span.clone())),

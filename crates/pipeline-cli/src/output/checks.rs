@@ -1,4 +1,4 @@
-//! A check as it goes: each endpoint as it is tried, on standard error, so that nobody wonders whether anything happens.
+//! Progress of a check: each endpoint as it is tested, on standard error.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use pipeline_core::{Availability, Event, Observer};
 
 use crate::console::Console;
 
-/// Reports what was tried.
+/// Reports what was tested.
 #[derive(Debug)]
 pub(crate) struct Checks {
     console: Arc<Console>,
@@ -23,9 +23,9 @@ impl Checks {
         Self { console, is_watched, tried: AtomicUsize::new(0) }
     }
 
-    /// Says what is tried now.
+    /// Reports what is tested now.
     pub(crate) fn begin(&self, what: &str) {
-        self.tell(&format!("checking {what} …"));
+        self.show(&format!("checking {what} …"));
     }
 
     /// Leaves the terminal to what is printed next.
@@ -35,7 +35,7 @@ impl Checks {
         }
     }
 
-    fn tell(&self, text: &str) {
+    fn show(&self, text: &str) {
         if self.is_watched {
             Self::draw(&self.console.redact(text));
         } else {
@@ -55,13 +55,13 @@ impl Observer for Checks {
         match event {
             Event::Checked { source, endpoint, availability } => {
                 let tried = self.tried.fetch_add(1, Ordering::Relaxed) + 1;
-                let (result, _) = told(availability);
-                let number = if self.is_watched { format!("{tried} tried; ") } else { String::new() };
-                self.tell(&format!("{number}{source}/{endpoint}: {result}"));
+                let (result, _) = described(availability);
+                let number = if self.is_watched { format!("{tried} tested; ") } else { String::new() };
+                self.show(&format!("{number}{source}/{endpoint}: {result}"));
             }
-            Event::Retrying { source, endpoint, reason, .. } => self.tell(&format!("{source}/{endpoint}: {reason}; tried again")),
+            Event::Retrying { source, endpoint, reason, .. } => self.show(&format!("{source}/{endpoint}: {reason}; retrying")),
             Event::Waiting { source, endpoint, limit, wait } if wait.as_secs() > 0 => {
-                self.tell(&format!("{source}/{endpoint}: waits {} s for {limit}", wait.as_secs()));
+                self.show(&format!("{source}/{endpoint}: waiting {} s for {limit}", wait.as_secs()));
             }
             _ => {}
         }
@@ -69,7 +69,7 @@ impl Observer for Checks {
 }
 
 /// The word for it, and why.
-pub(crate) fn told(availability: &Availability) -> (&'static str, Option<&str>) {
+pub(crate) fn described(availability: &Availability) -> (&'static str, Option<&str>) {
     match availability {
         Availability::Available => ("available", None),
         Availability::Unavailable(reason) => ("unavailable", Some(reason)),

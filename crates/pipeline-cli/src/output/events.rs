@@ -38,8 +38,8 @@ impl Observer for RequestLog {
     }
 }
 
-/// Tells what connectors have to say before the first endpoint is read, and how long what is planned will take. What
-/// they say later is in the summary, where all of it stands together.
+/// Prints the notices of connectors before the first endpoint is read, and how long the plan will take. Later notices are in the
+/// summary.
 #[derive(Debug)]
 pub(crate) struct Preface {
     pub(crate) console: Arc<Console>,
@@ -62,7 +62,7 @@ impl Observer for Preface {
     }
 }
 
-/// Milliseconds, as every duration in JSON is told.
+/// Milliseconds, the unit of every duration in JSON.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -85,7 +85,7 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
     })
 }
 
-/// An event as JSON. The end of a run is told by the report, which knows more.
+/// An event as JSON. The end of a run is reported by [`Report`](super::report::Report), which has more details.
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {
         Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),

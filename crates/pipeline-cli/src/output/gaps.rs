@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::engine::GapSummary;
 use pipeline_core::state::{EndpointId, EndpointState, Gap};
+use pipeline_engine::GapSummary;
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -38,10 +38,10 @@ impl<'a> From<&'a Gap> for Missing<'a> {
 }
 
 impl Missing<'_> {
-    /// Since when it is missing, and how often it was asked for.
+    /// Since when it is missing, and how often it was requested.
     pub(crate) fn history(&self) -> String {
         let times = if self.attempts == 1 { "once".to_owned() } else { format!("{} times", self.attempts) };
-        format!("since {}, asked for {times}", units::instant(self.since))
+        format!("since {}, requested {times}", units::instant(self.since))
     }
 
     pub(crate) fn json(&self, console: &Console) -> Value {
@@ -62,13 +62,13 @@ pub(crate) fn listed(missing: &[Missing<'_>], console: &Console) -> Value {
     json!({ "count": missing.len(), "units": named })
 }
 
-/// Says what is missing of an endpoint, each reason once with the units that it concerns, and how to give them up. Nothing is
-/// said when nothing is missing.
-pub(crate) fn tell(id: &EndpointId, missing: &[Missing<'_>], text: &mut String) {
+/// Writes the missing units of an endpoint, each reason once with its units, and how to give them up. Writes nothing when no unit is
+/// missing.
+pub(crate) fn write(id: &EndpointId, missing: &[Missing<'_>], text: &mut String) {
     let verb = match missing.len() {
         0 => return,
-        1 => "1 unit is missing, and the next syncs ask for it again".to_owned(),
-        count => format!("{} units are missing, and the next syncs ask for them again", units::number(count as u64)),
+        1 => "1 unit is missing; the next syncs request it again".to_owned(),
+        count => format!("{} units are missing; the next syncs request them again", units::number(count as u64)),
     };
     let _ = writeln!(text, "\n{id}: {verb}");
     let mut reasons: Vec<(String, Vec<&Missing<'_>>)> = Vec::new();
@@ -88,7 +88,7 @@ pub(crate) fn tell(id: &EndpointId, missing: &[Missing<'_>], text: &mut String) 
     if let Some(more) = missing.len().checked_sub(NAMED).filter(|more| *more > 0) {
         let _ = writeln!(text, "  and {} more: `pipeline state gaps {id}` lists them", units::number(more as u64));
     }
-    let _ = writeln!(text, " help: what will never come is given up with `pipeline state gaps drop {id} NAME`");
+    let _ = writeln!(text, " help: give up a unit that will never arrive: `pipeline state gaps drop {id} NAME`");
 }
 
 /// A reason without what differs from request to request: its id and its path.
@@ -118,14 +118,14 @@ mod tests {
     fn what_is_missing_is_named_up_to_a_bound_with_each_reason_once() {
         let id = EndpointId::new("s", "customer_tax_ids");
         let mut text = String::new();
-        tell(&id, &[], &mut text);
+        write(&id, &[], &mut text);
         assert_eq!(text, "");
         let mut units = vec![missing("cus_7", REASON, 1), missing("cus_9", "the server failed (endpoint: customer_tax_ids)", 3)];
         units.extend(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].map(|name| missing(name, REASON, 2)));
-        tell(&id, &units, &mut text);
+        write(&id, &units, &mut text);
         insta::assert_snapshot!(text);
         let mut one = String::new();
-        tell(&id, &units[..1], &mut one);
+        write(&id, &units[..1], &mut one);
         assert!(one.contains("1 unit is missing") && !one.contains("more"), "{one}");
     }
 

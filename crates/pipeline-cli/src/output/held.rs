@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use pipeline_core::state::{EndpointId, EndpointState, Position, SliceState};
-use pipeline_core::{EndpointRecord, RunRecord, Status, TableId};
+use pipeline_core::{EndpointRecord, RunRecord};
+use pipeline_engine::{Status, TableId};
 use serde_json::{Value, json};
 
-use super::gaps::{self, Missing};
+use super::gaps;
+use super::gaps::Missing;
 use crate::console::Console;
 use crate::units;
 
-/// Table of the records that cannot be rows.
+/// Table of rejected records.
 const REJECTED: &str = "_rejected";
 
 /// One stream of a destination.
@@ -110,12 +112,12 @@ fn fed<'a>(id: &'a EndpointId, status: &'a Status, runs: &'a [RunRecord]) -> Fed
     let state = status.endpoints.iter().find(|(known, state)| known == id && !state.is_forgotten()).map(|(_, state)| state);
     let commit = status.commits.iter().find(|commit| commit.changes.iter().any(|change| change.endpoint() == id));
     let committed = commit.map(|commit| commit.at);
-    // Of runs that nobody remembers, the last commit is what is left.
+    // When no run is recorded, the last commit is the only evidence.
     let known = state.filter(|state| last.is_none() && left(state) == 0 && state.missing().next().is_none());
     Fed { id, state, committed, last, succeeded: succeeded.or(known.and(committed)) }
 }
 
-/// Slices that are planned and not read to their end. An export that has caught up has one that never ends, which is no work
+/// Slices that are planned and not read to their end. An export that has caught up has one that never ends, which is not work
 /// left.
 fn left(state: &EndpointState) -> usize {
     let is_left = |slice: &SliceState| slice.window.is_some() || state.refreshing || slice.position == Position::Start;
@@ -156,7 +158,7 @@ impl<'a> Held<'a> {
     /// Its state in words.
     pub(crate) fn state(&self) -> String {
         if self.stream == REJECTED {
-            return "records that cannot be rows".to_owned();
+            return "rejected records".to_owned();
         }
         let mut parts = Vec::new();
         match self.ended {
@@ -169,8 +171,8 @@ impl<'a> Held<'a> {
         let is_open = !matches!(self.ended, Some(Ended::Failed | Ended::Unavailable));
         match self.left {
             left if left == 0 || !is_open => {}
-            1 => parts.push("1 part left".to_owned()),
-            left => parts.push(format!("{left} parts left")),
+            1 => parts.push("1 slice left".to_owned()),
+            left => parts.push(format!("{left} slices left")),
         }
         if !self.missing.is_empty() {
             parts.push(format!("{} missing", units::number(self.missing.len() as u64)));
@@ -230,7 +232,7 @@ mod tests {
         state
     }
 
-    fn told(held: &[Held<'_>]) -> String {
+    fn listed(held: &[Held<'_>]) -> String {
         let mut text = String::new();
         for stream in held {
             let succeeded = stream.succeeded.map_or_else(|| "never".to_owned(), |at| format!("{}", at.format("%H:%M")));
@@ -281,7 +283,7 @@ mod tests {
             ),
             run("r1", 1, vec![record("export", &["export"], "done", None, Some(1))]),
         ];
-        insta::assert_snapshot!("every_stream_once", told(&held(&status, &runs)));
-        insta::assert_snapshot!("every_stream_once_without_runs", told(&held(&status, &[])));
+        insta::assert_snapshot!("every_stream_once", listed(&held(&status, &runs)));
+        insta::assert_snapshot!("every_stream_once_without_runs", listed(&held(&status, &[])));
     }
 }

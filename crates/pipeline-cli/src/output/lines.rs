@@ -1,4 +1,4 @@
-//! Lines written by a thread of their own, so that nobody waits for a disk or a pipe.
+//! Lines written by a thread of their own, so that a sync never waits for a disk or a pipe.
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -31,7 +31,7 @@ impl fmt::Debug for Lines {
 }
 
 impl Lines {
-    /// Starts to write. What has to be done when nothing more can be written is called once.
+    /// Starts to write. `failed` is called once when nothing more can be written.
     pub(crate) fn new(to: Box<dyn Write + Send>, failed: impl FnOnce() + Send + 'static) -> Self {
         let (sender, receiver) = sync_channel(CAPACITY);
         let failure = Arc::new(OnceLock::new());
@@ -47,7 +47,7 @@ impl Lines {
         Self { sender: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), dropped: AtomicU64::new(0), failure }
     }
 
-    /// Why nothing more can be written. Only known for sure once it is [finished](Self::finish).
+    /// Why nothing more can be written. Final only once it is [finished](Self::finish).
     pub(crate) fn failure(&self) -> Option<&io::Error> {
         self.failure.get()
     }

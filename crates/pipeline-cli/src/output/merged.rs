@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::engine::{EndpointSummary, Outcome, StreamSummary, Summary};
 use pipeline_core::state::EndpointId;
+use pipeline_engine::{EndpointSummary, Outcome, StreamSummary, Summary};
 
 /// What a run did with an endpoint, of all accounts if there are several.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::units;
 const FRAME: Duration = Duration::from_millis(200);
 /// Most draws a second: every line of a frame is one, and one that is left out would leave an old line on the screen.
 const DRAWS: u8 = 250;
-/// How often a line is written where nobody watches.
+/// How often a line is written when standard error is not a terminal.
 const REMARK: Duration = Duration::from_secs(5);
 /// Endpoints shown at once.
 const LINES: usize = 12;
@@ -81,7 +81,7 @@ impl Observer for Progress {
                 board.line(EndpointId::new(*source, *endpoint)).wait(format!("waiting for {limit}"), *wait);
             }
             Event::Retrying { source, endpoint, reason, wait } => {
-                let text = format!("trying again in {}: {reason}", units::short(*wait));
+                let text = format!("retrying in {}: {reason}", units::short(*wait));
                 board.line(EndpointId::new(*source, *endpoint)).wait(text, *wait);
             }
             Event::PageRead { endpoint, records, .. } => {

@@ -1,7 +1,7 @@
 //! Why something could not be read: each reason once, with everything that it concerns.
 
-use pipeline_core::engine::{Outcome, Summary};
 use pipeline_core::state::EndpointId;
+use pipeline_engine::{Outcome, Summary};
 use serde_json::Value;
 
 use crate::exit::render;

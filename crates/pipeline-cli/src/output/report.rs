@@ -1,13 +1,13 @@
 //! A finished run as JSON: the last line of `--output json`.
 
-use pipeline_core::Delivery;
-use pipeline_core::engine::{EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary};
 use pipeline_core::state::EndpointId;
 use pipeline_core::{Clock, SystemClock};
+use pipeline_engine::{Delivery, EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary};
 use serde_json::{Value, json};
 
 use super::events::millis;
-use super::gaps::{self, Missing};
+use super::gaps;
+use super::gaps::Missing;
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::units;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_core::{Destination, RunRecord};
+use pipeline_core::RunRecord;
+use pipeline_engine::Destination;
 use serde_json::{Value, json};
 
 use super::events::millis;
@@ -44,7 +45,7 @@ fn was_followed(run: &RunRecord, all: &[RunRecord]) -> bool {
     all.iter().filter(is_later).any(was_let_in)
 }
 
-/// Whether somebody holds the sources of a run; none when that cannot be found out.
+/// Whether a process holds the sources of a run; none when that cannot be determined.
 async fn asked(run: &RunRecord, destination: &dyn Destination) -> Option<Fate> {
     let mut fate = None;
     for source in &run.sources {

@@ -1,14 +1,15 @@
-//! A finished run for people: a table, then what deserves attention, then what to do next.
+//! The summary of a run for people: a table, then what needs attention, then the next step.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
 use pipeline_core::ErrorKind;
-use pipeline_core::engine::{Figures, LimitSummary, Outcome, StreamSummary};
 use pipeline_core::state::EndpointId;
+use pipeline_engine::{Figures, LimitSummary, Outcome, StreamSummary};
 
-use super::gaps::{self, Missing};
+use super::gaps;
+use super::gaps::Missing;
 use super::merged::{Merged, merged, names};
 use super::reasons::reasons;
 use super::report::Report;
@@ -55,10 +56,10 @@ impl Report<'_> {
             ("UP TO", Left),
             ("WAITED", Right),
         ]);
-        let mut told = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for endpoint in &merged(self.summary) {
             let figures = self.metrics.figures(endpoint.ids());
-            for (index, (name, records, rows)) in lines(endpoint, &mut told).into_iter().enumerate() {
+            for (index, (name, records, rows)) in lines(endpoint, &mut seen).into_iter().enumerate() {
                 let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
                 table.row([
                     endpoint.source.to_owned(),
@@ -115,7 +116,7 @@ impl Report<'_> {
     }
 
     fn drift(&self, text: &mut String) {
-        let mut title = "\nKept without a column of its own, because none fits:\n";
+        let mut title = "\nKept in `_extra` (no matching column or type):\n";
         for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
                 text.push_str(std::mem::take(&mut title));
@@ -133,38 +134,32 @@ impl Report<'_> {
     fn rejected(&self, text: &mut String) {
         for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
-                let (source, name, count) = (endpoint.source, &stream.name, units::number(stream.rejected));
-                let _ = writeln!(
-                    text,
-                    "\n{source}/{name}: {count} records cannot be rows; they are in {source}'s table _rejected with the reason"
-                );
+                let (source, name, count) = (endpoint.source, &stream.name, units::count(stream.rejected, "record"));
+                let _ = writeln!(text, "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table `_rejected`");
             }
         }
     }
 
     fn skipped(&self, text: &mut String) {
         for endpoint in merged(self.summary).iter().filter(|endpoint| endpoint.skipped > 0) {
-            let (source, name, count) = (endpoint.source, endpoint.name, units::number(endpoint.skipped));
-            let _ = writeln!(
-                text,
-                "\n{source}/{name}: what belongs to {count} records was refused, so it is missing; --log-requests names them"
-            );
+            let (source, name, count) = (endpoint.source, endpoint.name, units::count(endpoint.skipped, "parent record"));
+            let _ = writeln!(text, "\n{source}/{name}: {count} skipped: access to their children was refused (see --log-requests)");
         }
     }
 
     fn notices(&self, text: &mut String) {
-        let mut told: Vec<(String, Vec<EndpointId>)> = Vec::new();
+        let mut notices: Vec<(String, Vec<EndpointId>)> = Vec::new();
         for (id, message) in self.metrics.notices() {
             let is_same = |(known, ids): &(String, Vec<EndpointId>)| {
                 *known == message && id.account().is_some() && ids[0].source == id.source && ids[0].name() == id.name()
             };
-            match told.iter_mut().find(|known| is_same(known)) {
+            match notices.iter_mut().find(|known| is_same(known)) {
                 Some((_, ids)) => ids.push(id),
-                None => told.push((message, vec![id])),
+                None => notices.push((message, vec![id])),
             }
         }
-        let mut title = "\nWorth knowing:\n";
-        for (message, ids) in told {
+        let mut title = "\nNotices:\n";
+        for (message, ids) in notices {
             text.push_str(std::mem::take(&mut title));
             let of = match &*ids {
                 [id] if id.endpoint.is_empty() => id.source.clone(),
@@ -177,7 +172,7 @@ impl Report<'_> {
     /// Units that are missing, endpoint by endpoint.
     fn gaps(&self, text: &mut String) {
         for endpoint in &self.summary.endpoints {
-            gaps::tell(&endpoint.id, &endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), text);
+            gaps::write(&endpoint.id, &endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), text);
         }
     }
 
@@ -206,42 +201,44 @@ impl Report<'_> {
         let committed = format!("{rows} rows committed in {commits} commits, {elapsed}");
         match self.exit {
             Exit::Done if self.dry_run => "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned(),
-            Exit::Done => format!("Done: {committed}. Run it again to read what is new; `pipeline status` shows what is there."),
+            Exit::Done => {
+                format!("Done: {committed}. Run it again to read new records; `pipeline status` shows what the destination contains.")
+            }
             Exit::Incomplete if self.summary.lasts() && self.is_repeated() => {
                 format!(
-                    "Incomplete: {committed}. The run before failed in the same way at the same place, so running it again is unlikely to \
-                     help: do what the reasons say, or deselect those streams."
+                    "Incomplete: {committed}. The previous run failed in the same way at the same place, so another run is unlikely to \
+                     help: act on the reasons above, or deselect those streams."
                 )
             }
             Exit::Incomplete if self.summary.lasts() => {
                 format!(
-                    "Incomplete: {committed}. To run it again does not change what is refused: do what the reasons say, or deselect those streams."
+                    "Incomplete: {committed}. Another run does not change what is refused: act on the reasons above, or deselect those streams."
                 )
             }
             Exit::Incomplete if self.is_but_for_gaps() => {
-                format!("Incomplete: {committed}. All else is read: run it again to ask for what is missing, and read what is new.")
+                format!(
+                    "Incomplete: {committed}. Everything else is read. Run it again to request what is missing and to read new records."
+                )
             }
-            Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it goes on where this run stopped."),
+            Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it resumes where this run stopped."),
             Exit::Authentication if self.summary.failure() == Some(ErrorKind::PermissionDenied) => {
                 format!(
-                    "Incomplete: {committed}. Allow what the reasons name (`pipeline check` tries it) or deselect those streams, then run again."
+                    "Incomplete: {committed}. Grant the permissions named above (`pipeline check` tests them) or deselect those streams, then run again."
                 )
             }
             Exit::Authentication => {
-                format!(
-                    "Incomplete: {committed}. Repair the credentials (`pipeline check` tries them), then run again: it goes on from here."
-                )
+                format!("Incomplete: {committed}. Fix the credentials (`pipeline check` tests them), then run again to resume.")
             }
             Exit::Destination => {
-                format!("Failed at the destination: {committed}. Repair it, then run again: nothing that was committed is lost.")
+                format!("The destination failed: {committed}. Repair it, then run again to resume: committed data is safe.")
             }
             Exit::Conflict => {
-                format!("Stopped: {committed}. Another process updated the same checkpoints: let it end, then run again.")
+                format!("Stopped: {committed}. Another process updated the same checkpoints. Wait until it ends, then run again.")
             }
-            Exit::Closed => format!("Stopped: {committed}. What was not written is read again by the next run."),
-            Exit::Usage => format!("Incomplete: {committed}. Correct the configuration, then run again: it goes on from here."),
+            Exit::Closed => format!("Stopped: {committed}. The next run reads again what was not written."),
+            Exit::Usage => format!("Incomplete: {committed}. Fix the configuration, then run again to resume."),
             Exit::Bug => {
-                format!("Failed: {committed}. This is a defect of the program; what was committed is safe, and a new run goes on from it.")
+                format!("Failed: {committed}. This is a defect of the program; committed data is safe, and the next run resumes from it.")
             }
         }
     }
@@ -249,9 +246,9 @@ impl Report<'_> {
 
 /// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams of endpoints before it, such
 /// as a feed of changes, has one line with its own name.
-fn lines(endpoint: &Merged<'_>, told: &mut BTreeSet<(String, String)>) -> Vec<(String, u64, u64)> {
+fn lines(endpoint: &Merged<'_>, seen: &mut BTreeSet<(String, String)>) -> Vec<(String, u64, u64)> {
     let streams = || endpoint.streams.iter();
-    let new = streams().filter(|stream| told.insert((endpoint.source.to_owned(), stream.name.clone()))).count();
+    let new = streams().filter(|stream| seen.insert((endpoint.source.to_owned(), stream.name.clone()))).count();
     if new == 0 && endpoint.streams.len() > 1 {
         let sum = |part: fn(&StreamSummary) -> u64| streams().map(part).sum();
         return vec![(format!("({})", endpoint.name), sum(|stream| stream.records), sum(|stream| stream.rows))];

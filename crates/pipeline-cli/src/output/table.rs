@@ -1,11 +1,13 @@
-//! Tables of plain text.
+//! Tables of plain text without borders.
+
+use comfy_table::{CellAlignment, presets};
+
+/// Space between columns, in characters.
+const GAP: u16 = 2;
 
 /// A table with a header; columns are as wide as their longest cell.
 #[derive(Debug)]
-pub(crate) struct Table {
-    columns: Vec<(&'static str, Align)>,
-    rows: Vec<Vec<String>>,
-}
+pub(crate) struct Table(comfy_table::Table);
 
 /// Which side of its column a cell stands at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,53 +18,36 @@ pub(crate) enum Align {
     Right,
 }
 
+impl From<Align> for CellAlignment {
+    fn from(align: Align) -> Self {
+        match align {
+            Align::Left => Self::Left,
+            Align::Right => Self::Right,
+        }
+    }
+}
+
 impl Table {
     /// A table without rows.
     pub(crate) fn new(columns: impl IntoIterator<Item = (&'static str, Align)>) -> Self {
-        Self { columns: columns.into_iter().collect(), rows: Vec::new() }
+        let (names, aligns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING).set_header(names);
+        for (column, align) in table.column_iter_mut().zip(aligns) {
+            column.set_padding((0, GAP)).set_cell_alignment(align.into());
+        }
+        Self(table)
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.0.add_row(cells.into_iter().collect::<Vec<_>>());
     }
 
     /// The table as text, one line a row.
     pub(crate) fn render(&self) -> String {
-        let header: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let mut widths: Vec<usize> = header.iter().map(|name| width(name)).collect();
-        for row in &self.rows {
-            for (column, cell) in widths.iter_mut().zip(row) {
-                *column = (*column).max(width(cell));
-            }
-        }
-        let mut text = self.line(&header, &widths);
-        for row in &self.rows {
-            text.push_str(&self.line(row, &widths));
-        }
-        text
+        self.0.trim_fmt() + "\n"
     }
-
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let mut line = String::new();
-        for ((cell, width_wanted), (_, align)) in cells.iter().zip(widths).zip(&self.columns) {
-            if !line.is_empty() {
-                line.push_str("  ");
-            }
-            let space = " ".repeat(width_wanted.saturating_sub(width(cell)));
-            match align {
-                Align::Left => line.extend([cell.as_str(), &space]),
-                Align::Right => line.extend([space.as_str(), cell]),
-            }
-        }
-        let mut line = line.trim_end().to_owned();
-        line.push('\n');
-        line
-    }
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 #[cfg(test)]
@@ -75,5 +60,7 @@ mod tests {
         table.row(["charges", "12 000", ""].map(str::to_owned));
         table.row(["é", "7", "x"].map(str::to_owned));
         assert_eq!(table.render(), "STREAM     ROWS  NOTE\ncharges  12 000\né             7  x\n");
+        table.row(["  東京", "5", "z"].map(str::to_owned));
+        assert!(table.render().ends_with("\n  東京        5  z\n"), "{}", table.render());
     }
 }

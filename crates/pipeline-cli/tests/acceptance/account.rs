@@ -9,9 +9,9 @@ use connector_zendesk::ZendeskConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use pipeline_core::engine::{self, CancellationToken, Job, Metrics, Options, Selection, Source, Summary};
 use pipeline_core::http::{FileTokens, HttpService};
 use pipeline_core::{BuildContext, Clock, Connector, Observer, Registry, TokioClock};
+use pipeline_engine::{CancellationToken, Job, Metrics, Options, Selection, Source, Summary};
 use pipeline_simulator::{Simulation, Simulator};
 use pipeline_testkit::{InProcess, Pieces};
 use rusqlite::Connection;
@@ -86,16 +86,13 @@ impl Account {
     pub(crate) fn connector(&self, observer: Arc<dyn Observer>) -> Arc<dyn Connector> {
         let (gate, simulator) = (Arc::clone(&self.gate), Arc::clone(&self.simulator));
         let transport: Arc<dyn HttpService> = Arc::new(InProcess::new(move |request| gate(request, Arc::clone(&simulator))));
-        let context = BuildContext {
-            source: "support".to_owned(),
-            transport: Some(transport),
-            clock: Arc::clone(&self.clock),
-            tokens: Arc::new(FileTokens::new(self.tokens())),
-            observer,
-            max_body: self.max_body,
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+        let context = BuildContext::new("support")
+            .transport(transport)
+            .clock(Arc::clone(&self.clock))
+            .tokens(Arc::new(FileTokens::new(self.tokens())))
+            .observer(observer)
+            .max_body(self.max_body)
+            .seed(7);
         let mut registry = Registry::default();
         registry.add::<ZendeskConfig>();
         registry.build("zendesk", self.config.clone(), context).unwrap()
@@ -115,10 +112,11 @@ impl Account {
         let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
         let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
         let source = Source { name: "support".to_owned(), connector, streams };
-        let options = Options { commit_interval: Duration::from_secs(1), full_refresh: self.full_refresh, ..Options::default() };
+        let options = Options::default().commit_interval(Duration::from_secs(1)).full_refresh(self.full_refresh);
         let observer = Arc::clone(&metrics) as _;
-        let job = Job { options, observer, cancel, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
-        let summary = engine::sync(job).await.unwrap();
+        let job =
+            Job::new("run", destination, vec![source]).options(options).observer(observer).cancel(cancel).clock(Arc::clone(&self.clock));
+        let summary = pipeline_engine::sync(job).await.unwrap();
         *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
     }

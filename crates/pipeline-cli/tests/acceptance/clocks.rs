@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use futures::FutureExt;
 use pipeline_core::TokioClock;
-use pipeline_core::engine::Outcome;
+use pipeline_engine::Outcome;
 use pipeline_simulator::{Rule, Simulation, Simulator, StripeBook, ZendeskWorld};
 use pipeline_testkit::Pieces;
 

@@ -10,8 +10,8 @@ use chrono::{DateTime, NaiveDate};
 use connector_mixpanel::MixpanelConfig;
 use connector_stripe::StripeConfig;
 use connector_zendesk::ZendeskConfig;
-use pipeline_core::engine::{self, Job, Outcome, Selection, Source, Summary};
 use pipeline_core::{BuildContext, ErrorKind, Registry, TokioClock};
+use pipeline_engine::{Job, Outcome, Selection, Source, Summary};
 use pipeline_simulator::{Faults, MixpanelWorld, Rule, Simulation, Simulator, Spoil, StripeBook, StripeWorld, Vendor, ZendeskWorld};
 use pipeline_testkit::{InProcess, MemoryDestination};
 use serde_json::{Value, json};
@@ -76,24 +76,18 @@ impl Place {
             }
         });
         let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(self.simulator.now(), 0).unwrap()));
-        let context = BuildContext {
-            source: "s".to_owned(),
-            transport: Some(Arc::new(transport)),
-            clock: clock.clone(),
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+        let context = BuildContext::new("s").transport(Arc::new(transport)).clock(clock.clone()).seed(7);
         let mut registry = Registry::default();
         registry.add::<StripeConfig>().add::<ZendeskConfig>().add::<MixpanelConfig>();
         let connector = registry.build(self.connector, self.config.clone(), context).unwrap();
         let named = self.streams.iter().map(ToString::to_string).collect::<Vec<_>>();
         let streams = if named.is_empty() { Selection::All } else { Selection::Named(named) };
         let source = Source { name: "s".to_owned(), connector, streams };
-        let job = Job { clock, ..Job::new("run", self.store.clone(), vec![source]) };
+        let job = Job::new("run", self.store.clone(), vec![source]).clock(clock);
         tokio::select! {
             biased;
             () = killed.notified() => None,
-            summary = engine::sync(job) => Some(summary.unwrap()),
+            summary = pipeline_engine::sync(job) => Some(summary.unwrap()),
         }
     }
 

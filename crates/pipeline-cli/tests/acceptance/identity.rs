@@ -10,9 +10,9 @@ use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
 use destination_sqlite::SqliteConfig;
 use futures::FutureExt;
-use pipeline_core::engine::{Failure, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_core::http::HttpService;
-use pipeline_core::{BuildContext, Destination, DestinationConfig, ErrorKind, OpenContext, TokioClock};
+use pipeline_core::{BuildContext, ErrorKind, TokioClock};
+use pipeline_engine::{Destination, DestinationConfig, Failure, Job, OpenContext, Outcome, Selection, Source, Summary, sync};
 use pipeline_simulator::{Simulation, ZendeskWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use serde_json::{Value, json};
@@ -126,12 +126,7 @@ async fn read_into(shop: &Shop, config: Value, destination: Arc<dyn Destination>
         async move { answer }.boxed()
     });
     let clock = Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(at, 0).unwrap()));
-    let context = BuildContext {
-        source: "pay".to_owned(),
-        transport: Some(Arc::new(transport) as Arc<dyn HttpService>),
-        clock: clock.clone(),
-        ..BuildContext::default()
-    };
+    let context = BuildContext::new("pay").transport(Arc::new(transport) as Arc<dyn HttpService>).clock(clock.clone());
     let config: StripeConfig = serde_json::from_value(config).unwrap();
     let source = Source {
         name: "pay".to_owned(),

@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use connector_mixpanel::MixpanelConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{self, Job, Metrics, Selection, Source, Summary};
 use pipeline_core::http::RetryPolicy;
 use pipeline_core::{BuildContext, Clock, Event, Observer, Observers, Registry, TokioClock};
+use pipeline_engine::{Job, Metrics, Selection, Source, Summary};
 use pipeline_simulator::{Limits, MixpanelWorld, Simulation, Simulator, TrueEvent};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
@@ -98,26 +98,23 @@ impl Project {
         let metrics = Arc::new(Metrics::default());
         let observer: Arc<dyn Observer> = Arc::new(Observers(vec![Arc::clone(&metrics) as _, Arc::clone(&self.planned) as _]));
         let patient = Duration::from_hours(2);
-        let context = BuildContext {
-            source: "web".to_owned(),
-            transport: Some(Arc::new(InProcess::new(move |request| {
+        let context = BuildContext::new("web")
+            .transport(Arc::new(InProcess::new(move |request| {
                 let ahead = clocks.ahead(&request);
                 clocks.dated(ahead, simulator.now(), simulator.answer(request))
-            }))),
-            clock: Arc::clone(&self.clock),
-            observer: Arc::clone(&observer),
-            retry: RetryPolicy { max_server_delay: patient, max_elapsed: patient, ..RetryPolicy::default() },
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+            })))
+            .clock(Arc::clone(&self.clock))
+            .observer(Arc::clone(&observer))
+            .retry(RetryPolicy::default().max_server_delay(patient).max_elapsed(patient))
+            .seed(7);
         let mut registry = Registry::default();
         registry.add::<MixpanelConfig>();
         let connector = registry.build("mixpanel", self.config.clone(), context).unwrap();
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.folder.path().join("web.db") })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
         let source = Source { name: "web".to_owned(), connector, streams };
-        let job = Job { observer, clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) };
-        let summary = engine::sync(job).await.unwrap();
+        let job = Job::new("run", destination, vec![source]).observer(observer).clock(Arc::clone(&self.clock));
+        let summary = pipeline_engine::sync(job).await.unwrap();
         *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
         summary
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate};
 use connector_mixpanel::MixpanelConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{self, Job, Outcome, Selection, Source, Summary};
 use pipeline_core::{BuildContext, Clock, Registry, TokioClock};
+use pipeline_engine::{Job, Outcome, Selection, Source, Summary};
 use pipeline_simulator::{Limits, MixpanelWorld, Rule, Simulation, Simulator, Spoil};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
@@ -63,13 +63,7 @@ impl Project {
             requests.fetch_add(1, Ordering::Relaxed);
             simulator.answer(request)
         };
-        let context = BuildContext {
-            source: "web".to_owned(),
-            transport: Some(Arc::new(InProcess::new(answer))),
-            clock: Arc::clone(&self.clock),
-            seed: Some(7),
-            ..BuildContext::default()
-        };
+        let context = BuildContext::new("web").transport(Arc::new(InProcess::new(answer))).clock(Arc::clone(&self.clock)).seed(7);
         let mut registry = Registry::default();
         registry.add::<MixpanelConfig>();
         let world = MixpanelWorld::default();
@@ -81,11 +75,11 @@ impl Project {
         let config: SqliteConfig = serde_json::from_value(json!({ "path": self.folder.path().join("web.db") })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
         let source = Source { name: "web".to_owned(), connector, streams: Selection::Named(vec!["export".to_owned()]) };
-        Job { clock: Arc::clone(&self.clock), ..Job::new("run", destination, vec![source]) }
+        Job::new("run", destination, vec![source]).clock(Arc::clone(&self.clock))
     }
 
     async fn sync(&self) -> Summary {
-        engine::sync(self.job()).await.unwrap()
+        pipeline_engine::sync(self.job()).await.unwrap()
     }
 
     /// Syncs until so many requests were made, and then is gone like a process that was killed. True when it was.

@@ -7,9 +7,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{CancellationToken, Job, Outcome, Selection, Source, Summary, sync};
-use pipeline_core::http::HttpService;
-use pipeline_core::{BuildContext, Destination, ErrorKind, Event, Observer, TokioClock};
+use pipeline_core::{BuildContext, ErrorKind, Event, Observer, TokioClock};
+use pipeline_engine::{CancellationToken, Destination, Job, Outcome, Selection, Source, Summary, sync};
 use pipeline_simulator::{Simulation, Simulator, Stats, StripeBook, StripeWorld};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
@@ -99,14 +98,8 @@ impl Town {
         });
         let now = DateTime::from_timestamp(self.simulator.stripe().now() + clocks.machine, 0).unwrap();
         let clock = Arc::new(TokioClock::starting_at(now));
-        let (transport, observer) = (Some(Arc::new(transport) as Arc<dyn HttpService>), Arc::clone(&self.notices) as Arc<dyn Observer>);
-        let context = BuildContext {
-            source: "s".to_owned(),
-            transport,
-            clock: clock.clone(),
-            observer: Arc::clone(&observer),
-            ..BuildContext::default()
-        };
+        let observer = Arc::clone(&self.notices) as Arc<dyn Observer>;
+        let context = BuildContext::new("s").transport(Arc::new(transport)).clock(clock.clone()).observer(Arc::clone(&observer));
         let connector = Arc::new(Stripe::new(config, context).unwrap());
         let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
         let mut job = Job::new("run", self.destination(), vec![source]);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use connector_stripe::{Accounts, StripeConfig, streams};
-use pipeline_core::engine::{Outcome, Summary};
+use pipeline_engine::{Outcome, Summary};
 use pipeline_simulator::{Simulation, Simulator, StripeBook, StripeWorld};
 use rusqlite::Connection;
 use serde_json::json;

@@ -17,8 +17,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
-use pipeline_core::engine::{Job, Selection, Source, sync};
-use pipeline_core::{BuildContext, Destination, DestinationConfig, OpenContext, TokioClock};
+use pipeline_core::{BuildContext, TokioClock};
+use pipeline_engine::{Destination, DestinationConfig, Job, OpenContext, Selection, Source, sync};
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use rusqlite::Connection;
@@ -121,10 +121,10 @@ async fn sync_over(way: &Arc<Way>, destination: Arc<dyn Destination>) {
     let answering = Arc::clone(way);
     let transport = Arc::new(InProcess::new(move |request| Arc::clone(&answering).answer(request)));
     let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
-    let context = BuildContext { transport: Some(transport), clock: clock.clone(), seed: Some(7), ..BuildContext::default() };
+    let context = BuildContext::default().transport(transport).clock(clock.clone()).seed(7);
     let connector = Arc::new(Stripe::new(StripeConfig::new("sk_live_sim"), context).unwrap());
     let streams = Selection::Named(vec!["charges".to_owned()]);
-    let job = Job { clock, ..Job::new("run", destination, vec![Source { name: "stripe".to_owned(), connector, streams }]) };
+    let job = Job::new("run", destination, vec![Source { name: "stripe".to_owned(), connector, streams }]).clock(clock);
     let summary = sync(job).await.unwrap();
     assert_eq!(summary.failure(), None, "{summary:#?}");
 }

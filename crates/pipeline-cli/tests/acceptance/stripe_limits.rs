@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use connector_stripe::{Stripe, StripeConfig};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::engine::{Job, Options, Selection, Source, sync};
 use pipeline_core::{BuildContext, Event, Observer, TokioClock};
+use pipeline_engine::{Job, Options, Selection, Source, sync};
 use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
@@ -32,14 +32,14 @@ fn job(simulator: &Arc<Simulator>, folder: &Path, streams: &[&str]) -> Job {
     let answering = Arc::clone(simulator);
     let transport = Arc::new(InProcess::new(move |request| answering.answer(request)));
     let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
-    let context = BuildContext { transport: Some(transport), clock: clock.clone(), seed: Some(7), ..BuildContext::default() };
+    let context = BuildContext::default().transport(transport).clock(clock.clone()).seed(7);
     let mut config = StripeConfig::new("sk_live_sim");
     config.rate_share = 1.0;
     let connector = Arc::new(Stripe::new(config, context).unwrap());
     let config: SqliteConfig = serde_json::from_value(serde_json::json!({ "path": folder.join("stripe.db") })).unwrap();
     let streams = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());
     let source = Source { name: "stripe".to_owned(), connector, streams };
-    Job { clock, ..Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]) }
+    Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]).clock(clock)
 }
 
 async fn use_the_whole_limit(skewed: &[&str]) {
@@ -110,8 +110,8 @@ async fn c10_a_large_window_is_split_while_it_is_read_and_no_page_is_wasted() {
         let simulation = Simulation { stripe, latency, shown_until: Some(UNTIL), until: UNTIL, ..Simulation::default() };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         let (folder, splits) = (tempfile::tempdir().unwrap(), Arc::new(Splits::default()));
-        let options = Options { max_slices_per_endpoint: workers, ..Options::default() };
-        let job = Job { options, observer: splits.clone(), ..job(&simulator, folder.path(), &["charges"]) };
+        let options = Options::default().max_slices_per_endpoint(workers);
+        let job = job(&simulator, folder.path(), &["charges"]).options(options).observer(splits.clone());
         let (summary, took) = timed(async { sync(job).await.unwrap() }).await;
         assert_eq!(summary.failure(), None, "{summary:#?}");
         let records: u64 = summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.records).sum();

@@ -10,8 +10,8 @@ use chrono::DateTime;
 use connector_stripe::{Stripe, StripeConfig};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use futures::{StreamExt, stream};
-use pipeline_core::engine::{Job, Selection, Source, Summary, sync};
 use pipeline_core::{BuildContext, TokioClock};
+use pipeline_engine::{Job, Selection, Source, Summary, sync};
 use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use tokio::time::Instant;
@@ -139,7 +139,7 @@ fn used(accepted: &[Duration], rate: f64) -> f64 {
 
 async fn read(transport: InProcess, streams: &[&str]) -> (Summary, Duration, tempfile::TempDir) {
     let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
-    let context = BuildContext { transport: Some(Arc::new(transport)), clock: clock.clone(), seed: Some(7), ..BuildContext::default() };
+    let context = BuildContext::default().transport(Arc::new(transport)).clock(clock.clone()).seed(7);
     let mut config = StripeConfig::new("sk_live_sim");
     config.rate_share = 1.0;
     let connector = Arc::new(Stripe::new(config, context).unwrap());
@@ -147,7 +147,7 @@ async fn read(transport: InProcess, streams: &[&str]) -> (Summary, Duration, tem
     let config: SqliteConfig = serde_json::from_value(serde_json::json!({ "path": folder.path().join("stripe.db") })).unwrap();
     let streams = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());
     let source = Source { name: "stripe".to_owned(), connector, streams };
-    let job = Job { clock, ..Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]) };
+    let job = Job::new("run", Arc::new(SqliteDestination::open(config).unwrap()), vec![source]).clock(clock);
     let started = Instant::now();
     let summary = sync(job).await.unwrap();
     assert_eq!(summary.failure(), None, "{summary:#?}");

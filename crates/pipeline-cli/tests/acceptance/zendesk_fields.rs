@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pipeline_core::engine::Outcome;
+use pipeline_engine::Outcome;
 use pipeline_simulator::ZendeskChange::{Create, Remove, Update};
 use pipeline_simulator::{Simulation, Simulator, ZendeskWorld};
 use rusqlite::Connection;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use pipeline_core::ErrorKind;
-use pipeline_core::engine::CancellationToken;
+use pipeline_engine::CancellationToken;
 use pipeline_simulator::{Faults, Limits, Simulation, Simulator, Throttle, Vendor, ZendeskWorld};
 use tokio::time::Instant;
 

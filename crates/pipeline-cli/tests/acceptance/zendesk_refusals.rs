@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use pipeline_core::ErrorKind;
-use pipeline_core::engine::Outcome;
+use pipeline_engine::Outcome;
 use pipeline_simulator::{Simulation, Simulator, ZendeskWorld};
 use serde_json::json;
 

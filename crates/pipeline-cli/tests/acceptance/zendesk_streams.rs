@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pipeline_core::engine::Outcome;
+use pipeline_engine::Outcome;
 use pipeline_simulator::ZendeskChange::{Create, Delete, Redact, Update};
 use pipeline_simulator::{Simulation, Simulator, ZendeskPlan, ZendeskWorld};
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::de::IgnoredAny;
@@ -15,6 +16,12 @@ use crate::between::{Act, Answer, Asked, Reply, Then, Upstream};
 
 /// A page for people, as captive portals and proxies send it.
 pub(crate) const WEB_PAGE: &str = "<!DOCTYPE html><html><body>Please log in</body></html>";
+
+/// The time by which the command, another process, works.
+#[expect(clippy::disallowed_methods, reason = "another process takes no clock")]
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now()
+}
 
 fn act(reply: impl Fn(&Asked, &Upstream) -> Reply + Send + Sync + 'static) -> Act {
     Arc::new(reply)

@@ -6,16 +6,15 @@ use std::fs;
 use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use fastrand::Rng;
 use libtest_mimic::{Arguments, Trial};
 use pipeline_simulator::Simulation;
 
-use crate::acts;
 use crate::between::{Act, Answer, Then, Trouble};
-use crate::rows;
 use crate::scenario::{Scenario, Store, Vendor};
 use crate::stage::{Ran, Stage, program};
+use crate::{acts, rows};
 
 /// Seeds that every test run tries.
 pub(crate) const SEEDS: u64 = 20;
@@ -60,7 +59,7 @@ fn trial(seed: u64) -> Trial {
 fn play(seed: u64) {
     let mut random = Rng::with_seed(seed);
     let scenario = scenario(seed, &mut random);
-    let until = (Utc::now() - TimeDelta::hours(1)).timestamp();
+    let until = (acts::now() - TimeDelta::hours(1)).timestamp();
     let usual = scenario.simulation();
     let simulation = match scenario.vendor {
         // Half of what there is comes while the syncs run.
@@ -106,7 +105,7 @@ fn scenario(seed: u64, random: &mut Rng) -> Scenario {
     }
     // Several lists at once, in half of the seeds.
     if random.bool() {
-        scenario.unharmed = scenario.streams.clone();
+        scenario.unharmed.clone_from(&scenario.streams);
     }
     Scenario { latency: Duration::from_millis(random.u64(0..8)), ..scenario }.into(store)
 }
@@ -231,7 +230,7 @@ fn garbled(mut body: Vec<u8>) -> Vec<u8> {
 
 /// The vendor's clock is another one than it was.
 fn clock(ahead: TimeDelta) -> Act {
-    acts::change(move |_, answer| answer.with("date", (Utc::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT").to_string()))
+    acts::change(move |_, answer| answer.with("date", (acts::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT").to_string()))
 }
 
 /// Syncs until nothing is missing.

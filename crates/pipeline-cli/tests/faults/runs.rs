@@ -4,11 +4,11 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use pipeline_simulator::Simulation;
 use rusqlite::Connection;
 
-use crate::acts::{change, header};
+use crate::acts::{change, header, now};
 use crate::between::Trouble;
 use crate::rows;
 use crate::scenario::{Scenario, Store};
@@ -144,7 +144,7 @@ pub(crate) fn refused_row() {
 pub(crate) fn a_clock_that_is_ahead(date: &'static str) {
     let scenario = Scenario::stripe();
     // An account of today: a vendor whose clock is days behind is another fault.
-    let until = (Utc::now() - TimeDelta::hours(1)).timestamp();
+    let until = (now() - TimeDelta::hours(1)).timestamp();
     let simulation = Simulation { until, days: 1, shown_until: Some(until - 12 * 3_600), ..scenario.simulation() };
     let stage = Stage::of(&scenario, simulation);
     stage.between.set(vec![Trouble::new("/", header("date", date))]);
@@ -161,7 +161,7 @@ pub(crate) fn a_clock_that_is_ahead(date: &'static str) {
 pub(crate) fn a_clock_that_is_far_behind() {
     for days in [2, 365] {
         let stage = Stage::new(&Scenario::stripe());
-        let date = (Utc::now() - TimeDelta::days(days)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let date = (now() - TimeDelta::days(days)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         stage.between.set(vec![Trouble::new("/", change(move |_, answer| answer.with("date", &*date)))]);
         let Ran { code, text } = stage.run(program(stage.path(), &["sync"]));
         assert!(code == Some(4) && text.contains(&format!("the server's clock is {days} days behind")), "{code:?}\n{text}");

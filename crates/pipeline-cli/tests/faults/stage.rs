@@ -18,7 +18,7 @@ use crate::rows;
 use crate::scenario::{KEY, Scenario};
 
 /// The longest time of one run. No fault of the table lasts longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often it is looked whether a run has ended.
 const LOOK: Duration = Duration::from_millis(5);
 

@@ -87,6 +87,11 @@ impl Fault {
         self.test("pipeline-core", "--lib", name)
     }
 
+    /// Is proved by a test of the engine's crate.
+    pub(crate) fn engine(self, name: &'static str) -> Self {
+        self.test("pipeline-engine", "--lib", name)
+    }
+
     /// Is proved by a test elsewhere in the workspace.
     pub(crate) fn test(mut self, package: &'static str, target: &'static str, name: &'static str) -> Self {
         self.proofs.push(Proof::Test { package, target, name });

@@ -47,7 +47,7 @@ fn what_is_missing_is_named_everywhere_and_comes_when_it_can_be_read() {
     let partial = sandbox.run(&["sync"]).ended_with(4);
     assert_eq!(sandbox.ids("payments_customer_tax_ids"), ["txi_00", "txi_01", "txi_03", "txi_04"]);
     for text in
-        ["incomplete", "payments/customer_tax_ids: 1 unit is missing", "cus_02, since", "asked for once", "This customer is locked."]
+        ["incomplete", "payments/customer_tax_ids: 1 unit is missing", "cus_02, since", "requested once", "This customer is locked."]
     {
         assert!(partial.stdout.contains(text), "{text}\n{}", partial.stdout);
     }
@@ -76,7 +76,7 @@ fn what_will_not_come_is_given_up() {
     let endpoint = "payments/customer_tax_ids";
     insta::assert_snapshot!("gaps", stable(&sandbox.run(&["state", "gaps", endpoint]).ended_with(0).stdout));
     let unknown = sandbox.run(&["state", "gaps", "drop", endpoint, "cus_1"]).ended_with(2);
-    assert!(unknown.stderr.contains("nothing called `cus_1` is missing"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("`cus_1` is not a missing unit of"), "{}", unknown.stderr);
     sandbox.run(&["state", "gaps", "drop", endpoint]).ended_with(2);
     let dropped = sandbox.run(&["state", "gaps", "drop", endpoint, "cus_01", "cus_05"]).ended_with(0);
     assert!(dropped.stdout.contains("Given up: cus_01, cus_05"), "{}", dropped.stdout);

@@ -92,7 +92,7 @@ fn jsonl_ids(file: &Path) -> Vec<String> {
 fn the_demo_kills_a_sync_of_three_vendors_and_proves_the_result() {
     let sandbox = Sandbox::new();
     let demo = sandbox.run(&["demo", "--charges", "3000"]).ended_with(0);
-    for text in ["killed after", "every record is there, and exactly once", "REVENUE", "pipeline init"] {
+    for text in ["killed after", "every record is there exactly once", "REVENUE", "pipeline init"] {
         assert!(demo.stdout.contains(text), "no `{text}`:\n{}", demo.text());
     }
     let kept = rusqlite::Connection::open(sandbox.path("demo.db")).unwrap();
@@ -105,6 +105,6 @@ fn the_demo_does_not_overwrite_a_file_that_is_not_its_own() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.path("demo.db"), "my own notes").unwrap();
     let refused = sandbox.run(&["demo"]).ended_with(2);
-    assert!(refused.text().contains("demo.db is not from the demo"), "{}", refused.text());
+    assert!(refused.text().contains("demo.db was not written by the demo"), "{}", refused.text());
     assert_eq!(std::fs::read_to_string(sandbox.path("demo.db")).unwrap(), "my own notes");
 }

@@ -4,6 +4,7 @@
 
 mod budget;
 mod check;
+mod documents;
 mod failures;
 mod gaps;
 mod help;

@@ -60,13 +60,13 @@ async fn a_dry_run_neither_reads_nor_writes() {
     let dry = sandbox.run(&["sync", "--dry-run"]).ended_with(0);
     assert!(dry.stdout.contains("planned") && dry.stdout.contains("nothing was read or written"), "{}", dry.text());
     assert_eq!(simulator.stats().requests, 1, "what time it is at the vendor's, which planning needs");
-    assert!(sandbox.run(&["status"]).ended_with(0).stdout.contains("Nothing is there yet"));
+    assert!(sandbox.run(&["status"]).ended_with(0).stdout.contains("No data yet"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_and_state_need_no_credential() {
     let (sandbox, _simulator) = synced().await;
-    assert!(sandbox.run(&["status"]).ended_with(0).stdout.contains("run `pipeline sync`"));
+    assert!(sandbox.run(&["status"]).ended_with(0).stdout.contains("Run `pipeline sync`"));
     let synced = sandbox.run(&["sync"]).ended_with(0);
     assert!(synced.stdout.contains("429 OF 1,000"), "how much of the limits was used is told: {}", synced.stdout);
     let without_key = |args: &[&str]| {

@@ -84,7 +84,7 @@ async fn a_full_disk_behind_an_output_or_a_log_is_reported() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let log = sandbox.run(&["sync", "--log-requests", "/dev/full"]).ended_with(5);
     assert!(log.stderr.contains("the request log /dev/full cannot be written: no space left on device"), "{}", log.stderr);
-    assert!(log.stdout.contains("Done:"), "the data is not concerned: {}", log.stdout);
+    assert!(log.stdout.contains("Done:"), "the data is not affected: {}", log.stdout);
     assert_eq!(sandbox.ids("payments_charges"), simulator.truth().ids("charges"));
     for args in [&["sync", "--output", "json"][..], &["status"], &["status", "--output", "json"], &["spec", "stripe"]] {
         let output = sandbox.command(args).stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();

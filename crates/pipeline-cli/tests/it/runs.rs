@@ -23,7 +23,7 @@ async fn d10_every_run_is_remembered_however_it_ended() {
         let simulator = Simulator::start(simulation).await.unwrap();
         let sandbox = Sandbox::new();
         sandbox.configure(&simulator, destination, &["charges", "customers"]);
-        assert!(sandbox.run(&["runs"]).ended_with(0).stdout.contains("No run is remembered yet"));
+        assert!(sandbox.run(&["runs"]).ended_with(0).stdout.contains("No runs yet"));
         let mut killed = crate::interrupts::after_a_commit(&sandbox);
         let running = json(&sandbox, &["runs", "--output", "json"]);
         assert_eq!(running["runs"][0]["result"], "running", "{destination}: {running}");

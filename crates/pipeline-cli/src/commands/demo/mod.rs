@@ -1,4 +1,4 @@
-//! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that nothing is missing or there twice.
+//! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that no record is missing or duplicated.
 
 mod proof;
 
@@ -12,16 +12,15 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::simulate;
-use crate::args;
 use crate::config::reason;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::units;
+use crate::{args, units};
 
 const DATABASE: &str = "demo.db";
 
-/// What is read of each source: not everything, because what has to be asked for record by record, or ten times a minute at
-/// most, takes minutes under the limits of a live account.
+/// The streams that are read: not all of them, because lists that need a request per record, or allow ten requests a minute, take
+/// minutes under the limits of a live account.
 const STREAMS: [(&str, &[&str]); 3] = [
     (
         "payments",
@@ -54,27 +53,27 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
     place.write(&simulator)?;
     introduce(&simulator, console);
 
-    console.print("1. `pipeline sync`, which is killed (SIGKILL) when about half is committed:\n\n");
+    console.print("1. `pipeline sync`, killed (SIGKILL) once about half is committed:\n\n");
     let half = total(&simulator) / 2;
     let (binary, file) = (binary()?, place.config());
     match blocking(move || killed_sync(&binary, &file, half)).await? {
         Crash::Killed(rows) => console.print(&format!("   killed after {} committed rows\n\n", units::number(rows))),
-        Crash::Ended(status) if status.success() => console.print("   it was done before it could be killed\n\n"),
+        Crash::Ended(status) if status.success() => console.print("   it finished before it could be killed\n\n"),
         Crash::Ended(_) => return Err(failed("first")),
     }
 
-    console.print("2. The same command again. It goes on where the last commit was:\n\n");
+    console.print("2. The same command again. It resumes after the last commit:\n\n");
     let (binary, file) = (self::binary()?, place.config());
     let finished = blocking(move || sync(&binary, &file).status()).await?;
     if !finished.success() {
         return Err(failed("second"));
     }
 
-    console.print("\n3. What is in the database, compared with what the vendors hold:\n\n");
+    console.print("\n3. The database, compared with the vendors' data:\n\n");
     let verdict = proof::compare(&place.database, simulator.truth())?;
     console.print(&verdict.text());
     if verdict.is_exact() {
-        console.print("\n4. One question to two vendors at once: who pays most, and how often do they ask for help?\n\n");
+        console.print("\n4. One question across two vendors: who pays the most, and how often do they ask for help?\n\n");
         console.print(&proof::question(&place.database)?);
         console.print(&next(started.elapsed()));
     }
@@ -117,7 +116,7 @@ struct Place {
 impl Place {
     fn new() -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Failure::usage(format!("the demo has no place for its files: {}", reason(&error)), "run it in a folder that can be written")
+            Failure::usage(format!("the demo cannot write its files: {}", reason(&error)), "run it in a writable folder")
         };
         let database = std::env::current_dir().map_err(failed)?.join(DATABASE);
         if database.exists() {
@@ -158,13 +157,13 @@ impl Drop for Place {
 /// What to type next.
 fn next(elapsed: std::time::Duration) -> String {
     format!(
-        "\nThat took {}. The database is {DATABASE}; look into it:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
+        "\nFinished in {}. Explore the database {DATABASE}:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
         units::short(elapsed)
     )
 }
 
 fn binary() -> Result<PathBuf> {
-    std::env::current_exe().map_err(|error| Failure::new(Exit::Bug, format!("this program does not find itself: {error}"), None))
+    std::env::current_exe().map_err(|error| Failure::new(Exit::Bug, format!("the program's executable cannot be located: {error}"), None))
 }
 
 fn sync(binary: &Path, config: &Path) -> Command {
@@ -174,18 +173,18 @@ fn sync(binary: &Path, config: &Path) -> Command {
 }
 
 fn failed(which: &str) -> Failure {
-    Failure::new(Exit::Bug, format!("the {which} sync did not finish"), Some("what it printed above says why"))
+    Failure::new(Exit::Bug, format!("the {which} sync did not finish"), Some("see its output above"))
 }
 
 /// How the first sync ended.
 enum Crash {
-    /// Killed after so many committed rows.
+    /// Killed after this number of committed rows.
     Killed(u64),
     /// By itself, before that.
     Ended(ExitStatus),
 }
 
-/// Starts a sync and kills it once so many rows are committed.
+/// Starts a sync and kills it once `rows_wanted` rows are committed.
 fn killed_sync(binary: &Path, config: &Path, rows_wanted: u64) -> std::io::Result<Crash> {
     let mut child = sync(binary, config).args(["--output", "json"]).stdout(Stdio::piped()).spawn()?;
     let killed = kill_after(&mut child, rows_wanted);

@@ -41,8 +41,7 @@ impl Verdict {
             let _ = writeln!(text, "   WRONG  {line}");
         }
         if self.is_exact() {
-            let _ =
-                writeln!(text, "   {} tables, {} rows: every record is there, and exactly once.", self.tables, units::number(self.rows));
+            let _ = writeln!(text, "   {} tables, {} rows: every record is there exactly once.", self.tables, units::number(self.rows));
         }
         text
     }
@@ -52,9 +51,9 @@ impl Verdict {
 pub(super) fn is_demo(database: &Path) -> Result<()> {
     let commits = open(database)
         .and_then(|connection| connection.query_row("SELECT count(*) FROM _pipeline_commits", [], |row| row.get::<_, i64>(0)));
-    commits
-        .map(drop)
-        .map_err(|_| Failure::usage(format!("{} is not from the demo", database.display()), "move it away, or run the demo elsewhere"))
+    commits.map(drop).map_err(|_| {
+        Failure::usage(format!("{} was not written by the demo", database.display()), "move it, or run the demo in another folder")
+    })
 }
 
 /// Compares the ids in every table that the truth knows.
@@ -81,7 +80,7 @@ fn difference(table: &str, found: &[String], expected: &[String]) -> Option<Stri
     }
     let (distinct, wanted): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected.iter().collect());
     let (missing, surplus) = (wanted.difference(&distinct).count(), distinct.difference(&wanted).count());
-    Some(format!("{table}: {missing} missing, {surplus} unknown, {} there twice", found.len() - distinct.len()))
+    Some(format!("{table}: {missing} missing, {surplus} unknown, {} duplicated", found.len() - distinct.len()))
 }
 
 /// Who pays most, and how often they ask for help.

@@ -123,7 +123,7 @@ fn refusals() -> Vec<Fault> {
         fault("B11", "413, 414, or a page that is too large", FailStream, "0 or 4", "a page that the vendor or the program cannot hold is requested with half its size where the API has one; a refusal by its status ends the stream")
             .plays("a_list_that_cannot_be_smaller", stripe().always(CHARGES, status(413, "")).for_at_most("3s").exits(4).unharmed(&["coupons"]))
             .plays("an_address_that_is_too_long", stripe().always(CHARGES, status(414, "")).for_at_most("3s").exits(4).unharmed(&["coupons"]))
-            .core("page_size::tests::c32_a_size_is_halved_down_to_one_and_grows_back_ever_more_slowly")
+            .core("declarative::page_size::tests::c32_a_size_is_halved_down_to_one_and_grows_back_ever_more_slowly")
             .test("connector-stripe", "--test=it", "cases::a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones")
             .test("pipeline-cli", "--test=acceptance", "zendesk_pages::c53_pages_larger_than_a_body_may_be_are_asked_for_in_parts"),
     ]
@@ -160,7 +160,7 @@ fn redirects() -> Vec<Fault> {
                 .with("groups", 250)
                 .always("/api/v2/groups", edit(|text| text.replace("http://127.0.0.1", "http://169.254.169.254"))),
         )
-        .core("paginate::tests::the_next_url_is_followed_within_the_host_only")
+        .core("connector::paginate::tests::the_next_url_is_followed_within_the_host_only")
         .test("connector-zendesk", "--lib", "tests::c02_c25_a_link_gives_its_cursor_and_no_host"),
     ]
 }
@@ -255,7 +255,7 @@ fn bodies() -> Vec<Fault> {
         .plays("in_sqlite", stripe().once(CHARGES, first_page()))
         .plays("in_parquet", stripe().into(Store::Parquet).once(CHARGES, first_page()))
         .plays("in_json_lines", stripe().into(Store::Jsonl).once(CHARGES, first_page()))
-        .core("declared::tests::b20_a_page_that_comes_again_in_the_place_of_another_is_asked_for_again"),
+        .core("declarative::tests::b20_a_page_that_comes_again_in_the_place_of_another_is_asked_for_again"),
     ]
 }
 

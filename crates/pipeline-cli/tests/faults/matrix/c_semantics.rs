@@ -32,8 +32,8 @@ fn cursors() -> Vec<Fault> {
         fault("C03", "The same page comes under ever new cursors", FailStream, "4", "the page is requested again, and the stream ends before it; no row is doubled or lost")
             .plays("in_sqlite", groups().always(GROUPS, ever_new_cursor()).exits(4).unharmed(&["tickets"]))
             .plays("in_json_lines", groups().into(Store::Jsonl).always(GROUPS, ever_new_cursor()).exits(4).unharmed(&["tickets"]))
-            .core("declared::tests::c03_the_same_page_under_ever_new_cursors_ends")
-            .core("declared::tests::b20_a_page_that_stays_an_earlier_one_is_never_believed")
+            .core("declarative::tests::c03_the_same_page_under_ever_new_cursors_ends")
+            .core("declarative::tests::b20_a_page_that_stays_an_earlier_one_is_never_believed")
             .test("pipeline-cli", "--test=acceptance", "zendesk_repeated::b20_a_list_that_goes_on_by_cursors_is_not_read_past_a_page_that_came_before"),
         fault("C04", "A page says that more follow, and is empty", Absorb, "0 or 4", "where the page has a cursor, the next one is read; where the cursor is a record, or the empty pages do not end, the stream ends")
             .plays("one_page_without_records", groups().once(GROUPS, empty_page("groups")).exits_with_any(&[0, 4]))
@@ -53,8 +53,8 @@ fn changes() -> Vec<Fault> {
             "0",
             "cursors stay where they are; a record that was deleted is stepped over",
         )
-        .core("paginate::tests::a_deleted_id_is_recovered_from_by_the_one_before_it")
-        .core("paginate::tests::a_counted_list_recovers_as_the_other_one_does")
+        .core("connector::paginate::tests::a_deleted_id_is_recovered_from_by_the_one_before_it")
+        .core("connector::paginate::tests::a_counted_list_recovers_as_the_other_one_does")
         .test("pipeline-cli", "--test=acceptance", "zendesk_changes::c17_the_second_at_the_border_of_pages_is_written_once"),
         fault("C07", "A record is updated while the list is read", Absorb, "0", "the newest version is the one that is stored").test(
             "pipeline-cli",
@@ -63,7 +63,7 @@ fn changes() -> Vec<Fault> {
         ),
         fault("C08", "More records share a second than fit on a page", Absorb, "0", "they are read page by page")
             .plays("250_charges_in_a_second", Scenario::stripe().with("burst", 1_000))
-            .core("engine::tests::one_second_with_many_records_is_read_page_by_page"),
+            .engine("tests::one_second_with_many_records_is_read_page_by_page"),
         fault(
             "C09",
             "A record with an old time appears late",
@@ -86,7 +86,7 @@ fn changes() -> Vec<Fault> {
             .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once")
             .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_a_difference_of_minutes_is_a_notice"),
         fault("C12", "The cursor has expired", Absorb, "0", "that part of the list is read again, and nothing is doubled")
-            .core("engine::tests::a_lost_position_restarts_the_rest_of_the_slice")
+            .engine("tests::a_lost_position_restarts_the_rest_of_the_slice")
             .test("connector-mixpanel", "--test=account", "c46_a_scan_whose_session_expired_begins_again")
             .test("pipeline-cli", "--test=acceptance", "zendesk_changes::c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing"),
     ]
@@ -103,7 +103,7 @@ fn shapes() -> Vec<Fault> {
             "0",
             "it is information, except where it shows that a list ended short",
         )
-        .core("paginate::tests::a_list_that_brings_what_is_counted_at_its_end_is_whole")
+        .core("connector::paginate::tests::a_list_that_brings_what_is_counted_at_its_end_is_whole")
         .test("connector-mixpanel", "--lib", "tests::a_scan_ends_when_the_page_and_the_total_agree"),
         fault(
             "C15",
@@ -152,7 +152,7 @@ fn shapes() -> Vec<Fault> {
                 .exits(4)
                 .stores("SELECT count(*) FROM payments_coupons", "20"),
         )
-        .core("engine::tests::budget::a5_a_list_whose_records_are_all_rejected_does_not_replace_its_table"),
+        .engine("tests::budget::a5_a_list_whose_records_are_all_rejected_does_not_replace_its_table"),
         fault(
             "C18",
             "The vendor answers in another version than was requested",
@@ -178,10 +178,10 @@ fn limits() -> Vec<Fault> {
             .core("http::tests::limits::c19_a_quota_that_is_spent_for_long_stops_the_run"),
         fault("C20", "429 although the rate is low: too many at once", Wait, "0", "fewer requests are sent at the same time")
             .core("http::tests::limits::c20_too_many_at_once_cuts_the_concurrency")
-            .core("http::tests::control::too_many_at_once_are_cut_remembered_and_gone_beyond_slowly"),
+            .core("rate_limit::adaptive::tests::too_many_at_once_are_cut_remembered_and_gone_beyond_slowly"),
         fault("C21", "The limit becomes half, and then double", Wait, "0", "the new limit is found, and used")
-            .core("http::tests::control::more_permits_are_found_and_fewer_are_kept_to")
-            .core("http::tests::control::what_was_accepted_between_two_refusals_is_the_limit"),
+            .core("rate_limit::adaptive::tests::more_permits_are_found_and_fewer_are_kept_to")
+            .core("rate_limit::adaptive::tests::what_was_accepted_between_two_refusals_is_the_limit"),
         fault("C22", "Headers say that requests are left, and yet 429", Wait, "0", "the refusal counts")
             .plays(
                 "remaining_999",

@@ -51,7 +51,7 @@ fn texts() -> Vec<Fault> {
                     .exits(4)
                     .unharmed(&["coupons"]),
             )
-            .core("declared::tests::d01_a_page_that_is_damaged_on_the_way_is_asked_for_again"),
+            .core("declarative::tests::d01_a_page_that_is_damaged_on_the_way_is_asked_for_again"),
         fault("D02", "A text is not UTF-8", Absorb, "0", "each broken character becomes U+FFFD, and is counted; the page goes on")
             .plays("in_a_value", stripe().once(CHARGES, edit_bytes(not_utf8)).refreshed().stores(ROWS, "250").says("character"))
             .plays("in_an_export", Scenario::mixpanel().first_export(edit_bytes(not_utf8_line)).exits_with_any(&[0, 4]).refreshed())
@@ -79,7 +79,7 @@ fn texts() -> Vec<Fault> {
         fault("D05", "Values are nested 200 000 deep", FailStream, "0 or 4", "the stack does not overflow")
             .plays("in_a_member", odd("metadata", format!("{}{}", "[".repeat(200_000), "]".repeat(200_000))).exits_with_any(&[0, 4]))
             .plays("without_an_end", stripe().once(CHARGES, edit(|text| first_member("metadata", &"[".repeat(200_000), text))))
-            .core("prove::tests::no_depth_exhausts_the_stack"),
+            .core("json::scan::tests::no_depth_exhausts_the_stack"),
         fault("D06", "A number does not fit its column", Absorb, "0", "it is kept with all its digits in `_extra`, and counted")
             .plays(
                 "beyond_64_bits",
@@ -88,7 +88,7 @@ fn texts() -> Vec<Fault> {
             )
             .plays("an_exponent", odd("amount", "1e400").stores("SELECT count(*) FROM payments_charges WHERE _extra LIKE '%1e400%'", "1"))
             .plays("a_fraction", odd("amount", "0.1").stores("SELECT count(*) FROM payments_charges WHERE _extra LIKE '%0.1%'", "1"))
-            .core("engine::decode::tests::values_that_fit_are_exact_and_values_that_do_not_are_kept"),
+            .engine("decode::tests::values_that_fit_are_exact_and_values_that_do_not_are_kept"),
     ]
 }
 
@@ -121,7 +121,7 @@ fn sizes() -> Vec<Fault> {
                 "in_a_record",
                 odd("metadata", many_members()).stores("SELECT count(*) FROM payments_charges WHERE length(metadata) > 1000000", "1"),
             )
-            .core("engine::decode::tests::objects_used_as_maps_do_not_fill_the_memory"),
+            .engine("decode::tests::objects_used_as_maps_do_not_fill_the_memory"),
     ]
 }
 
@@ -137,7 +137,7 @@ fn shapes() -> Vec<Fault> {
         fault("D10", "A record has no id, or no time", Quarantine, "0", "it is kept in `_rejected` with the reason; the others are rows")
             .plays("null_for_an_id", odd("id", "null").stores(ROWS, "249").stores("SELECT count(*) FROM payments__rejected", "1"))
             .plays("a_number_for_an_id", odd("id", "7").stores(ROWS, "249").stores("SELECT count(*) FROM payments__rejected", "1"))
-            .core("engine::decode::tests::what_is_not_a_record_is_rejected_with_the_reason"),
+            .engine("decode::tests::what_is_not_a_record_is_rejected_with_the_reason"),
         fault("D11", "Names differ in case only, are empty, long, reserved, or of any script", Absorb, "0", "columns have declared names; other names stay inside JSON, as they are")
             .plays("members_of_any_name", odd("metadata", r#"{"": 1, "ID": 2, "id": 3, "select": 4, "a.b": 5, "a": {"b": 6}, "😀": 7, "\"": 8}"#).stores("SELECT json_extract(metadata, '$.id') + json_extract(metadata, '$.ID') FROM payments_charges WHERE metadata LIKE '%select%'", "5"))
             .test("destination-sqlite", "--test=it", "strange_names_stay_apart")

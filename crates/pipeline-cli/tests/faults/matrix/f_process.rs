@@ -120,7 +120,7 @@ fn machines() -> Vec<Fault> {
             "waits are counted on a clock that does not jump; no burst follows",
         )
         .does("stopped_for_a_second", paused)
-        .core("http::tests::control::a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards"),
+        .core("rate_limit::adaptive::tests::a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards"),
         fault(
             "F08",
             "Two syncs of the same sources at the same time",
@@ -130,8 +130,8 @@ fn machines() -> Vec<Fault> {
         )
         .does("into_sqlite", || two_at_once(Store::Sqlite))
         .does("into_parquet", || two_at_once(Store::Parquet))
-        .core("engine::tests::remembered::d5_the_second_of_two_overlapping_syncs_is_refused_before_it_asks_the_vendor")
-        .core("engine::tests::two_writers_cannot_both_commit"),
+        .engine("tests::remembered::d5_the_second_of_two_overlapping_syncs_is_refused_before_it_asks_the_vendor")
+        .engine("tests::two_writers_cannot_both_commit"),
         fault(
             "F09",
             "A sync wakes that slept while another one worked",
@@ -148,7 +148,7 @@ fn machines() -> Vec<Fault> {
             "1",
             "nothing of the page is committed, and the other streams end as usual",
         )
-        .core("engine::tests::staged::nothing_is_committed_after_a_panic_in_the_middle_of_a_page"),
+        .engine("tests::staged::nothing_is_committed_after_a_panic_in_the_middle_of_a_page"),
         fault(
             "F11",
             "A checkpoint of an older or newer version of the program",

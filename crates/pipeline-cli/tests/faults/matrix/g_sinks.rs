@@ -17,7 +17,7 @@ pub(crate) fn sinks() -> Vec<Fault> {
             "5",
             "the next run reads from the destination what was committed",
         )
-        .core("engine::tests::a_destination_that_fails_at_any_commit_loses_and_repeats_nothing")
+        .engine("tests::a_destination_that_fails_at_any_commit_loses_and_repeats_nothing")
         .test("destination-sqlite", "--test=it", "nothing_is_visible_before_the_commit"),
         fault("G02", "The database is locked", Retry, "0 or 5", "the commit waits for a while; then the message says who is in the way")
             .does("for_two_seconds", locked)
