@@ -12,7 +12,7 @@ use crate::output::{Outcome, all, cargo, heading, root, step};
 pub(crate) struct Args {
     /// Targets, such as `split`; all when none are named.
     targets: Vec<String>,
-    /// How long each target runs.
+    /// How long each target runs; 0: only the inputs of `fuzz/corpus`.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
@@ -37,9 +37,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let Some(unknown) = args.targets.iter().find(|target| !known.contains(target)) {
         return Err(format!("unknown fuzz target `{unknown}`; known are {}", known.join(", ")).into());
     }
-    let binaries = build()?;
-    let chosen = known.iter().filter(|target| args.targets.is_empty() || args.targets.contains(target));
-    all(chosen.map(|target| fuzz(target, &binaries.join(target), args.seconds)))
+    let chosen: Vec<_> = known.iter().filter(|target| args.targets.is_empty() || args.targets.contains(target)).collect();
+    let binaries = build(&chosen)?;
+    all(chosen.into_iter().map(|target| fuzz(target, &binaries.join(target), args.seconds)))
 }
 
 /// The names of the targets, sorted.
@@ -54,15 +54,17 @@ fn targets() -> Outcome<Vec<String>> {
     Ok(names)
 }
 
-/// Builds all targets; says where they are.
-fn build() -> Outcome<PathBuf> {
+/// Builds these targets; returns their folder.
+fn build(targets: &[&String]) -> Outcome<PathBuf> {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("fuzz");
     // A target is named, so that build scripts and macros are not built for the fuzzer.
     let version = Command::new("rustc").arg("-vV").output()?;
     let version = String::from_utf8(version.stdout)?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc does not name its host")?;
-    let args = ["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", host];
-    step("fuzz targets", cargo(&args).env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", &folder))?;
+    let mut command = cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", host]);
+    command.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
+    // Every dependency is built anew, so that its edges are counted too.
+    step("fuzz targets (the first build takes ten minutes)", command.env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", &folder))?;
     Ok(folder.join(host).join("release"))
 }
 
@@ -73,8 +75,10 @@ fn fuzz(target: &str, binary: &PathBuf, seconds: u64) -> Outcome {
     std::fs::create_dir_all(&artifacts)?;
     let found = tempfile::tempdir()?;
     let mut command = Command::new(binary);
-    command.args([format!("-max_total_time={seconds}"), format!("-rss_limit_mb={MEMORY}"), format!("-timeout={PATIENCE}")]);
-    command.args(["-max_len=65536", "-verbosity=0", "-print_final_stats=1", "-close_fd_mask=1"]);
+    // No seconds at all would be no limit for libFuzzer.
+    command.arg(if seconds == 0 { "-runs=0".to_owned() } else { format!("-max_total_time={seconds}") });
+    command.args([format!("-rss_limit_mb={MEMORY}"), format!("-timeout={PATIENCE}")]);
+    command.args(["-max_len=65536", "-verbosity=0", "-print_funcs=0", "-print_final_stats=1", "-close_fd_mask=1"]);
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(found.path()).arg(seeds);
     step(&format!("fuzz {target}, {seconds} s"), &mut command)
 }

@@ -3,7 +3,6 @@
 mod bench;
 mod ci;
 mod codegen;
-mod connectors;
 mod crash;
 mod faults;
 mod fuzz;
@@ -15,6 +14,7 @@ mod scaffold;
 mod test;
 mod test_fixtures;
 mod tidy;
+mod try_generators;
 
 use std::process::ExitCode;
 
@@ -31,6 +31,7 @@ enum Task {
     Tidy(tidy::Args),
     NewConnector(new_connector::Args),
     NewDestination(new_destination::Args),
+    TryGenerators(try_generators::Args),
     Bench(bench::Args),
     Faults(faults::Args),
     Fuzz(fuzz::Args),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Task::Tidy(args) => tidy::run(&args),
         Task::NewConnector(args) => new_connector::run(&args),
         Task::NewDestination(args) => new_destination::run(&args),
+        Task::TryGenerators(args) => try_generators::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Faults(args) => faults::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

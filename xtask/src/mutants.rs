@@ -8,6 +8,9 @@ use crate::output::{Outcome, cargo, has_component, step};
 pub(crate) struct Args {
     /// Files among those of the configuration, such as `gap.rs`; all when none are named.
     files: Vec<String>,
+    /// Options of cargo-mutants itself, such as `--iterate`, which leaves out what was noticed before.
+    #[arg(last = true)]
+    options: Vec<String>,
 }
 
 /// Runs the task. A mutant takes about a minute; survivors are listed in `mutants.out/missed.txt`.
@@ -20,5 +23,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
         // Names of mutants begin with their file; `--file` would add to the files of the configuration.
         command.args(["--re", &format!("/{}:", file.replace('.', r"\."))]);
     }
+    command.args(&args.options);
     step("mutants", &mut command)
 }

@@ -1,7 +1,8 @@
-//! Writes a new connector, and registers it with the command and with these tasks.
+//! Writes a new connector, and registers it with the command.
 
-use crate::output::{Outcome, cargo_step};
-use crate::scaffold::{self, Entry, Spellings, Template};
+use crate::output::Outcome;
+use crate::scaffold::{Entry, Spellings, Template};
+use crate::{scaffold, test_fixtures};
 
 /// Writes a connector that compiles and passes its suite, with one stream and one fixture case.
 #[derive(Debug, clap::Args)]
@@ -21,23 +22,17 @@ const FILES: [Template; 8] = [
     ("fixtures/{{name}}/first/002.json", include_str!("new_connector/template/002.json.txt")),
 ];
 
-const ENTRIES: [Entry; 5] = [
+/// All that a connector edits outside its crate and its fixtures. Nobody else depends on one, so its path is where it is used.
+const ENTRIES: [Entry; 2] = [
     Entry {
-        file: "Cargo.toml",
+        file: "crates/pipeline-cli/Cargo.toml",
         list: "connector-",
-        line: "connector-{{name}} = { path = \"crates/connector-{{name}}\", version = \"0.1.0\" }",
+        line: "connector-{{name}} = { path = \"../connector-{{name}}\", version = \"0.1.0\" }",
     },
-    Entry { file: "crates/pipeline-cli/Cargo.toml", list: "connector-", line: "connector-{{name}}.workspace = true" },
     Entry {
         file: "crates/pipeline-cli/src/connectors.rs",
         list: "    registry.add::<connector_",
         line: "    registry.add::<connector_{{ident}}::{{Type}}Config>();",
-    },
-    Entry { file: "xtask/Cargo.toml", list: "connector-", line: "connector-{{name}}.workspace = true" },
-    Entry {
-        file: "xtask/src/connectors.rs",
-        list: "    (\"",
-        line: "    (\"{{name}}\", run_suite::<connector_{{ident}}::{{Type}}Config>),",
     },
 ];
 
@@ -45,8 +40,8 @@ const ENTRIES: [Entry; 5] = [
 pub(crate) fn run(args: &Args) -> Outcome {
     let name = Spellings::new(&args.name)?;
     scaffold::write(&name, &FILES, &ENTRIES)?;
-    scaffold::format(&["xtask", "pipeline-cli"])?;
-    cargo_step(&["run", "--package", "xtask", "--", "test-fixtures", &name.plain, "--accept"])?;
+    scaffold::format(&[&format!("connector-{}", name.plain), "pipeline-cli"])?;
+    test_fixtures::run(&test_fixtures::Args::accepting(&name.plain))?;
     eprintln!("next: fill crates/connector-{0}/src, then the exchanges in fixtures/{0}; see CONTRIBUTING.md", name.plain);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Writes a new destination, and registers it with the command.
 
 use crate::output::{Outcome, cargo_step};
-use crate::scaffold::{self, Entry, Spellings, Template};
+use crate::scaffold;
+use crate::scaffold::{Entry, Spellings, Template};
 
 /// Writes a destination that compiles and passes the conformance suite, as files of a format of its own.
 #[derive(Debug, clap::Args)]

@@ -1,9 +1,10 @@
 //! Runs the connectors' suites on their fixtures.
 
-use pipeline_testkit::Update;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
 
-use crate::connectors::CONNECTORS;
-use crate::output::{Outcome, root};
+use crate::output::{Outcome, cargo, root, step};
 
 /// Runs every case in `fixtures/`, killed after every page and with every fault, and compares with the snapshots.
 #[derive(Debug, Default, clap::Args)]
@@ -15,25 +16,61 @@ pub(crate) struct Args {
     accept: bool,
 }
 
-/// Runs the task.
+impl Args {
+    /// One connector, whose snapshots are written.
+    pub(crate) fn accepting(connector: &str) -> Self {
+        Self { connector: Some(connector.to_owned()), accept: true }
+    }
+}
+
+/// Runs the task: the test `connector_suite` of every connector, which prints the report.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let is_wanted = |name: &str| args.connector.as_deref().is_none_or(|wanted| wanted == name);
-    let wanted: Vec<_> = CONNECTORS.iter().filter(|(name, _)| is_wanted(name)).collect();
+    let known = connectors(root())?;
+    let is_wanted = |name: &&String| args.connector.as_ref().is_none_or(|wanted| wanted == *name);
+    let wanted: Vec<&String> = known.iter().filter(is_wanted).collect();
     if wanted.is_empty() {
-        let known: Vec<_> = CONNECTORS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("there is no such connector; known are {}", known.join(", ")).into());
+        let name = args.connector.as_deref().unwrap_or_default();
+        return Err(format!("unknown connector `{name}`; known are {}", known.join(", ")).into());
     }
-    let update = if args.accept { Update::Always } else { Update::from_env() };
-    let (mut passed, mut failed) = (0, 0);
-    let mut is_clean = true;
-    for (name, suite) in wanted {
-        let report = suite(&root().join("fixtures").join(name), update);
-        eprintln!("{report}");
-        let broken = report.cases.iter().filter(|case| !case.problems.is_empty()).count();
-        passed += report.cases.len() - broken;
-        failed += broken;
-        is_clean &= report.passed();
+    let packages = wanted.iter().map(|name| format!("--package=connector-{name}"));
+    let mut suites = cargo(&["test", "--quiet", "--no-fail-fast", "--test", "it"]);
+    suites.args(packages).args(["connector_suite", "--", "--exact", "--nocapture"]);
+    if args.accept {
+        suites.env("INSTA_UPDATE", "always");
     }
-    eprintln!("fixture cases: {passed} passed; {failed} failed");
-    if is_clean { Ok(()) } else { Err("the fixtures do not pass".into()) }
+    // The reports are on standard error. Cargo's own lines would count each suite as a test once more.
+    step("suites of the connectors", suites.stdout(Stdio::null()))
+}
+
+/// The connectors that have a folder of fixtures.
+fn connectors(root: &Path) -> Outcome<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join("fixtures"))? {
+        let entry = entry?;
+        if entry.path().is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_connector_has_a_suite_that_the_task_finds() {
+        let packages = fs::read_dir(root().join("crates")).unwrap();
+        let mut crates: Vec<String> =
+            packages.filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_prefix("connector-")?.to_owned())).collect();
+        crates.sort();
+        assert_eq!(connectors(root()).unwrap(), crates);
+        for name in crates {
+            let tests = root().join(format!("crates/connector-{name}/tests"));
+            let main = [tests.join("it.rs"), tests.join("it/main.rs")].into_iter().find_map(|path| fs::read_to_string(path).ok());
+            assert!(main.is_some_and(|text| text.contains("connector_suite!(")), "{name}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The workspace's rules. Each message says where and how to put it right.
 
 mod dependencies;
+mod documents;
 mod fixtures;
+mod layers;
 mod sources;
 
 use std::fs;
@@ -9,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::output::{Outcome, root};
 
-/// Checks the rules that the compiler does not: dependencies between crates, sources, and fixtures.
+/// Checks the rules that the compiler does not: dependencies between crates, sources, fixtures, and documents.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {}
 
@@ -17,7 +19,9 @@ pub(crate) struct Args {}
 pub(crate) fn run(_args: &Args) -> Outcome {
     let mut problems = dependencies::check()?;
     problems.extend(sources::check(root())?);
+    problems.extend(layers::check(root())?);
     problems.extend(fixtures::check(root())?);
+    problems.extend(documents::check(root())?);
     for problem in &problems {
         eprintln!("{problem}");
     }

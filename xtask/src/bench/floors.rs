@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use pipeline_core::engine::decode::Decoder;
 use pipeline_core::http::{HeaderValue, HttpService, Method, Request, ReqwestTransport};
 use pipeline_core::{Clock, RecordPath, SystemClock, split};
+use pipeline_engine::decode::Decoder;
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use tokio::task::JoinSet;
 use tokio::time::Instant;

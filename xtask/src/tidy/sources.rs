@@ -19,11 +19,14 @@ struct Rule {
     fix: &'static str,
 }
 
+/// What changes behind a shared reference.
+const INTERIOR_MUTABILITY: &[&str] = &["Mutex", "RwLock", "OnceLock", "OnceCell", "RefCell", "Atomic"];
+
 const RULES: &[Rule] = &[
     Rule {
         texts: &["stripe", "Stripe", "zendesk", "Zendesk", "mixpanel", "Mixpanel"],
-        applies: |path| path.starts_with("crates/pipeline-core/src/"),
-        fix: "core names no vendor: say what kind of API it is, or move this to the connector",
+        applies: |path| path.starts_with("crates/pipeline-core/src/") || path.starts_with("crates/pipeline-engine/src/"),
+        fix: "core and the engine name no vendor: say what kind of API it is, or move this to the connector",
     },
     Rule {
         texts: &[
@@ -36,6 +39,11 @@ const RULES: &[Rule] = &[
         ],
         applies: is_record_path,
         fix: "no JSON tree on the record path: read the members you need from RawRecord, or into a type",
+    },
+    Rule {
+        texts: INTERIOR_MUTABILITY,
+        applies: is_declaration,
+        fix: "declarations are data that outlives runs: keep what lives for one run in the Session, or in its Reader",
     },
     Rule {
         texts: &["Utc::now(", "Local::now(", "SystemTime::now(", "std::time::Instant"],
@@ -60,7 +68,21 @@ const RULES: &[Rule] = &[
     },
 ];
 
-fn is_rust(path: &str) -> bool {
+/// The modules that declare what a connector is.
+fn is_connector_module(path: &str) -> bool {
+    let connector = path.strip_prefix("crates/pipeline-core/src/connector");
+    connector.is_some_and(|rest| rest == ".rs" || rest.starts_with('/')) && !is_test(path)
+}
+
+/// Those, and the tables of connectors.
+fn is_declaration(path: &str) -> bool {
+    let table = path.strip_prefix("crates/connector-").and_then(|path| path.split_once("/src/"));
+    let is_table = |file: &str| ["streams", "schema", "columns", "table"].iter().any(|table| file.starts_with(table));
+    is_connector_module(path) || table.is_some_and(|(_, file)| is_table(file) && !is_test(path))
+}
+
+/// True for a Rust file.
+pub(super) fn is_rust(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "rs")
 }
 
@@ -68,12 +90,19 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/examples/") || path.contains("/benches/")
 }
 
-/// Where vendors' records pass: in core, all but the registries' configurations and the tokens' endpoint.
+/// Sources of core and the engine through which no record passes: configurations, and answers of token endpoints.
+const OFF_THE_RECORD_PATH: [&str; 3] = [
+    "crates/pipeline-core/src/connector/registry.rs",
+    "crates/pipeline-core/src/http/auth/",
+    "crates/pipeline-engine/src/destination/registry.rs",
+];
+
+/// Where vendors' records pass.
 fn is_record_path(path: &str) -> bool {
-    let is_registry = path.ends_with("/connector.rs") || path.ends_with("/registry.rs");
-    let is_core = path.starts_with("crates/pipeline-core/src/") && !is_registry && !path.contains("/http/token");
+    let is_library = ["crates/pipeline-core/src/", "crates/pipeline-engine/src/"].iter().any(|folder| path.starts_with(folder));
     let is_connector = path.starts_with("crates/connector-") && path.contains("/src/") && !path.ends_with("/config.rs");
-    (is_core || is_connector) && !is_test(path)
+    let is_off = OFF_THE_RECORD_PATH.iter().any(|off| path.starts_with(off));
+    (is_library || is_connector) && !is_off && !is_test(path)
 }
 
 /// Crates whose time is injected; the simulator and the tasks are not under test themselves.
@@ -106,6 +135,7 @@ fn check_file(path: &str, text: &str) -> Vec<String> {
     }
     if is_rust(path) {
         problems.extend(check_shape(path, text));
+        problems.extend(check_connector(path, text));
     }
     if path == ".cargo/config.toml" && (text.contains("[source") || text.contains("[registr")) {
         problems.push(format!("{path}: a registry belongs in the user's own configuration, not in the repository"));
@@ -121,6 +151,22 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
         excused |= was_excused && (line.trim().is_empty() || line.trim_start().starts_with("fn "));
         (!was_excused).then(|| (index + 1, line))
     })
+}
+
+/// A connector outlives its runs: none of its own fields may change.
+fn check_connector(path: &str, text: &str) -> Vec<String> {
+    if !path.starts_with("crates/connector-") || is_test(path) {
+        return Vec::new();
+    }
+    let Some((_, rest)) = text.split_once("impl Connector for ") else { return Vec::new() };
+    let name = rest.split([' ', '{']).next().unwrap_or_default();
+    let head = format!("struct {name} {{");
+    let fields = text.lines().enumerate().skip_while(|(_, line)| !line.ends_with(head.as_str())).take_while(|(_, line)| *line != "}");
+    let changes = |line: &str| INTERIOR_MUTABILITY.iter().any(|text| line.contains(text));
+    fields
+        .filter(|(_, line)| changes(line))
+        .map(|(index, _)| format!("{path}:{}: a connector is immutable: move this to the Session that it opens", index + 1))
+        .collect()
 }
 
 fn check_shape(path: &str, text: &str) -> Vec<String> {
@@ -141,6 +187,13 @@ fn check_shape(path: &str, text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_is_left_out_exists() {
+        for path in OFF_THE_RECORD_PATH {
+            assert!(crate::output::root().join(path).exists(), "{path}");
+        }
+    }
+
     fn broken(path: &str, text: &str) -> Vec<String> {
         check_file(path, &format!("//! A module.\n{text}\n"))
     }
@@ -148,8 +201,12 @@ mod tests {
     #[test]
     fn each_rule_is_told_at_its_line() {
         let cases = [
-            ("crates/pipeline-core/src/http/auth.rs", "// as Stripe does", "core names no vendor"),
+            ("crates/pipeline-core/src/http/auth.rs", "// as Stripe does", "core and the engine name no vendor"),
             ("crates/connector-acme/src/lib.rs", "use serde_json::Value;", "no JSON tree"),
+            ("crates/pipeline-core/src/connector.rs", "use serde_json::Value;", "no JSON tree"),
+            ("crates/pipeline-engine/src/decode.rs", "tree: &serde_json::Value,", "no JSON tree"),
+            ("crates/pipeline-core/src/connector/endpoint.rs", "pages: Arc<Mutex<Pages>>,", "keep what lives for one run in the Session"),
+            ("crates/connector-acme/src/streams/orders.rs", "static KNOWN: OnceLock<u8>;", "keep what lives for one run in the Session"),
             ("crates/destination-acme/src/lib.rs", "let now = Utc::now();", "take the time from the Clock"),
             ("crates/destination-acme/src/lib.rs", concat!("to", "do!()"), "finish it"),
             ("crates/connector-acme/README.md", concat!("see /ho", "me/me/notes"), "no absolute path"),
@@ -165,7 +222,12 @@ mod tests {
         let cases = [
             ("crates/connector-stripe/src/lib.rs", "// Stripe"),
             ("crates/connector-acme/src/config.rs", "use serde_json::Value;"),
+            ("crates/pipeline-core/src/connector/registry.rs", "schema: serde_json::Value,"),
+            ("crates/pipeline-core/src/http/auth/token_endpoint.rs", "fn members() -> serde_json::Map<String, String> {}"),
+            ("crates/pipeline-engine/src/destination/registry.rs", "schema: serde_json::Value,"),
             ("crates/connector-acme/tests/it.rs", "let page = json!({});"),
+            ("crates/connector-acme/src/changes.rs", "seen: Mutex<Seen>,"),
+            ("crates/pipeline-core/src/declarative/reader.rs", "learned: Arc<Mutex<Learned>>,"),
             ("crates/pipeline-core/src/clock.rs", "Utc::now()"),
             ("crates/pipeline-cli/src/main.rs", "#[expect(clippy::disallowed_methods, reason = \"shown\")]\nlet now = Utc::now();"),
             ("crates/pipeline-core/src/http/limit.rs", "let now = tokio::time::Instant::now();"),
@@ -173,6 +235,17 @@ mod tests {
         for (path, text) in cases {
             assert_eq!(broken(path, text), Vec::<String>::new(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_connector_has_no_field_that_changes_and_its_runs_may() {
+        let text = |connector: &str, run: &str| {
+            format!("//! A vendor.\nstruct Run {{\n    {run},\n}}\nstruct Acme {{\n    {connector},\n}}\nimpl Connector for Acme {{\n}}\n")
+        };
+        let check = |connector, run| check_file("crates/connector-acme/src/lib.rs", &text(connector, run));
+        assert_eq!(check("client: HttpClient", "seen: Mutex<u8>"), Vec::<String>::new());
+        let problems = check("seen: Mutex<u8>", "client: HttpClient");
+        assert!(problems.len() == 1 && problems[0].starts_with("crates/connector-acme/src/lib.rs:6: "), "{problems:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The situations that are measured, and what has to come of them.
 
-use pipeline_core::http::Quota;
+use pipeline_core::rate_limit::Quota;
 
 use super::random::Random;
 use super::run::{Figures, Scene};

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use pipeline_core::http::{
-    BucketKey, BucketRecord, Call, HttpClient, Learned, LimitLedger, MemoryLimits, Method, Quota, RateHeaders, Request, RetryPolicy,
-};
+use pipeline_core::http::{Call, HttpClient, Method, Request, RetryPolicy};
+use pipeline_core::rate_limit::{BucketKey, BucketRecord, Learned, LimitLedger, MemoryLimits, Quota, RateHeaders};
 use pipeline_core::{BuildContext, TokioClock};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -143,19 +142,13 @@ impl Client {
     fn ours(scene: &Scene, server: &Arc<Server>, ledger: &Arc<LastKept>, number: usize, seed: u64) -> Outcome<Self> {
         let url = Url::parse("https://api.test/things")?;
         let clock = Arc::new(TokioClock::starting_at(server.epoch));
-        let context = BuildContext {
-            transport: Some(Arc::new(Line { server: Arc::clone(server), client: number })),
-            clock: Arc::clone(&clock) as _,
-            limits: Arc::new(MemoryLimits::kept(Arc::clone(ledger) as _, clock)),
+        let context = BuildContext::default()
+            .transport(Arc::new(Line { server: Arc::clone(server), client: number }))
+            .clock(Arc::clone(&clock) as _)
+            .limits(Arc::new(MemoryLimits::kept(Arc::clone(ledger) as _, clock)))
             // A run that waits for hours is what some scenes measure.
-            retry: RetryPolicy {
-                max_server_delay: Duration::from_hours(24),
-                max_elapsed: Duration::from_hours(24),
-                ..RetryPolicy::default()
-            },
-            seed: Some(seed + number as u64),
-            ..BuildContext::default()
-        };
+            .retry(RetryPolicy::default().max_server_delay(Duration::from_hours(24)).max_elapsed(Duration::from_hours(24)))
+            .seed(seed + number as u64);
         let account = number.to_string();
         let mut builder = HttpClient::builder(&context, url.clone()).account(&[&account]).quota("read", scene.quota);
         let headers = match scene.says {

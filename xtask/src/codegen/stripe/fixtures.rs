@@ -11,7 +11,7 @@ use connector_stripe::{API_VERSION, Place, Stream, Stripe, StripeConfig, streams
 use futures::TryStreamExt;
 use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
 use pipeline_core::slice::TimeRange;
-use pipeline_core::{BuildContext, Connector, ConnectorExt, TokioClock};
+use pipeline_core::{BuildContext, Connector, SessionExt, TokioClock};
 use serde_json::{Value, json};
 
 use super::super::Result;
@@ -75,10 +75,10 @@ pub(super) fn stale(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Result<
 async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>> {
     let stand_in = Arc::new(StandIn { spec: Arc::clone(spec), stream, exchanges: Mutex::default() });
     let clock = Arc::new(TokioClock::starting_at(NOW.parse()?));
-    let context = BuildContext { transport: Some(stand_in.clone()), clock, ..BuildContext::default() };
-    let connector = Stripe::new(StripeConfig::new("sk_test_fixture"), context)?;
-    connector.prepare(&[stream.name]).await?;
-    let records: Vec<_> = connector.records(stream.name, TimeRange::all()).try_collect().await?;
+    let context = BuildContext::default().transport(stand_in.clone()).clock(clock);
+    let stripe = Arc::new(Stripe::new(StripeConfig::new("sk_test_fixture"), context)?);
+    let run = stripe.open(&[stream.name]).await?;
+    let records: Vec<_> = run.records(stream.name, TimeRange::all()).try_collect().await?;
     if records.is_empty() {
         return Err("the stand-in has nothing for it".into());
     }

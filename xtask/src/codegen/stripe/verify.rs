@@ -3,7 +3,8 @@
 use connector_stripe::{Inner, Place, Stream, event_types, stream, streams};
 
 use super::super::openapi::{Property, Spec};
-use super::columns::{self, TIMESTAMP};
+use super::columns;
+use super::columns::TIMESTAMP;
 
 /// Finds what the table says about a stream and the specification does not.
 pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {

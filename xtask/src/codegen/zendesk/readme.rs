@@ -48,7 +48,7 @@ fn deletions(list: &List, stream: &Stream) -> String {
     match &stream.deletes {
         Deletes::Marked { field, value } => format!("`{field}` = `{value}`"),
         Deletes::Stamped { field } => format!("`{field}` is set"),
-        _ if is_whole(list) => "the row is gone".to_owned(),
+        _ if is_whole(list) => "removed on the next full refresh".to_owned(),
         _ => "not visible".to_owned(),
     }
 }
