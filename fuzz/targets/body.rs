@@ -25,8 +25,8 @@ fuzz_target!(|data: &[u8]| {
         }
         async move { response }
     });
-    let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
-    let context = BuildContext { transport: Some(Arc::new(transport)), max_body: MOST, retry, seed: Some(1), ..BuildContext::default() };
+    let retry = RetryPolicy::default().max_attempts(1);
+    let context = BuildContext::default().transport(Arc::new(transport)).max_body(MOST).retry(retry).seed(1);
     let base = "https://vendor.test".parse().expect("a URL");
     let client = HttpClient::builder(&context, base).build().expect("a client");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use pipeline_core::engine::decode::Decoder;
 use pipeline_core::{DataType, RawRecord, RecordPath, Schema, TimeFormat, split};
+use pipeline_engine::decode::Decoder;
 
 fn schema() -> Schema {
     Schema::default()

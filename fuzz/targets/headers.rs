@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use pipeline_core::http::{RateHeaders, retry_after};
+use pipeline_core::rate_limit::{RateHeaders, retry_after};
 use tokio::time::Instant;
 
 const LONGEST: Duration = Duration::from_secs(101 * 366 * 24 * 3600);

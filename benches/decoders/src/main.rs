@@ -12,8 +12,8 @@ use axum::http::Request;
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use futures::TryStreamExt;
-use pipeline_core::engine::decode::Decoder;
 use pipeline_core::{DataType, RawRecord, RecordPath, Schema, TimeFormat, split};
+use pipeline_engine::decode::Decoder;
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
 use serde_json::value::RawValue;
 
