@@ -1,22 +1,4 @@
-//! The APIs of Stripe, Zendesk and Mixpanel as one real HTTP server on loopback.
-//!
-//! Lists, cursors, filters, limits, error bodies and headers follow the vendors' documentation; the data is computed from
-//! a seed, so a million charges cost no memory and [`Truth`] can say what a complete sync must have stored. The crate
-//! shares no code with the connectors: a mistake in one of them isn't repeated here.
-//!
-//! ```
-//! use pipeline_simulator::{Simulation, Simulator};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> std::io::Result<()> {
-//! let simulator = Simulator::start(Simulation { seed: 7, ..Simulation::default() }).await?;
-//! assert!(simulator.url().starts_with("http://127.0.0.1:"));
-//! assert_eq!(simulator.truth().count("charges"), 2_000);
-//! simulator.stop().await;
-//! # Ok(())
-//! # }
-//! ```
-
+#![doc = include_str!("../README.md")]
 #![expect(clippy::result_large_err, reason = "the error of a handler's step is the answer itself")]
 
 mod book;

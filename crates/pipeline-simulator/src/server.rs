@@ -24,7 +24,7 @@ use tower_service::Service as _;
 
 use crate::book::{Book, StripeAccount};
 use crate::faults::rule::{Asked, Rule};
-use crate::faults::{self, Fault, Faults, spoil};
+use crate::faults::{Fault, Faults, spoil};
 use crate::limits::Gate;
 use crate::mixpanel_slots::Slot;
 use crate::stats::Stats;
@@ -33,7 +33,7 @@ use crate::world::World;
 use crate::written::Written;
 use crate::zendesk::auth::Tokens;
 use crate::zendesk::changes::ZendeskAccount;
-use crate::{Simulation, Vendor, mixpanel, mixpanel_answers, mixpanel_export, stripe, zendesk};
+use crate::{Simulation, Vendor, faults, mixpanel, mixpanel_answers, mixpanel_export, stripe, zendesk};
 
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
