@@ -36,7 +36,7 @@ pub enum Flattened {
 }
 
 impl Flattened {
-    /// In one line, for whoever compares it with what was configured before.
+    /// On one line, to compare it with what was configured before.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Name(name) => name.clone(),

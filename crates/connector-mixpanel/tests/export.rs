@@ -563,7 +563,7 @@ async fn several_days_that_are_larger_than_expected_are_asked_for_in_parts() {
     assert!(read.notices.iter().any(|notice| notice.contains("larger than it should be")), "{:?}", read.notices);
 }
 
-/// Exports of a hundred and twenty days of a small project, of which the first so many answers break off.
+/// Exports of a hundred and twenty days of a small project, of which the given number of answers break off first.
 async fn exports_after(failures: usize) -> usize {
     let answer = move |_: &str, before: usize| if before < failures { ok("terminated early\n") } else { ok(event("1", "a")) };
     let read = read_with(json!({ "start_date": "2026-07-25", "exports_per_hour": 100_000 }), answer).await;

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 8] = [
 /// Further crates whose modules have no circle. Their order follows from the imports.
 const WITHOUT_CIRCLE: [&str; 4] = ["destination-jsonl", "destination-parquet", "destination-sql", "pipeline-engine"];
 
-/// An import against the order that is left for now.
+/// An import against the order, and why it stays.
 struct Exception {
     module: &'static str,
     uses: &'static str,

@@ -112,7 +112,7 @@ impl Days {
         Window { since: Some(start.max(since)), until: place.until }
     }
 
-    /// The next position after a response of so many bytes; none at the end of the slice.
+    /// The next position after a response of this many bytes; none at the end of the slice.
     pub(super) fn after(&self, place: Place, window: Window, since: DateTime<Utc>, bytes: u64) -> Option<Place> {
         let until = window.since.filter(|start| *start > since)?;
         let mut place = Place { until, suspect: place.suspect.filter(|suspect| *suspect < until), ..place };
