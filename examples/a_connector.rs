@@ -1,6 +1,8 @@
-//! A connector for another API, here one with customers that are listed newest first and walked by their ids.
+//! A connector for another API, here one with customers that are listed newest first and walked by
+//! their ids.
 //!
-//! `ACME_API_KEY=… ACME_BASE_URL=… cargo run -p pipeline-examples --example a_connector` prints what it can read.
+//! `ACME_API_KEY=… ACME_BASE_URL=… cargo run -p pipeline-examples --example a_connector` prints
+//! what it can read.
 #![expect(clippy::print_stdout, reason = "printing is what the example does")]
 
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use pipeline_core::paginate::AfterLastId;
 use pipeline_core::rate_limit::Quota;
 use pipeline_core::slice::Windows;
 use pipeline_core::{
-    BuildContext, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Result, Schema, StreamDef, TimeFormat,
+    BuildContext, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Result,
+    Schema, StreamDef, TimeFormat,
 };
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -34,9 +37,15 @@ impl ConnectorConfig for AcmeConfig {
     const READS: &'static str = "Acme: customers of one account";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
-        let client = HttpClient::builder(&context, self.base_url).authenticator(Bearer::new(self.api_key));
-        let client = client.quota("account", Quota::per_second(25).share(0.8)).build()?;
-        Ok(Arc::new(DeclarativeConnector::new(client, vec![customers()])))
+        let client =
+            HttpClient::builder(&context, self.base_url).authenticator(Bearer::new(self.api_key));
+        let client = client
+            .quota("account", Quota::per_second(25).share(0.8))
+            .build()?;
+        Ok(Arc::new(DeclarativeConnector::new(
+            client,
+            vec![customers()],
+        )))
     }
 }
 
@@ -47,10 +56,21 @@ fn customers() -> Endpoint {
         .with("email", DataType::String)
         .with("created", DataType::Timestamp(TimeFormat::UnixSeconds));
     Endpoint::get("customers", "/v1/customers")
-        .feeds(StreamDef::new("customers", columns).primary_key(["id"]), "data")
+        .feeds(
+            StreamDef::new("customers", columns).primary_key(["id"]),
+            "data",
+        )
         .query("limit", "100")
-        .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
-        .slices(Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds))
+        .paginate(AfterLastId {
+            param: "starting_after",
+            more: "has_more",
+            id: "id",
+        })
+        .slices(Windows::newest_first(
+            "created[gte]",
+            "created[lt]",
+            TimeFormat::UnixSeconds,
+        ))
         .cursor("created", TimeFormat::UnixSeconds)
         .incremental()
         .buckets(["account"])
@@ -58,7 +78,10 @@ fn customers() -> Endpoint {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (api_key, base_url) = (std::env::var("ACME_API_KEY")?.into(), std::env::var("ACME_BASE_URL")?.parse()?);
+    let (api_key, base_url) = (
+        std::env::var("ACME_API_KEY")?.into(),
+        std::env::var("ACME_BASE_URL")?.parse()?,
+    );
     let acme = AcmeConfig { api_key, base_url }.build(BuildContext::new("acme"))?;
     println!("{}", serde_json::to_string_pretty(&acme.check(&[]).await?)?);
     Ok(())

@@ -1,7 +1,9 @@
-//! A destination that delivers exactly once: a log to which each commit appends one line, rows and checkpoints together.
+//! A destination that delivers exactly once: a log to which each commit appends one line, rows and
+//! checkpoints together.
 //!
-//! A line that a crash has cut short is not part of the log, so rows and checkpoints never come apart. Not here: a claim that
-//! keeps a second process out, and a lookup by key, which is the reader's business.
+//! A line that a crash has cut short is not part of the log, so rows and checkpoints never come
+//! apart. Not here: a claim that keeps a second process out, and a lookup by key, which is the
+//! reader's business.
 //!
 //! `STRIPE_API_KEY=rk_test_… cargo run -p pipeline-examples --example a_destination`
 
@@ -17,7 +19,10 @@ use connector_stripe::{Stripe, StripeConfig};
 use pipeline_core::state::{Change, EndpointId, EndpointState};
 use pipeline_core::{BuildContext, Clock, Error, ErrorKind, Result, SystemClock};
 use pipeline_engine::cell::Column;
-use pipeline_engine::{Commit, Delivery, Destination, Generation, Job, Selection, Source, Status, Table, Transaction, sync};
+use pipeline_engine::{
+    Commit, Delivery, Destination, Generation, Job, Selection, Source, Status, Table, Transaction,
+    sync,
+};
 use serde::{Deserialize, Serialize};
 
 /// One commit, and one line of the log.
@@ -25,12 +30,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Line {
     pub(crate) sequence: u64,
     changes: Vec<Change>,
-    /// Rows by table, in the order in which they were written. A table of which a refresh is under way ends in `+`.
+    /// Rows by table, in the order in which they were written. A table of which a refresh is under
+    /// way ends in `+`.
     pub(crate) rows: BTreeMap<String, Vec<BTreeMap<String, String>>>,
-    /// Tables whose refreshed rows replace the others with this commit, and those whose refresh begins anew.
+    /// Tables whose refreshed rows replace the others with this commit, and those whose refresh
+    /// begins anew.
     publish: Vec<String>,
     discard: Vec<String>,
-    /// Rows of published tables that stay although they were not read again: columns and their values as JSON.
+    /// Rows of published tables that stay although they were not read again: columns and their
+    /// values as JSON.
     keep: Vec<(String, BTreeMap<String, String>)>,
 }
 
@@ -48,12 +56,21 @@ pub(crate) struct CommitLog(Arc<Mutex<Log>>);
 impl CommitLog {
     /// Opens the log, or creates it, and takes off a line that was not written to its end.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(broken)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(path)
+            .map_err(broken)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(broken)?;
         let complete = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(complete as u64).map_err(broken)?;
-        let mut log = Log { file, sequence: 0, states: BTreeMap::new() };
+        let mut log = Log {
+            file,
+            sequence: 0,
+            states: BTreeMap::new(),
+        };
         for line in text[..complete].lines() {
             let line: Line = serde_json::from_str(line).map_err(broken)?;
             log.apply(&line.changes)?;
@@ -68,7 +85,10 @@ impl Log {
     fn apply(&mut self, changes: &[Change]) -> Result<()> {
         let mut states = self.states.clone();
         for change in changes {
-            states.entry(change.endpoint().clone()).or_default().apply(change)?;
+            states
+                .entry(change.endpoint().clone())
+                .or_default()
+                .apply(change)?;
         }
         self.states = states;
         Ok(())
@@ -94,17 +114,36 @@ impl Destination for CommitLog {
     }
 
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner).states.clone();
-        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
+        let states = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states
+            .clone();
+        Ok(states
+            .into_iter()
+            .filter(|(id, _)| id.source == source)
+            .collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(Staged { log: Arc::clone(&self.0), line: Line::default() }))
+        Ok(Box::new(Staged {
+            log: Arc::clone(&self.0),
+            line: Line::default(),
+        }))
     }
 
     async fn status(&self, _commits: usize) -> Result<Status> {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner).states.clone();
-        Ok(Status { endpoints: states.into_iter().collect(), ..Status::default() })
+        let states = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states
+            .clone();
+        Ok(Status {
+            endpoints: states.into_iter().collect(),
+            ..Status::default()
+        })
     }
 }
 
@@ -117,8 +156,16 @@ struct Staged {
 #[async_trait]
 impl Transaction for Staged {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
-        let mark = if table.generation == Generation::Next { "+" } else { "" };
-        let rows = self.line.rows.entry(format!("{}_{}{mark}", table.source, table.stream)).or_default();
+        let mark = if table.generation == Generation::Next {
+            "+"
+        } else {
+            ""
+        };
+        let rows = self
+            .line
+            .rows
+            .entry(format!("{}_{}{mark}", table.source, table.stream))
+            .or_default();
         let columns = Column::of(&batch)?;
         rows.extend((0..batch.num_rows()).map(|row| {
             let cells = columns.iter().map(|column| {
@@ -140,9 +187,16 @@ impl Transaction for Staged {
         let name = |table: &pipeline_engine::TableId| format!("{}_{}", table.source, table.stream);
         line.publish = commit.publish.iter().map(name).collect();
         line.discard = commit.discard.iter().map(name).collect();
-        line.keep = commit.keep.iter().map(|keep| (name(&keep.table), keep.values.clone())).collect();
+        line.keep = commit
+            .keep
+            .iter()
+            .map(|keep| (name(&keep.table), keep.values.clone()))
+            .collect();
         let text = serde_json::to_string(&line).map_err(broken)? + "\n";
-        log.file.write_all(text.as_bytes()).and_then(|()| log.file.sync_all()).map_err(broken)?;
+        log.file
+            .write_all(text.as_bytes())
+            .and_then(|()| log.file.sync_all())
+            .map_err(broken)?;
         log.sequence = line.sequence;
         Ok(line.sequence)
     }
@@ -151,13 +205,27 @@ impl Transaction for Staged {
 /// Syncs one list into a log.
 pub(crate) async fn sync_into(config: StripeConfig, path: &Path) -> Result<()> {
     let connector = Arc::new(Stripe::new(config, BuildContext::new("payments"))?);
-    let source = Source { name: "payments".to_owned(), connector, streams: Selection::Named(vec!["charges".to_owned()]) };
+    let source = Source {
+        name: "payments".to_owned(),
+        connector,
+        streams: Selection::Named(vec!["charges".to_owned()]),
+    };
     let run = SystemClock.now().to_rfc3339();
-    sync(Job::new(run, Arc::new(CommitLog::open(path)?), vec![source])).await.map(drop)
+    sync(Job::new(
+        run,
+        Arc::new(CommitLog::open(path)?),
+        vec![source],
+    ))
+    .await
+    .map(drop)
 }
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    sync_into(StripeConfig::new(std::env::var("STRIPE_API_KEY")?), Path::new("commits.jsonl")).await?;
+    sync_into(
+        StripeConfig::new(std::env::var("STRIPE_API_KEY")?),
+        Path::new("commits.jsonl"),
+    )
+    .await?;
     Ok(())
 }

@@ -29,7 +29,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Writes a line for each charge, as the pages arrive.
-pub(crate) async fn print_charges(config: StripeConfig, out: &mut impl Write) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn print_charges(
+    config: StripeConfig,
+    out: &mut impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
     let stripe = Arc::new(Stripe::new(config, BuildContext::new("stripe"))?);
     let run = stripe.open(&["charges"]).await?;
     let mut charges = run.typed::<Charge>("charges", TimeRange::all());

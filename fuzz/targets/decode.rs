@@ -1,4 +1,5 @@
-//! The decoder: a record is a row or rejected, whether it was cut from a page or comes alone, and nothing else happens.
+//! The decoder: a record is a row or rejected, whether it was cut from a page or comes alone, and
+//! nothing else happens.
 
 #![no_main]
 
@@ -14,7 +15,13 @@ fn schema() -> Schema {
         .with("flag", DataType::Bool)
         .with("int", DataType::Int64)
         .with("float", DataType::Float64)
-        .with("money", DataType::Decimal { precision: 10, scale: 2 })
+        .with(
+            "money",
+            DataType::Decimal {
+                precision: 10,
+                scale: 2,
+            },
+        )
         .with("text", DataType::String)
         .with("day", DataType::Date)
         .with("seconds", DataType::Timestamp(TimeFormat::UnixSeconds))
@@ -30,7 +37,13 @@ fn rows(record: &RawRecord) -> Option<usize> {
     let mut decoder = Decoder::new(&schema(), &["id".into()]);
     decoder.push(record, DateTime::UNIX_EPOCH).ok()?;
     decoder.drift();
-    Some(decoder.finish().expect("a row becomes a batch").expect("there is a row").num_rows())
+    Some(
+        decoder
+            .finish()
+            .expect("a row becomes a batch")
+            .expect("there is a row")
+            .num_rows(),
+    )
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,5 @@
-//! `Retry-After`, `Date`, and headers of limits: any value has a meaning or none, and never makes time overflow.
+//! `Retry-After`, `Date`, and headers of limits: any value has a meaning or none, and never makes
+//! time overflow.
 
 #![no_main]
 
@@ -16,15 +17,31 @@ fuzz_target!(|data: &[u8]| {
     let mut headers = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n') {
         let mut halves = line.splitn(2, |byte| *byte == b':');
-        let (Some(name), Some(value)) = (halves.next(), halves.next()) else { continue };
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
+            continue;
+        };
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
     let now = DateTime::UNIX_EPOCH;
-    let families = [RateHeaders::GITHUB, RateHeaders::GITLAB, RateHeaders::TWITTER, RateHeaders::DELTA, RateHeaders::Ietf];
-    let resets = families.iter().flat_map(|family| family.parse(&headers, now)).filter_map(|hint| hint.share(0.8).reset);
+    let families = [
+        RateHeaders::GITHUB,
+        RateHeaders::GITLAB,
+        RateHeaders::TWITTER,
+        RateHeaders::DELTA,
+        RateHeaders::Ietf,
+    ];
+    let resets = families
+        .iter()
+        .flat_map(|family| family.parse(&headers, now))
+        .filter_map(|hint| hint.share(0.8).reset);
     for pause in retry_after(&headers, now).into_iter().chain(resets) {
-        assert!(Instant::now().checked_add(pause).is_some() && pause <= LONGEST, "{pause:?}");
+        assert!(
+            Instant::now().checked_add(pause).is_some() && pause <= LONGEST,
+            "{pause:?}"
+        );
     }
 });

@@ -1,6 +1,10 @@
 //! Measures, and writes what was measured to `BENCHMARKS.md`: one section for each bench.
 
-#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures, which no loss of precision shows in")]
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "prints figures, which no loss of precision shows in"
+)]
 
 mod decoders;
 mod floors;

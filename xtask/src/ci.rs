@@ -21,7 +21,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         outcomes.push(cargo_step(&["fmt", "--all", "--check"]));
     }
     if has_component("clippy") {
-        outcomes.push(cargo_step(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]));
+        outcomes.push(cargo_step(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]));
         for features in CORE_FEATURES {
             let alone = [
                 "clippy",
@@ -40,10 +48,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     // Workspaces of their own, whose lock files know what the crates here depend on.
     for manifest in ["benches/decoders/Cargo.toml", "fuzz/Cargo.toml"] {
-        outcomes.push(cargo_step(&["update", "--workspace", "--locked", "--manifest-path", manifest]));
+        outcomes.push(cargo_step(&[
+            "update",
+            "--workspace",
+            "--locked",
+            "--manifest-path",
+            manifest,
+        ]));
     }
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
-    outcomes.push(step("cargo doc, warnings denied", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")));
+    outcomes.push(step(
+        "cargo doc, warnings denied",
+        cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"),
+    ));
     if !args.skip_tests {
         outcomes.push(test::run(&test::Args::default()));
     }

@@ -17,8 +17,8 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Writes nothing and fails when a generated file of any vendor is stale, as far as it can be told without their
-    /// API descriptions.
+    /// Writes nothing and fails when a generated file of any vendor is stale, as far as it can be
+    /// told without their API descriptions.
     #[arg(long)]
     check: bool,
     #[command(subcommand)]
@@ -33,17 +33,20 @@ enum Vendor {
         #[arg(long)]
         check: bool,
     },
-    /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of streams in its README.
+    /// The columns of the Stripe connector's streams, the parameters of its lists, and the table of
+    /// streams in its README.
     Stripe {
         /// Stripe's openapi.spec3.json of the version that the connector pins, plain or gzipped.
         #[arg(long, required_unless_present = "check")]
         spec: Option<PathBuf>,
-        /// Writes nothing and fails when a file is not what would be written. Without a specification it can tell only
-        /// whether the files were edited and whether every stream has its columns.
+        /// Writes nothing and fails when a file is not what would be written. Without a
+        /// specification it can tell only whether the files were edited and whether every stream
+        /// has its columns.
         #[arg(long)]
         check: bool,
     },
-    /// The columns of the Zendesk connector's streams, its plain fixture cases, and the tables in its README.
+    /// The columns of the Zendesk connector's streams, its plain fixture cases, and the tables in
+    /// its README.
     Zendesk(zendesk::Args),
 }
 

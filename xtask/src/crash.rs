@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::output::{Outcome, all, cargo, step};
 
-/// Kills syncs of a simulated account at random moments, resumes them, and compares what is stored with the account: nothing may
-/// be lost or doubled.
+/// Kills syncs of a simulated account at random moments, resumes them, and compares what is stored
+/// with the account: nothing may be lost or doubled.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Kills for each destination.
@@ -14,7 +14,8 @@ pub(crate) struct Args {
     /// The only destination; all are if it is not given.
     #[arg(long, value_parser = DESTINATIONS)]
     destination: Option<String>,
-    /// What is killed: first syncs, full refreshes, or syncs that pass over what the vendor refuses; all when it is not given.
+    /// What is killed: first syncs, full refreshes, or syncs that pass over what the vendor
+    /// refuses; all when it is not given.
     #[arg(long, value_parser = KINDS)]
     of: Option<String>,
     /// Chooses the moments.
@@ -31,15 +32,34 @@ const KINDS: [&str; 3] = ["plain", "refresh", "gaps"];
 /// Runs the task, and prints a line of figures for each destination and kind.
 pub(crate) fn run(args: &Args) -> Outcome {
     let chosen = |all: [&'static str; 3], only: &Option<String>| {
-        all.into_iter().filter(|one| only.as_deref().is_none_or(|only| only == *one)).collect::<Vec<_>>()
+        all.into_iter()
+            .filter(|one| only.as_deref().is_none_or(|only| only == *one))
+            .collect::<Vec<_>>()
     };
     let (kills, seed) = (args.kills.to_string(), args.seed.to_string());
     let mut outcomes = Vec::new();
     for destination in chosen(DESTINATIONS, &args.destination) {
         for kind in chosen(KINDS, &args.of) {
-            let mut command: Command = cargo(&["test", "--quiet", "--workspace", "--all-features", "--test", "faults"]);
-            command.args(args.release.then_some("--release")).args(["--", "--crash", &kills, destination, kind, &seed]);
-            outcomes.push(step(&format!("{kills} kills: {destination}, {kind}"), &mut command));
+            let mut command: Command = cargo(&[
+                "test",
+                "--quiet",
+                "--workspace",
+                "--all-features",
+                "--test",
+                "faults",
+            ]);
+            command.args(args.release.then_some("--release")).args([
+                "--",
+                "--crash",
+                &kills,
+                destination,
+                kind,
+                &seed,
+            ]);
+            outcomes.push(step(
+                &format!("{kills} kills: {destination}, {kind}"),
+                &mut command,
+            ));
         }
     }
     all(outcomes)

@@ -12,17 +12,42 @@ pub(crate) struct Args {
 }
 
 const FILES: [Template; 8] = [
-    ("crates/connector-{{name}}/Cargo.toml", include_str!("new_connector/template/Cargo.toml.txt")),
-    ("crates/connector-{{name}}/README.md", include_str!("new_connector/template/README.md.txt")),
-    ("crates/connector-{{name}}/src/lib.rs", include_str!("new_connector/template/lib.rs.txt")),
-    ("crates/connector-{{name}}/src/streams.rs", include_str!("new_connector/template/streams.rs.txt")),
-    ("crates/connector-{{name}}/tests/it.rs", include_str!("new_connector/template/it.rs.txt")),
-    ("fixtures/{{name}}/first/case.json", include_str!("new_connector/template/case.json.txt")),
-    ("fixtures/{{name}}/first/001.json", include_str!("new_connector/template/001.json.txt")),
-    ("fixtures/{{name}}/first/002.json", include_str!("new_connector/template/002.json.txt")),
+    (
+        "crates/connector-{{name}}/Cargo.toml",
+        include_str!("new_connector/template/Cargo.toml.txt"),
+    ),
+    (
+        "crates/connector-{{name}}/README.md",
+        include_str!("new_connector/template/README.md.txt"),
+    ),
+    (
+        "crates/connector-{{name}}/src/lib.rs",
+        include_str!("new_connector/template/lib.rs.txt"),
+    ),
+    (
+        "crates/connector-{{name}}/src/streams.rs",
+        include_str!("new_connector/template/streams.rs.txt"),
+    ),
+    (
+        "crates/connector-{{name}}/tests/it.rs",
+        include_str!("new_connector/template/it.rs.txt"),
+    ),
+    (
+        "fixtures/{{name}}/first/case.json",
+        include_str!("new_connector/template/case.json.txt"),
+    ),
+    (
+        "fixtures/{{name}}/first/001.json",
+        include_str!("new_connector/template/001.json.txt"),
+    ),
+    (
+        "fixtures/{{name}}/first/002.json",
+        include_str!("new_connector/template/002.json.txt"),
+    ),
 ];
 
-/// All that a connector edits outside its crate and its fixtures. Nobody else depends on one, so its path is where it is used.
+/// All that a connector edits outside its crate and its fixtures. Nobody else depends on one, so
+/// its path is where it is used.
 const ENTRIES: [Entry; 2] = [
     Entry {
         file: "crates/pipeline-cli/Cargo.toml",
@@ -42,7 +67,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     scaffold::write(&name, &FILES, &ENTRIES)?;
     scaffold::format(&[&format!("connector-{}", name.plain), "pipeline-cli"])?;
     test_fixtures::run(&test_fixtures::Args::accepting(&name.plain))?;
-    eprintln!("next: fill crates/connector-{0}/src, then the exchanges in fixtures/{0}; see CONTRIBUTING.md", name.plain);
+    eprintln!(
+        "next: fill crates/connector-{0}/src, then the exchanges in fixtures/{0}; see CONTRIBUTING.md",
+        name.plain
+    );
     Ok(())
 }
 
@@ -69,7 +97,14 @@ mod tests {
         }
         let fixture = Fixture::load(&folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(fixture.exchanges.iter().map(|Exchange { response, .. }| response.status).collect::<Vec<_>>(), [200, 200]);
+        assert_eq!(
+            fixture
+                .exchanges
+                .iter()
+                .map(|Exchange { response, .. }| response.status)
+                .collect::<Vec<_>>(),
+            [200, 200]
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::output::{Outcome, cargo_step};
 use crate::scaffold;
 use crate::scaffold::{Entry, Spellings, Template};
 
-/// Writes a destination that compiles and passes the conformance suite, as files of a format of its own.
+/// Writes a destination that compiles and passes the conformance suite, as files of a format of its
+/// own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The store's name: lower case letters and digits, with single hyphens between.
@@ -12,13 +13,26 @@ pub(crate) struct Args {
 }
 
 const FILES: [Template; 4] = [
-    ("crates/destination-{{name}}/Cargo.toml", include_str!("new_destination/template/Cargo.toml.txt")),
-    ("crates/destination-{{name}}/README.md", include_str!("new_destination/template/README.md.txt")),
-    ("crates/destination-{{name}}/src/lib.rs", include_str!("new_destination/template/lib.rs.txt")),
-    ("crates/destination-{{name}}/tests/it.rs", include_str!("new_destination/template/it.rs.txt")),
+    (
+        "crates/destination-{{name}}/Cargo.toml",
+        include_str!("new_destination/template/Cargo.toml.txt"),
+    ),
+    (
+        "crates/destination-{{name}}/README.md",
+        include_str!("new_destination/template/README.md.txt"),
+    ),
+    (
+        "crates/destination-{{name}}/src/lib.rs",
+        include_str!("new_destination/template/lib.rs.txt"),
+    ),
+    (
+        "crates/destination-{{name}}/tests/it.rs",
+        include_str!("new_destination/template/it.rs.txt"),
+    ),
 ];
 
-/// All that a destination edits outside its crate. Nobody else depends on one, so its path is where it is used.
+/// All that a destination edits outside its crate. Nobody else depends on one, so its path is where
+/// it is used.
 const ENTRIES: [Entry; 2] = [
     Entry {
         file: "crates/pipeline-cli/Cargo.toml",
@@ -39,7 +53,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     scaffold::write(&name, &FILES, &ENTRIES)?;
     scaffold::format(&[&package, "pipeline-cli"])?;
     cargo_step(&["test", "--package", &package])?;
-    eprintln!("next: write the store's own format in crates/{package}/src, or its own `Destination`; see CONTRIBUTING.md");
+    eprintln!(
+        "next: write the store's own format in crates/{package}/src, or its own `Destination`; see CONTRIBUTING.md"
+    );
     Ok(())
 }
 
@@ -55,7 +71,10 @@ mod tests {
             let (path, text) = (name.fill(path), name.fill(text));
             assert!(!text.contains("{{") && !path.contains("{{"), "{path}");
         }
-        assert_eq!(name.fill(FILES[0].0), "crates/destination-acme-lake/Cargo.toml");
+        assert_eq!(
+            name.fill(FILES[0].0),
+            "crates/destination-acme-lake/Cargo.toml"
+        );
     }
 
     #[test]
@@ -68,9 +87,15 @@ mod tests {
     fn the_template_uses_the_workspace_s_arrow() {
         let workspace = std::fs::read_to_string(crate::output::root().join("Cargo.toml")).unwrap();
         let version = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{name} = ")))
+                .unwrap();
             line.split('"').nth(1).unwrap().to_owned()
         };
-        assert_eq!(version(FILES[0].1, "arrow-ipc"), version(&workspace, "arrow-array"));
+        assert_eq!(
+            version(FILES[0].1, "arrow-ipc"),
+            version(&workspace, "arrow-array")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the tasks share that write a new crate: its names, its files, and the lists that it is added to.
+//! What the tasks share that write a new crate: its names, its files, and the lists that it is
+//! added to.
 
 use std::fs;
 
@@ -49,28 +50,50 @@ pub(crate) struct Spellings {
 
 impl Spellings {
     pub(crate) fn new(name: &str) -> Outcome<Self> {
-        let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if !name.starts_with(|first: char| first.is_ascii_lowercase()) || !name.split('-').all(is_part) {
+        let is_part = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        if !name.starts_with(|first: char| first.is_ascii_lowercase())
+            || !name.split('-').all(is_part)
+        {
             return Err(format!("invalid name `{name}`: use lower case letters and digits, with single hyphens between").into());
         }
         let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
-        Ok(Self { plain: name.to_owned(), snake: name.replace('-', "_"), camel: name.split('-').map(capital).collect() })
+        Ok(Self {
+            plain: name.to_owned(),
+            snake: name.replace('-', "_"),
+            camel: name.split('-').map(capital).collect(),
+        })
     }
 
     pub(crate) fn fill(&self, template: &str) -> String {
-        template.replace("{{name}}", &self.plain).replace("{{ident}}", &self.snake).replace("{{Type}}", &self.camel)
+        template
+            .replace("{{name}}", &self.plain)
+            .replace("{{ident}}", &self.snake)
+            .replace("{{Type}}", &self.camel)
     }
 }
 
 /// Every file to write, new or changed, with its whole text.
-fn changes(name: &Spellings, files: &[Template], entries: &[Entry]) -> Outcome<Vec<(String, String)>> {
-    let mut changes: Vec<(String, String)> = files.iter().map(|(path, text)| (name.fill(path), name.fill(text))).collect();
+fn changes(
+    name: &Spellings,
+    files: &[Template],
+    entries: &[Entry],
+) -> Outcome<Vec<(String, String)>> {
+    let mut changes: Vec<(String, String)> = files
+        .iter()
+        .map(|(path, text)| (name.fill(path), name.fill(text)))
+        .collect();
     if let Some((path, _)) = changes.iter().find(|(path, _)| root().join(path).exists()) {
         return Err(format!("{path} is there already").into());
     }
     for entry in entries {
         let text = current(&mut changes, entry.file)?;
-        *text = insert(text, entry.list, &name.fill(entry.line)).ok_or_else(|| format!("{}: found no `{}`", entry.file, entry.list))?;
+        *text = insert(text, entry.list, &name.fill(entry.line))
+            .ok_or_else(|| format!("{}: found no `{}`", entry.file, entry.list))?;
     }
     Ok(changes)
 }
@@ -79,7 +102,8 @@ fn changes(name: &Spellings, files: &[Template], entries: &[Entry]) -> Outcome<V
 fn current<'a>(changes: &'a mut Vec<(String, String)>, file: &str) -> Outcome<&'a mut String> {
     let known = changes.iter().position(|(path, _)| path == file);
     if known.is_none() {
-        let text = fs::read_to_string(root().join(file)).map_err(|error| format!("{file}: {error}"))?;
+        let text =
+            fs::read_to_string(root().join(file)).map_err(|error| format!("{file}: {error}"))?;
         changes.push((file.to_owned(), text));
     }
     let index = known.unwrap_or(changes.len() - 1);
@@ -90,7 +114,9 @@ fn current<'a>(changes: &'a mut Vec<(String, String)>, file: &str) -> Outcome<&'
 fn insert(text: &str, list: &str, line: &str) -> Option<String> {
     let mut lines: Vec<&str> = text.lines().collect();
     let end = lines.iter().rposition(|known| known.starts_with(list))?;
-    let after = lines.iter().position(|known| known.starts_with(list) && *known > line);
+    let after = lines
+        .iter()
+        .position(|known| known.starts_with(list) && *known > line);
     lines.insert(after.unwrap_or(end + 1), line);
     Some(lines.join("\n") + "\n")
 }
@@ -102,13 +128,28 @@ pub(crate) fn assert_known(entries: &[Entry], known: &str) {
     let name = Spellings::new(known).unwrap();
     for entry in entries {
         let text = fs::read_to_string(root().join(entry.file)).unwrap();
-        let list: Vec<&str> = text.lines().filter(|line| line.starts_with(entry.list)).collect();
+        let list: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with(entry.list))
+            .collect();
         let line = name.fill(entry.line);
         let head = &line[..line.find(known).unwrap() + known.len()];
-        assert!(list.iter().any(|line| line.starts_with(head)), "{}: {head}", entry.file);
+        assert!(
+            list.iter().any(|line| line.starts_with(head)),
+            "{}: {head}",
+            entry.file
+        );
         assert!(list.is_sorted(), "{}: {list:?}", entry.file);
-        let longer = insert(&text, entry.list, &Spellings::new("mm").unwrap().fill(entry.line)).unwrap();
-        let list: Vec<&str> = longer.lines().filter(|line| line.starts_with(entry.list)).collect();
+        let longer = insert(
+            &text,
+            entry.list,
+            &Spellings::new("mm").unwrap().fill(entry.line),
+        )
+        .unwrap();
+        let list: Vec<&str> = longer
+            .lines()
+            .filter(|line| line.starts_with(entry.list))
+            .collect();
         assert!(list.is_sorted(), "{}: {list:?}", entry.file);
     }
 }
@@ -122,7 +163,15 @@ mod tests {
     fn names_have_three_spellings() {
         let name = Spellings::new("acme-desk2").unwrap();
         assert_eq!((&*name.snake, &*name.camel), ("acme_desk2", "AcmeDesk2"));
-        for wrong in ["", "Acme", "acme_desk", "-acme", "acme--desk", "2acme", "acme/desk"] {
+        for wrong in [
+            "",
+            "Acme",
+            "acme_desk",
+            "-acme",
+            "acme--desk",
+            "2acme",
+            "acme/desk",
+        ] {
             assert!(Spellings::new(wrong).is_err(), "{wrong}");
         }
     }
@@ -131,8 +180,14 @@ mod tests {
     fn lists_stay_in_order() {
         let text = "a = 1\nconnector-beta = 2\nconnector-zeta = 3\nd = 4\n";
         let with = |line| insert(text, "connector-", line).unwrap();
-        assert_eq!(with("connector-acme = 0"), "a = 1\nconnector-acme = 0\nconnector-beta = 2\nconnector-zeta = 3\nd = 4\n");
-        assert_eq!(with("connector-zzz = 0"), "a = 1\nconnector-beta = 2\nconnector-zeta = 3\nconnector-zzz = 0\nd = 4\n");
+        assert_eq!(
+            with("connector-acme = 0"),
+            "a = 1\nconnector-acme = 0\nconnector-beta = 2\nconnector-zeta = 3\nd = 4\n"
+        );
+        assert_eq!(
+            with("connector-zzz = 0"),
+            "a = 1\nconnector-beta = 2\nconnector-zeta = 3\nconnector-zzz = 0\nd = 4\n"
+        );
         assert_eq!(insert("a = 1\n", "connector-", "connector-b = 1"), None);
     }
 }

@@ -6,7 +6,8 @@ use crate::{faults, test_fixtures, tidy};
 /// Checks the workspace's rules, then runs all tests and the fixtures. Needs nothing but cargo.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// Only the rules, the unit tests and the fixtures: no integration tests and no documentation examples.
+    /// Only the rules, the unit tests and the fixtures: no integration tests and no documentation
+    /// examples.
     #[arg(long)]
     quick: bool,
 }
@@ -15,7 +16,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let sections: [fn(&Args) -> Outcome; 5] = [rules, generated, tests, matrix, fixtures];
     let outcome = all(sections.map(|section| section(args)));
-    heading(if outcome.is_ok() { "everything passed" } else { "not everything passed" });
+    heading(if outcome.is_ok() {
+        "everything passed"
+    } else {
+        "not everything passed"
+    });
     outcome
 }
 
@@ -25,7 +30,15 @@ fn rules(_args: &Args) -> Outcome {
 }
 
 fn generated(_args: &Args) -> Outcome {
-    cargo_step(&["run", "--quiet", "--package", "xtask", "--", "codegen", "--check"])
+    cargo_step(&[
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--",
+        "codegen",
+        "--check",
+    ])
 }
 
 /// Snapshots that differ are failures and nothing is written. All tests are run, whichever fail.
@@ -34,10 +47,14 @@ fn tests(args: &Args) -> Outcome {
     if args.quick {
         command.args(["--lib", "--bins"]);
     }
-    step("unit, integration and documentation tests", command.env("INSTA_UPDATE", "no"))
+    step(
+        "unit, integration and documentation tests",
+        command.env("INSTA_UPDATE", "no"),
+    )
 }
 
-/// The scenarios were run among the tests; here the tests that the matrix names elsewhere are looked for.
+/// The scenarios were run among the tests; here the tests that the matrix names elsewhere are
+/// looked for.
 fn matrix(args: &Args) -> Outcome {
     if args.quick {
         return Ok(());

@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use crate::output::{Outcome, cargo, root, step};
 
-/// Runs every case in `fixtures/`, killed after every page and with every fault, and compares with the snapshots.
+/// Runs every case in `fixtures/`, killed after every page and with every fault, and compares with
+/// the snapshots.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// The connector; all unless given.
@@ -19,7 +20,10 @@ pub(crate) struct Args {
 impl Args {
     /// One connector, whose snapshots are written.
     pub(crate) fn accepting(connector: &str) -> Self {
-        Self { connector: Some(connector.to_owned()), accept: true }
+        Self {
+            connector: Some(connector.to_owned()),
+            accept: true,
+        }
     }
 }
 
@@ -32,13 +36,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let name = args.connector.as_deref().unwrap_or_default();
         return Err(format!("unknown connector `{name}`; known are {}", known.join(", ")).into());
     }
-    let packages = wanted.iter().map(|name| format!("--package=connector-{name}"));
+    let packages = wanted
+        .iter()
+        .map(|name| format!("--package=connector-{name}"));
     let mut suites = cargo(&["test", "--quiet", "--no-fail-fast", "--test", "it"]);
-    suites.args(packages).args(["connector_suite", "--", "--exact", "--nocapture"]);
+    suites
+        .args(packages)
+        .args(["connector_suite", "--", "--exact", "--nocapture"]);
     if args.accept {
         suites.env("INSTA_UPDATE", "always");
     }
-    // The reports are on standard error. Cargo's own lines would count each suite as a test once more.
+    // The reports are on standard error. Cargo's own lines would count each suite as a test once
+    // more.
     step("suites of the connectors", suites.stdout(Stdio::null()))
 }
 
@@ -63,14 +72,29 @@ mod tests {
     #[test]
     fn every_connector_has_a_suite_that_the_task_finds() {
         let packages = fs::read_dir(root().join("crates")).unwrap();
-        let mut crates: Vec<String> =
-            packages.filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_prefix("connector-")?.to_owned())).collect();
+        let mut crates: Vec<String> = packages
+            .filter_map(|entry| {
+                Some(
+                    entry
+                        .unwrap()
+                        .file_name()
+                        .to_str()?
+                        .strip_prefix("connector-")?
+                        .to_owned(),
+                )
+            })
+            .collect();
         crates.sort();
         assert_eq!(connectors(root()).unwrap(), crates);
         for name in crates {
             let tests = root().join(format!("crates/connector-{name}/tests"));
-            let main = [tests.join("it.rs"), tests.join("it/main.rs")].into_iter().find_map(|path| fs::read_to_string(path).ok());
-            assert!(main.is_some_and(|text| text.contains("connector_suite!(")), "{name}");
+            let main = [tests.join("it.rs"), tests.join("it/main.rs")]
+                .into_iter()
+                .find_map(|path| fs::read_to_string(path).ok());
+            assert!(
+                main.is_some_and(|text| text.contains("connector_suite!(")),
+                "{name}"
+            );
         }
     }
 }

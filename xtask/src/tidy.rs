@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::output::{Outcome, root};
 
-/// Checks the rules that the compiler does not: dependencies between crates, sources, fixtures, and documents.
+/// Checks the rules that the compiler does not: dependencies between crates, sources, fixtures, and
+/// documents.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {}
 
@@ -29,7 +30,11 @@ pub(crate) fn run(_args: &Args) -> Outcome {
         eprintln!("tidy: no rule is broken");
         return Ok(());
     }
-    Err(format!("{} broken rules; each line above says what to do", problems.len()).into())
+    Err(format!(
+        "{} broken rules; each line above says what to do",
+        problems.len()
+    )
+    .into())
 }
 
 /// Files below a folder, sorted, without those that are built.
@@ -37,7 +42,8 @@ fn walk(folder: &Path) -> Outcome<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", relative(&folder)))?;
+        let entries =
+            fs::read_dir(&folder).map_err(|error| format!("{}: {error}", relative(&folder)))?;
         for entry in entries {
             let path = entry?.path();
             match path.file_name().and_then(|name| name.to_str()) {
@@ -54,5 +60,9 @@ fn walk(folder: &Path) -> Outcome<Vec<PathBuf>> {
 /// A path below the workspace's folder, with `/` on every system.
 fn relative(path: &Path) -> String {
     let below = path.strip_prefix(root()).unwrap_or(path);
-    below.iter().map(|segment| segment.to_string_lossy()).collect::<Vec<_>>().join("/")
+    below
+        .iter()
+        .map(|segment| segment.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join("/")
 }

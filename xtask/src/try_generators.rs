@@ -9,10 +9,11 @@ use cargo_metadata::MetadataCommand;
 
 use crate::output::{Outcome, all, cargo, has_component, heading, root, step};
 
-/// Writes a connector and a destination into a copy of the workspace, and runs their suites, lints, the rules, and the tests of
-/// the command with them.
+/// Writes a connector and a destination into a copy of the workspace, and runs their suites, lints,
+/// the rules, and the tests of the command with them.
 ///
-/// The copy and what is built of it stay in the target folder, so that the next run builds only what has changed.
+/// The copy and what is built of it stay in the target folder, so that the next run builds only
+/// what has changed.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {}
 
@@ -25,19 +26,34 @@ pub(crate) fn run(_args: &Args) -> Outcome {
         heading("SKIPPED: try-generators needs git and a clone");
         return Ok(());
     };
-    let folder = MetadataCommand::new().current_dir(root()).no_deps().exec()?.target_directory.into_std_path_buf().join("generators");
-    let copy = Copy { workspace: folder.join("workspace"), target: folder.join("target") };
+    let folder = MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()?
+        .target_directory
+        .into_std_path_buf()
+        .join("generators");
+    let copy = Copy {
+        workspace: folder.join("workspace"),
+        target: folder.join("target"),
+    };
     copy.refresh(root(), &files)?;
     copy.task(&["new-connector", NAME])?;
     copy.task(&["new-destination", NAME])?;
     let (connector, destination) = (format!("connector-{NAME}"), format!("destination-{NAME}"));
     let packages = ["--package", &connector, "--package", &destination];
-    let mut outcomes = vec![copy.task(&["tidy"]), copy.cargo(&["test", "--package", "pipeline-cli", "--test", "it"], &[])];
+    let mut outcomes = vec![
+        copy.task(&["tidy"]),
+        copy.cargo(&["test", "--package", "pipeline-cli", "--test", "it"], &[]),
+    ];
     if has_component("fmt") {
         outcomes.push(copy.cargo(&["fmt", "--check"], &packages));
     }
     if has_component("clippy") {
-        outcomes.push(copy.cargo(&["clippy", "--all-targets"], &[&packages[..], &["--", "-D", "warnings"]].concat()));
+        outcomes.push(copy.cargo(
+            &["clippy", "--all-targets"],
+            &[&packages[..], &["--", "-D", "warnings"]].concat(),
+        ));
     }
     all(outcomes)
 }
@@ -45,20 +61,42 @@ pub(crate) fn run(_args: &Args) -> Outcome {
 /// The files of the workspace, changed and new ones too; none outside of a clone.
 fn files() -> Outcome<Option<BTreeSet<PathBuf>>> {
     let mut command = Command::new("git");
-    command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
-    let Some(output) = command.output().ok().filter(|output| output.status.success()) else { return Ok(None) };
+    command
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root());
+    let Some(output) = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+    else {
+        return Ok(None);
+    };
     let names = String::from_utf8(output.stdout)?;
-    Ok(Some(names.split_terminator('\0').map(PathBuf::from).filter(|path| root().join(path).is_file()).collect()))
+    Ok(Some(
+        names
+            .split_terminator('\0')
+            .map(PathBuf::from)
+            .filter(|path| root().join(path).is_file())
+            .collect(),
+    ))
 }
 
-/// A copy of the workspace, with a target folder of its own: what is built has the workspace's path in it.
+/// A copy of the workspace, with a target folder of its own: what is built has the workspace's path
+/// in it.
 struct Copy {
     workspace: PathBuf,
     target: PathBuf,
 }
 
 impl Copy {
-    /// Makes the copy what the workspace is. Files that are the same already stay untouched, so that they are not built again.
+    /// Makes the copy what the workspace is. Files that are the same already stay untouched, so
+    /// that they are not built again.
     fn refresh(&self, from: &Path, files: &BTreeSet<PathBuf>) -> Outcome {
         fs::create_dir_all(&self.workspace)?;
         for file in below(&self.workspace)? {
@@ -86,7 +124,13 @@ impl Copy {
     fn cargo(&self, args: &[&str], more: &[&str]) -> Outcome {
         let args = [args, more].concat();
         let title = format!("in the copy: cargo {}", args.join(" "));
-        step(&title, cargo(&args).current_dir(&self.workspace).env("CARGO_TARGET_DIR", &self.target).env("INSTA_UPDATE", "no"))
+        step(
+            &title,
+            cargo(&args)
+                .current_dir(&self.workspace)
+                .env("CARGO_TARGET_DIR", &self.target)
+                .env("INSTA_UPDATE", "no"),
+        )
     }
 }
 
@@ -126,26 +170,56 @@ mod tests {
     #[test]
     fn a_copy_becomes_what_the_workspace_is_and_keeps_what_is_the_same() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let copy = Copy { workspace: to.path().join("workspace"), target: to.path().join("target") };
+        let copy = Copy {
+            workspace: to.path().join("workspace"),
+            target: to.path().join("target"),
+        };
         for (path, text) in [("same", "a"), ("folder/changed", "new"), ("added", "b")] {
             fs::create_dir_all(from.path().join(path).parent().unwrap()).unwrap();
             fs::write(from.path().join(path), text).unwrap();
         }
-        for (path, text) in [("same", "a"), ("folder/changed", "old"), ("crates/connector-acme/lib.rs", "generated")] {
+        for (path, text) in [
+            ("same", "a"),
+            ("folder/changed", "old"),
+            ("crates/connector-acme/lib.rs", "generated"),
+        ] {
             fs::create_dir_all(copy.workspace.join(path).parent().unwrap()).unwrap();
             fs::write(copy.workspace.join(path), text).unwrap();
         }
-        let written = fs::metadata(copy.workspace.join("same")).unwrap().modified().unwrap();
-        copy.refresh(from.path(), &["same", "folder/changed", "added"].map(PathBuf::from).into()).unwrap();
+        let written = fs::metadata(copy.workspace.join("same"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        copy.refresh(
+            from.path(),
+            &["same", "folder/changed", "added"]
+                .map(PathBuf::from)
+                .into(),
+        )
+        .unwrap();
         let text = |path| fs::read_to_string(copy.workspace.join(path)).unwrap();
-        assert_eq!((text("same"), text("folder/changed"), text("added")), ("a".to_owned(), "new".to_owned(), "b".to_owned()));
+        assert_eq!(
+            (text("same"), text("folder/changed"), text("added")),
+            ("a".to_owned(), "new".to_owned(), "b".to_owned())
+        );
         assert!(!copy.workspace.join("crates").exists());
-        assert_eq!(fs::metadata(copy.workspace.join("same")).unwrap().modified().unwrap(), written);
+        assert_eq!(
+            fs::metadata(copy.workspace.join("same"))
+                .unwrap()
+                .modified()
+                .unwrap(),
+            written
+        );
     }
 
     #[test]
     fn a_clone_lists_its_files() {
-        let Some(files) = files().unwrap() else { return };
-        assert!(files.contains(Path::new("xtask/Cargo.toml")) && !files.iter().any(|path| path.starts_with("target")));
+        let Some(files) = files().unwrap() else {
+            return;
+        };
+        assert!(
+            files.contains(Path::new("xtask/Cargo.toml"))
+                && !files.iter().any(|path| path.starts_with("target"))
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Our decoder beside others, on the same pages of charges and one core: `cargo xtask bench decoders`.
+//! Our decoder beside others, on the same pages of charges and one core:
+//! `cargo xtask bench decoders`.
 //!
-//! Prints rows of a table: what was done, and MB of the pages a second of processor time, the median of some rounds.
+//! Prints rows of a table: what was done, and MB of the pages a second of processor time, the
+//! median of some rounds.
 
 use std::collections::BTreeMap;
 use std::error::Error;

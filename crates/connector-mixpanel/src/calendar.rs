@@ -42,7 +42,8 @@ pub(crate) struct Calendar {
 pub(crate) struct Moment {
     /// Milliseconds since 1970, in UTC.
     pub(crate) millis: i64,
-    /// True when the wall clock showed this time twice that day, so that it may have been an hour later.
+    /// True when the wall clock showed this time twice that day, so that it may have been an hour
+    /// later.
     pub(crate) is_ambiguous: bool,
 }
 
@@ -57,7 +58,8 @@ impl TimeStorage {
 }
 
 impl Calendar {
-    /// The wall clock in the project's zone, which the days of all queries are counted by, read as if it were UTC.
+    /// The wall clock in the project's zone, which the days of all queries are counted by, read as
+    /// if it were UTC.
     pub(crate) fn local(self, now: DateTime<Utc>) -> DateTime<Utc> {
         now.with_timezone(&self.zone).naive_local().and_utc()
     }
@@ -77,18 +79,37 @@ impl Calendar {
 
     /// When an event happened whose exported time is `millis`.
     ///
-    /// Wall-clock times are resolved by the zone's rules of that day. Of a time that occurs twice, when clocks are set
-    /// back, it is the earlier one; one that never occurs, when clocks are set forward, counts on from before the change.
+    /// Wall-clock times are resolved by the zone's rules of that day. Of a time that occurs twice,
+    /// when clocks are set back, it is the earlier one; one that never occurs, when clocks are set
+    /// forward, counts on from before the change.
     pub(crate) fn moment(self, millis: i64) -> Moment {
-        let wall_clock = DateTime::from_timestamp_millis(millis).filter(|_| self.storage == TimeStorage::ProjectLocal);
-        let Some(wall_clock) = wall_clock.map(|time| time.naive_utc()) else { return Moment { millis, is_ambiguous: false } };
+        let wall_clock = DateTime::from_timestamp_millis(millis)
+            .filter(|_| self.storage == TimeStorage::ProjectLocal);
+        let Some(wall_clock) = wall_clock.map(|time| time.naive_utc()) else {
+            return Moment {
+                millis,
+                is_ambiguous: false,
+            };
+        };
         match self.zone.from_local_datetime(&wall_clock) {
-            LocalResult::Single(time) => Moment { millis: time.timestamp_millis(), is_ambiguous: false },
-            LocalResult::Ambiguous(earlier, _) => Moment { millis: earlier.timestamp_millis(), is_ambiguous: true },
+            LocalResult::Single(time) => Moment {
+                millis: time.timestamp_millis(),
+                is_ambiguous: false,
+            },
+            LocalResult::Ambiguous(earlier, _) => Moment {
+                millis: earlier.timestamp_millis(),
+                is_ambiguous: true,
+            },
             LocalResult::None => {
-                let before = wall_clock.checked_sub_signed(LONGEST_GAP).and_then(|before| self.zone.from_local_datetime(&before).latest());
-                let millis = before.map_or(millis, |before| (before + LONGEST_GAP).timestamp_millis());
-                Moment { millis, is_ambiguous: false }
+                let before = wall_clock
+                    .checked_sub_signed(LONGEST_GAP)
+                    .and_then(|before| self.zone.from_local_datetime(&before).latest());
+                let millis =
+                    before.map_or(millis, |before| (before + LONGEST_GAP).timestamp_millis());
+                Moment {
+                    millis,
+                    is_ambiguous: false,
+                }
             }
         }
     }
@@ -103,9 +124,11 @@ pub(crate) enum DayClock {
     Query,
 }
 
-/// Days as the project counts them: a slicer of days that is told the project's time instead of UTC.
+/// Days as the project counts them: a slicer of days that is told the project's time instead of
+/// UTC.
 ///
-/// Windows then begin and end at the midnights of the project, each written as the same midnight in UTC.
+/// Windows then begin and end at the midnights of the project, each written as the same midnight in
+/// UTC.
 #[derive(Clone, Debug)]
 pub(crate) struct ProjectDays<S> {
     /// Cuts days.

@@ -13,7 +13,9 @@ pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
 
 /// The members of an object.
 pub(crate) fn members(json: &str) -> Result<Members<'_>> {
-    serde_json::Deserializer::from_str(json).deserialize_map(MembersVisitor).map_err(unexpected)
+    serde_json::Deserializer::from_str(json)
+        .deserialize_map(MembersVisitor)
+        .map_err(unexpected)
 }
 
 /// The elements of an array, each as it stands in the text.
@@ -24,19 +26,30 @@ pub(crate) fn elements(json: &str) -> Result<Vec<&str>> {
 
 /// The last member of that name, unless it is null.
 pub(crate) fn find<'a>(members: &Members<'a>, name: &str) -> Option<&'a str> {
-    members.iter().rfind(|(known, _)| known == name).map(|(_, value)| *value).filter(|value| *value != "null")
+    members
+        .iter()
+        .rfind(|(known, _)| known == name)
+        .map(|(_, value)| *value)
+        .filter(|value| *value != "null")
 }
 
 /// The member of that name, without which an answer makes no sense.
 pub(crate) fn expect<'a>(members: &Members<'a>, name: &'static str) -> Result<&'a str> {
-    let missing = || Error::new(ErrorKind::Decode, "an answer lacks a member that mixpanel documents").with_context("member", name);
+    let missing = || {
+        Error::new(
+            ErrorKind::Decode,
+            "an answer lacks a member that mixpanel documents",
+        )
+        .with_context("member", name)
+    };
     find(members, name).ok_or_else(missing)
 }
 
 /// A record as text.
 pub(crate) fn text(record: &RawRecord) -> Result<&str> {
-    std::str::from_utf8(record.as_bytes())
-        .map_err(|error| Error::new(ErrorKind::Decode, "an answer of mixpanel is not text").with_source(error))
+    std::str::from_utf8(record.as_bytes()).map_err(|error| {
+        Error::new(ErrorKind::Decode, "an answer of mixpanel is not text").with_source(error)
+    })
 }
 
 /// A string as JSON.
@@ -58,7 +71,11 @@ pub(crate) fn is_object(json: &str) -> bool {
 }
 
 fn unexpected(error: serde_json::Error) -> Error {
-    Error::new(ErrorKind::Decode, "an answer is not the JSON that mixpanel documents").with_source(error)
+    Error::new(
+        ErrorKind::Decode,
+        "an answer is not the JSON that mixpanel documents",
+    )
+    .with_source(error)
 }
 
 struct MembersVisitor;
@@ -97,7 +114,10 @@ impl Row {
     /// Adds a value that is JSON already.
     pub(crate) fn json(mut self, name: &str, value: &str) -> Self {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        if name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
             self.0.push('"');
             self.0.push_str(name);
             self.0.push('"');

@@ -39,7 +39,8 @@ use pipeline_core::http::HttpClient;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
-    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader, Result, Session, declarative,
+    Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan,
+    Reader, Result, Session, declarative,
 };
 pub use region::Region;
 pub use reports::{Parameter, Report};
@@ -84,7 +85,8 @@ struct Run {
     seen: Mutex<Seen>,
 }
 
-/// First days of the history that endpoints are made for: the one that Mixpanel names and the next, around midnight.
+/// First days of the history that endpoints are made for: the one that Mixpanel names and the next,
+/// around midnight.
 const MOST_FIRST_DAYS: usize = 4;
 
 /// What is known of the project once Mixpanel was asked, if it had to be.
@@ -112,13 +114,27 @@ struct Known {
 impl Known {
     /// An endpoint that asks for no day before `first`.
     fn endpoint(&self, name: &str, first: Option<NaiveDate>) -> Option<&Endpoint> {
-        let endpoints = first.and_then(|first| self.shortened(first)).unwrap_or(&self.endpoints);
+        let endpoints = first
+            .and_then(|first| self.shortened(first))
+            .unwrap_or(&self.endpoints);
         endpoints.iter().find(|endpoint| endpoint.name() == name)
     }
 
     fn shortened(&self, first: NaiveDate) -> Option<&Vec<Endpoint>> {
-        let make = || (first, self.project.endpoints(&Place { kept: Some(first), ..self.place.clone() }));
-        self.shortened.iter().map(|slot| slot.get_or_init(make)).find(|(day, _)| *day == first).map(|(_, endpoints)| endpoints)
+        let make = || {
+            (
+                first,
+                self.project.endpoints(&Place {
+                    kept: Some(first),
+                    ..self.place.clone()
+                }),
+            )
+        };
+        self.shortened
+            .iter()
+            .map(|slot| slot.get_or_init(make))
+            .find(|(day, _)| *day == first)
+            .map(|(_, endpoints)| endpoints)
     }
 
     /// The first day that a slice of an endpoint asks for, where it names days.
@@ -128,12 +144,18 @@ impl Known {
 
     /// Why an endpoint cannot be read; none: it can.
     fn unavailable(&self, endpoint: &str) -> Option<Error> {
-        let needs_zone = self.place.calendar.storage == TimeStorage::ProjectLocal && matches!(endpoint, "export" | "activity");
+        let needs_zone = self.place.calendar.storage == TimeStorage::ProjectLocal
+            && matches!(endpoint, "export" | "activity");
         let zone = match &self.zone {
             Zone::Unknown(kind, reason) if needs_zone => Some(
-                Error::new(*kind, format!("events are stored in the project's time zone, which is not known: {reason}"))
-                    .with_context("field", "time_zone")
-                    .with_help("set time_zone to what the project's settings show, such as US/Pacific"),
+                Error::new(
+                    *kind,
+                    format!(
+                        "events are stored in the project's time zone, which is not known: {reason}"
+                    ),
+                )
+                .with_context("field", "time_zone")
+                .with_help("set time_zone to what the project's settings show, such as US/Pacific"),
             ),
             _ => None,
         };
@@ -142,12 +164,19 @@ impl Known {
 }
 
 impl Mixpanel {
-    /// Asks for the region and the zone where they are needed and not configured: a request that is not counted.
+    /// Asks for the region and the zone where they are needed and not configured: a request that is
+    /// not counted.
     async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
-        let needs_zone = |name: &str| self.project.needs_zone(name) || name == "export" && self.storage == TimeStorage::ProjectLocal;
+        let needs_zone = |name: &str| {
+            self.project.needs_zone(name)
+                || name == "export" && self.storage == TimeStorage::ProjectLocal
+        };
         let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
         let asks = self.sites.len() > 1 || wants_zone && self.zone.is_none();
-        let nothing = |reason: &str| Told { site: 0, zone: Zone::Unknown(ErrorKind::ConfigInvalid, reason.to_owned()) };
+        let nothing = |reason: &str| Told {
+            site: 0,
+            zone: Zone::Unknown(ErrorKind::ConfigInvalid, reason.to_owned()),
+        };
         let told = match self.project.credentials {
             Credentials::ServiceAccount if asks => self.ask().await?,
             Credentials::ServiceAccount => nothing("it is not configured"),
@@ -156,21 +185,55 @@ impl Mixpanel {
         let zone = self.zone.map_or(told.zone, Zone::Known);
         let Site { hosts, client, .. } = &self.sites[told.site];
         let now = client.now();
-        // Without a zone, queries end with a day that has begun wherever the project is: a later one is refused.
-        let calendar = Calendar { zone: zone.known().unwrap_or(calendar::LAST_ZONE), storage: self.storage };
-        let place = Place { hosts: hosts.clone(), calendar, today: calendar.today(now), kept: None };
+        // Without a zone, queries end with a day that has begun wherever the project is: a later
+        // one is refused.
+        let calendar = Calendar {
+            zone: zone.known().unwrap_or(calendar::LAST_ZONE),
+            storage: self.storage,
+        };
+        let place = Place {
+            hosts: hosts.clone(),
+            calendar,
+            today: calendar.today(now),
+            kept: None,
+        };
         let (project, notes) = self.properties(client, hosts, endpoints).await?;
         let endpoints = project.endpoints(&place);
         let lines = project.lines(project.days.most());
-        let several_days = endpoints.iter().find(|endpoint| endpoint.name() == export::NAME).map(|export| export.clone().ndjson(lines));
-        let today = Calendar { zone: zone.known().unwrap_or(Tz::UTC), ..calendar }.today(now);
+        let several_days = endpoints
+            .iter()
+            .find(|endpoint| endpoint.name() == export::NAME)
+            .map(|export| export.clone().ndjson(lines));
+        let today = Calendar {
+            zone: zone.known().unwrap_or(Tz::UTC),
+            ..calendar
+        }
+        .today(now);
         let (history, shortened) = (History::default(), Default::default());
-        Ok(Known { site: told.site, place, project, notes, endpoints, several_days, zone, today, history, shortened })
+        Ok(Known {
+            site: told.site,
+            place,
+            project,
+            notes,
+            endpoints,
+            several_days,
+            zone,
+            today,
+            history,
+            shortened,
+        })
     }
 
     /// Finds out which properties there are, where all of them are to be columns of an endpoint.
-    async fn properties(&self, client: &HttpClient, hosts: &Hosts, endpoints: &[&str]) -> Result<(Project, Vec<String>)> {
-        let wants = |names: [&str; 2]| endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name));
+    async fn properties(
+        &self,
+        client: &HttpClient,
+        hosts: &Hosts,
+        endpoints: &[&str],
+    ) -> Result<(Project, Vec<String>)> {
+        let wants = |names: [&str; 2]| {
+            endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name))
+        };
         let flattens = |what, names| self.project.flatten.contains(&what) && wants(names);
         let events = flattens(Flatten::Events, ["export", "activity"]);
         if !events && !flattens(Flatten::Profiles, ["engage", "group_profiles"]) {
@@ -180,29 +243,49 @@ impl Mixpanel {
         Ok((self.project.flattened(&found), found.notes))
     }
 
-    /// Asks Mixpanel. A plan or a role that may not ask may read events all the same, and whatever else needs no zone.
+    /// Asks Mixpanel. A plan or a role that may not ask may read events all the same, and whatever
+    /// else needs no zone.
     async fn ask(&self) -> Result<Told> {
         let is_optional = |error: &Error| {
-            let is_refusal =
-                matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Decode);
+            let is_refusal = matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::NotFound
+                    | ErrorKind::Refused
+                    | ErrorKind::Decode
+            );
             self.sites.len() == 1 && is_refusal && error.context_value("project").is_none()
         };
         match account::ask(&self.sites, self.project.id).await {
-            Err(error) if is_optional(&error) => {
-                Ok(Told { site: 0, zone: Zone::Unknown(error.kind(), format!("mixpanel does not report it: {error}")) })
-            }
+            Err(error) if is_optional(&error) => Ok(Told {
+                site: 0,
+                zone: Zone::Unknown(
+                    error.kind(),
+                    format!("mixpanel does not report it: {error}"),
+                ),
+            }),
             told => told,
         }
     }
 
     /// Notices about the configuration, the names of columns, and what is not known.
     fn notices(&self, known: &Known, endpoints: &[&str]) -> Vec<String> {
-        let warning = self.facts.iter().filter(|(name, _)| name == "warning").map(|(_, text)| text.clone());
-        let readable = endpoints.iter().filter(|name| known.unavailable(name).is_none());
-        let columns = readable.filter_map(|name| streams::stream(name)).flat_map(|stream| {
-            let collisions = &known.project.columns(stream).collisions;
-            collisions.iter().map(|collision| format!("{}: {collision}", stream.name))
-        });
+        let warning = self
+            .facts
+            .iter()
+            .filter(|(name, _)| name == "warning")
+            .map(|(_, text)| text.clone());
+        let readable = endpoints
+            .iter()
+            .filter(|name| known.unavailable(name).is_none());
+        let columns = readable
+            .filter_map(|name| streams::stream(name))
+            .flat_map(|stream| {
+                let collisions = &known.project.columns(stream).collisions;
+                collisions
+                    .iter()
+                    .map(|collision| format!("{}: {collision}", stream.name))
+            });
         let needs_zone = endpoints.iter().any(|name| self.project.needs_zone(name));
         let zone = match &known.zone {
             Zone::Unknown(_, reason) if needs_zone => Some(format!(
@@ -210,7 +293,11 @@ impl Mixpanel {
             )),
             _ => None,
         };
-        warning.chain(known.notes.iter().cloned()).chain(columns).chain(zone).collect()
+        warning
+            .chain(known.notes.iter().cloned())
+            .chain(columns)
+            .chain(zone)
+            .collect()
     }
 
     /// Asks an endpoint for as little as shows whether it can be read.
@@ -224,7 +311,9 @@ impl Mixpanel {
             return Ok(checked(Availability::Unavailable(error.to_string())));
         }
         if endpoint.name() == export::NAME {
-            return export::check(&Reader::new(client.with_attempts(1)), endpoint, self.range).await.map(checked);
+            return export::check(&Reader::new(client.with_attempts(1)), endpoint, self.range)
+                .await
+                .map(checked);
         }
         let client = client.with_attempts(CHECK_ATTEMPTS);
         let name = endpoint.name();
@@ -233,12 +322,23 @@ impl Mixpanel {
             let endpoint = known.endpoint(name, first).unwrap_or(endpoint);
             match declarative::check(&client, std::slice::from_ref(endpoint), &[name]).await {
                 Ok(report) => {
-                    let found = report.endpoints.into_iter().next().map(|(_, availability)| availability);
-                    return Ok(found.unwrap_or_else(|| Availability::Failed("the endpoint was not asked".to_owned())));
+                    let found = report
+                        .endpoints
+                        .into_iter()
+                        .next()
+                        .map(|(_, availability)| availability);
+                    return Ok(found.unwrap_or_else(|| {
+                        Availability::Failed("the endpoint was not asked".to_owned())
+                    }));
                 }
                 Err(error) => {
                     let asked = known.asked(name, &SliceState::default()).max(first);
-                    first = Some(known.history.refused(&error, asked, client.now()).ok_or_else(|| history::exhausted(error))?);
+                    first = Some(
+                        known
+                            .history
+                            .refused(&error, asked, client.now())
+                            .ok_or_else(|| history::exhausted(error))?,
+                    );
                 }
             }
         }
@@ -268,28 +368,52 @@ impl Connector for Mixpanel {
             None => origin,
         };
         let notices = self.notices(&known, endpoints);
-        let mut plan = Plan { endpoints: known.endpoints.clone(), origin, notices, ..Plan::default() };
+        let mut plan = Plan {
+            endpoints: known.endpoints.clone(),
+            origin,
+            notices,
+            ..Plan::default()
+        };
         for name in endpoints {
             if let Some(reason) = known.unavailable(name) {
                 plan.skip_endpoint(*name, reason);
             }
         }
         let reader = Reader::new(self.sites[known.site].client.clone());
-        Ok(Arc::new(Run { reader, plan, known, range: self.range, seen: Mutex::default() }))
+        Ok(Arc::new(Run {
+            reader,
+            plan,
+            known,
+            range: self.range,
+            seen: Mutex::default(),
+        }))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
         let known = self.learn(endpoints).await?;
-        let wanted = known.endpoints.iter().filter(|endpoint| endpoints.is_empty() || endpoints.contains(&endpoint.name()));
-        let mut report = CheckReport { facts: self.facts.clone(), endpoints: Vec::new() };
+        let wanted = known
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoints.is_empty() || endpoints.contains(&endpoint.name()));
+        let mut report = CheckReport {
+            facts: self.facts.clone(),
+            endpoints: Vec::new(),
+        };
         if let Some(region) = self.sites[known.site].region {
-            report.facts.push(("region".to_owned(), region.name().to_owned()));
+            report
+                .facts
+                .push(("region".to_owned(), region.name().to_owned()));
         }
         if let Some(zone) = known.zone.known() {
-            report.facts.push(("time zone".to_owned(), zone.name().to_owned()));
+            report
+                .facts
+                .push(("time zone".to_owned(), zone.name().to_owned()));
         }
         for endpoint in wanted {
-            report.endpoints.push((endpoint.name().to_owned(), self.availability(&known, endpoint).await?));
+            report.endpoints.push((
+                endpoint.name().to_owned(),
+                self.availability(&known, endpoint).await?,
+            ));
         }
         Ok(report)
     }
@@ -304,7 +428,11 @@ impl Session for Run {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         self.rows(endpoint, slice)
     }
 
@@ -319,9 +447,16 @@ impl Session for Run {
 
 impl Run {
     /// Reads a slice, and makes rows of what comes.
-    fn rows<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn rows<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         let known = &self.known;
-        let streams: Vec<_> = endpoint.streams().filter_map(|stream| streams::stream(stream.name())).collect();
+        let streams: Vec<_> = endpoint
+            .streams()
+            .filter_map(|stream| streams::stream(stream.name()))
+            .collect();
         let report = known.project.report(endpoint.name(), &slice);
         if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
             // The report was taken out of the configuration while its answer was still to be read.
@@ -341,7 +476,9 @@ impl Run {
         let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
         let reader = &self.reader;
         if endpoint.name() != export::NAME {
-            return history::read(known, reader, endpoint.name(), slice).map(move |page| reshape(page?, &mut about)).boxed();
+            return history::read(known, reader, endpoint.name(), slice)
+                .map(move |page| reshape(page?, &mut about))
+                .boxed();
         }
         let read = slice.clone();
         let most_malformed = known.project.max_bad_lines;
@@ -354,13 +491,20 @@ impl Run {
                     about.occurrences = Occurrences::default();
                     seen.add(&read, &std::mem::take(&mut about.seen));
                     let malformed = std::mem::take(&mut about.lines).more_than(most_malformed);
-                    page.gaps.extend(malformed.map(|error| export::missed_day(&read, asked, &error)));
+                    page.gaps
+                        .extend(malformed.map(|error| export::missed_day(&read, asked, &error)));
                 }
             }
             Ok(export::newer(page, export::processed_since(&read)))
         };
         let several_days = known.several_days.as_ref().unwrap_or(endpoint);
-        let exports = Exports { reader, endpoint, several_days, days: &known.project.days, history: &known.history };
+        let exports = Exports {
+            reader,
+            endpoint,
+            several_days,
+            days: &known.project.days,
+            history: &known.history,
+        };
         export::read(exports, slice).map(events).boxed()
     }
 

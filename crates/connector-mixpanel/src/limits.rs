@@ -18,20 +18,22 @@ pub(crate) const QUERY: &str = "query";
 /// Queries under way, follow-up pages included.
 pub(crate) const QUERY_PACE: &str = "query_pace";
 
-/// What Mixpanel's own pages are made of: no limit is published, and nothing is counted against the hour.
+/// What Mixpanel's own pages are made of: no limit is published, and nothing is counted against the
+/// hour.
 pub(crate) const APP: &str = "app";
 
 /// The Lexicon, of the last minute.
 pub(crate) const LEXICON: &str = "lexicon";
 
-/// What Mixpanel publishes for every project in an hour, of exports and of queries. Some have more, as answers then tell.
+/// What Mixpanel publishes for every project in an hour, of exports and of queries. Some have more,
+/// as answers then tell.
 const HOURLY: u32 = 60;
 
 /// What it allows in a second.
 const SECONDLY: u32 = 3;
 
-/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a temporary file until it is
-/// loaded.
+/// Exports under way at once. Mixpanel allows 100; a few saturate a line, and each fills a
+/// temporary file until it is loaded.
 pub(crate) const EXPORTS_AT_ONCE: u8 = 4;
 
 /// Queries under way at once: Mixpanel's own limit.
@@ -52,18 +54,31 @@ pub(crate) struct Hourly {
 
 /// Declares the buckets.
 pub(crate) fn declare(builder: HttpClientBuilder, share: f64, hourly: Hourly) -> HttpClientBuilder {
-    let hour = |most: Option<u32>| most.map_or_else(|| Quota::per_hour(HOURLY).published(), Quota::per_hour).share(share);
+    let hour = |most: Option<u32>| {
+        most.map_or_else(|| Quota::per_hour(HOURLY).published(), Quota::per_hour)
+            .share(share)
+    };
     builder
         .quota(EXPORT, hour(hourly.exports))
-        .quota(EXPORT_PACE, Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()))
+        .quota(
+            EXPORT_PACE,
+            Quota::per_second(SECONDLY).concurrency(EXPORTS_AT_ONCE.into()),
+        )
         .quota(QUERY, hour(hourly.queries))
-        .quota(QUERY_PACE, Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE))
-        .quota(APP, Quota::per_second(APP_SECONDLY).concurrency(QUERIES_AT_ONCE))
+        .quota(
+            QUERY_PACE,
+            Quota::per_second(SECONDLY).concurrency(QUERIES_AT_ONCE),
+        )
+        .quota(
+            APP,
+            Quota::per_second(APP_SECONDLY).concurrency(QUERIES_AT_ONCE),
+        )
         .quota(LEXICON, Quota::per_minute(MINUTELY))
         .rate_headers(Rates { share })
 }
 
-/// The buckets, for rates and for requests under way, that answers to a request are about; none for what is not counted.
+/// The buckets, for rates and for requests under way, that answers to a request are about; none for
+/// what is not counted.
 pub(crate) fn buckets_of(request: &Request) -> Option<(&'static str, &'static str)> {
     match request.url.path() {
         path if path.starts_with("/api/query/") => Some((QUERY, QUERY_PACE)),
@@ -80,8 +95,17 @@ struct Rates {
 
 impl RateReader for Rates {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
-        let Some((rate, pace)) = buckets_of(answer.request) else { return Vec::new() };
+        let Some((rate, pace)) = buckets_of(answer.request) else {
+            return Vec::new();
+        };
         let hints = RateHeaders::Ietf.parse(answer.headers, now).into_iter();
-        hints.map(|hint| (if hint.concurrency { pace } else { rate }.into(), hint.share(self.share))).collect()
+        hints
+            .map(|hint| {
+                (
+                    if hint.concurrency { pace } else { rate }.into(),
+                    hint.share(self.share),
+                )
+            })
+            .collect()
     }
 }

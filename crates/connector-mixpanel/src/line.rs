@@ -25,8 +25,14 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 const KEY_DIGITS: usize = 32;
 
 /// Properties that change when an event is ingested again or its user is merged with another.
-const VOLATILE: [&str; 6] =
-    ["mp_processing_time_ms", "$mp_api_timestamp_ms", "$import", "$is_reshuffled", "distinct_id", "$distinct_id_before_identity"];
+const VOLATILE: [&str; 6] = [
+    "mp_processing_time_ms",
+    "$mp_api_timestamp_ms",
+    "$import",
+    "$is_reshuffled",
+    "distinct_id",
+    "$distinct_id_before_identity",
+];
 
 /// How a property becomes a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,12 +43,17 @@ enum Lift {
     Verbatim,
 }
 
-/// Columns lifted out of the properties: the property, the column, and how. The first four are looked at more closely.
+/// Columns lifted out of the properties: the property, the column, and how. The first four are
+/// looked at more closely.
 const LIFTED: [(&str, &str, Lift); 19] = [
     ("time", "time_raw", Lift::Verbatim),
     ("distinct_id", "distinct_id", Lift::Text),
     ("$insert_id", "insert_id", Lift::Text),
-    ("$distinct_id_before_identity", "distinct_id_before_identity", Lift::Text),
+    (
+        "$distinct_id_before_identity",
+        "distinct_id_before_identity",
+        Lift::Text,
+    ),
     ("$device_id", "device_id", Lift::Text),
     ("$user_id", "user_id", Lift::Text),
     ("$is_reshuffled", "is_reshuffled", Lift::Verbatim),
@@ -55,8 +66,16 @@ const LIFTED: [(&str, &str, Lift); 19] = [
     ("$current_url", "current_url", Lift::Text),
     ("mp_lib", "lib", Lift::Text),
     ("$lib_version", "lib_version", Lift::Text),
-    ("mp_processing_time_ms", "mp_processing_time_ms", Lift::Verbatim),
-    ("$mp_api_timestamp_ms", "mp_api_timestamp_ms", Lift::Verbatim),
+    (
+        "mp_processing_time_ms",
+        "mp_processing_time_ms",
+        Lift::Verbatim,
+    ),
+    (
+        "$mp_api_timestamp_ms",
+        "mp_api_timestamp_ms",
+        Lift::Verbatim,
+    ),
     ("$mp_api_endpoint", "mp_api_endpoint", Lift::Text),
 ];
 const TIME: usize = 0;
@@ -70,13 +89,18 @@ pub(crate) fn is_lifted(property: &str) -> bool {
     LIFTED.iter().any(|(lifted, ..)| *lifted == property)
 }
 
-/// Refuses a line that is not an event, or that shows that the export broke off: it does so with status 200, in text or in
-/// JSON.
+/// Refuses a line that is not an event, or that shows that the export broke off: it does so with
+/// status 200, in text or in JSON.
 pub(crate) fn check(line: &[u8]) -> Result<()> {
-    if is_event(line)? { Ok(()) } else { Err(malformed("an export line is not an event")) }
+    if is_event(line)? {
+        Ok(())
+    } else {
+        Err(malformed("an export line is not an event"))
+    }
 }
 
-/// Refuses a line that shows that the export broke off. One that is JSON came whole, whether or not it is an event.
+/// Refuses a line that shows that the export broke off. One that is JSON came whole, whether or not
+/// it is an event.
 pub(crate) fn check_whole(line: &[u8]) -> Result<()> {
     is_event(line).map(drop)
 }
@@ -93,24 +117,37 @@ fn is_event(line: &[u8]) -> Result<bool> {
         error: Option<&'a RawValue>,
     }
     let text = readable(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
-    if text.eq_ignore_ascii_case("terminated early") || text.eq_ignore_ascii_case("export terminated early") {
+    if text.eq_ignore_ascii_case("terminated early")
+        || text.eq_ignore_ascii_case("export terminated early")
+    {
         return Err(broken("the export was terminated early"));
     }
     if !text.starts_with('{') {
         return Err(malformed("an export line is not an event"));
     }
-    let line: Line<'_> = serde_json::from_str(&text).map_err(|error| malformed("an export line is not JSON").with_source(error))?;
+    let line: Line<'_> = serde_json::from_str(&text)
+        .map_err(|error| malformed("an export line is not JSON").with_source(error))?;
     match line {
-        Line { event: Some(event), properties: Some(properties), .. } if starts(event, '"') && starts(properties, '{') => Ok(true),
-        Line { error: Some(error), .. } => Err(reported(error.get())),
+        Line {
+            event: Some(event),
+            properties: Some(properties),
+            ..
+        } if starts(event, '"') && starts(properties, '{') => Ok(true),
+        Line {
+            error: Some(error), ..
+        } => Err(reported(error.get())),
         _ => Ok(false),
     }
 }
 
-/// The event as it is stored: what identifies it and what most projects ask for at the top, all properties unchanged below.
-/// A malformed line is counted, and rejected with its text.
+/// The event as it is stored: what identifies it and what most projects ask for at the top, all
+/// properties unchanged below. A malformed line is counted, and rejected with its text.
 #[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
-pub(crate) fn event(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+pub(crate) fn event(
+    record: &RawRecord,
+    about: &mut About<'_>,
+    out: &mut Vec<RawRecord>,
+) -> Result<()> {
     about.lines.read += 1;
     out.push(row(record, about).unwrap_or_else(|error| {
         let rejected = record.clone().rejected(error.message());
@@ -131,13 +168,16 @@ pub(crate) struct Malformed {
 impl Malformed {
     fn add(&mut self, error: Error) {
         self.count += 1;
-        self.first.get_or_insert_with(|| error.with_context("line", self.read.to_string()));
+        self.first
+            .get_or_insert_with(|| error.with_context("line", self.read.to_string()));
     }
 
     /// What is wrong with the first, when there are more than may be.
     pub(crate) fn more_than(self, most: u32) -> Option<Error> {
         let Self { count, first, .. } = self;
-        first.filter(|_| count > u64::from(most)).map(|first| first.with_context("malformed_lines", count.to_string()))
+        first
+            .filter(|_| count > u64::from(most))
+            .map(|first| first.with_context("malformed_lines", count.to_string()))
     }
 }
 
@@ -145,12 +185,21 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
     let readable = readable(record.as_bytes());
     let line = members(&readable)?;
     let not_an_event = || malformed("an export line is not an event");
-    let properties = find(&line, "properties").filter(|properties| is_object(properties)).ok_or_else(not_an_event)?;
-    let name = find(&line, "event").filter(|name| name.starts_with('"')).ok_or_else(not_an_event)?;
+    let properties = find(&line, "properties")
+        .filter(|properties| is_object(properties))
+        .ok_or_else(not_an_event)?;
+    let name = find(&line, "event")
+        .filter(|name| name.starts_with('"'))
+        .ok_or_else(not_an_event)?;
     let event = Event::new(name, properties)?;
     let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
     about.seen.late(event.lateness(about.calendar).unwrap_or(0));
-    about.seen.users(event.name, &event.properties, event.lifted[DISTINCT_ID], event.lifted[FORMER_ID]);
+    about.seen.users(
+        event.name,
+        &event.properties,
+        event.lifted[DISTINCT_ID],
+        event.lifted[FORMER_ID],
+    );
     for (property, value) in &event.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);
@@ -161,10 +210,18 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
         // Kept in `_extra`, where it is counted and told.
         row = row.json("utf8_repaired", "true");
     }
-    for (name, value) in line.iter().filter(|(name, _)| name != "event" && name != "properties") {
-        // Old exports have further members beside the properties. None may take the place of a column.
+    for (name, value) in line
+        .iter()
+        .filter(|(name, _)| name != "event" && name != "properties")
+    {
+        // Old exports have further members beside the properties. None may take the place of a
+        // column.
         let is_taken = schema::EVENT.iter().any(|field| field.name == *name);
-        row = if is_taken { row.json(&format!("{name}__u"), value) } else { row.json(name, value) };
+        row = if is_taken {
+            row.json(&format!("{name}__u"), value)
+        } else {
+            row.json(name, value)
+        };
     }
     Ok(row.build())
 }
@@ -189,14 +246,25 @@ impl<'a> Event<'a> {
         }
         // Answers about the events of some users write it so.
         lifted[DISTINCT_ID] = lifted[DISTINCT_ID].or_else(|| find(&properties, "$distinct_id"));
-        Ok(Self { name, properties, lifted })
+        Ok(Self {
+            name,
+            properties,
+            lifted,
+        })
     }
 
     fn row(&self, calendar: Calendar, occurrences: &mut Occurrences, length: usize) -> Row {
-        let mut row = Row::with_capacity(length + length / 2 + 512).json("event_key", &format!("\"{}\"", self.key(occurrences)));
+        let mut row = Row::with_capacity(length + length / 2 + 512)
+            .json("event_key", &format!("\"{}\"", self.key(occurrences)));
         row = row.json("event", self.name);
-        if let Some(Moment { millis, is_ambiguous }) = self.time_millis().map(|millis| calendar.moment(millis)) {
-            row = row.json("time", &millis.to_string()).json_if("time_is_ambiguous", is_ambiguous.then_some("true"));
+        if let Some(Moment {
+            millis,
+            is_ambiguous,
+        }) = self.time_millis().map(|millis| calendar.moment(millis))
+        {
+            row = row
+                .json("time", &millis.to_string())
+                .json_if("time_is_ambiguous", is_ambiguous.then_some("true"));
         }
         // The day that the export counts the event to, by the clock that its times are written in.
         if let Some(day) = self.time_millis().and_then(DateTime::from_timestamp_millis) {
@@ -219,7 +287,11 @@ impl<'a> Event<'a> {
     fn time_millis(&self) -> Option<i64> {
         let text = self.lifted[TIME]?.trim_matches('"');
         let time: i64 = text.split('.').next()?.parse().ok()?;
-        if time.abs() > MAX_SECONDS { Some(time) } else { time.checked_mul(1000) }
+        if time.abs() > MAX_SECONDS {
+            Some(time)
+        } else {
+            time.checked_mul(1000)
+        }
     }
 
     /// Milliseconds from the event to its processing.
@@ -230,14 +302,18 @@ impl<'a> Event<'a> {
 
     /// What Mixpanel itself takes for the identity of an event: name, user, time and insert id.
     ///
-    /// A merge of users rewrites `distinct_id` and keeps the former one beside it, so the former one counts. The time
-    /// counts in whole seconds, whichever precision it was exported in. Events so old that they lack an insert id are
-    /// told apart by everything that does not change when they are exported again, and equal ones by their number.
+    /// A merge of users rewrites `distinct_id` and keeps the former one beside it, so the former
+    /// one counts. The time counts in whole seconds, whichever precision it was exported in. Events
+    /// so old that they lack an insert id are told apart by everything that does not change when
+    /// they are exported again, and equal ones by their number.
     fn key(&self, occurrences: &mut Occurrences) -> String {
-        let user = self.lifted[FORMER_ID].or(self.lifted[DISTINCT_ID]).unwrap_or_default();
+        let user = self.lifted[FORMER_ID]
+            .or(self.lifted[DISTINCT_ID])
+            .unwrap_or_default();
         let mut hash = blake3::Hasher::new();
         let mut add = |json: &str| {
-            let value: Cow<'_, str> = serde_json::from_str::<String>(json).map_or(json.into(), Cow::Owned);
+            let value: Cow<'_, str> =
+                serde_json::from_str::<String>(json).map_or(json.into(), Cow::Owned);
             hash.update(&(value.len() as u64).to_le_bytes());
             hash.update(value.as_bytes());
         };
@@ -246,17 +322,26 @@ impl<'a> Event<'a> {
         if let Some(insert_id) = self.insert_id() {
             add("insert_id");
             add(insert_id);
-            add(&self.time_millis().map_or(String::new(), |millis| millis.div_euclid(1000).to_string()));
+            add(&self
+                .time_millis()
+                .map_or(String::new(), |millis| millis.div_euclid(1000).to_string()));
         } else {
             add("properties");
-            let mut stable: Vec<_> = self.properties.iter().filter(|(name, _)| !VOLATILE.contains(&&**name)).collect();
+            let mut stable: Vec<_> = self
+                .properties
+                .iter()
+                .filter(|(name, _)| !VOLATILE.contains(&&**name))
+                .collect();
             stable.sort_unstable();
             for (name, value) in stable {
                 add(name);
                 add(value);
             }
             let line = hash.finalize();
-            let line = line.as_bytes().first_chunk().map_or(0, |start| u64::from_le_bytes(*start));
+            let line = line
+                .as_bytes()
+                .first_chunk()
+                .map_or(0, |start| u64::from_le_bytes(*start));
             if let before @ 1.. = occurrences.before(line) {
                 hash.update(&before.to_le_bytes());
             }
@@ -267,7 +352,8 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The line as text. Properties cut in the middle of a character are known to occur; they must not cost the day.
+/// The line as text. Properties cut in the middle of a character are known to occur; they must not
+/// cost the day.
 fn readable(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line)
 }
@@ -285,14 +371,19 @@ fn broken(message: &str) -> Error {
 fn reported(text: &str) -> Error {
     let shown: String = text.trim_matches('"').chars().take(MAX_SHOWN).collect();
     let error = if text.contains("Unable to authenticate") {
-        Error::new(ErrorKind::Unauthenticated, "the export ended because the credentials were refused")
+        Error::new(
+            ErrorKind::Unauthenticated,
+            "the export ended because the credentials were refused",
+        )
     } else {
         broken("the export ended with an error")
     };
     error.with_context("answer", shown)
 }
 
-/// A line that is not an event. One that is not JSON either shows, as the last of an export, that it was broken off.
+/// A line that is not an event. One that is not JSON either shows, as the last of an export, that
+/// it was broken off.
 fn malformed(message: &str) -> Error {
-    Error::new(ErrorKind::Decode, message).with_help("set max_bad_lines to accept such lines: they are kept in the table _rejected")
+    Error::new(ErrorKind::Decode, message)
+        .with_help("set max_bad_lines to accept such lines: they are kept in the table _rejected")
 }

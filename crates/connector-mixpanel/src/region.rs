@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-/// Where a project's data resides. A project lives in exactly one region; in others its credentials are unknown.
+/// Where a project's data resides. A project lives in exactly one region; in others its credentials
+/// are unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Region {
@@ -53,18 +54,42 @@ impl Region {
     /// Its hosts.
     pub(crate) fn hosts(self) -> Result<Hosts> {
         let (query, data, ingestion) = match self {
-            Self::Auto | Self::Us => ("https://mixpanel.com", "https://data.mixpanel.com", "https://api.mixpanel.com"),
-            Self::Eu => ("https://eu.mixpanel.com", "https://data-eu.mixpanel.com", "https://api-eu.mixpanel.com"),
-            Self::In => ("https://in.mixpanel.com", "https://data-in.mixpanel.com", "https://api-in.mixpanel.com"),
+            Self::Auto | Self::Us => (
+                "https://mixpanel.com",
+                "https://data.mixpanel.com",
+                "https://api.mixpanel.com",
+            ),
+            Self::Eu => (
+                "https://eu.mixpanel.com",
+                "https://data-eu.mixpanel.com",
+                "https://api-eu.mixpanel.com",
+            ),
+            Self::In => (
+                "https://in.mixpanel.com",
+                "https://data-in.mixpanel.com",
+                "https://api-in.mixpanel.com",
+            ),
         };
-        let parse = |host| Url::parse(host).map_err(|error| Error::new(ErrorKind::Unexpected, "the region has no host").with_source(error));
-        Ok(Hosts { query: parse(query)?, data: parse(data)?, ingestion: parse(ingestion)? })
+        let parse = |host| {
+            Url::parse(host).map_err(|error| {
+                Error::new(ErrorKind::Unexpected, "the region has no host").with_source(error)
+            })
+        };
+        Ok(Hosts {
+            query: parse(query)?,
+            data: parse(data)?,
+            ingestion: parse(ingestion)?,
+        })
     }
 }
 
 impl Hosts {
     /// One server in the place of all hosts.
     pub(crate) fn all_at(url: &Url) -> Self {
-        Self { query: url.clone(), data: url.clone(), ingestion: url.clone() }
+        Self {
+            query: url.clone(),
+            data: url.clone(),
+            ingestion: url.clone(),
+        }
     }
 }

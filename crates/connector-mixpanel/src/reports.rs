@@ -32,10 +32,12 @@ pub struct Report {
     pub(crate) name: String,
     /// The stream that the answer goes to, such as `segmentation` or `retention`.
     pub(crate) stream: String,
-    /// Parameters as Mixpanel's reference names them. The project, the workspace and the dates are filled in.
+    /// Parameters as Mixpanel's reference names them. The project, the workspace and the dates are
+    /// filled in.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, Parameter>,
-    /// Days that it covers, up to today in the project's time zone; as many as `report_days` unless set.
+    /// Days that it covers, up to today in the project's time zone; as many as `report_days` unless
+    /// set.
     #[serde(default)]
     #[schemars(range(min = 1, max = 3660))]
     pub(crate) days: Option<u32>,
@@ -62,14 +64,22 @@ impl Parameter {
             Self::Flag(flag) => flag.to_string().into(),
             Self::Number(number) => number.to_string().into(),
             Self::Text(text) => Cow::Borrowed(text),
-            Self::List(texts) => format!("[{}]", texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(",")).into(),
+            Self::List(texts) => format!(
+                "[{}]",
+                texts
+                    .iter()
+                    .map(|text| quote(text))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            )
+            .into(),
         }
     }
 }
 
 impl Report {
-    /// The beginning of the week or month that a day is in, where the report counts by those: a part of one would be told as
-    /// if it were all of it.
+    /// The beginning of the week or month that a day is in, where the report counts by those: a
+    /// part of one would be told as if it were all of it.
     fn begun(&self, day: DateTime<Utc>) -> DateTime<Utc> {
         let before = match self.parameter("unit").as_deref() {
             Some("month") => day.day0(),
@@ -79,9 +89,12 @@ impl Report {
         day - TimeDelta::days(before.into())
     }
 
-    /// The first day, from `day` on, with which a week or month begins where the report counts by those.
+    /// The first day, from `day` on, with which a week or month begins where the report counts by
+    /// those.
     fn whole_since(&self, day: NaiveDate) -> NaiveDate {
-        let begun = self.begun(day.and_time(NaiveTime::MIN).and_utc()).date_naive();
+        let begun = self
+            .begun(day.and_time(NaiveTime::MIN).and_utc())
+            .date_naive();
         if begun == day {
             return day;
         }
@@ -96,7 +109,12 @@ impl Report {
     /// A request for the profiles of one kind of group.
     pub(crate) fn of_group(id: &str) -> Self {
         let parameters = BTreeMap::from([(GROUP.to_owned(), Parameter::Text(id.to_owned()))]);
-        Self { name: id.to_owned(), stream: "group_profiles".to_owned(), parameters, days: None }
+        Self {
+            name: id.to_owned(),
+            stream: "group_profiles".to_owned(),
+            parameters,
+            days: None,
+        }
     }
 
     /// A parameter's value as it is sent: text as it is, lists as JSON.
@@ -106,24 +124,57 @@ impl Report {
 
     /// Refuses what Mixpanel would refuse, or not understand.
     fn check(&self) -> Result<()> {
-        let invalid = |message: String| Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports");
+        let invalid = |message: String| {
+            Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports")
+        };
         let name = &self.name;
-        let kinds = || STREAMS.iter().filter(|stream| stream.asks.is_some()).map(|stream| stream.name);
+        let kinds = || {
+            STREAMS
+                .iter()
+                .filter(|stream| stream.asks.is_some())
+                .map(|stream| stream.name)
+        };
         let stream = STREAMS.iter().find(|stream| stream.name == self.stream);
-        let Some(Asks { required, optional, .. }) = stream.and_then(|stream| stream.asks) else {
-            return Err(invalid(format!("report `{name}`: there is no stream `{}` of reports", self.stream))
-                .with_help(format!("streams of reports: {}", kinds().collect::<Vec<_>>().join(", "))));
+        let Some(Asks {
+            required, optional, ..
+        }) = stream.and_then(|stream| stream.asks)
+        else {
+            return Err(invalid(format!(
+                "report `{name}`: there is no stream `{}` of reports",
+                self.stream
+            ))
+            .with_help(format!(
+                "streams of reports: {}",
+                kinds().collect::<Vec<_>>().join(", ")
+            )));
         };
         let known: Vec<&str> = required.iter().chain(optional).copied().collect();
-        if let Some(unknown) = self.parameters.keys().find(|given| !known.contains(&given.as_str())) {
-            return Err(invalid(format!("report `{name}`: `{}` has no parameter `{unknown}`", self.stream))
-                .with_help(format!("its parameters: {}", known.join(", "))));
+        if let Some(unknown) = self
+            .parameters
+            .keys()
+            .find(|given| !known.contains(&given.as_str()))
+        {
+            return Err(invalid(format!(
+                "report `{name}`: `{}` has no parameter `{unknown}`",
+                self.stream
+            ))
+            .with_help(format!("its parameters: {}", known.join(", "))));
         }
-        if let Some(missing) = required.iter().find(|required| !self.parameters.contains_key(**required)) {
-            return Err(invalid(format!("report `{name}`: the parameter `{missing}` is missing")));
+        if let Some(missing) = required
+            .iter()
+            .find(|required| !self.parameters.contains_key(**required))
+        {
+            return Err(invalid(format!(
+                "report `{name}`: the parameter `{missing}` is missing"
+            )));
         }
-        if self.days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
-            return Err(invalid(format!("report `{name}`: the days are not between 1 and {MAX_DAYS}")));
+        if self
+            .days
+            .is_some_and(|days| !(1..=MAX_DAYS).contains(&days))
+        {
+            return Err(invalid(format!(
+                "report `{name}`: the days are not between 1 and {MAX_DAYS}"
+            )));
         }
         Ok(())
     }
@@ -132,12 +183,16 @@ impl Report {
 /// Checks the configured reports, and that no two of a stream share a name.
 pub(crate) fn check(reports: &[Report]) -> Result<()> {
     reports.iter().try_for_each(Report::check)?;
-    let twice = reports
-        .iter()
-        .enumerate()
-        .find(|(index, report)| reports[..*index].iter().any(|other| (&other.name, &other.stream) == (&report.name, &report.stream)));
+    let twice = reports.iter().enumerate().find(|(index, report)| {
+        reports[..*index]
+            .iter()
+            .any(|other| (&other.name, &other.stream) == (&report.name, &report.stream))
+    });
     twice.map_or(Ok(()), |(_, report)| {
-        let message = format!("two reports of `{}` are called `{}`", report.stream, report.name);
+        let message = format!(
+            "two reports of `{}` are called `{}`",
+            report.stream, report.name
+        );
         Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("field", "reports"))
     })
 }
@@ -158,20 +213,41 @@ pub(crate) struct Reports {
 impl Reports {
     /// The configured reports of a stream.
     pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
-        let asked = reports.iter().filter(|report| report.stream == stream.name).cloned().collect();
-        Self { asked, is_dated: stream.asks.is_some_and(|asks| asks.has_days), days, kept: None }
+        let asked = reports
+            .iter()
+            .filter(|report| report.stream == stream.name)
+            .cloned()
+            .collect();
+        Self {
+            asked,
+            is_dated: stream.asks.is_some_and(|asks| asks.has_days),
+            days,
+            kept: None,
+        }
     }
 }
 
 impl Slicer for Reports {
     /// `now` is the project's own clock, see [`ProjectDays`](crate::calendar::ProjectDays).
-    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+    fn plan(
+        &self,
+        state: &EndpointState,
+        _range: TimeRange,
+        now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
         if !state.slices.is_empty() {
             return Vec::new();
         }
-        let tomorrow = (now.date_naive() + TimeDelta::days(1)).and_time(NaiveTime::MIN).and_utc();
-        let since = |report: &Report| report.begun(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into()));
-        let window = |report: &Report| Window { since: Some(since(report)), until: tomorrow };
+        let tomorrow = (now.date_naive() + TimeDelta::days(1))
+            .and_time(NaiveTime::MIN)
+            .and_utc();
+        let since = |report: &Report| {
+            report.begun(tomorrow - TimeDelta::days(report.days.unwrap_or(self.days).into()))
+        };
+        let window = |report: &Report| Window {
+            since: Some(since(report)),
+            until: tomorrow,
+        };
         let slice = |report: &Report| SliceState {
             window: self.is_dated.then(|| window(report)),
             query: vec![(REPORT.to_owned(), report.name.clone())],
@@ -181,16 +257,29 @@ impl Slicer for Reports {
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
-        let name = slice.query.iter().find(|(name, _)| name == REPORT).map(|(_, value)| value);
+        let name = slice
+            .query
+            .iter()
+            .find(|(name, _)| name == REPORT)
+            .map(|(_, value)| value);
         let Some(report) = self.asked.iter().find(|report| Some(&report.name) == name) else {
-            return Err(Error::new(ErrorKind::Unexpected, "a slice asks for a report that is not configured"));
+            return Err(Error::new(
+                ErrorKind::Unexpected,
+                "a slice asks for a report that is not configured",
+            ));
         };
         for (name, value) in &report.parameters {
             request.set_query(name, value.written());
         }
-        if let Some(Window { since: Some(since), until }) = slice.window {
+        if let Some(Window {
+            since: Some(since),
+            until,
+        }) = slice.window
+        {
             let last = (until - TimeDelta::days(1)).date_naive();
-            let since = self.kept.map_or(since.date_naive(), |kept| since.date_naive().max(report.whole_since(kept)).min(last));
+            let since = self.kept.map_or(since.date_naive(), |kept| {
+                since.date_naive().max(report.whole_since(kept)).min(last)
+            });
             request.set_query("from_date", since.to_string());
             request.set_query("to_date", last.to_string());
         }
@@ -201,9 +290,15 @@ impl Slicer for Reports {
     fn unit(&self, slice: &SliceState) -> Option<Missed> {
         let (_, name) = slice.query.iter().find(|(name, _)| name == REPORT)?;
         let report = self.asked.iter().find(|report| report.name == *name)?;
-        let unit = SliceState { unit: Some(name.clone()), position: Position::Start, ..slice.clone() };
+        let unit = SliceState {
+            unit: Some(name.clone()),
+            position: Position::Start,
+            ..slice.clone()
+        };
         Some(match report.parameter(GROUP) {
-            Some(group) => Missed::new(format!("group {group}"), unit).keeping(GROUP, quote(&group)),
+            Some(group) => {
+                Missed::new(format!("group {group}"), unit).keeping(GROUP, quote(&group))
+            }
             None => Missed::new(format!("report {name}"), unit).keeping(REPORT, quote(name)),
         })
     }

@@ -1,4 +1,5 @@
-//! From what Mixpanel sends to the rows that are stored: answers are objects keyed by date or segment, not lists of rows.
+//! From what Mixpanel sends to the rows that are stored: answers are objects keyed by date or
+//! segment, not lists of rows.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,8 @@ use crate::reports::Report;
 use crate::seen::Seen;
 use crate::table::Stream;
 
-/// Events without an insert id that are remembered in order to tell repetitions of the same line apart.
+/// Events without an insert id that are remembered in order to tell repetitions of the same line
+/// apart.
 const MAX_REMEMBERED_EVENTS: usize = 1_000_000;
 
 /// Makes the rows of one record of a stream's answers.
@@ -44,7 +46,8 @@ pub(crate) struct About<'a> {
 pub(crate) struct Occurrences(HashMap<u64, u32>);
 
 impl Occurrences {
-    /// How often this line came before. Beyond a million different ones none counts as a repetition.
+    /// How often this line came before. Beyond a million different ones none counts as a
+    /// repetition.
     pub(crate) fn before(&mut self, line: u64) -> u32 {
         if self.0.len() >= MAX_REMEMBERED_EVENTS && !self.0.contains_key(&line) {
             return 0;
@@ -57,13 +60,17 @@ impl Occurrences {
 
 /// Rows that are just what Mixpanel sent.
 #[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
-pub(crate) fn as_sent(record: &RawRecord, _about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
+pub(crate) fn as_sent(
+    record: &RawRecord,
+    _about: &mut About<'_>,
+    out: &mut Vec<RawRecord>,
+) -> Result<()> {
     out.push(record.clone());
     Ok(())
 }
 
-/// Makes rows of one of many records. One that is not what Mixpanel documents is rejected with its text: it must not take the
-/// others with it.
+/// Makes rows of one of many records. One that is not what Mixpanel documents is rejected with its
+/// text: it must not take the others with it.
 #[expect(clippy::unnecessary_wraps, reason = "others of its type fail")]
 pub(crate) fn or_rejected(
     record: &RawRecord,
@@ -82,9 +89,16 @@ pub(crate) fn or_rejected(
 pub(crate) fn reshape(page: Page, about: &mut [About<'_>]) -> Result<Page> {
     let rows = |(records, about): (Vec<RawRecord>, &mut About<'_>)| {
         let mut rows = Vec::with_capacity(records.len());
-        records.iter().try_for_each(|record| (about.stream.rows)(record, about, &mut rows))?;
+        records
+            .iter()
+            .try_for_each(|record| (about.stream.rows)(record, about, &mut rows))?;
         Ok(rows)
     };
-    let records = page.records.into_iter().zip(about).map(rows).collect::<Result<_>>()?;
+    let records = page
+        .records
+        .into_iter()
+        .zip(about)
+        .map(rows)
+        .collect::<Result<_>>()?;
     Ok(Page { records, ..page })
 }

@@ -10,13 +10,17 @@ const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
 const MILLIS: DataType = DataType::Timestamp(TimeFormat::UnixMillis);
 
 /// Amounts of money that a project sends as it likes.
-const AMOUNT: DataType = DataType::Decimal { precision: 38, scale: 9 };
+const AMOUNT: DataType = DataType::Decimal {
+    precision: 38,
+    scale: 9,
+};
 
 const fn column(name: &'static str, data_type: DataType) -> Field {
     Field::new(name, data_type)
 }
 
-/// An event. `event_key`, `time` and `time_is_ambiguous` are computed; see the crate's documentation.
+/// An event. `event_key`, `time` and `time_is_ambiguous` are computed; see the crate's
+/// documentation.
 pub(crate) const EVENT: &[Field] = &[
     column("event_key", String),
     column("event", String),
@@ -75,8 +79,13 @@ pub(crate) const GROUP_PROFILE: &[Field] = &[
 ];
 
 /// An entry of a list that a profile keeps as a property.
-pub(crate) const LIST_ITEM: &[Field] =
-    &[column("distinct_id", String), column("position", Int64), column("time", TIME), column("amount", AMOUNT), column("value", Json)];
+pub(crate) const LIST_ITEM: &[Field] = &[
+    column("distinct_id", String),
+    column("position", Int64),
+    column("time", TIME),
+    column("amount", AMOUNT),
+    column("value", Json),
+];
 
 /// A saved cohort. `is_visible` is 0 or 1.
 pub(crate) const COHORT: &[Field] = &[
@@ -110,18 +119,32 @@ pub(crate) const ANNOTATION: &[Field] = &[
 ];
 
 /// A tag of notes.
-pub(crate) const ANNOTATION_TAG: &[Field] =
-    &[column("id", Int64), column("name", String), column("project_id", Int64), column("has_annotations", Bool)];
+pub(crate) const ANNOTATION_TAG: &[Field] = &[
+    column("id", Int64),
+    column("name", String),
+    column("project_id", Int64),
+    column("has_annotations", Bool),
+];
 
 /// A saved funnel.
 pub(crate) const FUNNEL: &[Field] = &[column("funnel_id", Int64), column("name", String)];
 
 /// What a funnel showed on a day, week or month.
-pub(crate) const FUNNEL_RESULT: &[Field] =
-    &[column("funnel_id", Int64), column("name", String), column("date", Date), column("steps", Json), column("analysis", Json)];
+pub(crate) const FUNNEL_RESULT: &[Field] = &[
+    column("funnel_id", Int64),
+    column("name", String),
+    column("date", Date),
+    column("steps", Json),
+    column("analysis", Json),
+];
 
 /// What a day earned.
-pub(crate) const REVENUE: &[Field] = &[column("date", Date), column("amount", AMOUNT), column("count", Int64), column("paid_count", Int64)];
+pub(crate) const REVENUE: &[Field] = &[
+    column("date", Date),
+    column("amount", AMOUNT),
+    column("count", Int64),
+    column("paid_count", Int64),
+];
 
 /// How many of those who came on a day came back. `counts` has one number for each interval.
 pub(crate) const RETENTION: &[Field] = &[
@@ -134,10 +157,16 @@ pub(crate) const RETENTION: &[Field] = &[
 ];
 
 /// How many did something in one, two, three … of the units of a period.
-pub(crate) const FREQUENCY: &[Field] =
-    &[column("report", String), column("segment", String), column("bucket", String), column("date", Date), column("counts", Json)];
+pub(crate) const FREQUENCY: &[Field] = &[
+    column("report", String),
+    column("segment", String),
+    column("bucket", String),
+    column("date", Date),
+    column("counts", Json),
+];
 
-/// A number for a segment and a span of time. `bucket` is the span as Mixpanel names it, `date` the day in which it begins.
+/// A number for a segment and a span of time. `bucket` is the span as Mixpanel names it, `date` the
+/// day in which it begins.
 pub(crate) const SEGMENT: &[Field] = &[
     column("report", String),
     column("event", String),
@@ -148,12 +177,22 @@ pub(crate) const SEGMENT: &[Field] = &[
 ];
 
 /// A number for a span of time.
-pub(crate) const TOTAL: &[Field] =
-    &[column("report", String), column("event", String), column("bucket", String), column("date", Date), column("value", Float64)];
+pub(crate) const TOTAL: &[Field] = &[
+    column("report", String),
+    column("event", String),
+    column("bucket", String),
+    column("date", Date),
+    column("value", Float64),
+];
 
 /// A number for an event and a span of time.
-pub(crate) const EVENT_COUNT: &[Field] =
-    &[column("report", String), column("event", String), column("bucket", String), column("date", Date), column("value", Float64)];
+pub(crate) const EVENT_COUNT: &[Field] = &[
+    column("report", String),
+    column("event", String),
+    column("bucket", String),
+    column("date", Date),
+    column("value", Float64),
+];
 
 /// A number for a property's value and a span of time.
 pub(crate) const PROPERTY_COUNT: &[Field] = &[
@@ -167,21 +206,34 @@ pub(crate) const PROPERTY_COUNT: &[Field] = &[
 ];
 
 /// One of today's most frequent events.
-pub(crate) const TOP_EVENT: &[Field] =
-    &[column("date", Date), column("event", String), column("amount", Int64), column("percent_change", Float64)];
+pub(crate) const TOP_EVENT: &[Field] = &[
+    column("date", Date),
+    column("event", String),
+    column("amount", Int64),
+    column("percent_change", Float64),
+];
 
 /// The name of an event of the last 31 days.
 pub(crate) const EVENT_NAME: &[Field] = &[column("name", String)];
 
 /// One of an event's most frequent properties.
-pub(crate) const TOP_PROPERTY: &[Field] =
-    &[column("report", String), column("event", String), column("property", String), column("count", Int64)];
+pub(crate) const TOP_PROPERTY: &[Field] = &[
+    column("report", String),
+    column("event", String),
+    column("property", String),
+    column("count", Int64),
+];
 
 /// One of a property's most frequent values.
-pub(crate) const PROPERTY_VALUE: &[Field] =
-    &[column("report", String), column("event", String), column("property", String), column("property_value", String)];
+pub(crate) const PROPERTY_VALUE: &[Field] = &[
+    column("report", String),
+    column("event", String),
+    column("property", String),
+    column("property_value", String),
+];
 
-/// A number in a saved report. `headers` says what `series` consists of; `series_key` is the same as text.
+/// A number in a saved report. `headers` says what `series` consists of; `series_key` is the same
+/// as text.
 pub(crate) const INSIGHT: &[Field] = &[
     column("report", String),
     column("series_key", String),
@@ -194,7 +246,11 @@ pub(crate) const INSIGHT: &[Field] = &[
 ];
 
 /// What can be known of an event or a profile: its documentation, and its properties.
-pub(crate) const LEXICON_SCHEMA: &[Field] = &[column("entity_type", String), column("name", String), column("schema_json", Json)];
+pub(crate) const LEXICON_SCHEMA: &[Field] = &[
+    column("entity_type", String),
+    column("name", String),
+    column("schema_json", Json),
+];
 
 /// A feature flag.
 pub(crate) const FEATURE_FLAG: &[Field] = &[
@@ -272,7 +328,8 @@ pub(crate) const WAREHOUSE_IMPORT: &[Field] = &[
     column("creator_email", String),
 ];
 
-/// A run of such an import. Times are numbers as Mixpanel writes them, and absent while they lie ahead.
+/// A run of such an import. Times are numbers as Mixpanel writes them, and absent while they lie
+/// ahead.
 pub(crate) const WAREHOUSE_IMPORT_RUN: &[Field] = &[
     column("import_id", Int64),
     column("status", String),

@@ -1,9 +1,10 @@
-//! What the events of a run say of events that were stored before and are not read again: what a run should not keep to
-//! itself.
+//! What the events of a run say of events that were stored before and are not read again: what a
+//! run should not keep to itself.
 //!
-//! Mixpanel rewrites `distinct_id` of all events of a user who turns out to be another. Days that are read again are stored
-//! as they are then; those before keep what they had. That a user was merged shows within the days that are read again, by
-//! the event that merged the two or by events of before it, so it is told for as many syncs as those days are read.
+//! Mixpanel rewrites `distinct_id` of all events of a user who turns out to be another. Days that
+//! are read again are stored as they are then; those before keep what they had. That a user was
+//! merged shows within the days that are read again, by the event that merged the two or by events
+//! of before it, so it is told for as many syncs as those days are read.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,8 +19,11 @@ use crate::json::{Members, elements, find};
 const MAX_USERS: usize = 200_000;
 
 /// Events that merge users, and the properties that name those.
-const MERGES: [(&str, &[&str]); 3] =
-    [("\"$identify\"", &["$identified_id", "$anon_id"]), ("\"$create_alias\"", &["alias"]), ("\"$merge\"", &["$distinct_ids"])];
+const MERGES: [(&str, &[&str]); 3] = [
+    ("\"$identify\"", &["$identified_id", "$anon_id"]),
+    ("\"$create_alias\"", &["alias"]),
+    ("\"$merge\"", &["$distinct_ids"]),
+];
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -38,12 +42,21 @@ impl Seen {
         self.latest = self.latest.max(millis);
     }
 
-    /// Takes note of the users who an event shows to be others: all that it names beside the one that it counts for.
-    pub(crate) fn users(&mut self, event: &str, properties: &Members<'_>, user: Option<&str>, former: Option<&str>) {
+    /// Takes note of the users who an event shows to be others: all that it names beside the one
+    /// that it counts for.
+    pub(crate) fn users(
+        &mut self,
+        event: &str,
+        properties: &Members<'_>,
+        user: Option<&str>,
+        former: Option<&str>,
+    ) {
         if let Some(former) = former.filter(|_| former != user) {
             self.merged(former);
         }
-        let Some((_, named)) = MERGES.iter().find(|(name, _)| *name == event) else { return };
+        let Some((_, named)) = MERGES.iter().find(|(name, _)| *name == event) else {
+            return;
+        };
         for value in named.iter().filter_map(|name| find(properties, name)) {
             let several = elements(value).unwrap_or_else(|_| vec![value]);
             for other in several.into_iter().filter(|other| Some(*other) != user) {
@@ -72,7 +85,9 @@ impl Seen {
     /// What is to be told when the run is over. The first day of all that is stored is `first`.
     pub(crate) fn remarks(&self, days: &Days, first: DateTime<Utc>) -> Vec<String> {
         // A run that read everything has left nothing as it was.
-        let since = self.since.filter(|since| *since != first && !self.merged.is_empty());
+        let since = self
+            .since
+            .filter(|since| *since != first && !self.merged.is_empty());
         let merged = since.map(|since| {
             let many = if self.merged.len() < MAX_USERS { "" } else { "more than " };
             format!(
@@ -83,7 +98,10 @@ impl Seen {
                 days.how_read_again()
             )
         });
-        days.too_late(self.latest).into_iter().chain(merged).collect()
+        days.too_late(self.latest)
+            .into_iter()
+            .chain(merged)
+            .collect()
     }
 }
 
@@ -98,7 +116,10 @@ mod tests {
         let mut seen = Seen::default();
         for (event, properties) in events {
             let properties = members(properties).unwrap();
-            let (user, former) = (find(&properties, "distinct_id"), find(&properties, "$distinct_id_before_identity"));
+            let (user, former) = (
+                find(&properties, "distinct_id"),
+                find(&properties, "$distinct_id_before_identity"),
+            );
             seen.users(&format!("\"{event}\""), &properties, user, former);
         }
         seen.merged.len()
@@ -106,15 +127,52 @@ mod tests {
 
     #[test]
     fn merges_show_by_the_event_that_makes_them_and_by_events_of_before() {
-        let identify = ("$identify", r#"{"distinct_id":"u","$identified_id":"u","$anon_id":"a"}"#);
-        let before = ("Buy", r#"{"distinct_id":"u","$distinct_id_before_identity":"a","$is_reshuffled":true}"#);
+        let identify = (
+            "$identify",
+            r#"{"distinct_id":"u","$identified_id":"u","$anon_id":"a"}"#,
+        );
+        let before = (
+            "Buy",
+            r#"{"distinct_id":"u","$distinct_id_before_identity":"a","$is_reshuffled":true}"#,
+        );
         assert_eq!(merged(&[identify]), 1);
-        assert_eq!(merged(&[before]), 1, "a project with simplified merge has no event that makes one");
-        assert_eq!(merged(&[identify, before, identify]), 1, "one user is counted once");
-        assert_eq!(merged(&[("$create_alias", r#"{"distinct_id":"u","alias":"b"}"#)]), 1);
-        assert_eq!(merged(&[("$merge", r#"{"distinct_id":"u","$distinct_ids":["u","c","d"]}"#)]), 2);
-        assert_eq!(merged(&[("Buy", r#"{"distinct_id":"u","$distinct_id_before_identity":"u"}"#)]), 0, "it was nobody else before");
-        assert_eq!(merged(&[("Buy", r#"{"distinct_id":"u","$anon_id":"a","alias":"b"}"#)]), 0, "properties of one's own");
-        assert_eq!(merged(&[("$identify", r#"{"distinct_id":"u","$identified_id":"u"}"#)]), 0);
+        assert_eq!(
+            merged(&[before]),
+            1,
+            "a project with simplified merge has no event that makes one"
+        );
+        assert_eq!(
+            merged(&[identify, before, identify]),
+            1,
+            "one user is counted once"
+        );
+        assert_eq!(
+            merged(&[("$create_alias", r#"{"distinct_id":"u","alias":"b"}"#)]),
+            1
+        );
+        assert_eq!(
+            merged(&[(
+                "$merge",
+                r#"{"distinct_id":"u","$distinct_ids":["u","c","d"]}"#
+            )]),
+            2
+        );
+        assert_eq!(
+            merged(&[(
+                "Buy",
+                r#"{"distinct_id":"u","$distinct_id_before_identity":"u"}"#
+            )]),
+            0,
+            "it was nobody else before"
+        );
+        assert_eq!(
+            merged(&[("Buy", r#"{"distinct_id":"u","$anon_id":"a","alias":"b"}"#)]),
+            0,
+            "properties of one's own"
+        );
+        assert_eq!(
+            merged(&[("$identify", r#"{"distinct_id":"u","$identified_id":"u"}"#)]),
+            0
+        );
     }
 }

@@ -80,23 +80,33 @@ pub(crate) fn stream(name: &str) -> Option<&'static Stream> {
 impl Project {
     /// Everything that is read, in the order of the table.
     pub(crate) fn endpoints(&self, place: &Place) -> Vec<Endpoint> {
-        STREAMS.iter().filter_map(|stream| self.endpoint(stream, place)).collect()
+        STREAMS
+            .iter()
+            .filter_map(|stream| self.endpoint(stream, place))
+            .collect()
     }
 
     /// The endpoint that reads a stream, unless another stream's does.
     fn endpoint(&self, stream: &'static Stream, place: &Place) -> Option<Endpoint> {
-        let Source::List(list) = &stream.source else { return None };
+        let Source::List(list) = &stream.source else {
+            return None;
+        };
         let endpoint = match list.api {
             Api::Export => self.export(place),
             _ => self.list(stream, list, place),
         };
         let mut fed = STREAMS.iter().filter(|fed| fed.endpoint() == stream.name);
-        let endpoint = fed.by_ref().fold(endpoint, |endpoint, fed| endpoint.feeds(self.definition(fed), list.records));
+        let endpoint = fed.by_ref().fold(endpoint, |endpoint, fed| {
+            endpoint.feeds(self.definition(fed), list.records)
+        });
         let endpoint = match &list.parent {
             Some(parent) => {
                 let parents = self.endpoint(self::stream(parent.stream)?, place)?;
                 let child = endpoint.for_each(parents).when(parent.when);
-                parent.inherit.iter().fold(child, |child, (member, name)| child.inherit(member, name))
+                parent
+                    .inherit
+                    .iter()
+                    .fold(child, |child, (member, name)| child.inherit(member, name))
             }
             None => endpoint,
         };
@@ -107,24 +117,44 @@ impl Project {
         let Calendar { zone, storage } = place.calendar;
         let is_counted_by_zone = list.api != Api::Export || storage == TimeStorage::ProjectLocal;
         let endpoint = endpoint.incremental();
-        let view = self.workspace_id.map_or_else(String::new, |id| id.to_string());
-        let endpoint = if list.api == Api::Export { endpoint } else { endpoint.setting("workspace_id", view) };
-        Some(if is_counted_by_zone && zone != LAST_ZONE { endpoint.setting("time_zone", zone.name()) } else { endpoint })
+        let view = self
+            .workspace_id
+            .map_or_else(String::new, |id| id.to_string());
+        let endpoint = if list.api == Api::Export {
+            endpoint
+        } else {
+            endpoint.setting("workspace_id", view)
+        };
+        Some(if is_counted_by_zone && zone != LAST_ZONE {
+            endpoint.setting("time_zone", zone.name())
+        } else {
+            endpoint
+        })
     }
 
     fn definition(&self, stream: &'static Stream) -> StreamDef {
-        let schema = self.columns(stream).extend(Schema::from_static(stream.columns));
-        StreamDef::new(stream.name, schema).primary_key(stream.key.iter().copied()).deletes(stream.deletes)
+        let schema = self
+            .columns(stream)
+            .extend(Schema::from_static(stream.columns));
+        StreamDef::new(stream.name, schema)
+            .primary_key(stream.key.iter().copied())
+            .deletes(stream.deletes)
     }
 
     /// The project with a column for each property that was found.
     pub(crate) fn flattened(&self, found: &Found) -> Self {
         let mut project = self.clone();
         if self.flatten.contains(&Flatten::Events) {
-            project.event_columns = self.event_columns.and(&found.events, schema::EVENT, line::is_lifted);
+            project.event_columns =
+                self.event_columns
+                    .and(&found.events, schema::EVENT, line::is_lifted);
         }
         if self.flatten.contains(&Flatten::Profiles) {
-            project.profile_columns = self.profile_columns.and(&found.profiles, schema::PROFILE, crate::profiles::is_lifted);
+            project.profile_columns = self.profile_columns.and(
+                &found.profiles,
+                schema::PROFILE,
+                crate::profiles::is_lifted,
+            );
         }
         project
     }
@@ -138,45 +168,79 @@ impl Project {
         }
     }
 
-    /// Event time says nothing about when an event arrived, so days are read again until they are settled. A merge of
-    /// users rewrites events in place, hence a key that survives it. No cursor is declared: days that are read again hold
-    /// millions of events, which the destination merges by key; remembering each would be a copy of them.
+    /// Event time says nothing about when an event arrived, so days are read again until they are
+    /// settled. A merge of users rewrites events in place, hence a key that survives it. No cursor
+    /// is declared: days that are read again hold millions of events, which the destination merges
+    /// by key; remembering each would be a copy of them.
     fn export(&self, place: &Place) -> Endpoint {
-        let export = Endpoint::get(export::NAME, "/api/2.0/export").setting("time_storage", place.calendar.storage.name());
-        let export = self.settings.iter().fold(export, |export, (name, value)| export.setting(name, value.clone()));
+        let export = Endpoint::get(export::NAME, "/api/2.0/export")
+            .setting("time_storage", place.calendar.storage.name());
+        let export = self.settings.iter().fold(export, |export, (name, value)| {
+            export.setting(name, value.clone())
+        });
         export
             .query("project_id", self.id.to_string())
             .base(place.hosts.data.clone())
             .query("time_in_ms", "true")
-            .slices(ProjectDays { days: self.days.clone(), calendar: place.calendar, clock: DayClock::Export })
+            .slices(ProjectDays {
+                days: self.days.clone(),
+                calendar: place.calendar,
+                clock: DayClock::Export,
+            })
             .at_most(EXPORTS_AT_ONCE.into())
-            .ndjson(Lines { check: line::check_whole, malformed: u32::MAX, most: u64::MAX })
+            .ndjson(Lines {
+                check: line::check_whole,
+                malformed: u32::MAX,
+                most: u64::MAX,
+            })
             .buckets([EXPORT, EXPORT_PACE])
     }
 
-    /// What the lines of an export for several days, of at most so many bytes, must be like. The day of a malformed line is
-    /// looked for; of one day the events are stored, and the lines that are malformed are set apart.
+    /// What the lines of an export for several days, of at most so many bytes, must be like. The
+    /// day of a malformed line is looked for; of one day the events are stored, and the lines that
+    /// are malformed are set apart.
     pub(crate) fn lines(&self, most: u64) -> Lines {
-        Lines { check: line::check, malformed: self.max_bad_lines, most }
+        Lines {
+            check: line::check,
+            malformed: self.max_bad_lines,
+            most,
+        }
     }
 
     /// A list as the table has it.
     fn list(&self, stream: &'static Stream, list: &List, place: &Place) -> Endpoint {
         let path = self.path(list);
-        let endpoint = if list.api.method() == Method::POST { Endpoint::post(stream.name, path) } else { Endpoint::get(stream.name, path) };
+        let endpoint = if list.api.method() == Method::POST {
+            Endpoint::post(stream.name, path)
+        } else {
+            Endpoint::get(stream.name, path)
+        };
         let endpoint = self.of_api(endpoint, list.api, place);
-        let endpoint = list.query.iter().fold(endpoint, |endpoint, (name, value)| endpoint.query(*name, *value));
+        let endpoint = list.query.iter().fold(endpoint, |endpoint, (name, value)| {
+            endpoint.query(*name, *value)
+        });
         let endpoint = self.configured(endpoint, stream, place);
         if stream.asks.is_none() {
             return endpoint;
         }
-        let days = Reports { kept: place.kept, ..Reports::of(stream, &self.reports, self.report_days) };
-        endpoint.slices(ProjectDays { days, calendar: place.calendar, clock: DayClock::Query })
+        let days = Reports {
+            kept: place.kept,
+            ..Reports::of(stream, &self.reports, self.report_days)
+        };
+        endpoint.slices(ProjectDays {
+            days,
+            calendar: place.calendar,
+            clock: DayClock::Query,
+        })
     }
 
     fn path(&self, list: &List) -> String {
-        let workspace = self.workspace_id.map_or_else(String::new, |id| id.to_string());
-        format!("{}/{}", list.api.prefix(), list.path).replace("{project}", &self.id.to_string()).replace("{workspace}", &workspace)
+        let workspace = self
+            .workspace_id
+            .map_or_else(String::new, |id| id.to_string());
+        format!("{}/{}", list.api.prefix(), list.path)
+            .replace("{project}", &self.id.to_string())
+            .replace("{workspace}", &workspace)
     }
 
     /// What all requests of an interface have in common.
@@ -185,7 +249,9 @@ impl Project {
         match api {
             Api::App => endpoint.paginate(AppPages).buckets([APP]),
             Api::Lexicon => endpoint.paginate(AppPages).buckets([LEXICON, APP]),
-            Api::Ingestion => with_project(endpoint).base(place.hosts.ingestion.clone()).buckets([APP]),
+            Api::Ingestion => with_project(endpoint)
+                .base(place.hosts.ingestion.clone())
+                .buckets([APP]),
             Api::Export | Api::Query | Api::QueryForm | Api::Engage => {
                 let endpoint = with_project(endpoint).buckets([QUERY, QUERY_PACE]);
                 let endpoint = match self.workspace_id {
@@ -194,7 +260,9 @@ impl Project {
                 };
                 match api {
                     // The pages of a session are not counted after the first.
-                    Api::Engage => endpoint.paginate(SessionPages).next_page_buckets([QUERY_PACE]),
+                    Api::Engage => endpoint
+                        .paginate(SessionPages)
+                        .next_page_buckets([QUERY_PACE]),
                     _ => endpoint,
                 }
             }
@@ -203,17 +271,30 @@ impl Project {
 
     /// Parameters that depend on the configuration or on the day.
     fn configured(&self, endpoint: Endpoint, stream: &Stream, place: &Place) -> Endpoint {
-        let first = self.asked_since(stream.name, place).map(|first| place.kept.map_or(first, |kept| first.max(kept)));
+        let first = self
+            .asked_since(stream.name, place)
+            .map(|first| place.kept.map_or(first, |kept| first.max(kept)));
         let dated = |endpoint: Endpoint| {
             let first = first.unwrap_or(place.today);
-            endpoint.query("from_date", first.to_string()).query("to_date", place.today.to_string())
+            endpoint
+                .query("from_date", first.to_string())
+                .query("to_date", place.today.to_string())
         };
         match stream.name {
             "funnels" | "revenue" => dated(endpoint),
-            "cohort_members" if self.slim_cohort_members => endpoint.query("output_properties", "[\"$last_seen\"]"),
+            "cohort_members" if self.slim_cohort_members => {
+                endpoint.query("output_properties", "[\"$last_seen\"]")
+            }
             "annotations" => {
-                let endpoint = first.into_iter().fold(endpoint, |endpoint, day| endpoint.query("fromDate", day.to_string()));
-                self.annotated.1.into_iter().fold(endpoint, |endpoint, day| endpoint.query("toDate", day.to_string()))
+                let endpoint = first.into_iter().fold(endpoint, |endpoint, day| {
+                    endpoint.query("fromDate", day.to_string())
+                });
+                self.annotated
+                    .1
+                    .into_iter()
+                    .fold(endpoint, |endpoint, day| {
+                        endpoint.query("toDate", day.to_string())
+                    })
             }
             _ => endpoint,
         }
@@ -222,14 +303,22 @@ impl Project {
     /// The first day of the parameters of a stream's requests, as configured.
     fn asked_since(&self, stream: &str, place: &Place) -> Option<NaiveDate> {
         match stream {
-            "funnels" | "revenue" => Some(place.today - TimeDelta::days(i64::from(self.report_days) - 1)),
+            "funnels" | "revenue" => {
+                Some(place.today - TimeDelta::days(i64::from(self.report_days) - 1))
+            }
             "annotations" => self.annotated.0,
             _ => None,
         }
     }
 
-    /// The first day that a slice of an endpoint asks for, as configured; none where it names no days.
-    pub(crate) fn first_day(&self, endpoint: &str, slice: &SliceState, place: &Place) -> Option<NaiveDate> {
+    /// The first day that a slice of an endpoint asks for, as configured; none where it names no
+    /// days.
+    pub(crate) fn first_day(
+        &self,
+        endpoint: &str,
+        slice: &SliceState,
+        place: &Place,
+    ) -> Option<NaiveDate> {
         let since = || Some(slice.window?.since?.date_naive());
         self.asked_since(endpoint, place).or_else(since)
     }
@@ -237,36 +326,58 @@ impl Project {
     /// Why a stream's endpoint cannot be read as configured; none: it can.
     pub(crate) fn unavailable(&self, endpoint: &str) -> Option<Error> {
         let stream = stream(endpoint)?;
-        let Source::List(list) = &stream.source else { return None };
-        let refuse = |message: &str, help: &str| Some(Error::new(ErrorKind::Unsupported, message).with_help(help));
+        let Source::List(list) = &stream.source else {
+            return None;
+        };
+        let refuse = |message: &str, help: &str| {
+            Some(Error::new(ErrorKind::Unsupported, message).with_help(help))
+        };
         let needs_account = matches!(list.api, Api::App | Api::Lexicon | Api::Ingestion);
         if needs_account && self.credentials == Credentials::ProjectSecret {
-            return refuse("a project secret may not read this", "configure a service account instead: username and secret");
+            return refuse(
+                "a project secret may not read this",
+                "configure a service account instead: username and secret",
+            );
         }
         if list.path.contains("{workspace}") && self.workspace_id.is_none() {
-            return refuse("it belongs to a workspace, and none is configured", "set workspace_id");
+            return refuse(
+                "it belongs to a workspace, and none is configured",
+                "set workspace_id",
+            );
         }
         match stream.name {
-            "revenue" if !self.legacy_revenue => {
-                refuse("mixpanel documents revenue no more and may end it", "set legacy_revenue to true to read it all the same")
+            "revenue" if !self.legacy_revenue => refuse(
+                "mixpanel documents revenue no more and may end it",
+                "set legacy_revenue to true to read it all the same",
+            ),
+            name if stream.asks.is_none()
+                || self.reports.iter().any(|report| report.stream == name) =>
+            {
+                None
             }
-            name if stream.asks.is_none() || self.reports.iter().any(|report| report.stream == name) => None,
-            "group_profiles" => {
-                refuse("no group is configured", "set group_ids to the ids that the project's settings show beside group keys")
-            }
+            "group_profiles" => refuse(
+                "no group is configured",
+                "set group_ids to the ids that the project's settings show beside group keys",
+            ),
             _ => refuse("no report of this kind is configured", "add one to reports"),
         }
     }
 
-    /// The report that a slice asks for; none when the endpoint has none, or it is not configured any more.
+    /// The report that a slice asks for; none when the endpoint has none, or it is not configured
+    /// any more.
     pub(crate) fn report(&self, endpoint: &str, slice: &SliceState) -> Option<&Report> {
         let (_, name) = slice.query.iter().find(|(name, _)| name == REPORT)?;
-        self.reports.iter().find(|report| report.stream == endpoint && report.name == *name)
+        self.reports
+            .iter()
+            .find(|report| report.stream == endpoint && report.name == *name)
     }
 
     /// True when a stream's days are those of the project's zone, so that the zone must be known.
     pub(crate) fn needs_zone(&self, endpoint: &str) -> bool {
-        let asks_days = stream(endpoint).and_then(|stream| stream.asks).is_some_and(|asks| asks.has_days);
-        (asks_days || matches!(endpoint, "funnels" | "revenue" | "top_events")) && self.unavailable(endpoint).is_none()
+        let asks_days = stream(endpoint)
+            .and_then(|stream| stream.asks)
+            .is_some_and(|asks| asks.has_days);
+        (asks_days || matches!(endpoint, "funnels" | "revenue" | "top_events"))
+            && self.unavailable(endpoint).is_none()
     }
 }

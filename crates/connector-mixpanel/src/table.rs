@@ -43,7 +43,8 @@ pub(crate) enum Source {
 pub(crate) struct List {
     /// Which of Mixpanel's interfaces.
     pub(crate) api: Api,
-    /// The path behind that of the interface. `{project}` and `{workspace}` are those of the configuration.
+    /// The path behind that of the interface. `{project}` and `{workspace}` are those of the
+    /// configuration.
     pub(crate) path: &'static str,
     /// Where the records stand in an answer.
     pub(crate) records: &'static str,
@@ -96,23 +97,49 @@ pub(crate) struct Asks {
 
 impl Stream {
     const fn list(name: &'static str, api: Api, path: &'static str, records: &'static str) -> Self {
-        let list = List { api, path, records, query: &[], parent: None };
+        let list = List {
+            api,
+            path,
+            records,
+            query: &[],
+            parent: None,
+        };
         Self::from(name, Source::List(list))
     }
 
     const fn from(name: &'static str, source: Source) -> Self {
-        Self { name, source, key: &["id"], columns: &[], rows: as_sent, deletes: Deletes::BySnapshot, asks: None, note: "" }
+        Self {
+            name,
+            source,
+            key: &["id"],
+            columns: &[],
+            rows: as_sent,
+            deletes: Deletes::BySnapshot,
+            asks: None,
+            note: "",
+        }
     }
 
     /// A list that profiles keep as a property.
     const fn property(name: &'static str, property: &'static str) -> Self {
-        Self::from(name, Source::Property(property)).holds(schema::LIST_ITEM, &["distinct_id", "position"]).made_by(profiles::list_items)
+        Self::from(name, Source::Property(property))
+            .holds(schema::LIST_ITEM, &["distinct_id", "position"])
+            .made_by(profiles::list_items)
     }
 
     /// Answers to reports of the configuration.
-    const fn report(name: &'static str, path: &'static str, required: &'static [&'static str], optional: &'static [&'static str]) -> Self {
+    const fn report(
+        name: &'static str,
+        path: &'static str,
+        required: &'static [&'static str],
+        optional: &'static [&'static str],
+    ) -> Self {
         let mut stream = Self::list(name, Api::Query, path, "");
-        stream.asks = Some(Asks { required, optional, has_days: true });
+        stream.asks = Some(Asks {
+            required,
+            optional,
+            has_days: true,
+        });
         stream
     }
 
@@ -148,15 +175,24 @@ impl Stream {
         self
     }
 
-    const fn each(mut self, stream: &'static str, inherit: &'static [(&'static str, &'static str)], when: fn(&RawRecord) -> bool) -> Self {
+    const fn each(
+        mut self,
+        stream: &'static str,
+        inherit: &'static [(&'static str, &'static str)],
+        when: fn(&RawRecord) -> bool,
+    ) -> Self {
         if let Source::List(list) = &mut self.source {
-            list.parent = Some(Parent { stream, when, inherit });
+            list.parent = Some(Parent {
+                stream,
+                when,
+                inherit,
+            });
         }
         self
     }
 
-    /// Rows of days that are no longer asked for stay. Only where an answer has a row for everything in each of its days: rows
-    /// that go without a trace would stay as well.
+    /// Rows of days that are no longer asked for stay. Only where an answer has a row for
+    /// everything in each of its days: rows that go without a trace would stay as well.
     const fn kept(mut self) -> Self {
         self.deletes = Deletes::Invisible;
         self
@@ -189,8 +225,12 @@ impl Stream {
     /// What is requested for it, for a reader of the documentation.
     pub fn request(&self) -> String {
         match &self.source {
-            Source::List(List { api, path, parent, .. }) => {
-                let each = parent.map_or_else(String::new, |parent| format!(", for each of `{}`", parent.stream));
+            Source::List(List {
+                api, path, parent, ..
+            }) => {
+                let each = parent.map_or_else(String::new, |parent| {
+                    format!(", for each of `{}`", parent.stream)
+                });
                 format!("`{} {}/{path}`{each}", api.method(), api.prefix())
             }
             Source::Property(property) => format!("`{property}` of `engage`"),
@@ -201,10 +241,22 @@ impl Stream {
     /// What a sync spends on it, of the budgets that Mixpanel counts by the hour.
     pub fn cost(&self) -> &'static str {
         match &self.source {
-            Source::List(List { api: Api::Export, .. }) => "exports",
-            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, parent: Some(_), .. }) => "a query each",
-            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, .. }) if self.asks.is_some() => "a query each",
-            Source::List(List { api: Api::Query | Api::QueryForm | Api::Engage, .. }) => "a query",
+            Source::List(List {
+                api: Api::Export, ..
+            }) => "exports",
+            Source::List(List {
+                api: Api::Query | Api::QueryForm | Api::Engage,
+                parent: Some(_),
+                ..
+            }) => "a query each",
+            Source::List(List {
+                api: Api::Query | Api::QueryForm | Api::Engage,
+                ..
+            }) if self.asks.is_some() => "a query each",
+            Source::List(List {
+                api: Api::Query | Api::QueryForm | Api::Engage,
+                ..
+            }) => "a query",
             _ => "nothing",
         }
     }
@@ -242,18 +294,23 @@ fn has_members(cohort: &RawRecord) -> bool {
 const SEGMENT_KEY: &[&str] = &["report", "segment", "bucket"];
 const SEGMENTED: &[&str] = &["on", "unit", "where"];
 
-/// Every stream, in the order in which it is worth reading: what costs the hourly budget least comes first.
+/// Every stream, in the order in which it is worth reading: what costs the hourly budget least
+/// comes first.
 pub const STREAMS: &[Stream] = &[
-    Stream { deletes: Deletes::Invisible, ..Stream::list("export", Api::Export, "export", "") }
-        .holds(schema::EVENT, &["event_key"])
-        .made_by(line::event)
-        .note("raw events; incremental by day"),
+    Stream {
+        deletes: Deletes::Invisible,
+        ..Stream::list("export", Api::Export, "export", "")
+    }
+    .holds(schema::EVENT, &["event_key"])
+    .made_by(line::event)
+    .note("raw events; incremental by day"),
     Stream::list("engage", Api::Engage, "engage", "results")
         .holds(schema::PROFILE, &["distinct_id"])
         .made_by(profiles::profile)
         .note("user profiles"),
     Stream::property("transactions", "$transactions").note("what users paid, from their profiles"),
-    Stream::property("campaigns", "$campaigns").note("campaigns that users were in, from their profiles"),
+    Stream::property("campaigns", "$campaigns")
+        .note("campaigns that users were in, from their profiles"),
     Stream::property("android_devices", "$android_devices").note("push tokens, from profiles"),
     Stream::property("ios_devices", "$ios_devices").note("push tokens, from profiles"),
     Stream::property("answers", "$answers").note("of a product that Mixpanel ended, from profiles"),
@@ -261,8 +318,12 @@ pub const STREAMS: &[Stream] = &[
     Stream::property("survey_collections", "$survey_collections").note("as answers"),
     Stream::property("collections", "$collections").note("as answers"),
     Stream::property("responses", "$responses").note("as answers"),
-    Stream::list("cohorts", Api::QueryForm, "cohorts/list", "").holds(schema::COHORT, &["id"]).note("saved cohorts"),
-    Stream::list("funnels_list", Api::Query, "funnels/list", "").holds(schema::FUNNEL, &["funnel_id"]).note("saved funnels"),
+    Stream::list("cohorts", Api::QueryForm, "cohorts/list", "")
+        .holds(schema::COHORT, &["id"])
+        .note("saved cohorts"),
+    Stream::list("funnels_list", Api::Query, "funnels/list", "")
+        .holds(schema::FUNNEL, &["funnel_id"])
+        .note("saved funnels"),
     Stream::list("event_names", Api::Query, "events/names", "")
         .holds(schema::EVENT_NAME, &["name"])
         .made_by(answers::name)
@@ -290,7 +351,11 @@ pub const STREAMS: &[Stream] = &[
         .holds(schema::FUNNEL_RESULT, &["funnel_id", "date"])
         .made_by(answers::funnel)
         .query(&[("funnel_id", "{funnel_id}")])
-        .each("funnels_list", &[("funnel_id", "funnel_id"), ("name", "name")], all)
+        .each(
+            "funnels_list",
+            &[("funnel_id", "funnel_id"), ("name", "name")],
+            all,
+        )
         .kept()
         .note("the last `report_days` of every funnel, one request each; older days stay"),
     Stream::list("revenue", Api::Query, "engage/revenue", "")
@@ -324,70 +389,155 @@ pub const STREAMS: &[Stream] = &[
     )
     .holds(schema::RETENTION, SEGMENT_KEY)
     .made_by(answers::retention),
-    Stream::report("frequency", "retention/addiction", &["unit", "addiction_unit"], &["event", "where", "on", "limit"])
-        .holds(schema::FREQUENCY, SEGMENT_KEY)
-        .made_by(answers::frequency),
-    Stream::report("segmentation", "segmentation", &["event"], &["on", "unit", "interval", "where", "limit", "type"])
-        .holds(schema::SEGMENT, SEGMENT_KEY)
-        .made_by(answers::segments),
-    Stream::report("segmentation_numeric", "segmentation/numeric", &["event", "on"], &["unit", "where", "type"])
-        .holds(schema::SEGMENT, SEGMENT_KEY)
-        .made_by(answers::segments),
-    Stream::report("segmentation_sum", "segmentation/sum", &["event", "on"], SEGMENTED)
-        .holds(schema::TOTAL, &["report", "bucket"])
-        .made_by(answers::totals)
-        .kept(),
-    Stream::report("segmentation_average", "segmentation/average", &["event", "on"], SEGMENTED)
-        .holds(schema::TOTAL, &["report", "bucket"])
-        .made_by(answers::totals)
-        .kept(),
+    Stream::report(
+        "frequency",
+        "retention/addiction",
+        &["unit", "addiction_unit"],
+        &["event", "where", "on", "limit"],
+    )
+    .holds(schema::FREQUENCY, SEGMENT_KEY)
+    .made_by(answers::frequency),
+    Stream::report(
+        "segmentation",
+        "segmentation",
+        &["event"],
+        &["on", "unit", "interval", "where", "limit", "type"],
+    )
+    .holds(schema::SEGMENT, SEGMENT_KEY)
+    .made_by(answers::segments),
+    Stream::report(
+        "segmentation_numeric",
+        "segmentation/numeric",
+        &["event", "on"],
+        &["unit", "where", "type"],
+    )
+    .holds(schema::SEGMENT, SEGMENT_KEY)
+    .made_by(answers::segments),
+    Stream::report(
+        "segmentation_sum",
+        "segmentation/sum",
+        &["event", "on"],
+        SEGMENTED,
+    )
+    .holds(schema::TOTAL, &["report", "bucket"])
+    .made_by(answers::totals)
+    .kept(),
+    Stream::report(
+        "segmentation_average",
+        "segmentation/average",
+        &["event", "on"],
+        SEGMENTED,
+    )
+    .holds(schema::TOTAL, &["report", "bucket"])
+    .made_by(answers::totals)
+    .kept(),
     Stream::report("event_counts", "events", &["event", "type", "unit"], &[])
         .holds(schema::EVENT_COUNT, &["report", "event", "bucket"])
         .made_by(answers::event_counts)
         .kept()
         .note("`event` is a list of names"),
-    Stream::report("event_property_counts", "events/properties", &["event", "name", "type", "unit"], &["values", "limit"])
-        .holds(schema::PROPERTY_COUNT, &["report", "property_value", "bucket"])
-        .made_by(answers::property_counts),
-    Stream::report("event_properties_top", "events/properties/top", &["event"], &["limit"])
-        .undated()
-        .holds(schema::TOP_PROPERTY, &["report", "property"])
-        .made_by(answers::top_properties),
-    Stream::report("event_property_values", "events/properties/values", &["event", "name"], &["limit"])
-        .undated()
-        .holds(schema::PROPERTY_VALUE, &["report", "property_value"])
-        .made_by(answers::property_value),
+    Stream::report(
+        "event_property_counts",
+        "events/properties",
+        &["event", "name", "type", "unit"],
+        &["values", "limit"],
+    )
+    .holds(
+        schema::PROPERTY_COUNT,
+        &["report", "property_value", "bucket"],
+    )
+    .made_by(answers::property_counts),
+    Stream::report(
+        "event_properties_top",
+        "events/properties/top",
+        &["event"],
+        &["limit"],
+    )
+    .undated()
+    .holds(schema::TOP_PROPERTY, &["report", "property"])
+    .made_by(answers::top_properties),
+    Stream::report(
+        "event_property_values",
+        "events/properties/values",
+        &["event", "name"],
+        &["limit"],
+    )
+    .undated()
+    .holds(schema::PROPERTY_VALUE, &["report", "property_value"])
+    .made_by(answers::property_value),
     Stream::report("activity", "stream/query", &["distinct_ids"], &[])
         .records_at("results/events")
         .holds(schema::EVENT, &["event_key"])
         .made_by(line::event)
         .note("the events of some users; an interface that Mixpanel maintains only"),
-    Stream::list("annotations", Api::App, "projects/{project}/annotations", "results")
-        .holds(schema::ANNOTATION, &["id"])
-        .note("notes on days; from `start_date` to `end_date` where they are set"),
-    Stream::list("annotation_tags", Api::App, "projects/{project}/annotations/tags", "")
-        .holds(schema::ANNOTATION_TAG, &["id"])
-        .made_by(answers::bare_or_enveloped),
-    Stream::list("lexicon_schemas", Api::Lexicon, "projects/{project}/schemas", "results")
-        .holds(schema::LEXICON_SCHEMA, &["entity_type", "name"])
-        .made_by(answers::lexicon_schema)
-        .note("events and profiles that have a schema"),
-    Stream::list("feature_flags", Api::App, "projects/{project}/workspaces/{workspace}/feature-flags", "results")
-        .holds(schema::FEATURE_FLAG, &["id"])
-        .query(&[("include_archived", "true")])
-        .note("needs `workspace_id`; archived ones too"),
-    Stream::list("experiments", Api::App, "workspaces/{workspace}/experiments", "results")
-        .holds(schema::EXPERIMENT, &["id"])
-        .note("needs `workspace_id`"),
-    Stream::list("lookup_tables", Api::Ingestion, "lookup-tables", "results").holds(schema::LOOKUP_TABLE, &["id"]),
-    Stream::list("warehouse_imports", Api::App, "projects/{project}/warehouse-sources/imports", "results")
-        .holds(schema::WAREHOUSE_IMPORT, &["id"])
-        .note("imports from data warehouses"),
-    Stream::list("warehouse_import_runs", Api::App, "projects/{project}/warehouse-sources/imports/{id}/history", "results/runs")
-        .holds(schema::WAREHOUSE_IMPORT_RUN, &[])
-        .each("warehouse_imports", &[("id", "import_id")], all)
-        .note("the 30 newest runs of each import"),
-    Stream::list("projects", Api::App, "me", "").holds(schema::PROJECT, &["id"]).made_by(answers::by_id),
-    Stream::from("workspaces", Source::With("projects")).holds(schema::BY_ID, &["id"]).made_by(answers::by_id),
-    Stream::from("organizations", Source::With("projects")).holds(schema::BY_ID, &["id"]).made_by(answers::by_id),
+    Stream::list(
+        "annotations",
+        Api::App,
+        "projects/{project}/annotations",
+        "results",
+    )
+    .holds(schema::ANNOTATION, &["id"])
+    .note("notes on days; from `start_date` to `end_date` where they are set"),
+    Stream::list(
+        "annotation_tags",
+        Api::App,
+        "projects/{project}/annotations/tags",
+        "",
+    )
+    .holds(schema::ANNOTATION_TAG, &["id"])
+    .made_by(answers::bare_or_enveloped),
+    Stream::list(
+        "lexicon_schemas",
+        Api::Lexicon,
+        "projects/{project}/schemas",
+        "results",
+    )
+    .holds(schema::LEXICON_SCHEMA, &["entity_type", "name"])
+    .made_by(answers::lexicon_schema)
+    .note("events and profiles that have a schema"),
+    Stream::list(
+        "feature_flags",
+        Api::App,
+        "projects/{project}/workspaces/{workspace}/feature-flags",
+        "results",
+    )
+    .holds(schema::FEATURE_FLAG, &["id"])
+    .query(&[("include_archived", "true")])
+    .note("needs `workspace_id`; archived ones too"),
+    Stream::list(
+        "experiments",
+        Api::App,
+        "workspaces/{workspace}/experiments",
+        "results",
+    )
+    .holds(schema::EXPERIMENT, &["id"])
+    .note("needs `workspace_id`"),
+    Stream::list("lookup_tables", Api::Ingestion, "lookup-tables", "results")
+        .holds(schema::LOOKUP_TABLE, &["id"]),
+    Stream::list(
+        "warehouse_imports",
+        Api::App,
+        "projects/{project}/warehouse-sources/imports",
+        "results",
+    )
+    .holds(schema::WAREHOUSE_IMPORT, &["id"])
+    .note("imports from data warehouses"),
+    Stream::list(
+        "warehouse_import_runs",
+        Api::App,
+        "projects/{project}/warehouse-sources/imports/{id}/history",
+        "results/runs",
+    )
+    .holds(schema::WAREHOUSE_IMPORT_RUN, &[])
+    .each("warehouse_imports", &[("id", "import_id")], all)
+    .note("the 30 newest runs of each import"),
+    Stream::list("projects", Api::App, "me", "")
+        .holds(schema::PROJECT, &["id"])
+        .made_by(answers::by_id),
+    Stream::from("workspaces", Source::With("projects"))
+        .holds(schema::BY_ID, &["id"])
+        .made_by(answers::by_id),
+    Stream::from("organizations", Source::With("projects"))
+        .holds(schema::BY_ID, &["id"])
+        .made_by(answers::by_id),
 ];

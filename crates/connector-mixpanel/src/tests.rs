@@ -20,46 +20,112 @@ use crate::seen::Seen;
 use crate::{line, schema, streams};
 
 fn request(path: &str) -> Request {
-    Request::new(Method::POST, format!("https://mixpanel.com{path}").parse().unwrap())
+    Request::new(
+        Method::POST,
+        format!("https://mixpanel.com{path}").parse().unwrap(),
+    )
 }
 
 fn classify(path: &str, status: u16, headers: &[(&str, &str)], body: &str) -> String {
-    let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+        .collect();
     let request = request(path);
     let status = StatusCode::from_u16(status).unwrap();
-    let answer = Answer { request: &request, status, headers: &headers, body: body.as_bytes() };
+    let answer = Answer {
+        request: &request,
+        status,
+        headers: &headers,
+        body: body.as_bytes(),
+    };
     let action = MixpanelClassifier.classify(&answer);
     let shown: String = body.chars().take(60).collect();
-    format!("{status} {path} {shown}\n    {}", action.map_or("default".to_owned(), |action| format!("{action:?}")))
+    format!(
+        "{status} {path} {shown}\n    {}",
+        action.map_or("default".to_owned(), |action| format!("{action:?}"))
+    )
 }
 
 #[test]
 fn answers_mean_what_their_text_says() {
     const EXPORT: &str = "/api/2.0/export";
     const QUERY: &str = "/api/query/engage";
-    let tripped =
-        |item| [("ratelimit-policy", r#""project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests""#), ("ratelimit", item)];
+    let tripped = |item| {
+        [
+            (
+                "ratelimit-policy",
+                r#""project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests""#,
+            ),
+            ("ratelimit", item),
+        ]
+    };
     let table = [
-        classify(EXPORT, 400, &[], r#"{"error": "to_date cannot be later than today"}"#),
+        classify(
+            EXPORT,
+            400,
+            &[],
+            r#"{"error": "to_date cannot be later than today"}"#,
+        ),
         classify(EXPORT, 400, &[], "Unable to authenticate request"),
-        classify(EXPORT, 400, &[], r#"{"request": "/api/2.0/export", "error": "Timeout Error."}"#),
+        classify(
+            EXPORT,
+            400,
+            &[],
+            r#"{"request": "/api/2.0/export", "error": "Timeout Error."}"#,
+        ),
         classify(EXPORT, 400, &[], r#"{"error": "bad where"}"#),
-        classify(QUERY, 400, &[], "request for page in uncached query for params"),
+        classify(
+            QUERY,
+            400,
+            &[],
+            "request for page in uncached query for params",
+        ),
         classify(QUERY, 401, &[], ""),
-        classify(QUERY, 402, &[], r#"{"error": "Your plan does not allow API calls"}"#),
+        classify(
+            QUERY,
+            402,
+            &[],
+            r#"{"error": "Your plan does not allow API calls"}"#,
+        ),
         classify(QUERY, 403, &[], r#"{"error": "no role"}"#),
         classify(EXPORT, 403, &[], "Date range exceeds 90 days into the past"),
-        classify(QUERY, 400, &[], r#"{"error": "Date range exceeds 90 days into the past"}"#),
+        classify(
+            QUERY,
+            400,
+            &[],
+            r#"{"error": "Date range exceeds 90 days into the past"}"#,
+        ),
         classify(QUERY, 404, &[], ""),
-        classify(QUERY, 429, &tripped(r#""project";r=0;t=3600, "project-concurrency";r=3"#), "Query rate limit exceeded 61/60"),
-        classify(QUERY, 429, &tripped(r#""project";r=12, "project-concurrency";r=0;t=10"#), "Query rate limit exceeded 6/5"),
+        classify(
+            QUERY,
+            429,
+            &tripped(r#""project";r=0;t=3600, "project-concurrency";r=3"#),
+            "Query rate limit exceeded 61/60",
+        ),
+        classify(
+            QUERY,
+            429,
+            &tripped(r#""project";r=12, "project-concurrency";r=0;t=10"#),
+            "Query rate limit exceeded 6/5",
+        ),
         classify(QUERY, 429, &[], "Query rate limit exceeded"),
         classify(EXPORT, 429, &[("retry-after", "60")], ""),
         classify(QUERY, 500, &[], "<html>"),
         classify(QUERY, 200, &[], r#"{"status": "ok", "results": []}"#),
         classify(QUERY, 200, &[], "[]"),
-        classify(QUERY, 200, &[], r#"{"status": "error", "error": "Timeout Error."}"#),
-        classify(QUERY, 200, &[], r#"{"status": "error", "error": "something else"}"#),
+        classify(
+            QUERY,
+            200,
+            &[],
+            r#"{"status": "error", "error": "Timeout Error."}"#,
+        ),
+        classify(
+            QUERY,
+            200,
+            &[],
+            r#"{"status": "error", "error": "something else"}"#,
+        ),
         classify(QUERY, 200, &[], r#"{"error": {"code": 1}}"#),
         classify(EXPORT, 200, &[], r#"{"error": "judged line by line"}"#),
     ];
@@ -87,17 +153,33 @@ fn a_line_is_an_event_or_the_export_is_broken() {
     ];
     let verdict = |line: &&[u8]| {
         let shown = |verdict: pipeline_core::Result<()>| {
-            verdict.map_or_else(|error| format!("{} (temporary: {})", error.message(), error.is_temporary()), |()| "ok".to_owned())
+            verdict.map_or_else(
+                |error| format!("{} (temporary: {})", error.message(), error.is_temporary()),
+                |()| "ok".to_owned(),
+            )
         };
         let (event, whole) = (shown(line::check(line)), shown(line::check_whole(line)));
-        let whole = if event == whole { String::new() } else { format!("; came whole: {whole}") };
-        format!("{}: {event}{whole}", String::from_utf8_lossy(line).escape_default())
+        let whole = if event == whole {
+            String::new()
+        } else {
+            format!("; came whole: {whole}")
+        };
+        format!(
+            "{}: {event}{whole}",
+            String::from_utf8_lossy(line).escape_default()
+        )
     };
     insta::assert_snapshot!(lines.iter().map(verdict).collect::<Vec<_>>().join("\n"));
 }
 
 /// The rows that a stream makes of a record, as the project's zone and a report have it.
-fn rows_in(stream: &str, records: &[&[u8]], calendar: Calendar, report: Option<&Report>, columns: &Columns) -> Vec<RawRecord> {
+fn rows_in(
+    stream: &str,
+    records: &[&[u8]],
+    calendar: Calendar,
+    report: Option<&Report>,
+    columns: &Columns,
+) -> Vec<RawRecord> {
     let stream = streams::stream(stream).unwrap();
     let today = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
     let mut about = About {
@@ -121,29 +203,66 @@ fn rows(stream: &str, record: &str) -> Vec<RawRecord> {
     rows_in(stream, &[record.as_bytes()], UTC, None, Columns::none())
 }
 
-const UTC: Calendar = Calendar { zone: chrono_tz::Tz::UTC, storage: TimeStorage::Utc };
+const UTC: Calendar = Calendar {
+    zone: chrono_tz::Tz::UTC,
+    storage: TimeStorage::Utc,
+};
 
 fn local(zone: chrono_tz::Tz) -> Calendar {
-    Calendar { zone, storage: TimeStorage::ProjectLocal }
+    Calendar {
+        zone,
+        storage: TimeStorage::ProjectLocal,
+    }
 }
 
 fn shown(rows: &[RawRecord]) -> String {
-    rows.iter().map(|row| format!("{row:?}")).collect::<Vec<_>>().join("\n")
+    rows.iter()
+        .map(|row| format!("{row:?}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn event(properties: &str) -> RawRecord {
-    rows("export", &format!(r#"{{"event":"Buy","properties":{{{properties}}}}}"#)).remove(0)
+    rows(
+        "export",
+        &format!(r#"{{"event":"Buy","properties":{{{properties}}}}}"#),
+    )
+    .remove(0)
 }
 
 /// An event whose exported time is a wall clock's.
 fn event_at(time: &str, calendar: Calendar) -> String {
-    let millis = time.parse::<chrono::NaiveDateTime>().unwrap().and_utc().timestamp_millis();
+    let millis = time
+        .parse::<chrono::NaiveDateTime>()
+        .unwrap()
+        .and_utc()
+        .timestamp_millis();
     let line = format!(r#"{{"event":"A","properties":{{"time":{millis}}}}}"#);
-    let row = rows_in("export", &[line.as_bytes()], calendar, None, Columns::none()).remove(0);
-    assert_eq!(row.member("time_raw"), Some(millis.to_string().as_str()), "the exported value is kept");
-    let time = chrono::DateTime::from_timestamp_millis(row.member("time").unwrap().parse().unwrap()).unwrap();
-    let ambiguous = if row.member("time_is_ambiguous") == Some("true") { ", or an hour later" } else { "" };
-    format!("{}{ambiguous}", time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    let row = rows_in(
+        "export",
+        &[line.as_bytes()],
+        calendar,
+        None,
+        Columns::none(),
+    )
+    .remove(0);
+    assert_eq!(
+        row.member("time_raw"),
+        Some(millis.to_string().as_str()),
+        "the exported value is kept"
+    );
+    let time =
+        chrono::DateTime::from_timestamp_millis(row.member("time").unwrap().parse().unwrap())
+            .unwrap();
+    let ambiguous = if row.member("time_is_ambiguous") == Some("true") {
+        ", or an hour later"
+    } else {
+        ""
+    };
+    format!(
+        "{}{ambiguous}",
+        time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    )
 }
 
 #[test]
@@ -195,7 +314,9 @@ fn c28_a_time_that_occurs_twice_is_the_earlier_one_and_says_so() {
 
 #[test]
 fn c29_today_is_the_day_in_the_zone_that_days_are_counted_by() {
-    let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T23:30:00Z").unwrap().to_utc();
+    let now = chrono::DateTime::parse_from_rfc3339("2026-11-22T23:30:00Z")
+        .unwrap()
+        .to_utc();
     let auckland = chrono_tz::Pacific::Auckland;
     let windows = |lag| Windows {
         step: Some(chrono::TimeDelta::days(30)),
@@ -204,24 +325,49 @@ fn c29_today_is_the_day_in_the_zone_that_days_are_counted_by() {
         ..Windows::newest_first("from_date", "to_date", pipeline_core::TimeFormat::Date)
     };
     let last_day = |calendar: Calendar, lag| {
-        let days = ProjectDays { days: windows(lag), calendar, clock: DayClock::Export };
-        let slice = days.plan(&EndpointState::default(), TimeRange::all(), now).pop().unwrap();
+        let days = ProjectDays {
+            days: windows(lag),
+            calendar,
+            clock: DayClock::Export,
+        };
+        let slice = days
+            .plan(&EndpointState::default(), TimeRange::all(), now)
+            .pop()
+            .unwrap();
         let mut asked = request("/api/2.0/export");
         days.apply(&slice, &mut asked).unwrap();
-        asked.query.into_iter().find(|(name, _)| name == "to_date").unwrap().1
+        asked
+            .query
+            .into_iter()
+            .find(|(name, _)| name == "to_date")
+            .unwrap()
+            .1
     };
-    let utc = Calendar { zone: auckland, storage: TimeStorage::Utc };
+    let utc = Calendar {
+        zone: auckland,
+        storage: TimeStorage::Utc,
+    };
     assert_eq!(last_day(utc, 0), "2026-11-22");
     assert_eq!(last_day(local(auckland), 0), "2026-11-23");
     assert_eq!(last_day(local(auckland), 1), "2026-11-22");
     assert_eq!(last_day(local(chrono_tz::US::Pacific), 1), "2026-11-21");
-    assert_eq!(utc.today(now).to_string(), "2026-11-23", "queries count days in the project's zone");
+    assert_eq!(
+        utc.today(now).to_string(),
+        "2026-11-23",
+        "queries count days in the project's zone"
+    );
 }
 
 #[test]
 fn c31_seconds_and_milliseconds_are_told_apart() {
-    assert_eq!(event(r#""time":1763630101"#).member("time"), Some("1763630101000"));
-    assert_eq!(event(r#""time":1763630101123"#).member("time"), Some("1763630101123"));
+    assert_eq!(
+        event(r#""time":1763630101"#).member("time"),
+        Some("1763630101000")
+    );
+    assert_eq!(
+        event(r#""time":1763630101123"#).member("time"),
+        Some("1763630101123")
+    );
     assert_eq!(event(r#""time":-5"#).member("time"), Some("-5000"));
 }
 
@@ -236,12 +382,18 @@ fn a_property_cut_within_a_character_costs_that_character_only() {
 fn c22_c23_an_event_keeps_its_key_when_it_is_exported_again() {
     let key = |properties: &str| event(properties).scalar("event_key").unwrap();
     let same = [
-        (r#""time":1763630101123,"distinct_id":"A","$insert_id":"i""#, r#""time":1763630101,"distinct_id":"A","$insert_id":"i""#),
+        (
+            r#""time":1763630101123,"distinct_id":"A","$insert_id":"i""#,
+            r#""time":1763630101,"distinct_id":"A","$insert_id":"i""#,
+        ),
         (
             r#""time":1,"distinct_id":"A","$insert_id":"i""#,
             r#""time":1,"distinct_id":"U","$insert_id":"i","$distinct_id_before_identity":"A","$is_reshuffled":true"#,
         ),
-        (r#""time":1,"distinct_id":"A","$insert_id":"i","p":1"#, r#""time":1,"distinct_id":"A","$insert_id":"i","p":2"#),
+        (
+            r#""time":1,"distinct_id":"A","$insert_id":"i","p":1"#,
+            r#""time":1,"distinct_id":"A","$insert_id":"i","p":2"#,
+        ),
         (
             r#""time":1,"distinct_id":"A","p":1,"mp_processing_time_ms":5"#,
             r#""p":1,"time":1,"distinct_id":"U","mp_processing_time_ms":9,"$distinct_id_before_identity":"A""#,
@@ -251,11 +403,26 @@ fn c22_c23_an_event_keeps_its_key_when_it_is_exported_again() {
         assert_eq!(key(before), key(after), "{before} and {after}");
     }
     let different = [
-        (r#""time":1,"distinct_id":"A","$insert_id":"i""#, r#""time":1,"distinct_id":"A","$insert_id":"j""#),
-        (r#""time":1,"distinct_id":"A","$insert_id":"i""#, r#""time":2,"distinct_id":"A","$insert_id":"i""#),
-        (r#""time":1,"distinct_id":"A","$insert_id":"i""#, r#""time":1,"distinct_id":"B","$insert_id":"i""#),
-        (r#""time":1,"distinct_id":"Ai""#, r#""time":1,"distinct_id":"A","$insert_id":"i""#),
-        (r#""time":1,"distinct_id":"A","p":1"#, r#""time":1,"distinct_id":"A","p":2"#),
+        (
+            r#""time":1,"distinct_id":"A","$insert_id":"i""#,
+            r#""time":1,"distinct_id":"A","$insert_id":"j""#,
+        ),
+        (
+            r#""time":1,"distinct_id":"A","$insert_id":"i""#,
+            r#""time":2,"distinct_id":"A","$insert_id":"i""#,
+        ),
+        (
+            r#""time":1,"distinct_id":"A","$insert_id":"i""#,
+            r#""time":1,"distinct_id":"B","$insert_id":"i""#,
+        ),
+        (
+            r#""time":1,"distinct_id":"Ai""#,
+            r#""time":1,"distinct_id":"A","$insert_id":"i""#,
+        ),
+        (
+            r#""time":1,"distinct_id":"A","p":1"#,
+            r#""time":1,"distinct_id":"A","p":2"#,
+        ),
     ];
     for (one, other) in different {
         assert_ne!(key(one), key(other), "{one} and {other}");
@@ -266,11 +433,22 @@ fn c22_c23_an_event_keeps_its_key_when_it_is_exported_again() {
 #[test]
 fn c24_equal_lines_without_an_insert_id_are_different_events() {
     let line = br#"{"event":"A","properties":{"time":1,"distinct_id":"a"}}"#;
-    let keys =
-        || rows_in("export", &[line, line, line], UTC, None, Columns::none()).iter().map(|row| row.scalar("event_key")).collect::<Vec<_>>();
+    let keys = || {
+        rows_in("export", &[line, line, line], UTC, None, Columns::none())
+            .iter()
+            .map(|row| row.scalar("event_key"))
+            .collect::<Vec<_>>()
+    };
     let first = keys();
-    assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
-    assert_eq!(first, keys(), "they keep their keys when the day is read again");
+    assert!(
+        first[0] != first[1] && first[1] != first[2] && first[0] != first[2],
+        "{first:?}"
+    );
+    assert_eq!(
+        first,
+        keys(),
+        "they keep their keys when the day is read again"
+    );
 }
 
 #[test]
@@ -331,54 +509,109 @@ fn answers_to_reports_are_rows() {
             "segmentation",
             r#"{"data":{"series":["2026-11-21"],"values":{"pro":{"2026-11-21":1,"2026-11-20 13:00:00":2.5}}},"legend_size":1}"#,
         ),
-        ("segmentation_sum", r#"{"status":"ok","results":{"2026-11-21":4}}"#),
-        ("event_counts", r#"{"data":{"series":[],"values":{"Buy":{"2026-11-21":3}}}}"#),
-        ("event_property_counts", r#"{"data":{"series":[],"values":{"pro":{"2026-11-21":3}}}}"#),
-        ("retention", r#"{"2026-11-20":{"counts":[2,1],"first":2},"2026-11-21":{"pro":{"counts":[1],"first":1}}}"#),
+        (
+            "segmentation_sum",
+            r#"{"status":"ok","results":{"2026-11-21":4}}"#,
+        ),
+        (
+            "event_counts",
+            r#"{"data":{"series":[],"values":{"Buy":{"2026-11-21":3}}}}"#,
+        ),
+        (
+            "event_property_counts",
+            r#"{"data":{"series":[],"values":{"pro":{"2026-11-21":3}}}}"#,
+        ),
+        (
+            "retention",
+            r#"{"2026-11-20":{"counts":[2,1],"first":2},"2026-11-21":{"pro":{"counts":[1],"first":1}}}"#,
+        ),
         ("frequency", r#"{"data":{"2026-11-20":[3,1]}}"#),
         (
             "insights",
             r#"{"computed_at":"2026-11-21T16:35:41+00:00","headers":["$event","plan"],"series":{"Buy":{"pro":{"2026-11-20T00:00:00-07:00":9},"$overall":10}}}"#,
         ),
-        ("event_properties_top", r#"{"ad version":{"count":295},"error":{"count":1}}"#),
+        (
+            "event_properties_top",
+            r#"{"ad version":{"count":295},"error":{"count":1}}"#,
+        ),
         ("event_property_values", r#""dog""#),
-        ("top_events", r#"{"amount":2,"event":"funnel","percent_change":-0.35}"#),
+        (
+            "top_events",
+            r#"{"amount":2,"event":"funnel","percent_change":-0.35}"#,
+        ),
         ("event_names", r#""battle""#),
-        ("revenue", r#"{"results":{"$overall":{"amount":1},"2026-06-01":{"amount":0.0,"count":124,"paid_count":0}},"status":"ok"}"#),
+        (
+            "revenue",
+            r#"{"results":{"$overall":{"amount":1},"2026-06-01":{"amount":0.0,"count":124,"paid_count":0}},"status":"ok"}"#,
+        ),
         (
             "funnels",
             r#"{"funnel_id":7,"name":"F","meta":{"dates":[]},"data":{"$overall":{},"2026-11-16":{"steps":[],"analysis":{"worst":1}}}}"#,
         ),
     ];
     let table = answers.map(|(stream, answer)| {
-        format!("# {stream}\n{}", shown(&rows_in(stream, &[answer.as_bytes()], UTC, Some(&report), Columns::none())))
+        format!(
+            "# {stream}\n{}",
+            shown(&rows_in(
+                stream,
+                &[answer.as_bytes()],
+                UTC,
+                Some(&report),
+                Columns::none()
+            ))
+        )
     });
     insta::assert_snapshot!(table.join("\n"));
 }
 
 #[test]
 fn the_events_of_some_users_name_the_user_in_either_way() {
-    let user = |properties: &str| rows("activity", &format!(r#"{{"event":"A","properties":{{"time":1,{properties}}}}}"#)).remove(0);
+    let user = |properties: &str| {
+        rows(
+            "activity",
+            &format!(r#"{{"event":"A","properties":{{"time":1,{properties}}}}}"#),
+        )
+        .remove(0)
+    };
     for properties in [
         r#""distinct_id":"u""#,
         r#""$distinct_id":"u""#,
         r#""distinct_id":null,"$distinct_id":"u""#,
         r#""$distinct_id":"v","distinct_id":"u""#,
     ] {
-        assert_eq!(user(properties).scalar("distinct_id").as_deref(), Some("u"), "{properties}");
+        assert_eq!(
+            user(properties).scalar("distinct_id").as_deref(),
+            Some("u"),
+            "{properties}"
+        );
     }
-    let keys = [r#""$distinct_id":"u","$insert_id":"i""#, r#""distinct_id":"u","$insert_id":"i""#]
-        .map(|properties| user(properties).scalar("event_key"));
+    let keys = [
+        r#""$distinct_id":"u","$insert_id":"i""#,
+        r#""distinct_id":"u","$insert_id":"i""#,
+    ]
+    .map(|properties| user(properties).scalar("event_key"));
     assert_eq!(keys[0], keys[1]);
 }
 
 #[test]
 fn a_record_that_is_odd_is_rejected_by_itself() {
-    for stream in ["engage", "transactions", "lexicon_schemas", "top_events", "export"] {
+    for stream in [
+        "engage",
+        "transactions",
+        "lexicon_schemas",
+        "top_events",
+        "export",
+    ] {
         assert_eq!(shown(&rows(stream, "[7]")), "Reject [7]", "{stream}");
     }
-    assert_eq!(shown(&rows("engage", r#"{"$distinct_id":"u","$properties":[]}"#)), r#"Reject {"$distinct_id":"u","$properties":[]}"#);
-    assert_eq!(shown(&rows("export", r#"{"event":"x"}"#)), r#"Reject {"event":"x"}"#);
+    assert_eq!(
+        shown(&rows("engage", r#"{"$distinct_id":"u","$properties":[]}"#)),
+        r#"Reject {"$distinct_id":"u","$properties":[]}"#
+    );
+    assert_eq!(
+        shown(&rows("export", r#"{"event":"x"}"#)),
+        r#"Reject {"event":"x"}"#
+    );
 }
 
 #[test]
@@ -398,24 +631,72 @@ fn a_scan_ends_when_the_page_and_the_total_agree() {
     let second = Position::At("1 5 s 1".to_owned());
     let unknown = Position::At("1 - s".to_owned());
     let table = [
-        advance(&Position::Start, r#"{"page_size":2,"session_id":"s 1","total":5,"results":[{},{}]}"#),
-        advance(&Position::Start, r#"{"page_size":2,"session_id":"s","total":0,"results":[]}"#),
-        advance(&Position::Start, r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
-        advance(&second, r#"{"page_size":2,"session_id":"s 1","results":[{},{}]}"#),
-        advance(&second, r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#),
-        advance(&second, r#"{"page_size":2,"session_id":"s 1","results":[]}"#),
-        advance(&Position::At("2 5 s 1".to_owned()), r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#),
-        advance(&Position::At("2 6 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
-        advance(&Position::At("3 6 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[]}"#),
-        advance(&unknown, r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
+        advance(
+            &Position::Start,
+            r#"{"page_size":2,"session_id":"s 1","total":5,"results":[{},{}]}"#,
+        ),
+        advance(
+            &Position::Start,
+            r#"{"page_size":2,"session_id":"s","total":0,"results":[]}"#,
+        ),
+        advance(
+            &Position::Start,
+            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
+        ),
+        advance(
+            &second,
+            r#"{"page_size":2,"session_id":"s 1","results":[{},{}]}"#,
+        ),
+        advance(
+            &second,
+            r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#,
+        ),
+        advance(
+            &second,
+            r#"{"page_size":2,"session_id":"s 1","results":[]}"#,
+        ),
+        advance(
+            &Position::At("2 5 s 1".to_owned()),
+            r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#,
+        ),
+        advance(
+            &Position::At("2 6 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
+        ),
+        advance(
+            &Position::At("3 6 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[]}"#,
+        ),
+        advance(
+            &unknown,
+            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
+        ),
         advance(&unknown, r#"{"session_id":"s","results":[{}]}"#),
         advance(&unknown, r#"{"page_size":1,"results":[{}]}"#),
-        advance(&Position::Start, r#"{"page_size":2,"session_id":"s","total":2,"results":[{}]}"#),
-        advance(&Position::At("1 4:2 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
-        advance(&Position::At("1 4:2 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
-        advance(&Position::At("0 -:0:1 ".to_owned()), r#"{"page_size":2,"session_id":"s","total":4,"results":[{},{}]}"#),
-        advance(&Position::At("1 4:2:1 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{}]}"#),
-        advance(&Position::At("1 4:2:1 s".to_owned()), r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#),
+        advance(
+            &Position::Start,
+            r#"{"page_size":2,"session_id":"s","total":2,"results":[{}]}"#,
+        ),
+        advance(
+            &Position::At("1 4:2 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
+        ),
+        advance(
+            &Position::At("1 4:2 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
+        ),
+        advance(
+            &Position::At("0 -:0:1 ".to_owned()),
+            r#"{"page_size":2,"session_id":"s","total":4,"results":[{},{}]}"#,
+        ),
+        advance(
+            &Position::At("1 4:2:1 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
+        ),
+        advance(
+            &Position::At("1 4:2:1 s".to_owned()),
+            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
+        ),
     ];
     insta::assert_snapshot!(table.join("\n"));
 }
@@ -425,13 +706,19 @@ fn a_scan_whose_session_expired_is_begun_anew_once() {
     let recovered = |at: &str| SessionPages.recover(&Position::At(at.to_owned()));
     let anew = Position::At("0 -:0:1 ".to_owned());
     assert_eq!(recovered("2 5:4 s"), Some(anew.clone()));
-    assert_eq!(recovered("2 5 s"), Some(anew.clone()), "a position of an earlier version");
+    assert_eq!(
+        recovered("2 5 s"),
+        Some(anew.clone()),
+        "a position of an earlier version"
+    );
     assert_eq!(recovered("2 5:4:1 s"), None);
     assert_eq!(SessionPages.recover(&Position::Start), None);
     let mut asked = request("/api/query/engage");
     SessionPages.apply(&anew, &mut asked).unwrap();
     assert_eq!(asked.body.as_ref(), b"", "it is a first page");
-    SessionPages.apply(&Position::At("3 9:6:1 s 1".to_owned()), &mut asked).unwrap();
+    SessionPages
+        .apply(&Position::At("3 9:6:1 s 1".to_owned()), &mut asked)
+        .unwrap();
     assert_eq!(asked.body.as_ref(), b"page=3&session_id=s+1");
 }
 
@@ -456,9 +743,14 @@ fn lists_of_the_app_api_go_on_where_they_say_so() {
     ] {
         assert_eq!(advance(whole), Advance::End, "{whole}");
     }
-    assert_eq!(advance(r#"{"results":[],"pagination":{"page_size":100,"next_cursor":"abc"}}"#), Advance::Next("abc".to_owned()));
+    assert_eq!(
+        advance(r#"{"results":[],"pagination":{"page_size":100,"next_cursor":"abc"}}"#),
+        Advance::Next("abc".to_owned())
+    );
     let mut asked = request("/api/app/projects/7/annotations");
-    AppPages.apply(&Position::At("abc".to_owned()), &mut asked).unwrap();
+    AppPages
+        .apply(&Position::At("abc".to_owned()), &mut asked)
+        .unwrap();
     assert_eq!(asked.query, [("cursor".to_owned(), "abc".to_owned())]);
 }
 
@@ -470,11 +762,19 @@ async fn a10_no_status_is_a_defect_of_the_program() {
         ("an object", "{}"),
         ("a web page", "<html><title>Bad gateway</title></html>"),
         ("prose", "no"),
-        ("an error of Mixpanel's", r#"{"error":"There was a problem.","status":"error"}"#),
+        (
+            "an error of Mixpanel's",
+            r#"{"error":"There was a problem.","status":"error"}"#,
+        ),
     ];
     let build = |context: &pipeline_core::BuildContext, base| {
         let key = pipeline_core::http::Bearer::new("key-0123456789".into());
-        pipeline_core::http::HttpClient::builder(context, base).authenticator(key).classifier(MixpanelClassifier)
+        pipeline_core::http::HttpClient::builder(context, base)
+            .authenticator(key)
+            .classifier(MixpanelClassifier)
     };
-    insta::assert_snapshot!(pipeline_testkit::every_status(build, "/api/query/cohorts/list?project_id=7", &bodies).await);
+    insta::assert_snapshot!(
+        pipeline_testkit::every_status(build, "/api/query/cohorts/list?project_id=7", &bodies)
+            .await
+    );
 }

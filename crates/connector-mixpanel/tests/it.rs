@@ -44,7 +44,10 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
 #[test]
 fn c55_a_configuration_shows_no_secret() {
     let secrets = json!({ "project_id": 7, "username": "loader", "secret": "sec-1", "project_secret": "sec-2" });
-    let shown = format!("{:?}", serde_json::from_value::<MixpanelConfig>(secrets).unwrap());
+    let shown = format!(
+        "{:?}",
+        serde_json::from_value::<MixpanelConfig>(secrets).unwrap()
+    );
     insta::assert_snapshot!(shown, @"MixpanelConfig { project_id: 7, region: None, start_date: None, .. }");
 }
 

@@ -1,9 +1,10 @@
 //! The feed of changes: what happened to objects that the lists have passed.
 //!
-//! Stripe's lists are ordered by creation, so they show new objects and not that an old one has changed. Its events do:
-//! one pass over them, for all streams, tells which objects to fetch again. What an event says of an object is never
-//! stored: it is in the account's own version of the API, holds the first ten entries of lists, and of several events of
-//! one second nobody can say which is the last.
+//! Stripe's lists are ordered by creation, so they show new objects and not that an old one has
+//! changed. Its events do: one pass over them, for all streams, tells which objects to fetch again.
+//! What an event says of an object is never stored: it is in the account's own version of the API,
+//! holds the first ten entries of lists, and of several events of one second nobody can say which
+//! is the last.
 
 mod coverage;
 mod event;
@@ -23,7 +24,10 @@ use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Reader, Result, Schema, StreamDef, TimeFormat};
+use pipeline_core::{
+    Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Reader, Result, Schema, StreamDef,
+    TimeFormat,
+};
 use serde::{Deserialize, Serialize};
 
 use self::coverage::{Coverage, Moment};
@@ -59,7 +63,8 @@ const AT_ONCE: usize = 32;
 /// Attempts at a request for something that could not be fetched before.
 const UNIT_ATTEMPTS: u32 = 2;
 
-/// Ids of events that are remembered from one pass to the next. What comes beyond is fetched once more.
+/// Ids of events that are remembered from one pass to the next. What comes beyond is fetched once
+/// more.
 const MOST_REMEMBERED: usize = 10_000;
 
 /// The feeds of all accounts that are read.
@@ -80,14 +85,23 @@ pub(crate) fn endpoint(lists: &[Endpoint], reading: Reading) -> Endpoint {
     let heard = routes::heard();
     // Lists that are read only when they are named are not part of the feed.
     let lists = lists.iter().filter(|list| !list.is_by_name());
-    let streams = lists.flat_map(Endpoint::streams).filter(|stream| heard.contains(stream.name()));
-    let endpoint = Endpoint::get(CHANGES, "/v1/events").slices(Start { lag: reading.lag }).incremental().last().at_most(1);
+    let streams = lists
+        .flat_map(Endpoint::streams)
+        .filter(|stream| heard.contains(stream.name()));
+    let endpoint = Endpoint::get(CHANGES, "/v1/events")
+        .slices(Start { lag: reading.lag })
+        .incremental()
+        .last()
+        .at_most(1);
     let endpoint = endpoint.buckets([ACCOUNT]).bucket(operation("/v1/events"));
-    streams.fold(endpoint, |endpoint, stream| endpoint.feeds(stream.clone(), "data"))
+    streams.fold(endpoint, |endpoint, stream| {
+        endpoint.feeds(stream.clone(), "data")
+    })
 }
 
-/// One slice that never ends: each sync goes on where the last one caught up. It begins at the start of the first run,
-/// before a list is asked, so that no change falls between the lists and the feed.
+/// One slice that never ends: each sync goes on where the last one caught up. It begins at the
+/// start of the first run, before a list is asked, so that no change falls between the lists and
+/// the feed.
 #[derive(Clone, Copy, Debug)]
 struct Start {
     lag: TimeDelta,
@@ -96,12 +110,20 @@ struct Start {
 const SINCE: &str = "since";
 
 impl Slicer for Start {
-    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+    fn plan(
+        &self,
+        state: &EndpointState,
+        _range: TimeRange,
+        now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
         if !state.slices.is_empty() {
             return Vec::new();
         }
         let since = (SINCE.to_owned(), (now - self.lag).timestamp().to_string());
-        vec![SliceState { query: vec![since], ..SliceState::default() }]
+        vec![SliceState {
+            query: vec![since],
+            ..SliceState::default()
+        }]
     }
 
     fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
@@ -110,17 +132,39 @@ impl Slicer for Start {
 
     fn expired(&self, state: &EndpointState, now: DateTime<Utc>) -> bool {
         // An end that is still to come was set by a wrong clock.
-        let known = |place: Place| if place.since > now.timestamp() { place.surely() } else { place.since };
-        let since = state.slices.values().filter_map(|slice| Place::of(slice).ok()).map(known).min();
+        let known = |place: Place| {
+            if place.since > now.timestamp() {
+                place.surely()
+            } else {
+                place.since
+            }
+        };
+        let since = state
+            .slices
+            .values()
+            .filter_map(|slice| Place::of(slice).ok())
+            .map(known)
+            .min();
         since.is_some_and(|since| now.timestamp() - since > (RETENTION - RESERVE).num_seconds())
     }
 
     fn missed(&self, state: &EndpointState) -> BTreeSet<String> {
-        let passed_over: BTreeSet<String> =
-            state.slices.values().filter_map(|slice| Place::of(slice).ok()).flat_map(|place| place.passed_over).collect();
+        let passed_over: BTreeSet<String> = state
+            .slices
+            .values()
+            .filter_map(|slice| Place::of(slice).ok())
+            .flat_map(|place| place.passed_over)
+            .collect();
         let is_inside = |stream: &&Stream| matches!(stream.place, InStream::Inside { parent, .. } if passed_over.contains(parent));
-        let inside: Vec<String> = streams().filter(is_inside).map(|stream| stream.name.to_owned()).collect();
-        passed_over.into_iter().chain(inside).chain(unit::streams_to_read(state)).collect()
+        let inside: Vec<String> = streams()
+            .filter(is_inside)
+            .map(|stream| stream.name.to_owned())
+            .collect();
+        passed_over
+            .into_iter()
+            .chain(inside)
+            .chain(unit::streams_to_read(state))
+            .collect()
     }
 }
 
@@ -135,7 +179,8 @@ struct Place {
     /// Where the pass goes on in the list of events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<String>,
-    /// The end of the pass under way, or of the last one, by the earlier of Stripe's clock and ours: one of them may be wrong.
+    /// The end of the pass under way, or of the last one, by the earlier of Stripe's clock and
+    /// ours: one of them may be wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     safe: Option<i64>,
     /// When the newest event that was ever seen happened.
@@ -147,8 +192,8 @@ struct Place {
     /// Events near the end of the last pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known: Vec<String>,
-    /// Streams whose changes were passed over since their list was last begun: the key could not read their objects, or the
-    /// events had aged out.
+    /// Streams whose changes were passed over since their list was last begun: the key could not
+    /// read their objects, or the events had aged out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     passed_over: BTreeSet<String>,
 }
@@ -156,14 +201,26 @@ struct Place {
 impl Place {
     fn of(slice: &SliceState) -> Result<Self> {
         let damaged = || {
-            Error::new(ErrorKind::Decode, "the stored position of the change feed is damaged")
-                .with_help("run with --full-refresh after resetting the state of `changes`")
+            Error::new(
+                ErrorKind::Decode,
+                "the stored position of the change feed is damaged",
+            )
+            .with_help("run with --full-refresh after resetting the state of `changes`")
         };
         match &slice.position {
-            Position::At(text) => serde_json::from_str(text).map_err(|error| damaged().with_source(error)),
+            Position::At(text) => {
+                serde_json::from_str(text).map_err(|error| damaged().with_source(error))
+            }
             Position::Start | Position::End => {
-                let since = slice.query.iter().find(|(name, _)| name == SINCE).and_then(|(_, since)| since.parse().ok());
-                Ok(Self { since: since.ok_or_else(damaged)?, ..Self::default() })
+                let since = slice
+                    .query
+                    .iter()
+                    .find(|(name, _)| name == SINCE)
+                    .and_then(|(_, since)| since.parse().ok());
+                Ok(Self {
+                    since: since.ok_or_else(damaged)?,
+                    ..Self::default()
+                })
             }
         }
     }
@@ -177,19 +234,36 @@ impl Place {
         self.safe.map_or(self.since, |safe| safe.min(self.since))
     }
 
-    /// Takes the place back behind which there may be changes that nobody has read, before a pass that ends at `end`.
+    /// Takes the place back behind which there may be changes that nobody has read, before a pass
+    /// that ends at `end`.
     fn take_back(&mut self, end: i64) {
         self.since = match self.surely() {
             // Both clocks were wrong: only the events that were seen are left to go by.
-            since if since > end + JITTER => self.newest.unwrap_or(end - RETENTION.num_seconds()).min(end),
+            since if since > end + JITTER => self
+                .newest
+                .unwrap_or(end - RETENTION.num_seconds())
+                .min(end),
             since => since,
         };
     }
 
     /// The place behind the whole pass.
     fn finished(self, until: i64) -> Self {
-        let Self { safe, newest, seen, passed_over, .. } = self;
-        Self { since: until, safe, newest, known: seen, passed_over, ..Self::default() }
+        let Self {
+            safe,
+            newest,
+            seen,
+            passed_over,
+            ..
+        } = self;
+        Self {
+            since: until,
+            safe,
+            newest,
+            known: seen,
+            passed_over,
+            ..Self::default()
+        }
     }
 }
 
@@ -198,19 +272,36 @@ impl Changes {
         let windows = Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
         let events = Endpoint::get(CHANGES, "/v1/events")
             .page_size("limit", reading.page_size.into())
-            .feeds(StreamDef::new("events", Schema::default()).primary_key(["id"]), "data")
-            .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
+            .feeds(
+                StreamDef::new("events", Schema::default()).primary_key(["id"]),
+                "data",
+            )
+            .paginate(AfterLastId {
+                param: "starting_after",
+                more: "has_more",
+                id: "id",
+            })
             .slices(windows)
             .buckets([ACCOUNT])
             .bucket(operation("/v1/events"));
         let (routes, fetcher) = (Routes::new(), Fetcher::new(lists, reading, spare));
-        Self { events, routes, coverage: Mutex::default(), fetcher, lag: reading.lag, overlap: reading.lookback }
+        Self {
+            events,
+            routes,
+            coverage: Mutex::default(),
+            fetcher,
+            lag: reading.lag,
+            overlap: reading.lookback,
+        }
     }
 
     /// What the lists of the account that a client is for have read.
     fn coverage(&self, client: &HttpClient) -> Arc<Coverage> {
         let mut all = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(client.account().unwrap_or_default().to_owned()).or_default())
+        Arc::clone(
+            all.entry(client.account().unwrap_or_default().to_owned())
+                .or_default(),
+        )
     }
 
     /// Reads a list, taking note of what it has read.
@@ -232,39 +323,69 @@ impl Changes {
         pages.inspect_ok(note).boxed()
     }
 
-    /// Reads what changed: from the place where the feed stands up to the start of this run, or something that could not be
-    /// fetched before.
-    pub(crate) fn read<'a>(&'a self, reader: Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    /// Reads what changed: from the place where the feed stands up to the start of this run, or
+    /// something that could not be fetched before.
+    pub(crate) fn read<'a>(
+        &'a self,
+        reader: Reader,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         if let Some(unit) = slice.unit {
             return stream::once(self.read_unit(reader, endpoint, unit)).boxed();
         }
         let begin = async move { Pass::begin(self, reader, endpoint, &slice) };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
-                let Some(mut pass) = pass else { return Ok(None) };
+                let Some(mut pass) = pass else {
+                    return Ok(None);
+                };
                 let page = pass.next().await?;
                 let goes_on = matches!(page.advance, Some(Advance::Next(_)));
                 Ok(Some((page, goes_on.then_some(pass))))
             })
         };
-        stream::once(begin).map_ok(pages).try_flatten().map_err(|error: Error| error.with_context("endpoint", CHANGES)).boxed()
+        stream::once(begin)
+            .map_ok(pages)
+            .try_flatten()
+            .map_err(|error: Error| error.with_context("endpoint", CHANGES))
+            .boxed()
     }
 }
 
 impl Changes {
     /// Fetches what an earlier pass could not, unless a list of this run has brought it.
     async fn read_unit(&self, reader: Reader, endpoint: &Endpoint, unit: String) -> Result<Page> {
-        let nothing = || Page::new(vec![Vec::new(); endpoint.streams().len()], Some(Advance::End));
-        let Some(found) = Found::of(&unit)? else { return Ok(nothing()) };
-        let (list, coverage) = (self.fetcher.list(found.stream), self.coverage(reader.client()));
+        let nothing = || {
+            Page::new(
+                vec![Vec::new(); endpoint.streams().len()],
+                Some(Advance::End),
+            )
+        };
+        let Some(found) = Found::of(&unit)? else {
+            return Ok(nothing());
+        };
+        let (list, coverage) = (
+            self.fetcher.list(found.stream),
+            self.coverage(reader.client()),
+        );
         let (created, happened) = (found.created.and_then(second), second(found.happened));
-        if list.zip(happened).is_some_and(|(list, happened)| coverage.has_read(list, created, happened)) {
+        if list
+            .zip(happened)
+            .is_some_and(|(list, happened)| coverage.has_read(list, created, happened))
+        {
             return Ok(nothing());
         }
-        let fetched = self.fetcher.fetch(&reader.with_attempts(UNIT_ATTEMPTS), &found).await?;
+        let fetched = self
+            .fetcher
+            .fetch(&reader.with_attempts(UNIT_ATTEMPTS), &found)
+            .await?;
         match fetched.refusal {
             Some(refusal) => Err(refusal),
-            None => Ok(Page::new(sorted(endpoint, fetched.records), Some(Advance::End))),
+            None => Ok(Page::new(
+                sorted(endpoint, fetched.records),
+                Some(Advance::End),
+            )),
         }
     }
 }
@@ -273,10 +394,14 @@ fn second(second: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(second, 0)
 }
 
-/// Records by the streams of the endpoint. What takes away comes first: it is about rows that were there before, and not about
-/// those beside it.
+/// Records by the streams of the endpoint. What takes away comes first: it is about rows that were
+/// there before, and not about those beside it.
 fn sorted(endpoint: &Endpoint, records: Records) -> Vec<Vec<RawRecord>> {
-    let index: BTreeMap<&str, usize> = endpoint.streams().enumerate().map(|(index, stream)| (stream.name(), index)).collect();
+    let index: BTreeMap<&str, usize> = endpoint
+        .streams()
+        .enumerate()
+        .map(|(index, stream)| (stream.name(), index))
+        .collect();
     let mut sorted = vec![Vec::new(); index.len()];
     for (stream, record) in records {
         if let Some(index) = index.get(stream) {
@@ -319,46 +444,99 @@ struct Fetch {
 }
 
 impl<'a> Pass<'a> {
-    fn begin(changes: &'a Changes, reader: Reader, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+    fn begin(
+        changes: &'a Changes,
+        reader: Reader,
+        endpoint: &'a Endpoint,
+        slice: &SliceState,
+    ) -> Result<Self> {
         let mut place = Place::of(slice)?;
         let coverage = changes.coverage(reader.client());
-        let started = coverage.started().unwrap_or_else(|| Moment::now(reader.client()));
+        let started = coverage
+            .started()
+            .unwrap_or_else(|| Moment::now(reader.client()));
         if place.until.is_none() {
             place.take_back((started.theirs - changes.lag).timestamp());
         }
-        let until = place.until.unwrap_or_else(|| (started.theirs - changes.lag).timestamp()).max(place.since);
+        let until = place
+            .until
+            .unwrap_or_else(|| (started.theirs - changes.lag).timestamp())
+            .max(place.since);
         if place.until.is_none() {
             place.safe = Some(until.min((started.earlier - changes.lag).timestamp()));
         }
         let time = |second| DateTime::from_timestamp(second, 0);
-        // There was nothing behind the newest event, unless the clock that said up to when was wrong.
+        // There was nothing behind the newest event, unless the clock that said up to when was
+        // wrong.
         let again = place.since - changes.overlap.num_seconds();
         let since = time(place.newest.map_or(again, |newest| again.min(newest + 1)));
         let window = time(until).map(|until| Window { since, until });
         let position = place.after.clone().map_or(Position::Start, Position::At);
-        let targets = Targets::new(&changes.routes, Arc::clone(&coverage), &changes.fetcher, endpoint, changes.lag);
+        let targets = Targets::new(
+            &changes.routes,
+            Arc::clone(&coverage),
+            &changes.fetcher,
+            endpoint,
+            changes.lag,
+        );
         let types = routes::types(&|stream| targets.wants(stream));
-        let names = types.into_iter().enumerate().map(|(index, name)| (format!("types[{index}]"), name));
+        let names = types
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| (format!("types[{index}]"), name));
         let query: Vec<_> = names.take(MOST_TYPES + 1).collect();
-        let query = if query.len() > MOST_TYPES { Vec::new() } else { query };
-        let slice = SliceState { window, query, position, ..SliceState::default() };
+        let query = if query.len() > MOST_TYPES {
+            Vec::new()
+        } else {
+            query
+        };
+        let slice = SliceState {
+            window,
+            query,
+            position,
+            ..SliceState::default()
+        };
         // Nothing can have happened before the feed begins.
-        let events = if until == place.since { stream::empty().boxed() } else { reader.read(&changes.events, slice) };
+        let events = if until == place.since {
+            stream::empty().boxed()
+        } else {
+            reader.read(&changes.events, slice)
+        };
         let known = place.known.iter().cloned().collect();
         let (reached, unknown, tally) = (until, HashSet::new(), Tally::resumed());
-        Ok(Self { changes, reader, coverage, endpoint, place, until, known, events, targets, reached, unknown, tally })
+        Ok(Self {
+            changes,
+            reader,
+            coverage,
+            endpoint,
+            place,
+            until,
+            known,
+            events,
+            targets,
+            reached,
+            unknown,
+            tally,
+        })
     }
 
     /// The objects that a page of events tells of.
     async fn next(&mut self) -> Result<Page> {
         let (events, advance) = match self.events.try_next().await {
-            Ok(Some(page)) => (page.records.into_iter().next().unwrap_or_default(), page.advance),
+            Ok(Some(page)) => (
+                page.records.into_iter().next().unwrap_or_default(),
+                page.advance,
+            ),
             Ok(None) => (Vec::new(), None),
             Err(error) if self.is_edge(&error) => (Vec::new(), None),
             Err(error) => return Err(error),
         };
         let found = self.take(&events);
-        let Fetch { records, skipped, gaps } = self.fetch(found).await?;
+        let Fetch {
+            records,
+            skipped,
+            gaps,
+        } = self.fetch(found).await?;
         self.take_back();
         let advance = if let Some(Advance::Next(after)) = advance {
             self.place.until = Some(self.until);
@@ -369,27 +547,59 @@ impl<'a> Pass<'a> {
             self.coverage.clear();
             Advance::CaughtUp(std::mem::take(&mut self.place).finished(self.until).text())
         };
-        let reached = if matches!(advance, Advance::CaughtUp(_)) { DateTime::from_timestamp(self.until, 0) } else { None };
-        Ok(Page { reached, skipped, gaps, ..Page::new(records, Some(advance)) })
+        let reached = if matches!(advance, Advance::CaughtUp(_)) {
+            DateTime::from_timestamp(self.until, 0)
+        } else {
+            None
+        };
+        Ok(Page {
+            reached,
+            skipped,
+            gaps,
+            ..Page::new(records, Some(advance))
+        })
     }
 
-    /// Notes the streams that may not be read, and forgets those whose list is being read again since.
+    /// Notes the streams that may not be read, and forgets those whose list is being read again
+    /// since.
     fn take_back(&mut self) {
-        let Self { place, targets, changes, coverage, .. } = self;
-        let is_listed =
-            |name: &String| stream(name).and_then(|stream| changes.fetcher.list(stream)).is_some_and(|list| coverage.has_begun(list));
-        let again: Vec<String> = place.passed_over.iter().filter(|name| is_listed(name) && !targets.refuses(name)).cloned().collect();
+        let Self {
+            place,
+            targets,
+            changes,
+            coverage,
+            ..
+        } = self;
+        let is_listed = |name: &String| {
+            stream(name)
+                .and_then(|stream| changes.fetcher.list(stream))
+                .is_some_and(|list| coverage.has_begun(list))
+        };
+        let again: Vec<String> = place
+            .passed_over
+            .iter()
+            .filter(|name| is_listed(name) && !targets.refuses(name))
+            .cloned()
+            .collect();
         for name in again {
             place.passed_over.remove(&name);
-            let message = format!("the whole list of `{name}` was read again, because changes of it had been passed over");
+            let message = format!(
+                "the whole list of `{name}` was read again, because changes of it had been passed over"
+            );
             self.reader.client().notice(CHANGES, &message);
         }
-        place.passed_over.extend(targets.refused().map(ToOwned::to_owned));
+        place
+            .passed_over
+            .extend(targets.refused().map(ToOwned::to_owned));
     }
 
     /// What the events of a page say has changed, those known already left out.
     fn take(&mut self, records: &[RawRecord]) -> Vec<Found> {
-        let remember_from = self.place.safe.map_or(self.until, |safe| safe.min(self.until)) - self.changes.overlap.num_seconds();
+        let remember_from = self
+            .place
+            .safe
+            .map_or(self.until, |safe| safe.min(self.until))
+            - self.changes.overlap.num_seconds();
         let mut found = Vec::new();
         for record in records {
             let event = match Event::read(record) {
@@ -402,9 +612,15 @@ impl<'a> Pass<'a> {
             self.reached = self.reached.min(event.created);
             self.place.newest = self.place.newest.max(Some(event.created));
             if event.created >= remember_from && self.place.seen.len() < MOST_REMEMBERED {
-                self.place.seen.extend(event.id.as_deref().map(ToOwned::to_owned));
+                self.place
+                    .seen
+                    .extend(event.id.as_deref().map(ToOwned::to_owned));
             }
-            if event.id.as_deref().is_some_and(|id| self.known.contains(id)) {
+            if event
+                .id
+                .as_deref()
+                .is_some_and(|id| self.known.contains(id))
+            {
                 continue;
             }
             let hits = self.targets.hit(&event, &mut found);
@@ -414,21 +630,39 @@ impl<'a> Pass<'a> {
                 self.misread(record, "its object has no id");
             }
             let is_told = hits > 0 && is_named;
-            if is_told && !routes::is_known(&event.kind) && self.unknown.insert(event.kind.to_string()) {
-                let message = format!("events of the type `{}` are new: understood by the type of their object", event.kind);
+            if is_told
+                && !routes::is_known(&event.kind)
+                && self.unknown.insert(event.kind.to_string())
+            {
+                let message = format!(
+                    "events of the type `{}` are new: understood by the type of their object",
+                    event.kind
+                );
                 self.reader.client().notice(CHANGES, &message);
             }
         }
         found
     }
 
-    /// Takes note of an event that says that something has changed, but not what. The lists that it may concern are read again by
-    /// the next sync. Said once.
+    /// Takes note of an event that says that something has changed, but not what. The lists that it
+    /// may concern are read again by the next sync. Said once.
     fn misread(&mut self, event: &RawRecord, reason: &str) {
         let kind = event.scalar("type");
-        let concerns = |name: &str| kind.as_deref().is_none_or(|kind| routes::concerned(kind).any(|concerned| concerned == name));
-        let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
-        self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name()).filter(|name| concerns(name)).map(ToOwned::to_owned));
+        let concerns = |name: &str| {
+            kind.as_deref()
+                .is_none_or(|kind| routes::concerned(kind).any(|concerned| concerned == name))
+        };
+        let wanted = self
+            .endpoint
+            .streams()
+            .enumerate()
+            .filter(|(index, _)| self.endpoint.wants(*index));
+        self.place.passed_over.extend(
+            wanted
+                .map(|(_, stream)| stream.name())
+                .filter(|name| concerns(name))
+                .map(ToOwned::to_owned),
+        );
         if self.unknown.insert(String::new()) {
             let id = event.scalar("id").unwrap_or_default();
             let message = format!(
@@ -438,8 +672,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Fetches what was found, many at a time, and sorts the records by stream. What cannot be fetched is passed over, as long as
-    /// other things can.
+    /// Fetches what was found, many at a time, and sorts the records by stream. What cannot be
+    /// fetched is passed over, as long as other things can.
     async fn fetch(&mut self, found: Vec<Found>) -> Result<Fetch> {
         let (reader, fetcher) = (&self.reader, &self.changes.fetcher);
         let fetch = |found: Found| async move { (fetcher.fetch(reader, &found).await, found) };
@@ -458,25 +692,42 @@ impl<'a> Pass<'a> {
                 Err(error) => self.tally.failed(found.missed(), error)?,
             }
         }
-        let gaps = self.tally.finish(async { fetcher.probe(reader.client()).await }).await?;
-        Ok(Fetch { records: sorted(self.endpoint, records), skipped, gaps })
+        let gaps = self
+            .tally
+            .finish(async { fetcher.probe(reader.client()).await })
+            .await?;
+        Ok(Fetch {
+            records: sorted(self.endpoint, records),
+            skipped,
+            gaps,
+        })
     }
 
-    /// Events that the pass was to read may have aged out while it, or the lists before it, took long. What they told of is
-    /// read again by the next sync.
+    /// Events that the pass was to read may have aged out while it, or the lists before it, took
+    /// long. What they told of is read again by the next sync.
     fn mind_the_gap(&mut self) {
         if self.place.since > (self.reader.client().now() - RETENTION).timestamp() {
             return;
         }
-        let wanted = self.endpoint.streams().enumerate().filter(|(index, _)| self.endpoint.wants(*index));
-        self.place.passed_over.extend(wanted.map(|(_, stream)| stream.name().to_owned()));
+        let wanted = self
+            .endpoint
+            .streams()
+            .enumerate()
+            .filter(|(index, _)| self.endpoint.wants(*index));
+        self.place
+            .passed_over
+            .extend(wanted.map(|(_, stream)| stream.name().to_owned()));
         let message = "events aged out before they could be read: the next sync reads all lists again that they concern";
         self.reader.client().notice(CHANGES, message);
     }
 
-    /// Events age while they are read, and a page behind one that has gone is refused: the pass is at its end.
+    /// Events age while they are read, and a page behind one that has gone is refused: the pass is
+    /// at its end.
     fn is_edge(&self, error: &Error) -> bool {
-        let is_refused = matches!(error.kind(), ErrorKind::CursorExpired | ErrorKind::Refused | ErrorKind::NotFound);
+        let is_refused = matches!(
+            error.kind(),
+            ErrorKind::CursorExpired | ErrorKind::Refused | ErrorKind::NotFound
+        );
         is_refused && self.reached <= (self.reader.client().now() - RETENTION + EDGE).timestamp()
     }
 }
@@ -488,7 +739,10 @@ pub(crate) fn retrieve_operation(path: &str) -> String {
 
 /// Every path of which single objects are fetched.
 pub(crate) fn retrieved() -> impl Iterator<Item = &'static str> {
-    routes::heard().into_iter().filter_map(stream).map(Stream::object_list)
+    routes::heard()
+        .into_iter()
+        .filter_map(stream)
+        .map(Stream::object_list)
 }
 
 /// The names of all events that the feed asks for, for those who check them.

@@ -14,8 +14,8 @@ use crate::streams::{Place, Stream, streams};
 /// Probes under way at the same time.
 const PARALLEL: usize = 8;
 
-/// In the place of an id, where a list belongs to a record: Stripe looks at the permission first, so what is said of a
-/// record that does not exist tells whether its list may be read.
+/// In the place of an id, where a list belongs to a record: Stripe looks at the permission first,
+/// so what is said of a record that does not exist tells whether its list may be read.
 const NOBODY: &str = "none";
 
 /// Connected accounts told one by one.
@@ -30,14 +30,28 @@ pub(crate) async fn check(
     names: &[&str],
 ) -> Result<CheckReport> {
     let (kind, mode) = key.describe();
-    let mut report =
-        CheckReport { facts: vec![("key".to_owned(), kind.to_owned()), ("mode".to_owned(), mode.to_owned())], ..CheckReport::default() };
-    let is_asked = |stream: &Stream| !stream.test_only || key.is_test() || names.contains(&stream.name);
-    let is_read = |stream: &Stream| is_asked(stream) && connect.is_none_or(|connect| connect.reads_platform(stream));
-    // Whose key it is: asked first, so that a bad key or a vendor that cannot be reached is found by one request.
+    let mut report = CheckReport {
+        facts: vec![
+            ("key".to_owned(), kind.to_owned()),
+            ("mode".to_owned(), mode.to_owned()),
+        ],
+        ..CheckReport::default()
+    };
+    let is_asked =
+        |stream: &Stream| !stream.test_only || key.is_test() || names.contains(&stream.name);
+    let is_read = |stream: &Stream| {
+        is_asked(stream) && connect.is_none_or(|connect| connect.reads_platform(stream))
+    };
+    // Whose key it is: asked first, so that a bad key or a vendor that cannot be reached is found
+    // by one request.
     let own = if connect.is_none_or(Connect::has_platform) {
         match connect::own_id(client).await {
-            Err(error) if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::Untrusted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Unauthenticated | ErrorKind::Unavailable | ErrorKind::Untrusted
+                ) =>
+            {
                 return Err(error);
             }
             own => own.ok().flatten(),
@@ -46,10 +60,19 @@ pub(crate) async fn check(
         None
     };
     let probes = probe_all(client, names, &is_read).await?;
-    report.facts.extend(probes.version.map(|version| ("api_version".to_owned(), version)));
+    report.facts.extend(
+        probes
+            .version
+            .map(|version| ("api_version".to_owned(), version)),
+    );
     report.endpoints = probes.endpoints;
-    report.facts.extend(own.clone().map(|account| ("account".to_owned(), account)));
-    report.facts.push(("clock".to_owned(), describe_skew(client.now() - clock.now())));
+    report
+        .facts
+        .extend(own.clone().map(|account| ("account".to_owned(), account)));
+    report.facts.push((
+        "clock".to_owned(),
+        describe_skew(client.now() - clock.now()),
+    ));
     if let Some(connect) = connect {
         let clients = connect.clients(own);
         check_accounts(client, connect, &clients, names, &is_asked, &mut report).await?;
@@ -57,8 +80,8 @@ pub(crate) async fn check(
     Ok(report)
 }
 
-/// What there is to say of the connected accounts, and what one of them lets be read: the key has the same permissions in
-/// all of them, and asking each for each list would take as long as a sync.
+/// What there is to say of the connected accounts, and what one of them lets be read: the key has
+/// the same permissions in all of them, and asking each for each list would take as long as a sync.
 async fn check_accounts(
     client: &HttpClient,
     connect: &Connect,
@@ -67,16 +90,41 @@ async fn check_accounts(
     is_asked: &(dyn Fn(&Stream) -> bool + Sync),
     report: &mut CheckReport,
 ) -> Result<()> {
-    let accounts = connect.accounts(&Reader::new(client.clone()), clients).await?;
-    let label = if connect.has_platform() { "connected accounts" } else { "accounts" };
-    report.facts.push((label.to_owned(), accounts.len().to_string()));
-    report.facts.extend(accounts.iter().take(ACCOUNTS_TOLD).map(|account| (account.id.clone(), account.describe())));
+    let accounts = connect
+        .accounts(&Reader::new(client.clone()), clients)
+        .await?;
+    let label = if connect.has_platform() {
+        "connected accounts"
+    } else {
+        "accounts"
+    };
+    report
+        .facts
+        .push((label.to_owned(), accounts.len().to_string()));
+    report.facts.extend(
+        accounts
+            .iter()
+            .take(ACCOUNTS_TOLD)
+            .map(|account| (account.id.clone(), account.describe())),
+    );
     for Connected { id, refusal, .. } in &accounts {
-        report.endpoints.extend(refusal.as_ref().map(|refusal| (id.clone(), Availability::Failed(describe(refusal)))));
+        report.endpoints.extend(
+            refusal
+                .as_ref()
+                .map(|refusal| (id.clone(), Availability::Failed(describe(refusal)))),
+        );
     }
     if let Some(Connected { id, .. }) = accounts.iter().find(|account| account.refusal.is_none()) {
-        let probes = probe_all(&clients.client(client, id)?, names, &|stream| is_asked(stream) && connect.reads_connected(stream)).await?;
-        report.endpoints.extend(probes.endpoints.into_iter().map(|(name, availability)| (format!("{name}@{id}"), availability)));
+        let probes = probe_all(&clients.client(client, id)?, names, &|stream| {
+            is_asked(stream) && connect.reads_connected(stream)
+        })
+        .await?;
+        report.endpoints.extend(
+            probes
+                .endpoints
+                .into_iter()
+                .map(|(name, availability)| (format!("{name}@{id}"), availability)),
+        );
     }
     Ok(())
 }
@@ -89,28 +137,49 @@ struct Probes {
 }
 
 /// Asks each list that is wanted for one object.
-async fn probe_all(client: &HttpClient, names: &[&str], is_read: &(dyn Fn(&Stream) -> bool + Sync)) -> Result<Probes> {
+async fn probe_all(
+    client: &HttpClient,
+    names: &[&str],
+    is_read: &(dyn Fn(&Stream) -> bool + Sync),
+) -> Result<Probes> {
     let is_wanted = |stream: &&Stream| {
-        !matches!(stream.place, Place::Inside { .. }) && is_read(stream) && (names.is_empty() || names.contains(&stream.name))
+        !matches!(stream.place, Place::Inside { .. })
+            && is_read(stream)
+            && (names.is_empty() || names.contains(&stream.name))
     };
     let mut wanted: Vec<&'static Stream> = streams().filter(is_wanted).collect();
     wanted.sort_by_key(|stream| stream.name);
-    let mut probes = Probes { endpoints: Vec::with_capacity(wanted.len()), version: None };
+    let mut probes = Probes {
+        endpoints: Vec::with_capacity(wanted.len()),
+        version: None,
+    };
     for some in wanted.chunks(PARALLEL) {
-        for (stream, (availability, answered)) in some.iter().zip(try_join_all(some.iter().map(|stream| probe(client, stream))).await?) {
+        for (stream, (availability, answered)) in some
+            .iter()
+            .zip(try_join_all(some.iter().map(|stream| probe(client, stream))).await?)
+        {
             client.checked(stream.name, &availability);
             probes.version = probes.version.or(answered);
-            probes.endpoints.extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
-            probes.endpoints.push((stream.name.to_owned(), availability));
+            probes
+                .endpoints
+                .extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
+            probes
+                .endpoints
+                .push((stream.name.to_owned(), availability));
         }
     }
-    probes.endpoints.sort_by(|(one, _), (other, _)| one.cmp(other));
+    probes
+        .endpoints
+        .sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(probes)
 }
 
 /// The streams inside the records of a stream, which are read with it.
 fn inside(stream: &Stream) -> impl Iterator<Item = &'static str> {
-    streams().filter_map(|inner| matches!(inner.place, Place::Inside { parent, .. } if parent == stream.name).then_some(inner.name))
+    streams().filter_map(|inner| {
+        matches!(inner.place, Place::Inside { parent, .. } if parent == stream.name)
+            .then_some(inner.name)
+    })
 }
 
 /// How far Stripe's clock, which syncs go by, is from this machine's.
@@ -129,17 +198,41 @@ async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Op
         _ => stream.path.to_owned(),
     };
     let mut request = request(client, &path)?;
-    let named = |value: String| if value.contains('{') { NOBODY.to_owned() } else { value };
-    request.query.extend(stream.parameters().map(|(name, value)| (name, named(value))));
+    let named = |value: String| {
+        if value.contains('{') {
+            NOBODY.to_owned()
+        } else {
+            value
+        }
+    };
+    request.query.extend(
+        stream
+            .parameters()
+            .map(|(name, value)| (name, named(value))),
+    );
     if stream.paged {
         request.set_query("limit", "1");
     }
-    match client.send(&request, &Call { endpoint: stream.name, buckets: &stream.buckets() }).await {
+    match client
+        .send(
+            &request,
+            &Call {
+                endpoint: stream.name,
+                buckets: &stream.buckets(),
+            },
+        )
+        .await
+    {
         Ok(response) => Ok((Availability::Available, version(&response))),
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied => Ok((Availability::Unavailable(describe(&error)), None)),
-            ErrorKind::NotFound | ErrorKind::Refused => Ok((Availability::Refused(describe(&error)), None)),
-            ErrorKind::Unauthenticated | ErrorKind::ConfigInvalid | ErrorKind::Untrusted | ErrorKind::Disk => Err(error),
+            ErrorKind::NotFound | ErrorKind::Refused => {
+                Ok((Availability::Refused(describe(&error)), None))
+            }
+            ErrorKind::Unauthenticated
+            | ErrorKind::ConfigInvalid
+            | ErrorKind::Untrusted
+            | ErrorKind::Disk => Err(error),
             // Not even a refusal came: there is no way to Stripe.
             ErrorKind::Unavailable if error.context_value("status").is_none() => Err(error),
             _ => Ok((Availability::Failed(describe(&error)), None)),
@@ -148,17 +241,32 @@ async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Op
 }
 
 fn request(client: &HttpClient, path: &str) -> Result<Request> {
-    let invalid = |error| Error::new(ErrorKind::Unexpected, "the list's path is not a URL path").with_source(error);
-    Ok(Request::new(Method::GET, client.base().join(path).map_err(invalid)?))
+    let invalid = |error| {
+        Error::new(ErrorKind::Unexpected, "the list's path is not a URL path").with_source(error)
+    };
+    Ok(Request::new(
+        Method::GET,
+        client.base().join(path).map_err(invalid)?,
+    ))
 }
 
 fn version(response: &Response) -> Option<String> {
-    Some(response.headers.get("stripe-version")?.to_str().ok()?.to_owned())
+    Some(
+        response
+            .headers
+            .get("stripe-version")?
+            .to_str()
+            .ok()?
+            .to_owned(),
+    )
 }
 
-/// What failed, what Stripe says about it, and what the user can do; without that, everything that is known.
+/// What failed, what Stripe says about it, and what the user can do; without that, everything that
+/// is known.
 fn describe(error: &Error) -> String {
-    let Some(help) = error.help() else { return error.to_string() };
+    let Some(help) = error.help() else {
+        return error.to_string();
+    };
     match error.context_value("answer").map(words) {
         Some(words) => format!("{} (Stripe says: {words}): {help}", error.message()),
         None => format!("{}: {help}", error.message()),

@@ -1,21 +1,24 @@
-//! Several accounts in one source: that of the key, a platform, and those that are connected to it, or accounts of one
-//! organization that stand beside each other.
+//! Several accounts in one source: that of the key, a platform, and those that are connected to it,
+//! or accounts of one organization that stand beside each other.
 //!
-//! A list shows what one account has, so every account is read by itself: with a header that names it, with a state of its
-//! own, and within the limits of the key, which all of them share.
+//! A list shows what one account has, so every account is read by itself: with a header that names
+//! it, with a state of its own, and within the limits of the key, which all of them share.
 
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::state::SliceState;
-use pipeline_core::{Account, Endpoint, Error, ErrorKind, Plan, RawRecord, Reader, Result, Schema, StreamDef};
+use pipeline_core::{
+    Account, Endpoint, Error, ErrorKind, Plan, RawRecord, Reader, Result, Schema, StreamDef,
+};
 
 use crate::config::{Accounts, Key, KeyKind, StripeConfig};
 use crate::streams::{ACCOUNT, Reading, Stream, operation, stream};
 use crate::{changes, settling};
 
-/// The column that tells whose a row is: the id of the account. No object of Stripe's has a member of this name.
+/// The column that tells whose a row is: the id of the account. No object of Stripe's has a member
+/// of this name.
 pub(crate) const COLUMN: &str = "_account_id";
 
 /// The list of connected accounts.
@@ -30,7 +33,8 @@ pub(crate) struct Connect {
     accounts: Accounts,
     /// Whether the platform's own lists are read.
     platform: bool,
-    /// True when the key is an organization's and has no account of its own: the accounts stand beside each other.
+    /// True when the key is an organization's and has no account of its own: the accounts stand
+    /// beside each other.
     siblings: bool,
     /// The platform inside an organization, whose key names accounts by the way to them.
     context: Option<String>,
@@ -60,11 +64,23 @@ pub(crate) struct Connected {
 
 impl Connect {
     /// `lists` are the endpoints of the platform, but for its feed of changes.
-    pub(crate) fn new(config: &StripeConfig, key: Key, lists: &[Endpoint], reading: Reading) -> Option<Self> {
+    pub(crate) fn new(
+        config: &StripeConfig,
+        key: Key,
+        lists: &[Endpoint],
+        reading: Reading,
+    ) -> Option<Self> {
         let accounts = config.accounts.clone()?;
         let siblings = key.kind == KeyKind::Organization && config.account.is_none();
-        let mut lists: Vec<Endpoint> = lists.iter().filter(|endpoint| siblings || is_of_connected(endpoint)).cloned().collect();
-        let feeds = [settling::endpoint(&lists), changes::endpoint(&lists, reading)];
+        let mut lists: Vec<Endpoint> = lists
+            .iter()
+            .filter(|endpoint| siblings || is_of_connected(endpoint))
+            .cloned()
+            .collect();
+        let feeds = [
+            settling::endpoint(&lists),
+            changes::endpoint(&lists, reading),
+        ];
         lists.extend(feeds);
         Some(Self {
             accounts,
@@ -72,7 +88,10 @@ impl Connect {
             siblings,
             context: config.account.clone(),
             header: key.account_header(),
-            lists: lists.into_iter().map(|endpoint| endpoint.by_account(COLUMN)).collect(),
+            lists: lists
+                .into_iter()
+                .map(|endpoint| endpoint.by_account(COLUMN))
+                .collect(),
         })
     }
 
@@ -83,17 +102,28 @@ impl Connect {
 
     /// The clients of the accounts, given the platform's own id, if the key may report it.
     pub(crate) fn clients(&self, own: Option<String>) -> Clients {
-        Clients { context: self.context.clone(), header: self.header, own: self.context.clone().or(own) }
+        Clients {
+            context: self.context.clone(),
+            header: self.header,
+            own: self.context.clone().or(own),
+        }
     }
 
-    /// The connected accounts: those that the configuration names, each asked whether it can be read, or all that the
-    /// platform lists.
-    pub(crate) async fn accounts(&self, reader: &Reader, clients: &Clients) -> Result<Vec<Connected>> {
+    /// The connected accounts: those that the configuration names, each asked whether it can be
+    /// read, or all that the platform lists.
+    pub(crate) async fn accounts(
+        &self,
+        reader: &Reader,
+        clients: &Clients,
+    ) -> Result<Vec<Connected>> {
         match &self.accounts {
             Accounts::All => list(reader).await,
             Accounts::Named(ids) => {
                 let ask = |id: &String| clients.ask(reader.client(), id.clone());
-                stream::iter(ids.iter().map(ask).collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+                stream::iter(ids.iter().map(ask).collect::<Vec<_>>())
+                    .buffered(AT_ONCE)
+                    .try_collect()
+                    .await
             }
         }
     }
@@ -109,20 +139,44 @@ impl Connect {
     }
 
     /// The endpoints of all accounts that the named endpoints stand for.
-    pub(crate) fn plan(&self, platform: &[Endpoint], names: &[&str], accounts: Vec<Connected>, clients: &Clients) -> Plan {
-        let of = |endpoint: &Endpoint, id: &str, named| endpoint.clone().of_account(Account { id: id.into(), named });
+    pub(crate) fn plan(
+        &self,
+        platform: &[Endpoint],
+        names: &[&str],
+        accounts: Vec<Connected>,
+        clients: &Clients,
+    ) -> Plan {
+        let of = |endpoint: &Endpoint, id: &str, named| {
+            endpoint.clone().of_account(Account {
+                id: id.into(),
+                named,
+            })
+        };
         let is_wanted = |endpoint: &&Endpoint| names.contains(&endpoint.name());
         let own = clients.own.as_deref().unwrap_or(UNKNOWN);
-        let is_read = |endpoint: &&Endpoint| self.has_platform() && (self.platform || !is_of_connected(endpoint));
-        let endpoints = platform.iter().filter(is_wanted).filter(is_read).map(|endpoint| of(endpoint, own, true)).collect();
-        let mut plan = Plan { endpoints, ..Plan::default() };
+        let is_read = |endpoint: &&Endpoint| {
+            self.has_platform() && (self.platform || !is_of_connected(endpoint))
+        };
+        let endpoints = platform
+            .iter()
+            .filter(is_wanted)
+            .filter(is_read)
+            .map(|endpoint| of(endpoint, own, true))
+            .collect();
+        let mut plan = Plan {
+            endpoints,
+            ..Plan::default()
+        };
         if own == UNKNOWN && !plan.endpoints.is_empty() {
             plan.skip_account(UNKNOWN, unknown());
         }
         let by_name = matches!(self.accounts, Accounts::Named(_));
         let connected: Vec<&Endpoint> = self.lists.iter().filter(is_wanted).collect();
-        for Connected { id, refusal, .. } in accounts.into_iter().filter(|account| account.id != own) {
-            plan.endpoints.extend(connected.iter().map(|endpoint| of(endpoint, &id, by_name)));
+        for Connected { id, refusal, .. } in
+            accounts.into_iter().filter(|account| account.id != own)
+        {
+            plan.endpoints
+                .extend(connected.iter().map(|endpoint| of(endpoint, &id, by_name)));
             if let Some(refusal) = refusal {
                 plan.skip_account(id, refusal);
             }
@@ -137,8 +191,14 @@ impl Clients {
         if self.own.as_deref() == Some(account) {
             return client.for_account(account, &[]);
         }
-        let path = self.context.as_ref().map(|platform| format!("{platform}/{account}"));
-        client.for_account(account, &[(self.header, path.as_deref().unwrap_or(account))])
+        let path = self
+            .context
+            .as_ref()
+            .map(|platform| format!("{platform}/{account}"));
+        client.for_account(
+            account,
+            &[(self.header, path.as_deref().unwrap_or(account))],
+        )
     }
 
     /// Asks an account for itself.
@@ -147,7 +207,11 @@ impl Clients {
             Err(error) if error.kind() == ErrorKind::Unauthenticated => return Err(error),
             answer => answer.err(),
         };
-        Ok(Connected { id, record: None, refusal })
+        Ok(Connected {
+            id,
+            record: None,
+            refusal,
+        })
     }
 }
 
@@ -155,12 +219,27 @@ impl Connected {
     /// In a few words, for display.
     pub(crate) fn describe(&self) -> String {
         let (Some(record), None) = (&self.record, &self.refusal) else {
-            return if self.refusal.is_some() { "cannot be read" } else { "can be read" }.to_owned();
+            return if self.refusal.is_some() {
+                "cannot be read"
+            } else {
+                "can be read"
+            }
+            .to_owned();
         };
         let is = |member: &str| record.member(member) == Some("true");
-        let country = record.scalar("country").unwrap_or_else(|| "no country".to_owned());
-        let charges = if is("charges_enabled") { "charges" } else { "no charges" };
-        let payouts = if is("payouts_enabled") { "payouts" } else { "no payouts" };
+        let country = record
+            .scalar("country")
+            .unwrap_or_else(|| "no country".to_owned());
+        let charges = if is("charges_enabled") {
+            "charges"
+        } else {
+            "no charges"
+        };
+        let payouts = if is("payouts_enabled") {
+            "payouts"
+        } else {
+            "no payouts"
+        };
         format!("{country}, {charges}, {payouts}")
     }
 }
@@ -175,25 +254,52 @@ fn unknown() -> Error {
     Error::new(ErrorKind::PermissionDenied, message).with_help(help)
 }
 
-/// Whether connected accounts have such a list as well: all but those of the accounts that are connected.
+/// Whether connected accounts have such a list as well: all but those of the accounts that are
+/// connected.
 fn is_connected(stream: &Stream) -> bool {
     stream.path != LIST && stream.parent() != Some("accounts")
 }
 
 /// Whether an endpoint feeds a stream that connected accounts have.
 fn is_of_connected(endpoint: &Endpoint) -> bool {
-    endpoint.streams().any(|fed| stream(fed.name()).is_some_and(is_connected))
+    endpoint
+        .streams()
+        .any(|fed| stream(fed.name()).is_some_and(is_connected))
 }
 
-/// The id of the account that a client's requests are for. Restricted keys often may not tell it, which says nothing of what
-/// else they may read.
+/// The id of the account that a client's requests are for. Restricted keys often may not tell it,
+/// which says nothing of what else they may read.
 pub(crate) async fn own_id(client: &HttpClient) -> Result<Option<String>> {
-    let invalid = |error| Error::new(ErrorKind::Unexpected, "the account's path is not a URL path").with_source(error);
-    let request = Request::new(Method::GET, client.base().join("/v1/account").map_err(invalid)?);
-    match client.send(&request, &Call { endpoint: "account", buckets: &[ACCOUNT.into()] }).await {
+    let invalid = |error| {
+        Error::new(
+            ErrorKind::Unexpected,
+            "the account's path is not a URL path",
+        )
+        .with_source(error)
+    };
+    let request = Request::new(
+        Method::GET,
+        client.base().join("/v1/account").map_err(invalid)?,
+    );
+    match client
+        .send(
+            &request,
+            &Call {
+                endpoint: "account",
+                buckets: &[ACCOUNT.into()],
+            },
+        )
+        .await
+    {
         Ok(response) => Ok(RawRecord::upsert(response.body).scalar("id")),
         Err(error)
-            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unexpected) =>
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::NotFound
+                    | ErrorKind::Refused
+                    | ErrorKind::Unexpected
+            ) =>
         {
             Ok(None)
         }
@@ -205,16 +311,29 @@ pub(crate) async fn own_id(client: &HttpClient) -> Result<Option<String>> {
 async fn list(reader: &Reader) -> Result<Vec<Connected>> {
     let endpoint = Endpoint::get("accounts", LIST)
         .query("limit", "100")
-        .feeds(StreamDef::new("accounts", Schema::default()).primary_key(["id"]), "data")
-        .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
+        .feeds(
+            StreamDef::new("accounts", Schema::default()).primary_key(["id"]),
+            "data",
+        )
+        .paginate(AfterLastId {
+            param: "starting_after",
+            more: "has_more",
+            id: "id",
+        })
         .buckets([ACCOUNT])
         .bucket(operation(LIST));
     let mut pages = reader.read(&endpoint, SliceState::default());
     let mut accounts = Vec::new();
     while let Some(page) = pages.try_next().await.map_err(not_listed)? {
         for record in page.records.into_iter().flatten() {
-            let id = record.scalar("id").ok_or_else(|| Error::new(ErrorKind::Decode, "a connected account has no id"))?;
-            accounts.push(Connected { id, record: Some(record), refusal: None });
+            let id = record
+                .scalar("id")
+                .ok_or_else(|| Error::new(ErrorKind::Decode, "a connected account has no id"))?;
+            accounts.push(Connected {
+                id,
+                record: Some(record),
+                refusal: None,
+            });
         }
     }
     Ok(accounts)

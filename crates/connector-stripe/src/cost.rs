@@ -32,7 +32,12 @@ pub(crate) struct Cost {
 impl Cost {
     pub(crate) fn new(rate: f64, start: Option<DateTime<Utc>>, endpoints: &[&str]) -> Self {
         let selected = endpoints.iter().map(|name| (*name).to_owned()).collect();
-        Self { rate, start, selected, told: futures::lock::Mutex::default() }
+        Self {
+            rate,
+            start,
+            selected,
+            told: futures::lock::Mutex::default(),
+        }
     }
 
     /// Counts the records of a list before their own lists are read for the first time.
@@ -44,31 +49,58 @@ impl Cost {
         pages: BoxStream<'a, Result<Page>>,
     ) -> BoxStream<'a, Result<Page>> {
         let is_first = |window: Window| window.since.is_none() || window.since == self.start;
-        let is_whole = slice.position == Position::Start && slice.unit.is_none() && slice.window.is_some_and(is_first);
-        let Some(parent) = endpoint.parent().filter(|_| is_whole && endpoint.mode() == SyncMode::Incremental) else { return pages };
+        let is_whole = slice.position == Position::Start
+            && slice.unit.is_none()
+            && slice.window.is_some_and(is_first);
+        let Some(parent) = endpoint
+            .parent()
+            .filter(|_| is_whole && endpoint.mode() == SyncMode::Incremental)
+        else {
+            return pages;
+        };
         let count = async move { self.count(&reader, parent, slice).await };
-        futures::stream::once(count).filter_map(|()| std::future::ready(None)).chain(pages).boxed()
+        futures::stream::once(count)
+            .filter_map(|()| std::future::ready(None))
+            .chain(pages)
+            .boxed()
     }
 
     async fn count(&self, reader: &Reader, parent: &Endpoint, slice: SliceState) {
-        let Some(list) = crate::streams::stream(parent.name()) else { return };
+        let Some(list) = crate::streams::stream(parent.name()) else {
+            return;
+        };
         // Whoever comes next waits, so that nothing is spent before it is said.
         let mut told = self.told.lock().await;
-        if !told.insert((reader.client().account().unwrap_or_default().to_owned(), list.name)) {
+        if !told.insert((
+            reader.client().account().unwrap_or_default().to_owned(),
+            list.name,
+        )) {
             return;
         }
         let (lists, is_alone) = {
             let selected = &self.selected;
-            let is_of_it = |place: Place| matches!(place, Place::Each { parent, .. } if parent == list.name);
-            let mut lists: Vec<&str> =
-                streams().filter(|stream| is_of_it(stream.place) && selected.contains(stream.name)).map(|stream| stream.name).collect();
+            let is_of_it =
+                |place: Place| matches!(place, Place::Each { parent, .. } if parent == list.name);
+            let mut lists: Vec<&str> = streams()
+                .filter(|stream| is_of_it(stream.place) && selected.contains(stream.name))
+                .map(|stream| stream.name)
+                .collect();
             lists.sort_unstable();
-            (lists, selected.iter().filter(|name| crate::streams::stream(name).is_some()).count() == 1)
+            (
+                lists,
+                selected
+                    .iter()
+                    .filter(|name| crate::streams::stream(name).is_some())
+                    .count()
+                    == 1,
+            )
         };
         let Some(first) = lists.first() else { return };
         // Whoever asks for nothing else knows what it is asked for.
         if is_alone {
-            reader.client().notice(first, &message_of_one(first, list.name));
+            reader
+                .client()
+                .notice(first, &message_of_one(first, list.name));
             return;
         }
         let mut pages = reader.read(parent, slice).take(MOST_PAGES + 1);
@@ -84,15 +116,26 @@ impl Cost {
         if records * lists.len() < SMALL {
             return;
         }
-        reader.client().notice(first, &self.message(list.name, &lists, records, counted > MOST_PAGES));
+        reader.client().notice(
+            first,
+            &self.message(list.name, &lists, records, counted > MOST_PAGES),
+        );
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn message(&self, parent: &str, lists: &[&str], records: usize, more: bool) -> String {
         let requests = records * lists.len();
         let minutes = (requests as f64 / self.rate / 60.0).ceil().max(1.0);
-        let (number, cost, time) = if more { ("more than ", "more than ", " or longer") } else { ("", "about ", "") };
-        let lists = lists.iter().map(|list| format!("`{list}`")).collect::<Vec<_>>().join(", ");
+        let (number, cost, time) = if more {
+            ("more than ", "more than ", " or longer")
+        } else {
+            ("", "about ", "")
+        };
+        let lists = lists
+            .iter()
+            .map(|list| format!("`{list}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
         format!(
             "{lists}: each of {number}{records} `{parent}` has such a list, so this first reading takes {cost}{requests} requests, \
              {minutes:.0} min{time}. Later syncs read the lists of what is new or has changed. To spend less, select fewer streams"
@@ -115,7 +158,12 @@ mod tests {
     fn the_cost_is_said_in_requests_and_time() {
         let cost = Cost::new(80.0, None, &[]);
         assert_eq!(
-            cost.message("customers", &["customer_tax_ids", "payment_methods"], 30_000, true),
+            cost.message(
+                "customers",
+                &["customer_tax_ids", "payment_methods"],
+                30_000,
+                true
+            ),
             "`customer_tax_ids`, `payment_methods`: each of more than 30000 `customers` has such a list, so this first reading takes more than \
              60000 requests, 13 min or longer. Later syncs read the lists of what is new or has changed. To spend less, select fewer streams"
         );

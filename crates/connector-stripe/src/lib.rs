@@ -25,7 +25,10 @@ use pipeline_core::http::{Bearer, HttpClient};
 use pipeline_core::rate_limit::Quota;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
-use pipeline_core::{BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Plan, Reader, Result, Session};
+use pipeline_core::{
+    BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Plan,
+    Reader, Result, Session,
+};
 use secrecy::ExposeSecret;
 
 pub use self::changes::event_types;
@@ -79,12 +82,15 @@ impl Stripe {
     /// Builds the connector. Does no IO.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when a value cannot be right.
+    /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when a value cannot be
+    /// right.
     pub fn new(config: StripeConfig, context: BuildContext) -> Result<Self> {
         let (key, base) = config.validate()?;
         config.validate_start(context.clock.now())?;
         let account_rate = config.account_rps.map_or(key.rate(), NonZeroU32::get);
-        let at_once = config.max_concurrency.map_or(account_rate / 2, NonZeroU32::get);
+        let at_once = config
+            .max_concurrency
+            .map_or(account_rate / 2, NonZeroU32::get);
         let mut client = HttpClient::builder(&context, base)
             .authenticator(Bearer::new(config.api_key.clone()))
             .classifier(StripeAnswers)
@@ -92,7 +98,12 @@ impl Stripe {
             .default_header("stripe-version", API_VERSION)
             .repeated_header("stripe-version")
             .request_id_header("request-id")
-            .quota(ACCOUNT, Quota::per_second(account_rate).concurrency(at_once).share(config.rate_share));
+            .quota(
+                ACCOUNT,
+                Quota::per_second(account_rate)
+                    .concurrency(at_once)
+                    .share(config.rate_share),
+            );
         if let Some(account) = &config.account {
             client = client.default_header(key.account_header(), account);
         }
@@ -100,7 +111,8 @@ impl Stripe {
             client = client.quota(operation(path), quota);
         }
         for path in changes::retrieved() {
-            let quota = Quota::per_second(config.list_rps.map_or(LIST_RATE, NonZeroU32::get)).share(config.rate_share);
+            let quota = Quota::per_second(config.list_rps.map_or(LIST_RATE, NonZeroU32::get))
+                .share(config.rate_share);
             client = client.quota(changes::retrieve_operation(path), quota);
         }
         let reading = Reading {
@@ -112,9 +124,15 @@ impl Stripe {
         let lists: Vec<Endpoint> = endpoints(reading).into_iter().map(read).collect();
         let connect = Connect::new(&config, key, &lists, reading);
         let mut endpoints = lists.clone();
-        endpoints.extend([settling::endpoint(&lists), changes::endpoint(&lists, reading)]);
+        endpoints.extend([
+            settling::endpoint(&lists),
+            changes::endpoint(&lists, reading),
+        ]);
         if connect.is_some() {
-            endpoints = endpoints.into_iter().map(|endpoint| endpoint.by_account(connect::COLUMN)).collect();
+            endpoints = endpoints
+                .into_iter()
+                .map(|endpoint| endpoint.by_account(connect::COLUMN))
+                .collect();
         }
         Ok(Self {
             client: client.build()?,
@@ -123,7 +141,10 @@ impl Stripe {
             reading,
             connect,
             rate: f64::from(account_rate) * config.rate_share,
-            range: TimeRange { start: config.start_date, end: None },
+            range: TimeRange {
+                start: config.start_date,
+                end: None,
+            },
             key,
             account: config.account,
             clock: Arc::clone(&context.clock),
@@ -131,11 +152,14 @@ impl Stripe {
     }
 }
 
-/// A list that is read again as a whole when its columns mean something else, and as often as the configuration says.
+/// A list that is read again as a whole when its columns mean something else, and as often as the
+/// configuration says.
 fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
     let edition = stream(list.name()).map_or(API_VERSION, Stream::edition);
     let list = list.edition(edition);
-    let intervals = list.streams().filter_map(|stream| config.refreshed_every(stream.name()));
+    let intervals = list
+        .streams()
+        .filter_map(|stream| config.refreshed_every(stream.name()));
     match intervals.min() {
         Some(interval) => list.refreshed_every(interval),
         None => list,
@@ -145,14 +169,24 @@ fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
 /// What the key's mode does not have is asked for only when it is named.
 fn by_name(list: Endpoint, key: Key) -> Endpoint {
     let test_only = stream(list.name()).is_some_and(|stream| stream.test_only);
-    if test_only && !key.is_test() { list.by_name() } else { list }
+    if test_only && !key.is_test() {
+        list.by_name()
+    } else {
+        list
+    }
 }
 
 /// The path template of every list, and what is allowed for it.
 fn operations(config: &StripeConfig) -> BTreeMap<&'static str, Quota> {
-    let allowed = |rate| Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share);
-    let inner = streams().flat_map(|stream| stream.inner).map(|inner| (inner.path, allowed(LIST_RATE)));
-    let mut operations: BTreeMap<_, _> = inner.chain(streams().map(|stream| (stream.path, allowed(stream.rate)))).collect();
+    let allowed = |rate| {
+        Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share)
+    };
+    let inner = streams()
+        .flat_map(|stream| stream.inner)
+        .map(|inner| (inner.path, allowed(LIST_RATE)));
+    let mut operations: BTreeMap<_, _> = inner
+        .chain(streams().map(|stream| (stream.path, allowed(stream.rate))))
+        .collect();
     for (name, rate) in &config.stream_rps {
         operations.extend(stream(name).map(|stream| (stream.path, Quota::per_second(rate.get()))));
     }
@@ -160,12 +194,17 @@ fn operations(config: &StripeConfig) -> BTreeMap<&'static str, Quota> {
 }
 
 impl Stripe {
-    /// Whose data it is: the account, as far as the key may tell it, and its mode, which the key itself tells. Keys are
-    /// rotated, and say nothing.
+    /// Whose data it is: the account, as far as the key may tell it, and its mode, which the key
+    /// itself tells. Keys are rotated, and say nothing.
     fn origin(&self, own: Option<String>) -> Origin {
         let (_, mode) = self.key.describe();
         let account = self.account.clone().or(own);
-        Origin { account, ..Origin::default() }.realm(format!("{mode} mode")).host(self.client.base())
+        Origin {
+            account,
+            ..Origin::default()
+        }
+        .realm(format!("{mode} mode"))
+        .host(self.client.base())
     }
 }
 
@@ -184,14 +223,25 @@ impl Connector for Stripe {
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {
-        check::check(&self.client, &*self.clock, self.key, self.connect.as_ref(), endpoints).await
+        check::check(
+            &self.client,
+            &*self.clock,
+            self.key,
+            self.connect.as_ref(),
+            endpoints,
+        )
+        .await
     }
 
     async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
         // Any answer contains Stripe's time, by which windows are cut, a refusal as well.
         let has_own = self.connect.as_ref().is_none_or(Connect::has_platform);
         let reader = Reader::new(self.client.clone());
-        let own = if has_own { connect::own_id(&self.client).await? } else { None };
+        let own = if has_own {
+            connect::own_id(&self.client).await?
+        } else {
+            None
+        };
         let origin = self.origin(own.clone());
         let accounts = self.connect.as_ref().map(|connect| connect.clients(own));
         let plan = match self.connect.as_ref().zip(accounts.as_ref()) {
@@ -199,7 +249,10 @@ impl Connector for Stripe {
                 let accounts = connect.accounts(&reader, clients).await?;
                 connect.plan(&self.endpoints, endpoints, accounts, clients)
             }
-            None => Plan { endpoints: self.endpoints.clone(), ..Plan::default() },
+            None => Plan {
+                endpoints: self.endpoints.clone(),
+                ..Plan::default()
+            },
         };
         let spare = Spare::new(self.reading);
         Ok(Arc::new(Run {
@@ -223,7 +276,11 @@ impl Session for Run {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         let reader = match (&self.accounts, endpoint.account()) {
             (Some(accounts), Some(account)) => match accounts.client(self.client(), &account.id) {
                 Ok(client) => self.reader.with_client(client),
@@ -237,7 +294,9 @@ impl Session for Run {
             _ => {}
         }
         let pages = self.spare.read(&reader, endpoint, slice.clone());
-        let pages = self.cost.tell(reader.clone(), endpoint, slice.clone(), pages);
+        let pages = self
+            .cost
+            .tell(reader.clone(), endpoint, slice.clone(), pages);
         let pages = self.settling.note(reader.client(), endpoint, &slice, pages);
         self.changes.note(reader.client(), endpoint, slice, pages)
     }
@@ -245,7 +304,8 @@ impl Session for Run {
 
 impl ConnectorConfig for StripeConfig {
     const NAME: &'static str = "stripe";
-    const READS: &'static str = "Stripe: payments, billing, Connect, Issuing, and Treasury of one account or of many";
+    const READS: &'static str =
+        "Stripe: payments, billing, Connect, Issuing, and Treasury of one account or of many";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
         Ok(Arc::new(Stripe::new(self, context)?))

@@ -1,7 +1,8 @@
 //! Objects that become final without an event: they are read again when they are due.
 //!
-//! What the lists of a run show as not final yet is noted, by the time when it is expected to be, and that is what this
-//! endpoint stores. A sync reads again what has become due since the last one: spans of creation times, and nothing else.
+//! What the lists of a run show as not final yet is noted, by the time when it is expected to be,
+//! and that is what this endpoint stores. A sync reads again what has become due since the last
+//! one: spans of creation times, and nothing else.
 
 mod open;
 
@@ -23,7 +24,8 @@ use crate::streams::{ACCOUNT, Reading, Settles, Stream, operation, stream};
 /// Name of the endpoint.
 pub(crate) const SETTLING: &str = "settling";
 
-/// How far back to look for what is not final when an earlier run was interrupted before it could be noted.
+/// How far back to look for what is not final when an earlier run was interrupted before it could
+/// be noted.
 const FARTHEST: TimeDelta = TimeDelta::days(120);
 
 /// Spans that are begun again in one pass.
@@ -31,10 +33,21 @@ const MOST_RESTARTS: u32 = 3;
 
 /// The endpoint: it feeds the streams of such objects, as their lists do.
 pub(crate) fn endpoint(lists: &[Endpoint]) -> Endpoint {
-    let endpoint = Endpoint::get(SETTLING, "/v1/balance_transactions").slices(Always).incremental().last().at_most(1);
-    let endpoint = endpoint.buckets([ACCOUNT]).bucket(operation("/v1/balance_transactions"));
-    let streams = lists.iter().filter(|list| settles(list).is_some()).flat_map(Endpoint::streams);
-    streams.fold(endpoint, |endpoint, stream| endpoint.feeds(stream.clone(), "data"))
+    let endpoint = Endpoint::get(SETTLING, "/v1/balance_transactions")
+        .slices(Always)
+        .incremental()
+        .last()
+        .at_most(1);
+    let endpoint = endpoint
+        .buckets([ACCOUNT])
+        .bucket(operation("/v1/balance_transactions"));
+    let streams = lists
+        .iter()
+        .filter(|list| settles(list).is_some())
+        .flat_map(Endpoint::streams);
+    streams.fold(endpoint, |endpoint, stream| {
+        endpoint.feeds(stream.clone(), "data")
+    })
 }
 
 fn settles(list: &Endpoint) -> Option<(&'static Stream, Settles)> {
@@ -47,8 +60,17 @@ fn settles(list: &Endpoint) -> Option<(&'static Stream, Settles)> {
 struct Always;
 
 impl Slicer for Always {
-    fn plan(&self, state: &EndpointState, _range: TimeRange, _now: DateTime<Utc>) -> Vec<SliceState> {
-        if state.slices.is_empty() { vec![SliceState::default()] } else { Vec::new() }
+    fn plan(
+        &self,
+        state: &EndpointState,
+        _range: TimeRange,
+        _now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
+        if state.slices.is_empty() {
+            vec![SliceState::default()]
+        } else {
+            Vec::new()
+        }
     }
 
     fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
@@ -79,16 +101,22 @@ struct Known {
 
 impl Place {
     fn of(slice: &SliceState) -> Result<Self> {
-        let Position::At(text) = &slice.position else { return Ok(Self::default()) };
+        let Position::At(text) = &slice.position else {
+            return Ok(Self::default());
+        };
         serde_json::from_str(text).map_err(|error| {
-            Error::new(ErrorKind::Decode, "the stored position of what is not final is damaged")
-                .with_help("reset the state of `settling`, and run again")
-                .with_source(error)
+            Error::new(
+                ErrorKind::Decode,
+                "the stored position of what is not final is damaged",
+            )
+            .with_help("reset the state of `settling`, and run again")
+            .with_source(error)
         })
     }
 
     fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a place has only string and integer keys"))
+        serde_json::to_string(self)
+            .unwrap_or_else(|_| unreachable!("a place has only string and integer keys"))
     }
 }
 
@@ -107,8 +135,16 @@ struct Noted {
 impl Noted {
     /// The end of what was read without a gap from a second on; none when that second was not read.
     fn covered_from(&self, since: Option<i64>) -> Option<i64> {
-        let mut windows: Vec<_> =
-            self.read.iter().map(|window| (window.since.map(|since| since.timestamp()), window.until.timestamp())).collect();
+        let mut windows: Vec<_> = self
+            .read
+            .iter()
+            .map(|window| {
+                (
+                    window.since.map(|since| since.timestamp()),
+                    window.until.timestamp(),
+                )
+            })
+            .collect();
         windows.sort_unstable();
         let mut covered = None;
         for (begin, end) in windows {
@@ -140,8 +176,17 @@ pub(crate) struct Settling {
 
 impl Settling {
     pub(crate) fn new(lists: &[Endpoint], reading: Reading, start: Option<DateTime<Utc>>) -> Self {
-        let lists = lists.iter().filter(|list| settles(list).is_some()).cloned().collect();
-        Self { lists, start, lag: reading.lag, noted: Mutex::default() }
+        let lists = lists
+            .iter()
+            .filter(|list| settles(list).is_some())
+            .cloned()
+            .collect();
+        Self {
+            lists,
+            start,
+            lag: reading.lag,
+            noted: Mutex::default(),
+        }
     }
 
     fn noted(&self) -> MutexGuard<'_, HashMap<(String, &'static str), Noted>> {
@@ -156,16 +201,26 @@ impl Settling {
         slice: &SliceState,
         pages: BoxStream<'a, Result<Page>>,
     ) -> BoxStream<'a, Result<Page>> {
-        let (Some((stream, settles)), Some(window)) = (settles(endpoint), slice.window) else { return pages };
+        let (Some((stream, settles)), Some(window)) = (settles(endpoint), slice.window) else {
+            return pages;
+        };
         let (key, client) = ((account(client), stream.name), client.clone());
         if slice.position == Position::Start {
-            self.noted().entry(key.clone()).or_default().begun.insert(window.until);
+            self.noted()
+                .entry(key.clone())
+                .or_default()
+                .begun
+                .insert(window.until);
         }
         let note = move |page: &Page| {
             let mut noted = self.noted();
             let noted = noted.entry(key.clone()).or_default();
             noted.is_answered = true;
-            noted.open.add(page.records.first().map_or(&[][..], Vec::as_slice), settles, client.now().timestamp());
+            noted.open.add(
+                page.records.first().map_or(&[][..], Vec::as_slice),
+                settles,
+                client.now().timestamp(),
+            );
             if page.advance == Some(Advance::End) && noted.begun.remove(&window.until) {
                 noted.read.push(window);
             }
@@ -174,17 +229,28 @@ impl Settling {
     }
 
     /// Reads again what has become due.
-    pub(crate) fn read<'a>(&'a self, reader: Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    pub(crate) fn read<'a>(
+        &'a self,
+        reader: Reader,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         let begin = async move { Pass::begin(self, reader, endpoint, &slice).await };
         let pages = |pass| {
             stream::try_unfold(Some(pass), |pass: Option<Pass<'a>>| async move {
-                let Some(mut pass) = pass else { return Ok(None) };
+                let Some(mut pass) = pass else {
+                    return Ok(None);
+                };
                 let page = pass.next().await?;
                 let goes_on = matches!(page.advance, Some(Advance::Next(_)));
                 Ok(Some((page, goes_on.then_some(pass))))
             })
         };
-        stream::once(begin).map_ok(pages).try_flatten().map_err(|error: Error| error.with_context("endpoint", SETTLING)).boxed()
+        stream::once(begin)
+            .map_ok(pages)
+            .try_flatten()
+            .map_err(|error: Error| error.with_context("endpoint", SETTLING))
+            .boxed()
     }
 }
 
@@ -222,34 +288,70 @@ struct Again<'a> {
 }
 
 impl<'a> Pass<'a> {
-    async fn begin(settling: &'a Settling, reader: Reader, endpoint: &'a Endpoint, slice: &SliceState) -> Result<Self> {
+    async fn begin(
+        settling: &'a Settling,
+        reader: Reader,
+        endpoint: &'a Endpoint,
+        slice: &SliceState,
+    ) -> Result<Self> {
         let now = reader.client().now();
-        let wanted = endpoint.streams().enumerate().filter(|(index, _)| endpoint.wants(*index));
+        let wanted = endpoint
+            .streams()
+            .enumerate()
+            .filter(|(index, _)| endpoint.wants(*index));
         let list = |(index, fed): (usize, &pipeline_core::StreamDef)| {
-            let endpoint = settling.lists.iter().find(|list| list.name() == fed.name())?;
-            Some(List { endpoint, settles: settles(endpoint)?.1, index })
+            let endpoint = settling
+                .lists
+                .iter()
+                .find(|list| list.name() == fed.name())?;
+            Some(List {
+                endpoint,
+                settles: settles(endpoint)?.1,
+                index,
+            })
         };
         let lists: Vec<List<'a>> = wanted.filter_map(list).collect();
         let (place, streams) = (Place::of(slice)?, endpoint.streams().len());
-        let mut pass = Self { reader, lists, streams, place, now: now.timestamp(), reading: None, restarts: 0 };
+        let mut pass = Self {
+            reader,
+            lists,
+            streams,
+            place,
+            now: now.timestamp(),
+            reading: None,
+            restarts: 0,
+        };
         for list in pass.lists.clone() {
             pass.learn(settling, list, now - settling.lag).await?;
         }
         Ok(pass)
     }
 
-    /// Takes over what the list of this run has noted. What it has not read, because an earlier run did and was interrupted, is
-    /// looked through.
-    async fn learn(&mut self, settling: &Settling, list: List<'a>, end: DateTime<Utc>) -> Result<()> {
+    /// Takes over what the list of this run has noted. What it has not read, because an earlier run
+    /// did and was interrupted, is looked through.
+    async fn learn(
+        &mut self,
+        settling: &Settling,
+        list: List<'a>,
+        end: DateTime<Utc>,
+    ) -> Result<()> {
         let name = list.endpoint.name();
-        let key = settling.noted().keys().find(|(known, stream)| *known == account(self.reader.client()) && *stream == name).cloned();
+        let key = settling
+            .noted()
+            .keys()
+            .find(|(known, stream)| *known == account(self.reader.client()) && *stream == name)
+            .cloned();
         // A list that was not read in this run says why by itself.
-        let noted = key.and_then(|key| settling.noted().remove(&key)).filter(|noted| noted.is_answered);
+        let noted = key
+            .and_then(|key| settling.noted().remove(&key))
+            .filter(|noted| noted.is_answered);
         let Some(noted) = noted else { return Ok(()) };
         let known = self.place.streams.entry(name.to_owned()).or_default();
         // A clock that was ahead may have set it.
         known.until = known.until.map(|until| until.min(end.timestamp()));
-        let since = known.until.or(settling.start.map(|start| start.timestamp()));
+        let since = known
+            .until
+            .or(settling.start.map(|start| start.timestamp()));
         let covered = noted.covered_from(since);
         known.open.join(noted.open);
         if covered.is_some() {
@@ -257,11 +359,27 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let farthest = (end - FARTHEST).timestamp();
-        let window = Window { since: DateTime::from_timestamp(known.until.map_or(farthest, |until| until.max(farthest)), 0), until: end };
+        let window = Window {
+            since: DateTime::from_timestamp(
+                known.until.map_or(farthest, |until| until.max(farthest)),
+                0,
+            ),
+            until: end,
+        };
         let mut open = Open::default();
-        let mut pages = self.reader.read(list.endpoint, SliceState { window: Some(window), ..SliceState::default() });
+        let mut pages = self.reader.read(
+            list.endpoint,
+            SliceState {
+                window: Some(window),
+                ..SliceState::default()
+            },
+        );
         while let Some(page) = pages.try_next().await? {
-            open.add(page.records.first().map_or(&[][..], Vec::as_slice), list.settles, self.now);
+            open.add(
+                page.records.first().map_or(&[][..], Vec::as_slice),
+                list.settles,
+                self.now,
+            );
         }
         known.open.join(open);
         known.until = known.until.max(Some(end.timestamp()));
@@ -271,19 +389,27 @@ impl<'a> Pass<'a> {
     /// The next page of what is due; the last one has nothing.
     async fn next(&mut self) -> Result<Page> {
         loop {
-            let Some(mut again) = self.reading.take().or_else(|| self.next_span()) else { return Ok(self.end()) };
+            let Some(mut again) = self.reading.take().or_else(|| self.next_span()) else {
+                return Ok(self.end());
+            };
             let page = match again.pages.try_next().await {
                 Ok(page) => page,
                 // What it was to go on after is gone: the span is begun again.
-                Err(error) if error.kind() == ErrorKind::CursorExpired && self.restarts < MOST_RESTARTS => {
+                Err(error)
+                    if error.kind() == ErrorKind::CursorExpired
+                        && self.restarts < MOST_RESTARTS =>
+                {
                     self.restarts += 1;
                     continue;
                 }
                 // Of this kind the position of the whole slice would be given up.
                 Err(error) if error.kind() == ErrorKind::CursorExpired => {
-                    return Err(Error::new(ErrorKind::Unavailable, "a list loses what it is to go on after")
-                        .temporary()
-                        .with_source(error));
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        "a list loses what it is to go on after",
+                    )
+                    .temporary()
+                    .with_source(error));
                 }
                 Err(error) => return Err(error),
             };
@@ -295,7 +421,10 @@ impl<'a> Pass<'a> {
             };
             let records = page.records.into_iter().next().unwrap_or_default();
             known.again.add(&records, again.list.settles, now);
-            let settled: Vec<RawRecord> = records.into_iter().filter(|record| !(again.list.settles.is_open)(record)).collect();
+            let settled: Vec<RawRecord> = records
+                .into_iter()
+                .filter(|record| !(again.list.settles.is_open)(record))
+                .collect();
             let index = again.list.index;
             if matches!(page.advance, Some(Advance::Next(_))) {
                 self.reading = Some(again);
@@ -312,19 +441,35 @@ impl<'a> Pass<'a> {
     }
 
     fn known(&mut self, list: List<'_>) -> &mut Known {
-        self.place.streams.entry(list.endpoint.name().to_owned()).or_default()
+        self.place
+            .streams
+            .entry(list.endpoint.name().to_owned())
+            .or_default()
     }
 
     fn next_span(&mut self) -> Option<Again<'a>> {
         let now = self.now;
         for list in self.lists.clone() {
             let known = self.known(list);
-            let Some((due, span)) = known.open.first_due(now) else { continue };
+            let Some((due, span)) = known.open.first_due(now) else {
+                continue;
+            };
             let second = |second| DateTime::from_timestamp(second, 0);
-            let window = second(span.end + 1).map(|until| Window { since: second(span.begin), until });
-            let slice = SliceState { window, ..SliceState::default() };
+            let window = second(span.end + 1).map(|until| Window {
+                since: second(span.begin),
+                until,
+            });
+            let slice = SliceState {
+                window,
+                ..SliceState::default()
+            };
             let pages = self.reader.read(list.endpoint, slice);
-            return Some(Again { list, due, span, pages });
+            return Some(Again {
+                list,
+                due,
+                span,
+                pages,
+            });
         }
         None
     }
@@ -338,6 +483,9 @@ impl<'a> Pass<'a> {
         }
         let reached = DateTime::from_timestamp(self.now, 0);
         let advance = Advance::CaughtUp(self.place.text());
-        Page { reached, ..Page::new(vec![Vec::new(); self.streams], Some(advance)) }
+        Page {
+            reached,
+            ..Page::new(vec![Vec::new(); self.streams], Some(advance))
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Members that are worth asking for, and not worth losing a stream over: a key may read customers and not their cash balance.
+//! Members that are worth asking for, and not worth losing a stream over: a key may read customers
+//! and not their cash balance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,20 +27,45 @@ impl Spare {
     pub(crate) fn new(reading: Reading) -> Self {
         let plain = |stream: &'static Stream| {
             let endpoint = plain_endpoint(stream, reading)?;
-            Some((stream.name, Plain { endpoint, is_read: AtomicBool::new(false) }))
+            Some((
+                stream.name,
+                Plain {
+                    endpoint,
+                    is_read: AtomicBool::new(false),
+                },
+            ))
         };
-        Self(Arc::new(streams().filter(|stream| !stream.spare.is_empty()).filter_map(plain).collect()))
+        Self(Arc::new(
+            streams()
+                .filter(|stream| !stream.spare.is_empty())
+                .filter_map(plain)
+                .collect(),
+        ))
     }
 
     /// The members that objects of a stream are asked for.
     pub(crate) fn asked_for(&self, stream: &'static Stream) -> impl Iterator<Item = &'static str> {
-        let is_plain = self.0.get(stream.name).is_some_and(|plain| plain.is_read.load(Ordering::Relaxed));
-        stream.expand.iter().copied().filter(move |member| !(is_plain && stream.spare.contains(member)))
+        let is_plain = self
+            .0
+            .get(stream.name)
+            .is_some_and(|plain| plain.is_read.load(Ordering::Relaxed));
+        stream
+            .expand
+            .iter()
+            .copied()
+            .filter(move |member| !(is_plain && stream.spare.contains(member)))
     }
 
     /// Reads a list; without those members when it is refused with them.
-    pub(crate) fn read<'a>(&'a self, reader: &Reader, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        let Some(plain) = self.0.get(endpoint.name()) else { return reader.read(endpoint, slice) };
+    pub(crate) fn read<'a>(
+        &'a self,
+        reader: &Reader,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
+        let Some(plain) = self.0.get(endpoint.name()) else {
+            return reader.read(endpoint, slice);
+        };
         if plain.is_read.load(Ordering::Relaxed) {
             return reader.read(&plain.endpoint, slice);
         }
@@ -47,14 +73,20 @@ impl Spare {
         let begun = async move {
             let mut pages = reader.read(endpoint, slice.clone());
             let first = pages.try_next().await;
-            let Err(refusal) = first else { return Ok::<_, Error>(stream::iter(first.transpose()).chain(pages).boxed()) };
+            let Err(refusal) = first else {
+                return Ok::<_, Error>(stream::iter(first.transpose()).chain(pages).boxed());
+            };
             if !may_be_of_members(&refusal) {
                 return Err(refusal);
             }
             let mut pages = reader.read(&plain.endpoint, slice);
-            let Ok(first) = pages.try_next().await else { return Err(refusal) };
+            let Ok(first) = pages.try_next().await else {
+                return Err(refusal);
+            };
             if !plain.is_read.swap(true, Ordering::Relaxed) {
-                let members = crate::streams::stream(endpoint.name()).map_or(&[][..], |stream| stream.spare).join("`, `");
+                let members = crate::streams::stream(endpoint.name())
+                    .map_or(&[][..], |stream| stream.spare)
+                    .join("`, `");
                 reader
                     .client()
                     .notice(endpoint.name(), &format!("read without `{members}`, which Stripe does not expand for this key: {refusal}"));
@@ -67,6 +99,8 @@ impl Spare {
 
 /// Whether a refusal can be one of what was to be expanded, and not of the list.
 fn may_be_of_members(refusal: &Error) -> bool {
-    let names_it = refusal.context_value("answer").is_some_and(|answer| answer.contains("expand"));
+    let names_it = refusal
+        .context_value("answer")
+        .is_some_and(|answer| answer.contains("expand"));
     refusal.kind() == ErrorKind::PermissionDenied || names_it
 }

@@ -1,4 +1,5 @@
-//! The table of streams: which list each is read from, and which quirks of the list must be known to read all of it.
+//! The table of streams: which list each is read from, and which quirks of the list must be known
+//! to read all of it.
 
 mod billing;
 mod connect;
@@ -25,8 +26,14 @@ pub(crate) const LIST_RATE: u32 = 25;
 const REVISED: &str = "2026-05-27.dahlia, revision 2";
 
 /// Every stream, by product of Stripe's.
-pub const FAMILIES: [&[Stream]; 6] =
-    [payments::STREAMS, billing::STREAMS, connect::STREAMS, issuing::STREAMS, treasury::STREAMS, other::STREAMS];
+pub const FAMILIES: [&[Stream]; 6] = [
+    payments::STREAMS,
+    billing::STREAMS,
+    connect::STREAMS,
+    issuing::STREAMS,
+    treasury::STREAMS,
+    other::STREAMS,
+];
 
 /// Every stream.
 pub fn streams() -> impl Iterator<Item = &'static Stream> {
@@ -51,13 +58,16 @@ pub struct Stream {
     pub place: Place,
     /// The members that identify a record.
     pub key: &'static [&'static str],
-    /// The column that holds the id of the record that the list belongs to, where the objects do not say it themselves.
+    /// The column that holds the id of the record that the list belongs to, where the objects do
+    /// not say it themselves.
     pub parent_id: Option<&'static str>,
     /// How it is read from one sync to the next.
     pub mode: SyncMode,
-    /// True when the start date of the configuration does not bound it: what is on sale may be older than what happened.
+    /// True when the start date of the configuration does not bound it: what is on sale may be
+    /// older than what happened.
     pub ageless: bool,
-    /// The member that the filter `created` looks at; none: the list is read without that filter, as one slice.
+    /// The member that the filter `created` looks at; none: the list is read without that filter,
+    /// as one slice.
     pub cursor: Option<&'static str>,
     /// How an object shows that it will still change without a trace outside it; none: it does not.
     pub settles: Option<Settles>,
@@ -69,12 +79,14 @@ pub struct Stream {
     pub test_only: bool,
     /// Raised when rows look different, or are others, although the version of the API is the same.
     pub revision: u8,
-    /// Days after which the list is read again as a whole, unless the configuration says otherwise; 0: never.
+    /// Days after which the list is read again as a whole, unless the configuration says otherwise;
+    /// 0: never.
     pub again_after: u32,
-    /// Parameters of every request: those without which the list hides objects, and those that name the parent, whose
-    /// value is `{id}`.
+    /// Parameters of every request: those without which the list hides objects, and those that name
+    /// the parent, whose value is `{id}`.
     pub query: &'static [(&'static str, &'static str)],
-    /// A parameter whose values are read one after the other, because no single request lists all objects.
+    /// A parameter whose values are read one after the other, because no single request lists all
+    /// objects.
     pub partition: Option<(&'static str, &'static [&'static str])>,
     /// Members that Stripe leaves out unless they are asked for.
     pub expand: &'static [&'static str],
@@ -115,7 +127,8 @@ pub enum Place {
         /// Tells from the record whether it has such a list; none: every record has.
         when: Option<fn(&RawRecord) -> bool>,
     },
-    /// Every record of another stream holds the beginning of one; only what is missing is requested.
+    /// Every record of another stream holds the beginning of one; only what is missing is
+    /// requested.
     Inside {
         /// The other stream.
         parent: &'static str,
@@ -164,13 +177,15 @@ impl Stream {
         }
     }
 
-    /// Read as a whole by every sync: short lists that people keep, whose entries change and disappear.
+    /// Read as a whole by every sync: short lists that people keep, whose entries change and
+    /// disappear.
     const fn whole(mut self) -> Self {
         self.mode = SyncMode::FullRefresh;
         self.ageless()
     }
 
-    /// Read whatever its age, as what people keep: a subscription of today can have a price of ten years ago.
+    /// Read whatever its age, as what people keep: a subscription of today can have a price of ten
+    /// years ago.
     const fn ageless(mut self) -> Self {
         self.ageless = true;
         self
@@ -181,7 +196,8 @@ impl Stream {
         self.whole().cursor(None)
     }
 
-    /// Read once as a whole, from a list that cannot be filtered by time: from then on events tell of all that is made.
+    /// Read once as a whole, from a list that cannot be filtered by time: from then on events tell
+    /// of all that is made.
     const fn once(self) -> Self {
         self.ageless().cursor(None)
     }
@@ -193,7 +209,10 @@ impl Stream {
     }
 
     const fn each_when(mut self, parent: &'static str, when: fn(&RawRecord) -> bool) -> Self {
-        self.place = Place::Each { parent, when: Some(when) };
+        self.place = Place::Each {
+            parent,
+            when: Some(when),
+        };
         self.cursor = None;
         self
     }
@@ -319,9 +338,14 @@ impl Stream {
         })
     }
 
-    /// What rows look like: the version of the API, and what was changed since that it does not tell.
+    /// What rows look like: the version of the API, and what was changed since that it does not
+    /// tell.
     pub(crate) fn edition(&self) -> &'static str {
-        if self.revision == 1 { API_VERSION } else { REVISED }
+        if self.revision == 1 {
+            API_VERSION
+        } else {
+            REVISED
+        }
     }
 
     /// The limits that a request of the list counts against, the narrowest first.
@@ -331,8 +355,15 @@ impl Stream {
 
     /// The parameters that every request of the list carries, besides the page size.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = (String, String)> {
-        let expand = self.expand.iter().enumerate().map(|(index, member)| (format!("expand[{index}]"), format!("data.{member}")));
-        self.query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(expand)
+        let expand = self
+            .expand
+            .iter()
+            .enumerate()
+            .map(|(index, member)| (format!("expand[{index}]"), format!("data.{member}")));
+        self.query
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .chain(expand)
     }
 }
 
@@ -341,24 +372,31 @@ pub(crate) fn operation(path: &str) -> String {
     format!("GET {path}")
 }
 
-/// The template that a request's path was made from: one of the table, or that of a single object of a list; the path
-/// itself when there is none.
+/// The template that a request's path was made from: one of the table, or that of a single object
+/// of a list; the path itself when there is none.
 pub(crate) fn template(path: &str) -> Cow<'_, str> {
     let of_list = || path.rsplit_once('/').and_then(|(list, _)| listed(list));
-    listed(path).map(Cow::Borrowed).or_else(|| Some(format!("{}/{{id}}", of_list()?).into())).unwrap_or(path.into())
+    listed(path)
+        .map(Cow::Borrowed)
+        .or_else(|| Some(format!("{}/{{id}}", of_list()?).into()))
+        .unwrap_or(path.into())
 }
 
 /// The template of the table that a list's path was made from.
 fn listed(path: &str) -> Option<&'static str> {
-    let paths =
-        |stream: &'static Stream| [stream.path, stream.object_list()].into_iter().chain(stream.inner.iter().map(|inner| inner.path));
+    let paths = |stream: &'static Stream| {
+        [stream.path, stream.object_list()]
+            .into_iter()
+            .chain(stream.inner.iter().map(|inner| inner.path))
+    };
     let known = streams().flat_map(paths);
     let fits = |template: &&str| {
         let (mut template, mut path) = (template.split('/'), path.split('/'));
         loop {
             match (template.next(), path.next()) {
                 (None, None) => return true,
-                (Some(expected), Some(found)) if expected == found || expected.starts_with('{') => {}
+                (Some(expected), Some(found)) if expected == found || expected.starts_with('{') => {
+                }
                 _ => return false,
             }
         }
@@ -373,9 +411,12 @@ pub(crate) fn is_of_account(path: &str) -> bool {
 
 /// Whether a request asks a list that records share for the part of one of them.
 pub(crate) fn is_of_one_record(path: &str, parameters: &[(String, String)]) -> bool {
-    let names_record =
-        |(name, template): &(&'static str, &'static str)| template.contains('{') && parameters.iter().any(|(known, _)| known == name);
-    streams().filter(|stream| stream.path == path).any(|stream| stream.query.iter().any(names_record))
+    let names_record = |(name, template): &(&'static str, &'static str)| {
+        template.contains('{') && parameters.iter().any(|(known, _)| known == name)
+    };
+    streams()
+        .filter(|stream| stream.path == path)
+        .any(|stream| stream.query.iter().any(names_record))
 }
 
 /// Whether a path is that of a list which belongs to a record.

@@ -1,8 +1,8 @@
 //! Webhooks: Stripe says that something has happened, at once.
 //!
-//! What a webhook says is never stored: it comes at least once, in no order, and in the version of the API that its endpoint was
-//! made with. Whoever receives one proves it and runs a sync sooner than planned. The sync reads Stripe's own list of events, in
-//! which each is there once.
+//! What a webhook says is never stored: it comes at least once, in no order, and in the version of
+//! the API that its endpoint was made with. Whoever receives one proves it and runs a sync sooner
+//! than planned. The sync reads Stripe's own list of events, in which each is there once.
 
 use chrono::{DateTime, TimeDelta, Utc};
 pub use pipeline_core::webhook::Rejection;
@@ -34,31 +34,48 @@ pub struct Notification {
 }
 
 impl Webhooks {
-    /// Takes the endpoints' signing secrets, `whsec_…`. Stripe signs with two for up to a day after one was rolled.
+    /// Takes the endpoints' signing secrets, `whsec_…`. Stripe signs with two for up to a day after
+    /// one was rolled.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when there is none, or one is empty or has white
-    /// space around it.
+    /// [`ErrorKind::ConfigInvalid`](pipeline_core::ErrorKind::ConfigInvalid) when there is none, or
+    /// one is empty or has white space around it.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> pipeline_core::Result<Self> {
-        Ok(Self { secrets: Secrets::new(secrets)? })
+        Ok(Self {
+            secrets: Secrets::new(secrets)?,
+        })
     }
 
-    /// Proves that Stripe has sent a webhook within the last five minutes, and tells what it is about.
+    /// Proves that Stripe has sent a webhook within the last five minutes, and tells what it is
+    /// about.
     ///
-    /// `signature` is the header `Stripe-Signature`, and `body` the bytes of the body as they came: parsed and written again they
-    /// are others.
+    /// `signature` is the header `Stripe-Signature`, and `body` the bytes of the body as they came:
+    /// parsed and written again they are others.
     ///
     /// # Errors
     /// Why it is not to be believed. Answer with 400 then.
-    pub fn verify(&self, signature: &str, body: &[u8], now: DateTime<Utc>) -> Result<Notification, Rejection> {
-        let Header { time, sent, signatures } = Header::read(signature)?;
-        self.secrets.verify(&[time.as_bytes(), b".", body], signatures.iter().map(Vec::as_slice))?;
+    pub fn verify(
+        &self,
+        signature: &str,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Notification, Rejection> {
+        let Header {
+            time,
+            sent,
+            signatures,
+        } = Header::read(signature)?;
+        self.secrets.verify(
+            &[time.as_bytes(), b".", body],
+            signatures.iter().map(Vec::as_slice),
+        )?;
         check_age(sent, now, TOLERANCE)?;
         serde_json::from_slice(body).map_err(|_| Rejection::Unreadable)
     }
 }
 
-/// `t=1492774577,v1=5257…,v1=6ffb…,v0=6ffb…`. Only `v1` proves anything: `v0` is for tests, with a secret that is none.
+/// `t=1492774577,v1=5257…,v1=6ffb…,v0=6ffb…`. Only `v1` proves anything: `v0` is for tests, with a
+/// secret that is none.
 struct Header<'h> {
     /// The time as it is written, which is signed.
     time: &'h str,
@@ -70,21 +87,34 @@ impl<'h> Header<'h> {
     fn read(header: &'h str) -> Result<Self, Rejection> {
         let values = |name: &'static str| {
             let pairs = header.split(',').filter_map(|pair| pair.split_once('='));
-            pairs.filter(move |(known, _)| *known == name).map(|(_, value)| value)
+            pairs
+                .filter(move |(known, _)| *known == name)
+                .map(|(_, value)| value)
         };
         let time = values("t").next().ok_or(Rejection::Malformed)?;
-        let seconds = time.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        let seconds = time
+            .parse()
+            .ok()
+            .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         let sent = seconds.ok_or(Rejection::Malformed)?;
         if values("v1").next().is_none() {
             return Err(Rejection::Malformed);
         }
-        Ok(Self { time, sent, signatures: values("v1").filter_map(bytes).collect() })
+        Ok(Self {
+            time,
+            sent,
+            signatures: values("v1").filter_map(bytes).collect(),
+        })
     }
 }
 
 /// The bytes that hexadecimal digits stand for.
 fn bytes(digits: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: &u8| {
+        char::from(*byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let pair = |pair: &[u8]| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?);
     digits.as_bytes().chunks(2).map(pair).collect()
 }
@@ -95,8 +125,7 @@ mod tests {
 
     use super::*;
 
-    const BODY: &str =
-        r#"{"id":"evt_1","object":"event","account":"acct_1","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice"}}}"#;
+    const BODY: &str = r#"{"id":"evt_1","object":"event","account":"acct_1","type":"invoice.paid","data":{"object":{"id":"in_1","object":"invoice"}}}"#;
     const SENT: i64 = 1_900_000_000;
     /// Made by another implementation, with `whsec_old` and `whsec_new`.
     const OLD: &str = "59ccdedee84e0c4838b8936f2069ecd21b21b945fad72731e9f47565e7325aff";
@@ -105,13 +134,21 @@ mod tests {
     /// Verified with the new secret, so many seconds after it was sent.
     fn verify(header: &str, body: &str, after: i64) -> Result<Notification, Rejection> {
         let webhooks = Webhooks::new(["whsec_new".into()]).unwrap();
-        webhooks.verify(header, body.as_bytes(), DateTime::from_timestamp(SENT + after, 0).unwrap())
+        webhooks.verify(
+            header,
+            body.as_bytes(),
+            DateTime::from_timestamp(SENT + after, 0).unwrap(),
+        )
     }
 
     #[test]
     fn c48_any_of_several_signatures_counts_and_neither_age_nor_another_body_does() {
         let both = format!("t={SENT},v1={OLD},v1={NEW},v0={OLD}");
-        let told = Notification { id: "evt_1".to_owned(), kind: "invoice.paid".to_owned(), account: Some("acct_1".to_owned()) };
+        let told = Notification {
+            id: "evt_1".to_owned(),
+            kind: "invoice.paid".to_owned(),
+            account: Some("acct_1".to_owned()),
+        };
         for after in [0, 300, -300] {
             assert_eq!(verify(&both, BODY, after).as_ref(), Ok(&told));
         }
@@ -119,13 +156,21 @@ mod tests {
             assert_eq!(verify(&both, BODY, after), Err(Rejection::Stale));
         }
         // As other programs write what they have parsed: with spaces, and with a line end.
-        for body in [BODY.replace(':', ": "), BODY.replace(',', ", "), format!("{BODY}\n")] {
+        for body in [
+            BODY.replace(':', ": "),
+            BODY.replace(',', ", "),
+            format!("{BODY}\n"),
+        ] {
             assert_ne!(body, BODY);
             assert_eq!(verify(&both, &body, 0), Err(Rejection::Forged), "{body}");
         }
         let rolled = Webhooks::new(["whsec_other".into(), "whsec_old".into()]).unwrap();
         let now = DateTime::from_timestamp(SENT, 0).unwrap();
-        assert_eq!(rolled.verify(&format!("t={SENT},v1={OLD}"), BODY.as_bytes(), now), Ok(told), "with the second secret");
+        assert_eq!(
+            rolled.verify(&format!("t={SENT},v1={OLD}"), BODY.as_bytes(), now),
+            Ok(told),
+            "with the second secret"
+        );
     }
 
     #[test]
@@ -152,9 +197,13 @@ mod tests {
     #[test]
     fn what_is_signed_and_is_no_event_is_refused_and_no_secret_is_printed() {
         // `{}`, signed with `whsec_new` at that time.
-        let header = format!("t={SENT},v1=f0baa8fea26cad08285ecc65e27a9d5c705ccbcbcb8cd90ead33e582ace8886b");
+        let header =
+            format!("t={SENT},v1=f0baa8fea26cad08285ecc65e27a9d5c705ccbcbcb8cd90ead33e582ace8886b");
         assert_eq!(verify(&header, "{}", 0), Err(Rejection::Unreadable));
         assert!(!format!("{:?}", Webhooks::new(["whsec_new".into()]).unwrap()).contains("new"));
-        assert_eq!(Webhooks::new([" ".into()]).unwrap_err().kind(), pipeline_core::ErrorKind::ConfigInvalid);
+        assert_eq!(
+            Webhooks::new([" ".into()]).unwrap_err().kind(),
+            pipeline_core::ErrorKind::ConfigInvalid
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! The Help Centers of an account: each brand may have one, on a host of its own.
 //!
-//! The account's host shows the Help Center of one brand only. Those of the others are read from the brands' hosts, with the
-//! same credentials and within the same limits, into the same tables: `brand_id` tells whose a row is. Ids are the account's,
-//! so rows of different brands never share one.
+//! The account's host shows the Help Center of one brand only. Those of the others are read from
+//! the brands' hosts, with the same credentials and within the same limits, into the same tables:
+//! `brand_id` tells whose a row is. Ids are the account's, so rows of different brands never share
+//! one.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ pub(crate) struct Brands {
     subdomain: String,
     /// Hosts of brands by their subdomain, as the configuration has them.
     urls: BTreeMap<String, Url>,
-    /// Whether the account's host is the configuration's own, so that it says nothing of the brands' hosts.
+    /// Whether the account's host is the configuration's own, so that it says nothing of the
+    /// brands' hosts.
     is_elsewhere: bool,
 }
 
@@ -67,36 +69,73 @@ pub(crate) struct HelpCenters {
 
 impl Brands {
     pub(crate) fn new(subdomain: String, urls: BTreeMap<String, Url>, is_elsewhere: bool) -> Self {
-        Self { subdomain, urls, is_elsewhere }
+        Self {
+            subdomain,
+            urls,
+            is_elsewhere,
+        }
     }
 
-    /// Asks which brands there are, and gives the endpoints of their Help Centers, of those that are wanted.
+    /// Asks which brands there are, and gives the endpoints of their Help Centers, of those that
+    /// are wanted.
     ///
-    /// Without the list of brands, the Help Center of the account's host is read alone, which is told.
+    /// Without the list of brands, the Help Center of the account's host is read alone, which is
+    /// told.
     ///
     /// # Errors
     /// When the credentials are refused, or the vendor cannot be reached.
-    pub(crate) async fn learn(&self, reader: &Reader, list: &Endpoint, wanted: &[&str]) -> Result<HelpCenters> {
+    pub(crate) async fn learn(
+        &self,
+        reader: &Reader,
+        list: &Endpoint,
+        wanted: &[&str],
+    ) -> Result<HelpCenters> {
         let brands = match brands(reader, list).await {
             Ok(brands) => brands,
             Err(error) if is_refusal(error.kind()) => {
-                let note =
-                    format!("brands may not be read ({error}): the Help Center of {} is read, and of no other brand", self.subdomain);
-                return Ok(HelpCenters { notices: vec![note], ..HelpCenters::default() });
+                let note = format!(
+                    "brands may not be read ({error}): the Help Center of {} is read, and of no other brand",
+                    self.subdomain
+                );
+                return Ok(HelpCenters {
+                    notices: vec![note],
+                    ..HelpCenters::default()
+                });
             }
             Err(error) => return Err(error),
         };
-        let is_own = |brand: &&Brand| brand.subdomain.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&self.subdomain));
-        let own = brands.iter().find(is_own).or_else(|| brands.iter().find(|brand| brand.default == Some(true)));
-        let mut centers = HelpCenters { own: own.map(|own| own.id.to_string()), ..HelpCenters::default() };
+        let is_own = |brand: &&Brand| {
+            brand
+                .subdomain
+                .as_deref()
+                .is_some_and(|name| name.eq_ignore_ascii_case(&self.subdomain))
+        };
+        let own = brands
+            .iter()
+            .find(is_own)
+            .or_else(|| brands.iter().find(|brand| brand.default == Some(true)));
+        let mut centers = HelpCenters {
+            own: own.map(|own| own.id.to_string()),
+            ..HelpCenters::default()
+        };
         let is_other = |brand: &&Brand| own.is_none_or(|own| own.id != brand.id);
-        for brand in brands.iter().filter(is_other).filter(|brand| brand.is_open()) {
+        for brand in brands
+            .iter()
+            .filter(is_other)
+            .filter(|brand| brand.is_open())
+        {
             match self.host(brand) {
                 Some(host) => {
                     reader.client().add_origin(host.clone())?;
-                    let endpoints = streams::help_center(Some((&host, &|list: &str| format!("{list}{OF}{}", brand.id))));
-                    let is_wanted = |endpoint: &Endpoint| wanted.iter().any(|name| is_list(endpoint, name)) && !is_accounts(endpoint);
-                    centers.endpoints.extend(endpoints.into_iter().filter(is_wanted));
+                    let endpoints = streams::help_center(Some((&host, &|list: &str| {
+                        format!("{list}{OF}{}", brand.id)
+                    })));
+                    let is_wanted = |endpoint: &Endpoint| {
+                        wanted.iter().any(|name| is_list(endpoint, name)) && !is_accounts(endpoint)
+                    };
+                    centers
+                        .endpoints
+                        .extend(endpoints.into_iter().filter(is_wanted));
                     centers.notices.push(format!(
                         "the Help Center of the brand {} is read from {}",
                         brand.shown(),
@@ -109,20 +148,27 @@ impl Brands {
         Ok(centers)
     }
 
-    /// The host of a brand's Help Center; none when nobody can tell. A subdomain that is no label makes no host.
+    /// The host of a brand's Help Center; none when nobody can tell. A subdomain that is no label
+    /// makes no host.
     fn host(&self, brand: &Brand) -> Option<Url> {
         let subdomain = label(brand.subdomain.as_deref()?)?;
         if let Some(url) = self.urls.get(&subdomain) {
             return Some(url.clone());
         }
-        if self.is_elsewhere { None } else { Url::parse(&format!("https://{subdomain}.zendesk.com")).ok() }
+        if self.is_elsewhere {
+            None
+        } else {
+            Url::parse(&format!("https://{subdomain}.zendesk.com")).ok()
+        }
     }
 }
 
 impl Brand {
     /// Whether there is a Help Center to read.
     fn is_open(&self) -> bool {
-        self.has_help_center == Some(true) && self.is_deleted != Some(true) && self.help_center_state.as_deref() != Some("disabled")
+        self.has_help_center == Some(true)
+            && self.is_deleted != Some(true)
+            && self.help_center_state.as_deref() != Some("disabled")
     }
 
     /// The brand's name in the account, and its subdomain.
@@ -142,20 +188,38 @@ impl Brand {
                 "the Help Center of the brand {shown} is not read, because its host does not follow from base_url: name it in brand_urls, \
                  as in brand_urls = {{ {subdomain} = \"https://…\" }}"
             ),
-            None => format!("the Help Center of the brand {shown} is not read, because its subdomain makes no host name"),
+            None => format!(
+                "the Help Center of the brand {shown} is not read, because its subdomain makes no host name"
+            ),
         }
     }
 }
 
 /// Reads a list of a Help Center, and says of each row whose it is.
-pub(crate) fn read<'a>(reader: &Reader, endpoint: &'a Endpoint, slice: SliceState, own: Option<&str>) -> BoxStream<'a, Result<Page>> {
+pub(crate) fn read<'a>(
+    reader: &Reader,
+    endpoint: &'a Endpoint,
+    slice: SliceState,
+    own: Option<&str>,
+) -> BoxStream<'a, Result<Page>> {
     let pages = reader.read(endpoint, slice);
-    let has_brand = endpoint.streams().any(|stream| stream.schema().field(COLUMN).is_some());
-    let brand = endpoint.name().rsplit_once(OF).map(|(_, brand)| brand.to_owned()).or_else(|| own.map(ToOwned::to_owned));
-    let Some(brand) = brand.filter(|_| has_brand && streams::is_of_help_center(endpoint)) else { return pages };
+    let has_brand = endpoint
+        .streams()
+        .any(|stream| stream.schema().field(COLUMN).is_some());
+    let brand = endpoint
+        .name()
+        .rsplit_once(OF)
+        .map(|(_, brand)| brand.to_owned())
+        .or_else(|| own.map(ToOwned::to_owned));
+    let Some(brand) = brand.filter(|_| has_brand && streams::is_of_help_center(endpoint)) else {
+        return pages;
+    };
     let of_brand = move |record: &RawRecord| record.with_member(COLUMN, &brand);
     let tell = move |mut page: Page| {
-        page.records.iter_mut().flatten().for_each(|record| *record = of_brand(record));
+        page.records
+            .iter_mut()
+            .flatten()
+            .for_each(|record| *record = of_brand(record));
         page
     };
     Box::pin(pages.map_ok(tell))
@@ -163,12 +227,17 @@ pub(crate) fn read<'a>(reader: &Reader, endpoint: &'a Endpoint, slice: SliceStat
 
 /// Whether an endpoint of a brand stands for the list of this name.
 fn is_list(endpoint: &Endpoint, name: &str) -> bool {
-    endpoint.name().split_once(OF).is_some_and(|(list, _)| list == name)
+    endpoint
+        .name()
+        .split_once(OF)
+        .is_some_and(|(list, _)| list == name)
 }
 
 /// Whether all brands show the same of a list: it is the account's.
 fn is_accounts(endpoint: &Endpoint) -> bool {
-    endpoint.streams().all(|stream| stream.schema().field(COLUMN).is_none())
+    endpoint
+        .streams()
+        .all(|stream| stream.schema().field(COLUMN).is_none())
 }
 
 /// The brands of the account.
@@ -177,7 +246,12 @@ async fn brands(reader: &Reader, list: &Endpoint) -> Result<Vec<Brand>> {
     let mut pages = reader.read(list, SliceState::default());
     while let Some(page) = pages.try_next().await? {
         // One odd brand is none of which anything could be read.
-        brands.extend(page.records.iter().flatten().filter_map(|record| record.deserialize().ok()));
+        brands.extend(
+            page.records
+                .iter()
+                .flatten()
+                .filter_map(|record| record.deserialize().ok()),
+        );
     }
     Ok(brands)
 }

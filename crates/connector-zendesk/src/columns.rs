@@ -1,4 +1,5 @@
-//! Columns that Zendesk's OpenAPI files get wrong or do not know. Members that hold objects or lists are JSON.
+//! Columns that Zendesk's OpenAPI files get wrong or do not know. Members that hold objects or
+//! lists are JSON.
 
 use pipeline_core::{DataType, Field, TimeFormat};
 
@@ -13,10 +14,16 @@ const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
 const SECONDS: DataType = DataType::Timestamp(TimeFormat::UnixSeconds);
 
 /// What a ticket has in the export only, or in recent accounts only.
-pub(crate) const TICKET_EXPORT: &[Field] =
-    &[Field::new("generated_timestamp", SECONDS), Field::new("deleted_ticket_form_id", Int64), Field::new("support_type", String)];
+pub(crate) const TICKET_EXPORT: &[Field] = &[
+    Field::new("generated_timestamp", SECONDS),
+    Field::new("deleted_ticket_form_id", Int64),
+    Field::new("support_type", String),
+];
 
-pub(crate) const TICKET_METRIC_MORE: &[Field] = &[Field::new("custom_status_updated_at", TIME), Field::new("reply_time_in_seconds", Json)];
+pub(crate) const TICKET_METRIC_MORE: &[Field] = &[
+    Field::new("custom_status_updated_at", TIME),
+    Field::new("reply_time_in_seconds", Json),
+];
 
 /// The file takes ticket events for metric events.
 pub(crate) const TICKET_EVENT: &[Field] = &[
@@ -59,7 +66,11 @@ pub(crate) const TICKET_COMMENT: &[Field] = &[
 ];
 
 /// What metric events have by their type.
-pub(crate) const TICKET_METRIC_EVENT_MORE: &[Field] = &[Field::new("sla", Json), Field::new("group_sla", Json), Field::new("status", Json)];
+pub(crate) const TICKET_METRIC_EVENT_MORE: &[Field] = &[
+    Field::new("sla", Json),
+    Field::new("group_sla", Json),
+    Field::new("status", Json),
+];
 
 /// The file has no type for them, and an example with a damaged date.
 pub(crate) const DELETED_TICKET: &[Field] = &[
@@ -101,11 +112,15 @@ pub(crate) const SIDE_CONVERSATION_EVENT: &[Field] = &[
 
 pub(crate) const OF_TICKET: &[Field] = &[Field::new("ticket_id", Int64)];
 
-pub(crate) const TICKET_FIELD_MORE: &[Field] = &[Field::new("key", String), Field::new("raw_agent_description", String)];
+pub(crate) const TICKET_FIELD_MORE: &[Field] = &[
+    Field::new("key", String),
+    Field::new("raw_agent_description", String),
+];
 
 pub(crate) const FORM_TYPE: &[Field] = &[Field::new("form_type", String)];
 
-pub(crate) const VIEW_MORE: &[Field] = &[Field::new("url", String), Field::new("raw_title", String)];
+pub(crate) const VIEW_MORE: &[Field] =
+    &[Field::new("url", String), Field::new("raw_title", String)];
 
 pub(crate) const METRIC_SETTINGS: &[Field] = &[Field::new("metric_settings", Json)];
 
@@ -177,11 +192,17 @@ pub(crate) const WEBHOOK: &[Field] = &[
 ];
 
 /// The search index says what each result is.
-pub(crate) const SEARCH_RESULT: &[Field] = &[Field::new("result_type", String), Field::new("support_type", String)];
+pub(crate) const SEARCH_RESULT: &[Field] = &[
+    Field::new("result_type", String),
+    Field::new("support_type", String),
+];
 
 /// What users have beyond the file.
-pub(crate) const USER_MORE: &[Field] =
-    &[Field::new("permanently_deleted", Bool), Field::new("suspension_details", Json), Field::new("is_billing_admin", Bool)];
+pub(crate) const USER_MORE: &[Field] = &[
+    Field::new("permanently_deleted", Bool),
+    Field::new("suspension_details", Json),
+    Field::new("is_billing_admin", Bool),
+];
 
 pub(crate) const DELETED_AT: &[Field] = &[Field::new("deleted_at", TIME)];
 

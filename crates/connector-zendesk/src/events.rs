@@ -1,7 +1,8 @@
-//! What stands in the children of ticket events: what happened, what was said, and which fields were changed.
+//! What stands in the children of ticket events: what happened, what was said, and which fields
+//! were changed.
 //!
-//! What was said goes to the stream of comments and nowhere else. Zendesk redacts a comment in place, so a copy in the event
-//! that first showed it would stay for ever.
+//! What was said goes to the stream of comments and nowhere else. Zendesk redacts a comment in
+//! place, so a copy in the event that first showed it would stay for ever.
 
 use std::borrow::Cow;
 
@@ -60,10 +61,18 @@ struct Child {
 
 /// Children of a ticket event that have a type. Anything but a list of objects has none.
 fn children(event: &RawRecord) -> Vec<Child> {
-    let children: Vec<&RawValue> = event.member("child_events").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    let children: Vec<&RawValue> = event
+        .member("child_events")
+        .and_then(|json| serde_json::from_str(json).ok())
+        .unwrap_or_default();
     let typed = |child: &RawValue| {
         let record = RawRecord::upsert(child.get().to_owned());
-        Some(Child { kind: record.scalar("event_type").or_else(|| record.scalar("type"))?, record })
+        Some(Child {
+            kind: record
+                .scalar("event_type")
+                .or_else(|| record.scalar("type"))?,
+            record,
+        })
     };
     children.into_iter().filter_map(typed).collect()
 }
@@ -86,7 +95,10 @@ impl Child {
     fn without_texts(&self) -> Result<RawRecord> {
         let members = self.record.members()?;
         let named = |names: &[&str]| members.iter().any(|(name, _)| names.contains(&&**name));
-        let is_description = || named(&[DESCRIPTION]) || self.record.scalar("field_name").as_deref() == Some(DESCRIPTION);
+        let is_description = || {
+            named(&[DESCRIPTION])
+                || self.record.scalar("field_name").as_deref() == Some(DESCRIPTION)
+        };
         let dropped: &[&str] = match self.is_change() {
             true if is_description() => &[DESCRIPTION, "value", "previous_value"],
             true => &[],
@@ -95,21 +107,32 @@ impl Child {
         if !named(dropped) {
             return Ok(self.record.clone());
         }
-        let kept = members.iter().filter(|(name, _)| !dropped.contains(&&**name));
-        Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))
+        let kept = members
+            .iter()
+            .filter(|(name, _)| !dropped.contains(&&**name));
+        Ok(RawRecord::from_members(
+            kept.map(|(name, value)| (&**name, *value)),
+        ))
     }
 }
 
 /// The event with children that say what happened, and not what was said.
 pub(crate) fn without_texts(event: &RawRecord) -> Result<RawRecord> {
-    let Some(json) = event.member("child_events") else { return Ok(event.clone()) };
+    let Some(json) = event.member("child_events") else {
+        return Ok(event.clone());
+    };
     let children: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
     let (mut lean, mut is_changed) = (String::from("["), false);
     for child in children {
         let record = RawRecord::upsert(child.get().to_owned());
-        let kind = record.scalar("event_type").or_else(|| record.scalar("type")).unwrap_or_default();
+        let kind = record
+            .scalar("event_type")
+            .or_else(|| record.scalar("type"))
+            .unwrap_or_default();
         // What is no object is none that the reference has, and may quote anything.
-        let Ok(kept) = (Child { kind, record }).without_texts() else { continue };
+        let Ok(kept) = (Child { kind, record }).without_texts() else {
+            continue;
+        };
         is_changed |= kept.as_bytes().len() != child.get().len();
         if lean.len() > 1 {
             lean.push(',');
@@ -121,22 +144,52 @@ pub(crate) fn without_texts(event: &RawRecord) -> Result<RawRecord> {
     }
     lean.push(']');
     let members = event.members()?;
-    Ok(RawRecord::from_members(members.iter().map(|(name, value)| (&**name, if name == "child_events" { &*lean } else { *value }))))
+    Ok(RawRecord::from_members(members.iter().map(
+        |(name, value)| {
+            (
+                &**name,
+                if name == "child_events" {
+                    &*lean
+                } else {
+                    *value
+                },
+            )
+        },
+    )))
 }
 
-/// The comments among the children of a ticket event, each with what only the event knows: its ticket and time.
+/// The comments among the children of a ticket event, each with what only the event knows: its
+/// ticket and time.
 pub(crate) fn comments(event: &RawRecord) -> Result<Vec<RawRecord>> {
     let comments = children(event).into_iter().filter(Child::is_comment);
-    comments.map(|comment| of_event(&comment.record, event, &["ticket_id", "timestamp", "via_reference_id"])).collect()
+    comments
+        .map(|comment| {
+            of_event(
+                &comment.record,
+                event,
+                &["ticket_id", "timestamp", "via_reference_id"],
+            )
+        })
+        .collect()
 }
 
 /// A child with members of its event, where it has no value of its own.
 fn of_event(child: &RawRecord, event: &RawRecord, names: &[&'static str]) -> Result<RawRecord> {
     let members = child.members()?;
-    let is_missing = |name: &str| !members.iter().any(|(known, value)| known == name && *value != "null");
-    let added: Vec<(&str, &str)> =
-        names.iter().filter(|name| is_missing(name)).filter_map(|name| Some((*name, event.member(name)?))).collect();
-    let own = members.iter().map(|(name, value)| (&**name, *value)).filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
+    let is_missing = |name: &str| {
+        !members
+            .iter()
+            .any(|(known, value)| known == name && *value != "null")
+    };
+    let added: Vec<(&str, &str)> = names
+        .iter()
+        .filter(|name| is_missing(name))
+        .filter_map(|name| Some((*name, event.member(name)?)))
+        .collect();
+    let own = members
+        .iter()
+        .map(|(name, value)| (&**name, *value))
+        .filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
     Ok(RawRecord::from_members(own.chain(added.iter().copied())))
 }
 
@@ -148,9 +201,18 @@ pub(crate) fn field_changes(event: &RawRecord) -> Result<Vec<RawRecord>> {
         let previous = child.record.member("previous_value");
         let named = child.record.scalar("field_name");
         if let Some(field) = named.as_deref().filter(|field| *field != DESCRIPTION) {
-            rows.push(change(event, child, field, child.record.member("value"), previous)?);
+            rows.push(change(
+                event,
+                child,
+                field,
+                child.record.member("value"),
+                previous,
+            )?);
         }
-        for (field, value) in members.iter().filter(|(field, _)| named.is_none() && !NO_FIELDS.contains(&&**field)) {
+        for (field, value) in members
+            .iter()
+            .filter(|(field, _)| named.is_none() && !NO_FIELDS.contains(&&**field))
+        {
             match &**field {
                 DESCRIPTION => {}
                 CUSTOM_FIELDS => rows.extend(custom_changes(event, child, value, previous)?),
@@ -162,19 +224,40 @@ pub(crate) fn field_changes(event: &RawRecord) -> Result<Vec<RawRecord>> {
 }
 
 /// The custom fields that a child changed, by their id.
-fn custom_changes(event: &RawRecord, child: &Child, values: &str, previous: Option<&str>) -> Result<Vec<RawRecord>> {
+fn custom_changes(
+    event: &RawRecord,
+    child: &Child,
+    values: &str,
+    previous: Option<&str>,
+) -> Result<Vec<RawRecord>> {
     let values = RawRecord::upsert(values.to_owned());
-    let before = previous.filter(|json| json.starts_with('{')).map(|json| RawRecord::upsert(json.to_owned()));
-    let Ok(fields) = values.members() else { return Ok(Vec::new()) };
+    let before = previous
+        .filter(|json| json.starts_with('{'))
+        .map(|json| RawRecord::upsert(json.to_owned()));
+    let Ok(fields) = values.members() else {
+        return Ok(Vec::new());
+    };
     let row = |(id, value): &(Cow<'_, str>, &str)| {
         let known = before.as_ref().map_or(previous, |before| before.member(id));
-        change(event, child, &format!("custom_field_{id}"), Some(value), known)
+        change(
+            event,
+            child,
+            &format!("custom_field_{id}"),
+            Some(value),
+            known,
+        )
     };
     fields.iter().map(row).collect()
 }
 
 /// One change of one field. Values are texts: what is none is its JSON.
-fn change(event: &RawRecord, child: &Child, field: &str, value: Option<&str>, previous: Option<&str>) -> Result<RawRecord> {
+fn change(
+    event: &RawRecord,
+    child: &Child,
+    field: &str,
+    value: Option<&str>,
+    previous: Option<&str>,
+) -> Result<RawRecord> {
     let null = || "null".to_owned();
     let text = |json: Option<&str>| json.map_or_else(null, as_text);
     let (field, value, previous) = (as_text(field), text(value), text(previous));
@@ -202,7 +285,9 @@ fn as_text(json: &str) -> String {
 
 /// One row for every time that a ticket event put the ticket on another schedule of business hours.
 pub(crate) fn schedule_assignments(event: &RawRecord) -> Result<Vec<RawRecord>> {
-    let assignments = children(event).into_iter().filter(|child| child.kind == "ScheduleAssignment");
+    let assignments = children(event)
+        .into_iter()
+        .filter(|child| child.kind == "ScheduleAssignment");
     let row = |child: Child| {
         let member = |name: &str| child.record.member(name).unwrap_or("null");
         let row = RawRecord::from_members([
@@ -217,10 +302,15 @@ pub(crate) fn schedule_assignments(event: &RawRecord) -> Result<Vec<RawRecord>> 
 }
 
 /// The ticket of an event that changed comments of the past in place.
-#[expect(clippy::unnecessary_wraps, reason = "others that take its place can fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "others that take its place can fail"
+)]
 pub(crate) fn rewritten_ticket(event: &RawRecord) -> Result<Option<RawRecord>> {
     if !children(event).iter().any(Child::rewrites) {
         return Ok(None);
     }
-    Ok(event.member("ticket_id").map(|ticket| RawRecord::from_members([("ticket_id", ticket)])))
+    Ok(event
+        .member("ticket_id")
+        .map(|ticket| RawRecord::from_members([("ticket_id", ticket)])))
 }

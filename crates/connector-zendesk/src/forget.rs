@@ -1,8 +1,9 @@
 //! What goes with a ticket that is deleted for good.
 //!
-//! Zendesk scrubs such a ticket and what belongs to it, and says so by one thing alone: the ticket comes once more in the
-//! export, with a subject that says so. The rows that quote it stand in tables of other lists, so each of these is told by an
-//! endpoint of its own, which asks for nothing: it walks the pages of the export that are read for the tickets themselves.
+//! Zendesk scrubs such a ticket and what belongs to it, and says so by one thing alone: the ticket
+//! comes once more in the export, with a subject that says so. The rows that quote it stand in
+//! tables of other lists, so each of these is told by an endpoint of its own, which asks for
+//! nothing: it walks the pages of the export that are read for the tickets themselves.
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -17,8 +18,9 @@ pub(crate) const LIST: &str = "tickets";
 /// What the names of the endpoints begin with; the stream follows.
 const PREFIX: &str = "forgotten_";
 
-/// The streams that hold what was said in a ticket, or who said it, and the column that names the ticket. `tickets` itself
-/// brings the scrubbed row; lists that every sync reads whole lose what the vendor does not list.
+/// The streams that hold what was said in a ticket, or who said it, and the column that names the
+/// ticket. `tickets` itself brings the scrubbed row; lists that every sync reads whole lose what
+/// the vendor does not list.
 const STREAMS: [(&str, &str); 10] = [
     ("ticket_events", "ticket_id"),
     ("ticket_comments", "ticket_id"),
@@ -32,13 +34,22 @@ const STREAMS: [(&str, &str); 10] = [
     ("tickets_search", "id"),
 ];
 
-/// Adds an endpoint for each of the streams, made of `export`, a copy of the tickets' list that feeds nothing.
+/// Adds an endpoint for each of the streams, made of `export`, a copy of the tickets' list that
+/// feeds nothing.
 pub(crate) fn endpoints(known: &[Endpoint], export: impl Fn(String) -> Endpoint) -> Vec<Endpoint> {
     let endpoint = |(stream, _): (&str, &str)| {
-        let list = known.iter().find(|endpoint| endpoint.streams().any(|def| def.name() == stream))?;
+        let list = known
+            .iter()
+            .find(|endpoint| endpoint.streams().any(|def| def.name() == stream))?;
         let def = list.streams().find(|def| def.name() == stream)?.clone();
-        let endpoint = export(format!("{PREFIX}{stream}")).feeds(def, "").corrects();
-        Some(if list.is_by_name() { endpoint.by_name() } else { endpoint })
+        let endpoint = export(format!("{PREFIX}{stream}"))
+            .feeds(def, "")
+            .corrects();
+        Some(if list.is_by_name() {
+            endpoint.by_name()
+        } else {
+            endpoint
+        })
     };
     STREAMS.into_iter().filter_map(endpoint).collect()
 }
@@ -46,15 +57,33 @@ pub(crate) fn endpoints(known: &[Endpoint], export: impl Fn(String) -> Endpoint)
 /// The column that names the ticket, for an endpoint of this module.
 pub(crate) fn column(endpoint: &Endpoint) -> Option<&'static str> {
     let stream = endpoint.name().strip_prefix(PREFIX)?;
-    STREAMS.into_iter().find(|(name, _)| *name == stream).map(|(_, column)| column)
+    STREAMS
+        .into_iter()
+        .find(|(name, _)| *name == stream)
+        .map(|(_, column)| column)
 }
 
-/// Reads the pages of the tickets' list, and gives a tombstone for each ticket that is gone for good.
-pub(crate) fn read<'a>(reader: &Reader, tickets: &'a Endpoint, column: &'static str, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+/// Reads the pages of the tickets' list, and gives a tombstone for each ticket that is gone for
+/// good.
+pub(crate) fn read<'a>(
+    reader: &Reader,
+    tickets: &'a Endpoint,
+    column: &'static str,
+    slice: SliceState,
+) -> BoxStream<'a, Result<Page>> {
     let tombstones = move |page: Page| {
-        let tickets = page.records.iter().flatten().filter(|ticket| maps::is_scrubbed(ticket));
-        let rows = tickets.filter_map(|ticket| Some(tombstone(column, ticket.member("id")?))).collect();
-        Page { records: vec![rows], ..page }
+        let tickets = page
+            .records
+            .iter()
+            .flatten()
+            .filter(|ticket| maps::is_scrubbed(ticket));
+        let rows = tickets
+            .filter_map(|ticket| Some(tombstone(column, ticket.member("id")?)))
+            .collect();
+        Page {
+            records: vec![rows],
+            ..page
+        }
     };
     Box::pin(reader.read_kept(tickets, slice).map_ok(tombstones))
 }
@@ -62,5 +91,9 @@ pub(crate) fn read<'a>(reader: &Reader, tickets: &'a Endpoint, column: &'static 
 /// The tombstone of the row of a ticket, or of all rows that belong to it.
 fn tombstone(column: &str, ticket: &str) -> RawRecord {
     let json = format!("{{\"{column}\":{ticket}}}");
-    if column == "id" { RawRecord::delete(json) } else { RawRecord::delete_matching(json) }
+    if column == "id" {
+        RawRecord::delete(json)
+    } else {
+        RawRecord::delete_matching(json)
+    }
 }

@@ -29,7 +29,8 @@ use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
-    Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader, Result, Session, declarative,
+    Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader,
+    Result, Session, declarative,
 };
 use serde::Deserialize;
 pub use streams::{BY_KIND, FAMILIES, TALK, is_whole, lists};
@@ -89,11 +90,22 @@ impl Connector for Zendesk {
             Err(error) if is_refusal(error.kind()) => Err(error),
             other => Ok(other?),
         };
-        let asked: Vec<Endpoint> = self.declared.iter().filter(|endpoint| forget::column(endpoint).is_none()).cloned().collect();
+        let asked: Vec<Endpoint> = self
+            .declared
+            .iter()
+            .filter(|endpoint| forget::column(endpoint).is_none())
+            .cloned()
+            .collect();
         let mut report = declarative::check(&self.client, &asked, endpoints).await?;
-        let is_answered = report.endpoints.iter().any(|(_, availability)| *availability == Availability::Available);
+        let is_answered = report
+            .endpoints
+            .iter()
+            .any(|(_, availability)| *availability == Availability::Available);
         report.facts = match me {
-            Ok(me) => vec![("user".to_owned(), me.id.to_string()), ("role".to_owned(), me.role)],
+            Ok(me) => vec![
+                ("user".to_owned(), me.id.to_string()),
+                ("role".to_owned(), me.role),
+            ],
             Err(error) if !is_answered => return Err(error),
             Err(_) => Vec::new(),
         };
@@ -107,14 +119,29 @@ impl Connector for Zendesk {
         let mut plan = fields::learn(&reader, &self.custom, &self.declared, endpoints).await?;
         let warnings = self.notes.iter().filter(|(name, _)| name == WARNING);
         plan.notices.extend(warnings.map(|(_, text)| text.clone()));
-        let tickets = plan.endpoints.iter().find(|endpoint| endpoint.name() == forget::LIST).cloned();
-        // What corrects a stream walks the list that says what is to be corrected. To read that for nothing else costs too much
-        // to be a surprise.
-        plan.endpoints.retain(|endpoint| endpoints.contains(&forget::LIST) || forget::column(endpoint).is_none());
-        plan.endpoints.retain(|endpoint| endpoints.contains(&"ticket_events") || endpoint.name() != "rewritten_audits");
-        let own_brand = self.other_help_centers(&reader, endpoints, &mut plan).await?;
+        let tickets = plan
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.name() == forget::LIST)
+            .cloned();
+        // What corrects a stream walks the list that says what is to be corrected. To read that for
+        // nothing else costs too much to be a surprise.
+        plan.endpoints.retain(|endpoint| {
+            endpoints.contains(&forget::LIST) || forget::column(endpoint).is_none()
+        });
+        plan.endpoints.retain(|endpoint| {
+            endpoints.contains(&"ticket_events") || endpoint.name() != "rewritten_audits"
+        });
+        let own_brand = self
+            .other_help_centers(&reader, endpoints, &mut plan)
+            .await?;
         plan.origin = self.origin.clone();
-        Ok(Arc::new(Run { reader, plan, tickets, own_brand }))
+        Ok(Arc::new(Run {
+            reader,
+            plan,
+            tickets,
+            own_brand,
+        }))
     }
 }
 
@@ -127,7 +154,11 @@ impl Session for Run {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         match forget::column(endpoint).zip(self.tickets.as_ref()) {
             Some((column, tickets)) => forget::read(&self.reader, tickets, column, slice),
             None => brands::read(&self.reader, endpoint, slice, self.own_brand.as_deref()),
@@ -137,7 +168,13 @@ impl Session for Run {
 
 /// Failures that say that this account has no such thing, or may not show it.
 fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unsupported)
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::NotFound
+            | ErrorKind::Refused
+            | ErrorKind::Unsupported
+    )
 }
 
 /// Whose credentials these are.
@@ -148,18 +185,40 @@ struct Me {
 }
 
 impl Zendesk {
-    /// Adds the endpoints of the Help Centers that the account's host does not show, when lists of a Help Center are wanted. Returns
-    /// the brand that it shows.
+    /// Adds the endpoints of the Help Centers that the account's host does not show, when lists of
+    /// a Help Center are wanted. Returns the brand that it shows.
     ///
-    /// When the brands cannot be asked for at the moment, no Help Center is read: what is read whole would lose the rows of
-    /// those that are not.
-    async fn other_help_centers(&self, reader: &Reader, wanted: &[&str], plan: &mut Plan) -> Result<Option<String>> {
-        let is_wanted = |endpoint: &&Endpoint| streams::is_of_help_center(endpoint) && wanted.contains(&endpoint.name());
-        let concerned: Vec<String> = plan.endpoints.iter().filter(is_wanted).map(|endpoint| endpoint.name().to_owned()).collect();
-        let list = plan.endpoints.iter().find(|endpoint| endpoint.name() == brands::LIST).cloned();
-        let Some(list) = list.filter(|_| !concerned.is_empty()) else { return Ok(None) };
+    /// When the brands cannot be asked for at the moment, no Help Center is read: what is read
+    /// whole would lose the rows of those that are not.
+    async fn other_help_centers(
+        &self,
+        reader: &Reader,
+        wanted: &[&str],
+        plan: &mut Plan,
+    ) -> Result<Option<String>> {
+        let is_wanted = |endpoint: &&Endpoint| {
+            streams::is_of_help_center(endpoint) && wanted.contains(&endpoint.name())
+        };
+        let concerned: Vec<String> = plan
+            .endpoints
+            .iter()
+            .filter(is_wanted)
+            .map(|endpoint| endpoint.name().to_owned())
+            .collect();
+        let list = plan
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.name() == brands::LIST)
+            .cloned();
+        let Some(list) = list.filter(|_| !concerned.is_empty()) else {
+            return Ok(None);
+        };
         match self.brands.learn(reader, &list, wanted).await {
-            Ok(HelpCenters { endpoints, notices, own }) => {
+            Ok(HelpCenters {
+                endpoints,
+                notices,
+                own,
+            }) => {
                 plan.endpoints.extend(endpoints);
                 plan.notices.extend(notices);
                 Ok(own)
@@ -167,7 +226,13 @@ impl Zendesk {
             Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(error),
             Err(error) => {
                 for name in concerned {
-                    plan.skip_endpoint(name, Error::new(error.kind(), format!("the brands of the account cannot be asked for: {error}")));
+                    plan.skip_endpoint(
+                        name,
+                        Error::new(
+                            error.kind(),
+                            format!("the brands of the account cannot be asked for: {error}"),
+                        ),
+                    );
                 }
                 Ok(None)
             }
@@ -180,12 +245,27 @@ impl Zendesk {
             user: Me,
         }
         let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(ErrorKind::Decode, "the answer does not say whose credentials these are").with_source(error)
+            Error::new(
+                ErrorKind::Decode,
+                "the answer does not say whose credentials these are",
+            )
+            .with_source(error)
         };
-        let url = self.client.base().join("/api/v2/users/me").map_err(|error| damaged(error.into()))?;
-        let call = Call { endpoint: "users/me", buckets: &[limits::SUPPORT.into()] };
-        let response = self.client.send(&Request::new(Method::GET, url), &call).await?;
-        let answer: Answer = serde_json::from_slice(&response.body).map_err(|error| damaged(error.into()))?;
+        let url = self
+            .client
+            .base()
+            .join("/api/v2/users/me")
+            .map_err(|error| damaged(error.into()))?;
+        let call = Call {
+            endpoint: "users/me",
+            buckets: &[limits::SUPPORT.into()],
+        };
+        let response = self
+            .client
+            .send(&Request::new(Method::GET, url), &call)
+            .await?;
+        let answer: Answer =
+            serde_json::from_slice(&response.body).map_err(|error| damaged(error.into()))?;
         Ok(answer.user)
     }
 }

@@ -32,15 +32,23 @@ pub(crate) const TALK_EXPORT: &str = "talk_export";
 /// The list of webhooks.
 pub(crate) const WEBHOOKS: &str = "webhooks";
 
-/// What the largest plan allows in a minute. Answers lower it to what the account's own plan allows.
+/// What the largest plan allows in a minute. Answers lower it to what the account's own plan
+/// allows.
 const LARGEST_PLAN: u32 = 2500;
 
 /// Requests that go out at once before the first answer told the plan.
 const BURST: u32 = 10;
 
 /// Declares the buckets.
-pub(crate) fn declare(builder: HttpClientBuilder, share: f64, plan_rpm: Option<u32>, export_rpm: u32) -> HttpClientBuilder {
-    let support = Quota::per_minute(plan_rpm.unwrap_or(LARGEST_PLAN)).burst(BURST).share(share);
+pub(crate) fn declare(
+    builder: HttpClientBuilder,
+    share: f64,
+    plan_rpm: Option<u32>,
+    export_rpm: u32,
+) -> HttpClientBuilder {
+    let support = Quota::per_minute(plan_rpm.unwrap_or(LARGEST_PLAN))
+        .burst(BURST)
+        .share(share);
     builder
         .quota(SUPPORT, support)
         .quota(HELP_CENTER, support)

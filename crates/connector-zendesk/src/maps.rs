@@ -1,4 +1,5 @@
-//! What becomes of records before they are stored: copies and secrets are left out, and nested ones get rows of their own.
+//! What becomes of records before they are stored: copies and secrets are left out, and nested ones
+//! get rows of their own.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,8 @@ use pipeline_core::{Error, ErrorKind, RawRecord, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a stream of its own.
+/// Leaves out what is stored elsewhere: `fields` repeats `custom_fields`, and `metric_set` is a
+/// stream of its own.
 pub(crate) fn lean_ticket(ticket: &RawRecord) -> Result<RawRecord> {
     without(ticket, &["fields", "metric_set"])
 }
@@ -28,28 +30,51 @@ pub(crate) fn token_without_secrets(token: &RawRecord) -> Result<RawRecord> {
 
 /// Writes an `id` that is a number as text: the vendor's reference has it in both ways.
 pub(crate) fn textual_id(record: &RawRecord) -> Result<RawRecord> {
-    let Some(id) = record.member("id").filter(|id| !id.starts_with('"') && *id != "null") else { return Ok(record.clone()) };
+    let Some(id) = record
+        .member("id")
+        .filter(|id| !id.starts_with('"') && *id != "null")
+    else {
+        return Ok(record.clone());
+    };
     let (members, id) = (record.members()?, format!("\"{id}\""));
-    Ok(RawRecord::from_members(members.iter().map(|(name, value)| (&**name, if name == "id" { &*id } else { *value }))))
+    Ok(RawRecord::from_members(members.iter().map(
+        |(name, value)| (&**name, if name == "id" { &*id } else { *value }),
+    )))
 }
 
 fn without(record: &RawRecord, names: &[&str]) -> Result<RawRecord> {
     let members = record.members()?;
     let kept = members.iter().filter(|(name, _)| !names.contains(&&**name));
-    Ok(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value))))
+    Ok(RawRecord::from_members(
+        kept.map(|(name, value)| (&**name, *value)),
+    ))
 }
 
-/// Leaves out what proves to a receiver who sends: its headers, its credentials and the secret of its signature.
+/// Leaves out what proves to a receiver who sends: its headers, its credentials and the secret of
+/// its signature.
 pub(crate) fn webhook_without_secrets(webhook: &RawRecord) -> Result<RawRecord> {
-    without(webhook, &["authentication", "custom_headers", "signing_secret"])
+    without(
+        webhook,
+        &["authentication", "custom_headers", "signing_secret"],
+    )
 }
 
 /// The metrics inside a ticket, which are null when it is deleted.
-#[expect(clippy::unnecessary_wraps, reason = "others that take its place can fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "others that take its place can fail"
+)]
 pub(crate) fn metrics(ticket: &RawRecord) -> Result<Vec<RawRecord>> {
-    let Some(json) = ticket.member("metric_set").filter(|json| json.starts_with('{')) else { return Ok(Vec::new()) };
+    let Some(json) = ticket
+        .member("metric_set")
+        .filter(|json| json.starts_with('{'))
+    else {
+        return Ok(Vec::new());
+    };
     let metrics = RawRecord::upsert(json.to_owned());
-    let is_told = metrics.member("ticket_id").is_some_and(|ticket| ticket != "null");
+    let is_told = metrics
+        .member("ticket_id")
+        .is_some_and(|ticket| ticket != "null");
     Ok(vec![match ticket.member("id").filter(|_| !is_told) {
         Some(id) => metrics.with_member("ticket_id", id),
         None => metrics,
@@ -76,22 +101,48 @@ impl<'a> Person<'a> {
 
 /// The identities of the users of a page.
 ///
-/// All identities of a user come with it, so those that are missing are gone. Nothing is concluded about a user of whom the
-/// page has none, but a permanently deleted one has none any more.
-#[expect(clippy::unnecessary_wraps, reason = "others that take its place can fail")]
+/// All identities of a user come with it, so those that are missing are gone. Nothing is concluded
+/// about a user of whom the page has none, but a permanently deleted one has none any more.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "others that take its place can fail"
+)]
 pub(crate) fn identities(page: &RawRecord) -> Result<Vec<RawRecord>> {
-    let list = |name: &str| -> Vec<&RawValue> { page.member(name).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default() };
+    let list = |name: &str| -> Vec<&RawValue> {
+        page.member(name)
+            .and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default()
+    };
     let (users, identities) = (list("users"), list("identities"));
     let deleted = users.iter().filter_map(|user| {
         let user = Person::read(user)?;
-        user.id.filter(|_| user.permanently_deleted.is_some_and(|flag| flag.get() == "true")).map(RawValue::get)
+        user.id
+            .filter(|_| {
+                user.permanently_deleted
+                    .is_some_and(|flag| flag.get() == "true")
+            })
+            .map(RawValue::get)
     });
     let deleted: BTreeSet<&str> = deleted.collect();
-    let owners: Vec<Option<&str>> = identities.iter().map(|identity| Person::read(identity)?.user_id.map(RawValue::get)).collect();
-    let told: BTreeSet<&str> = owners.iter().flatten().copied().filter(|user| *user != "null").collect();
-    let mut rows: Vec<RawRecord> = deleted.union(&told).map(|user| RawRecord::delete_matching(format!("{{\"user_id\":{user}}}"))).collect();
+    let owners: Vec<Option<&str>> = identities
+        .iter()
+        .map(|identity| Person::read(identity)?.user_id.map(RawValue::get))
+        .collect();
+    let told: BTreeSet<&str> = owners
+        .iter()
+        .flatten()
+        .copied()
+        .filter(|user| *user != "null")
+        .collect();
+    let mut rows: Vec<RawRecord> = deleted
+        .union(&told)
+        .map(|user| RawRecord::delete_matching(format!("{{\"user_id\":{user}}}")))
+        .collect();
     let is_kept = |owner: Option<&str>| owner.is_none_or(|owner| !deleted.contains(owner));
-    let kept = identities.iter().zip(&owners).filter(|(_, owner)| is_kept(**owner));
+    let kept = identities
+        .iter()
+        .zip(&owners)
+        .filter(|(_, owner)| is_kept(**owner));
     rows.extend(kept.map(|(identity, _)| RawRecord::upsert(identity.get().to_owned())));
     Ok(rows)
 }
@@ -113,25 +164,37 @@ pub(crate) fn agent_statuses(body: &RawRecord) -> Result<Vec<RawRecord>> {
 }
 
 /// The objects of an array, each with one more member.
-fn elements(record: &RawRecord, array: &str, (name, value): (&str, &str)) -> Result<Vec<RawRecord>> {
-    let missing = |error| Error::new(ErrorKind::Decode, format!("`{array}` is no list")).with_source(error);
+fn elements(
+    record: &RawRecord,
+    array: &str,
+    (name, value): (&str, &str),
+) -> Result<Vec<RawRecord>> {
+    let missing =
+        |error| Error::new(ErrorKind::Decode, format!("`{array}` is no list")).with_source(error);
     let json = record.member(array).unwrap_or("[]");
     let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(missing)?;
     let row = |element: &RawValue| {
         let element = RawRecord::upsert(element.get().to_owned());
         let members = element.members()?;
-        Ok(RawRecord::from_members(members.iter().map(|(name, value)| (&**name, *value)).chain([(name, value)])))
+        Ok(RawRecord::from_members(
+            members
+                .iter()
+                .map(|(name, value)| (&**name, *value))
+                .chain([(name, value)]),
+        ))
     };
     elements.into_iter().map(row).collect()
 }
 
-/// What the lists of a ticket need of it. A deleted ticket has none any more; one that is deleted for good is remembered,
-/// because what it said goes.
+/// What the lists of a ticket need of it. A deleted ticket has none any more; one that is deleted
+/// for good is remembered, because what it said goes.
 pub(crate) fn ticket(ticket: &RawRecord) -> Result<Option<RawRecord>> {
     if ticket.member("status") != Some("\"deleted\"") {
         return only(ticket, &["id"]);
     }
-    let is_scrubbed = ["subject", "raw_subject"].iter().any(|name| ticket.member(name) == Some(SCRUBBED));
+    let is_scrubbed = ["subject", "raw_subject"]
+        .iter()
+        .any(|name| ticket.member(name) == Some(SCRUBBED));
     let id = ticket.member("id").filter(|_| is_scrubbed);
     Ok(id.map(|id| RawRecord::from_members([("id", id), ("subject", SCRUBBED)])))
 }
@@ -176,13 +239,19 @@ pub(crate) fn post(post: &RawRecord) -> Result<Option<RawRecord>> {
 
 /// What the votes on a comment need of it.
 pub(crate) fn comment(comment: &RawRecord) -> Result<Option<RawRecord>> {
-    if has_votes(comment) { only(comment, &["id", "source_id", "post_id", "vote_count"]) } else { Ok(None) }
+    if has_votes(comment) {
+        only(comment, &["id", "source_id", "post_id", "vote_count"])
+    } else {
+        Ok(None)
+    }
 }
 
 fn only(record: &RawRecord, names: &[&str]) -> Result<Option<RawRecord>> {
     let members = record.members()?;
     let kept = members.iter().filter(|(name, _)| names.contains(&&**name));
-    Ok(Some(RawRecord::from_members(kept.map(|(name, value)| (&**name, *value)))))
+    Ok(Some(RawRecord::from_members(
+        kept.map(|(name, value)| (&**name, *value)),
+    )))
 }
 
 /// True for what has comments.

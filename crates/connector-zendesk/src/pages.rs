@@ -24,13 +24,16 @@ pub(crate) const PER_PAGE: &str = "per_page";
 const PAGE_PARAMETERS: [&str; 4] = ["page[after]", "cursor", "page", START_TIME];
 
 /// Lenient about padding: cursors come with and without it.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A paginator for all four envelopes and for none.
 ///
-/// A position holds the parameters of the page, such as `page[after]=abc`: never a link of the vendor's, which may lead to
-/// another host. An export has no last page but catches up, and the position then is where the next sync goes on.
+/// A position holds the parameters of the page, such as `page[after]=abc`: never a link of the
+/// vendor's, which may lead to another host. An export has no last page but catches up, and the
+/// position then is where the next sync goes on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pages {
     walk: Walk,
@@ -44,18 +47,30 @@ impl Pages {
     }
 
     fn is_export(self) -> bool {
-        matches!(self.walk, Walk::CursorExport | Walk::TimeExport | Walk::TimePages | Walk::CursorFeed)
+        matches!(
+            self.walk,
+            Walk::CursorExport | Walk::TimeExport | Walk::TimePages | Walk::CursorFeed
+        )
     }
 
     /// Nothing more now. An export goes on later, a list is over.
     fn caught_up(self, position: Option<String>) -> Advance {
-        position.filter(|_| self.is_export()).map_or(Advance::End, Advance::CaughtUp)
+        position
+            .filter(|_| self.is_export())
+            .map_or(Advance::End, Advance::CaughtUp)
     }
 
-    /// Pages by cursor: the flag decides and nothing else, for the link to the next page is there on the last one too.
+    /// Pages by cursor: the flag decides and nothing else, for the link to the next page is there
+    /// on the last one too.
     fn cursor_page(page: &PageView<'_>) -> Result<Advance> {
-        let link = page.envelope.text("links/next").and_then(|link| parameter(&link, &["page[after]"]));
-        let token = page.envelope.text("meta/after_cursor").filter(|token| !token.is_empty());
+        let link = page
+            .envelope
+            .text("links/next")
+            .and_then(|link| parameter(&link, &["page[after]"]));
+        let token = page
+            .envelope
+            .text("meta/after_cursor")
+            .filter(|token| !token.is_empty());
         let next = token.map(|token| format!("page[after]={token}")).or(link);
         match (page.envelope.flag("meta/has_more"), next) {
             (Some(false), _) | (None, None) => Ok(Advance::End),
@@ -66,9 +81,17 @@ impl Pages {
 
     /// An export by cursor.
     fn cursor_export(self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let url = page.envelope.text("after_url").filter(|url| !url.is_empty());
-        let token = page.envelope.text("after_cursor").filter(|token| !token.is_empty());
-        let next = token.map(|token| format!("cursor={token}")).or_else(|| parameter(url.as_deref()?, &["cursor"]));
+        let url = page
+            .envelope
+            .text("after_url")
+            .filter(|url| !url.is_empty());
+        let token = page
+            .envelope
+            .text("after_cursor")
+            .filter(|token| !token.is_empty());
+        let next = token
+            .map(|token| format!("cursor={token}"))
+            .or_else(|| parameter(url.as_deref()?, &["cursor"]));
         let goes_on = match page.envelope.flag("end_of_stream") {
             Some(ended) => !ended,
             None => url.is_some() && next.as_deref() != text(at),
@@ -81,22 +104,32 @@ impl Pages {
         }
     }
 
-    /// An export by time: the next page starts at the end of this one, whose last second it repeats.
+    /// An export by time: the next page starts at the end of this one, whose last second it
+    /// repeats.
     fn time_export(self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let number = |text: String| text.parse::<i64>().ok();
         let start = sent(page.request, START_TIME).and_then(number).unwrap_or(0);
-        let size = sent(page.request, PER_PAGE).and_then(number).filter(|_| self.walk == Walk::TimeExport);
+        let size = sent(page.request, PER_PAGE)
+            .and_then(number)
+            .filter(|_| self.walk == Walk::TimeExport);
         let count = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
         let end = page.envelope.text("end_time").and_then(number);
         let is_full = size.is_none_or(|size| count >= size);
-        let is_over = page.envelope.flag("end_of_stream").unwrap_or_else(|| match end {
-            Some(end) if end > start => !is_full,
-            // A full page at which the time stands still is one second that does not fit on it.
-            Some(end) if end == start => !(is_full && size.is_some()) || count == 0,
-            _ => true,
-        });
+        let is_over = page
+            .envelope
+            .flag("end_of_stream")
+            .unwrap_or_else(|| match end {
+                Some(end) if end > start => !is_full,
+                // A full page at which the time stands still is one second that does not fit on it.
+                Some(end) if end == start => !(is_full && size.is_some()) || count == 0,
+                _ => true,
+            });
         let Some(end) = end else {
-            return if is_over { Ok(self.caught_up(here(at, page))) } else { Err(missing("end_time")) };
+            return if is_over {
+                Ok(self.caught_up(here(at, page)))
+            } else {
+                Err(missing("end_time"))
+            };
         };
         if is_over {
             let lookback = i64::try_from(self.lookback.as_secs()).unwrap_or(0);
@@ -105,7 +138,8 @@ impl Pages {
         if end > start {
             return Ok(Advance::Next(format!("{START_TIME}={end}")));
         }
-        // The page is one second that does not fit on it. A larger page may hold it; nothing else shows the rest.
+        // The page is one second that does not fit on it. A larger page may hold it; nothing else
+        // shows the rest.
         match size {
             Some(size) if size < i64::from(LARGEST_PAGE) => Ok(Advance::Next(format!("{START_TIME}={start} {PER_PAGE}={LARGEST_PAGE}"))),
             _ => Err(Error::new(ErrorKind::Decode, "more records changed within one second than an export shows, and it does not go on")
@@ -118,9 +152,14 @@ impl Pages {
 
     /// A feed of changes, whose link names the next cursor for ever.
     fn feed(self, at: &Position, page: &PageView<'_>) -> Advance {
-        let next = page.envelope.text("next_page").and_then(|url| parameter(&url, &["cursor"]));
+        let next = page
+            .envelope
+            .text("next_page")
+            .and_then(|url| parameter(&url, &["cursor"]));
         match next {
-            Some(next) if !page.records.is_empty() && Some(&*next) != text(at) => Advance::Next(next),
+            Some(next) if !page.records.is_empty() && Some(&*next) != text(at) => {
+                Advance::Next(next)
+            }
             next => self.caught_up(next.or_else(|| text(at).map(ToOwned::to_owned))),
         }
     }
@@ -128,7 +167,9 @@ impl Pages {
 
 impl Paginator for Pages {
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
-        let Some(position) = text(at) else { return Ok(()) };
+        let Some(position) = text(at) else {
+            return Ok(());
+        };
         for (name, value) in position.split(' ').filter_map(|pair| pair.split_once('=')) {
             if name == "cursor" {
                 request.remove_query(START_TIME);
@@ -148,18 +189,25 @@ impl Paginator for Pages {
             self.time_export(at, page)
         } else if has("end_of_stream") || has("after_cursor") || has("after_url") {
             self.cursor_export(at, page)
-        } else if let Some(next) = page.envelope.text("next_page").and_then(|url| parameter(&url, &PAGE_PARAMETERS)) {
+        } else if let Some(next) = page
+            .envelope
+            .text("next_page")
+            .and_then(|url| parameter(&url, &PAGE_PARAMETERS))
+        {
             Ok(Advance::Next(next))
         } else {
             Ok(self.caught_up(here(at, page)))
         }
     }
 
-    /// A cursor of an export holds the time of the last record read: starting again at that second repeats rows, and loses
-    /// none.
+    /// A cursor of an export holds the time of the last record read: starting again at that second
+    /// repeats rows, and loses none.
     fn recover(&self, at: &Position) -> Option<Position> {
         let cursor = text(at)?.strip_prefix("cursor=")?;
-        Some(Position::At(format!("{START_TIME}={}", cursor_seconds(cursor)?)))
+        Some(Position::At(format!(
+            "{START_TIME}={}",
+            cursor_seconds(cursor)?
+        )))
     }
 
     /// Settings come as one object, from paths that have no pages.
@@ -168,10 +216,14 @@ impl Paginator for Pages {
     }
 
     fn shifts(&self) -> bool {
-        matches!(self.walk, Walk::TimeExport | Walk::TimePages | Walk::Numbered)
+        matches!(
+            self.walk,
+            Walk::TimeExport | Walk::TimePages | Walk::Numbered
+        )
     }
 
-    /// An export by time shows the last second of a page once more, which may be all that there is: then the time stands still.
+    /// An export by time shows the last second of a page once more, which may be all that there is:
+    /// then the time stands still.
     fn may_repeat(&self, next: &Advance) -> bool {
         let moves = |next: &str| next.starts_with(START_TIME) && !next.contains(' ');
         let is_by_time = matches!(self.walk, Walk::TimeExport | Walk::TimePages);
@@ -193,18 +245,30 @@ fn text(at: &Position) -> Option<&str> {
 }
 
 fn sent(request: &Request, name: &str) -> Option<String> {
-    request.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    request
+        .query
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.clone())
 }
 
-/// The first of the parameters that a link has, as a position. Host and path of the link are not looked at.
+/// The first of the parameters that a link has, as a position. Host and path of the link are not
+/// looked at.
 fn parameter(link: &str, names: &[&str]) -> Option<String> {
     let base = Url::parse("https://zendesk.invalid").ok()?;
     let link = base.join(link).ok()?;
-    let find = |name: &&str| link.query_pairs().find(|(known, value)| known == name && !value.is_empty());
-    names.iter().find_map(find).map(|(name, value)| format!("{name}={value}"))
+    let find = |name: &&str| {
+        link.query_pairs()
+            .find(|(known, value)| known == name && !value.is_empty())
+    };
+    names
+        .iter()
+        .find_map(find)
+        .map(|(name, value)| format!("{name}={value}"))
 }
 
-/// The second in an export's cursor, which is base64 of `1770000000.0||42|`; none when it is something else.
+/// The second in an export's cursor, which is base64 of `1770000000.0||42|`; none when it is
+/// something else.
 fn cursor_seconds(cursor: &str) -> Option<i64> {
     let text = String::from_utf8(BASE64.decode(cursor).ok()?).ok()?;
     let (time, _id) = text.split_once("||")?;
@@ -213,5 +277,9 @@ fn cursor_seconds(cursor: &str) -> Option<i64> {
 
 /// The error for an answer that lacks what tells where it goes on.
 fn missing(member: &'static str) -> Error {
-    Error::new(ErrorKind::Decode, "the response lacks the member that tells where the list goes on").with_context("member", member)
+    Error::new(
+        ErrorKind::Decode,
+        "the response lacks the member that tells where the list goes on",
+    )
+    .with_context("member", member)
 }

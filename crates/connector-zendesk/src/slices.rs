@@ -20,7 +20,11 @@ pub(crate) struct ExportStart(StartTime);
 impl ExportStart {
     /// Starts with everything there is unless the user says otherwise.
     pub(crate) fn new() -> Self {
-        Self(StartTime { param: START_TIME, format: TimeFormat::UnixSeconds, earliest: DateTime::UNIX_EPOCH })
+        Self(StartTime {
+            param: START_TIME,
+            format: TimeFormat::UnixSeconds,
+            earliest: DateTime::UNIX_EPOCH,
+        })
     }
 }
 
@@ -37,10 +41,18 @@ impl Slicer for ExportStart {
         self.0.apply(slice, request)
     }
 
-    /// A cursor that is refused and does not tell its time gives way to the newest time that was read.
+    /// A cursor that is refused and does not tell its time gives way to the newest time that was
+    /// read.
     fn restart(&self, slice: &SliceState) -> Option<SliceState> {
-        let start = (START_TIME.to_owned(), render_time(slice.reached?, TimeFormat::UnixSeconds));
-        Some(SliceState { query: vec![start], position: Position::Start, ..slice.clone() })
+        let start = (
+            START_TIME.to_owned(),
+            render_time(slice.reached?, TimeFormat::UnixSeconds),
+        );
+        Some(SliceState {
+            query: vec![start],
+            position: Position::Start,
+            ..slice.clone()
+        })
     }
 }
 
@@ -72,12 +84,29 @@ impl Filtered {
         let (step, lag, lookback, oldest) = match filter {
             Filter::Created => (None, none, none, Oldest::At(DateTime::UNIX_EPOCH)),
             // Nobody documents whether the filter looks at when a rating was asked for or given.
-            Filter::StartEnd => (Some(TimeDelta::days(30)), MIN_AGE + TimeDelta::seconds(1), TimeDelta::days(1), Oldest::Open),
+            Filter::StartEnd => (
+                Some(TimeDelta::days(30)),
+                MIN_AGE + TimeDelta::seconds(1),
+                TimeDelta::days(1),
+                Oldest::Open,
+            ),
             Filter::Since | Filter::Unfiltered => (None, none, none, Oldest::Open),
             // The index lags behind.
-            Filter::Search => (Some(TimeDelta::days(30)), none, TimeDelta::days(1), Oldest::Open),
+            Filter::Search => (
+                Some(TimeDelta::days(30)),
+                none,
+                TimeDelta::days(1),
+                Oldest::Open,
+            ),
         };
-        let windows = Windows { step, lag, lookback, oldest, newest_first: false, ..Windows::newest_first("", "", TimeFormat::Rfc3339) };
+        let windows = Windows {
+            step,
+            lag,
+            lookback,
+            oldest,
+            newest_first: false,
+            ..Windows::newest_first("", "", TimeFormat::Rfc3339)
+        };
         Self { windows, filter }
     }
 }
@@ -98,18 +127,25 @@ impl Slicer for Filtered {
     /// Lists that take no end come with everything that is newer.
     fn before(&self, since: Since, covered: DateTime<Utc>) -> Option<Vec<SliceState>> {
         match self.filter {
-            Filter::Created | Filter::StartEnd | Filter::Search => self.windows.before(since, covered),
+            Filter::Created | Filter::StartEnd | Filter::Search => {
+                self.windows.before(since, covered)
+            }
             Filter::Since | Filter::Unfiltered => None,
         }
     }
 
     fn apply(&self, slice: &SliceState, request: &mut Request) -> Result<()> {
-        let Some(Window { since, until }) = slice.window else { return Ok(()) };
+        let Some(Window { since, until }) = slice.window else {
+            return Ok(());
+        };
         let text = |time| render_time(time, TimeFormat::Rfc3339);
         let mut add = |name: &str, value: String| request.query.push((name.to_owned(), value));
         match self.filter {
             Filter::Created => {
-                add("filter[created_at][]", text(since.unwrap_or(DateTime::UNIX_EPOCH)));
+                add(
+                    "filter[created_at][]",
+                    text(since.unwrap_or(DateTime::UNIX_EPOCH)),
+                );
                 add("filter[created_at][]", text(until));
             }
             Filter::StartEnd => {
@@ -124,7 +160,9 @@ impl Slicer for Filtered {
                 }
             }
             Filter::Search => {
-                let since = since.map(|since| format!("updated_at>={} ", text(since))).unwrap_or_default();
+                let since = since
+                    .map(|since| format!("updated_at>={} ", text(since)))
+                    .unwrap_or_default();
                 add("query", format!("{since}updated_at<={}", text(until)));
             }
             Filter::Unfiltered => {}
@@ -134,9 +172,14 @@ impl Slicer for Filtered {
 
     /// A window of several is read by itself: one that cannot be read holds up no other.
     fn unit(&self, slice: &SliceState) -> Option<Missed> {
-        let Window { since, until } = slice.window.filter(|_| matches!(self.filter, Filter::StartEnd | Filter::Search))?;
+        let Window { since, until } = slice
+            .window
+            .filter(|_| matches!(self.filter, Filter::StartEnd | Filter::Search))?;
         let text = |time| render_time(time, TimeFormat::Rfc3339);
-        let name = since.map_or_else(|| format!("before {}", text(until)), |since| format!("{} to {}", text(since), text(until)));
+        let name = since.map_or_else(
+            || format!("before {}", text(until)),
+            |since| format!("{} to {}", text(since), text(until)),
+        );
         Some(Missed::new(name, slice.clone()))
     }
 

@@ -1,9 +1,12 @@
-//! The vocabulary of the table of streams: what is requested, and which quirks of a list must be known to read all of it.
+//! The vocabulary of the table of streams: what is requested, and which quirks of a list must be
+//! known to read all of it.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use pipeline_core::{DataType, Deletes, Field, ParentMap, RawRecord, Result, Schema, StreamDef, TimeFormat};
+use pipeline_core::{
+    DataType, Deletes, Field, ParentMap, RawRecord, Result, Schema, StreamDef, TimeFormat,
+};
 
 use crate::{brands, schemas};
 
@@ -26,8 +29,8 @@ pub struct List {
     pub cursor: Option<(&'static str, TimeFormat)>,
     /// The list whose every record has a list of its own.
     pub parent: Option<Parent>,
-    /// What the lists of its records need of a record, which makes them share its pages. None for a record that has no list
-    /// worth a request.
+    /// What the lists of its records need of a record, which makes them share its pages. None for a
+    /// record that has no list worth a request.
     pub shared: Option<ParentMap>,
     /// Read only when a stream of it is named in the configuration.
     pub by_name: bool,
@@ -37,7 +40,8 @@ pub struct List {
     pub streams: &'static [Stream],
 }
 
-/// How the pages of a list are asked for. What an answer says decides how they follow each other, whatever this is.
+/// How the pages of a list are asked for. What an answer says decides how they follow each other,
+/// whatever this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// An incremental export by cursor, up to 1,000 records a page.
@@ -59,7 +63,8 @@ pub enum Walk {
 /// What a sync reads of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// What changed since the last sync, from where that ended. Times are read again from this much earlier.
+    /// What changed since the last sync, from where that ended. Times are read again from this much
+    /// earlier.
     Changes(Duration),
     /// What was created, by a range of two values of `filter[created_at][]`.
     Created,
@@ -105,7 +110,8 @@ pub struct Stream {
     pub without: &'static [&'static str],
     /// Members that identify a record.
     pub key: &'static [&'static str],
-    /// Whether every brand's Help Center has such records of its own, so that a column says whose they are.
+    /// Whether every brand's Help Center has such records of its own, so that a column says whose
+    /// they are.
     pub by_brand: bool,
     /// What a deletion looks like.
     pub deletes: Deletes,
@@ -120,7 +126,8 @@ pub struct Stream {
 pub enum Columns {
     /// The vendor's OpenAPI file describes them with the list.
     Listed,
-    /// The vendor's OpenAPI file describes them with another list: its path, and the member that holds the records.
+    /// The vendor's OpenAPI file describes them with another list: its path, and the member that
+    /// holds the records.
     Of(&'static str, &'static str),
     /// Written by hand, where the vendor's file is wrong or silent.
     Hand(&'static [Field]),
@@ -138,7 +145,11 @@ pub enum Rows {
 }
 
 /// A list that every sync reads whole, of the family of most: cursor pages of 100 with an `id`.
-pub(crate) const fn list(name: &'static str, path: &'static str, streams: &'static [Stream]) -> List {
+pub(crate) const fn list(
+    name: &'static str,
+    path: &'static str,
+    streams: &'static [Stream],
+) -> List {
     List {
         name,
         path,
@@ -203,7 +214,12 @@ impl List {
         when: Option<fn(&RawRecord) -> bool>,
         inherit: &'static [(&'static str, &'static str)],
     ) -> Self {
-        self.parent = Some(Parent { list, when, inherit, owns: false });
+        self.parent = Some(Parent {
+            list,
+            when,
+            inherit,
+            owns: false,
+        });
         self.reads = Reads::Parents;
         self
     }
@@ -294,7 +310,9 @@ impl Stream {
         };
         let brand = Field::new(brands::COLUMN, DataType::Int64);
         let added = self.added.iter().chain(self.by_brand.then_some(&brand));
-        added.fold(Schema::from_static(known), |schema, field| schema.with(field.name.clone(), field.data_type))
+        added.fold(Schema::from_static(known), |schema, field| {
+            schema.with(field.name.clone(), field.data_type)
+        })
     }
 
     /// The stream as core knows it, of a list that is read whole or not.

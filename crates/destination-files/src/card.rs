@@ -1,5 +1,5 @@
-//! A card of a data file: what [`Known`](crate::known::Known) needs of its rows. It is made from the file, and made again
-//! when it is lost, damaged, or lacks a pattern.
+//! A card of a data file: what [`Known`](crate::known::Known) needs of its rows. It is made from
+//! the file, and made again when it is lost, damaged, or lacks a pattern.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,10 +41,15 @@ struct Header {
 impl Card {
     /// A card without rows.
     pub(crate) fn new(key: &[String], patterns: &[Pattern]) -> Self {
-        Self { key: key.to_vec(), patterns: patterns.to_vec(), numbers: Vec::new() }
+        Self {
+            key: key.to_vec(),
+            patterns: patterns.to_vec(),
+            numbers: Vec::new(),
+        }
     }
 
-    /// The card of these rows and those that follow them in the same file; none: they differ in what is known of them.
+    /// The card of these rows and those that follow them in the same file; none: they differ in
+    /// what is known of them.
     pub(crate) fn join(mut self, more: Self) -> Option<Self> {
         self.numbers.extend(more.numbers);
         (self.key == more.key && self.patterns == more.patterns).then_some(self)
@@ -55,7 +60,8 @@ impl Card {
         self.numbers.chunks_exact(2 + self.patterns.len())
     }
 
-    /// Makes the card of a data file, and adds the patterns of its tombstones to those that are known.
+    /// Makes the card of a data file, and adds the patterns of its tombstones to those that are
+    /// known.
     pub(crate) fn make(
         format: &dyn FileFormat,
         path: &Path,
@@ -89,14 +95,30 @@ impl Card {
             return None;
         }
         let (numbers, _) = body.as_chunks::<8>();
-        let numbers = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
-        Some(Self { key: header.key, patterns: header.patterns, numbers })
+        let numbers = numbers
+            .iter()
+            .map(|number| u64::from_le_bytes(*number))
+            .collect();
+        Some(Self {
+            key: header.key,
+            patterns: header.patterns,
+            numbers,
+        })
     }
 
     /// Stores the card. It need not be durable.
     pub(crate) fn store(&self, path: &Path) -> io::Result<()> {
-        let body: Vec<u8> = self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let header = Header { version: VERSION, key: self.key.clone(), patterns: self.patterns.clone(), checksum: checksum(&body) };
+        let body: Vec<u8> = self
+            .numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let header = Header {
+            version: VERSION,
+            key: self.key.clone(),
+            patterns: self.patterns.clone(),
+            checksum: checksum(&body),
+        };
         let mut bytes = serde_json::to_vec(&header)?;
         bytes.push(b'\n');
         bytes.extend(body);

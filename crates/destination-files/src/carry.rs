@@ -16,12 +16,26 @@ use crate::rows::{KeyHash, Kind, Rows};
 use crate::staged::Staged;
 use crate::store::Store;
 
-/// Writes the rows that a commit keeps to files of their own: of each key the newest version, unless it is deleted or the
-/// next generation has the key. `written` are the files of the transaction.
-pub(crate) fn carry(store: &Store, format: &Arc<dyn FileFormat>, commit: &Commit, written: &[StagedFile]) -> Result<Staged> {
-    let mut carried = Staged::new(store.staging(), Arc::clone(format), store.options().buffered);
+/// Writes the rows that a commit keeps to files of their own: of each key the newest version,
+/// unless it is deleted or the next generation has the key. `written` are the files of the
+/// transaction.
+pub(crate) fn carry(
+    store: &Store,
+    format: &Arc<dyn FileFormat>,
+    commit: &Commit,
+    written: &[StagedFile],
+) -> Result<Staged> {
+    let mut carried = Staged::new(
+        store.staging(),
+        Arc::clone(format),
+        store.options().buffered,
+    );
     for table in &commit.publish {
-        let keep: Vec<&Keep> = commit.keep.iter().filter(|keep| keep.table == *table).collect();
+        let keep: Vec<&Keep> = commit
+            .keep
+            .iter()
+            .filter(|keep| keep.table == *table)
+            .collect();
         if keep.is_empty() {
             continue;
         }
@@ -47,10 +61,24 @@ pub(crate) fn carry(store: &Store, format: &Arc<dyn FileFormat>, commit: &Commit
 }
 
 /// The files that the commit makes visible, oldest first.
-fn next_generation(store: &Store, commit: &Commit, table: &TableId, written: &[StagedFile]) -> Vec<PathBuf> {
-    let earlier = if commit.discard.contains(table) { Vec::new() } else { store.waiting(table) };
-    let own = written.iter().filter(|file| file.table == *table && file.generation == Generation::Next);
-    earlier.into_iter().chain(own.map(|file| store.staging().join(&file.name))).collect()
+fn next_generation(
+    store: &Store,
+    commit: &Commit,
+    table: &TableId,
+    written: &[StagedFile],
+) -> Vec<PathBuf> {
+    let earlier = if commit.discard.contains(table) {
+        Vec::new()
+    } else {
+        store.waiting(table)
+    };
+    let own = written
+        .iter()
+        .filter(|file| file.table == *table && file.generation == Generation::Next);
+    earlier
+        .into_iter()
+        .chain(own.map(|file| store.staging().join(&file.name)))
+        .collect()
 }
 
 /// The selected rows of a table while it is read from its oldest file to its newest.
@@ -67,7 +95,13 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn new(keep: Vec<&Keep>, key: &'a [String]) -> Self {
         let conditions = keep.into_iter().map(Keep::condition).collect();
-        Self { conditions, key, batches: Vec::new(), newest: HashMap::new(), buffer: String::new() }
+        Self {
+            conditions,
+            key,
+            batches: Vec::new(),
+            newest: HashMap::new(),
+            buffer: String::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -98,16 +132,29 @@ impl<'a> Kept<'a> {
     }
 
     /// Takes rows among which no tombstone concerns many.
-    fn segment(&mut self, batch: &RecordBatch, rows: &Rows<'_>, range: std::ops::Range<usize>, visible: bool) -> Result<()> {
+    fn segment(
+        &mut self,
+        batch: &RecordBatch,
+        rows: &Rows<'_>,
+        range: std::ops::Range<usize>,
+        visible: bool,
+    ) -> Result<()> {
         let mut selected = Vec::new();
         {
-            let bound: Vec<_> = self.conditions.iter().map(|condition| condition.bind(rows.columns)).collect();
+            let bound: Vec<_> = self
+                .conditions
+                .iter()
+                .map(|condition| condition.bind(rows.columns))
+                .collect();
             for row in range {
-                let is_selected = visible && rows.kind(row) == Kind::Row && bound.iter().any(|selects| selects(row));
+                let is_selected = visible
+                    && rows.kind(row) == Kind::Row
+                    && bound.iter().any(|selects| selects(row));
                 if !self.key.is_empty() {
                     let key = rows.key(row, &mut self.buffer);
                     if is_selected {
-                        self.newest.insert(key, (self.batches.len(), selected.len()));
+                        self.newest
+                            .insert(key, (self.batches.len(), selected.len()));
                     } else {
                         self.newest.remove(&key);
                     }
@@ -118,20 +165,31 @@ impl<'a> Kept<'a> {
             }
         }
         let mut left = selected.iter().peekable();
-        self.batches.extend(rows::filter(batch, |row| left.next_if(|next| **next == row).is_some())?);
+        self.batches.extend(rows::filter(batch, |row| {
+            left.next_if(|next| **next == row).is_some()
+        })?);
         Ok(())
     }
 
     /// Drops the rows that a tombstone of many has the values of. One without values means nothing.
     fn sweep(&mut self, rows: &Rows<'_>, row: usize) -> Result<()> {
-        let values: Vec<_> = rows.values(row).map(|(name, cell)| (name, text(cell))).collect();
+        let values: Vec<_> = rows
+            .values(row)
+            .map(|(name, cell)| (name, text(cell)))
+            .collect();
         if values.is_empty() {
             return Ok(());
         }
-        let columns = self.batches.iter().map(Column::of).collect::<Result<Vec<_>>>()?;
+        let columns = self
+            .batches
+            .iter()
+            .map(Column::of)
+            .collect::<Result<Vec<_>>>()?;
         self.newest.retain(|_, (batch, row)| {
             let has = |(name, value): &(&str, String)| {
-                columns[*batch].iter().any(|column| column.name() == *name && text(column.cell(*row)) == *value)
+                columns[*batch]
+                    .iter()
+                    .any(|column| column.name() == *name && text(column.cell(*row)) == *value)
             };
             !values.iter().all(has)
         });

@@ -1,4 +1,5 @@
-//! Who is at work in a folder: locks that the system gives back when a process ends, in files that say whose they are.
+//! Who is at work in a folder: locks that the system gives back when a process ends, in files that
+//! say whose they are.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -28,8 +29,15 @@ struct Holder {
 
 impl Holder {
     fn this(run: Option<&str>) -> Self {
-        let since = SystemClock.now().format("%Y-%m-%d %H:%M:%S UTC").to_string();
-        Self { process: std::process::id(), since, run: run.map(ToOwned::to_owned) }
+        let since = SystemClock
+            .now()
+            .format("%Y-%m-%d %H:%M:%S UTC")
+            .to_string();
+        Self {
+            process: std::process::id(),
+            since,
+            run: run.map(ToOwned::to_owned),
+        }
     }
 
     /// Writes who holds the lock of a file.
@@ -41,13 +49,19 @@ impl Holder {
 
     fn read(file: &mut File) -> Option<Self> {
         let mut text = String::new();
-        file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+        file.rewind()
+            .and_then(|()| file.read_to_string(&mut text))
+            .ok()?;
         serde_json::from_str(&text).ok()
     }
 
     /// As `process 7, run x`.
     fn name(&self) -> String {
-        let run = self.run.as_ref().map(|run| format!(", run {run}")).unwrap_or_default();
+        let run = self
+            .run
+            .as_ref()
+            .map(|run| format!(", run {run}"))
+            .unwrap_or_default();
         format!("process {}{run}", self.process)
     }
 }
@@ -76,11 +90,14 @@ pub(crate) fn claim(root: &Path, source: &str, run: &str) -> Result<Claim> {
     if !lock(&mut file, source, &path)? {
         return Ok(Box::new(()));
     }
-    Holder::this(Some(run)).write(&mut file).explain(CLAIMING, &path)?;
+    Holder::this(Some(run))
+        .write(&mut file)
+        .explain(CLAIMING, &path)?;
     Ok(Box::new(Held(file)))
 }
 
-/// Whether a process has the right to read a source into the folder; none when that cannot be found out. Creates nothing.
+/// Whether a process has the right to read a source into the folder; none when that cannot be found
+/// out. Creates nothing.
 pub(crate) fn is_claimed(root: &Path, source: &str) -> Option<bool> {
     let file = match File::open(path(root, source)) {
         Ok(file) => file,
@@ -94,10 +111,12 @@ pub(crate) fn is_claimed(root: &Path, source: &str) -> Option<bool> {
 }
 
 fn path(root: &Path, source: &str) -> PathBuf {
-    root.join("_claims").join(format!("{}.json", names::folder(source)))
+    root.join("_claims")
+        .join(format!("{}.json", names::folder(source)))
 }
 
-/// Locks the file of a claim. False: the file system has no locks, and then two syncs are told apart when the second one commits.
+/// Locks the file of a claim. False: the file system has no locks, and then two syncs are told
+/// apart when the second one commits.
 fn lock(file: &mut File, source: &str, path: &Path) -> Result<bool> {
     let mut waited = Duration::ZERO;
     loop {
@@ -105,20 +124,31 @@ fn lock(file: &mut File, source: &str, path: &Path) -> Result<bool> {
             Ok(()) => return Ok(true),
             // Whoever only looks holds it for a moment.
             Err(TryLockError::WouldBlock) if waited < GLANCE => pause(&mut waited),
-            Err(TryLockError::WouldBlock) => return Err(taken(source, path, Holder::read(file).as_ref())),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(false),
+            Err(TryLockError::WouldBlock) => {
+                return Err(taken(source, path, Holder::read(file).as_ref()));
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                return Ok(false);
+            }
             Err(TryLockError::Error(error)) => return Err(error).explain(CLAIMING, path),
         }
     }
 }
 
 fn taken(source: &str, path: &Path, holder: Option<&Holder>) -> Error {
-    let since = holder.map(|holder| format!(" since {} ({})", holder.since, holder.name())).unwrap_or_default();
-    let help = holder.map_or_else(String::new, |holder| format!(", or end process {} if it hangs", holder.process));
-    Error::new(ErrorKind::CheckpointConflict, format!("another sync has been reading `{source}`{since}"))
-        .with_operation(CLAIMING)
-        .with_context("path", path.display().to_string())
-        .with_help(format!("wait until it ends{help}; then run again"))
+    let since = holder
+        .map(|holder| format!(" since {} ({})", holder.since, holder.name()))
+        .unwrap_or_default();
+    let help = holder.map_or_else(String::new, |holder| {
+        format!(", or end process {} if it hangs", holder.process)
+    });
+    Error::new(
+        ErrorKind::CheckpointConflict,
+        format!("another sync has been reading `{source}`{since}"),
+    )
+    .with_operation(CLAIMING)
+    .with_context("path", path.display().to_string())
+    .with_help(format!("wait until it ends{help}; then run again"))
 }
 
 /// The lock of a folder: shared by those who write in it, or held by one who puts it in order.
@@ -136,13 +166,18 @@ impl FolderLock {
         Ok(Self { file, path })
     }
 
-    /// Takes the folder for this process alone. False: others work in it, or the file system has no locks, and then nothing is ever
-    /// taken for a left-over.
+    /// Takes the folder for this process alone. False: others work in it, or the file system has no
+    /// locks, and then nothing is ever taken for a left-over.
     pub(crate) fn try_alone(&mut self) -> Result<bool> {
         match self.file.try_lock() {
-            Ok(()) => Holder::this(None).write(&mut self.file).explain(LOCKING, &self.path).map(|()| true),
+            Ok(()) => Holder::this(None)
+                .write(&mut self.file)
+                .explain(LOCKING, &self.path)
+                .map(|()| true),
             Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(false)
+            }
             Err(TryLockError::Error(error)) => Err(error).explain(LOCKING, &self.path),
         }
     }
@@ -150,7 +185,10 @@ impl FolderLock {
     /// Gives the folder to all who write in it.
     pub(crate) fn share(&mut self, was_alone: bool, patience: Duration) -> Result<()> {
         if was_alone {
-            self.file.set_len(0).and_then(|()| self.file.unlock()).explain(LOCKING, &self.path)?;
+            self.file
+                .set_len(0)
+                .and_then(|()| self.file.unlock())
+                .explain(LOCKING, &self.path)?;
         }
         let mut waited = Duration::ZERO;
         loop {
@@ -158,7 +196,9 @@ impl FolderLock {
                 Ok(()) => return Ok(()),
                 Err(TryLockError::WouldBlock) if waited < patience => pause(&mut waited),
                 Err(TryLockError::WouldBlock) => return Err(self.blocked()),
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(());
+                }
                 Err(TryLockError::Error(error)) => return Err(error).explain(LOCKING, &self.path),
             }
         }
@@ -166,16 +206,28 @@ impl FolderLock {
 
     fn blocked(&mut self) -> Error {
         let holder = Holder::read(&mut self.file);
-        let who = holder.as_ref().map_or_else(|| "another process".to_owned(), Holder::name);
-        let since = holder.map(|holder| format!(" since {}", holder.since)).unwrap_or_default();
-        Error::new(ErrorKind::CheckpointConflict, format!("{who} has held the folder{since}, and does not give it back"))
-            .with_operation(LOCKING)
-            .with_context("path", self.path.display().to_string())
-            .with_help("wait until it has put the folder in order, or end it if it hangs; then run again")
+        let who = holder
+            .as_ref()
+            .map_or_else(|| "another process".to_owned(), Holder::name);
+        let since = holder
+            .map(|holder| format!(" since {}", holder.since))
+            .unwrap_or_default();
+        Error::new(
+            ErrorKind::CheckpointConflict,
+            format!("{who} has held the folder{since}, and does not give it back"),
+        )
+        .with_operation(LOCKING)
+        .with_context("path", self.path.display().to_string())
+        .with_help(
+            "wait until it has put the folder in order, or end it if it hangs; then run again",
+        )
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this runs on threads that may block, and is bounded")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this runs on threads that may block, and is bounded"
+)]
 fn pause(waited: &mut Duration) {
     std::thread::sleep(PAUSE);
     *waited += PAUSE;

@@ -37,7 +37,9 @@ impl Found {
         for source in folders(root)? {
             for table in folders(&source)? {
                 for path in readable(&table)? {
-                    let Some(name) = names::of(&path) else { continue };
+                    let Some(name) = names::of(&path) else {
+                        continue;
+                    };
                     let name = names::of_arrived(name).unwrap_or(name).to_owned();
                     if let Some(sequence) = names::sequence(&name) {
                         found.0.push((table.clone(), name, sequence));
@@ -49,7 +51,8 @@ impl Found {
     }
 }
 
-/// What is in a folder. One that may not be read seems empty: its files are missed when they are compared.
+/// What is in a folder. One that may not be read seems empty: its files are missed when they are
+/// compared.
 fn readable(folder: &Path) -> Result<Vec<PathBuf>> {
     match disk::list(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(Vec::new()),
@@ -60,22 +63,34 @@ fn readable(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The folders in a folder whose names can be those of sources and streams.
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed = readable(folder)?;
-    let can_be_ours = |path: &PathBuf| names::of(path).is_some_and(|name| !name.starts_with(['_', '.'])) && path.is_dir();
+    let can_be_ours = |path: &PathBuf| {
+        names::of(path).is_some_and(|name| !name.starts_with(['_', '.'])) && path.is_dir()
+    };
     Ok(listed.into_iter().filter(can_be_ours).collect())
 }
 
 impl Store {
-    /// Fails when there are files that a later commit must have written than the last one that is known: then manifests are lost,
-    /// all of them or the newest, and going on would read again, or leave out, what the tables hold. `found` was looked for before
-    /// the manifests were read.
+    /// Fails when there are files that a later commit must have written than the last one that is
+    /// known: then manifests are lost, all of them or the newest, and going on would read again, or
+    /// leave out, what the tables hold. `found` was looked for before the manifests were read.
     pub(crate) fn check_log(&self, found: &Found) -> Result<()> {
         let fold = self.fold();
-        let tables: BTreeMap<PathBuf, &TableId> = fold.tables.keys().map(|table| (self.folder(table), table)).collect();
+        let tables: BTreeMap<PathBuf, &TableId> = fold
+            .tables
+            .keys()
+            .map(|table| (self.folder(table), table))
+            .collect();
         let is_early = |(folder, name, sequence): &&(PathBuf, String, u64)| {
-            let waits = |table: &&TableId| fold.tables.get(*table).is_some_and(|files| files.next.iter().any(|file| file.name == *name));
+            let waits = |table: &&TableId| {
+                fold.tables
+                    .get(*table)
+                    .is_some_and(|files| files.next.iter().any(|file| file.name == *name))
+            };
             *sequence > fold.sequence || tables.get(folder).is_some_and(waits)
         };
-        let Some((folder, name, _)) = found.0.iter().find(is_early) else { return self.log().check_end(fold.sequence) };
+        let Some((folder, name, _)) = found.0.iter().find(is_early) else {
+            return self.log().check_end(fold.sequence);
+        };
         let message = if fold.sequence == 0 {
             "the folder `_manifest` is lost or empty, but tables hold files of earlier commits"
         } else {
@@ -93,13 +108,24 @@ impl Store {
 
     /// Fails when the folder holds files of another format.
     pub(crate) fn check_format(&self) -> Result<()> {
-        let Some(format) = self.fold().format().filter(|format| *format != self.extension()) else { return Ok(()) };
+        let Some(format) = self
+            .fold()
+            .format()
+            .filter(|format| *format != self.extension())
+        else {
+            return Ok(());
+        };
         Err(Error::new(
             ErrorKind::ConfigInvalid,
-            format!("the folder holds {format} files, and the destination is of type {}", self.extension()),
+            format!(
+                "the folder holds {format} files, and the destination is of type {}",
+                self.extension()
+            ),
         )
         .with_context("path", self.root().display().to_string())
-        .with_help(format!("set the destination's `type` to \"{format}\", or choose another path")))
+        .with_help(format!(
+            "set the destination's `type` to \"{format}\", or choose another path"
+        )))
     }
 
     /// The first of some files of a table that is not as large as it was written, or not there.
@@ -114,37 +140,52 @@ impl Store {
 
     fn look_at(&self, table: &TableId, file: &DataFile) -> Result<Option<Broken>> {
         let ([staged, arrived, placed], mut broken) = (self.places(table, file), None);
-        // Nearly always it is where it belongs; otherwise in the order in which it moves, so that one that is moved meanwhile is met.
+        // Nearly always it is where it belongs; otherwise in the order in which it moves, so that
+        // one that is moved meanwhile is met.
         for path in [placed.clone(), staged, arrived, placed] {
             let len = match disk::metadata(&path) {
                 Ok(None) => continue,
                 Ok(Some(found)) if found.is_file() => found.len(),
                 Ok(Some(_)) => {
-                    broken = Some(Broken { path, what: "is not a file".to_owned() });
+                    broken = Some(Broken {
+                        path,
+                        what: "is not a file".to_owned(),
+                    });
                     continue;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    return Ok(Some(Broken { path, what: "cannot be read: permission denied".to_owned() }));
+                    return Ok(Some(Broken {
+                        path,
+                        what: "cannot be read: permission denied".to_owned(),
+                    }));
                 }
                 Err(error) => return Err(error).explain(COMPARING, &path),
             };
             if len == file.bytes {
                 return Ok(None);
             }
-            broken = Some(Broken { path, what: format!("has {len} bytes, and was written with {}", file.bytes) });
+            broken = Some(Broken {
+                path,
+                what: format!("has {len} bytes, and was written with {}", file.bytes),
+            });
         }
-        let missing = || Broken { path: self.folder(table).join(&file.name), what: "is missing".to_owned() };
+        let missing = || Broken {
+            path: self.folder(table).join(&file.name),
+            what: "is missing".to_owned(),
+        };
         Ok(Some(broken.unwrap_or_else(missing)))
     }
 
-    /// Makes sure, before a table is written, that readers see what was committed: puts right what an earlier commit left to be
-    /// moved, and compares the files with the manifests.
+    /// Makes sure, before a table is written, that readers see what was committed: puts right what
+    /// an earlier commit left to be moved, and compares the files with the manifests.
     ///
     /// # Errors
     /// [`ErrorKind::Destination`] when they differ.
     pub(crate) fn ready(&mut self, table: &TableId, generation: Generation) -> Result<()> {
         self.catch_up(table)?;
-        let Some(files) = self.fold().tables.get(table) else { return Ok(()) };
+        let Some(files) = self.fold().tables.get(table) else {
+            return Ok(());
+        };
         match self.damage(table, files.of(generation))? {
             None => Ok(()),
             Some(broken) => Err(broken.error(table, generation)),
@@ -174,16 +215,28 @@ impl Store {
         }
         for (table, files) in &self.fold().tables {
             if let Some(reason) = self.hindrance(table, &files.current)? {
-                let what = format!("committed files wait in `_staging`, because they cannot be moved: {reason}");
-                let help = format!("make sure that {} can be written, and run again", self.folder(table).display());
-                damages.push(Damage { table: Some(table.clone()), what, help });
+                let what = format!(
+                    "committed files wait in `_staging`, because they cannot be moved: {reason}"
+                );
+                let help = format!(
+                    "make sure that {} can be written, and run again",
+                    self.folder(table).display()
+                );
+                damages.push(Damage {
+                    table: Some(table.clone()),
+                    what,
+                    help,
+                });
             }
             for generation in [Generation::Current, Generation::Next] {
                 let mut broken = Vec::new();
                 for file in files.of(generation) {
                     let is_whole = self.look_at(table, file)?;
-                    let found =
-                        if is_whole.is_none() && depth == Depth::Content { self.read_whole(table, file, format)? } else { is_whole };
+                    let found = if is_whole.is_none() && depth == Depth::Content {
+                        self.read_whole(table, file, format)?
+                    } else {
+                        is_whole
+                    };
                     broken.extend(found);
                 }
                 damages.extend(Broken::summary(&broken, table, generation));
@@ -195,46 +248,78 @@ impl Store {
         Ok(damages)
     }
 
-    /// Files that no commit names beside those of a table: what is written to the table is not touched by them, but whoever reads all
-    /// files of its folder gets their rows as well. So a sync goes on, and only who looks at the folder is warned.
+    /// Files that no commit names beside those of a table: what is written to the table is not
+    /// touched by them, but whoever reads all files of its folder gets their rows as well. So a
+    /// sync goes on, and only who looks at the folder is warned.
     fn strange(&self, table: &TableId, files: &Files) -> Result<Option<Damage>> {
         let mut strange = self.others(table, files)?.strange;
-        strange.retain(|path| path.extension().is_some_and(|extension| extension == self.extension()));
+        strange.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == self.extension())
+        });
         strange.sort();
-        let Some((first, more)) = strange.split_first() else { return Ok(None) };
+        let Some((first, more)) = strange.split_first() else {
+            return Ok(None);
+        };
         let others = match more.len() {
             0 => String::new(),
             1 => ", nor another file beside it".to_owned(),
             more => format!(", nor {more} other files beside it"),
         };
-        let what =
-            format!("no commit names {}{others}: who reads all files of the folder gets rows that are not the table's", first.display());
-        let help = "move out of the folder what was copied or renamed; nothing of it is needed to go on".to_owned();
-        Ok(Some(Damage { table: Some(table.clone()), what, help }))
+        let what = format!(
+            "no commit names {}{others}: who reads all files of the folder gets rows that are not the table's",
+            first.display()
+        );
+        let help =
+            "move out of the folder what was copied or renamed; nothing of it is needed to go on"
+                .to_owned();
+        Ok(Some(Damage {
+            table: Some(table.clone()),
+            what,
+            help,
+        }))
     }
 
-    /// What keeps committed files of a table from being moved to where readers see them; none: the next run moves those that wait.
+    /// What keeps committed files of a table from being moved to where readers see them; none: the
+    /// next run moves those that wait.
     fn hindrance(&self, table: &TableId, files: &[DataFile]) -> Result<Option<String>> {
         if let Some(pending) = self.pending.get(table) {
             return Ok(Some(pending.reason.clone()));
         }
         let folder = self.folder(table);
         let is_usable = |found: &Metadata| found.is_dir() && !found.permissions().readonly();
-        if disk::metadata(&folder).explain(COMPARING, &folder)?.is_none_or(|found| is_usable(&found)) {
+        if disk::metadata(&folder)
+            .explain(COMPARING, &folder)?
+            .is_none_or(|found| is_usable(&found))
+        {
             return Ok(None);
         }
         for file in files {
             if has_size(&self.staging().join(&file.staged), file)? {
-                return Ok(Some(format!("{} is not a folder that can be written", folder.display())));
+                return Ok(Some(format!(
+                    "{} is not a folder that can be written",
+                    folder.display()
+                )));
             }
         }
         Ok(None)
     }
 
-    /// Reads a file of the right size. One of an older release has no hash, and then its rows are counted.
-    fn read_whole(&self, table: &TableId, file: &DataFile, format: &dyn FileFormat) -> Result<Option<Broken>> {
+    /// Reads a file of the right size. One of an older release has no hash, and then its rows are
+    /// counted.
+    fn read_whole(
+        &self,
+        table: &TableId,
+        file: &DataFile,
+        format: &dyn FileFormat,
+    ) -> Result<Option<Broken>> {
         let path = self.locate(table, file);
-        let broken = |what: String| Ok(Some(Broken { path: path.clone(), what }));
+        let broken = |what: String| {
+            Ok(Some(Broken {
+                path: path.clone(),
+                what,
+            }))
+        };
         if let Some(expected) = &file.hash {
             let found = disk::open(&path).and_then(|mut file| output::hash_of(&mut file));
             match found {
@@ -252,7 +337,10 @@ impl Store {
         });
         match counted {
             Err(error) => broken(format!("cannot be read: {error}")),
-            Ok(()) if count != file.rows => broken(format!("has {count} rows, and was written with {}", file.rows)),
+            Ok(()) if count != file.rows => broken(format!(
+                "has {count} rows, and was written with {}",
+                file.rows
+            )),
             Ok(()) => Ok(None),
         }
     }
@@ -261,14 +349,22 @@ impl Store {
     fn compare_log(&self) -> Result<Option<Damage>> {
         let damage = |what: String| {
             let help = "restore `_manifest` from a backup, or move the folder away and run again to read everything anew".to_owned();
-            Ok(Some(Damage { table: None, what, help }))
+            Ok(Some(Damage {
+                table: None,
+                what,
+                help,
+            }))
         };
         let mut fold = Fold::default();
         while fold.sequence < self.fold().sequence {
             let next = fold.sequence + 1;
             let applied = match self.log().manifest(next) {
                 Ok(Some(manifest)) => fold.apply(manifest).map(drop),
-                Ok(None) => return damage(format!("manifest {next} is missing from the log of commits")),
+                Ok(None) => {
+                    return damage(format!(
+                        "manifest {next} is missing from the log of commits"
+                    ));
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = applied {
@@ -278,8 +374,14 @@ impl Store {
         if fold.agrees_with(self.fold()) {
             return Ok(None);
         }
-        let help = "delete `_manifest/snapshot.json`: it is made again from the manifests beside it".to_owned();
-        Ok(Some(Damage { table: None, what: "the snapshot is not what the manifests lead to".to_owned(), help }))
+        let help =
+            "delete `_manifest/snapshot.json`: it is made again from the manifests beside it"
+                .to_owned();
+        Ok(Some(Damage {
+            table: None,
+            what: "the snapshot is not what the manifests lead to".to_owned(),
+            help,
+        }))
     }
 }
 
@@ -303,7 +405,11 @@ impl Broken {
             more => format!(", and {more} other files are damaged"),
         };
         let what = format!("{first}{others}");
-        Some(Damage { table: Some(table.clone()), what, help: ways_out(table, generation) })
+        Some(Damage {
+            table: Some(table.clone()),
+            what,
+            help: ways_out(table, generation),
+        })
     }
 }
 
@@ -319,5 +425,7 @@ fn ways_out(table: &TableId, generation: Generation) -> String {
         Generation::Current => "which replaces the table",
         Generation::Next => "which begins the refresh again that the file belongs to",
     };
-    format!("restore the file from a backup, or run `pipeline sync {source} --full-refresh --streams {stream}`, {what}")
+    format!(
+        "restore the file from a backup, or run `pipeline sync {source} --full-refresh --streams {stream}`, {what}"
+    )
 }

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
 use pipeline_engine::{
-    Access, Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Status, Table, TableId, Transaction,
+    Access, Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Status, Table,
+    TableId, Transaction,
 };
 
 use crate::card::Card;
@@ -31,30 +32,44 @@ pub struct FileDestination {
 }
 
 impl FileDestination {
-    /// Opens a folder, and creates it when it does not exist. Finishes or removes what an interrupted process left.
+    /// Opens a folder, and creates it when it does not exist. Finishes or removes what an
+    /// interrupted process left.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is missing or damaged.
+    /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is
+    /// missing or damaged.
     pub fn open(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
         let store = Store::open(root.as_ref(), format.extension(), options)?;
         Ok(Self::new(root.as_ref(), format, store))
     }
 
-    /// Opens a folder for reading, and changes nothing in it: it shows what it would show after [`open`](Self::open) had settled
-    /// it, also on a read-only disk, and nothing when it does not exist. What writes fails.
+    /// Opens a folder for reading, and changes nothing in it: it shows what it would show after
+    /// [`open`](Self::open) had settled it, also on a read-only disk, and nothing when it does not
+    /// exist. What writes fails.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when the folder cannot be read, or a manifest is missing or damaged.
-    pub fn open_to_read(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
+    /// [`ErrorKind::Destination`] when the folder cannot be read, or a manifest is missing or
+    /// damaged.
+    pub fn open_to_read(
+        root: impl AsRef<Path>,
+        format: impl FileFormat,
+        options: Options,
+    ) -> Result<Self> {
         let store = Store::open_to_read(root.as_ref(), format.extension(), options)?;
         Ok(Self::new(root.as_ref(), format, store))
     }
 
-    /// Opens a folder for an access, on a thread that may block: how every format of files opens its destination.
+    /// Opens a folder for an access, on a thread that may block: how every format of files opens
+    /// its destination.
     ///
     /// # Errors
     /// Those of [`open`](Self::open) and [`open_to_read`](Self::open_to_read).
-    pub async fn open_for(access: Access, root: PathBuf, format: impl FileFormat, options: Options) -> Result<Arc<dyn Destination>> {
+    pub async fn open_for(
+        access: Access,
+        root: PathBuf,
+        format: impl FileFormat,
+        options: Options,
+    ) -> Result<Arc<dyn Destination>> {
         let open = blocking(move || match access {
             Access::Write => Self::open(root, format, options),
             Access::Read => Self::open_to_read(root, format, options),
@@ -63,7 +78,11 @@ impl FileDestination {
     }
 
     fn new(root: &Path, format: impl FileFormat, store: Store) -> Self {
-        Self { root: root.to_owned(), format: Arc::new(format), store: Arc::new(Mutex::new(store)) }
+        Self {
+            root: root.to_owned(),
+            format: Arc::new(format),
+            store: Arc::new(Mutex::new(store)),
+        }
     }
 
     /// The visible files of a table, oldest first, as the newest manifest has it.
@@ -82,7 +101,10 @@ impl FileDestination {
     }
 
     /// Works with the store, refreshed, on a thread that may block.
-    async fn with_store<T: Send + 'static>(&self, work: impl FnOnce(&mut Store) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let store = Arc::clone(&self.store);
         blocking(move || {
             let mut store = lock(&store);
@@ -97,9 +119,13 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| Error::new(ErrorKind::Unexpected, "a file task ended early").with_source(error))?
+    joined.map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "a file task ended early").with_source(error)
+    })?
 }
 
 #[async_trait]
@@ -111,7 +137,11 @@ impl Destination for FileDestination {
     async fn check(&self) -> Result<()> {
         self.with_store(move |store| {
             store.check_writable()?;
-            disk::remove(&disk::write_unique(&store.staging(), b"", "checking the folder")?)
+            disk::remove(&disk::write_unique(
+                &store.staging(),
+                b"",
+                "checking the folder",
+            )?)
         })
         .await
     }
@@ -129,7 +159,8 @@ impl Destination for FileDestination {
 
     async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
         let format = Arc::clone(&self.format);
-        self.with_store(move |store| store.verify(depth, &*format)).await
+        self.with_store(move |store| store.verify(depth, &*format))
+            .await
     }
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
@@ -143,7 +174,8 @@ impl Destination for FileDestination {
         blocking(move || runs::newest(&root, limit)).await
     }
 
-    /// Creates the folders, and makes sure that visible rows are what was committed. Columns need nothing: every file has its own.
+    /// Creates the folders, and makes sure that visible rows are what was committed. Columns need
+    /// nothing: every file has its own.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
         let tables = tables.to_vec();
         self.with_store(move |store| {
@@ -164,7 +196,16 @@ impl Destination for FileDestination {
         let source = source.to_owned();
         let is_its = move |(id, _): &(&EndpointId, &EndpointState)| id.source == source;
         let copy = |(id, state): (&EndpointId, &EndpointState)| (id.clone(), state.clone());
-        self.with_store(move |store| Ok(store.fold().endpoints.iter().filter(is_its).map(copy).collect())).await
+        self.with_store(move |store| {
+            Ok(store
+                .fold()
+                .endpoints
+                .iter()
+                .filter(is_its)
+                .map(copy)
+                .collect())
+        })
+        .await
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
@@ -186,10 +227,15 @@ impl Destination for FileDestination {
     async fn status(&self, commits: usize) -> Result<Status> {
         self.with_store(move |store| {
             let fold = store.fold();
-            let rows = |files: &crate::manifest::Files| files.current.iter().map(|file| file.rows).sum();
+            let rows =
+                |files: &crate::manifest::Files| files.current.iter().map(|file| file.rows).sum();
             Ok(Status {
                 endpoints: fold.endpoints.clone().into_iter().collect(),
-                rows: fold.tables.iter().map(|(table, files)| (table.clone(), rows(files))).collect(),
+                rows: fold
+                    .tables
+                    .iter()
+                    .map(|(table, files)| (table.clone(), rows(files)))
+                    .collect(),
                 commits: store.log().commits(fold.sequence, commits)?,
             })
         })
@@ -203,9 +249,22 @@ impl Destination for FileDestination {
                 store.check_writable()?;
             }
             let bytes_before = store.bytes();
-            let wanted: Vec<TableId> = store.fold().tables.keys().filter(|table| purge.wants(table)).cloned().collect();
-            let tables = wanted.iter().map(|table| purge_table(store, &format, &purge, table)).collect::<Result<_>>()?;
-            Ok(Purged { tables, bytes_before, bytes_after: store.bytes() })
+            let wanted: Vec<TableId> = store
+                .fold()
+                .tables
+                .keys()
+                .filter(|table| purge.wants(table))
+                .cloned()
+                .collect();
+            let tables = wanted
+                .iter()
+                .map(|table| purge_table(store, &format, &purge, table))
+                .collect::<Result<_>>()?;
+            Ok(Purged {
+                tables,
+                bytes_before,
+                bytes_after: store.bytes(),
+            })
         })
         .await
     }
@@ -216,7 +275,8 @@ struct Parts {
     store: Arc<Mutex<Store>>,
     format: Arc<dyn FileFormat>,
     staged: Staged,
-    /// Rows that earlier transactions have stored in a next generation, in case this one discards it.
+    /// Rows that earlier transactions have stored in a next generation, in case this one discards
+    /// it.
     spare: Staged,
     sieves: Sieves,
 }
@@ -226,12 +286,17 @@ impl Parts {
     fn write(&mut self, table: &Table, batch: &RecordBatch) -> Result<u64> {
         let (id, generation) = (table.id(), table.generation);
         lock(&self.store).learn_key(table);
-        let Some((patterns, sifted)) = self.sieves.sift(&self.store, &*self.format, table, batch)? else {
+        let Some((patterns, sifted)) =
+            self.sieves.sift(&self.store, &*self.format, table, batch)?
+        else {
             self.staged.write(&id, generation, batch)?;
             return Ok(0);
         };
         if let Some(fresh) = &sifted.fresh {
-            let card = Card { numbers: sifted.numbers, ..Card::new(&table.primary_key, &patterns) };
+            let card = Card {
+                numbers: sifted.numbers,
+                ..Card::new(&table.primary_key, &patterns)
+            };
             self.staged.write_with(&id, generation, fresh, Some(card))?;
         }
         if let Some(spare) = &sifted.spare {
@@ -243,7 +308,9 @@ impl Parts {
     fn commit(mut self, commit: &Commit) -> Result<u64> {
         self.staged.close_all()?;
         self.spare.close_all()?;
-        let needed = self.spare.take_files(|file| commit.discard.contains(&file.table));
+        let needed = self
+            .spare
+            .take_files(|file| commit.discard.contains(&file.table));
         self.staged.adopt(needed);
         let mut store = lock(&self.store);
         let committed = store.commit(self.staged.files(), commit, |store| {
@@ -251,7 +318,10 @@ impl Parts {
             carry(store, &self.format, commit, self.staged.files())
         });
         // After any other failure a manifest may name the files: the next start knows.
-        if !committed.as_ref().is_err_and(|error| error.kind() == ErrorKind::CheckpointConflict) {
+        if !committed
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::CheckpointConflict)
+        {
             self.staged.leave();
         }
         if committed.is_ok() {
@@ -261,14 +331,21 @@ impl Parts {
     }
 }
 
-/// A transaction. When a call fails or is cancelled, the files are removed and the transaction is over.
+/// A transaction. When a call fails or is cancelled, the files are removed and the transaction is
+/// over.
 struct FileTransaction {
     parts: Option<Parts>,
 }
 
 impl FileTransaction {
     fn take(&mut self) -> Result<Parts> {
-        let over = || Error::new(ErrorKind::Destination, "the transaction ended with an earlier failure").with_help("run again");
+        let over = || {
+            Error::new(
+                ErrorKind::Destination,
+                "the transaction ended with an earlier failure",
+            )
+            .with_help("run again")
+        };
         self.parts.take().ok_or_else(over)
     }
 }
@@ -282,7 +359,9 @@ impl Transaction for FileTransaction {
             let unchanged = parts.write(&table, &batch)?;
             Ok((parts, unchanged))
         });
-        let (parts, unchanged) = written.await.map_err(|error| error.with_context("stream", stream))?;
+        let (parts, unchanged) = written
+            .await
+            .map_err(|error| error.with_context("stream", stream))?;
         self.parts = Some(parts);
         Ok(unchanged)
     }

@@ -36,14 +36,23 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
 
 /// Opens a file to lock it, and creates it if need be.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
-    call("open", || File::options().create(true).truncate(false).read(true).write(true).open(path))
+    call("open", || {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+    })
 }
 
 /// Writes a part of some bytes, and returns its length.
 pub(crate) fn write(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     match fault_point("write") {
         // No error number: the system takes less than it was given.
-        Err(error) if error.raw_os_error() == Some(0) => file.write(&bytes[..bytes.len().div_ceil(2)]),
+        Err(error) if error.raw_os_error() == Some(0) => {
+            file.write(&bytes[..bytes.len().div_ceil(2)])
+        }
         Err(error) => Err(error),
         Ok(()) => file.write(bytes),
     }
@@ -85,7 +94,14 @@ pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
 /// What the system says of a file; none: it does not exist.
 pub(crate) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match call("stat", || fs::metadata(path)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         metadata => metadata.map(Some),
     }
 }
@@ -97,8 +113,19 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
 
 /// What is in a folder; nothing when it does not exist.
 pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    match call("list", || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+    match call("list", || {
+        fs::read_dir(folder)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    }) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
         listed => listed,
     }
 }
@@ -106,7 +133,12 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// Removes a file that may be gone.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match call("remove", || fs::remove_file(path)) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             Err(error).explain("removing a file", path)
         }
         _ => Ok(()),
@@ -116,7 +148,13 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// Makes a folder's entries durable.
 pub(crate) fn sync_folder(folder: &Path, operation: &'static str) -> Result<()> {
     // Windows has no such operation and keeps entries in order by itself.
-    if cfg!(unix) { open(folder).and_then(|folder| sync(&folder)).explain(operation, folder) } else { Ok(()) }
+    if cfg!(unix) {
+        open(folder)
+            .and_then(|folder| sync(&folder))
+            .explain(operation, folder)
+    } else {
+        Ok(())
+    }
 }
 
 /// The path of a file whose name nobody has used or will use.
@@ -126,13 +164,19 @@ pub(crate) fn unique(folder: &Path) -> PathBuf {
 }
 
 /// Writes a new file of a unique name, which is on disk when this returns.
-pub(crate) fn write_unique(folder: &Path, bytes: &[u8], operation: &'static str) -> Result<PathBuf> {
+pub(crate) fn write_unique(
+    folder: &Path,
+    bytes: &[u8],
+    operation: &'static str,
+) -> Result<PathBuf> {
     let path = unique(folder);
     let written = create_new(&path).and_then(|file| {
         let mut file = Unbuffered(file);
         file.write_all(bytes).and_then(|()| sync(&file.0))
     });
-    written.explain(operation, &path).inspect_err(|_| drop(remove(&path)))?;
+    written
+        .explain(operation, &path)
+        .inspect_err(|_| drop(remove(&path)))?;
     Ok(path)
 }
 

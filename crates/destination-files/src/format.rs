@@ -22,7 +22,8 @@ pub trait FileFormat: Send + Sync + Debug + 'static {
     /// Begins a file. All its rows have the columns of `first`, which is written next.
     fn begin(&self, file: Output, first: &RecordBatch) -> Result<Box<dyn FileWriter>>;
 
-    /// Reads a file that was written, in the order of its rows. A format that stores no types gives columns of JSON.
+    /// Reads a file that was written, in the order of its rows. A format that stores no types gives
+    /// columns of JSON.
     fn read(&self, file: File) -> Result<Batches>;
 }
 

@@ -1,4 +1,5 @@
-//! What a table holds: of each key the newest version, so that one that comes again is not stored again.
+//! What a table holds: of each key the newest version, so that one that comes again is not stored
+//! again.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,11 +7,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Columns that a tombstone of many rows compares, sorted.
 pub(crate) type Pattern = Vec<String>;
 
-/// What one row of a table is, in a few numbers: first the hash of its key and that of its content, then, for each pattern
-/// of the table, the hash of the values that a tombstone of many would compare, or 0.
+/// What one row of a table is, in a few numbers: first the hash of its key and that of its content,
+/// then, for each pattern of the table, the hash of the values that a tombstone of many would
+/// compare, or 0.
 ///
-/// In the place of the content a tombstone has [`GONE`], and one of many the number of its pattern from 1; the latter has
-/// in the place of the key the hash of its values.
+/// In the place of the content a tombstone has [`GONE`], and one of many the number of its pattern
+/// from 1; the latter has in the place of the key the hash of its values.
 pub(crate) type Entry = [u64];
 
 /// In the place of the content: the key is deleted.
@@ -19,12 +21,14 @@ pub(crate) const GONE: u64 = 0;
 /// Contents below this are not hashes.
 pub(crate) const FIRST_CONTENT: u64 = 256;
 
-/// The most patterns of a table. There is one for each way in which its rows belong to something that can be deleted.
+/// The most patterns of a table. There is one for each way in which its rows belong to something
+/// that can be deleted.
 pub(crate) const MAX_PATTERNS: usize = 8;
 
 type Map<V> = HashMap<u64, V, BuildHasherDefault<Prehashed>>;
 
-/// The newest version of each key of one generation of a table; of a large one only those that were written last.
+/// The newest version of each key of one generation of a table; of a large one only those that were
+/// written last.
 #[derive(Debug)]
 pub(crate) struct Known {
     patterns: Vec<Pattern>,
@@ -32,7 +36,8 @@ pub(crate) struct Known {
     capacity: usize,
     /// False when there are older rows than those that are known.
     complete: bool,
-    /// Content by key. When this one has half of what may be in memory, it takes the place of `old`.
+    /// Content by key. When this one has half of what may be in memory, it takes the place of
+    /// `old`.
     young: Map<u64>,
     old: Map<u64>,
     /// For each pattern, the rows by what a tombstone of many compares.
@@ -52,7 +57,14 @@ impl Known {
     /// Knows nothing yet. `complete`: every row of the table will be added.
     pub(crate) fn new(patterns: Vec<Pattern>, capacity: usize, complete: bool) -> Self {
         let groups = patterns.iter().map(|_| Map::default()).collect();
-        Self { patterns, capacity, complete, young: Map::default(), old: Map::default(), groups }
+        Self {
+            patterns,
+            capacity,
+            complete,
+            young: Map::default(),
+            old: Map::default(),
+            groups,
+        }
     }
 
     pub(crate) fn patterns(&self) -> &[Pattern] {
@@ -81,7 +93,9 @@ impl Known {
 
     /// Adds the next row of the table.
     pub(crate) fn add(&mut self, entry: &Entry) {
-        let [key, content, groups @ ..] = entry else { return };
+        let [key, content, groups @ ..] = entry else {
+            return;
+        };
         if (1..FIRST_CONTENT).contains(content) {
             return self.sweep(usize::try_from(content - 1).unwrap_or(usize::MAX), *key);
         }
@@ -90,25 +104,44 @@ impl Known {
         }
         self.young.insert(*key, *content);
         if *content != GONE {
-            for (known, group) in self.groups.iter_mut().zip(groups).filter(|(_, group)| **group != 0) {
+            for (known, group) in self
+                .groups
+                .iter_mut()
+                .zip(groups)
+                .filter(|(_, group)| **group != 0)
+            {
                 known.entry(*group).or_default().rows.push((*key, *content));
             }
         }
     }
 
-    /// The keys and contents of the rows that a tombstone of many would delete; none: there may be others.
+    /// The keys and contents of the rows that a tombstone of many would delete; none: there may be
+    /// others.
     pub(crate) fn alive(&self, pattern: usize, group: u64) -> Option<HashSet<(u64, u64)>> {
         let known = self.groups.get(pattern)?.get(&group);
         if !self.complete && !known.is_some_and(|group| group.whole) {
             return None;
         }
         let rows = known.map(|group| group.rows.as_slice()).unwrap_or_default();
-        Some(rows.iter().copied().filter(|(key, content)| self.content(*key) == Some(*content)).collect())
+        Some(
+            rows.iter()
+                .copied()
+                .filter(|(key, content)| self.content(*key) == Some(*content))
+                .collect(),
+        )
     }
 
     fn sweep(&mut self, pattern: usize, group: u64) {
-        let Some(known) = self.groups.get_mut(pattern) else { return };
-        let swept = std::mem::replace(known.entry(group).or_default(), Group { whole: true, rows: Vec::new() });
+        let Some(known) = self.groups.get_mut(pattern) else {
+            return;
+        };
+        let swept = std::mem::replace(
+            known.entry(group).or_default(),
+            Group {
+                whole: true,
+                rows: Vec::new(),
+            },
+        );
         for (key, content) in swept.rows {
             if self.content(key) == Some(content) {
                 self.young.remove(&key);
@@ -125,7 +158,10 @@ impl Known {
         self.complete &= forgotten.keys().all(|key| self.old.contains_key(key));
         for groups in &mut self.groups {
             groups.retain(|_, group| {
-                group.whole &= !group.rows.iter().any(|row| is_known(&forgotten, row) && !self.old.contains_key(&row.0));
+                group.whole &= !group
+                    .rows
+                    .iter()
+                    .any(|row| is_known(&forgotten, row) && !self.old.contains_key(&row.0));
                 group.rows.retain(|row| is_known(&self.old, row));
                 !group.rows.is_empty()
             });
@@ -169,7 +205,10 @@ mod tests {
         known.add(&[1, B, 8]);
         known.add(&[2, A, 7]);
         known.add(&[2, GONE, 0]);
-        assert_eq!([1, 2, 3].map(|key| known.content(key)), [Some(B), Some(GONE), None]);
+        assert_eq!(
+            [1, 2, 3].map(|key| known.content(key)),
+            [Some(B), Some(GONE), None]
+        );
         assert_eq!(known.alive(0, 7), Some(HashSet::new()));
         assert_eq!(known.alive(0, 8), Some([(1, B)].into()));
         known.add(&[8, 1, 0]);
@@ -187,6 +226,10 @@ mod tests {
         assert_eq!(known.alive(0, 1), None, "some of them are forgotten");
         known.add(&[1, 1, 0]);
         known.add(&[20, B, 1]);
-        assert_eq!(known.alive(0, 1), Some([(20, B)].into()), "those before the tombstone do not matter");
+        assert_eq!(
+            known.alive(0, 1),
+            Some([(20, B)].into()),
+            "those before the tombstone do not matter"
+        );
     }
 }

@@ -44,7 +44,9 @@ impl Log {
     /// The fold of the snapshot, if there is one; the commits after it are still to be read.
     pub(crate) fn snapshot(&self) -> Result<Fold> {
         let path = self.folder.join(SNAPSHOT);
-        let fold = read(&path).map_err(|error| error.with_help("delete this file: it is made again from the manifests beside it"))?;
+        let fold = read(&path).map_err(|error| {
+            error.with_help("delete this file: it is made again from the manifests beside it")
+        })?;
         Ok(fold.unwrap_or_default())
     }
 
@@ -53,7 +55,10 @@ impl Log {
         let path = self.path(sequence);
         let manifest: Option<Manifest> = read(&path)?;
         match manifest {
-            Some(manifest) if manifest.commit.sequence != sequence => Err(damaged("a manifest has another number than its name", &path)),
+            Some(manifest) if manifest.commit.sequence != sequence => Err(damaged(
+                "a manifest has another number than its name",
+                &path,
+            )),
             manifest => Ok(manifest),
         }
     }
@@ -62,17 +67,24 @@ impl Log {
     pub(crate) fn commits(&self, last: u64, limit: usize) -> Result<Vec<CommitRecord>> {
         let mut commits = Vec::new();
         for sequence in (1..=last).rev().take(limit) {
-            let manifest = self.manifest(sequence)?.ok_or_else(|| missing(&self.path(sequence)))?;
+            let manifest = self
+                .manifest(sequence)?
+                .ok_or_else(|| missing(&self.path(sequence)))?;
             commits.push(manifest.record());
         }
         Ok(commits)
     }
 
-    /// Fails when a commit is missing: the last one that was found, or one between it and a later one. A lost manifest is not
-    /// the end.
+    /// Fails when a commit is missing: the last one that was found, or one between it and a later
+    /// one. A lost manifest is not the end.
     pub(crate) fn check_end(&self, last: u64) -> Result<()> {
         let is_later = |path: &PathBuf| number(path).is_some_and(|sequence| sequence > last + 1);
-        if disk::list(&self.folder).explain(READING, &self.folder)?.iter().any(is_later) && !self.has(last + 1)? {
+        if disk::list(&self.folder)
+            .explain(READING, &self.folder)?
+            .iter()
+            .any(is_later)
+            && !self.has(last + 1)?
+        {
             return Err(missing(&self.path(last + 1)));
         }
         self.check_last(last)
@@ -80,7 +92,11 @@ impl Log {
 
     /// Fails when the manifest of the last commit that was found is gone.
     pub(crate) fn check_last(&self, last: u64) -> Result<()> {
-        if last == 0 || self.has(last)? { Ok(()) } else { Err(missing(&self.path(last))) }
+        if last == 0 || self.has(last)? {
+            Ok(())
+        } else {
+            Err(missing(&self.path(last)))
+        }
     }
 
     fn has(&self, sequence: u64) -> Result<bool> {
@@ -88,7 +104,8 @@ impl Log {
         Ok(disk::metadata(&path).explain(READING, &path)?.is_some())
     }
 
-    /// Makes a commit, durably and all at once. False: somebody else made the commit of that number.
+    /// Makes a commit, durably and all at once. False: somebody else made the commit of that
+    /// number.
     pub(crate) fn put(&self, manifest: &Manifest) -> Result<bool> {
         let path = self.path(manifest.commit.sequence);
         let temporary = self.temporary(manifest)?;
@@ -112,15 +129,21 @@ impl Log {
         let path = self.folder.join(SNAPSHOT);
         let temporary = self.temporary(fold)?;
         crash_point("files-before-snapshot");
-        disk::rename(&temporary, &path).explain(COMMITTING, &path).inspect_err(|_| drop(disk::remove(&temporary)))?;
+        disk::rename(&temporary, &path)
+            .explain(COMMITTING, &path)
+            .inspect_err(|_| drop(disk::remove(&temporary)))?;
         disk::sync_folder(&self.folder, COMMITTING)
     }
 
     /// Removes what an interrupted commit left. Only safe while nobody else writes.
     pub(crate) fn remove_temporaries(&self) -> Result<()> {
         let listed = disk::list(&self.folder).explain(READING, &self.folder)?;
-        let is_ours = |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
-        listed.iter().filter(is_ours).try_for_each(|path| disk::remove(path))
+        let is_ours =
+            |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
+        listed
+            .iter()
+            .filter(is_ours)
+            .try_for_each(|path| disk::remove(path))
     }
 
     fn path(&self, sequence: u64) -> PathBuf {
@@ -129,7 +152,11 @@ impl Log {
 
     /// Writes content to a new file that is on disk when this returns.
     fn temporary(&self, content: &impl Serialize) -> Result<PathBuf> {
-        disk::write_unique(&self.folder, &encode(content).explain(COMMITTING, &self.folder)?, COMMITTING)
+        disk::write_unique(
+            &self.folder,
+            &encode(content).explain(COMMITTING, &self.folder)?,
+            COMMITTING,
+        )
     }
 }
 
@@ -145,21 +172,37 @@ fn missing(path: &Path) -> Error {
 fn encode(content: &impl Serialize) -> io::Result<Vec<u8>> {
     let body = serde_json::value::to_raw_value(content)?;
     let blake3 = blake3::hash(body.get().as_bytes()).to_string();
-    Ok(serde_json::to_vec(&Envelope { version: VERSION, state_version: STATE_VERSION, blake3, body })?)
+    Ok(serde_json::to_vec(&Envelope {
+        version: VERSION,
+        state_version: STATE_VERSION,
+        blake3,
+        body,
+    })?)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = disk::read(path).explain(READING, path)? else { return Ok(None) };
-    let unreadable = |error: serde_json::Error| damaged("a manifest is damaged", path).with_source(error).with_operation(READING);
+    let Some(bytes) = disk::read(path).explain(READING, path)? else {
+        return Ok(None);
+    };
+    let unreadable = |error: serde_json::Error| {
+        damaged("a manifest is damaged", path)
+            .with_source(error)
+            .with_operation(READING)
+    };
     let envelope: Envelope<&RawValue> = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if envelope.version > VERSION || envelope.state_version > STATE_VERSION {
-        return Err(Error::new(ErrorKind::Unsupported, "a manifest was written by a newer release")
-            .with_context("path", path.display().to_string())
-            .with_help("upgrade this program"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "a manifest was written by a newer release",
+        )
+        .with_context("path", path.display().to_string())
+        .with_help("upgrade this program"));
     }
     let body = envelope.body.get();
     if blake3::hash(body.as_bytes()).to_string() != envelope.blake3 {
-        return Err(damaged("a manifest is damaged: its checksum is wrong", path).with_operation(READING));
+        return Err(
+            damaged("a manifest is damaged: its checksum is wrong", path).with_operation(READING),
+        );
     }
     serde_json::from_str(body).map(Some).map_err(unreadable)
 }

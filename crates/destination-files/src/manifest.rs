@@ -126,10 +126,12 @@ pub(crate) struct Fold {
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointState>,
     #[serde(with = "pairs")]
     pub(crate) tables: BTreeMap<TableId, Files>,
-    /// Columns that identify the rows of a table; unknown: nothing was written since they are remembered.
+    /// Columns that identify the rows of a table; unknown: nothing was written since they are
+    /// remembered.
     #[serde(with = "pairs", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) keys: BTreeMap<TableId, Vec<String>>,
-    /// The last commit that changed a table's files, of those that this process has read one by one.
+    /// The last commit that changed a table's files, of those that this process has read one by
+    /// one.
     #[serde(skip)]
     pub(crate) changed_at: BTreeMap<TableId, u64>,
 }
@@ -157,14 +159,23 @@ pub(crate) struct TableMoves {
 impl Manifest {
     /// The commit as the log shows it.
     pub(crate) fn record(self) -> CommitRecord {
-        let changes = self.commit.changes.into_iter().map(Change::without_boundary).collect();
-        CommitRecord { changes, ..self.commit }
+        let changes = self
+            .commit
+            .changes
+            .into_iter()
+            .map(Change::without_boundary)
+            .collect();
+        CommitRecord {
+            changes,
+            ..self.commit
+        }
     }
 
     /// True when this commit gave that name to a file of that table.
     pub(crate) fn names(&self, table: &TableId, name: &str) -> bool {
         let is_it = |added: &Added| added.table == *table && added.file.name == name;
-        // The files of a generation that is published together with others get new names, in the order of their rows.
+        // The files of a generation that is published together with others get new names, in the
+        // order of their rows.
         let is_renamed = !self.carried.is_empty() && self.published.contains(table);
         self.added.iter().any(is_it) || is_renamed
     }
@@ -174,12 +185,24 @@ impl Fold {
     /// The next commit, if its changes start from this state.
     ///
     /// # Errors
-    /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict) when they do not.
-    pub(crate) fn plan(&self, commit: &Commit, written: Written<'_>, extension: &str) -> Result<Manifest> {
+    /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict) when they do
+    /// not.
+    pub(crate) fn plan(
+        &self,
+        commit: &Commit,
+        written: Written<'_>,
+        extension: &str,
+    ) -> Result<Manifest> {
         let sequence = self.sequence + 1;
-        let commit_record = CommitRecord { changes: commit.changes.clone(), ..commit.clone().record(sequence) };
+        let commit_record = CommitRecord {
+            changes: commit.changes.clone(),
+            ..commit.clone().record(sequence)
+        };
         self.changed(&commit_record.changes)?;
-        written.rewritten.iter().try_for_each(|rewritten| self.place_of(rewritten).map(drop))?;
+        written
+            .rewritten
+            .iter()
+            .try_for_each(|rewritten| self.place_of(rewritten).map(drop))?;
         let add = |files: &[StagedFile]| {
             let added = files.iter().enumerate().map(|(index, file)| Added {
                 table: file.table.clone(),
@@ -202,19 +225,34 @@ impl Fold {
             published: commit.publish.clone(),
             discarded: commit.discard.clone(),
             carried: add(written.carried),
-            keys: written.keys.iter().filter(is_new).map(|(table, key)| (table.clone(), key.clone())).collect(),
+            keys: written
+                .keys
+                .iter()
+                .filter(is_new)
+                .map(|(table, key)| (table.clone(), key.clone()))
+                .collect(),
             rewritten: written.rewritten.to_vec(),
         })
     }
 
     /// Where a file that is rewritten is among the visible ones of its table.
     fn place_of(&self, rewritten: &Rewritten) -> Result<usize> {
-        let files = self.tables.get(&rewritten.table).map(|files| files.current.as_slice()).unwrap_or_default();
-        files.iter().position(|file| file.staged == rewritten.from).ok_or_else(|| {
-            Error::new(ErrorKind::CheckpointConflict, "a file was replaced by another process")
+        let files = self
+            .tables
+            .get(&rewritten.table)
+            .map(|files| files.current.as_slice())
+            .unwrap_or_default();
+        files
+            .iter()
+            .position(|file| file.staged == rewritten.from)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::CheckpointConflict,
+                    "a file was replaced by another process",
+                )
                 .with_context("stream", &rewritten.table.stream)
                 .with_help("run again when no sync is running")
-        })
+            })
     }
 
     /// Fails when changes do not start from this state.
@@ -231,15 +269,20 @@ impl Fold {
         for change in changes {
             let endpoint = change.endpoint();
             let known = || self.endpoints.get(endpoint).cloned().unwrap_or_default();
-            states.entry(endpoint.clone()).or_insert_with(known).apply(change)?;
+            states
+                .entry(endpoint.clone())
+                .or_insert_with(known)
+                .apply(change)?;
         }
         Ok(states)
     }
 
-    /// Adds the next commit: next generations are discarded first, then files are added, then generations published.
+    /// Adds the next commit: next generations are discarded first, then files are added, then
+    /// generations published.
     ///
     /// # Errors
-    /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict), and then nothing is changed.
+    /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict), and then
+    /// nothing is changed.
     pub(crate) fn apply(&mut self, manifest: Manifest) -> Result<Moves> {
         let changed = self.changed(&manifest.commit.changes)?;
         self.endpoints.extend(changed);
@@ -250,7 +293,11 @@ impl Fold {
         let mut moves = Moves::new();
         for id in &manifest.discarded {
             if let Some(files) = self.tables.get_mut(id) {
-                moves.entry(id.clone()).or_default().discarded.append(&mut files.next);
+                moves
+                    .entry(id.clone())
+                    .or_default()
+                    .discarded
+                    .append(&mut files.next);
                 self.changed_at.insert(id.clone(), self.sequence);
             }
         }
@@ -269,7 +316,12 @@ impl Fold {
             };
             moves.cards.push(before);
         }
-        for Added { table, generation, file } in manifest.added {
+        for Added {
+            table,
+            generation,
+            file,
+        } in manifest.added
+        {
             self.changed_at.insert(table.clone(), self.sequence);
             let files = self.tables.entry(table.clone()).or_default();
             match generation {
@@ -283,8 +335,17 @@ impl Fold {
         for id in manifest.published {
             self.changed_at.insert(id.clone(), self.sequence);
             let files = self.tables.entry(id.clone()).or_default();
-            let carried = manifest.carried.iter().filter(|added| added.table == id).map(|added| added.file.clone());
-            let published = in_order(carried.collect(), std::mem::take(&mut files.next), self.sequence, is_old);
+            let carried = manifest
+                .carried
+                .iter()
+                .filter(|added| added.table == id)
+                .map(|added| added.file.clone());
+            let published = in_order(
+                carried.collect(),
+                std::mem::take(&mut files.next),
+                self.sequence,
+                is_old,
+            );
             let replaced = std::mem::replace(&mut files.current, published);
             let moves = moves.entry(id).or_default();
             moves.replaced.extend(replaced);
@@ -295,27 +356,49 @@ impl Fold {
 
     /// True when both make the same states and files true.
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
-        (self.sequence, &self.endpoints, &self.tables) == (other.sequence, &other.endpoints, &other.tables)
+        (self.sequence, &self.endpoints, &self.tables)
+            == (other.sequence, &other.endpoints, &other.tables)
     }
 
     /// The format of the data files, once there are any.
     pub(crate) fn format(&self) -> Option<&str> {
-        let of_a_file = || self.tables.values().flat_map(Files::all).find_map(|file| Some(file.name.rsplit_once('.')?.1));
+        let of_a_file = || {
+            self.tables
+                .values()
+                .flat_map(Files::all)
+                .find_map(|file| Some(file.name.rsplit_once('.')?.1))
+        };
         self.format.as_deref().or_else(of_a_file)
     }
 }
 
-/// The files of a generation that is published, those of carried rows first. Names sort as the files do: where there are
-/// carried rows, all get names of this commit.
-fn in_order(carried: Vec<DataFile>, own: Vec<DataFile>, sequence: u64, is_old: bool) -> Vec<DataFile> {
+/// The files of a generation that is published, those of carried rows first. Names sort as the
+/// files do: where there are carried rows, all get names of this commit.
+fn in_order(
+    carried: Vec<DataFile>,
+    own: Vec<DataFile>,
+    sequence: u64,
+    is_old: bool,
+) -> Vec<DataFile> {
     if carried.is_empty() {
         return own;
     }
-    let renamed = carried.into_iter().chain(own).enumerate().map(|(index, file)| {
-        let extension = file.name.rsplit_once('.').map_or("", |(_, extension)| extension);
-        let name = if is_old { names::old_data(sequence, index, extension) } else { names::data(sequence, index, &file.staged, extension) };
-        DataFile { name, ..file }
-    });
+    let renamed = carried
+        .into_iter()
+        .chain(own)
+        .enumerate()
+        .map(|(index, file)| {
+            let extension = file
+                .name
+                .rsplit_once('.')
+                .map_or("", |(_, extension)| extension);
+            let name = if is_old {
+                names::old_data(sequence, index, extension)
+            } else {
+                names::data(sequence, index, &file.staged, extension)
+            };
+            DataFile { name, ..file }
+        });
     renamed.collect()
 }
 
@@ -325,7 +408,10 @@ mod pairs {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
@@ -335,6 +421,8 @@ mod pairs {
         K: Deserialize<'de> + Ord,
         V: Deserialize<'de>,
     {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
     }
 }

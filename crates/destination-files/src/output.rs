@@ -9,8 +9,9 @@ use crate::disk;
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The file of a [`FileWriter`](crate::FileWriter): it takes bytes, and counts and hashes them. The file is created when the
-/// first bytes leave memory. It can be closed in between, so that a transaction of many tables needs few open files.
+/// The file of a [`FileWriter`](crate::FileWriter): it takes bytes, and counts and hashes them. The
+/// file is created when the first bytes leave memory. It can be closed in between, so that a
+/// transaction of many tables needs few open files.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
@@ -31,7 +32,14 @@ pub(crate) struct Written {
 impl Output {
     /// A file that will be there.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, is_created: false, buffer: Vec::new(), hasher: blake3::Hasher::new(), bytes: 0 }
+        Self {
+            path,
+            file: None,
+            is_created: false,
+            buffer: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            bytes: 0,
+        }
     }
 
     /// Bytes held in memory.
@@ -48,8 +56,8 @@ impl Output {
         self.file.is_some()
     }
 
-    /// Closes the file until more is to be written. What was written is on disk then, because the system tells of a failure only
-    /// those who had the file open.
+    /// Closes the file until more is to be written. What was written is on disk then, because the
+    /// system tells of a failure only those who had the file open.
     pub(crate) fn park(&mut self) -> io::Result<()> {
         self.file.take().map_or(Ok(()), |file| disk::sync(&file))
     }
@@ -58,7 +66,10 @@ impl Output {
     pub(crate) fn complete(mut self) -> io::Result<Written> {
         self.flush()?;
         disk::sync(self.file()?)?;
-        Ok(Written { bytes: self.bytes, hash: hash(&self.hasher) })
+        Ok(Written {
+            bytes: self.bytes,
+            hash: hash(&self.hasher),
+        })
     }
 
     fn file(&mut self) -> io::Result<&mut File> {

@@ -1,7 +1,8 @@
 //! Rewrites the files of a table without what was deleted.
 //!
-//! Every file keeps its name and its place: one of fewer rows takes the place of another in one step, from the oldest to the
-//! newest, so that whoever reads the folder meanwhile finds a tombstone or a newer version wherever the older ones still are.
+//! Every file keeps its name and its place: one of fewer rows takes the place of another in one
+//! step, from the oldest to the newest, so that whoever reads the folder meanwhile finds a
+//! tombstone or a newer version wherever the older ones still are.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +26,12 @@ const REWRITING: &str = "rewriting a data file";
 const ATTEMPTS: usize = 3;
 
 /// Purges one table.
-pub(crate) fn purge(store: &mut Store, format: &Arc<dyn FileFormat>, purge: &Purge, table: &TableId) -> Result<PurgedTable> {
+pub(crate) fn purge(
+    store: &mut Store,
+    format: &Arc<dyn FileFormat>,
+    purge: &Purge,
+    table: &TableId,
+) -> Result<PurgedTable> {
     let mut attempts = 0;
     loop {
         store.refresh()?;
@@ -37,10 +43,24 @@ pub(crate) fn purge(store: &mut Store, format: &Arc<dyn FileFormat>, purge: &Pur
     }
 }
 
-fn try_purge(store: &mut Store, format: &Arc<dyn FileFormat>, purge: &Purge, table: &TableId) -> Result<PurgedTable> {
+fn try_purge(
+    store: &mut Store,
+    format: &Arc<dyn FileFormat>,
+    purge: &Purge,
+    table: &TableId,
+) -> Result<PurgedTable> {
     let left_over = store.left_over(table);
-    let mut purged = PurgedTable { table: table.clone(), rows: left_over.iter().map(|file| file.rows).sum(), skipped: None };
-    let files = store.fold().tables.get(table).map(|files| files.current.clone()).unwrap_or_default();
+    let mut purged = PurgedTable {
+        table: table.clone(),
+        rows: left_over.iter().map(|file| file.rows).sum(),
+        skipped: None,
+    };
+    let files = store
+        .fold()
+        .tables
+        .get(table)
+        .map(|files| files.current.clone())
+        .unwrap_or_default();
     if let Some(broken) = store.damage(table, &files)? {
         purged.skipped = Some(broken.to_string());
         return Ok(purged);
@@ -50,33 +70,80 @@ fn try_purge(store: &mut Store, format: &Arc<dyn FileFormat>, purge: &Purge, tab
         Some(key) => Walk::new(key, purge.versions).files(store, &**format, table, &files)?,
         None if files.is_empty() => Vec::new(),
         None => {
-            purged.skipped = Some("its key is unknown until the next sync, since an older release wrote it".to_owned());
+            purged.skipped = Some(
+                "its key is unknown until the next sync, since an older release wrote it"
+                    .to_owned(),
+            );
             Vec::new()
         }
     };
-    purged.rows += masks.iter().map(|(_, stays)| stays.iter().filter(|stays| !**stays).count() as u64).sum::<u64>();
+    purged.rows += masks
+        .iter()
+        .map(|(_, stays)| stays.iter().filter(|stays| !**stays).count() as u64)
+        .sum::<u64>();
     if purge.dry_run {
         return Ok(purged);
     }
-    let mut commit = Commit { run: purge.run.clone(), at: purge.at, ..Commit::default() };
-    commit.discard.extend((!left_over.is_empty()).then(|| table.clone()));
-    let mut written = Files { store, files: Vec::new() };
+    let mut commit = Commit {
+        run: purge.run.clone(),
+        at: purge.at,
+        ..Commit::default()
+    };
+    commit
+        .discard
+        .extend((!left_over.is_empty()).then(|| table.clone()));
+    let mut written = Files {
+        store,
+        files: Vec::new(),
+    };
     for (file, stays) in masks {
         let to = rewrite(written.store, &**format, table, file, &stays)?;
-        written.files.push(Rewritten { table: table.clone(), from: file.staged.clone(), to: Some(to) });
+        written.files.push(Rewritten {
+            table: table.clone(),
+            from: file.staged.clone(),
+            to: Some(to),
+        });
     }
     written.commit(format, &commit)?;
-    remove_empty(store, format, table, Commit { discard: Vec::new(), ..commit })?;
+    remove_empty(
+        store,
+        format,
+        table,
+        Commit {
+            discard: Vec::new(),
+            ..commit
+        },
+    )?;
     Ok(purged)
 }
 
-/// Removes files without rows. It is done after the commit that emptied them: their tombstones must not be gone before the
-/// rows of older files are.
-fn remove_empty(store: &mut Store, format: &Arc<dyn FileFormat>, table: &TableId, commit: Commit) -> Result<()> {
-    let files = store.fold().tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
+/// Removes files without rows. It is done after the commit that emptied them: their tombstones must
+/// not be gone before the rows of older files are.
+fn remove_empty(
+    store: &mut Store,
+    format: &Arc<dyn FileFormat>,
+    table: &TableId,
+    commit: Commit,
+) -> Result<()> {
+    let files = store
+        .fold()
+        .tables
+        .get(table)
+        .map(|files| files.current.as_slice())
+        .unwrap_or_default();
     let empty = files.iter().filter(|file| file.rows == 0);
-    let removed = empty.map(|file| Rewritten { table: table.clone(), from: file.staged.clone(), to: None }).collect();
-    Files { store, files: removed }.commit(format, &commit)
+    let removed = empty
+        .map(|file| Rewritten {
+            table: table.clone(),
+            from: file.staged.clone(),
+            to: None,
+        })
+        .collect();
+    Files {
+        store,
+        files: removed,
+    }
+    .commit(format, &commit)
 }
 
 /// Files that are to take the place of others; they are removed unless they are committed.
@@ -90,10 +157,19 @@ impl Files<'_> {
         if self.files.is_empty() && commit.discard.is_empty() {
             return Ok(());
         }
-        let nothing = |store: &Store| Ok(Staged::new(store.staging(), Arc::clone(format), store.options().buffered));
+        let nothing = |store: &Store| {
+            Ok(Staged::new(
+                store.staging(),
+                Arc::clone(format),
+                store.options().buffered,
+            ))
+        };
         let committed = self.store.commit_with(&[], &self.files, commit, nothing);
         // After any other failure a manifest may name the files: the next start knows.
-        if !committed.as_ref().is_err_and(|error| error.kind() == ErrorKind::CheckpointConflict) {
+        if !committed
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::CheckpointConflict)
+        {
             self.files.clear();
         }
         committed.map(drop)
@@ -110,13 +186,21 @@ impl Drop for Files<'_> {
 }
 
 /// Writes the rows of a file that stay to another one.
-fn rewrite(store: &Store, format: &dyn FileFormat, table: &TableId, file: &DataFile, stays: &[bool]) -> Result<DataFile> {
+fn rewrite(
+    store: &Store,
+    format: &dyn FileFormat,
+    table: &TableId,
+    file: &DataFile,
+    stays: &[bool],
+) -> Result<DataFile> {
     let path = disk::unique(&store.staging());
     let write = || {
         let (mut output, mut writer, mut row) = (Some(Output::new(path.clone())), None, 0);
         for batch in rows::read(format, &store.locate(table, file))? {
             let batch = batch?;
-            let kept = rows::filter(&batch, |index| stays.get(row + index).copied().unwrap_or(true))?;
+            let kept = rows::filter(&batch, |index| {
+                stays.get(row + index).copied().unwrap_or(true)
+            })?;
             row += batch.num_rows();
             let kept = kept.unwrap_or_else(|| batch.slice(0, 0));
             if let Some(output) = output.take() {
@@ -136,13 +220,20 @@ fn rewrite(store: &Store, format: &dyn FileFormat, table: &TableId, file: &DataF
     let written = write().inspect_err(|_| drop(disk::remove(&path)))?;
     let staged = names::of(&path).unwrap_or_default().to_owned();
     let rows = stays.iter().filter(|stays| **stays).count() as u64;
-    Ok(DataFile { name: file.name.clone(), staged, rows, bytes: written.bytes, hash: Some(written.hash) })
+    Ok(DataFile {
+        name: file.name.clone(),
+        staged,
+        rows,
+        bytes: written.bytes,
+        hash: Some(written.hash),
+    })
 }
 
 /// Walks through a table from its newest row to its oldest.
 struct Walk<'a> {
     key: &'a [String],
-    /// Keys of which only the newest version stays, with those that were met; none: every version stays.
+    /// Keys of which only the newest version stays, with those that were met; none: every version
+    /// stays.
     newest: Option<HashSet<KeyHash>>,
     deleted: HashSet<KeyHash>,
     /// The values of tombstones of many, by the columns that they compare.
@@ -154,16 +245,24 @@ struct Walk<'a> {
 struct Seen {
     kind: Kind,
     key: KeyHash,
-    /// For each of the patterns what a tombstone of many compares; of such a tombstone itself only its own.
+    /// For each of the patterns what a tombstone of many compares; of such a tombstone itself only
+    /// its own.
     groups: Vec<Option<KeyHash>>,
 }
 
 impl<'a> Walk<'a> {
     fn new(key: &'a [String], versions: bool) -> Self {
-        Self { key, newest: versions.then(HashSet::new), deleted: HashSet::new(), swept: BTreeMap::new(), buffer: String::new() }
+        Self {
+            key,
+            newest: versions.then(HashSet::new),
+            deleted: HashSet::new(),
+            swept: BTreeMap::new(),
+            buffer: String::new(),
+        }
     }
 
-    /// The files that have rows to be removed, oldest first, and for each of their rows whether it stays.
+    /// The files that have rows to be removed, oldest first, and for each of their rows whether it
+    /// stays.
     fn files<'f>(
         mut self,
         store: &Store,
@@ -203,20 +302,40 @@ impl<'a> Walk<'a> {
         for row in 0..batch.num_rows() {
             let kind = rows.kind(row);
             let own = (kind == Kind::Sweep).then(|| rows.pattern(row));
-            let is_compared = |pattern: &Vec<String>| kind != Kind::Tombstone && own.as_ref().is_none_or(|own| own == pattern);
-            let group = |pattern: &Vec<String>| is_compared(pattern).then(|| rows.group(pattern, row, &mut self.buffer)).flatten();
+            let is_compared = |pattern: &Vec<String>| {
+                kind != Kind::Tombstone && own.as_ref().is_none_or(|own| own == pattern)
+            };
+            let group = |pattern: &Vec<String>| {
+                is_compared(pattern)
+                    .then(|| rows.group(pattern, row, &mut self.buffer))
+                    .flatten()
+            };
             let groups = self.swept.keys().map(group).collect();
-            seen.push(Seen { kind, key: rows.key(row, &mut self.buffer), groups });
+            seen.push(Seen {
+                kind,
+                key: rows.key(row, &mut self.buffer),
+                groups,
+            });
         }
         Ok(())
     }
 
     fn stays(&mut self, row: &Seen) -> bool {
-        let groups = || row.groups.iter().zip(self.swept.values()).filter_map(|(group, swept)| Some(((*group)?, swept)));
+        let groups = || {
+            row.groups
+                .iter()
+                .zip(self.swept.values())
+                .filter_map(|(group, swept)| Some(((*group)?, swept)))
+        };
         match row.kind {
             Kind::Row => {
-                let is_deleted = self.deleted.contains(&row.key) || groups().any(|(group, swept)| swept.contains(&group));
-                !is_deleted && self.newest.as_mut().is_none_or(|newest| newest.insert(row.key))
+                let is_deleted = self.deleted.contains(&row.key)
+                    || groups().any(|(group, swept)| swept.contains(&group));
+                !is_deleted
+                    && self
+                        .newest
+                        .as_mut()
+                        .is_none_or(|newest| newest.insert(row.key))
             }
             Kind::Tombstone => {
                 self.deleted.insert(row.key);

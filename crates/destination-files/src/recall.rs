@@ -20,8 +20,8 @@ pub(crate) struct Source {
     pub(crate) rows: u64,
 }
 
-/// Reads the cards of a table's files, which come oldest first, and makes those that are missing. Of a large table only the
-/// newest files are read. None: there are too many patterns.
+/// Reads the cards of a table's files, which come oldest first, and makes those that are missing.
+/// Of a large table only the newest files are read. None: there are too many patterns.
 pub(crate) fn recall(
     sources: &[Source],
     format: &dyn FileFormat,
@@ -35,15 +35,24 @@ pub(crate) fn recall(
         rows += source.rows;
         is_wanted
     };
-    let (older, newest) = sources.split_at(sources.len() - sources.iter().rev().take_while(is_wanted).count());
+    let (older, newest) =
+        sources.split_at(sources.len() - sources.iter().rev().take_while(is_wanted).count());
     for source in older {
         // It will not be read any more; one that cannot be removed does no harm.
         let _ = fs::remove_file(&source.card);
     }
-    let mut cards: Vec<Option<Card>> = newest.iter().map(|source| Card::read(&source.card, key)).collect();
+    let mut cards: Vec<Option<Card>> = newest
+        .iter()
+        .map(|source| Card::read(&source.card, key))
+        .collect();
     let mut patterns = wanted;
     loop {
-        patterns.extend(cards.iter().flatten().flat_map(|card| card.patterns.iter().cloned()));
+        patterns.extend(
+            cards
+                .iter()
+                .flatten()
+                .flat_map(|card| card.patterns.iter().cloned()),
+        );
         if patterns.len() > MAX_PATTERNS {
             return Ok(None);
         }
@@ -55,13 +64,23 @@ pub(crate) fn recall(
         }
         if patterns.len() == known.len() {
             let mut held = Known::new(known, capacity, newest.len() == sources.len());
-            cards.iter().flatten().flat_map(Card::entries).for_each(|entry| held.add(entry));
+            cards
+                .iter()
+                .flatten()
+                .flat_map(Card::entries)
+                .for_each(|entry| held.add(entry));
             return Ok(Some(held));
         }
     }
 }
 
-fn make(source: &Source, format: &dyn FileFormat, key: &[String], known: &[Pattern], found: &mut BTreeSet<Pattern>) -> Result<Card> {
+fn make(
+    source: &Source,
+    format: &dyn FileFormat,
+    key: &[String],
+    known: &[Pattern],
+    found: &mut BTreeSet<Pattern>,
+) -> Result<Card> {
     let card = Card::make(format, &source.data, key, known, found)?;
     store(&card, &source.card);
     Ok(card)

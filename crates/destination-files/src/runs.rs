@@ -14,10 +14,14 @@ const READING: &str = "reading the runs";
 pub(crate) fn record(root: &Path, run: &RunRecord) -> Result<()> {
     let folder = folder(root);
     disk::create_folders(&folder).explain(REMEMBERING, &folder)?;
-    let encoded = serde_json::to_vec(run).map_err(std::io::Error::from).explain(REMEMBERING, &folder)?;
+    let encoded = serde_json::to_vec(run)
+        .map_err(std::io::Error::from)
+        .explain(REMEMBERING, &folder)?;
     let path = folder.join(name(run));
     let temporary = disk::write_unique(&folder, &encoded, REMEMBERING)?;
-    disk::rename(&temporary, &path).explain(REMEMBERING, &path).inspect_err(|_| drop(disk::remove(&temporary)))?;
+    disk::rename(&temporary, &path)
+        .explain(REMEMBERING, &path)
+        .inspect_err(|_| drop(disk::remove(&temporary)))?;
     let forgotten = newest_first(root)?.into_iter().skip(RUN_CAPACITY);
     forgotten.for_each(|path| drop(disk::remove(&path)));
     Ok(())
@@ -26,13 +30,20 @@ pub(crate) fn record(root: &Path, run: &RunRecord) -> Result<()> {
 /// The newest runs, newest first. A file that cannot be read is left out.
 pub(crate) fn newest(root: &Path, limit: usize) -> Result<Vec<RunRecord>> {
     let read = |path: PathBuf| -> Option<RunRecord> {
-        let run = disk::read(&path).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let run = disk::read(&path)
+            .ok()
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if run.is_none() {
             tracing::warn!(path = %path.display(), "the record of a run is damaged");
         }
         run
     };
-    Ok(newest_first(root)?.into_iter().filter_map(read).take(limit).collect())
+    Ok(newest_first(root)?
+        .into_iter()
+        .filter_map(read)
+        .take(limit)
+        .collect())
 }
 
 /// Where the runs are.
@@ -42,12 +53,21 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 
 /// Sorts as the runs began.
 fn name(run: &RunRecord) -> String {
-    format!("{}-{}.json", run.started.format("%Y%m%dT%H%M%S%6f"), names::folder(&run.run))
+    format!(
+        "{}-{}.json",
+        run.started.format("%Y%m%dT%H%M%S%6f"),
+        names::folder(&run.run)
+    )
 }
 
 fn is_run(path: &Path) -> bool {
-    let begins_with_time = |name: &str| name.split_once('-').is_some_and(|(time, _)| time.len() == 21 && time.as_bytes()[8] == b'T');
-    path.extension().is_some_and(|extension| extension == "json") && names::of(path).is_some_and(begins_with_time)
+    let begins_with_time = |name: &str| {
+        name.split_once('-')
+            .is_some_and(|(time, _)| time.len() == 21 && time.as_bytes()[8] == b'T')
+    };
+    path.extension()
+        .is_some_and(|extension| extension == "json")
+        && names::of(path).is_some_and(begins_with_time)
 }
 
 fn newest_first(root: &Path) -> Result<Vec<PathBuf>> {

@@ -1,7 +1,8 @@
 //! Moves files to where the manifests say that they are.
 //!
-//! A commit counts from its manifest on, and is said to be made only when readers see it. What cannot be moved at once is done
-//! before anything else is written to the table, by this process or by the next one.
+//! A commit counts from its manifest on, and is said to be made only when readers see it. What
+//! cannot be moved at once is done before anything else is written to the table, by this process or
+//! by the next one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ pub(crate) struct Pending {
     pub(crate) reason: String,
 }
 
-/// Files in a table's folder that have names of data files, and that readers of the table should not see.
+/// Files in a table's folder that have names of data files, and that readers of the table should
+/// not see.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
     /// Names that commits have given.
@@ -48,7 +50,10 @@ impl Store {
     /// Remembers moves that are still to be made.
     pub(crate) fn postpone(&mut self, table: TableId, moves: TableMoves, reason: &Error) {
         let reason = reason.to_string();
-        let pending = self.pending.entry(table).or_insert_with(|| Pending { moves: TableMoves::default(), reason: String::new() });
+        let pending = self.pending.entry(table).or_insert_with(|| Pending {
+            moves: TableMoves::default(),
+            reason: String::new(),
+        });
         pending.reason = reason;
         pending.moves.replaced.extend(moves.replaced);
         pending.moves.stale.extend(moves.stale);
@@ -63,9 +68,16 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Destination`] when it cannot be moved now either.
     pub(crate) fn catch_up(&mut self, table: &TableId) -> Result<()> {
-        let Some(Pending { mut moves, .. }) = self.pending.remove(table) else { return Ok(()) };
+        let Some(Pending { mut moves, .. }) = self.pending.remove(table) else {
+            return Ok(());
+        };
         // A later commit may have replaced what the earlier one was to show.
-        let current = self.fold().tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
+        let current = self
+            .fold()
+            .tables
+            .get(table)
+            .map(|files| files.current.as_slice())
+            .unwrap_or_default();
         moves.visible.retain(|file| current.contains(file));
         moves.rewritten.retain(|file| current.contains(file));
         self.settle_table(table, &moves).map_err(|error| {
@@ -74,9 +86,10 @@ impl Store {
         })
     }
 
-    /// Where files take the place of others, they come to the folder first, under names that readers leave out: so that nothing
-    /// is removed before it is sure that they can be there. Then the others go, and they get their names. A glob may miss rows
-    /// for a moment, but it never shows a row of both generations.
+    /// Where files take the place of others, they come to the folder first, under names that
+    /// readers leave out: so that nothing is removed before it is sure that they can be there. Then
+    /// the others go, and they get their names. A glob may miss rows for a moment, but it never
+    /// shows a row of both generations.
     fn settle_table(&self, table: &TableId, moves: &TableMoves) -> Result<()> {
         let folder = self.folder(table);
         let removes = !moves.replaced.is_empty() || !moves.stale.is_empty();
@@ -127,10 +140,14 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a visible file to its place unless it is there, at once into the place of one of the same name.
+    /// Moves a visible file to its place unless it is there, at once into the place of one of the
+    /// same name.
     fn place(&self, table: &TableId, file: &DataFile) -> Result<()> {
         let folder = self.folder(table);
-        for waiting in [self.staging().join(&file.staged), folder.join(names::arrived(&file.name))] {
+        for waiting in [
+            self.staging().join(&file.staged),
+            folder.join(names::arrived(&file.name)),
+        ] {
             if has_size(&waiting, file)? && move_to(&waiting, &folder, &file.name)? {
                 return Ok(());
             }
@@ -143,33 +160,56 @@ impl Store {
         }
     }
 
-    /// Finishes what an interrupted commit began, and removes what is ours and belongs to none. Only safe while nobody else
-    /// writes. What cannot be moved or removed now is remembered, and keeps nobody from writing to other tables.
+    /// Finishes what an interrupted commit began, and removes what is ours and belongs to none.
+    /// Only safe while nobody else writes. What cannot be moved or removed now is remembered, and
+    /// keeps nobody from writing to other tables.
     pub(crate) fn reconcile(&mut self) -> Result<()> {
         self.log().remove_temporaries()?;
-        let tables: Vec<(TableId, Files)> = self.fold().tables.iter().map(|(table, files)| (table.clone(), files.clone())).collect();
+        let tables: Vec<(TableId, Files)> = self
+            .fold()
+            .tables
+            .iter()
+            .map(|(table, files)| (table.clone(), files.clone()))
+            .collect();
         for (table, files) in &tables {
             self.remove_lost_cards(table, files)?;
             if self.damage(table, &files.current)?.is_some() {
                 // What is left may be the last copy of what is lost.
                 continue;
             }
-            let moves = TableMoves { stale: self.stale(table, files)?, visible: files.current.clone(), ..TableMoves::default() };
+            let moves = TableMoves {
+                stale: self.stale(table, files)?,
+                visible: files.current.clone(),
+                ..TableMoves::default()
+            };
             if let Err(error) = self.settle_table(table, &moves) {
                 tracing::warn!(%error, stream = table.stream, "files of a commit are not all in place");
                 self.postpone(table.clone(), moves, &error);
             }
         }
-        let is_temporary = |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
+        let is_temporary =
+            |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
         let runs = disk::list(&runs::folder(self.root())).explain(OPENING, self.root())?;
-        runs.iter().filter(is_temporary).try_for_each(|path| disk::remove(path))?;
-        let waiting: BTreeSet<&str> = tables.iter().flat_map(|(_, files)| files.all()).map(|file| file.staged.as_str()).collect();
+        runs.iter()
+            .filter(is_temporary)
+            .try_for_each(|path| disk::remove(path))?;
+        let waiting: BTreeSet<&str> = tables
+            .iter()
+            .flat_map(|(_, files)| files.all())
+            .map(|file| file.staged.as_str())
+            .collect();
         let staged = disk::list(&self.staging()).explain(OPENING, &self.staging())?;
-        let is_left_over = |path: &&PathBuf| is_temporary(path) && !names::of(path).is_some_and(|name| waiting.contains(name));
-        staged.iter().filter(is_left_over).try_for_each(|path| disk::remove(path))
+        let is_left_over = |path: &&PathBuf| {
+            is_temporary(path) && !names::of(path).is_some_and(|name| waiting.contains(name))
+        };
+        staged
+            .iter()
+            .filter(is_left_over)
+            .try_for_each(|path| disk::remove(path))
     }
 
-    /// Names in a table's folder that were given to files by a commit, and are not visible any more. Other files are left alone.
+    /// Names in a table's folder that were given to files by a commit, and are not visible any
+    /// more. Other files are left alone.
     fn stale(&self, table: &TableId, files: &Files) -> Result<Vec<String>> {
         let Others { stale, strange } = self.others(table, files)?;
         for path in strange {
@@ -178,17 +218,30 @@ impl Store {
         Ok(stale)
     }
 
-    /// What has a data file's name in a table's folder, and is not visible. A commit names its files before they are moved, so that
-    /// one which another process moves at the moment is not strange.
+    /// What has a data file's name in a table's folder, and is not visible. A commit names its
+    /// files before they are moved, so that one which another process moves at the moment is not
+    /// strange.
     pub(crate) fn others(&self, table: &TableId, files: &Files) -> Result<Others> {
         let folder = self.folder(table);
-        let visible: BTreeSet<&str> = files.current.iter().map(|file| file.name.as_str()).collect();
+        let visible: BTreeSet<&str> = files
+            .current
+            .iter()
+            .map(|file| file.name.as_str())
+            .collect();
         let mut others = Others::default();
         for path in disk::list(&folder).explain(OPENING, &folder)? {
-            let Some(found) = names::of(&path) else { continue };
+            let Some(found) = names::of(&path) else {
+                continue;
+            };
             let name = names::of_arrived(found).unwrap_or(found);
-            let Some(sequence) = names::sequence(name).filter(|_| !visible.contains(name)) else { continue };
-            if self.log().manifest(sequence)?.is_some_and(|manifest| manifest.names(table, name)) {
+            let Some(sequence) = names::sequence(name).filter(|_| !visible.contains(name)) else {
+                continue;
+            };
+            if self
+                .log()
+                .manifest(sequence)?
+                .is_some_and(|manifest| manifest.names(table, name))
+            {
                 others.stale.push(found.to_owned());
             } else {
                 others.strange.push(path);
@@ -199,10 +252,20 @@ impl Store {
 
     /// Removes the cards of files that are gone.
     fn remove_lost_cards(&self, table: &TableId, files: &Files) -> Result<()> {
-        let cards: BTreeSet<PathBuf> = files.all().map(|file| self.card(table, &file.staged)).collect();
+        let cards: BTreeSet<PathBuf> = files
+            .all()
+            .map(|file| self.card(table, &file.staged))
+            .collect();
         let folder = self.cards(table);
-        let is_lost = |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "card")) && !cards.contains(*path);
-        disk::list(&folder).explain(OPENING, &folder)?.iter().filter(is_lost).try_for_each(|path| disk::remove(path))
+        let is_lost = |path: &&PathBuf| {
+            names::of(path).is_some_and(|name| names::is_unique(name, "card"))
+                && !cards.contains(*path)
+        };
+        disk::list(&folder)
+            .explain(OPENING, &folder)?
+            .iter()
+            .filter(is_lost)
+            .try_for_each(|path| disk::remove(path))
     }
 }
 
@@ -227,10 +290,13 @@ fn unplaced(error: Error, table: &TableId, folder: &Path) -> Error {
         "make sure that {} is a folder that can be written, then run again: the files wait in `_staging`, and the next run moves them first",
         folder.display()
     );
-    Error::new(ErrorKind::Destination, "rows are committed, but their files cannot be moved to where readers see them")
-        .with_operation(SETTLING)
-        .with_context("source", table.source.clone())
-        .with_context("stream", table.stream.clone())
-        .with_help(help)
-        .with_source(error)
+    Error::new(
+        ErrorKind::Destination,
+        "rows are committed, but their files cannot be moved to where readers see them",
+    )
+    .with_operation(SETTLING)
+    .with_context("source", table.source.clone())
+    .with_context("stream", table.stream.clone())
+    .with_help(help)
+    .with_source(error)
 }

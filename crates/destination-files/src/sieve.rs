@@ -13,8 +13,8 @@ use crate::sift;
 use crate::sift::Sifted;
 use crate::store::Store;
 
-/// What a transaction knows of the tables that it writes. It belongs to the transaction until that is committed: what is
-/// not committed must not keep anybody from writing the same rows.
+/// What a transaction knows of the tables that it writes. It belongs to the transaction until that
+/// is committed: what is not committed must not keep anybody from writing the same rows.
 #[derive(Debug, Default)]
 pub(crate) struct Sieves {
     /// None: everything is stored, since too many kinds of tombstones are in the table.
@@ -35,8 +35,8 @@ struct Sieve {
 }
 
 impl Sieves {
-    /// Takes out of a batch what its table holds. None: the batch is to be stored as it is, because its rows have no key or
-    /// belong to too many things that can be deleted.
+    /// Takes out of a batch what its table holds. None: the batch is to be stored as it is, because
+    /// its rows have no key or belong to too many things that can be deleted.
     pub(crate) fn sift(
         &mut self,
         store: &Mutex<Store>,
@@ -65,12 +65,29 @@ impl Sieves {
             }
         }
         if !self.tables.contains_key(&place) {
-            let known = store.lock().unwrap_or_else(PoisonError::into_inner).known(&place.0, place.1, format, patterns)?;
-            let new = |(known, sequence)| Sieve { known, sequence, mine: HashSet::new(), unchanged: 0, intact: true };
+            let known = store
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .known(&place.0, place.1, format, patterns)?;
+            let new = |(known, sequence)| Sieve {
+                known,
+                sequence,
+                mine: HashSet::new(),
+                unchanged: 0,
+                intact: true,
+            };
             self.tables.insert(place.clone(), known.map(new));
         }
-        let Some(Some(sieve)) = self.tables.get_mut(&place) else { return Ok(None) };
-        let sifted = sift::sift(&mut sieve.known, table.generation, &table.primary_key, batch, &mut sieve.mine)?;
+        let Some(Some(sieve)) = self.tables.get_mut(&place) else {
+            return Ok(None);
+        };
+        let sifted = sift::sift(
+            &mut sieve.known,
+            table.generation,
+            &table.primary_key,
+            batch,
+            &mut sieve.mine,
+        )?;
         sieve.unchanged += sifted.unchanged;
         Ok(Some((sieve.known.patterns().to_vec(), sifted)))
     }
@@ -78,15 +95,21 @@ impl Sieves {
     /// Finds out, before the commit, whether the tables still hold what was known of them.
     ///
     /// # Errors
-    /// [`ErrorKind::CheckpointConflict`] when rows were left out, and another process has written to their table since.
+    /// [`ErrorKind::CheckpointConflict`] when rows were left out, and another process has written
+    /// to their table since.
     pub(crate) fn check(&mut self, store: &Store) -> Result<()> {
         for ((table, _), sieve) in &mut self.tables {
             let Some(sieve) = sieve else { continue };
             let is_current = store.changed_at(table) <= sieve.sequence;
             if !is_current && sieve.unchanged > 0 {
-                return Err(Error::new(ErrorKind::CheckpointConflict, "another process wrote to the same table")
-                    .with_context("stream", &table.stream)
-                    .with_help("make sure that only one sync writes to this destination, then run again"));
+                return Err(Error::new(
+                    ErrorKind::CheckpointConflict,
+                    "another process wrote to the same table",
+                )
+                .with_context("stream", &table.stream)
+                .with_help(
+                    "make sure that only one sync writes to this destination, then run again",
+                ));
             }
             sieve.intact &= is_current;
         }
@@ -96,7 +119,8 @@ impl Sieves {
     /// Hands on, after the commit, what is known of the tables.
     pub(crate) fn hand_on(self, store: &mut Store, commit: &Commit) {
         for ((table, generation), sieve) in self.tables {
-            let is_replaced = commit.publish.contains(&table) || (generation == Generation::Next && commit.discard.contains(&table));
+            let is_replaced = commit.publish.contains(&table)
+                || (generation == Generation::Next && commit.discard.contains(&table));
             if let Some(sieve) = sieve.filter(|sieve| sieve.intact && !is_replaced) {
                 store.remember(table, generation, sieve.known);
             }

@@ -19,7 +19,8 @@ pub(crate) struct Sifted {
     pub(crate) fresh: Option<RecordBatch>,
     /// Their entries.
     pub(crate) numbers: Vec<u64>,
-    /// Rows that an earlier transaction has stored in the next generation: to be stored after all when that is discarded.
+    /// Rows that an earlier transaction has stored in the next generation: to be stored after all
+    /// when that is discarded.
     pub(crate) spare: Option<RecordBatch>,
     /// Rows that are not stored.
     pub(crate) unchanged: u64,
@@ -36,10 +37,16 @@ pub(crate) struct Hashes<'a> {
 
 impl<'a> Hashes<'a> {
     pub(crate) fn new(rows: &'a Rows<'a>, patterns: &'a [Pattern]) -> Self {
-        let is_content = |column: &&Column<'_>| column.name() != DELETED && column.name() != SYNCED_AT;
+        let is_content =
+            |column: &&Column<'_>| column.name() != DELETED && column.name() != SYNCED_AT;
         let mut columns: Vec<&Column<'_>> = rows.columns.iter().filter(is_content).collect();
         columns.sort_unstable_by_key(|column| column.name());
-        Self { rows, patterns, content: columns, buffer: String::new() }
+        Self {
+            rows,
+            patterns,
+            content: columns,
+            buffer: String::new(),
+        }
     }
 
     /// Appends the entry of a row.
@@ -60,7 +67,10 @@ impl<'a> Hashes<'a> {
                 let place = self.patterns.iter().position(|known| *known == pattern);
                 let group = group(self.rows, &pattern, row, &mut self.buffer);
                 // One of an unknown pattern is met only while cards are made anew.
-                numbers.extend([group, place.map_or(FIRST_CONTENT - 1, |place| place as u64 + 1)]);
+                numbers.extend([
+                    group,
+                    place.map_or(FIRST_CONTENT - 1, |place| place as u64 + 1),
+                ]);
                 numbers.extend(self.patterns.iter().map(|_| 0));
             }
         }
@@ -71,7 +81,8 @@ impl<'a> Hashes<'a> {
         self.rows.key(row, &mut self.buffer) as u64
     }
 
-    /// Hash of all values but the instant of the reading. A column without a value counts as one that is missing.
+    /// Hash of all values but the instant of the reading. A column without a value counts as one
+    /// that is missing.
     fn content(&mut self, row: usize) -> u64 {
         self.buffer.clear();
         for column in &self.content {
@@ -90,7 +101,11 @@ impl<'a> Hashes<'a> {
             }
         }
         let content = short(self.buffer.as_bytes());
-        if content < FIRST_CONTENT { content + FIRST_CONTENT } else { content }
+        if content < FIRST_CONTENT {
+            content + FIRST_CONTENT
+        } else {
+            content
+        }
     }
 }
 
@@ -106,7 +121,8 @@ fn push_length(out: &mut String, mut length: usize) {
 /// Half of the hash of what a tombstone of many compares; 0: one of the values is null.
 #[expect(clippy::cast_possible_truncation, reason = "half of a hash")]
 fn group(rows: &Rows<'_>, pattern: &Pattern, row: usize, buffer: &mut String) -> u64 {
-    rows.group(pattern, row, buffer).map_or(0, |group| (group as u64).max(1))
+    rows.group(pattern, row, buffer)
+        .map_or(0, |group| (group as u64).max(1))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "half of a hash")]
@@ -119,11 +135,14 @@ pub(crate) fn patterns(batch: &RecordBatch, key: &[String]) -> Result<BTreeSet<P
     let columns = Column::of(batch)?;
     let rows = Rows::new(&columns, key);
     let sweeps = (0..batch.num_rows()).filter(|row| rows.kind(*row) == Kind::Sweep);
-    Ok(sweeps.map(|row| rows.pattern(row)).filter(|pattern| !pattern.is_empty()).collect())
+    Ok(sweeps
+        .map(|row| rows.pattern(row))
+        .filter(|pattern| !pattern.is_empty())
+        .collect())
 }
 
-/// Takes out of a batch what the table holds, and adds the rest to what is known. `mine` are the keys that the open
-/// transaction has written.
+/// Takes out of a batch what the table holds, and adds the rest to what is known. `mine` are the
+/// keys that the open transaction has written.
 pub(crate) fn sift(
     known: &mut Known,
     generation: Generation,
@@ -153,7 +172,9 @@ pub(crate) fn sift(
             }
             // Those of the next generation may delete rows that are carried into it.
             Kind::Tombstone | Kind::Sweep if is_next => true,
-            Kind::Tombstone => known.content(id).map_or(!known.is_complete(), |content| content != GONE),
+            Kind::Tombstone => known
+                .content(id)
+                .map_or(!known.is_complete(), |content| content != GONE),
             Kind::Sweep => rows.pattern(row).is_empty() || !sets.changes_nothing(known, row, entry),
         };
         if fresh[row] {
@@ -164,7 +185,11 @@ pub(crate) fn sift(
         }
     }
     let unchanged = fresh.iter().filter(|fresh| !**fresh).count() as u64;
-    let stored = entries.iter().zip(&fresh).filter(|(_, fresh)| **fresh).flat_map(|(entry, _)| entry.iter().copied());
+    let stored = entries
+        .iter()
+        .zip(&fresh)
+        .filter(|(_, fresh)| **fresh)
+        .flat_map(|(entry, _)| entry.iter().copied());
     Ok(Sifted {
         numbers: stored.collect(),
         unchanged,
@@ -173,7 +198,8 @@ pub(crate) fn sift(
     })
 }
 
-/// Where the rows of a batch are, by their key and by what a tombstone of many compares; empty in a batch without one.
+/// Where the rows of a batch are, by their key and by what a tombstone of many compares; empty in a
+/// batch without one.
 struct Sets<'a> {
     entries: &'a [&'a [u64]],
     keys: HashMap<u64, Vec<usize>>,
@@ -182,9 +208,20 @@ struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     fn new(entries: &'a [&'a [u64]]) -> Self {
-        let mut sets = Self { entries, keys: HashMap::new(), groups: HashMap::new() };
-        if entries.iter().any(|entry| (1..FIRST_CONTENT).contains(&entry[1])) {
-            for (row, entry) in entries.iter().enumerate().filter(|(_, entry)| !(1..FIRST_CONTENT).contains(&entry[1])) {
+        let mut sets = Self {
+            entries,
+            keys: HashMap::new(),
+            groups: HashMap::new(),
+        };
+        if entries
+            .iter()
+            .any(|entry| (1..FIRST_CONTENT).contains(&entry[1]))
+        {
+            for (row, entry) in entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| !(1..FIRST_CONTENT).contains(&entry[1]))
+            {
                 sets.keys.entry(entry[0]).or_default().push(row);
                 for (pattern, group) in entry[2..].iter().enumerate() {
                     sets.groups.entry((pattern, *group)).or_default().push(row);
@@ -194,15 +231,33 @@ impl<'a> Sets<'a> {
         sets
     }
 
-    /// True when a tombstone of many deletes nothing, or the rows that follow it in its batch are exactly those that it
-    /// deletes: a list that was read again and is the same.
+    /// True when a tombstone of many deletes nothing, or the rows that follow it in its batch are
+    /// exactly those that it deletes: a list that was read again and is the same.
     fn changes_nothing(&self, known: &Known, row: usize, entry: &[u64]) -> bool {
-        let (group, pattern) = (entry[0], usize::try_from(entry[1] - 1).unwrap_or(usize::MAX));
-        let Some(alive) = known.alive(pattern, group) else { return false };
-        let after = |rows: Option<&Vec<usize>>| rows.into_iter().flatten().copied().filter(|other| *other > row).collect::<Vec<_>>();
+        let (group, pattern) = (
+            entry[0],
+            usize::try_from(entry[1] - 1).unwrap_or(usize::MAX),
+        );
+        let Some(alive) = known.alive(pattern, group) else {
+            return false;
+        };
+        let after = |rows: Option<&Vec<usize>>| {
+            rows.into_iter()
+                .flatten()
+                .copied()
+                .filter(|other| *other > row)
+                .collect::<Vec<_>>()
+        };
         let version = |row: usize| (self.entries[row][0], self.entries[row][1]);
-        let members: HashSet<(u64, u64)> = after(self.groups.get(&(pattern, group))).into_iter().map(version).collect();
-        let stays = |(key, content): &(u64, u64)| after(self.keys.get(key)).into_iter().all(|row| version(row).1 == *content);
+        let members: HashSet<(u64, u64)> = after(self.groups.get(&(pattern, group)))
+            .into_iter()
+            .map(version)
+            .collect();
+        let stays = |(key, content): &(u64, u64)| {
+            after(self.keys.get(key))
+                .into_iter()
+                .all(|row| version(row).1 == *content)
+        };
         alive.is_empty() || members == alive && alive.iter().all(stays)
     }
 }

@@ -18,8 +18,8 @@ use crate::{disk, names};
 const WRITING: &str = "writing rows";
 /// A file that has grown this large is closed, and another begun.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;
-/// Files of a transaction that are open at the same time, however many tables it writes. It leaves most of the least limit that
-/// systems have, 256 on macOS, to connections.
+/// Files of a transaction that are open at the same time, however many tables it writes. It leaves
+/// most of the least limit that systems have, 256 on macOS, to connections.
 const OPEN_FILES: usize = 12;
 
 /// The files of a transaction, which are removed when this is dropped before they are committed.
@@ -49,22 +49,50 @@ struct OpenFile {
 }
 
 impl Staged {
-    /// Files that will be in that folder, and hold so many bytes in memory at most until they are there.
+    /// Files that will be in that folder, and hold so many bytes in memory at most until they are
+    /// there.
     pub(crate) fn new(folder: PathBuf, format: Arc<dyn FileFormat>, buffered: usize) -> Self {
-        Self { folder, format, buffered, open: Vec::new(), files: Vec::new(), writes: 0 }
+        Self {
+            folder,
+            format,
+            buffered,
+            open: Vec::new(),
+            files: Vec::new(),
+            writes: 0,
+        }
     }
 
     /// Adds rows to the file of a table.
-    pub(crate) fn write(&mut self, table: &TableId, generation: Generation, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        table: &TableId,
+        generation: Generation,
+        batch: &RecordBatch,
+    ) -> Result<()> {
         self.write_with(table, generation, batch, None)
     }
 
     /// Adds rows with their entries.
-    pub(crate) fn write_with(&mut self, table: &TableId, generation: Generation, batch: &RecordBatch, card: Option<Card>) -> Result<()> {
+    pub(crate) fn write_with(
+        &mut self,
+        table: &TableId,
+        generation: Generation,
+        batch: &RecordBatch,
+        card: Option<Card>,
+    ) -> Result<()> {
         let index = self.file_for(table, generation, batch)?;
         let open = &mut self.open[index];
-        open.card = if open.rows == 0 { card } else { open.card.take().zip(card).and_then(|(card, more)| card.join(more)) };
-        open.writer.write(batch).map_err(|error| at(&open.path, error))?;
+        open.card = if open.rows == 0 {
+            card
+        } else {
+            open.card
+                .take()
+                .zip(card)
+                .and_then(|(card, more)| card.join(more))
+        };
+        open.writer
+            .write(batch)
+            .map_err(|error| at(&open.path, error))?;
         open.rows += batch.num_rows() as u64;
         self.writes += 1;
         open.used = self.writes;
@@ -77,33 +105,64 @@ impl Staged {
     }
 
     /// The open file of a table, begun if need be, and begun anew when the columns changed.
-    fn file_for(&mut self, table: &TableId, generation: Generation, batch: &RecordBatch) -> Result<usize> {
+    fn file_for(
+        &mut self,
+        table: &TableId,
+        generation: Generation,
+        batch: &RecordBatch,
+    ) -> Result<usize> {
         let schema = batch.schema();
-        if let Some(index) = self.open.iter().position(|open| open.table == *table && open.generation == generation) {
+        if let Some(index) = self
+            .open
+            .iter()
+            .position(|open| open.table == *table && open.generation == generation)
+        {
             if !self.format.has_columns() || self.open[index].schema == schema {
                 return Ok(index);
             }
             self.close(index)?;
         }
         let path = disk::unique(&self.folder);
-        let writer = self.format.begin(Output::new(path.clone()), batch).inspect_err(|_| drop(disk::remove(&path)))?;
-        self.open.push(OpenFile { table: table.clone(), generation, schema, path, rows: 0, writer, used: 0, card: None });
+        let writer = self
+            .format
+            .begin(Output::new(path.clone()), batch)
+            .inspect_err(|_| drop(disk::remove(&path)))?;
+        self.open.push(OpenFile {
+            table: table.clone(),
+            generation,
+            schema,
+            path,
+            rows: 0,
+            writer,
+            used: 0,
+            card: None,
+        });
         Ok(self.open.len() - 1)
     }
 
     fn bound_memory(&mut self) -> Result<()> {
         let mut buffered: usize = self.open.iter().map(|open| open.writer.buffered()).sum();
         while buffered > self.buffered {
-            let Some(largest) = self.open.iter_mut().max_by_key(|open| open.writer.buffered()) else { break };
+            let Some(largest) = self
+                .open
+                .iter_mut()
+                .max_by_key(|open| open.writer.buffered())
+            else {
+                break;
+            };
             buffered -= largest.writer.buffered();
-            largest.writer.flush().map_err(|error| at(&largest.path, error))?;
+            largest
+                .writer
+                .flush()
+                .map_err(|error| at(&largest.path, error))?;
         }
         Ok(())
     }
 
     /// Closes the files that were written longest ago, until they are written again.
     fn bound_files(&mut self) -> Result<()> {
-        let mut in_use: Vec<&mut OpenFile> = self.open.iter_mut().filter_map(OpenFile::if_open).collect();
+        let mut in_use: Vec<&mut OpenFile> =
+            self.open.iter_mut().filter_map(OpenFile::if_open).collect();
         if in_use.len() <= OPEN_FILES {
             return Ok(());
         }
@@ -114,11 +173,30 @@ impl Staged {
 
     /// Completes a file; it is on disk when this returns.
     fn close(&mut self, index: usize) -> Result<()> {
-        let OpenFile { table, generation, path, rows, writer, card, .. } = self.open.remove(index);
-        let finished = writer.finish().map_err(|error| at(&path, error)).and_then(|output| output.complete().explain(WRITING, &path));
+        let OpenFile {
+            table,
+            generation,
+            path,
+            rows,
+            writer,
+            card,
+            ..
+        } = self.open.remove(index);
+        let finished = writer
+            .finish()
+            .map_err(|error| at(&path, error))
+            .and_then(|output| output.complete().explain(WRITING, &path));
         let written = finished.inspect_err(|_| drop(disk::remove(&path)))?;
         let name = names::of(&path).unwrap_or_default().to_owned();
-        self.files.push(StagedFile { table, generation, name, rows, bytes: written.bytes, hash: written.hash, card });
+        self.files.push(StagedFile {
+            table,
+            generation,
+            name,
+            rows,
+            bytes: written.bytes,
+            hash: written.hash,
+            card,
+        });
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! The folders: where data files wait, where they become visible, and how both are brought in line with the manifests.
+//! The folders: where data files wait, where they become visible, and how both are brought in line
+//! with the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,24 +26,30 @@ const COMMITTING: &str = "bringing staged files to disk";
 /// What a folder may be opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Commits after which the manifests are folded into a snapshot, which bounds how many are read at the start.
-    /// Default: 64.
+    /// Commits after which the manifests are folded into a snapshot, which bounds how many are read
+    /// at the start. Default: 64.
     pub snapshot_every: u64,
-    /// Keys of which the newest version is remembered, so that it is not stored again. Each takes 20 to 40 bytes of memory.
-    /// Default: 1,800,000. Of the keys of a larger table only those that were written last are remembered.
+    /// Keys of which the newest version is remembered, so that it is not stored again. Each takes
+    /// 20 to 40 bytes of memory. Default: 1,800,000. Of the keys of a larger table only those that
+    /// were written last are remembered.
     pub remember: usize,
-    /// Bytes that the files which a transaction writes may hold in memory together; beyond, the largest is written out.
-    /// Default: 32 MiB, which is what a run with the default budget leaves
+    /// Bytes that the files which a transaction writes may hold in memory together; beyond, the
+    /// largest is written out. Default: 32 MiB, which is what a run with the default budget leaves
     /// ([`MemoryBudget::of_destination`](pipeline_core::MemoryBudget::of_destination)).
     pub buffered: usize,
-    /// How long opening waits for another process that has the folder for itself: it moves some files at its start.
-    /// Default: 10 seconds.
+    /// How long opening waits for another process that has the folder for itself: it moves some
+    /// files at its start. Default: 10 seconds.
     pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot_every: 64, remember: 1_800_000, buffered: 32 << 20, patience: Duration::from_secs(10) }
+        Self {
+            snapshot_every: 64,
+            remember: 1_800_000,
+            buffered: 32 << 20,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -56,20 +63,21 @@ pub(crate) struct Store {
     options: Options,
     /// Columns that identify the rows of the tables that this process writes.
     keys: BTreeMap<TableId, Vec<String>>,
-    /// What tables hold, each with the commit as of which that is so; what was used last comes last.
+    /// What tables hold, each with the commit as of which that is so; what was used last comes
+    /// last.
     known: Vec<((TableId, Generation), Known, u64)>,
     /// What earlier commits left to be moved.
     pub(crate) pending: BTreeMap<TableId, Pending>,
     /// A commit of which it is not known whether it was made.
     unsure: Option<Manifest>,
-    /// Held shared while anybody writes here, so that nobody takes a living writer's files for left-overs. None: the folder
-    /// was opened for reading.
+    /// Held shared while anybody writes here, so that nobody takes a living writer's files for
+    /// left-overs. None: the folder was opened for reading.
     lock: Option<FolderLock>,
 }
 
 impl Store {
-    /// Opens a folder, creates it if need be, and brings its files in line with the manifests unless somebody else is
-    /// at work.
+    /// Opens a folder, creates it if need be, and brings its files in line with the manifests
+    /// unless somebody else is at work.
     pub(crate) fn open(root: &Path, extension: &'static str, options: Options) -> Result<Self> {
         let mut store = Self::open_to_read(root, extension, options)?;
         for folder in [store.staging(), root.join("_manifest")] {
@@ -91,12 +99,17 @@ impl Store {
         &self.options
     }
 
-    /// Opens a folder for reading: nothing in it is created, moved, removed or locked, and it need not exist.
+    /// Opens a folder for reading: nothing in it is created, moved, removed or locked, and it need
+    /// not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when manifests are lost or damaged, [`ErrorKind::ConfigInvalid`] when the folder holds files of
-    /// another format.
-    pub(crate) fn open_to_read(root: &Path, extension: &'static str, options: Options) -> Result<Self> {
+    /// [`ErrorKind::Destination`] when manifests are lost or damaged, [`ErrorKind::ConfigInvalid`]
+    /// when the folder holds files of another format.
+    pub(crate) fn open_to_read(
+        root: &Path,
+        extension: &'static str,
+        options: Options,
+    ) -> Result<Self> {
         let log = Log::new(root.join("_manifest"));
         // Before the manifests: a commit that another process makes meanwhile is among them then.
         let found = Found::look(root)?;
@@ -123,9 +136,12 @@ impl Store {
         if !self.is_read_only() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Unexpected, "a folder that was opened for reading was to be written")
-            .with_context("path", self.root.display().to_string())
-            .with_help("report this as a defect"))
+        Err(Error::new(
+            ErrorKind::Unexpected,
+            "a folder that was opened for reading was to be written",
+        )
+        .with_context("path", self.root.display().to_string())
+        .with_help("report this as a defect"))
     }
 
     /// True when the folder was opened for reading.
@@ -138,11 +154,16 @@ impl Store {
         while let Some(manifest) = self.log.manifest(self.fold.sequence + 1)? {
             let is_own = self.unsure.take().is_some_and(|unsure| unsure == manifest);
             let moves = self.fold.apply(manifest).map_err(|error| {
-                damaged("a manifest does not follow the one before it", &self.root).with_source(error).with_operation(OPENING)
+                damaged("a manifest does not follow the one before it", &self.root)
+                    .with_source(error)
+                    .with_operation(OPENING)
             })?;
             if is_own {
                 // Nobody else moves the files of a commit of ours.
-                let unsure = Error::new(ErrorKind::Destination, "its manifest could not be brought to disk");
+                let unsure = Error::new(
+                    ErrorKind::Destination,
+                    "its manifest could not be brought to disk",
+                );
                 for (table, moves) in moves {
                     self.postpone(table, moves, &unsure);
                 }
@@ -170,11 +191,14 @@ impl Store {
 
     /// Columns that identify a table's rows, if that is known.
     pub(crate) fn key(&self, table: &TableId) -> Option<&[String]> {
-        self.keys.get(table).or_else(|| self.fold.keys.get(table)).map(Vec::as_slice)
+        self.keys
+            .get(table)
+            .or_else(|| self.fold.keys.get(table))
+            .map(Vec::as_slice)
     }
 
-    /// What a table holds, with the commit as of which that is so, to be taken by one transaction. None: too many kinds of
-    /// tombstones are in it.
+    /// What a table holds, with the commit as of which that is so, to be taken by one transaction.
+    /// None: too many kinds of tombstones are in it.
     pub(crate) fn known(
         &mut self,
         table: &TableId,
@@ -185,16 +209,29 @@ impl Store {
         self.refresh()?;
         self.catch_up(table)?;
         let sequence = self.fold.sequence;
-        if let Some(at) = self.known.iter().position(|(place, ..)| place.0 == *table && place.1 == generation) {
+        if let Some(at) = self
+            .known
+            .iter()
+            .position(|(place, ..)| place.0 == *table && place.1 == generation)
+        {
             let (_, known, as_of) = self.known.remove(at);
-            if self.changed_at(table) <= as_of && patterns.iter().all(|pattern| known.patterns().contains(pattern)) {
+            if self.changed_at(table) <= as_of
+                && patterns
+                    .iter()
+                    .all(|pattern| known.patterns().contains(pattern))
+            {
                 return Ok(Some((known, sequence)));
             }
         }
         let files = self.fold.tables.get(table).cloned().unwrap_or_default();
         if self.damage(table, files.of(generation))?.is_some() {
-            // What is damaged of a next generation may be discarded by this commit, which otherwise fails.
-            return if generation == Generation::Next { Ok(None) } else { self.ready(table, generation).map(|()| None) };
+            // What is damaged of a next generation may be discarded by this commit, which otherwise
+            // fails.
+            return if generation == Generation::Next {
+                Ok(None)
+            } else {
+                self.ready(table, generation).map(|()| None)
+            };
         }
         let source = |file: &DataFile| Source {
             data: match generation {
@@ -205,11 +242,18 @@ impl Store {
             rows: file.rows,
         };
         let sources: Vec<Source> = files.of(generation).iter().map(source).collect();
-        let known = recall::recall(&sources, format, self.key(table).unwrap_or_default(), patterns, self.options.remember)?;
+        let known = recall::recall(
+            &sources,
+            format,
+            self.key(table).unwrap_or_default(),
+            patterns,
+            self.options.remember,
+        )?;
         Ok(known.map(|known| (known, sequence)))
     }
 
-    /// Keeps what a committed transaction knows of a table, and forgets what was used longest ago when it is too much.
+    /// Keeps what a committed transaction knows of a table, and forgets what was used longest ago
+    /// when it is too much.
     pub(crate) fn remember(&mut self, table: TableId, generation: Generation, known: Known) {
         let place = (table, generation);
         self.known.retain(|(other, ..)| *other != place);
@@ -232,25 +276,35 @@ impl Store {
 
     /// The folder of the cards of a table's files.
     pub(crate) fn cards(&self, table: &TableId) -> PathBuf {
-        self.root.join("_known").join(names::folder(&table.source)).join(names::folder(&table.stream))
+        self.root
+            .join("_known")
+            .join(names::folder(&table.source))
+            .join(names::folder(&table.stream))
     }
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Makes a commit. From the moment at which its manifest exists it counts; it is said to be made when readers see its files.
+    /// Makes a commit. From the moment at which its manifest exists it counts; it is said to be
+    /// made when readers see its files.
     ///
-    /// `before` looks at the commit before, and writes the rows that stay when a generation is published.
-    pub(crate) fn commit(&mut self, files: &[StagedFile], commit: &Commit, before: impl FnMut(&Self) -> Result<Staged>) -> Result<u64> {
+    /// `before` looks at the commit before, and writes the rows that stay when a generation is
+    /// published.
+    pub(crate) fn commit(
+        &mut self,
+        files: &[StagedFile],
+        commit: &Commit,
+        before: impl FnMut(&Self) -> Result<Staged>,
+    ) -> Result<u64> {
         self.commit_with(files, &[], commit, before)
     }
 
     /// As [`commit`](Self::commit), with files in the place of visible ones.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] also after the manifest exists, when the files cannot be moved: the next commit or process moves
-    /// them first.
+    /// [`ErrorKind::Destination`] also after the manifest exists, when the files cannot be moved:
+    /// the next commit or process moves them first.
     pub(crate) fn commit_with(
         &mut self,
         files: &[StagedFile],
@@ -266,7 +320,12 @@ impl Store {
             if !files.is_empty() || !rewritten.is_empty() || !carried.files().is_empty() {
                 disk::sync_folder(&self.staging(), COMMITTING)?;
             }
-            let written = Written { files, carried: carried.files(), keys: &self.keys, rewritten };
+            let written = Written {
+                files,
+                carried: carried.files(),
+                keys: &self.keys,
+                rewritten,
+            };
             let manifest = self.fold.plan(commit, written, self.extension)?;
             let is_made = self.log.put(&manifest);
             if matches!(is_made, Ok(false)) {
@@ -293,11 +352,20 @@ impl Store {
         }
     }
 
-    /// Makes sure that the log is there, and that the tables which a commit writes are what it says.
-    fn prepare_commit(&mut self, files: &[StagedFile], rewritten: &[Rewritten], commit: &Commit) -> Result<()> {
+    /// Makes sure that the log is there, and that the tables which a commit writes are what it
+    /// says.
+    fn prepare_commit(
+        &mut self,
+        files: &[StagedFile],
+        rewritten: &[Rewritten],
+        commit: &Commit,
+    ) -> Result<()> {
         self.check_writable()?;
         self.log.check_last(self.fold.sequence)?;
-        let mut tables: BTreeSet<(&TableId, bool)> = files.iter().map(|file| (&file.table, file.generation == Generation::Next)).collect();
+        let mut tables: BTreeSet<(&TableId, bool)> = files
+            .iter()
+            .map(|file| (&file.table, file.generation == Generation::Next))
+            .collect();
         tables.extend(rewritten.iter().map(|rewritten| (&rewritten.table, false)));
         tables.extend(commit.publish.iter().map(|table| (table, true)));
         for (table, is_next) in tables {
@@ -313,19 +381,37 @@ impl Store {
     }
 
     fn snapshot_if_due(&self) -> Result<()> {
-        if self.fold.sequence.is_multiple_of(self.options.snapshot_every) { self.log.put_snapshot(&self.fold) } else { Ok(()) }
+        if self
+            .fold
+            .sequence
+            .is_multiple_of(self.options.snapshot_every)
+        {
+            self.log.put_snapshot(&self.fold)
+        } else {
+            Ok(())
+        }
     }
 
     /// The visible files of a table, oldest first, wherever they are at the moment.
     pub(crate) fn visible(&self, table: &TableId) -> Vec<PathBuf> {
-        let files = self.fold.tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
+        let files = self
+            .fold
+            .tables
+            .get(table)
+            .map(|files| files.current.as_slice())
+            .unwrap_or_default();
         files.iter().map(|file| self.locate(table, file)).collect()
     }
 
-    /// The visible files of a table that are not damaged, oldest first. What is missing of a table can only be carried into its next
-    /// generation as far as it is there; its gap stays.
+    /// The visible files of a table that are not damaged, oldest first. What is missing of a table
+    /// can only be carried into its next generation as far as it is there; its gap stays.
     pub(crate) fn whole(&self, table: &TableId) -> Result<Vec<PathBuf>> {
-        let files = self.fold.tables.get(table).map(|files| files.current.as_slice()).unwrap_or_default();
+        let files = self
+            .fold
+            .tables
+            .get(table)
+            .map(|files| files.current.as_slice())
+            .unwrap_or_default();
         let mut whole = Vec::with_capacity(files.len());
         for file in files {
             if self.damage(table, std::slice::from_ref(file))?.is_none() {
@@ -337,33 +423,62 @@ impl Store {
 
     /// The files of a table's next generation, oldest first.
     pub(crate) fn waiting(&self, table: &TableId) -> Vec<PathBuf> {
-        let files = self.fold.tables.get(table).map(|files| files.next.as_slice()).unwrap_or_default();
-        files.iter().map(|file| self.staging().join(&file.staged)).collect()
+        let files = self
+            .fold
+            .tables
+            .get(table)
+            .map(|files| files.next.as_slice())
+            .unwrap_or_default();
+        files
+            .iter()
+            .map(|file| self.staging().join(&file.staged))
+            .collect()
     }
 
     /// The files of a next generation that no endpoint of its source collects any more.
     pub(crate) fn left_over(&self, table: &TableId) -> Vec<DataFile> {
-        if self.fold.endpoints.iter().any(|(id, state)| id.source == table.source && state.refreshing) {
+        if self
+            .fold
+            .endpoints
+            .iter()
+            .any(|(id, state)| id.source == table.source && state.refreshing)
+        {
             return Vec::new();
         }
-        self.fold.tables.get(table).map(|files| files.next.clone()).unwrap_or_default()
+        self.fold
+            .tables
+            .get(table)
+            .map(|files| files.next.clone())
+            .unwrap_or_default()
     }
 
     /// Size of all data files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.fold.tables.values().flat_map(Files::all).map(|file| file.bytes).sum()
+        self.fold
+            .tables
+            .values()
+            .flat_map(Files::all)
+            .map(|file| file.bytes)
+            .sum()
     }
 
     /// Where a visible file is at the moment.
     pub(crate) fn locate(&self, table: &TableId, file: &DataFile) -> PathBuf {
         let [staged, arrived, placed] = self.places(table, file);
-        [staged, arrived].into_iter().find(|path| path.exists()).unwrap_or(placed)
+        [staged, arrived]
+            .into_iter()
+            .find(|path| path.exists())
+            .unwrap_or(placed)
     }
 
     /// The places that a file passes, in their order.
     pub(crate) fn places(&self, table: &TableId, file: &DataFile) -> [PathBuf; 3] {
         let folder = self.folder(table);
-        [self.staging().join(&file.staged), folder.join(names::arrived(&file.name)), folder.join(&file.name)]
+        [
+            self.staging().join(&file.staged),
+            folder.join(names::arrived(&file.name)),
+            folder.join(&file.name),
+        ]
     }
 
     /// Where data files wait.
@@ -373,6 +488,8 @@ impl Store {
 
     /// The folder of a table's visible files.
     pub(crate) fn folder(&self, table: &TableId) -> PathBuf {
-        self.root.join(names::folder(&table.source)).join(names::folder(&table.stream))
+        self.root
+            .join(names::folder(&table.source))
+            .join(names::folder(&table.stream))
     }
 }

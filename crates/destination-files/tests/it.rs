@@ -1,4 +1,5 @@
-//! The manifest protocol with a format that a test controls; the formats' own crates run the conformance suite.
+//! The manifest protocol with a format that a test controls; the formats' own crates run the
+//! conformance suite.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs::{self, File};
@@ -9,11 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
+use destination_files::{
+    Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error,
+};
 use pipeline_core::state::{EndpointState, Position};
 use pipeline_core::{ErrorKind, Result};
 use pipeline_engine::{Commit, Depth, Destination, Generation};
-use pipeline_testkit::destination_suite::{advance, batch, commit, endpoint, plan, row, store, table};
+use pipeline_testkit::destination_suite::{
+    advance, batch, commit, endpoint, plan, row, store, table,
+};
 
 /// Writes one line per row, until there is no room.
 #[derive(Clone, Debug)]
@@ -23,7 +28,9 @@ struct Tally {
 
 impl Tally {
     fn with_room(rows: u64) -> Self {
-        Self { room: Arc::new(AtomicU64::new(rows)) }
+        Self {
+            room: Arc::new(AtomicU64::new(rows)),
+        }
     }
 }
 
@@ -48,7 +55,12 @@ impl FileFormat for Tally {
     }
 
     fn begin(&self, file: Output, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
-        Ok(Box::new(TallyWriter { file, room: Arc::clone(&self.room), buffered: 0, written: 0 }))
+        Ok(Box::new(TallyWriter {
+            file,
+            room: Arc::clone(&self.room),
+            buffered: 0,
+            written: 0,
+        }))
     }
 }
 
@@ -72,10 +84,16 @@ impl FileWriter for TallyWriter {
     fn flush(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.buffered);
         let full = |error: io::Error| file_error("writing rows", error);
-        let taken = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(rows));
+        let taken = self
+            .room
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
+                room.checked_sub(rows)
+            });
         taken.map_err(|_| full(io::ErrorKind::StorageFull.into()))?;
         self.written += rows * ROW_BYTES;
-        self.file.write_all("row\n".repeat(usize::try_from(rows).unwrap()).as_bytes()).map_err(full)
+        self.file
+            .write_all("row\n".repeat(usize::try_from(rows).unwrap()).as_bytes())
+            .map_err(full)
     }
 
     fn written(&self) -> u64 {
@@ -94,28 +112,46 @@ fn open(dir: &Path, tally: Tally) -> Result<FileDestination> {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
 
 #[tokio::test]
 async fn a_full_disk_while_writing_or_finishing_loses_nothing() {
-    // 20 rows exceed what may be buffered, so the room runs out while writing; 2 are only written at the end.
+    // 20 rows exceed what may be buffered, so the room runs out while writing; 2 are only written
+    // at the end.
     for rows in [20, 2] {
         let dir = tempfile::tempdir().unwrap();
         let destination = open(dir.path(), Tally::with_room(rows)).unwrap();
         let events = table("events", &[], Generation::Current);
         let one = [(&events, vec![row(1, "a")])];
-        store(&destination, &one, &commit(vec![plan("events")])).await.unwrap();
+        store(&destination, &one, &commit(vec![plan("events")]))
+            .await
+            .unwrap();
         let many = [(&events, vec![row(1, "a"); usize::try_from(rows).unwrap()])];
-        let error = store(&destination, &many, &commit(vec![advance("events", 0)])).await.expect_err("there is no room");
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Destination, "the disk is full"));
-        assert!(error.help().is_some() && error.context_value("path").is_some(), "{error:?}");
+        let error = store(&destination, &many, &commit(vec![advance("events", 0)]))
+            .await
+            .expect_err("there is no room");
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::Destination, "the disk is full")
+        );
+        assert!(
+            error.help().is_some() && error.context_value("path").is_some(),
+            "{error:?}"
+        );
         assert_eq!(names(&dir.path().join("_staging")), [""; 0]);
         assert_eq!(names(&dir.path().join("demo/events")).len(), 1);
-        assert_eq!(destination.load(&endpoint("events")).await.unwrap().slices[&0].position, Position::Start);
-        store(&destination, &one, &commit(vec![advance("events", 0)])).await.unwrap();
+        assert_eq!(
+            destination.load(&endpoint("events")).await.unwrap().slices[&0].position,
+            Position::Start
+        );
+        store(&destination, &one, &commit(vec![advance("events", 0)]))
+            .await
+            .unwrap();
     }
 }
 
@@ -127,12 +163,18 @@ async fn large_files_are_closed_and_buffers_stay_bounded() {
     let mut transaction = destination.begin().await.unwrap();
     for index in 0..60 {
         let table = &tables[index % 3];
-        transaction.write(table, batch(table, &[row(1, "a")])).await.unwrap();
+        transaction
+            .write(table, batch(table, &[row(1, "a")]))
+            .await
+            .unwrap();
     }
     transaction.commit(&commit(vec![])).await.unwrap();
     for table in &tables {
         let files = destination.files(&table.id()).unwrap();
-        let rows: usize = files.iter().map(|path| fs::read_to_string(path).unwrap().lines().count()).sum();
+        let rows: usize = files
+            .iter()
+            .map(|path| fs::read_to_string(path).unwrap().lines().count())
+            .sum();
         assert_eq!(rows, 20);
         assert!(files.len() > 1, "320 MiB are more than one file");
     }
@@ -143,7 +185,13 @@ async fn a_conflict_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let destination = open(dir.path(), Tally::with_room(100)).unwrap();
     let events = table("events", &[], Generation::Current);
-    let error = store(&destination, &[(&events, vec![row(1, "a")])], &commit(vec![advance("events", 3)])).await.expect_err("no plan");
+    let error = store(
+        &destination,
+        &[(&events, vec![row(1, "a")])],
+        &commit(vec![advance("events", 3)]),
+    )
+    .await
+    .expect_err("no plan");
     assert_eq!(error.kind(), ErrorKind::CheckpointConflict);
     assert_eq!(names(&dir.path().join("_staging")), [""; 0]);
     assert_eq!(names(&dir.path().join("_manifest")), [""; 0]);
@@ -152,12 +200,24 @@ async fn a_conflict_leaves_no_file() {
 #[tokio::test]
 async fn starting_reads_the_snapshot_and_what_came_after_it() {
     let dir = tempfile::tempdir().unwrap();
-    let destination =
-        FileDestination::open(dir.path(), Tally::with_room(100), Options { snapshot_every: 4, ..Options::default() }).unwrap();
+    let destination = FileDestination::open(
+        dir.path(),
+        Tally::with_room(100),
+        Options {
+            snapshot_every: 4,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let events = table("events", &[], Generation::Current);
     for _ in 0..10 {
-        let commit = Commit { rows: vec![(events.id(), 1)], ..commit(vec![]) };
-        store(&destination, &[(&events, vec![row(1, "a")])], &commit).await.unwrap();
+        let commit = Commit {
+            rows: vec![(events.id(), 1)],
+            ..commit(vec![])
+        };
+        store(&destination, &[(&events, vec![row(1, "a")])], &commit)
+            .await
+            .unwrap();
     }
     drop(destination);
     // Commits before the snapshot at 8 are not needed for the rows, only for the log.
@@ -167,7 +227,14 @@ async fn starting_reads_the_snapshot_and_what_came_after_it() {
     let destination = open(dir.path(), Tally::with_room(100)).unwrap();
     let status = destination.status(2).await.unwrap();
     assert_eq!(status.rows, [(events.id(), 10)]);
-    assert_eq!(status.commits.iter().map(|commit| commit.sequence).collect::<Vec<_>>(), [10, 9]);
+    assert_eq!(
+        status
+            .commits
+            .iter()
+            .map(|commit| commit.sequence)
+            .collect::<Vec<_>>(),
+        [10, 9]
+    );
     let error = destination.status(3).await.expect_err("the log is cut");
     assert_eq!(error.message(), "a manifest is missing");
 }
@@ -200,12 +267,26 @@ async fn a19_a_folder_of_another_format_is_refused() {
     for rows in [&with_rows[..], &[]] {
         let dir = tempfile::tempdir().unwrap();
         let events = table("events", &[], Generation::Current);
-        let writes: Vec<_> = rows.iter().map(|(_, rows)| (&events, rows.clone())).collect();
-        store(&open(dir.path(), Tally::with_room(9)).unwrap(), &writes, &commit(vec![plan("events")])).await.unwrap();
+        let writes: Vec<_> = rows
+            .iter()
+            .map(|(_, rows)| (&events, rows.clone()))
+            .collect();
+        store(
+            &open(dir.path(), Tally::with_room(9)).unwrap(),
+            &writes,
+            &commit(vec![plan("events")]),
+        )
+        .await
+        .unwrap();
         for open in [FileDestination::open, FileDestination::open_to_read] {
-            let error = open(dir.path(), Other(Tally::with_room(9)), Options::default()).expect_err("it holds other files");
+            let error = open(dir.path(), Other(Tally::with_room(9)), Options::default())
+                .expect_err("it holds other files");
             assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
-            assert!(error.message().contains("tally files") && error.help().unwrap().contains("\"tally\""), "{error:?}");
+            assert!(
+                error.message().contains("tally files")
+                    && error.help().unwrap().contains("\"tally\""),
+                "{error:?}"
+            );
         }
         open(dir.path(), Tally::with_room(9)).unwrap();
     }
@@ -213,7 +294,8 @@ async fn a19_a_folder_of_another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("_manifest")).unwrap();
     fs::write(dir.path().join("_manifest/0000000001.json"), MANIFEST_1).unwrap();
-    let error = FileDestination::open(dir.path(), Other(Tally::with_room(9)), Options::default()).expect_err("it holds other files");
+    let error = FileDestination::open(dir.path(), Other(Tally::with_room(9)), Options::default())
+        .expect_err("it holds other files");
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
 }
 
@@ -221,15 +303,37 @@ async fn a19_a_folder_of_another_format_is_refused() {
 async fn a15_whoever_holds_the_folder_is_not_waited_for_without_end() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Tally::with_room(9)).unwrap());
-    let held = File::options().read(true).write(true).open(dir.path().join("_lock")).unwrap();
+    let held = File::options()
+        .read(true)
+        .write(true)
+        .open(dir.path().join("_lock"))
+        .unwrap();
     held.lock().unwrap();
-    fs::write(dir.path().join("_lock"), r#"{"process":4711,"since":"2026-11-30 12:00:00 UTC"}"#).unwrap();
-    let hasty =
-        || FileDestination::open(dir.path(), Tally::with_room(9), Options { patience: Duration::from_millis(100), ..Options::default() });
+    fs::write(
+        dir.path().join("_lock"),
+        r#"{"process":4711,"since":"2026-11-30 12:00:00 UTC"}"#,
+    )
+    .unwrap();
+    let hasty = || {
+        FileDestination::open(
+            dir.path(),
+            Tally::with_room(9),
+            Options {
+                patience: Duration::from_millis(100),
+                ..Options::default()
+            },
+        )
+    };
     let error = hasty().expect_err("it is held");
     assert_eq!(error.kind(), ErrorKind::CheckpointConflict);
-    assert!(error.message().contains("process 4711 has held the folder since 2026-11-30 12:00:00 UTC"), "{error:?}");
-    FileDestination::open_to_read(dir.path(), Tally::with_room(9), Options::default()).expect("reading needs no lock");
+    assert!(
+        error
+            .message()
+            .contains("process 4711 has held the folder since 2026-11-30 12:00:00 UTC"),
+        "{error:?}"
+    );
+    FileDestination::open_to_read(dir.path(), Tally::with_room(9), Options::default())
+        .expect("reading needs no lock");
     drop(held);
     hasty().unwrap();
 }
@@ -247,13 +351,18 @@ const SNAPSHOT_1: &str = include_str!("golden/snapshot.json");
 /// Written by version 2, which also knows the keys of tables and the rows that a refresh keeps.
 const MANIFEST_2: &str = include_str!("golden/0000000001.v2.json");
 const SNAPSHOT_2: &str = include_str!("golden/snapshot.v2.json");
-/// Written by version 3, which also knows the format and a hash of each file, whose names have a random part.
+/// Written by version 3, which also knows the format and a hash of each file, whose names have a
+/// random part.
 const MANIFEST_3: &str = include_str!("golden/0000000001.v3.json");
 const SNAPSHOT_3: &str = include_str!("golden/snapshot.v3.json");
 
 #[tokio::test]
 async fn files_of_every_version_are_read() {
-    for (manifest, snapshot) in [(MANIFEST_1, SNAPSHOT_1), (MANIFEST_2, SNAPSHOT_2), (MANIFEST_3, SNAPSHOT_3)] {
+    for (manifest, snapshot) in [
+        (MANIFEST_1, SNAPSHOT_1),
+        (MANIFEST_2, SNAPSHOT_2),
+        (MANIFEST_3, SNAPSHOT_3),
+    ] {
         for with_snapshot in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir_all(dir.path().join("_manifest")).unwrap();
@@ -269,10 +378,16 @@ async fn files_of_every_version_are_read() {
             let status = destination.status(0).await.unwrap();
             let events = table("events", &[], Generation::Current).id();
             assert_eq!(status.rows, [(events.clone(), 1)], "{name}");
-            assert_eq!(destination.files(&events).unwrap(), [dir.path().join("demo/events").join(name)]);
+            assert_eq!(
+                destination.files(&events).unwrap(),
+                [dir.path().join("demo/events").join(name)]
+            );
             assert_eq!(destination.verify(Depth::Shape).await.unwrap(), []);
             let mut state = EndpointState::default().next_plan();
-            state.add_slice(pipeline_core::state::SliceState { position: Position::At("1".to_owned()), ..Default::default() });
+            state.add_slice(pipeline_core::state::SliceState {
+                position: Position::At("1".to_owned()),
+                ..Default::default()
+            });
             assert_eq!(status.endpoints, [(endpoint("events"), state)], "{name}");
         }
     }
@@ -281,24 +396,55 @@ async fn files_of_every_version_are_read() {
 #[tokio::test]
 async fn what_is_written_is_version_3() {
     let dir = tempfile::tempdir().unwrap();
-    let destination = FileDestination::open(dir.path(), Tally::with_room(1), Options { snapshot_every: 1, ..Options::default() }).unwrap();
+    let destination = FileDestination::open(
+        dir.path(),
+        Tally::with_room(1),
+        Options {
+            snapshot_every: 1,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let events = table("events", &[], Generation::Current);
     let changes = vec![plan("events"), advance("events", 0)];
-    store(&destination, &[(&events, vec![row(1, "a")])], &commit(changes)).await.unwrap();
-    for (name, golden) in [("0000000001.json", MANIFEST_3), ("snapshot.json", SNAPSHOT_3)] {
+    store(
+        &destination,
+        &[(&events, vec![row(1, "a")])],
+        &commit(changes),
+    )
+    .await
+    .unwrap();
+    for (name, golden) in [
+        ("0000000001.json", MANIFEST_3),
+        ("snapshot.json", SNAPSHOT_3),
+    ] {
         let written = fs::read_to_string(dir.path().join("_manifest").join(name)).unwrap();
-        assert_eq!(shape(&written), shape(golden), "the shape changed: raise VERSION and add a golden file");
+        assert_eq!(
+            shape(&written),
+            shape(golden),
+            "the shape changed: raise VERSION and add a golden file"
+        );
     }
 }
 
-/// The text without the values of random members, names of files and the checksum that covers them, and without the version of
-/// states, which has golden files of its own.
+/// The text without the values of random members, names of files and the checksum that covers them,
+/// and without the version of states, which has golden files of its own.
 fn shape(manifest: &str) -> String {
     let mut shape = String::new();
     let mut rest = manifest.trim();
-    let members =
-        ["\"blake3\":\"", "\"staged\":\"", "\"name\":\"", "\"state_version\":", "\"version\":2,\"plan\"", "\"version\":3,\"plan\""];
-    while let Some((start, member)) = members.iter().filter_map(|member| Some((rest.find(member)?, member))).min() {
+    let members = [
+        "\"blake3\":\"",
+        "\"staged\":\"",
+        "\"name\":\"",
+        "\"state_version\":",
+        "\"version\":2,\"plan\"",
+        "\"version\":3,\"plan\"",
+    ];
+    while let Some((start, member)) = members
+        .iter()
+        .filter_map(|member| Some((rest.find(member)?, member)))
+        .min()
+    {
         shape.push_str(&rest[..start]);
         rest = &rest[start + member.len()..];
         if let Some(name) = member.strip_suffix('"').filter(|name| name.ends_with(':')) {
@@ -325,20 +471,40 @@ async fn a13_a_file_that_no_commit_names_is_reported_and_left_alone() {
     drop(destination);
     let folder = dir.path().join("demo/events");
     let reported = async || {
-        let reading = FileDestination::open_to_read(dir.path(), Tally::with_room(9), Options::default()).unwrap();
+        let reading =
+            FileDestination::open_to_read(dir.path(), Tally::with_room(9), Options::default())
+                .unwrap();
         reading.verify(Depth::Shape).await.unwrap()
     };
     // What nobody takes for the table's is nobody's concern.
-    for name in ["compacted.tally", "0000000001-000009-aaaaaaaaaaaa.bak", "notes.txt"] {
+    for name in [
+        "compacted.tally",
+        "0000000001-000009-aaaaaaaaaaaa.bak",
+        "notes.txt",
+    ] {
         fs::write(folder.join(name), "row\n").unwrap();
     }
     assert_eq!(reported().await, []);
-    let copies = ["0000000001-000009-aaaaaaaaaaaa.tally", "0000000001-000010-aaaaaaaaaaaa.tally"].map(|name| folder.join(name));
-    for (copy, text) in copies.iter().zip(["000009-aaaaaaaaaaaa.tally: who reads", "000009-aaaaaaaaaaaa.tally, nor another file"]) {
+    let copies = [
+        "0000000001-000009-aaaaaaaaaaaa.tally",
+        "0000000001-000010-aaaaaaaaaaaa.tally",
+    ]
+    .map(|name| folder.join(name));
+    for (copy, text) in copies.iter().zip([
+        "000009-aaaaaaaaaaaa.tally: who reads",
+        "000009-aaaaaaaaaaaa.tally, nor another file",
+    ]) {
         fs::copy(destination_file(&folder), copy).unwrap();
         let found = reported().await;
-        let [damage] = &*found else { panic!("{found:?}") };
-        assert!(damage.table == Some(events.id()) && damage.what.contains(text) && damage.help.contains("move out"), "{damage:?}");
+        let [damage] = &*found else {
+            panic!("{found:?}")
+        };
+        assert!(
+            damage.table == Some(events.id())
+                && damage.what.contains(text)
+                && damage.help.contains("move out"),
+            "{damage:?}"
+        );
     }
     // Whoever writes goes on, and removes nothing.
     let destination = open(dir.path(), Tally::with_room(9)).unwrap();
@@ -353,6 +519,13 @@ async fn a13_a_file_that_no_commit_names_is_reported_and_left_alone() {
 
 /// The only data file that was committed.
 fn destination_file(folder: &Path) -> std::path::PathBuf {
-    let is_ours = |name: &&String| name.starts_with("0000000001-000000-") || name.starts_with("0000000001-000001-");
-    folder.join(names(folder).iter().find(is_ours).expect("it was committed"))
+    let is_ours = |name: &&String| {
+        name.starts_with("0000000001-000000-") || name.starts_with("0000000001-000001-")
+    };
+    folder.join(
+        names(folder)
+            .iter()
+            .find(is_ours)
+            .expect("it was committed"),
+    )
 }

@@ -31,14 +31,20 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(file: File) -> Self {
-        Self { reader: BufReader::with_capacity(crate::BUFFER_BYTES, file), line: Vec::new() }
+        Self {
+            reader: BufReader::with_capacity(crate::BUFFER_BYTES, file),
+            line: Vec::new(),
+        }
     }
 
     fn batch(&mut self) -> Result<Option<RecordBatch>> {
         let (mut columns, mut rows, mut bytes) = (Columns::default(), 0, 0);
         while rows < ROWS && bytes < BYTES {
             self.line.clear();
-            let read = self.reader.read_until(b'\n', &mut self.line).map_err(|error| file_error(READING, error))?;
+            let read = self
+                .reader
+                .read_until(b'\n', &mut self.line)
+                .map_err(|error| file_error(READING, error))?;
             if read == 0 {
                 break;
             }
@@ -47,7 +53,11 @@ impl Lines {
             columns.push(rows, &members);
             rows += 1;
         }
-        if rows == 0 { Ok(None) } else { columns.finish(rows).map(Some) }
+        if rows == 0 {
+            Ok(None)
+        } else {
+            columns.finish(rows).map(Some)
+        }
     }
 }
 
@@ -131,11 +141,15 @@ impl Columns {
             .into_iter()
             .map(|(name, mut values)| {
                 pad(&mut values, rows);
-                (Field::new(name, DataType::Utf8, true).with_metadata(is_json()), Arc::new(values.finish()) as ArrayRef)
+                (
+                    Field::new(name, DataType::Utf8, true).with_metadata(is_json()),
+                    Arc::new(values.finish()) as ArrayRef,
+                )
             })
             .unzip();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(damaged)
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+            .map_err(damaged)
     }
 }
 

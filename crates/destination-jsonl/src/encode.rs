@@ -17,7 +17,13 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Writes each row as an object, with text before and after it; returns the bytes written.
-    pub(crate) fn encode(&mut self, before: &str, batch: &RecordBatch, after: &str, out: &mut impl Write) -> Result<u64> {
+    pub(crate) fn encode(
+        &mut self,
+        before: &str,
+        batch: &RecordBatch,
+        after: &str,
+        out: &mut impl Write,
+    ) -> Result<u64> {
         let columns = Column::of(batch)?;
         let names: Vec<String> = columns.iter().map(|column| member(column.name())).collect();
         let mut written = 0;
@@ -26,7 +32,8 @@ impl Encoder {
             self.line.push_str(before);
             push_object(&mut self.line, &columns, &names, row);
             self.line.push_str(after);
-            out.write_all(self.line.as_bytes()).map_err(|error| file_error(WRITING, error))?;
+            out.write_all(self.line.as_bytes())
+                .map_err(|error| file_error(WRITING, error))?;
             written += self.line.len() as u64;
         }
         Ok(written)
@@ -69,13 +76,17 @@ fn push_value(out: &mut String, cell: Cell<'_>) {
             cell.push_text(out);
             out.push('"');
         }
-        Cell::Null | Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Json(_) => cell.push_text(out),
+        Cell::Null | Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Json(_) => {
+            cell.push_text(out)
+        }
     }
 }
 
 /// Appends a JSON string; whatever needs no escape is copied in one piece.
 pub(crate) fn push_string(out: &mut String, text: &str) {
-    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const HEX: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
     out.push('"');
     let mut rest = text;
     while let Some(at) = special(rest.as_bytes()) {
@@ -86,7 +97,13 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
             b'\n' => out.push('n'),
             b'\r' => out.push('r'),
             b'\t' => out.push('t'),
-            byte => out.extend(['u', '0', '0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+            byte => out.extend([
+                'u',
+                '0',
+                '0',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]),
         }
         rest = &rest[at + 1..];
     }
@@ -94,13 +111,23 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// The place of the first byte that needs an escape. Sixteen are looked at together, without a branch between them, of which
-/// compilers make a few instructions.
-#[expect(clippy::needless_bitwise_bool, reason = "a branch for every byte is what it avoids")]
+/// The place of the first byte that needs an escape. Sixteen are looked at together, without a
+/// branch between them, of which compilers make a few instructions.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch for every byte is what it avoids"
+)]
 fn special(text: &[u8]) -> Option<usize> {
     let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
     let (blocks, _) = text.as_chunks::<16>();
-    let is_plain = |block: &&[u8; 16]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
+    let is_plain = |block: &&[u8; 16]| {
+        !block
+            .iter()
+            .fold(false, |found, byte| found | is_special(*byte))
+    };
     let plain = blocks.iter().take_while(is_plain).count() * 16;
-    text[plain..].iter().position(|byte| is_special(*byte)).map(|at| plain + at)
+    text[plain..]
+        .iter()
+        .position(|byte| is_special(*byte))
+        .map(|at| plain + at)
 }

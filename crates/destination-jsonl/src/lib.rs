@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
+use destination_files::{
+    Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error,
+};
 use pipeline_core::Result;
 use pipeline_engine::{Destination, DestinationConfig, Location, OpenContext};
 use schemars::JsonSchema;
@@ -34,8 +36,9 @@ pub struct JsonlConfig {
     /// The folder, created when it does not exist; `-` for standard output.
     #[schemars(extend("anyOf" = [{ "const": STDOUT }, { "format": "path" }], "examples" = ["lines"]))]
     pub path: PathBuf,
-    /// Keys of which the newest version is remembered, so that the same version is not stored twice; standard output has no
-    /// memory. Each takes 20 to 40 bytes of memory while their table is written. Default: 1800000.
+    /// Keys of which the newest version is remembered, so that the same version is not stored
+    /// twice; standard output has no memory. Each takes 20 to 40 bytes of memory while their table
+    /// is written. Default: 1800000.
     #[serde(default = "default_remember")]
     pub remember: usize,
 }
@@ -49,16 +52,24 @@ impl DestinationConfig for JsonlConfig {
     const NAME: &'static str = "jsonl";
 
     fn location(&self) -> Location {
-        if self.path.as_os_str() == STDOUT { Location::Stdout } else { Location::Path(self.path.clone()) }
+        if self.path.as_os_str() == STDOUT {
+            Location::Stdout
+        } else {
+            Location::Path(self.path.clone())
+        }
     }
 
-    /// Standard output holds no checkpoints, so [`load`](Destination::load) returns none: keep them in a store and join the two
-    /// with [`WithCheckpoints`](pipeline_engine::WithCheckpoints).
+    /// Standard output holds no checkpoints, so [`load`](Destination::load) returns none: keep them
+    /// in a store and join the two with [`WithCheckpoints`](pipeline_engine::WithCheckpoints).
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
         if self.location() == Location::Stdout {
             return Ok(Arc::new(StreamDestination::new(context.stdout)));
         }
-        let options = Options { remember: self.remember, buffered: context.memory, ..Options::default() };
+        let options = Options {
+            remember: self.remember,
+            buffered: context.memory,
+            ..Options::default()
+        };
         FileDestination::open_for(context.access, self.path.clone(), Jsonl, options).await
     }
 }
@@ -77,7 +88,10 @@ impl FileFormat for Jsonl {
     }
 
     fn begin(&self, file: Output, _: &RecordBatch) -> Result<Box<dyn FileWriter>> {
-        Ok(Box::new(Writer { file, encoder: Encoder::default() }))
+        Ok(Box::new(Writer {
+            file,
+            encoder: Encoder::default(),
+        }))
     }
 
     fn read(&self, file: File) -> Result<Batches> {
@@ -92,7 +106,9 @@ struct Writer {
 
 impl FileWriter for Writer {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.encoder.encode("", batch, "\n", &mut self.file).map(drop)
+        self.encoder
+            .encode("", batch, "\n", &mut self.file)
+            .map(drop)
     }
 
     fn output(&mut self) -> &mut Output {
@@ -104,7 +120,9 @@ impl FileWriter for Writer {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.flush().map_err(|error| file_error(WRITING, error))
+        self.file
+            .flush()
+            .map_err(|error| file_error(WRITING, error))
     }
 
     fn written(&self) -> u64 {

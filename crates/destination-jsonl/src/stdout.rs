@@ -22,8 +22,8 @@ const SPOOL_BYTES: usize = 8 * 1024 * 1024;
 /// Writes each row as `{"source":…,"stream":…,"record":{…}}` and a line feed.
 ///
 /// Holds no checkpoints, so [`load`](Destination::load) knows none: wrap it in
-/// [`WithCheckpoints`](pipeline_engine::WithCheckpoints). What is written cannot be taken back: rows of a refresh are written
-/// when they are committed, and publishing it writes nothing.
+/// [`WithCheckpoints`](pipeline_engine::WithCheckpoints). What is written cannot be taken back:
+/// rows of a refresh are written when they are committed, and publishing it writes nothing.
 pub struct StreamDestination {
     output: Arc<Mutex<Output>>,
 }
@@ -36,7 +36,12 @@ struct Output {
 impl StreamDestination {
     /// Writes to anything.
     pub fn new(output: impl Write + Send + 'static) -> Self {
-        Self { output: Arc::new(Mutex::new(Output { commits: 0, write: Box::new(output) })) }
+        Self {
+            output: Arc::new(Mutex::new(Output {
+                commits: 0,
+                write: Box::new(output),
+            })),
+        }
     }
 }
 
@@ -66,7 +71,11 @@ impl Destination for StreamDestination {
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
         let lines = BufWriter::new(SpooledTempFile::new(SPOOL_BYTES));
-        Ok(Box::new(Spool { output: Arc::clone(&self.output), lines, encoder: Encoder::default() }))
+        Ok(Box::new(Spool {
+            output: Arc::clone(&self.output),
+            lines,
+            encoder: Encoder::default(),
+        }))
     }
 
     async fn status(&self, _: usize) -> Result<Status> {
@@ -89,14 +98,18 @@ impl Transaction for Spool {
         before.push_str(",\"stream\":");
         push_string(&mut before, &table.stream);
         before.push_str(",\"record\":");
-        self.encoder.encode(&before, &batch, "}\n", &mut self.lines).map(|_| 0)
+        self.encoder
+            .encode(&before, &batch, "}\n", &mut self.lines)
+            .map(|_| 0)
     }
 
     /// Writes the lines and flushes. An output that nobody reads any more is an error.
     async fn commit(self: Box<Self>, _: &Commit) -> Result<u64> {
         let Self { output, lines, .. } = *self;
         let write = move || {
-            let mut lines = lines.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+            let mut lines = lines
+                .into_inner()
+                .map_err(std::io::IntoInnerError::into_error)?;
             lines.rewind()?;
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             std::io::copy(&mut lines, &mut output.write)?;
@@ -105,7 +118,9 @@ impl Transaction for Spool {
             Ok::<_, std::io::Error>(output.commits)
         };
         let written = tokio::task::spawn_blocking(write).await;
-        let written = written.map_err(|error| Error::new(ErrorKind::Unexpected, "writing the output ended early").with_source(error))?;
+        let written = written.map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "writing the output ended early").with_source(error)
+        })?;
         written.map_err(|error| file_error(WRITING, error))
     }
 }

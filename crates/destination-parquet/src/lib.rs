@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use destination_files::{Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error};
+use destination_files::{
+    Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::ZstdLevel;
@@ -31,8 +33,8 @@ pub struct ParquetConfig {
     /// How columns are compressed. Default: `zstd`.
     #[serde(default)]
     pub compression: Compression,
-    /// Keys of which the newest version is remembered, so that the same version is not stored twice. Each takes 20 to 40
-    /// bytes of memory while their table is written. Default: 1800000.
+    /// Keys of which the newest version is remembered, so that the same version is not stored
+    /// twice. Each takes 20 to 40 bytes of memory while their table is written. Default: 1800000.
     #[serde(default = "default_remember")]
     pub remember: usize,
 }
@@ -63,8 +65,18 @@ impl DestinationConfig for ParquetConfig {
     }
 
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
-        let options = Options { remember: self.remember, buffered: context.memory, ..Options::default() };
-        FileDestination::open_for(context.access, self.path.clone(), Parquet::new(self.compression), options).await
+        let options = Options {
+            remember: self.remember,
+            buffered: context.memory,
+            ..Options::default()
+        };
+        FileDestination::open_for(
+            context.access,
+            self.path.clone(),
+            Parquet::new(self.compression),
+            options,
+        )
+        .await
     }
 }
 
@@ -96,13 +108,18 @@ impl FileFormat for Parquet {
     }
 
     fn begin(&self, file: Output, first: &RecordBatch) -> Result<Box<dyn FileWriter>> {
-        let properties = columns::properties(first).set_compression(self.compression).build();
-        let writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(explain)?;
+        let properties = columns::properties(first)
+            .set_compression(self.compression)
+            .build();
+        let writer =
+            ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(explain)?;
         Ok(Box::new(Writer(writer)))
     }
 
     fn read(&self, file: File) -> Result<Batches> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build).map_err(unreadable)?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .and_then(ParquetRecordBatchReaderBuilder::build)
+            .map_err(unreadable)?;
         Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
     }
 }
@@ -112,7 +129,11 @@ struct Writer(ArrowWriter<Output>);
 impl FileWriter for Writer {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.0.write(batch).map_err(explain)?;
-        if self.0.in_progress_size() >= ROW_GROUP_BYTES { self.flush() } else { Ok(()) }
+        if self.0.in_progress_size() >= ROW_GROUP_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn output(&mut self) -> &mut Output {
@@ -148,10 +169,13 @@ fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Err
 fn explain(error: ParquetError) -> Error {
     const WRITING: &str = "writing a Parquet file";
     let other = |cause: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Destination, "the rows cannot be written as Parquet")
-            .with_operation(WRITING)
-            .with_help("report this as a defect")
-            .with_source(cause)
+        Error::new(
+            ErrorKind::Destination,
+            "the rows cannot be written as Parquet",
+        )
+        .with_operation(WRITING)
+        .with_help("report this as a defect")
+        .with_source(cause)
     };
     match error {
         ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {

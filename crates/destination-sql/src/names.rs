@@ -6,13 +6,31 @@ use crate::Dialect;
 
 /// The names that the table of a stream may have: the second one, unless it is taken.
 ///
-/// It is `<source>_<stream>` of letters, digits and underscores, outside what the database and the destination reserve.
+/// It is `<source>_<stream>` of letters, digits and underscores, outside what the database and the
+/// destination reserve.
 pub fn table_names(id: &TableId, dialect: &Dialect) -> [String; 2] {
-    let clean = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
+    let clean = |text: &str| {
+        text.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect::<String>()
+    };
     let name = format!("{}_{}", clean(&id.source), clean(&id.stream));
-    let is_reserved = dialect.reserved_tables.iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
-    let plain = if is_reserved { format!("t{name}") } else { name };
-    [format!("{plain}_{}", fingerprint(&format!("{}\0{}", id.source, id.stream))), plain]
+    let is_reserved = dialect
+        .reserved_tables
+        .iter()
+        .any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+    let plain = if is_reserved {
+        format!("t{name}")
+    } else {
+        name
+    };
+    [
+        format!(
+            "{plain}_{}",
+            fingerprint(&format!("{}\0{}", id.source, id.stream))
+        ),
+        plain,
+    ]
 }
 
 /// The names that a field's column may have: the second one, unless it is taken.
@@ -21,9 +39,12 @@ pub fn column_names(field: &str) -> [String; 2] {
     [format!("{plain}_{}", fingerprint(field)), plain]
 }
 
-/// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that a database takes for one.
+/// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that a
+/// database takes for one.
 pub fn fingerprint(text: &str) -> String {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     format!("{hash:08x}")
 }
 
@@ -35,8 +56,19 @@ mod tests {
     /// Stored names never change: what is here is in databases of users.
     #[test]
     fn names_are_the_same_in_every_release() {
-        let of = |source: &str, stream: &str| table_names(&TableId { source: source.to_owned(), stream: stream.to_owned() }, &DIALECT);
-        assert_eq!(of("payments", "charges"), ["payments_charges_621cdc43", "payments_charges"]);
+        let of = |source: &str, stream: &str| {
+            table_names(
+                &TableId {
+                    source: source.to_owned(),
+                    stream: stream.to_owned(),
+                },
+                &DIALECT,
+            )
+        };
+        assert_eq!(
+            of("payments", "charges"),
+            ["payments_charges_621cdc43", "payments_charges"]
+        );
         assert_eq!(of("my-shop", "ü.x")[1], "my_shop___x");
         assert_eq!(of("SYS", "x")[1], "tSYS_x", "reserved in any case");
         assert_ne!(of("a_b", "c")[0], of("a", "b_c")[0]);

@@ -29,7 +29,14 @@ impl Tombstones {
     /// Those of a table's batches.
     pub fn of(table: &Table) -> Self {
         let index = |name: &str| table.schema.index_of(name).ok();
-        Self { key: table.primary_key.iter().filter_map(|name| index(name)).collect(), deleted: index(DELETED) }
+        Self {
+            key: table
+                .primary_key
+                .iter()
+                .filter_map(|name| index(name))
+                .collect(),
+            deleted: index(DELETED),
+        }
     }
 
     /// The columns of the batch that are the key.
@@ -37,13 +44,19 @@ impl Tombstones {
         &self.key
     }
 
-    /// Cuts a batch into runs of rows of one kind, in their order: a tombstone deletes what was written before it and not what
-    /// comes after it.
-    pub fn runs(&self, columns: &[Column<'_>], rows: usize) -> impl Iterator<Item = (RowKind, Range<usize>)> {
+    /// Cuts a batch into runs of rows of one kind, in their order: a tombstone deletes what was
+    /// written before it and not what comes after it.
+    pub fn runs(
+        &self,
+        columns: &[Column<'_>],
+        rows: usize,
+    ) -> impl Iterator<Item = (RowKind, Range<usize>)> {
         let mut start = 0;
         std::iter::from_fn(move || {
             let kind = (start < rows).then(|| self.kind(columns, start))?;
-            let end = (start..rows).find(|row| self.kind(columns, *row) != kind).unwrap_or(rows);
+            let end = (start..rows)
+                .find(|row| self.kind(columns, *row) != kind)
+                .unwrap_or(rows);
             let run = start..end;
             start = end;
             Some((kind, run))
@@ -51,9 +64,16 @@ impl Tombstones {
     }
 
     fn kind(&self, columns: &[Column<'_>], row: usize) -> RowKind {
-        if !self.deleted.is_some_and(|index| columns[index].cell(row) == Cell::Bool(true)) {
+        if !self
+            .deleted
+            .is_some_and(|index| columns[index].cell(row) == Cell::Bool(true))
+        {
             RowKind::Row
-        } else if self.key.iter().all(|index| columns[*index].cell(row) != Cell::Null) {
+        } else if self
+            .key
+            .iter()
+            .all(|index| columns[*index].cell(row) != Cell::Null)
+        {
             RowKind::Tombstone
         } else {
             RowKind::Sweep
@@ -74,8 +94,16 @@ mod tests {
 
     #[test]
     fn a_batch_is_cut_into_runs_in_its_order() {
-        let fields = [("id", DataType::Int64), ("name", DataType::Utf8), (DELETED, DataType::Boolean)];
-        let schema = Arc::new(Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()));
+        let fields = [
+            ("id", DataType::Int64),
+            ("name", DataType::Utf8),
+            (DELETED, DataType::Boolean),
+        ];
+        let schema = Arc::new(Schema::new(
+            fields
+                .map(|(name, data_type)| Field::new(name, data_type, true))
+                .to_vec(),
+        ));
         let table = Table {
             source: "demo".to_owned(),
             stream: "charges".to_owned(),
@@ -86,8 +114,20 @@ mod tests {
         let batch = RecordBatch::try_new(
             schema,
             vec![
-                Arc::new(Int64Array::from(vec![Some(1), Some(2), Some(1), None, Some(3)])),
-                Arc::new(StringArray::from(vec![Some("a"), Some("b"), None, Some("b"), Some("c")])),
+                Arc::new(Int64Array::from(vec![
+                    Some(1),
+                    Some(2),
+                    Some(1),
+                    None,
+                    Some(3),
+                ])),
+                Arc::new(StringArray::from(vec![
+                    Some("a"),
+                    Some("b"),
+                    None,
+                    Some("b"),
+                    Some("c"),
+                ])),
                 Arc::new(BooleanArray::from(vec![false, false, true, true, false])),
             ],
         )
@@ -95,7 +135,18 @@ mod tests {
         let columns = Column::of(&batch).unwrap();
         let tombstones = Tombstones::of(&table);
         let runs: Vec<_> = tombstones.runs(&columns, batch.num_rows()).collect();
-        assert_eq!(runs, [(RowKind::Row, 0..2), (RowKind::Tombstone, 2..3), (RowKind::Sweep, 3..4), (RowKind::Row, 4..5)]);
-        assert_eq!((tombstones.key(), tombstones.runs(&columns, 0).count()), (&[0][..], 0));
+        assert_eq!(
+            runs,
+            [
+                (RowKind::Row, 0..2),
+                (RowKind::Tombstone, 2..3),
+                (RowKind::Sweep, 3..4),
+                (RowKind::Row, 4..5)
+            ]
+        );
+        assert_eq!(
+            (tombstones.key(), tombstones.runs(&columns, 0).count()),
+            (&[0][..], 0)
+        );
     }
 }

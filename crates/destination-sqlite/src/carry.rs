@@ -14,10 +14,17 @@ use crate::table::{PUBLISHING, Shape, create, gone_name, next_name, shape};
 /// Values in one statement; SQLite allows 32,766.
 const MAX_PARAMETERS: usize = 30_000;
 
-/// Inserts the selected rows of the visible table into the next generation, unless it has the key or deletes the row.
-pub(crate) fn carry<'a>(connection: &Connection, visible: &str, keep: impl Iterator<Item = &'a Keep>) -> Result<()> {
+/// Inserts the selected rows of the visible table into the next generation, unless it has the key
+/// or deletes the row.
+pub(crate) fn carry<'a>(
+    connection: &Connection,
+    visible: &str,
+    keep: impl Iterator<Item = &'a Keep>,
+) -> Result<()> {
     let mut keep = keep.peekable();
-    let Some(from) = shape(connection, visible)?.filter(|_| keep.peek().is_some()) else { return Ok(()) };
+    let Some(from) = shape(connection, visible)?.filter(|_| keep.peek().is_some()) else {
+        return Ok(());
+    };
     let next = next_name(visible);
     let to = if let Some(to) = shape(connection, &next)? {
         to
@@ -25,7 +32,12 @@ pub(crate) fn carry<'a>(connection: &Connection, visible: &str, keep: impl Itera
         create(connection, &next, &from)?;
         from.clone()
     };
-    let shared = || from.columns.iter().map(|(name, _)| name).filter(|name| to.columns.iter().any(|(column, _)| column == *name));
+    let shared = || {
+        from.columns
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| to.columns.iter().any(|(column, _)| column == *name))
+    };
     let columns = quote_all(shared());
     let gone = gone(connection, &gone_name(visible), &from)?;
     for (condition, values) in conditions(&from, keep) {
@@ -36,7 +48,9 @@ pub(crate) fn carry<'a>(connection: &Connection, visible: &str, keep: impl Itera
                 quote(visible),
                 condition.sql(values.len())
             );
-            connection.execute(&sql, params_from_iter(values.iter().flatten())).explain(PUBLISHING)?;
+            connection
+                .execute(&sql, params_from_iter(values.iter().flatten()))
+                .explain(PUBLISHING)?;
             crash_point("sqlite-carrying");
         }
     }
@@ -57,19 +71,36 @@ impl Condition {
     fn sql(&self, rows: usize) -> String {
         let row = format!("({})", vec!["?"; self.compared.len()].join(", "));
         let values = vec![row; rows].join(", ");
-        let compared = (!self.compared.is_empty()).then(|| format!("({}) IN (VALUES {values})", quote_all(&self.compared)));
-        let null = self.null.iter().map(|name| format!("{} IS NULL", quote(name)));
+        let compared = (!self.compared.is_empty())
+            .then(|| format!("({}) IN (VALUES {values})", quote_all(&self.compared)));
+        let null = self
+            .null
+            .iter()
+            .map(|name| format!("{} IS NULL", quote(name)));
         let parts: Vec<String> = compared.into_iter().chain(null).collect();
-        if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") }
+        if parts.is_empty() {
+            "true".to_owned()
+        } else {
+            parts.join(" AND ")
+        }
     }
 }
 
-/// The selections by what they compare, with their values as text, which SQLite compares as the column's type asks for.
-/// One that compares a column that the table does not have selects nothing.
-fn conditions<'a>(shape: &Shape, keep: impl Iterator<Item = &'a Keep>) -> BTreeMap<Condition, Vec<Vec<String>>> {
+/// The selections by what they compare, with their values as text, which SQLite compares as the
+/// column's type asks for. One that compares a column that the table does not have selects nothing.
+fn conditions<'a>(
+    shape: &Shape,
+    keep: impl Iterator<Item = &'a Keep>,
+) -> BTreeMap<Condition, Vec<Vec<String>>> {
     let mut conditions: BTreeMap<Condition, Vec<Vec<String>>> = BTreeMap::new();
     'keep: for keep in keep {
-        let (mut condition, mut row) = (Condition { compared: Vec::new(), null: Vec::new() }, Vec::new());
+        let (mut condition, mut row) = (
+            Condition {
+                compared: Vec::new(),
+                null: Vec::new(),
+            },
+            Vec::new(),
+        );
         for (field, json) in &keep.values {
             match (shape.column(field), text(json)) {
                 (Some(column), Some(text)) => {
@@ -98,20 +129,38 @@ fn text(json: &str) -> Option<String> {
 
 /// The condition that no tombstone of the next generation deletes the row; empty: it has none.
 fn gone(connection: &Connection, name: &str, visible: &Shape) -> Result<String> {
-    let Some(gone) = shape(connection, name)? else { return Ok(String::new()) };
+    let Some(gone) = shape(connection, name)? else {
+        return Ok(String::new());
+    };
     let system = [visible.column(DELETED), visible.column(SYNCED_AT)];
     let mut compared = Vec::new();
-    for (column, _) in visible.columns.iter().filter(|(column, _)| !system.contains(&Some(column))) {
+    for (column, _) in visible
+        .columns
+        .iter()
+        .filter(|(column, _)| !system.contains(&Some(column)))
+    {
         if gone.columns.iter().any(|(known, _)| known == column) {
             let column = quote(column);
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {column} IS NOT NULL)", quote(name));
-            if connection.query_row(&sql, [], |row| row.get(0)).explain(PUBLISHING)? {
-                compared.push(format!("(gone.{column} IS NULL OR gone.{column} = kept.{column})"));
+            let sql = format!(
+                "SELECT EXISTS (SELECT 1 FROM {} WHERE {column} IS NOT NULL)",
+                quote(name)
+            );
+            if connection
+                .query_row(&sql, [], |row| row.get(0))
+                .explain(PUBLISHING)?
+            {
+                compared.push(format!(
+                    "(gone.{column} IS NULL OR gone.{column} = kept.{column})"
+                ));
             }
         }
     }
     if compared.is_empty() {
         return Ok(String::new());
     }
-    Ok(format!(" AND NOT EXISTS (SELECT 1 FROM {} AS gone WHERE {})", quote(name), compared.join(" AND ")))
+    Ok(format!(
+        " AND NOT EXISTS (SELECT 1 FROM {} AS gone WHERE {})",
+        quote(name),
+        compared.join(" AND ")
+    ))
 }

@@ -29,19 +29,27 @@ impl SqliteCheckpoints {
     /// [`ErrorKind::Destination`] when it cannot be opened or written, or is no database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let connection = Writing::open(&path, Keeps::Checkpoints, SMALL_CACHE).map_err(at(&path))?;
-        Ok(Self { path, connection: Some(Arc::new(Mutex::new(connection))) })
+        let connection =
+            Writing::open(&path, Keeps::Checkpoints, SMALL_CACHE).map_err(at(&path))?;
+        Ok(Self {
+            path,
+            connection: Some(Arc::new(Mutex::new(connection))),
+        })
     }
 
-    /// Opens the file to look at it. It may be on a read-only disk; nothing is written to it, nor beside it.
+    /// Opens the file to look at it. It may be on a read-only disk; nothing is written to it, nor
+    /// beside it.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when there is no such file, when it is no database, or when another process has left changes in
-    /// a log that cannot be read without writing.
+    /// [`ErrorKind::Destination`] when there is no such file, when it is no database, or when
+    /// another process has left changes in a log that cannot be read without writing.
     pub fn open_to_read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         glance::read(&path, Present::of).map_err(at(&path))?;
-        Ok(Self { path, connection: None })
+        Ok(Self {
+            path,
+            connection: None,
+        })
     }
 
     /// Opens the file for an access, on a thread that may block.
@@ -56,18 +64,35 @@ impl SqliteCheckpoints {
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl Fn(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (connection, path) = (self.connection.clone(), self.path.clone());
         let run = blocking(move || match connection {
-            Some(connection) => work(&connection.lock().unwrap_or_else(PoisonError::into_inner).connection),
+            Some(connection) => work(
+                &connection
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .connection,
+            ),
             None => glance::read(&path, work),
         });
         run.await.map_err(at(&self.path))
     }
 
     /// Runs work in a transaction.
-    async fn store(&self, operation: &'static str, work: impl FnOnce(&Connection) -> Result<()> + Send + 'static) -> Result<()> {
-        let over = || Error::new(ErrorKind::Unsupported, "the checkpoints were opened to read only");
+    async fn store(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let over = || {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the checkpoints were opened to read only",
+            )
+        };
         let connection = self.connection.clone().ok_or_else(over)?;
         let run = blocking(move || {
             let mut writing = connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +106,8 @@ impl SqliteCheckpoints {
 impl CheckpointStore for SqliteCheckpoints {
     async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
         let endpoint = endpoint.clone();
-        self.run(move |connection| state::load(connection, &endpoint)).await
+        self.run(move |connection| state::load(connection, &endpoint))
+            .await
     }
 
     async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
@@ -90,12 +116,17 @@ impl CheckpointStore for SqliteCheckpoints {
 
     async fn apply(&self, changes: &[Change]) -> Result<()> {
         let changes = changes.to_vec();
-        self.store("storing the checkpoint", move |connection| state::apply(connection, &changes)).await
+        self.store("storing the checkpoint", move |connection| {
+            state::apply(connection, &changes)
+        })
+        .await
     }
 
     async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
         let (path, source, run) = (self.path.clone(), source.to_owned(), run.to_owned());
-        blocking(move || claim::claim(&path, &source, &run)).await.map_err(at(&self.path))
+        blocking(move || claim::claim(&path, &source, &run))
+            .await
+            .map_err(at(&self.path))
     }
 
     async fn is_claimed(&self, source: &str) -> Result<Option<bool>> {
@@ -105,10 +136,20 @@ impl CheckpointStore for SqliteCheckpoints {
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
         let run = run.clone();
-        self.store("recording the run", move |connection| runs::record(connection, &run)).await
+        self.store("recording the run", move |connection| {
+            runs::record(connection, &run)
+        })
+        .await
     }
 
     async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        self.run(move |connection| if Present::of(connection)?.runs { runs::list(connection, limit) } else { Ok(Vec::new()) }).await
+        self.run(move |connection| {
+            if Present::of(connection)?.runs {
+                runs::list(connection, limit)
+            } else {
+                Ok(Vec::new())
+            }
+        })
+        .await
     }
 }

@@ -1,5 +1,5 @@
-//! Which columns of a table are this crate's. One that is missing later was dropped or renamed by somebody: to add it again would
-//! leave all the rows before without its values.
+//! Which columns of a table are this crate's. One that is missing later was dropped or renamed by
+//! somebody: to add it again would leave all the rows before without its values.
 
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::TableId;
@@ -10,8 +10,8 @@ use crate::state::json;
 
 const COMPARING: &str = "comparing the columns of a table";
 
-/// The columns of a visible table that were registered and are not there. None are missing of a table that is gone as a whole, nor
-/// of one whose columns an earlier release did not register.
+/// The columns of a visible table that were registered and are not there. None are missing of a
+/// table that is gone as a whole, nor of one whose columns an earlier release did not register.
 fn lost(connection: &Connection, name: &str) -> Result<Vec<String>> {
     connection
         .prepare_cached(
@@ -51,7 +51,11 @@ pub(crate) fn accept(connection: &Connection, name: &str) -> Result<()> {
 }
 
 /// What is wrong with a visible table, and the ways out; none: it can be written.
-pub(crate) fn damage(connection: &Connection, id: &TableId, name: &str) -> Result<Option<(String, String)>> {
+pub(crate) fn damage(
+    connection: &Connection,
+    id: &TableId,
+    name: &str,
+) -> Result<Option<(String, String)>> {
     if is_view(connection, name)? {
         return Ok(Some(view(id, name)));
     }
@@ -67,7 +71,11 @@ pub(crate) fn check(connection: &Connection, id: &TableId, name: &str) -> Result
 
 /// Fails when a view has the name of a table that is to be replaced.
 pub(crate) fn check_place(connection: &Connection, id: &TableId, name: &str) -> Result<()> {
-    if is_view(connection, name)? { Err(error(id, view(id, name))) } else { Ok(()) }
+    if is_view(connection, name)? {
+        Err(error(id, view(id, name)))
+    } else {
+        Ok(())
+    }
 }
 
 fn error(id: &TableId, (what, help): (String, String)) -> Error {
@@ -81,15 +89,25 @@ fn error(id: &TableId, (what, help): (String, String)) -> Error {
 /// True when a name is a view's.
 fn is_view(connection: &Connection, name: &str) -> Result<bool> {
     let sql = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE";
-    connection.prepare_cached(sql).and_then(|mut select| select.exists([name])).explain(COMPARING)
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut select| select.exists([name]))
+        .explain(COMPARING)
 }
 
 /// What is wrong with a table of which columns are missing, and the ways out.
 fn missing(id: &TableId, name: &str, lost: &[String]) -> (String, String) {
     let TableId { source, stream } = id;
     let names: Vec<String> = lost.iter().map(|column| format!("`{column}`")).collect();
-    let (columns, were) = if lost.len() == 1 { ("the column", "was") } else { ("the columns", "were") };
-    let what = format!("{columns} {} of `{name}` {were} dropped or renamed by another program", names.join(", "));
+    let (columns, were) = if lost.len() == 1 {
+        ("the column", "was")
+    } else {
+        ("the columns", "were")
+    };
+    let what = format!(
+        "{columns} {} of `{name}` {were} dropped or renamed by another program",
+        names.join(", ")
+    );
     let help = format!(
         "give back a column's name if it was renamed, restore the database from a backup, read the table again with \
          `pipeline sync {source} --full-refresh --streams {stream}`, or accept rows without these values with \

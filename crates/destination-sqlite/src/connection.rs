@@ -35,16 +35,23 @@ impl Writing {
     pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Self> {
         let mut connection = open(path, keeps, cache)?;
         let counter = Counter::watch(&mut connection).explain(OPENING)?;
-        Ok(Self { connection, counter, place: Place::of(path)? })
+        Ok(Self {
+            connection,
+            counter,
+            place: Place::of(path)?,
+        })
     }
 
     /// Begins a transaction that may write.
     ///
     /// # Errors
-    /// A temporary one when another process has the right to write for longer than [`BUSY_TIMEOUT`].
+    /// A temporary one when another process has the right to write for longer than
+    /// [`BUSY_TIMEOUT`].
     pub(crate) fn begin(&mut self, operation: &'static str) -> Result<()> {
         self.place.check(operation)?;
-        self.connection.execute_batch("BEGIN IMMEDIATE").explain(operation)?;
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .explain(operation)?;
         self.counter.clear();
         Ok(())
     }
@@ -52,7 +59,8 @@ impl Writing {
     /// Commits the transaction to the file that the database's path leads to.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when it leads to another file now, or to none: nobody would ever read what is committed.
+    /// [`ErrorKind::Destination`] when it leads to another file now, or to none: nobody would ever
+    /// read what is committed.
     pub(crate) fn commit(&mut self, operation: &'static str) -> Result<()> {
         self.place.check(operation)?;
         self.connection.execute_batch("COMMIT").explain(operation)?;
@@ -62,13 +70,18 @@ impl Writing {
     /// Ends the transaction, if there is any, without a trace.
     pub(crate) fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
-            // A failed rollback leaves the transaction to SQLite's own recovery, which drops it as well.
+            // A failed rollback leaves the transaction to SQLite's own recovery, which drops it as
+            // well.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
     }
 
     /// Runs work in a transaction of its own.
-    pub(crate) fn transaction<T>(&mut self, operation: &'static str, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn transaction<T>(
+        &mut self,
+        operation: &'static str,
+        work: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         self.begin(operation)?;
         let done = work(self).and_then(|done| self.commit(operation).map(|()| done));
         self.roll_back();
@@ -76,27 +89,40 @@ impl Writing {
     }
 }
 
-/// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and the commit log. Pages are kept
-/// in a cache of so many bytes; those that a transaction changes and that do not fit go to the write-ahead log early.
+/// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and
+/// the commit log. Pages are kept in a cache of so many bytes; those that a transaction changes and
+/// that do not fit go to the write-ahead log early.
 pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Connection> {
     let connection = Connection::open(path).explain(OPENING)?;
     connection.busy_timeout(BUSY_TIMEOUT).explain(OPENING)?;
-    connection.pragma_update(None, "journal_mode", "WAL").explain(OPENING)?;
-    connection.pragma_update(None, "synchronous", "FULL").explain(OPENING)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .explain(OPENING)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .explain(OPENING)?;
     // Below zero it is a number of KiB, above a number of pages.
     let kib = i64::try_from(cache >> 10).unwrap_or(i64::MAX);
-    connection.pragma_update(None, "cache_size", -kib).explain(OPENING)?;
+    connection
+        .pragma_update(None, "cache_size", -kib)
+        .explain(OPENING)?;
     // A table that takes another's place keeps the views that name it.
-    connection.pragma_update(None, "legacy_alter_table", true).explain(OPENING)?;
+    connection
+        .pragma_update(None, "legacy_alter_table", true)
+        .explain(OPENING)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     meta::ensure(&connection, keeps)?;
     Ok(connection)
 }
 
 /// Runs work that blocks on a thread made for it.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| Error::new(ErrorKind::Unexpected, "a database task ended early").with_source(error))?
+    joined.map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "a database task ended early").with_source(error)
+    })?
 }
 
 #[cfg(test)]
@@ -109,8 +135,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.db");
         for mib in [8, 32] {
-            let connection = Writing::open(&path, meta::Keeps::Rows, mib << 20).unwrap().connection;
-            let in_use = || i64::from(connection.pragma_query_value(None, "cache_size", |row| row.get::<_, i32>(0)).unwrap());
+            let connection = Writing::open(&path, meta::Keeps::Rows, mib << 20)
+                .unwrap()
+                .connection;
+            let in_use = || {
+                i64::from(
+                    connection
+                        .pragma_query_value(None, "cache_size", |row| row.get::<_, i32>(0))
+                        .unwrap(),
+                )
+            };
             assert_eq!(in_use(), -1024 * i64::try_from(mib).unwrap());
         }
     }

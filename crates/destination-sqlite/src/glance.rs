@@ -1,7 +1,8 @@
-//! Reads a database without writing anything, not even beside it: on a read-only disk, in a folder of somebody else's.
+//! Reads a database without writing anything, not even beside it: on a read-only disk, in a folder
+//! of somebody else's.
 //!
-//! SQLite makes files beside a database that has a write-ahead log even when it only reads. So one that nobody has open is read
-//! as a file that does not change, and read once more if it did.
+//! SQLite makes files beside a database that has a write-ahead log even when it only reads. So one
+//! that nobody has open is read as a file that does not change, and read once more if it did.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -38,7 +39,11 @@ impl Look {
         journal.push("-journal");
         let exists = |path: &Path| path.try_exists().broken(OPENING, path);
         let has_log = exists(&log_path(path))? || exists(Path::new(&journal))?;
-        Ok(Self { length: file.len(), modified: file.modified().ok(), has_log })
+        Ok(Self {
+            length: file.len(),
+            modified: file.modified().ok(),
+            has_log,
+        })
     }
 }
 
@@ -53,12 +58,17 @@ pub(crate) fn read<T>(path: &Path, query: impl Fn(&Connection) -> Result<T>) -> 
     }
     let connection = open(path, false)?;
     // One snapshot for all the queries.
-    let snapshot = connection.unchecked_transaction().explain(OPENING).map_err(explain_log)?;
+    let snapshot = connection
+        .unchecked_transaction()
+        .explain(OPENING)
+        .map_err(explain_log)?;
     query(&snapshot).map_err(explain_log)
 }
 
 fn open(path: &Path, immutable: bool) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri(path, immutable), flags).explain(OPENING)?;
     connection.busy_timeout(BUSY_TIMEOUT).explain(OPENING)?;
     Ok(connection)
@@ -69,17 +79,26 @@ fn uri(path: &Path, immutable: bool) -> String {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte))
+            }
             // Writing to a string cannot fail.
             byte => drop(write!(uri, "%{byte:02X}")),
         }
     }
-    uri + if immutable { "?immutable=1" } else { "?mode=ro" }
+    uri + if immutable {
+        "?immutable=1"
+    } else {
+        "?mode=ro"
+    }
 }
 
-/// Where a log lies beside the database, SQLite has to write an index of it unless somebody else has.
+/// Where a log lies beside the database, SQLite has to write an index of it unless somebody else
+/// has.
 fn explain_log(error: Error) -> Error {
-    if error.message() != "the database cannot be opened" && error.message() != "the database cannot be written" {
+    if error.message() != "the database cannot be opened"
+        && error.message() != "the database cannot be written"
+    {
         return error;
     }
     Error::new(ErrorKind::Destination, "changes wait in the log beside the database, which cannot be read on a read-only disk")
@@ -94,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_path_with_any_character_is_a_uri() {
-        for (path, text) in [("/a/b.db", "file:/a/b.db?mode=ro"), ("a b?c#d%é", "file:a%20b%3Fc%23d%25%C3%A9?mode=ro")] {
+        for (path, text) in [
+            ("/a/b.db", "file:/a/b.db?mode=ro"),
+            ("a b?c#d%é", "file:a%20b%3Fc%23d%25%C3%A9?mode=ro"),
+        ] {
             assert_eq!(uri(Path::new(path), false), text);
         }
     }

@@ -1,5 +1,5 @@
-//! The tables of this crate's own: created together, widened when an earlier release made them, and never taken for new when
-//! one of them was dropped.
+//! The tables of this crate's own: created together, widened when an earlier release made them, and
+//! never taken for new when one of them was dropped.
 
 use pipeline_core::Result;
 use pipeline_core::state::{Change, EndpointState};
@@ -36,7 +36,8 @@ pub(crate) enum Keeps {
     Checkpoints,
 }
 
-/// Which of the tables there are. Some are missing in a database of an earlier release, or when somebody dropped them.
+/// Which of the tables there are. Some are missing in a database of an earlier release, or when
+/// somebody dropped them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "any of them can be missing")]
 pub(crate) struct Present {
@@ -57,8 +58,10 @@ impl Present {
             ('_pipeline_state', '_pipeline_commits', '_pipeline_tables', '_pipeline_runs', '_pipeline_feeds')
             UNION ALL SELECT 'counted' FROM pragma_table_info('_pipeline_tables') WHERE name = 'rows'
             UNION ALL SELECT 'has_columns' FROM pragma_table_info('_pipeline_tables') WHERE name = 'columns'";
-        let names: Vec<String> =
-            connection.prepare_cached(sql).and_then(|mut select| select.query_map([], |row| row.get(0))?.collect()).explain(OPENING)?;
+        let names: Vec<String> = connection
+            .prepare_cached(sql)
+            .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+            .explain(OPENING)?;
         let has = |name: &str| names.iter().any(|known| known == name);
         Ok(Self {
             state: has("_pipeline_state"),
@@ -77,28 +80,46 @@ impl Present {
     }
 
     fn is_complete(self) -> bool {
-        self.state && self.commits && self.tables && self.runs && self.feeds && self.counted && self.has_columns
+        self.state
+            && self.commits
+            && self.tables
+            && self.runs
+            && self.feeds
+            && self.counted
+            && self.has_columns
     }
 }
 
-/// Creates what is missing. What was dropped is missed when the database is [verified](crate::verify).
+/// Creates what is missing. What was dropped is missed when the database is
+/// [verified](crate::verify).
 pub(crate) fn ensure(connection: &Connection, keeps: Keeps) -> Result<()> {
     let present = Present::of(connection)?;
-    if present.is_complete() && (keeps == Keeps::Checkpoints || is_registered(connection, present)?) {
+    if present.is_complete() && (keeps == Keeps::Checkpoints || is_registered(connection, present)?)
+    {
         return Ok(());
     }
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate).explain(OPENING)?;
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).explain(OPENING)?;
     // Another process may have done it meanwhile.
     let present = Present::of(&transaction)?;
     transaction.execute_batch(TABLES).explain(OPENING)?;
     if present.tables && !present.counted {
-        for column in ["rows INTEGER DEFAULT 0", "next_rows INTEGER DEFAULT 0", "first_row INTEGER", "last_row INTEGER"] {
-            transaction.execute_batch(&format!("ALTER TABLE _pipeline_tables ADD COLUMN {column}")).explain(OPENING)?;
+        for column in [
+            "rows INTEGER DEFAULT 0",
+            "next_rows INTEGER DEFAULT 0",
+            "first_row INTEGER",
+            "last_row INTEGER",
+        ] {
+            transaction
+                .execute_batch(&format!("ALTER TABLE _pipeline_tables ADD COLUMN {column}"))
+                .explain(OPENING)?;
         }
         count_all(&transaction)?;
     }
     if present.tables && !present.has_columns {
-        transaction.execute_batch("ALTER TABLE _pipeline_tables ADD COLUMN columns TEXT").explain(OPENING)?;
+        transaction
+            .execute_batch("ALTER TABLE _pipeline_tables ADD COLUMN columns TEXT")
+            .explain(OPENING)?;
     }
     if keeps == Keeps::Rows {
         if !present.feeds || are_forgotten(&transaction)? {
@@ -114,14 +135,20 @@ pub(crate) fn ensure(connection: &Connection, keeps: Keeps) -> Result<()> {
     transaction.commit().explain(OPENING)
 }
 
-/// Has the tables of an earlier release counted. One that is gone, and has had rows as the commit log says, is lost.
+/// Has the tables of an earlier release counted. One that is gone, and has had rows as the commit
+/// log says, is lost.
 fn count_all(connection: &Connection) -> Result<()> {
-    connection.execute_batch("UPDATE _pipeline_tables SET rows = NULL, next_rows = NULL").explain(OPENING)?;
+    connection
+        .execute_batch("UPDATE _pipeline_tables SET rows = NULL, next_rows = NULL")
+        .explain(OPENING)?;
     for (id, name) in table::all(connection)? {
-        let is_gone = table::shape(connection, &name)?.is_none() && table::shape(connection, &table::next_name(&name))?.is_none();
+        let is_gone = table::shape(connection, &name)?.is_none()
+            && table::shape(connection, &table::next_name(&name))?.is_none();
         if is_gone && was_written(connection, &id)? {
             let sql = "UPDATE _pipeline_tables SET rows = ?, next_rows = 0 WHERE name = ?";
-            connection.execute(sql, params![LOST, name]).explain(OPENING)?;
+            connection
+                .execute(sql, params![LOST, name])
+                .explain(OPENING)?;
         }
     }
     Ok(())
@@ -129,29 +156,50 @@ fn count_all(connection: &Connection) -> Result<()> {
 
 /// True when the commit log has rows of a table.
 fn was_written(connection: &Connection, id: &TableId) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM _pipeline_commits, json_each(_pipeline_commits.rows) AS entry
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM _pipeline_commits, json_each(_pipeline_commits.rows) AS entry
         WHERE entry.value ->> '$[0].source' = ? AND entry.value ->> '$[0].stream' = ?)";
-    connection.query_row(sql, [&id.source, &id.stream], |row| row.get(0)).explain(OPENING)
+    connection
+        .query_row(sql, [&id.source, &id.stream], |row| row.get(0))
+        .explain(OPENING)
 }
 
-/// Streams of which checkpoints are, or were, stored and no table is registered. Where nothing is stored of who feeds them, because
-/// somebody has emptied that too, the commit log has those that were written.
+/// Streams of which checkpoints are, or were, stored and no table is registered. Where nothing is
+/// stored of who feeds them, because somebody has emptied that too, the commit log has those that
+/// were written.
 pub(crate) fn unregistered(connection: &Connection, present: Present) -> Result<Vec<TableId>> {
     let fed = "SELECT DISTINCT source, stream FROM _pipeline_feeds EXCEPT SELECT source, stream FROM _pipeline_tables";
     let written = "SELECT DISTINCT entry.value ->> '$[0].source', entry.value ->> '$[0].stream'
              FROM _pipeline_commits, json_each(_pipeline_commits.rows) AS entry
              WHERE substr(entry.value ->> '$[0].stream', 1, 1) <> '_'
          EXCEPT SELECT source, stream FROM _pipeline_tables";
-    let sql = if present.commits && are_forgotten(connection)? { written } else { fed };
+    let sql = if present.commits && are_forgotten(connection)? {
+        written
+    } else {
+        fed
+    };
     connection
         .prepare_cached(sql)
-        .and_then(|mut select| select.query_map([], |row| Ok(TableId { source: row.get(0)?, stream: row.get(1)? }))?.collect())
+        .and_then(|mut select| {
+            select
+                .query_map([], |row| {
+                    Ok(TableId {
+                        source: row.get(0)?,
+                        stream: row.get(1)?,
+                    })
+                })?
+                .collect()
+        })
         .explain(OPENING)
 }
 
 /// True when the tables of all checkpoints are registered, and which endpoints feed them.
 fn is_registered(connection: &Connection, present: Present) -> Result<bool> {
-    if are_forgotten(connection)? && state::list(connection, None)?.iter().any(|(_, state)| !state.streams.is_empty()) {
+    if are_forgotten(connection)?
+        && state::list(connection, None)?
+            .iter()
+            .any(|(_, state)| !state.streams.is_empty())
+    {
         return Ok(false);
     }
     Ok(unregistered(connection, present)?.is_empty())
@@ -159,10 +207,17 @@ fn is_registered(connection: &Connection, present: Present) -> Result<bool> {
 
 /// True when nothing is stored of which endpoints feed which streams.
 fn are_forgotten(connection: &Connection) -> Result<bool> {
-    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM _pipeline_feeds)", [], |row| row.get(0)).explain(OPENING)
+    connection
+        .query_row(
+            "SELECT NOT EXISTS (SELECT 1 FROM _pipeline_feeds)",
+            [],
+            |row| row.get(0),
+        )
+        .explain(OPENING)
 }
 
-/// Remembers which endpoints feed which streams: a checkpoint that is missing later was removed by somebody.
+/// Remembers which endpoints feed which streams: a checkpoint that is missing later was removed by
+/// somebody.
 pub(crate) fn remember_feeds(connection: &Connection, changes: &[Change]) -> Result<()> {
     for change in changes {
         if let Change::Replace { endpoint, to, .. } = change {
@@ -172,10 +227,17 @@ pub(crate) fn remember_feeds(connection: &Connection, changes: &[Change]) -> Res
     Ok(())
 }
 
-fn feed(connection: &Connection, source: &str, endpoint: &str, state: &EndpointState) -> Result<()> {
+fn feed(
+    connection: &Connection,
+    source: &str,
+    endpoint: &str,
+    state: &EndpointState,
+) -> Result<()> {
     for stream in &state.streams {
         connection
-            .prepare_cached("INSERT OR IGNORE INTO _pipeline_feeds (source, stream, endpoint) VALUES (?, ?, ?)")
+            .prepare_cached(
+                "INSERT OR IGNORE INTO _pipeline_feeds (source, stream, endpoint) VALUES (?, ?, ?)",
+            )
             .and_then(|mut insert| insert.execute(params![source, stream, endpoint]))
             .explain(STORING)?;
     }

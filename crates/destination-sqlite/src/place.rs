@@ -1,5 +1,5 @@
-//! Whether the database's path still leads to the file that is open: a file that was deleted or replaced takes commits as
-//! before, and nobody ever sees them.
+//! Whether the database's path still leads to the file that is open: a file that was deleted or
+//! replaced takes commits as before, and nobody ever sees them.
 
 use std::fs;
 use std::io::ErrorKind::NotFound;
@@ -42,8 +42,8 @@ fn identity(_: &fs::Metadata) -> Identity {
 }
 
 impl Place {
-    /// The files of a database that was opened just now. They are looked at by name only: SQLite's locks would be lost with any
-    /// other handle of the file that is closed.
+    /// The files of a database that was opened just now. They are looked at by name only: SQLite's
+    /// locks would be lost with any other handle of the file that is closed.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let file = |path: PathBuf, least| -> Result<File> {
             let identity = match fs::metadata(&path) {
@@ -51,18 +51,31 @@ impl Place {
                 Err(error) if error.kind() == NotFound => None,
                 Err(error) => return Err(error).broken(OPENING, &path),
             };
-            Ok(File { path, identity, least })
+            Ok(File {
+                path,
+                identity,
+                least,
+            })
         };
-        Ok(Self { files: [file(path.to_owned(), 1)?, file(log_path(path), 0)?] })
+        Ok(Self {
+            files: [file(path.to_owned(), 1)?, file(log_path(path), 0)?],
+        })
     }
 
     /// Fails unless both paths lead to the files that they led to before.
     pub(crate) fn check(&mut self, operation: &'static str) -> Result<()> {
-        for File { path, identity: known, least } in &mut self.files {
+        for File {
+            path,
+            identity: known,
+            least,
+        } in &mut self.files
+        {
             let file = match fs::metadata(&*path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == NotFound && known.is_none() => continue,
-                Err(error) if error.kind() == NotFound => return Err(lost("deleted", path, operation)),
+                Err(error) if error.kind() == NotFound => {
+                    return Err(lost("deleted", path, operation));
+                }
                 Err(error) => return Err(error).broken(operation, path),
             };
             let found = identity(&file);

@@ -36,8 +36,16 @@ pub(crate) fn record(connection: &Connection, run: &RunRecord) -> Result<()> {
 pub(crate) fn list(connection: &Connection, limit: usize) -> Result<Vec<RunRecord>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let records: Vec<String> = connection
-        .prepare_cached("SELECT record FROM _pipeline_runs ORDER BY started DESC, sequence DESC LIMIT ?")
+        .prepare_cached(
+            "SELECT record FROM _pipeline_runs ORDER BY started DESC, sequence DESC LIMIT ?",
+        )
         .and_then(|mut select| select.query_map([limit], |row| row.get(0))?.collect())
         .explain(READING)?;
-    records.iter().map(|record| decode(record).map_err(|error| damaged("a recorded run is damaged", READING).with_source(error))).collect()
+    records
+        .iter()
+        .map(|record| {
+            decode(record)
+                .map_err(|error| damaged("a recorded run is damaged", READING).with_source(error))
+        })
+        .collect()
 }

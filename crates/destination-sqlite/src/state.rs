@@ -16,22 +16,38 @@ const LOADING: &str = "loading the checkpoint";
 const STORING: &str = "storing the checkpoint";
 const LOGGING: &str = "reading the commit log";
 
-/// The newest commits of which the log tells what they changed of checkpoints. With a thousand endpoints that is a megabyte
-/// a sync, and a log that kept all of it would outgrow the data.
+/// The newest commits of which the log tells what they changed of checkpoints. With a thousand
+/// endpoints that is a megabyte a sync, and a log that kept all of it would outgrow the data.
 const COMMITS_WITH_CHANGES: i64 = 1_000;
 
 pub(crate) fn load(connection: &Connection, endpoint: &EndpointId) -> Result<EndpointState> {
-    let mut select = connection.prepare_cached("SELECT state FROM _pipeline_state WHERE source = ? AND endpoint = ?").explain(LOADING)?;
-    let json: Option<String> = select.query_row([&endpoint.source, &endpoint.endpoint], |row| row.get(0)).optional().explain(LOADING)?;
-    json.map_or_else(|| Ok(EndpointState::default()), |json| parse(endpoint, &json))
+    let mut select = connection
+        .prepare_cached("SELECT state FROM _pipeline_state WHERE source = ? AND endpoint = ?")
+        .explain(LOADING)?;
+    let json: Option<String> = select
+        .query_row([&endpoint.source, &endpoint.endpoint], |row| row.get(0))
+        .optional()
+        .explain(LOADING)?;
+    json.map_or_else(
+        || Ok(EndpointState::default()),
+        |json| parse(endpoint, &json),
+    )
 }
 
 /// The states of a source's endpoints, or all.
-pub(crate) fn list(connection: &Connection, source: Option<&str>) -> Result<Vec<(EndpointId, EndpointState)>> {
+pub(crate) fn list(
+    connection: &Connection,
+    source: Option<&str>,
+) -> Result<Vec<(EndpointId, EndpointState)>> {
     let query = "SELECT source, endpoint, state FROM _pipeline_state WHERE ?1 IS NULL OR source = ?1 ORDER BY source, endpoint";
     let mut select = connection.prepare_cached(query).explain(LOADING)?;
     let rows = select
-        .query_map([source], |row| Ok((EndpointId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get::<_, String>(2)?)))
+        .query_map([source], |row| {
+            Ok((
+                EndpointId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?),
+                row.get::<_, String>(2)?,
+            ))
+        })
         .explain(LOADING)?;
     rows.map(|row| {
         let (endpoint, json) = row.explain(LOADING)?;
@@ -42,7 +58,11 @@ pub(crate) fn list(connection: &Connection, source: Option<&str>) -> Result<Vec<
 }
 
 fn parse(endpoint: &EndpointId, json: &str) -> Result<EndpointState> {
-    EndpointState::from_json(json).map_err(|error| error.with_operation(LOADING).with_context("endpoint", endpoint.to_string()))
+    EndpointState::from_json(json).map_err(|error| {
+        error
+            .with_operation(LOADING)
+            .with_context("endpoint", endpoint.to_string())
+    })
 }
 
 /// Applies changes inside the open transaction, which must be rolled back when this fails.
@@ -64,16 +84,23 @@ pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
         )
         .explain(STORING)?;
     for (endpoint, state) in states {
-        store.execute([endpoint.source, endpoint.endpoint, state.to_json()]).explain(STORING)?;
+        store
+            .execute([endpoint.source, endpoint.endpoint, state.to_json()])
+            .explain(STORING)?;
     }
     Ok(())
 }
 
-/// Adds a commit to the log inside the open transaction, and returns its number. What an old one changed of checkpoints is
-/// forgotten.
+/// Adds a commit to the log inside the open transaction, and returns its number. What an old one
+/// changed of checkpoints is forgotten.
 pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
-    let last: i64 =
-        connection.query_row("SELECT coalesce(max(sequence), 0) FROM _pipeline_commits", [], |row| row.get(0)).explain(STORING)?;
+    let last: i64 = connection
+        .query_row(
+            "SELECT coalesce(max(sequence), 0) FROM _pipeline_commits",
+            [],
+            |row| row.get(0),
+        )
+        .explain(STORING)?;
     let record = commit.record(last.unsigned_abs() + 1);
     let sequence = last + 1;
     let bytes = i64::try_from(record.bytes).unwrap_or(i64::MAX);
@@ -81,7 +108,15 @@ pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
     connection
         .prepare_cached("INSERT INTO _pipeline_commits VALUES (?, ?, ?, ?, ?, ?, ?)")
         .and_then(|mut insert| {
-            insert.execute(params![sequence, record.run, record.at.to_rfc3339(), changes, rows, bytes, record.content_hash])
+            insert.execute(params![
+                sequence,
+                record.run,
+                record.at.to_rfc3339(),
+                changes,
+                rows,
+                bytes,
+                record.content_hash
+            ])
         })
         .explain(STORING)?;
     connection
@@ -93,7 +128,8 @@ pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
 
 /// Changes, table names and runs as JSON.
 pub(crate) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| unreachable!("what is stored has only string and integer keys"))
+    serde_json::to_string(value)
+        .unwrap_or_else(|_| unreachable!("what is stored has only string and integer keys"))
 }
 
 /// The newest commits, newest first.
@@ -103,7 +139,9 @@ pub(crate) fn commits(connection: &Connection, limit: usize) -> Result<Vec<Commi
             "SELECT sequence, run, at, changes, rows, bytes, content_hash FROM _pipeline_commits ORDER BY sequence DESC LIMIT ?",
         )
         .explain(LOGGING)?;
-    let mut rows = select.query([i64::try_from(limit).unwrap_or(i64::MAX)]).explain(LOGGING)?;
+    let mut rows = select
+        .query([i64::try_from(limit).unwrap_or(i64::MAX)])
+        .explain(LOGGING)?;
     let mut commits = Vec::new();
     while let Some(row) = rows.next().explain(LOGGING)? {
         commits.push(record(row)?);
@@ -114,7 +152,8 @@ pub(crate) fn commits(connection: &Connection, limit: usize) -> Result<Vec<Commi
 fn record(row: &Row<'_>) -> Result<CommitRecord> {
     let text = |index| row.get::<_, String>(index).explain(LOGGING);
     let number = |index| row.get::<_, i64>(index).explain(LOGGING);
-    let at = DateTime::parse_from_rfc3339(&text(2)?).map_err(|error| damaged_log().with_source(error))?;
+    let at = DateTime::parse_from_rfc3339(&text(2)?)
+        .map_err(|error| damaged_log().with_source(error))?;
     let decoded = |error: serde_json::Error| damaged_log().with_source(error);
     Ok(CommitRecord {
         sequence: number(0)?.unsigned_abs(),
@@ -136,5 +175,7 @@ fn damaged_log() -> Error {
 }
 
 pub(crate) fn damaged(message: &str, operation: &'static str) -> Error {
-    Error::new(ErrorKind::Decode, message).with_operation(operation).with_help("restore the database from a backup")
+    Error::new(ErrorKind::Decode, message)
+        .with_operation(operation)
+        .with_help("restore the database from a backup")
 }

@@ -30,24 +30,51 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn new(physical: &Physical, table: &Table, deletes: Deletes) -> Self {
         let position = |name: &str| table.schema.index_of(name).ok();
-        let column = |name: &str| position(name).map(|index| quote(&physical.columns[index])).unwrap_or_default();
+        let column = |name: &str| {
+            position(name)
+                .map(|index| quote(&physical.columns[index]))
+                .unwrap_or_default()
+        };
         let name = quote(&physical.name);
         let (sql, synced_at) = match deletes {
             Deletes::Remove => (format!("DELETE FROM {name}"), None),
-            Deletes::Mark => (format!("UPDATE {name} SET {} = 1, {} = ?", column(DELETED), column(SYNCED_AT)), position(SYNCED_AT)),
+            Deletes::Mark => (
+                format!(
+                    "UPDATE {name} SET {} = 1, {} = ?",
+                    column(DELETED),
+                    column(SYNCED_AT)
+                ),
+                position(SYNCED_AT),
+            ),
         };
         let system = [position(DELETED), position(SYNCED_AT)];
         let compared = (0..physical.columns.len()).filter(|index| !system.contains(&Some(*index)));
-        Self { sql, synced_at, columns: compared.map(|index| (index, quote(&physical.columns[index]))).collect() }
+        Self {
+            sql,
+            synced_at,
+            columns: compared
+                .map(|index| (index, quote(&physical.columns[index])))
+                .collect(),
+        }
     }
 
-    /// Carries out the tombstones of a batch. Those that compare the same columns walk through the table once.
-    pub(crate) fn run(&self, connection: &Connection, rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
+    /// Carries out the tombstones of a batch. Those that compare the same columns walk through the
+    /// table once.
+    pub(crate) fn run(
+        &self,
+        connection: &Connection,
+        rows: Range<usize>,
+        binder: &mut Binder<'_>,
+    ) -> Result<()> {
         let mut start = rows.start;
         while start < rows.end {
             let columns = self.compared(binder, start);
-            let most = rows.end.min(start + (MAX_PARAMETERS - 1) / columns.len().max(1));
-            let end = (start..most).find(|row| self.compared(binder, *row) != columns).unwrap_or(most);
+            let most = rows
+                .end
+                .min(start + (MAX_PARAMETERS - 1) / columns.len().max(1));
+            let end = (start..most)
+                .find(|row| self.compared(binder, *row) != columns)
+                .unwrap_or(most);
             // One that says nothing means nothing.
             if !columns.is_empty() {
                 self.execute(connection, &columns, start..end, binder)?;
@@ -59,19 +86,41 @@ impl Sweep {
 
     /// The columns that a tombstone compares, by their place among those that can be.
     fn compared(&self, binder: &Binder<'_>, row: usize) -> Vec<usize> {
-        (0..self.columns.len()).filter(|place| binder.columns[self.columns[*place].0].cell(row) != Cell::Null).collect()
+        (0..self.columns.len())
+            .filter(|place| binder.columns[self.columns[*place].0].cell(row) != Cell::Null)
+            .collect()
     }
 
-    fn execute(&self, connection: &Connection, places: &[usize], rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
-        let names: Vec<&str> = places.iter().map(|place| self.columns[*place].1.as_str()).collect();
-        let values = vec![format!("({})", vec!["?"; names.len()].join(", ")); rows.len()].join(", ");
-        let sql = format!("{} WHERE ({}) IN (VALUES {values})", self.sql, names.join(", "));
+    fn execute(
+        &self,
+        connection: &Connection,
+        places: &[usize],
+        rows: Range<usize>,
+        binder: &mut Binder<'_>,
+    ) -> Result<()> {
+        let names: Vec<&str> = places
+            .iter()
+            .map(|place| self.columns[*place].1.as_str())
+            .collect();
+        let values =
+            vec![format!("({})", vec!["?"; names.len()].join(", ")); rows.len()].join(", ");
+        let sql = format!(
+            "{} WHERE ({}) IN (VALUES {values})",
+            self.sql,
+            names.join(", ")
+        );
         let mut statement = connection.prepare(&sql).explain(WRITING)?;
         let synced_at = self.synced_at.map(|column| (column, rows.start));
-        let compared = rows.flat_map(|row| places.iter().map(move |place| (self.columns[*place].0, row)));
+        let compared = rows.flat_map(|row| {
+            places
+                .iter()
+                .map(move |place| (self.columns[*place].0, row))
+        });
         for ((column, row), parameter) in synced_at.into_iter().chain(compared).zip(1..) {
             let cell = binder.columns[column].cell(row);
-            binder.bind(&mut statement, parameter, cell).explain(WRITING)?;
+            binder
+                .bind(&mut statement, parameter, cell)
+                .explain(WRITING)?;
         }
         statement.raw_execute().map(|_| ()).explain(WRITING)
     }

@@ -25,10 +25,12 @@ pub(crate) const WRITING: &str = "writing rows";
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) name: String,
-    /// The highest row number before this transaction, for the next generation. Its rows get numbers of their own, also
-    /// when they replace a row, so that those of earlier transactions can be told apart and discarded.
+    /// The highest row number before this transaction, for the next generation. Its rows get
+    /// numbers of their own, also when they replace a row, so that those of earlier transactions
+    /// can be told apart and discarded.
     pub(crate) before: Before,
-    /// The table that they are of, when tombstones are to be remembered: those of the next generation.
+    /// The table that they are of, when tombstones are to be remembered: those of the next
+    /// generation.
     next: Option<Table>,
     next_row: Option<i64>,
     /// Of one row: a statement of several keeps a journal of its own of every page that it changes.
@@ -40,11 +42,13 @@ pub(crate) struct Writer {
     tombstones: Tombstones,
     /// What a tombstone of many rows does.
     sweep: Option<Sweep>,
-    /// How to find out whether a row is there after it was written; none: nothing else happens when it is.
+    /// How to find out whether a row is there after it was written; none: nothing else happens when
+    /// it is.
     watch: Option<Watch>,
 }
 
-/// Triggers that somebody added to a table: they may leave out a row, or remove it as soon as it is there.
+/// Triggers that somebody added to a table: they may leave out a row, or remove it as soon as it is
+/// there.
 #[derive(Debug)]
 struct Watch {
     /// Whether there is a row of a number.
@@ -62,7 +66,10 @@ impl Watch {
         let names: Vec<String> = triggers.iter().map(|name| format!("`{name}`")).collect();
         Ok((!names.is_empty()).then(|| Self {
             exists: format!("SELECT 1 FROM {} WHERE {ROWID} = ?", quote(name)),
-            reason: format!("a trigger that was added to the table left the row out, or removed it: {}", names.join(", ")),
+            reason: format!(
+                "a trigger that was added to the table left the row out, or removed it: {}",
+                names.join(", ")
+            ),
         }))
     }
 }
@@ -79,18 +86,32 @@ impl Writer {
         let all: Vec<usize> = (0..physical.columns.len()).collect();
         let index = |name: &str| table.schema.index_of(name).ok();
         let tombstones = Tombstones::of(table);
-        let marked: Vec<usize> =
-            tombstones.key().iter().copied().chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name))).collect();
-        let matches: Vec<String> = physical.key.iter().map(|name| format!("{} = ?", quote(name))).collect();
+        let marked: Vec<usize> = tombstones
+            .key()
+            .iter()
+            .copied()
+            .chain([SYNCED_AT, DELETED].iter().filter_map(|name| index(name)))
+            .collect();
+        let matches: Vec<String> = physical
+            .key
+            .iter()
+            .map(|name| format!("{} = ?", quote(name)))
+            .collect();
         let has_tombstones = !tombstones.key().is_empty();
         let watch = Watch::of(connection, &physical.name)?;
         let is_watched = watch.is_some();
         Ok(Self {
             insert: insert(&physical, &all, numbered, is_watched),
             all,
-            delete: (has_tombstones && deletes == Deletes::Remove)
-                .then(|| format!("DELETE FROM {} WHERE {}", quote(&physical.name), matches.join(" AND "))),
-            mark: (has_tombstones && deletes == Deletes::Mark).then(|| (insert(&physical, &marked, numbered, is_watched), marked)),
+            delete: (has_tombstones && deletes == Deletes::Remove).then(|| {
+                format!(
+                    "DELETE FROM {} WHERE {}",
+                    quote(&physical.name),
+                    matches.join(" AND ")
+                )
+            }),
+            mark: (has_tombstones && deletes == Deletes::Mark)
+                .then(|| (insert(&physical, &marked, numbered, is_watched), marked)),
             sweep: has_tombstones.then(|| Sweep::new(&physical, table, deletes)),
             name: physical.name,
             next: (numbered && has_tombstones).then(|| table.clone()),
@@ -101,11 +122,20 @@ impl Writer {
         })
     }
 
-    /// Writes a batch in its order, so that of rows with one key the last one stays. Returns the rows that the database refuses,
-    /// because of an index or a trigger that somebody added; all others are written.
-    pub(crate) fn write(&mut self, connection: &Connection, batch: &RecordBatch) -> Result<Vec<Refused>> {
+    /// Writes a batch in its order, so that of rows with one key the last one stays. Returns the
+    /// rows that the database refuses, because of an index or a trigger that somebody added; all
+    /// others are written.
+    pub(crate) fn write(
+        &mut self,
+        connection: &Connection,
+        batch: &RecordBatch,
+    ) -> Result<Vec<Refused>> {
         let columns = Column::of(batch)?;
-        let mut binder = Binder { columns: &columns, text: String::new(), refused: Vec::new() };
+        let mut binder = Binder {
+            columns: &columns,
+            text: String::new(),
+            refused: Vec::new(),
+        };
         let runs: Vec<_> = self.tombstones.runs(&columns, batch.num_rows()).collect();
         for (kind, rows) in runs {
             if kind != RowKind::Row {
@@ -114,25 +144,64 @@ impl Writer {
             match (kind, &self.delete, &self.mark, &self.sweep) {
                 (RowKind::Sweep, _, _, Some(sweep)) => sweep.run(connection, rows, &mut binder)?,
                 (RowKind::Tombstone, Some(delete), ..) => {
-                    each_row(connection, delete, rows, self.tombstones.key(), &mut None, None, &mut binder)?;
+                    each_row(
+                        connection,
+                        delete,
+                        rows,
+                        self.tombstones.key(),
+                        &mut None,
+                        None,
+                        &mut binder,
+                    )?;
                 }
                 (RowKind::Tombstone, _, Some((mark, marked)), _) => {
-                    each_row(connection, mark, rows, marked, &mut self.next_row, self.watch.as_ref(), &mut binder)?;
+                    each_row(
+                        connection,
+                        mark,
+                        rows,
+                        marked,
+                        &mut self.next_row,
+                        self.watch.as_ref(),
+                        &mut binder,
+                    )?;
                 }
-                _ => each_row(connection, &self.insert, rows, &self.all, &mut self.next_row, self.watch.as_ref(), &mut binder)?,
+                _ => each_row(
+                    connection,
+                    &self.insert,
+                    rows,
+                    &self.all,
+                    &mut self.next_row,
+                    self.watch.as_ref(),
+                    &mut binder,
+                )?,
             }
         }
         Ok(binder.refused)
     }
 
     /// Keeps tombstones of the next generation until it is published.
-    fn remember_gone(&mut self, connection: &Connection, rows: Range<usize>, binder: &mut Binder<'_>) -> Result<()> {
-        let Some(table) = &self.next else { return Ok(()) };
+    fn remember_gone(
+        &mut self,
+        connection: &Connection,
+        rows: Range<usize>,
+        binder: &mut Binder<'_>,
+    ) -> Result<()> {
+        let Some(table) = &self.next else {
+            return Ok(());
+        };
         let gone = table::ensure_gone(connection, table)?;
         if self.before.gone.is_none() {
             self.before.gone = Some(table::last_row(connection, &gone.name)?);
         }
-        each_row(connection, &insert(&gone, &self.all, false, false), rows, &self.all, &mut None, None, binder)
+        each_row(
+            connection,
+            &insert(&gone, &self.all, false, false),
+            rows,
+            &self.all,
+            &mut None,
+            None,
+            binder,
+        )
     }
 }
 
@@ -148,21 +217,34 @@ fn each_row(
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(sql).explain(WRITING)?;
     let mut watch = match watch {
-        Some(watch) => Some((connection.prepare_cached(&watch.exists).explain(WRITING)?, &watch.reason)),
+        Some(watch) => Some((
+            connection.prepare_cached(&watch.exists).explain(WRITING)?,
+            &watch.reason,
+        )),
         None => None,
     };
     for row in rows {
-        binder.bind_row(&mut statement, row, columns, number).explain(WRITING)?;
+        binder
+            .bind_row(&mut statement, row, columns, number)
+            .explain(WRITING)?;
         let written = match &mut watch {
             None => statement.raw_execute().map(|_| None),
-            Some((exists, reason)) => is_written(&mut statement, exists).map(|is_written| (!is_written).then_some(&**reason)),
+            Some((exists, reason)) => is_written(&mut statement, exists)
+                .map(|is_written| (!is_written).then_some(&**reason)),
         };
         match written {
             Ok(None) => {}
-            Ok(Some(reason)) => binder.refused.push(Refused { row, reason: reason.clone() }),
-            // The statement left nothing behind, and the transaction goes on, unless a trigger has ended it.
+            Ok(Some(reason)) => binder.refused.push(Refused {
+                row,
+                reason: reason.clone(),
+            }),
+            // The statement left nothing behind, and the transaction goes on, unless a trigger has
+            // ended it.
             Err(error) if is_of_row(&error) && !connection.is_autocommit() => {
-                binder.refused.push(Refused { row, reason: error.to_string() });
+                binder.refused.push(Refused {
+                    row,
+                    reason: error.to_string(),
+                });
             }
             Err(error) => return Err(error).explain(WRITING),
         }
@@ -182,12 +264,24 @@ fn is_written(statement: &mut Statement<'_>, exists: &mut Statement<'_>) -> rusq
 
 /// True when the database refuses this row and would take another.
 pub(crate) fn is_of_row(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig))
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+    )
 }
 
-/// An insert of some columns that replaces their values when the key exists. It returns the row's number when that is wanted.
-fn insert(physical: &table::Physical, columns: &[usize], numbered: bool, returning: bool) -> String {
-    let mut names: Vec<String> = columns.iter().map(|index| quote(&physical.columns[*index])).collect();
+/// An insert of some columns that replaces their values when the key exists. It returns the row's
+/// number when that is wanted.
+fn insert(
+    physical: &table::Physical,
+    columns: &[usize],
+    numbered: bool,
+    returning: bool,
+) -> String {
+    let mut names: Vec<String> = columns
+        .iter()
+        .map(|index| quote(&physical.columns[*index]))
+        .collect();
     if numbered {
         names.insert(0, ROWID.to_owned());
     }
@@ -228,7 +322,12 @@ impl Binder<'_> {
         Ok(())
     }
 
-    pub(crate) fn bind(&mut self, statement: &mut Statement<'_>, parameter: usize, cell: Cell<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn bind(
+        &mut self,
+        statement: &mut Statement<'_>,
+        parameter: usize,
+        cell: Cell<'_>,
+    ) -> rusqlite::Result<()> {
         match cell {
             Cell::Null => statement.raw_bind_parameter(parameter, Null),
             Cell::Bool(value) => statement.raw_bind_parameter(parameter, value),

@@ -64,7 +64,14 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// Configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "pipeline.toml", env = "PIPELINE_CONFIG", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "pipeline.toml",
+        env = "PIPELINE_CONFIG",
+        global = true
+    )]
     pub(crate) config: PathBuf,
 }
 
@@ -80,8 +87,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Connectors to write sources for. Without it, a terminal is asked for one; elsewhere the first
-    /// connector gets a source, and the sources of the others are written as comments
+    /// Connectors to write sources for. Without it, a terminal is asked for one; elsewhere the
+    /// first connector gets a source, and the sources of the others are written as comments
     #[arg(long = "connector", value_name = "NAME", value_delimiter = ',')]
     pub(crate) connectors: Vec<String>,
     /// Destination to write
@@ -144,7 +151,8 @@ pub(crate) struct Sync {
     /// Stop after this time, such as 90s, 10m, or 1h, and commit everything read so far
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) max_duration: Option<Duration>,
-    /// Longest time to wait for a rate limit, such as 1h. If a longer wait is needed, the run stops and prints when to resume
+    /// Longest time to wait for a rate limit, such as 1h. If a longer wait is needed, the run stops
+    /// and prints when to resume
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10m")]
     pub(crate) max_wait: Duration,
     /// Output format; json prints one event per line
@@ -226,7 +234,11 @@ pub(crate) enum GapsCommand {
         #[arg(value_name = "SOURCE/ENDPOINT")]
         endpoint: String,
         /// Names of the units, as `pipeline state gaps` lists them
-        #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(
+            value_name = "NAME",
+            required_unless_present = "all",
+            conflicts_with = "all"
+        )]
         names: Vec<String>,
         /// Give up all missing units of the endpoint
         #[arg(long)]

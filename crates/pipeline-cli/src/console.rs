@@ -18,7 +18,8 @@ pub(crate) const HIDDEN: &str = "[hidden]";
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     secrets: Mutex<Vec<SecretString>>,
-    /// True when standard output carries rows, so that everything for people goes to standard error.
+    /// True when standard output carries rows, so that everything for people goes to standard
+    /// error.
     rows_on_stdout: std::sync::atomic::AtomicBool,
     /// Why standard output cannot be written.
     failure: OnceLock<io::Error>,
@@ -28,24 +29,33 @@ impl Console {
     /// Hides a value from now on.
     pub(crate) fn hide(&self, secret: SecretString) {
         if secret.expose_secret().len() >= SHORTEST_SECRET {
-            self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(secret);
+            self.secrets
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(secret);
         }
     }
 
     /// The text without any secret.
     pub(crate) fn redact(&self, text: &str) -> String {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), HIDDEN))
+        secrets.iter().fold(text.to_owned(), |text, secret| {
+            text.replace(secret.expose_secret(), HIDDEN)
+        })
     }
 
     /// Leaves standard output to the rows of a destination.
     pub(crate) fn leave_stdout_to_rows(&self) {
-        self.rows_on_stdout.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.rows_on_stdout
+            .store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Writes a result: to standard output, unless rows go there.
     pub(crate) fn print(&self, text: &str) {
-        if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) {
+        if self
+            .rows_on_stdout
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
             self.note(text);
         } else {
             let written = write(&mut io::stdout().lock(), &self.redact(text));
@@ -60,17 +70,23 @@ impl Console {
 
     /// True when the reader of standard output is gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.failure.get().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        self.failure
+            .get()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// The exit code once the state of standard output is considered: a closed pipe ends the command quietly, and a result that could
-    /// not be written is a failure.
+    /// The exit code once the state of standard output is considered: a closed pipe ends the
+    /// command quietly, and a result that could not be written is a failure.
     pub(crate) fn exit(&self, exit: Exit) -> Exit {
         match self.failure.get() {
             None => exit,
             Some(_) if self.is_closed() => Exit::Closed,
             Some(error) => {
-                self.note(&render("error", &format!("standard output cannot be written: {}", reason(error)), None));
+                self.note(&render(
+                    "error",
+                    &format!("standard output cannot be written: {}", reason(error)),
+                    None,
+                ));
                 exit.max(Exit::Destination)
             }
         }
@@ -84,7 +100,14 @@ impl Console {
 
     /// A stream for results that are written line by line.
     pub(crate) fn results(self: &Arc<Self>) -> Box<dyn Write + Send> {
-        if self.rows_on_stdout.load(std::sync::atomic::Ordering::Relaxed) { Box::new(io::stderr()) } else { Box::new(self.stdout()) }
+        if self
+            .rows_on_stdout
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            Box::new(io::stderr())
+        } else {
+            Box::new(self.stdout())
+        }
     }
 
     /// Standard output; records a failure to write.
@@ -112,7 +135,10 @@ pub(crate) struct Stdout(Arc<Console>);
 
 impl Stdout {
     fn recorded<T>(&self, written: io::Result<T>) -> io::Result<T> {
-        written.inspect_err(|error| self.0.stdout_failed(io::Error::new(error.kind(), error.to_string())))
+        written.inspect_err(|error| {
+            self.0
+                .stdout_failed(io::Error::new(error.kind(), error.to_string()))
+        })
     }
 }
 
@@ -135,6 +161,9 @@ mod tests {
         let console = Console::default();
         console.hide("hunter22".into());
         console.hide("us".into());
-        assert_eq!(console.redact("status: invalid value \"hunter22\""), "status: invalid value \"[hidden]\"");
+        assert_eq!(
+            console.redact("status: invalid value \"hunter22\""),
+            "status: invalid value \"[hidden]\""
+        );
     }
 }

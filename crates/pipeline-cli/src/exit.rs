@@ -15,7 +15,8 @@ pub(crate) enum Exit {
     Authentication = 3,
     /// The destination failed, or something else on this machine: its disk, a log, standard output.
     Destination = 5,
-    /// Another sync reads the same source into the same destination, or another process updated the same checkpoint.
+    /// Another sync reads the same source into the same destination, or another process updated the
+    /// same checkpoint.
     Conflict = 6,
     /// A defect of this program.
     Bug = 1,
@@ -67,7 +68,10 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with a message and what can be done about it.
     pub(crate) fn new(exit: Exit, message: impl AsRef<str>, help: Option<&str>) -> Self {
-        Self { text: render("error", message.as_ref(), help), exit }
+        Self {
+            text: render("error", message.as_ref(), help),
+            exit,
+        }
     }
 
     /// Wrong usage.
@@ -75,20 +79,28 @@ impl Failure {
         Self::new(Exit::Usage, message, Some(help))
     }
 
-    /// The failure of a destination, whatever kind of error it used: a damaged checkpoint is one, too.
+    /// The failure of a destination, whatever kind of error it used: a damaged checkpoint is one,
+    /// too.
     pub(crate) fn of_destination(error: &Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Decode => Exit::Destination,
             kind => kind.into(),
         };
-        Self { exit, ..Self::from(error) }
+        Self {
+            exit,
+            ..Self::from(error)
+        }
     }
 }
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let failure = pipeline_engine::Failure::from(error);
-        Self::new(failure.kind.into(), failure.message, failure.help.as_deref())
+        Self::new(
+            failure.kind.into(),
+            failure.message,
+            failure.help.as_deref(),
+        )
     }
 }
 
@@ -110,7 +122,8 @@ pub(crate) fn render(severity: &str, message: &str, help: Option<&str>) -> Strin
 mod tests {
     use super::*;
 
-    /// What each kind of error ends with. A kind that is added belongs here, too: 1 is for defects and nothing else.
+    /// What each kind of error ends with. A kind that is added belongs here, too: 1 is for defects
+    /// and nothing else.
     #[test]
     fn only_defects_end_with_1() {
         let kinds = [

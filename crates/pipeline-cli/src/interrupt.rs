@@ -12,7 +12,9 @@ const INTERRUPTED: i32 = 130;
 /// Listens from now on.
 pub(crate) fn listen(cancel: CancellationToken, console: Arc<Console>) {
     tokio::spawn(async move {
-        let Some(mut signals) = Signals::new() else { return };
+        let Some(mut signals) = Signals::new() else {
+            return;
+        };
         signals.next().await;
         console.note("stopping: committing what is complete (interrupt again to stop immediately)");
         cancel.cancel();
@@ -21,7 +23,8 @@ pub(crate) fn listen(cancel: CancellationToken, console: Arc<Console>) {
     });
 }
 
-/// Stops the sync when the reader of standard output is gone, which would otherwise show only at the next commit.
+/// Stops the sync when the reader of standard output is gone, which would otherwise show only at
+/// the next commit.
 pub(crate) fn end_with_reader(cancel: CancellationToken, console: Arc<Console>) {
     #[cfg(unix)]
     std::thread::spawn(move || {
@@ -32,7 +35,13 @@ pub(crate) fn end_with_reader(cancel: CancellationToken, console: Arc<Console>) 
             let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
             match poll(&mut watched, None) {
                 Err(rustix::io::Errno::INTR) => {}
-                Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => break,
+                Ok(_)
+                    if watched[0]
+                        .revents()
+                        .intersects(PollFlags::ERR | PollFlags::HUP) =>
+                {
+                    break;
+                }
                 // A file has no reader.
                 Ok(_) | Err(_) => return,
             }
@@ -62,7 +71,10 @@ struct Signals {
 impl Signals {
     fn new() -> Option<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Some(Self { interrupt: signal(SignalKind::interrupt()).ok()?, terminate: signal(SignalKind::terminate()).ok()? })
+        Some(Self {
+            interrupt: signal(SignalKind::interrupt()).ok()?,
+            terminate: signal(SignalKind::terminate()).ok()?,
+        })
     }
 
     async fn next(&mut self) {
@@ -89,12 +101,15 @@ impl Signals {
     }
 }
 
-/// Takes the signal of a file that grows beyond the shell's limit, so that the write fails instead of the process.
+/// Takes the signal of a file that grows beyond the shell's limit, so that the write fails instead
+/// of the process.
 pub(crate) fn survive_file_limit() {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     {
         const SIGXFSZ: i32 = 25;
         // A registered handler stays for the life of the process.
-        drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(SIGXFSZ)));
+        drop(tokio::signal::unix::signal(
+            tokio::signal::unix::SignalKind::from_raw(SIGXFSZ),
+        ));
     }
 }

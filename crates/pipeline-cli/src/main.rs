@@ -30,10 +30,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Arc::new(Console::default());
     explain_panics(Arc::clone(&console));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            console.note(&format!("error: the program's threads cannot be started: {error}"));
+            console.note(&format!(
+                "error: the program's threads cannot be started: {error}"
+            ));
             return ExitCode::from(Exit::Destination.code());
         }
     };
@@ -61,7 +66,10 @@ fn main() -> ExitCode {
 /// Reports a panic as a defect, with its location, and that the data is safe.
 fn explain_panics(console: Arc<Console>) {
     std::panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(|place| format!(" at {}:{}", place.file(), place.line()))
+            .unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         console.note(&format!(
             "error: a defect of this program{place}: {message}\n help: committed data is safe, and the next run resumes from it; please report this"

@@ -26,10 +26,23 @@ fn collect<'a>(root: &'a Value, schema: &'a Value, all: bool, found: &mut Vec<Pr
     if let Some(target) = referred(root, schema) {
         collect(root, target, all, found);
     }
-    let required = |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name));
-    for (name, member) in schema["properties"].as_object().into_iter().flat_map(Map::iter) {
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|known| known == name))
+    };
+    for (name, member) in schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(Map::iter)
+    {
         if !found.iter().any(|known| known.name == name) {
-            found.push(Property { name, schema: member, required: all && required(name), root });
+            found.push(Property {
+                name,
+                schema: member,
+                required: all && required(name),
+                root,
+            });
         }
     }
     for (keyword, all) in [("allOf", all), ("oneOf", false), ("anyOf", false)] {
@@ -46,12 +59,18 @@ fn referred<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
 
 /// The names of all members.
 pub(crate) fn members(spec: &Value) -> Vec<&str> {
-    properties(spec).into_iter().map(|property| property.name).collect()
+    properties(spec)
+        .into_iter()
+        .map(|property| property.name)
+        .collect()
 }
 
 /// The value as the member wants it.
 pub(crate) fn fitting(spec: &Value, member: &str, value: Value) -> Value {
-    match properties(spec).into_iter().find(|property| property.name == member) {
+    match properties(spec)
+        .into_iter()
+        .find(|property| property.name == member)
+    {
         Some(property) => property.fitting(value),
         None => value,
     }
@@ -59,7 +78,11 @@ pub(crate) fn fitting(spec: &Value, member: &str, value: Value) -> Value {
 
 /// The names of the members that are secrets: those marked `writeOnly`.
 pub(crate) fn secrets(spec: &Value) -> Vec<&str> {
-    properties(spec).into_iter().filter(Property::is_secret).map(|property| property.name).collect()
+    properties(spec)
+        .into_iter()
+        .filter(Property::is_secret)
+        .map(|property| property.name)
+        .collect()
 }
 
 impl<'a> Property<'a> {
@@ -67,7 +90,10 @@ impl<'a> Property<'a> {
     pub(crate) fn is_secret(&self) -> bool {
         let write_only = |schema: &Value| schema["writeOnly"] == true;
         let parts = self.schema["anyOf"].as_array().into_iter().flatten();
-        write_only(self.schema) || parts.chain(self.schema["allOf"].as_array().into_iter().flatten()).any(write_only)
+        write_only(self.schema)
+            || parts
+                .chain(self.schema["allOf"].as_array().into_iter().flatten())
+                .any(write_only)
     }
 
     /// True for a member that is one value, and not a list or a table.
@@ -75,7 +101,9 @@ impl<'a> Property<'a> {
         let parts = self.schema["anyOf"].as_array().into_iter().flatten();
         !self.is_type("array")
             && !self.is_type("object")
-            && !parts.into_iter().any(|part| part["type"] == "array" || part["type"] == "object")
+            && !parts
+                .into_iter()
+                .any(|part| part["type"] == "array" || part["type"] == "object")
     }
 
     /// True for a member that is text and nothing else.
@@ -83,22 +111,35 @@ impl<'a> Property<'a> {
         self.schema["type"] == "string"
     }
 
-    /// The value as the member wants it: variables are text, so text that is a number or a truth value becomes one where no text
-    /// may stand.
+    /// The value as the member wants it: variables are text, so text that is a number or a truth
+    /// value becomes one where no text may stand.
     pub(crate) fn fitting(&self, value: Value) -> Value {
         match &value {
-            Value::String(text) if ["integer", "number", "boolean"].iter().any(|name| self.is_type(name)) => {
-                let parsed = serde_json::from_str(text).ok().filter(|parsed: &Value| parsed.is_number() || parsed.is_boolean());
+            Value::String(text)
+                if ["integer", "number", "boolean"]
+                    .iter()
+                    .any(|name| self.is_type(name)) =>
+            {
+                let parsed = serde_json::from_str(text)
+                    .ok()
+                    .filter(|parsed: &Value| parsed.is_number() || parsed.is_boolean());
                 parsed.unwrap_or(value)
             }
             _ => value,
         }
     }
 
-    /// True when a text is a path that is relative to the configuration's folder: the member has `format: path`, and the text is
-    /// neither a word with a meaning of its own (`const`) nor a URL where the member takes one (`format: uri`).
+    /// True when a text is a path that is relative to the configuration's folder: the member has
+    /// `format: path`, and the text is neither a word with a meaning of its own (`const`) nor a URL
+    /// where the member takes one (`format: uri`).
     pub(crate) fn is_path(&self, text: &str) -> bool {
-        let parts = || self.schema["anyOf"].as_array().into_iter().flatten().chain([self.schema]);
+        let parts = || {
+            self.schema["anyOf"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .chain([self.schema])
+        };
         let has_format = |format: &str| parts().any(|part| part["format"] == format);
         let is_word = parts().any(|part| part["const"] == text);
         has_format("path") && !is_word && !(has_format("uri") && text.contains("://"))
@@ -106,13 +147,20 @@ impl<'a> Property<'a> {
 
     fn is_type(&self, name: &str) -> bool {
         let types = &self.schema["type"];
-        types == name || types.as_array().is_some_and(|types| types.iter().any(|known| known == name))
+        types == name
+            || types
+                .as_array()
+                .is_some_and(|types| types.iter().any(|known| known == name))
     }
 
-    /// What may be written for it: the default, the schema's own example, a reference for a secret, or a place to fill in.
+    /// What may be written for it: the default, the schema's own example, a reference for a secret,
+    /// or a place to fill in.
     pub(crate) fn example(&self, owner: &str) -> String {
         let schema = self.schema;
-        if let Some(value) = [&schema["default"], &schema["examples"][0]].into_iter().find(|value| !value.is_null()) {
+        if let Some(value) = [&schema["default"], &schema["examples"][0]]
+            .into_iter()
+            .find(|value| !value.is_null())
+        {
             return value.to_string();
         }
         if let Some(choice) = self.choices().first() {
@@ -130,30 +178,50 @@ impl<'a> Property<'a> {
 
     /// A reference to an environment variable that is named after it.
     pub(crate) fn variable(&self, owner: &str) -> String {
-        format!("\"${{{}_{}}}\"", owner.to_uppercase().replace('-', "_"), self.name.to_uppercase())
+        format!(
+            "\"${{{}_{}}}\"",
+            owner.to_uppercase().replace('-', "_"),
+            self.name.to_uppercase()
+        )
     }
 
     /// The words that may be written for it, when no others may.
     pub(crate) fn choices(&self) -> Vec<&'a str> {
-        let parts = self.schema["anyOf"].as_array().into_iter().flatten().chain([self.schema]);
+        let parts = self.schema["anyOf"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .chain([self.schema]);
         let schemas = parts.map(|part| referred(self.root, part).unwrap_or(part));
         let words = |schema: &'a Value| {
-            let named = schema["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);
-            named.chain(schema["enum"].as_array().into_iter().flatten()).filter_map(Value::as_str)
+            let named = schema["oneOf"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|choice| &choice["const"]);
+            named
+                .chain(schema["enum"].as_array().into_iter().flatten())
+                .filter_map(Value::as_str)
         };
         schemas.flat_map(words).collect()
     }
 
     /// The first sentence of its description.
     pub(crate) fn summary(&self) -> &str {
-        self.schema["description"].as_str().map_or("", first_sentence)
+        self.schema["description"]
+            .as_str()
+            .map_or("", first_sentence)
     }
 }
 
 /// The first sentence of a text, on one line, without the stop.
 pub(crate) fn first_sentence(text: &str) -> &str {
     let paragraph = text.split("\n\n").next().unwrap_or(text);
-    paragraph.split(". ").next().unwrap_or(paragraph).trim_end_matches('.')
+    paragraph
+        .split(". ")
+        .next()
+        .unwrap_or(paragraph)
+        .trim_end_matches('.')
 }
 
 #[cfg(test)]
@@ -163,7 +231,11 @@ mod tests {
     #[test]
     fn text_becomes_a_number_only_where_no_text_may_stand() {
         let spec = serde_json::json!({"properties": {"id": {"type": "integer"}, "name": {"type": ["string", "null"]}}});
-        for (member, text, fitting_value) in [("id", "12", Value::from(12)), ("id", "x", "x".into()), ("name", "12", "12".into())] {
+        for (member, text, fitting_value) in [
+            ("id", "12", Value::from(12)),
+            ("id", "x", "x".into()),
+            ("name", "12", "12".into()),
+        ] {
             assert_eq!(fitting(&spec, member, text.into()), fitting_value);
         }
     }
@@ -178,7 +250,11 @@ mod tests {
             "word": {"type": "string"},
         }});
         let paths = |text: &str| -> Vec<&str> {
-            properties(&spec).into_iter().filter(|property| property.is_path(text)).map(|property| property.name).collect()
+            properties(&spec)
+                .into_iter()
+                .filter(|property| property.is_path(text))
+                .map(|property| property.name)
+                .collect()
         };
         assert_eq!(paths("lake"), ["bucket", "file", "stream"]);
         assert_eq!(paths("-"), ["bucket", "file"]);
@@ -193,9 +269,16 @@ mod tests {
             "oneOf": [{"properties": {"email": {}}, "required": ["email"]}, {"$ref": "#/$defs/OAuth"}],
             "$defs": {"OAuth": {"properties": {"client_secret": {"anyOf": [{"writeOnly": true}, {"type": "null"}]}}}},
         });
-        assert_eq!(members(&spec), ["subdomain", "token", "email", "client_secret"]);
+        assert_eq!(
+            members(&spec),
+            ["subdomain", "token", "email", "client_secret"]
+        );
         assert_eq!(secrets(&spec), ["token", "client_secret"]);
-        let required: Vec<_> = properties(&spec).into_iter().filter(|p| p.required).map(|p| (p.name, p.summary().to_owned())).collect();
+        let required: Vec<_> = properties(&spec)
+            .into_iter()
+            .filter(|p| p.required)
+            .map(|p| (p.name, p.summary().to_owned()))
+            .collect();
         assert_eq!(required, [("subdomain", "The account".to_owned())]);
     }
 }

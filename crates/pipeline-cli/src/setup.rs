@@ -8,7 +8,9 @@ use destination_sqlite::SqliteCheckpoints;
 use pipeline_core::http::FileTokens;
 use pipeline_core::rate_limit::{FileLedger, MemoryLimits};
 use pipeline_core::{BuildContext, MemoryBudget, Observer, SystemClock};
-use pipeline_engine::{Access, ConfiguredDestination, Destination, Location, OpenContext, Options, WithCheckpoints};
+use pipeline_engine::{
+    Access, ConfiguredDestination, Destination, Location, OpenContext, Options, WithCheckpoints,
+};
 
 use crate::config::{Config, reason};
 use crate::console::Console;
@@ -39,8 +41,19 @@ impl Target {
     pub(crate) fn of(config: &Config, console: &Arc<Console>) -> Result<Self> {
         let configured = config.destination.configure(config, console)?;
         let location = configured.location();
-        let memory = MemoryBudget::of_destination(config.sync.memory_budget.unwrap_or(Options::default().memory_budget));
-        Ok(Self { configured, location, memory, folder: config.folder.clone(), console: Arc::clone(console) })
+        let memory = MemoryBudget::of_destination(
+            config
+                .sync
+                .memory_budget
+                .unwrap_or(Options::default().memory_budget),
+        );
+        Ok(Self {
+            configured,
+            location,
+            memory,
+            folder: config.folder.clone(),
+            console: Arc::clone(console),
+        })
     }
 
     /// Where rows go.
@@ -63,13 +76,23 @@ impl Target {
     /// # Errors
     /// When it cannot be determined: an unreadable destination must not be taken for a missing one.
     pub(crate) async fn exists(&self) -> Result<bool> {
-        let exists = if self.is_persistent() { self.configured.exists().await } else { self.kept().exists() };
-        exists.map_err(|error| match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
-            Some(cause) => {
-                let message = format!("the destination {} cannot be read: {}", self.shown(), reason(cause));
-                Failure::new(Exit::Destination, message, error.help())
+        let exists = if self.is_persistent() {
+            self.configured.exists().await
+        } else {
+            self.kept().exists()
+        };
+        exists.map_err(|error| {
+            match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+                Some(cause) => {
+                    let message = format!(
+                        "the destination {} cannot be read: {}",
+                        self.shown(),
+                        reason(cause)
+                    );
+                    Failure::new(Exit::Destination, message, error.help())
+                }
+                None => Failure::of_destination(&error),
             }
-            None => Failure::of_destination(&error),
         })
     }
 
@@ -83,15 +106,24 @@ impl Target {
 
     /// Opens the destination to read it, and changes nothing; none when nothing is there yet.
     pub(crate) async fn to_read(&self) -> Result<Option<Arc<dyn Destination>>> {
-        if self.exists().await? { self.patiently(Access::Read).await.map(Some) } else { Ok(None) }
+        if self.exists().await? {
+            self.patiently(Access::Read).await.map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Where checkpoints are: beside the configuration, when rows are not kept.
     fn kept(&self) -> Location {
-        if self.is_persistent() { self.location.clone() } else { Location::Path(self.folder.join(PRIVATE).join(CHECKPOINTS)) }
+        if self.is_persistent() {
+            self.location.clone()
+        } else {
+            Location::Path(self.folder.join(PRIVATE).join(CHECKPOINTS))
+        }
     }
 
-    /// Opens the destination, and says so when that takes long: another process may hold what has to be waited for.
+    /// Opens the destination, and says so when that takes long: another process may hold what has
+    /// to be waited for.
     async fn patiently(&self, access: Access) -> Result<Arc<dyn Destination>> {
         let opening = self.opened(access);
         tokio::pin!(opening);
@@ -106,7 +138,10 @@ impl Target {
     }
 
     async fn opened(&self, access: Access) -> pipeline_core::Result<Arc<dyn Destination>> {
-        let context = OpenContext::default().with_access(access).with_memory(self.memory).with_stdout(self.console.stdout());
+        let context = OpenContext::default()
+            .with_access(access)
+            .with_memory(self.memory)
+            .with_stdout(self.console.stdout());
         let destination = self.configured.open(context).await?;
         match self.kept() {
             Location::Path(path) if !self.is_persistent() => {
@@ -123,7 +158,9 @@ pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildCont
     let ledger = Arc::new(FileLedger::new(config.folder.join(PRIVATE).join("limits")));
     BuildContext::default()
         .limits(Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))))
-        .tokens(Arc::new(FileTokens::new(config.folder.join(PRIVATE).join("tokens"))))
+        .tokens(Arc::new(FileTokens::new(
+            config.folder.join(PRIVATE).join("tokens"),
+        )))
         .observer(observer)
 }
 
@@ -131,6 +168,10 @@ fn private_folder(beside: &Path) -> Result<()> {
     let folder = beside.join(PRIVATE);
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("{} cannot be created: {}", folder.display(), reason(&error));
-        Failure::new(Exit::Destination, message, Some("checkpoints are stored there: make the configuration's folder writable"))
+        Failure::new(
+            Exit::Destination,
+            message,
+            Some("checkpoints are stored there: make the configuration's folder writable"),
+        )
     })
 }

@@ -1,7 +1,7 @@
 //! The wall clock, injected, so that a test decides what time it is.
 //!
-//! Waiting never uses it: rate limits, timeouts and backoff run on tokio's monotonic clock, so that a jump of the wall
-//! clock can neither burst nor hang, and tests can pause time.
+//! Waiting never uses it: rate limits, timeouts and backoff run on tokio's monotonic clock, so that
+//! a jump of the wall clock can neither burst nor hang, and tests can pause time.
 
 use std::fmt::Debug;
 
@@ -18,7 +18,10 @@ pub trait Clock: Send + Sync + Debug {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
@@ -34,7 +37,10 @@ pub struct TokioClock {
 impl TokioClock {
     /// Starts the clock at `start`, now.
     pub fn starting_at(start: DateTime<Utc>) -> Self {
-        Self { start, origin: tokio::time::Instant::now() }
+        Self {
+            start,
+            origin: tokio::time::Instant::now(),
+        }
     }
 }
 

@@ -32,14 +32,16 @@ use crate::model::origin::Origin;
 use crate::model::record::Page;
 use crate::model::state::SliceState;
 
-/// One vendor's API, configured for one account. It never changes: what lives for one run is in its [`Session`], so that a
-/// program can keep one connector and run as many syncs with it as it likes.
+/// One vendor's API, configured for one account. It never changes: what lives for one run is in its
+/// [`Session`], so that a program can keep one connector and run as many syncs with it as it likes.
 #[async_trait]
 pub trait Connector: Send + Sync + Debug + 'static {
-    /// The client that every request goes through. It outlives runs, with its limits, tokens and connections.
+    /// The client that every request goes through. It outlives runs, with its limits, tokens and
+    /// connections.
     fn client(&self) -> &HttpClient;
 
-    /// The API as data, without any request: the streams that these endpoints feed are all there are.
+    /// The API as data, without any request: the streams that these endpoints feed are all there
+    /// are.
     fn endpoints(&self) -> &[Endpoint];
 
     /// The oldest data wanted, from the configuration.
@@ -47,15 +49,16 @@ pub trait Connector: Send + Sync + Debug + 'static {
         TimeRange::all()
     }
 
-    /// Tries the credentials and asks each of the named endpoints (all when none are named) for its first page.
+    /// Tries the credentials and asks each of the named endpoints (all when none are named) for its
+    /// first page.
     ///
     /// # Errors
-    /// When the credentials themselves are refused or the vendor cannot be reached. An endpoint that may not be read is
-    /// not an error here but an [`Availability`].
+    /// When the credentials themselves are refused or the vendor cannot be reached. An endpoint
+    /// that may not be read is not an error here but an [`Availability`].
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport>;
 
-    /// Begins a run that reads the named endpoints: requests what planning needs, such as the account's time zone, its custom
-    /// fields, or which accounts there are.
+    /// Begins a run that reads the named endpoints: requests what planning needs, such as the
+    /// account's time zone, its custom fields, or which accounts there are.
     ///
     /// # Errors
     /// When that cannot be learned; then none of the endpoints is read.
@@ -74,9 +77,11 @@ pub trait Session: Send + Sync + Debug + 'static {
     ///
     /// * Every page that has an [`Advance`](crate::Advance) is a place to stop and to resume later.
     /// * Ends after the page that ends the slice or catches up, or with an error.
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>>;
+    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState)
+    -> BoxStream<'a, Result<Page>>;
 
-    /// Notices about an endpoint at the end of the run, such as what the records that were read say of those that were not.
+    /// Notices about an endpoint at the end of the run, such as what the records that were read say
+    /// of those that were not.
     fn notices(&self, endpoint: &str) -> Vec<String> {
         let _ = endpoint;
         Vec::new()
@@ -85,7 +90,8 @@ pub trait Session: Send + Sync + Debug + 'static {
 
 /// The configuration of a connector. Its JSON Schema is the connector's specification.
 ///
-/// Secrets are `SecretString`s, marked `writeOnly` in the schema; a configuration is never serialised.
+/// Secrets are `SecretString`s, marked `writeOnly` in the schema; a configuration is never
+/// serialised.
 pub trait ConnectorConfig: DeserializeOwned + JsonSchema + Debug + Send + 'static {
     /// The connector's name in configuration files.
     const NAME: &'static str;
@@ -103,10 +109,11 @@ pub trait ConnectorConfig: DeserializeOwned + JsonSchema + Debug + Send + 'stati
 /// What a run reads.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// The endpoints, those of each [`Account`] where the source reads several, with the columns that only the account has. They
-    /// may contain more than what was asked for.
+    /// The endpoints, those of each [`Account`] where the source reads several, with the columns
+    /// that only the account has. They may contain more than what was asked for.
     pub endpoints: Vec<Endpoint>,
-    /// Whose data is read, as far as it can be learned. A source that was read from another account is not read on.
+    /// Whose data is read, as far as it can be learned. A source that was read from another account
+    /// is not read on.
     pub origin: Origin,
     /// What is not read, and why. All the rest is.
     pub skipped: Vec<Skipped>,
@@ -119,8 +126,8 @@ pub struct Plan {
 pub struct Skipped {
     /// What it is.
     pub what: Unread,
-    /// Why. An endpoint that is [unsupported](crate::ErrorKind::Unsupported) is left out by a run that reads everything, and fails
-    /// one that names it.
+    /// Why. An endpoint that is [unsupported](crate::ErrorKind::Unsupported) is left out by a run
+    /// that reads everything, and fails one that names it.
     pub reason: Arc<Error>,
 }
 
@@ -136,12 +143,18 @@ pub enum Unread {
 impl Plan {
     /// Leaves out an endpoint.
     pub fn skip_endpoint(&mut self, name: impl Into<String>, reason: Error) {
-        self.skipped.push(Skipped { what: Unread::Endpoint(name.into()), reason: Arc::new(reason) });
+        self.skipped.push(Skipped {
+            what: Unread::Endpoint(name.into()),
+            reason: Arc::new(reason),
+        });
     }
 
     /// Leaves out an account.
     pub fn skip_account(&mut self, id: impl Into<String>, reason: Error) {
-        self.skipped.push(Skipped { what: Unread::Account(id.into()), reason: Arc::new(reason) });
+        self.skipped.push(Skipped {
+            what: Unread::Account(id.into()),
+            reason: Arc::new(reason),
+        });
     }
 }
 

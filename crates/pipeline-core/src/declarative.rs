@@ -27,7 +27,9 @@ use crate::json::lines::Lines;
 use crate::memory::{BODY_FACTOR, Hold, leased, too_much};
 use crate::message::{Request, Response};
 use crate::model::gap::{Missed, Tally};
-use crate::model::record::{Advance, BYTE_ORDER_MARK, Envelope, Page, RawRecord, RecordPath, Split, split_within};
+use crate::model::record::{
+    Advance, BYTE_ORDER_MARK, Envelope, Page, RawRecord, RecordPath, Split, split_within,
+};
 use crate::model::state::{Position, SliceState};
 
 mod check;
@@ -56,7 +58,8 @@ const ONE_IS_TOO_LARGE: &str = "one record alone is larger than a page may be, a
                                 have the record made smaller at the vendor";
 
 /// What to do when an answer that cannot be asked for in parts is too large.
-const ALL_IS_TOO_LARGE: &str = "this list cannot be asked for in smaller pages: deselect the stream";
+const ALL_IS_TOO_LARGE: &str =
+    "this list cannot be asked for in smaller pages: deselect the stream";
 
 /// Pause before the second of them; the next ones are longer.
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
@@ -81,19 +84,29 @@ struct List<'a> {
 /// A page as it came.
 struct Fetched {
     request: Request,
-    /// The records of every path and what follows them; none when the classifier ignored the answer.
+    /// The records of every path and what follows them; none when the classifier ignored the
+    /// answer.
     cut: Option<(Vec<Vec<RawRecord>>, Advance)>,
 }
 
 impl<'a> List<'a> {
     /// The list of an account, as the walk that stores its records reads it.
     fn new(reader: &Reader, endpoint: &'a Endpoint) -> Self {
-        Self { reader: reader.clone(), endpoint, learned: reader.learned(endpoint), parent: None, walker: Walker::Own }
+        Self {
+            reader: reader.clone(),
+            endpoint,
+            learned: reader.learned(endpoint),
+            parent: None,
+            walker: Walker::Own,
+        }
     }
 
     /// The list of one record.
     fn of(self, parent: RawRecord) -> Self {
-        Self { parent: Some(parent), ..self }
+        Self {
+            parent: Some(parent),
+            ..self
+        }
     }
 
     /// The list as another walk reads it.
@@ -115,7 +128,9 @@ impl<'a> List<'a> {
     fn pages(self, slice: SliceState) -> impl stream::Stream<Item = Result<Page>> + 'a {
         let walk = Walk::of(self.endpoint, slice);
         stream::try_unfold(Some((self, walk)), |walk| async move {
-            let Some((list, mut walk)) = walk else { return Ok(None) };
+            let Some((list, mut walk)) = walk else {
+                return Ok(None);
+            };
             let page = list.next(&mut walk).await?;
             let goes_on = walk.step(list.endpoint, &page)?;
             if list.walker == Walker::Children && list.endpoint.shared.is_some() {
@@ -126,8 +141,8 @@ impl<'a> List<'a> {
         })
     }
 
-    /// The next page, asked for again while it cannot be what follows: a cache on the way has answered in the vendor's place, or a
-    /// server that lags behind.
+    /// The next page, asked for again while it cannot be what follows: a cache on the way has
+    /// answered in the vendor's place, or a server that lags behind.
     async fn next(&self, walk: &mut Walk) -> Result<Page> {
         let mut attempt = 1;
         loop {
@@ -136,7 +151,9 @@ impl<'a> List<'a> {
             walk.has_read(self.endpoint, &asked);
             let is_repeated = walk.is_repeated(self.endpoint, &page);
             match attempt {
-                _ if !is_repeated && !walk.is_out_of_place(self.endpoint, &page) => return Ok(page),
+                _ if !is_repeated && !walk.is_out_of_place(self.endpoint, &page) => {
+                    return Ok(page);
+                }
                 DAMAGED_ATTEMPTS if is_repeated => return Err(walk.repeated(&page)),
                 DAMAGED_ATTEMPTS => return Ok(page),
                 _ => {}
@@ -149,7 +166,12 @@ impl<'a> List<'a> {
 
     /// The page at the walk's position, which moves when the vendor refuses it.
     async fn read(&self, walk: &mut Walk) -> Result<Page> {
-        let Walk { slice, position, distinct, .. } = walk;
+        let Walk {
+            slice,
+            position,
+            distinct,
+            ..
+        } = walk;
         let asked = position.clone();
         distinct.discard();
         let read = async {
@@ -157,7 +179,18 @@ impl<'a> List<'a> {
             self.page(slice, position, fetched).await
         };
         match self.shared() {
-            Some((pages, map)) => pages.page(map, self.walker, self.key(slice, &asked)?, &asked, self.parent.is_none(), read).await,
+            Some((pages, map)) => {
+                pages
+                    .page(
+                        map,
+                        self.walker,
+                        self.key(slice, &asked)?,
+                        &asked,
+                        self.parent.is_none(),
+                        read,
+                    )
+                    .await
+            }
             None => read.await,
         }
     }
@@ -165,10 +198,15 @@ impl<'a> List<'a> {
     /// What the page at a position is shared by.
     fn key(&self, slice: &SliceState, position: &Position) -> Result<u64> {
         let request = self.asked(slice, position)?;
-        Ok(fingerprint(&(self.reader.client().account(), request.url.as_str(), &request.query)))
+        Ok(fingerprint(&(
+            self.reader.client().account(),
+            request.url.as_str(),
+            &request.query,
+        )))
     }
 
-    /// Makes sure that the page at the walk's position is requested again, though another walk may have shared it.
+    /// Makes sure that the page at the walk's position is requested again, though another walk may
+    /// have shared it.
     fn forget(&self, walk: &Walk) -> Result<()> {
         if let Some((pages, _)) = self.shared() {
             pages.forget(self.key(&walk.slice, &walk.position)?);
@@ -176,8 +214,14 @@ impl<'a> List<'a> {
         Ok(())
     }
 
-    /// Requests the page at `position`, and asks again when what comes is damaged: most damage is done on the way.
-    async fn fetch(&self, slice: &SliceState, position: &mut Position, distinct: &mut Distinct) -> Result<Fetched> {
+    /// Requests the page at `position`, and asks again when what comes is damaged: most damage is
+    /// done on the way.
+    async fn fetch(
+        &self,
+        slice: &SliceState,
+        position: &mut Position,
+        distinct: &mut Distinct,
+    ) -> Result<Fetched> {
         let mut attempt = 1;
         loop {
             let (request, response) = self.send(slice, position).await?;
@@ -185,9 +229,18 @@ impl<'a> List<'a> {
                 return Ok(Fetched { request, cut: None });
             }
             match self.cut(position, &request, &response, distinct).await {
-                Ok(cut) => return Ok(Fetched { request, cut: Some(cut) }),
+                Ok(cut) => {
+                    return Ok(Fetched {
+                        request,
+                        cut: Some(cut),
+                    });
+                }
                 // There was memory for the body, and not for its records.
-                Err(error) if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) => continue,
+                Err(error)
+                    if error.kind() == ErrorKind::TooLarge && self.asks_for_less(&request) =>
+                {
+                    continue;
+                }
                 Err(error) if error.kind() != ErrorKind::Decode => return Err(error),
                 Err(error) => {
                     let error = self.reader.client().explained(error, &request, &response);
@@ -201,19 +254,34 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Requests the page at `position`, going back to an earlier position when the vendor refuses this one, and asking for
-    /// less when the page is too large.
-    async fn send(&self, slice: &SliceState, position: &mut Position) -> Result<(Request, Response)> {
+    /// Requests the page at `position`, going back to an earlier position when the vendor refuses
+    /// this one, and asking for less when the page is too large.
+    async fn send(
+        &self,
+        slice: &SliceState,
+        position: &mut Position,
+    ) -> Result<(Request, Response)> {
         loop {
             let request = self.request(slice, position)?;
-            match self.reader.client().send(&request, &call(self.endpoint, position)).await {
-                Err(error) if error.kind() == ErrorKind::CursorExpired => match self.endpoint.paginator.recover(position) {
-                    Some(earlier) => *position = earlier,
-                    None => return Err(error),
-                },
+            match self
+                .reader
+                .client()
+                .send(&request, &call(self.endpoint, position))
+                .await
+            {
+                Err(error) if error.kind() == ErrorKind::CursorExpired => {
+                    match self.endpoint.paginator.recover(position) {
+                        Some(earlier) => *position = earlier,
+                        None => return Err(error),
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::TooLarge => {
                     if !self.asks_for_less(&request) {
-                        return Err(error.with_help(if self.endpoint.page_size.is_some() { ONE_IS_TOO_LARGE } else { ALL_IS_TOO_LARGE }));
+                        return Err(error.with_help(if self.endpoint.page_size.is_some() {
+                            ONE_IS_TOO_LARGE
+                        } else {
+                            ALL_IS_TOO_LARGE
+                        }));
                     }
                 }
                 Err(error) => return Err(error),
@@ -227,8 +295,14 @@ impl<'a> List<'a> {
 
     /// Lowers the size of pages below that of a request; false when it cannot be lowered.
     fn asks_for_less(&self, request: &Request) -> bool {
-        let Some(page_size) = self.size() else { return false };
-        let size = request.query.iter().find(|(name, _)| *name == page_size.param).and_then(|(_, size)| size.parse().ok());
+        let Some(page_size) = self.size() else {
+            return false;
+        };
+        let size = request
+            .query
+            .iter()
+            .find(|(name, _)| *name == page_size.param)
+            .and_then(|(_, size)| size.parse().ok());
         size.is_some_and(|size| page_size.too_large(size))
     }
 
@@ -243,15 +317,30 @@ impl<'a> List<'a> {
 
     /// The request for one page, whatever its size may be at the moment.
     fn asked(&self, slice: &SliceState, position: &Position) -> Result<Request> {
-        let Self { endpoint, parent, .. } = self;
+        let Self {
+            endpoint, parent, ..
+        } = self;
         let client = self.reader.client();
         let base = endpoint.base.as_ref().unwrap_or(client.base());
-        let invalid =
-            |error: url::ParseError| Error::new(ErrorKind::Unexpected, "the endpoint's path is not a URL path").with_source(error);
-        let path = parent.as_ref().map_or(Ok(endpoint.path.to_string()), |parent| parents::path(&endpoint.path, parent))?;
-        let mut request = client.request(endpoint.method.clone(), base, &path).map_err(invalid)?;
+        let invalid = |error: url::ParseError| {
+            Error::new(
+                ErrorKind::Unexpected,
+                "the endpoint's path is not a URL path",
+            )
+            .with_source(error)
+        };
+        let path = parent
+            .as_ref()
+            .map_or(Ok(endpoint.path.to_string()), |parent| {
+                parents::path(&endpoint.path, parent)
+            })?;
+        let mut request = client
+            .request(endpoint.method.clone(), base, &path)
+            .map_err(invalid)?;
         for (name, template) in endpoint.query.iter() {
-            let value = parent.as_ref().map_or(Ok(template.clone()), |parent| parents::value(template, parent))?;
+            let value = parent.as_ref().map_or(Ok(template.clone()), |parent| {
+                parents::value(template, parent)
+            })?;
             request.query.push((name.to_string(), value));
         }
         if let Some((param, most)) = &endpoint.page_size {
@@ -265,34 +354,70 @@ impl<'a> List<'a> {
     }
 
     /// Makes a page of a response, with the lists inside its records completed.
-    async fn page(&self, slice: &SliceState, position: &Position, Fetched { request, cut }: Fetched) -> Result<Page> {
+    async fn page(
+        &self,
+        slice: &SliceState,
+        position: &Position,
+        Fetched { request, cut }: Fetched,
+    ) -> Result<Page> {
         let endpoint = self.endpoint;
         let Some((records, mut advance)) = cut else {
-            // The classifier ignored the answer: what was asked for is gone, or an export has nothing new yet.
+            // The classifier ignored the answer: what was asked for is gone, or an export has
+            // nothing new yet.
             let end = match position {
-                Position::At(at) if endpoint.mode == SyncMode::Incremental && self.parent.is_none() && slice.window.is_none() => {
+                Position::At(at)
+                    if endpoint.mode == SyncMode::Incremental
+                        && self.parent.is_none()
+                        && slice.window.is_none() =>
+                {
                     Advance::CaughtUp(at.clone())
                 }
                 _ => Advance::End,
             };
             return Ok(Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(end)));
         };
-        let last = records.first().and_then(|records| endpoint.cursor_of(records.last()?));
+        let last = records
+            .first()
+            .and_then(|records| endpoint.cursor_of(records.last()?));
         if endpoint.newest_first && is_behind(slice, last) {
             advance = Advance::End;
         }
-        // The whole answer as a record holds its cursor, which is another one on each page: there the rows are compared.
-        let lists = endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).zip(&records);
-        let digest = walk::digest(lists.filter(|(feed, _)| !feed.path.0.is_empty()).map(|(_, records)| records));
-        let Spread { mut records, gone, asked } = embedded::spread(&self.reader, endpoint, records).await?;
+        // The whole answer as a record holds its cursor, which is another one on each page: there
+        // the rows are compared.
+        let lists = endpoint
+            .feeds
+            .iter()
+            .filter(|feed| feed.inside.is_none())
+            .zip(&records);
+        let digest = walk::digest(
+            lists
+                .filter(|(feed, _)| !feed.path.0.is_empty())
+                .map(|(_, records)| records),
+        );
+        let Spread {
+            mut records,
+            gone,
+            asked,
+        } = embedded::spread(&self.reader, endpoint, records).await?;
         let gaps = self.incomplete(slice, position, &request, asked).await?;
-        if let (Some(Parent { inherited, .. }), Some(parent)) = (endpoint.parent.as_deref(), &self.parent) {
-            records.iter_mut().flatten().for_each(|record| *record = parents::inherit(record, parent, inherited));
+        if let (Some(Parent { inherited, .. }), Some(parent)) =
+            (endpoint.parent.as_deref(), &self.parent)
+        {
+            records
+                .iter_mut()
+                .flatten()
+                .for_each(|record| *record = parents::inherit(record, parent, inherited));
         }
         let reached = last.filter(|_| self.parent.is_none());
         let records = map_records(endpoint, records)?;
         let digest = digest.or_else(|| walk::digest(&records));
-        Ok(Page { reached, skipped: gone, gaps, digest, ..Page::new(records, Some(advance)) })
+        Ok(Page {
+            reached,
+            skipped: gone,
+            gaps,
+            digest,
+            ..Page::new(records, Some(advance))
+        })
     }
 
     /// The records of a page that hold lists which could not be completed.
@@ -317,36 +442,69 @@ impl<'a> List<'a> {
                 },
             }
         }
-        tally.finish(async { self.reader.client().send(request, &call(self.endpoint, position)).await.map(drop) }).await
+        tally
+            .finish(async {
+                self.reader
+                    .client()
+                    .send(request, &call(self.endpoint, position))
+                    .await
+                    .map(drop)
+            })
+            .await
     }
 
-    /// A record of a slice, and how to read it again; none when nothing but the whole list holds it.
+    /// A record of a slice, and how to read it again; none when nothing but the whole list holds
+    /// it.
     fn missed(&self, slice: &SliceState, record: &RawRecord) -> Option<Missed> {
         let key = self.endpoint.feeds.first()?.stream.key();
-        let name = key.iter().filter_map(|member| record.scalar(member)).collect::<Vec<_>>().join(",");
+        let name = key
+            .iter()
+            .filter_map(|member| record.scalar(member))
+            .collect::<Vec<_>>()
+            .join(",");
         let window = match slice.window {
-            Some(_) => Some(self.endpoint.slicer.around(self.endpoint.cursor_of(record)?)?),
+            Some(_) => Some(
+                self.endpoint
+                    .slicer
+                    .around(self.endpoint.cursor_of(record)?)?,
+            ),
             // What is read as a whole by every sync is read again by the next.
             None if self.endpoint.mode == SyncMode::FullRefresh => None,
             None => return None,
         };
-        let missed = Missed::new(name, SliceState { window, query: slice.query.clone(), ..SliceState::default() });
-        // The entries that an earlier sync stored of its lists. Of columns that differ none can stand for all of them.
+        let missed = Missed::new(
+            name,
+            SliceState {
+                window,
+                query: slice.query.clone(),
+                ..SliceState::default()
+            },
+        );
+        // The entries that an earlier sync stored of its lists. Of columns that differ none can
+        // stand for all of them.
         let columns = self.endpoint.nested.iter().flat_map(|list| &list.inherited);
-        let kept: BTreeMap<&str, &str> = columns.filter_map(|(member, column)| Some((*column, record.member(member)?))).collect();
+        let kept: BTreeMap<&str, &str> = columns
+            .filter_map(|(member, column)| Some((*column, record.member(member)?)))
+            .collect();
         match kept.iter().next().filter(|_| kept.len() == 1) {
             Some((column, value)) => Some(missed.keeping(*column, *value)),
             None => Some(missed),
         }
     }
 
-    /// A body that is damaged by bytes that are not text, with U+FFFD in their place; none when it is text.
+    /// A body that is damaged by bytes that are not text, with U+FFFD in their place; none when it
+    /// is text.
     fn readable(&self, body: &Bytes) -> Option<Bytes> {
         let text = String::from_utf8_lossy(body);
         let Cow::Owned(text) = text else { return None };
-        let repaired =
-            text.matches('\u{FFFD}').count() - body.utf8_chunks().map(|chunk| chunk.valid().matches('\u{FFFD}').count()).sum::<usize>();
-        self.reader.client().tell_repaired(self.endpoint.name(), repaired as u64);
+        let repaired = text.matches('\u{FFFD}').count()
+            - body
+                .utf8_chunks()
+                .map(|chunk| chunk.valid().matches('\u{FFFD}').count())
+                .sum::<usize>();
+        self.reader
+            .client()
+            .tell_repaired(self.endpoint.name(), repaired as u64);
         Some(text.into())
     }
 
@@ -358,45 +516,74 @@ impl<'a> List<'a> {
         response: &Response,
         distinct: &mut Distinct,
     ) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
-        let paths: Vec<RecordPath> =
-            self.endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).map(|feed| feed.path.clone()).collect();
+        let paths: Vec<RecordPath> = self
+            .endpoint
+            .feeds
+            .iter()
+            .filter(|feed| feed.inside.is_none())
+            .map(|feed| feed.path.clone())
+            .collect();
         let split = match split(response, &response.body, &paths).await {
             Err(error) if error.kind() == ErrorKind::Decode => {
-                split(response, &self.readable(&response.body).ok_or(error)?, &paths).await?
+                split(
+                    response,
+                    &self.readable(&response.body).ok_or(error)?,
+                    &paths,
+                )
+                .await?
             }
             split => split?,
         };
         if self.endpoint.paginator.expects_list()
             && let Some(path) = paths.iter().find(|path| is_object(path, &split.envelope))
         {
-            let error = Error::new(ErrorKind::Decode, "the response has one object where the vendor documents a list of records");
+            let error = Error::new(
+                ErrorKind::Decode,
+                "the response has one object where the vendor documents a list of records",
+            );
             return Err(error.with_context("path", path.name().unwrap_or_default().to_owned()));
         }
         let records = split.records.first().map_or(&[][..], Vec::as_slice);
         let paginator = &self.endpoint.paginator;
-        let fresh = if paginator.counts() { distinct.fresh(paginator.round(position), records) } else { records.len() };
-        let view = PageView { request, headers: &response.headers, envelope: &split.envelope, records, fresh };
+        let fresh = if paginator.counts() {
+            distinct.fresh(paginator.round(position), records)
+        } else {
+            records.len()
+        };
+        let view = PageView {
+            request,
+            headers: &response.headers,
+            envelope: &split.envelope,
+            records,
+            fresh,
+        };
         let advance = paginator.advance(position, &view)?;
         Ok((split.records, advance))
     }
 }
 
-/// Cuts a response. The memory of its body covers that of as much again for its records; more is waited for.
+/// Cuts a response. The memory of its body covers that of as much again for its records; more is
+/// waited for.
 async fn split(response: &Response, body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
     if let Some(split) = split_within(body, paths, body.len().max(USUAL_INDEX))? {
         return Ok(split);
     }
-    let Some(lease) = response.lease.as_ref().filter(|lease| lease.is_bounded()) else { return crate::model::record::split(body, paths) };
+    let Some(lease) = response.lease.as_ref().filter(|lease| lease.is_bounded()) else {
+        return crate::model::record::split(body, paths);
+    };
     let (most, before) = (lease.most(), lease.bytes());
     lease.grow_patiently(most).await?;
-    let split = split_within(body, paths, (body.len() + most).saturating_sub(before))?.ok_or_else(|| too_much(most))?;
+    let split = split_within(body, paths, (body.len() + most).saturating_sub(before))?
+        .ok_or_else(|| too_much(most))?;
     lease.shrink(body.len() * (BODY_FACTOR - 1) + split.memory);
     Ok(split)
 }
 
 /// True when one object stands at a path. The arrays that stand at a path are not in the envelope.
 fn is_object(path: &RecordPath, envelope: &Envelope) -> bool {
-    path.name().and_then(|name| envelope.get(name)).is_some_and(|value| value.starts_with(b"{"))
+    path.name()
+        .and_then(|name| envelope.get(name))
+        .is_some_and(|value| value.starts_with(b"{"))
 }
 
 /// True when a list that comes newest first has left the slice's window.
@@ -411,11 +598,18 @@ pub fn call<'a>(endpoint: &'a Endpoint, position: &Position) -> Call<'a> {
         (Some(buckets), Position::At(_)) => buckets,
         _ => &*endpoint.buckets,
     };
-    Call { endpoint: endpoint.name(), buckets }
+    Call {
+        endpoint: endpoint.name(),
+        buckets,
+    }
 }
 
 fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<Vec<RawRecord>>> {
-    records.into_iter().zip(&*endpoint.feeds).map(|(records, feed)| feed.stream.mapped(records)).collect()
+    records
+        .into_iter()
+        .zip(&*endpoint.feeds)
+        .map(|(records, feed)| feed.stream.mapped(records))
+        .collect()
 }
 
 fn read_lines<'a>(
@@ -427,11 +621,16 @@ fn read_lines<'a>(
     let list = List::new(reader, endpoint);
     let spool = async move {
         let request = list.request(&slice, &slice.position)?;
-        list.reader.client().download(&request, &call(endpoint, &slice.position), lines).await
+        list.reader
+            .client()
+            .download(&request, &call(endpoint, &slice.position), lines)
+            .await
     };
     let pages = move |spool| {
         stream::try_unfold(Some(spool), move |spool| async move {
-            let Some(mut spool): Option<crate::http::Spool> = spool else { return Ok(None) };
+            let Some(mut spool): Option<crate::http::Spool> = spool else {
+                return Ok(None);
+            };
             let Some(lines) = spool.next_lines(SPOOL_PAGE).await? else {
                 let end = Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End));
                 return Ok(Some((end, None)));
@@ -447,8 +646,8 @@ fn read_lines<'a>(
     stream::once(spool).map_ok(pages).try_flatten()
 }
 
-/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines and byte order
-/// marks are passed over.
+/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines and
+/// byte order marks are passed over.
 fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
     let mut records = Vec::new();
     let mut start = 0;

@@ -1,4 +1,5 @@
-//! The one error type of the toolkit: what failed, whether trying again can help, where, and what to do.
+//! The one error type of the toolkit: what failed, whether trying again can help, where, and what
+//! to do.
 
 use std::fmt;
 
@@ -17,18 +18,22 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The resource does not exist.
     NotFound,
-    /// The vendor refuses this request for a reason of its own, which it says in its answer: what is asked for is not set up,
-    /// not paid for, not possible for this account, or answered by somebody else (a redirect, a web page). Asking again does
-    /// not help, and it is not a defect of the toolkit.
+    /// The vendor refuses this request for a reason of its own, which it says in its answer: what
+    /// is asked for is not set up, not paid for, not possible for this account, or answered by
+    /// somebody else (a redirect, a web page). Asking again does not help, and it is not a defect
+    /// of the toolkit.
     Refused,
-    /// The vendor asks for a pause longer than this run may wait, or the retries of a throttled request are used up.
+    /// The vendor asks for a pause longer than this run may wait, or the retries of a throttled
+    /// request are used up.
     RateLimited,
     /// The vendor, or the way to it, does not work at the moment.
     Unavailable,
-    /// The host cannot be trusted, or cannot be spoken to in safety: its certificate, or the version of TLS that it offers. It stays
-    /// so until somebody changes it, and concerns every request alike. There is no insecure mode.
+    /// The host cannot be trusted, or cannot be spoken to in safety: its certificate, or the
+    /// version of TLS that it offers. It stays so until somebody changes it, and concerns every
+    /// request alike. There is no insecure mode.
     Untrusted,
-    /// The vendor cannot make an answer this large in time, or it is larger than memory may hold. Asking for less helps.
+    /// The vendor cannot make an answer this large in time, or it is larger than memory may hold.
+    /// Asking for less helps.
     TooLarge,
     /// A response is not what the vendor documents.
     Decode,
@@ -46,13 +51,14 @@ pub enum ErrorKind {
     Unsupported,
     /// The run was cancelled or reached its deadline; it can be resumed.
     Cancelled,
-    /// A defect of the toolkit: a request that the vendor calls malformed, a panic, a broken invariant.
+    /// A defect of the toolkit: a request that the vendor calls malformed, a panic, a broken
+    /// invariant.
     Unexpected,
 }
 
 impl ErrorKind {
-    /// True when what fails so fails again until somebody changes something: the configuration, the credentials, what the account
-    /// may do, the program.
+    /// True when what fails so fails again until somebody changes something: the configuration, the
+    /// credentials, what the account may do, the program.
     pub fn lasts(self) -> bool {
         matches!(
             self,
@@ -103,7 +109,8 @@ pub enum ErrorStatus {
     Permanent,
     /// It may succeed when tried again.
     Temporary,
-    /// It was temporary, and the retries are used up. Only the HTTP client makes this, so retries never multiply.
+    /// It was temporary, and the retries are used up. Only the HTTP client makes this, so retries
+    /// never multiply.
     Persistent,
 }
 
@@ -124,7 +131,8 @@ struct Inner {
 }
 
 impl Error {
-    /// A permanent error. The message is lower case, without a final stop and without values that identify a customer.
+    /// A permanent error. The message is lower case, without a final stop and without values that
+    /// identify a customer.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -175,7 +183,10 @@ impl Error {
     }
 
     /// Keeps the cause.
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -186,7 +197,8 @@ impl Error {
         self
     }
 
-    /// The page that the list ended with and that may be another one's: what [`SliceState::doubted`](crate::model::state::SliceState::doubted) becomes.
+    /// The page that the list ended with and that may be another one's: what
+    /// [`SliceState::doubted`](crate::model::state::SliceState::doubted) becomes.
     pub fn doubted(&self) -> Option<u64> {
         self.0.doubted
     }
@@ -223,7 +235,11 @@ impl Error {
 
     /// The value of one context key.
     pub fn context_value(&self, key: &str) -> Option<&str> {
-        self.0.context.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
+        self.0
+            .context
+            .iter()
+            .find(|(known, _)| *known == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -239,7 +255,11 @@ impl fmt::Display for Error {
             write!(f, "{separator}{key}: {value}")?;
             separator = ", ";
         }
-        if separator == ", " { f.write_str(")") } else { Ok(()) }
+        if separator == ", " {
+            f.write_str(")")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -257,6 +277,9 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| source.as_ref() as &(dyn std::error::Error + 'static))
+        self.0
+            .source
+            .as_ref()
+            .map(|source| source.as_ref() as &(dyn std::error::Error + 'static))
     }
 }

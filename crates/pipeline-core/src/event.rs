@@ -1,4 +1,5 @@
-//! What happens during a sync, as typed events. Progress bars, JSON logs, metrics and request logs are observers.
+//! What happens during a sync, as typed events. Progress bars, JSON logs, metrics and request logs
+//! are observers.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use http::StatusCode;
 use crate::model::Availability;
 use crate::model::state::EndpointId;
 
-/// Something that happened. Only core makes events: one per request attempt, page or commit, never one per record.
+/// Something that happened. Only core makes events: one per request attempt, page or commit, never
+/// one per record.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -29,7 +31,8 @@ pub enum Event<'a> {
         /// True when an interrupted plan goes on.
         resumed: bool,
     },
-    /// How many requests an endpoint still needs is known, and which limit decides when they will have been made.
+    /// How many requests an endpoint still needs is known, and which limit decides when they will
+    /// have been made.
     Planned {
         /// The endpoint.
         endpoint: &'a EndpointId,
@@ -85,7 +88,8 @@ pub enum Event<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
-    /// A unit of an endpoint could not be read. It stays missing, and the next syncs ask for it again.
+    /// A unit of an endpoint could not be read. It stays missing, and the next syncs ask for it
+    /// again.
     PassedOver {
         /// The endpoint.
         endpoint: &'a EndpointId,
@@ -107,7 +111,8 @@ pub enum Event<'a> {
         /// How many records.
         records: u64,
     },
-    /// Characters of an answer of which only a half had come, or bytes that were not text: each is U+FFFD now.
+    /// Characters of an answer of which only a half had come, or bytes that were not text: each is
+    /// U+FFFD now.
     Repaired {
         /// The source's name.
         source: &'a str,
@@ -116,7 +121,8 @@ pub enum Event<'a> {
         /// How many.
         characters: u64,
     },
-    /// Something that the reader of the data, or whoever pays for the requests, should know. Told in the summary, once.
+    /// Something that the reader of the data, or whoever pays for the requests, should know. Told
+    /// in the summary, once.
     Notice {
         /// The source's name.
         source: &'a str,
@@ -157,7 +163,8 @@ pub enum Event<'a> {
     },
 }
 
-/// One attempt of one request, for the request log and the figures per endpoint. Holds no query and no credential.
+/// One attempt of one request, for the request log and the figures per endpoint. Holds no query and
+/// no credential.
 #[derive(Clone, Debug)]
 pub struct Attempt<'a> {
     /// When the attempt was sent.

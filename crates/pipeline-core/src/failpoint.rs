@@ -1,10 +1,12 @@
-//! Places where a test may end the process as a power cut would, and calls of the operating system that it may let fail.
+//! Places where a test may end the process as a power cut would, and calls of the operating system
+//! that it may let fail.
 
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Environment variable that arms one crash point, as `name:nth`: the process aborts when it passes it for the nth time.
+/// Environment variable that arms one crash point, as `name:nth`: the process aborts when it passes
+/// it for the nth time.
 pub const CRASH_POINT: &str = "PIPELINE_CRASH_POINT";
 
 struct Armed {
@@ -14,7 +16,8 @@ struct Armed {
 
 /// Names a place between two effects of which one must not show without the other.
 ///
-/// Costs one atomic load unless the process was started with [`CRASH_POINT`] set, which only test harnesses do.
+/// Costs one atomic load unless the process was started with [`CRASH_POINT`] set, which only test
+/// harnesses do.
 pub fn crash_point(name: &str) {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
     if let Some(armed) = ARMED.get_or_init(armed)
@@ -28,12 +31,16 @@ pub fn crash_point(name: &str) {
 fn armed() -> Option<Armed> {
     let value = std::env::var(CRASH_POINT).ok()?;
     let (name, nth) = value.rsplit_once(':')?;
-    Some(Armed { name: name.to_owned(), passes_left: AtomicU32::new(nth.parse().ok()?) })
+    Some(Armed {
+        name: name.to_owned(),
+        passes_left: AtomicU32::new(nth.parse().ok()?),
+    })
 }
 
-/// Environment variable that lets calls of the operating system fail, as `operation:nth:errno`, such as `rename:3:5`: the third
-/// call of that operation fails once with that error number. The operation `any` counts all of them, and `3+` in the place of
-/// the number lets each call from the third on fail.
+/// Environment variable that lets calls of the operating system fail, as `operation:nth:errno`,
+/// such as `rename:3:5`: the third call of that operation fails once with that error number. The
+/// operation `any` counts all of them, and `3+` in the place of the number lets each call from the
+/// third on fail.
 pub const FAULT_POINT: &str = "PIPELINE_FAULT_POINT";
 
 struct Fault {
@@ -46,12 +53,16 @@ struct Fault {
 
 static STRUCK: AtomicBool = AtomicBool::new(false);
 
-/// Names a call of the operating system that is about to be made, and fails in its place when a test wants that.
+/// Names a call of the operating system that is about to be made, and fails in its place when a
+/// test wants that.
 ///
-/// Costs one atomic load unless the process was started with [`FAULT_POINT`] set, which only test harnesses do.
+/// Costs one atomic load unless the process was started with [`FAULT_POINT`] set, which only test
+/// harnesses do.
 pub fn fault_point(operation: &str) -> io::Result<()> {
     static ARMED: OnceLock<Option<Fault>> = OnceLock::new();
-    let Some(fault) = ARMED.get_or_init(|| Fault::parse(&std::env::var(FAULT_POINT).ok()?)) else { return Ok(()) };
+    let Some(fault) = ARMED.get_or_init(|| Fault::parse(&std::env::var(FAULT_POINT).ok()?)) else {
+        return Ok(());
+    };
     let failed = fault.pass(operation);
     STRUCK.fetch_or(failed.is_err(), Ordering::Relaxed);
     failed
@@ -69,7 +80,13 @@ impl Fault {
         let nth_or_later = nth.strip_suffix('+');
         let lasts = nth_or_later.is_some();
         let nth = nth_or_later.unwrap_or(nth).parse().ok()?;
-        Some(Self { operation: operation.to_owned(), nth, lasts, errno, passes: AtomicU32::new(0) })
+        Some(Self {
+            operation: operation.to_owned(),
+            nth,
+            lasts,
+            errno,
+            passes: AtomicU32::new(0),
+        })
     }
 
     fn pass(&self, operation: &str) -> io::Result<()> {
@@ -77,8 +94,16 @@ impl Fault {
             return Ok(());
         }
         let pass = self.passes.fetch_add(1, Ordering::Relaxed) + 1;
-        let fails = if self.lasts { pass >= self.nth } else { pass == self.nth };
-        if fails { Err(io::Error::from_raw_os_error(self.errno)) } else { Ok(()) }
+        let fails = if self.lasts {
+            pass >= self.nth
+        } else {
+            pass == self.nth
+        };
+        if fails {
+            Err(io::Error::from_raw_os_error(self.errno))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -88,7 +113,9 @@ mod tests {
 
     /// Which of the calls `open`, `rename`, `open`, `rename` fail.
     fn failing(value: &str) -> [bool; 4] {
-        let Some(fault) = Fault::parse(value) else { panic!("{value} is well formed") };
+        let Some(fault) = Fault::parse(value) else {
+            panic!("{value} is well formed")
+        };
         ["open", "rename", "open", "rename"].map(|operation| fault.pass(operation).is_err())
     }
 

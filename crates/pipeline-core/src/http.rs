@@ -1,4 +1,5 @@
-//! HTTP: the request and response types, the transport seam, and one client that does everything in one order.
+//! HTTP: the request and response types, the transport seam, and one client that does everything in
+//! one order.
 //!
 //! Every wait has a bound, counted for each attempt:
 //!
@@ -13,7 +14,8 @@
 //! | for memory | the page that is first waits for rows to be written, the others for it; 30 s where nothing could be written |
 //! | all attempts at one request | [`RetryPolicy::max_attempts`] and [`RetryPolicy::max_elapsed`] |
 //!
-//! A body of 2 KiB a minute is therefore given up after 300 s, and its request after eight of these and the pauses between them.
+//! A body of 2 KiB a minute is therefore given up after 300 s, and its request after eight of these
+//! and the pauses between them.
 
 mod auth;
 mod body;
@@ -26,11 +28,13 @@ mod transport;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 pub use self::auth::{
-    Anonymous, ApiKey, Authenticator, Basic, Bearer, FileTokens, Generation, MemoryTokens, OAuth2, TokenLock, TokenStore,
+    Anonymous, ApiKey, Authenticator, Basic, Bearer, FileTokens, Generation, MemoryTokens, OAuth2,
+    TokenLock, TokenStore,
 };
 pub use self::body::Spool;
 pub use self::client::{
-    Call, Classifier, HttpClient, HttpClientBuilder, ResponseAction, RetryPolicy, Secrets, WEB_PAGE, below, path_segment,
+    Call, Classifier, HttpClient, HttpClientBuilder, ResponseAction, RetryPolicy, Secrets,
+    WEB_PAGE, below, path_segment,
 };
 pub use self::context::BuildContext;
 #[cfg(feature = "reqwest")]

@@ -21,7 +21,8 @@
 //! | what happens, as it happens | [`Event`], [`Observer`] |
 //! | webhook signature verification | [`webhook`] |
 //!
-//! A module uses only those below it: `json`, `model`, `rate_limit`, `http`, `connector`, `declarative`, from the lowest up.
+//! A module uses only those below it: `json`, `model`, `rate_limit`, `http`, `connector`,
+//! `declarative`, from the lowest up.
 
 mod clock;
 pub mod connector;
@@ -43,8 +44,9 @@ pub mod webhook;
 
 pub use self::clock::{Clock, SystemClock, TokioClock};
 pub use self::connector::{
-    Account, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, Cursor, Deletes, Endpoint, NestedList, ParentMap, Plan,
-    RecordExpansion, RecordMap, Registry, Session, Skipped, StreamDef, SyncMode, Unread, paginate, slice,
+    Account, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, Cursor, Deletes,
+    Endpoint, NestedList, ParentMap, Plan, RecordExpansion, RecordMap, Registry, Session, Skipped,
+    StreamDef, SyncMode, Unread, paginate, slice,
 };
 pub use self::declarative::{DeclarativeConnector, Reader, SessionExt};
 pub use self::error::{Error, ErrorKind, ErrorStatus, Result};
@@ -55,7 +57,9 @@ pub use self::json::lines::{BodyFormat, LineCheck, Lines};
 pub use self::memory::{Hold, Lease, MemoryBudget};
 pub use self::model::coverage::{Coverage, Since};
 pub use self::model::origin::Origin;
-pub use self::model::record::{Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split};
+pub use self::model::record::{
+    Advance, Envelope, Op, Page, RawRecord, RecordPath, Split, StreamIndex, split,
+};
 pub use self::model::run_log::{Claim, EndpointRecord, RUN_CAPACITY, RunRecord};
 pub use self::model::schema::{DataType, Field, Inside, Schema, TimeFormat, column_name};
 pub use self::model::{Availability, gap, state};

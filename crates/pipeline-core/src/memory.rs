@@ -1,15 +1,20 @@
-//! Memory as permits for what is really held: from the first byte of a body until its rows are written.
+//! Memory as permits for what is really held: from the first byte of a body until its rows are
+//! written.
 //!
-//! A run has one [`MemoryBudget`], which all its sources share. What is read for one page, its further requests included, is a
-//! [`Hold`]; bytes are permitted to it as [`Lease`]s, which go with the bytes and are given back when these are dropped.
+//! A run has one [`MemoryBudget`], which all its sources share. What is read for one page, its
+//! further requests included, is a [`Hold`]; bytes are permitted to it as [`Lease`]s, which go with
+//! the bytes and are given back when these are dropped.
 //!
-//! **Nobody waits for ever.** A hold whose turn has come and that finds no room becomes *the first*: there is one at a time, the
-//! oldest of those that wait, until its page is staged. The others never take the room that the first may still need
-//! ([`MemoryBudget::most`] of one hold), so the first waits for nothing but rows that are staged, and these are written without
-//! asking for memory. What is read ahead of its turn is never the first: it takes what is left over, or gives way.
+//! **Nobody waits for ever.** A hold whose turn has come and that finds no room becomes *the
+//! first*: there is one at a time, the oldest of those that wait, until its page is staged. The
+//! others never take the room that the first may still need ([`MemoryBudget::most`] of one hold),
+//! so the first waits for nothing but rows that are staged, and these are written without asking
+//! for memory. What is read ahead of its turn is never the first: it takes what is left over, or
+//! gives way.
 //!
-//! What is held is never more than [`MemoryBudget::total`], but for bytes that are taken without asking: rows that are staged,
-//! whose page had room for them, and parts of a response that is loaded alone, of which there is one at a time.
+//! What is held is never more than [`MemoryBudget::total`], but for bytes that are taken without
+//! asking: rows that are staged, whose page had room for them, and parts of a response that is
+//! loaded alone, of which there is one at a time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,11 +29,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Memory that a body takes on its way, by its length: for itself, for where the members of its records stand, and for the
-/// columns that they become.
+/// Memory that a body takes on its way, by its length: for itself, for where the members of its
+/// records stand, and for the columns that they become.
 pub(crate) const BODY_FACTOR: usize = 3;
 
-/// How far what is held may exceed the budget: by so much that a page of 32 MiB can be read whatever the budget.
+/// How far what is held may exceed the budget: by so much that a page of 32 MiB can be read
+/// whatever the budget.
 const BEYOND: usize = 48 << 20;
 
 /// The most that a hold may take where there is enough: what the largest body takes.
@@ -37,14 +43,15 @@ const LARGEST: usize = BODY_FACTOR * (64 << 20);
 /// How much of all that may be held one hold may take where there is not: six sevenths.
 const SHARE: (usize, usize) = (6, 7);
 
-/// What a destination may keep itself: an eighth of the budget, within these bounds. Below the lower one SQLite writes pages that
-/// it changes again; above the upper one nothing becomes faster.
+/// What a destination may keep itself: an eighth of the budget, within these bounds. Below the
+/// lower one SQLite writes pages that it changes again; above the upper one nothing becomes faster.
 const DESTINATION: (usize, usize, usize) = (8, 8 << 20, 48 << 20);
 
 /// How long what may not wait for rows to be written waits for others to give way.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the first waits while nothing is staged that could be written. It should not have to at all.
+/// How long the first waits while nothing is staged that could be written. It should not have to at
+/// all.
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
@@ -103,8 +110,9 @@ impl MemoryBudget {
         Self::with(total, (total * SHARE.0 / SHARE.1).min(LARGEST))
     }
 
-    /// How many bytes a destination may keep for itself, such as pages of a database or files that are being encoded, beside a
-    /// run with a budget of so many: an eighth of it, at least 8 MiB and at most 48 MiB.
+    /// How many bytes a destination may keep for itself, such as pages of a database or files that
+    /// are being encoded, beside a run with a budget of so many: an eighth of it, at least 8 MiB
+    /// and at most 48 MiB.
     pub const fn of_destination(bytes: usize) -> usize {
         let (part, least, most) = DESTINATION;
         let share = bytes / part;
@@ -124,7 +132,15 @@ impl MemoryBudget {
 
     fn with(total: usize, most: usize) -> Self {
         let (freed, wanted) = (Notify::new(), Notify::new());
-        Self { inner: Arc::new(Inner { total, most, state: Mutex::default(), freed, wanted }) }
+        Self {
+            inner: Arc::new(Inner {
+                total,
+                most,
+                state: Mutex::default(),
+                freed,
+                wanted,
+            }),
+        }
     }
 
     /// The most that is held at once.
@@ -161,13 +177,28 @@ impl MemoryBudget {
         let mut state = self.inner.state();
         let id = state.next;
         state.next += 1;
-        let (ahead, urgent, bytes) = (AtomicBool::new(ahead), AtomicBool::new(urgent), AtomicUsize::new(0));
-        Hold(Arc::new(Guard(Arc::new(Held { budget: self.clone(), id, ahead, urgent, bytes }))))
+        let (ahead, urgent, bytes) = (
+            AtomicBool::new(ahead),
+            AtomicBool::new(urgent),
+            AtomicUsize::new(0),
+        );
+        Hold(Arc::new(Guard(Arc::new(Held {
+            budget: self.clone(),
+            id,
+            ahead,
+            urgent,
+            bytes,
+        }))))
     }
 
     /// Memory for rows, which a page had room for.
     pub fn staged(&self) -> Lease {
-        Lease { budget: self.clone(), hold: None, bytes: AtomicUsize::new(0), waited: AtomicU64::new(0) }
+        Lease {
+            budget: self.clone(),
+            hold: None,
+            bytes: AtomicUsize::new(0),
+            waited: AtomicU64::new(0),
+        }
     }
 
     /// True while somebody waits for memory whose turn has come.
@@ -198,7 +229,11 @@ impl Inner {
 
     /// What may be held besides the most that one hold needs.
     fn spare(&self) -> usize {
-        if self.total == usize::MAX { usize::MAX } else { self.total - self.most }
+        if self.total == usize::MAX {
+            usize::MAX
+        } else {
+            self.total - self.most
+        }
     }
 
     fn ask(&self, hold: &Held, bytes: usize) -> Answer {
@@ -212,7 +247,10 @@ impl Inner {
         if state.first != Some(hold.id) && !is_urgent {
             let reserve = self.most - state.first_held.min(self.most);
             if after > self.total.saturating_sub(reserve) {
-                let is_next = state.waiting.first_key_value().is_none_or(|(oldest, _)| hold.id <= *oldest);
+                let is_next = state
+                    .waiting
+                    .first_key_value()
+                    .is_none_or(|(oldest, _)| hold.id <= *oldest);
                 if state.first.is_some() || hold.ahead.load(Ordering::Relaxed) || !is_next {
                     return Answer::Later;
                 }
@@ -265,8 +303,8 @@ impl Inner {
     }
 }
 
-/// What is read for one page. Clones are the same hold, which ends with the last of them. Bytes may outlive it: nothing more is
-/// asked for then.
+/// What is read for one page. Clones are the same hold, which ends with the last of them. Bytes may
+/// outlive it: nothing more is asked for then.
 #[derive(Clone)]
 pub struct Hold(Arc<Guard>);
 
@@ -302,7 +340,9 @@ impl Hold {
 
     /// The hold of what is read at the moment; one without a limit outside of a run.
     pub(crate) fn current() -> Self {
-        CURRENT.try_with(Self::clone).unwrap_or_else(|_| MemoryBudget::unlimited().hold())
+        CURRENT
+            .try_with(Self::clone)
+            .unwrap_or_else(|_| MemoryBudget::unlimited().hold())
     }
 
     /// Reads something for this hold.
@@ -318,11 +358,15 @@ impl Hold {
     /// Lets what was begun ahead wait like others: now its turn has come.
     pub(crate) fn turn_has_come(&self) {
         if self.held().ahead.swap(false, Ordering::Relaxed) {
-            self.held().budget.inner.tell(&self.held().budget.inner.state());
+            self.held()
+                .budget
+                .inner
+                .tell(&self.held().budget.inner.state());
         }
     }
 
-    /// Waits for memory for so many bytes of a body, or for as much as it may take, before they are asked for.
+    /// Waits for memory for so many bytes of a body, or for as much as it may take, before they are
+    /// asked for.
     pub(crate) async fn room_for_body(&self, bytes: usize) -> Lease {
         let wanted = bytes.saturating_mul(BODY_FACTOR);
         let lease = self.lease();
@@ -343,16 +387,16 @@ impl Hold {
         }
     }
 
-    /// A hold for something that is kept beyond the page, if [`may_keep`](Self::may_keep) allows it; none for what is itself
-    /// read ahead of its turn.
+    /// A hold for something that is kept beyond the page, if [`may_keep`](Self::may_keep) allows
+    /// it; none for what is itself read ahead of its turn.
     pub(crate) fn apart() -> Option<Self> {
         let current = Self::current();
         let is_ahead = current.held().ahead.load(Ordering::Relaxed);
         (!is_ahead).then(|| current.held().budget.hold())
     }
 
-    /// True when what was read may be kept, though nothing is sure to drop it soon: there is so much room that nobody has to
-    /// wait for it. Nothing more is read for the hold then.
+    /// True when what was read may be kept, though nothing is sure to drop it soon: there is so
+    /// much room that nobody has to wait for it. Nothing more is read for the hold then.
     pub(crate) fn may_keep(&self) -> bool {
         let inner = &self.held().budget.inner;
         let mut state = inner.state();
@@ -366,7 +410,8 @@ impl Hold {
         true
     }
 
-    /// Memory for something that is kept for others; none when there is not so much room that nobody has to wait for it.
+    /// Memory for something that is kept for others; none when there is not so much room that
+    /// nobody has to wait for it.
     pub(crate) fn keep(&self, bytes: usize) -> Option<Lease> {
         let budget = &self.held().budget;
         let lease = budget.with_hold(true, false).lease();
@@ -405,7 +450,9 @@ impl Held {
                 return Ok(done);
             }
             inner.wanted.notify_one();
-            let stuck = inner.is_stuck(self).then(|| Instant::now() + FIRST_PATIENCE);
+            let stuck = inner
+                .is_stuck(self)
+                .then(|| Instant::now() + FIRST_PATIENCE);
             let until = [deadline, stuck].into_iter().flatten().min();
             let Some(until) = until else {
                 freed.await;
@@ -446,14 +493,26 @@ struct Waits<'h> {
 impl<'h> Waits<'h> {
     fn begin(hold: &'h Held, lease: &'h Lease) -> Self {
         hold.budget.inner.state().waiters += 1;
-        Self { hold, lease, since: Instant::now(), is_noted: false }
+        Self {
+            hold,
+            lease,
+            since: Instant::now(),
+            is_noted: false,
+        }
     }
 
     /// Puts it among those whose turn has come, once it has.
     fn note(&mut self) {
         if !self.is_noted && !self.hold.ahead.load(Ordering::Relaxed) {
             self.is_noted = true;
-            *self.hold.budget.inner.state().waiting.entry(self.hold.id).or_default() += 1;
+            *self
+                .hold
+                .budget
+                .inner
+                .state()
+                .waiting
+                .entry(self.hold.id)
+                .or_default() += 1;
         }
     }
 }
@@ -503,12 +562,18 @@ impl Lease {
 
     /// The most that it could grow to, as far as what is held for the same page allows.
     pub(crate) fn most(&self) -> usize {
-        let Some(hold) = &self.hold else { return usize::MAX };
-        let others = hold.bytes.load(Ordering::Relaxed).saturating_sub(self.bytes());
+        let Some(hold) = &self.hold else {
+            return usize::MAX;
+        };
+        let others = hold
+            .bytes
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.bytes());
         self.budget.most().saturating_sub(others)
     }
 
-    /// Waits until it permits so many bytes in all. What is not first in line waits for a moment only: false then.
+    /// Waits until it permits so many bytes in all. What is not first in line waits for a moment
+    /// only: false then.
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`] when that is more than is held for one page.
@@ -552,7 +617,10 @@ impl Held {
     async fn wait_as_it_stands(&self, lease: &Lease, more: usize) -> Result<bool> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if self.wait(lease, more, Some(Instant::now() + PATIENCE)).await? {
+            if self
+                .wait(lease, more, Some(Instant::now() + PATIENCE))
+                .await?
+            {
                 return Ok(true);
             }
             let is_first = self.budget.inner.state().first == Some(self.id);
@@ -565,13 +633,17 @@ impl Held {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.inner.give_back(self.hold.as_deref(), self.bytes());
+        self.budget
+            .inner
+            .give_back(self.hold.as_deref(), self.bytes());
     }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("bytes", &self.bytes()).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -586,7 +658,10 @@ pub(crate) fn leased(bytes: Bytes, lease: Arc<Lease>) -> Bytes {
             &self.bytes
         }
     }
-    Bytes::from_owner(Leased { bytes, _lease: lease })
+    Bytes::from_owner(Leased {
+        bytes,
+        _lease: lease,
+    })
 }
 
 /// The error of what takes more memory than a page may.

@@ -9,12 +9,14 @@ use url::Url;
 
 use crate::memory::Lease;
 
-/// A request that has not been authenticated yet. Credentials are added to a clone for every attempt.
+/// A request that has not been authenticated yet. Credentials are added to a clone for every
+/// attempt.
 #[derive(Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Where to; the query is kept apart. The path is the vendor's own: that of the base URL comes before it when it is sent.
+    /// Where to; the query is kept apart. The path is the vendor's own: that of the base URL comes
+    /// before it when it is sent.
     pub url: Url,
     /// Query parameters, in order. Sent percent-encoded.
     pub query: Vec<(String, String)>,
@@ -22,14 +24,22 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for GET.
     pub body: Bytes,
-    /// The path of the base URL, below which the vendor's paths are: links to a next page may have it, and `url` does not.
+    /// The path of the base URL, below which the vendor's paths are: links to a next page may have
+    /// it, and `url` does not.
     pub(crate) mount: String,
 }
 
 impl Request {
     /// A request without parameters, headers or body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, query: Vec::new(), headers: HeaderMap::new(), body: Bytes::new(), mount: String::new() }
+        Self {
+            method,
+            url,
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            mount: String::new(),
+        }
     }
 
     /// Sets a query parameter, replacing one of the same name.
@@ -47,7 +57,11 @@ impl Request {
     pub fn full_url(&self) -> Url {
         let mut url = self.url.clone();
         if !self.query.is_empty() {
-            let mut query: Vec<_> = url.query_pairs().into_owned().chain(self.query.iter().cloned()).collect();
+            let mut query: Vec<_> = url
+                .query_pairs()
+                .into_owned()
+                .chain(self.query.iter().cloned())
+                .collect();
             query.sort();
             url.query_pairs_mut().clear().extend_pairs(query);
         }
@@ -79,7 +93,10 @@ pub struct Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is read and how far: records, columns, progress, and the accounts that they belong to. Nothing here asks a vendor.
+//! What is read and how far: records, columns, progress, and the accounts that they belong to.
+//! Nothing here asks a vendor.
 
 mod availability;
 pub(crate) mod coverage;

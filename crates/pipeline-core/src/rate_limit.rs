@@ -22,7 +22,9 @@ mod usage;
 mod wait_queue;
 
 pub(crate) use self::headers::date;
-pub use self::headers::{BucketReader, Hint, RateHeaders, RateHint, RateReader, ResetUnit, retry_after};
+pub use self::headers::{
+    BucketReader, Hint, RateHeaders, RateHint, RateReader, ResetUnit, retry_after,
+};
 pub use self::ledger::{BucketRecord, FileLedger, Learned, LearnedWindow, LimitLedger, Spent};
 pub(crate) use self::limiter::{Feedback, Limiter, Turn, Wait};
 pub use self::quota::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, rescale};

@@ -2,8 +2,8 @@
 
 use crate::event::{Attempt, Event, Observer};
 
-/// Passes every event on to `tracing`: failures as warnings and errors, the course of a run as `info`, what happens per
-/// page and per request as `debug`.
+/// Passes every event on to `tracing`: failures as warnings and errors, the course of a run as
+/// `info`, what happens per page and per request as `debug`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trace;
 
@@ -11,34 +11,127 @@ impl Observer for Trace {
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::SyncStarted { run } => tracing::info!(run, "sync started"),
-            Event::EndpointStarted { endpoint, slices, resumed, .. } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
-            Event::Planned { endpoint, requests, limit, until } => tracing::info!(%endpoint, requests, limit, %until, "planned"),
+            Event::EndpointStarted {
+                endpoint,
+                slices,
+                resumed,
+                ..
+            } => tracing::info!(%endpoint, slices, resumed, "endpoint started"),
+            Event::Planned {
+                endpoint,
+                requests,
+                limit,
+                until,
+            } => tracing::info!(%endpoint, requests, limit, %until, "planned"),
             Event::Attempt(attempt) => trace_attempt(attempt),
-            Event::Waiting { source, endpoint, limit, wait } => tracing::debug!(source, endpoint, limit, ?wait, "waiting for a limit"),
-            Event::Retrying { source, endpoint, reason, wait } => tracing::warn!(source, endpoint, reason, ?wait, "retrying"),
-            Event::BreakerOpened { host, wait } => tracing::warn!(host, ?wait, "the host fails; requests to it are paused"),
-            Event::PageRead { endpoint, records, bytes } => tracing::debug!(%endpoint, records, bytes, "page read"),
+            Event::Waiting {
+                source,
+                endpoint,
+                limit,
+                wait,
+            } => tracing::debug!(source, endpoint, limit, ?wait, "waiting for a limit"),
+            Event::Retrying {
+                source,
+                endpoint,
+                reason,
+                wait,
+            } => tracing::warn!(source, endpoint, reason, ?wait, "retrying"),
+            Event::BreakerOpened { host, wait } => {
+                tracing::warn!(host, ?wait, "the host fails; requests to it are paused")
+            }
+            Event::PageRead {
+                endpoint,
+                records,
+                bytes,
+            } => tracing::debug!(%endpoint, records, bytes, "page read"),
             Event::SliceSplit { endpoint } => tracing::debug!(%endpoint, "slice split"),
-            Event::PassedOver { endpoint, unit, reason } => tracing::warn!(%endpoint, unit, "passed over: {reason}"),
-            Event::Drift { source, stream, field, reason, records } => tracing::warn!(source, stream, field, records, "{reason}"),
-            Event::Notice { source, endpoint, message } => tracing::warn!(source, endpoint, "{message}"),
-            Event::Repaired { source, endpoint, characters } => tracing::warn!(source, endpoint, characters, "half characters replaced"),
-            Event::Checked { source, endpoint, availability } => tracing::info!(source, endpoint, ?availability, "checked"),
-            Event::Committed { sequence, rows, bytes } => tracing::info!(sequence, rows, bytes, "committed"),
-            Event::EndpointFinished { endpoint, error: None } => tracing::info!(%endpoint, "endpoint finished"),
-            Event::EndpointFinished { endpoint, error: Some(error) } => tracing::error!(%endpoint, %error, "endpoint failed"),
+            Event::PassedOver {
+                endpoint,
+                unit,
+                reason,
+            } => tracing::warn!(%endpoint, unit, "passed over: {reason}"),
+            Event::Drift {
+                source,
+                stream,
+                field,
+                reason,
+                records,
+            } => tracing::warn!(source, stream, field, records, "{reason}"),
+            Event::Notice {
+                source,
+                endpoint,
+                message,
+            } => tracing::warn!(source, endpoint, "{message}"),
+            Event::Repaired {
+                source,
+                endpoint,
+                characters,
+            } => tracing::warn!(source, endpoint, characters, "half characters replaced"),
+            Event::Checked {
+                source,
+                endpoint,
+                availability,
+            } => tracing::info!(source, endpoint, ?availability, "checked"),
+            Event::Committed {
+                sequence,
+                rows,
+                bytes,
+            } => tracing::info!(sequence, rows, bytes, "committed"),
+            Event::EndpointFinished {
+                endpoint,
+                error: None,
+            } => tracing::info!(%endpoint, "endpoint finished"),
+            Event::EndpointFinished {
+                endpoint,
+                error: Some(error),
+            } => tracing::error!(%endpoint, %error, "endpoint failed"),
             Event::SyncFinished { run } => tracing::info!(run, "sync finished"),
         }
     }
 }
 
 fn trace_attempt(attempt: &Attempt<'_>) {
-    let Attempt { source, endpoint, path, attempt: number, latency, limit_wait, bytes, .. } = attempt;
-    let (status, request_id) = (attempt.status.map(|status| status.as_u16()), attempt.request_id);
+    let Attempt {
+        source,
+        endpoint,
+        path,
+        attempt: number,
+        latency,
+        limit_wait,
+        bytes,
+        ..
+    } = attempt;
+    let (status, request_id) = (
+        attempt.status.map(|status| status.as_u16()),
+        attempt.request_id,
+    );
     match attempt.failure {
-        None => tracing::debug!(source, endpoint, path, number, status, bytes, ?latency, ?limit_wait, request_id, "request"),
+        None => tracing::debug!(
+            source,
+            endpoint,
+            path,
+            number,
+            status,
+            bytes,
+            ?latency,
+            ?limit_wait,
+            request_id,
+            "request"
+        ),
         Some(failure) => {
-            tracing::warn!(source, endpoint, path, number, status, bytes, ?latency, ?limit_wait, request_id, failure, "request failed");
+            tracing::warn!(
+                source,
+                endpoint,
+                path,
+                number,
+                status,
+                bytes,
+                ?latency,
+                ?limit_wait,
+                request_id,
+                failure,
+                "request failed"
+            );
         }
     }
 }
@@ -99,17 +192,29 @@ mod tests {
     fn events_carry_where_they_happened() {
         let lines = Lines::default();
         let endpoint = EndpointId::new("shop", "orders");
-        let refused = Error::new(ErrorKind::PermissionDenied, "the key may not read this").with_context("request_id", "req_1");
+        let refused = Error::new(ErrorKind::PermissionDenied, "the key may not read this")
+            .with_context("request_id", "req_1");
         tracing::subscriber::with_default(lines.clone(), || {
-            Trace.observe(&Event::PageRead { endpoint: &endpoint, records: 100, bytes: 4_000 });
+            Trace.observe(&Event::PageRead {
+                endpoint: &endpoint,
+                records: 100,
+                bytes: 4_000,
+            });
             Trace.observe(&Event::Retrying {
                 source: "shop",
                 endpoint: "orders",
                 reason: "the server failed",
                 wait: Duration::from_secs(2),
             });
-            Trace.observe(&Event::Committed { sequence: 7, rows: 100, bytes: 4_000 });
-            Trace.observe(&Event::EndpointFinished { endpoint: &endpoint, error: Some(&refused) });
+            Trace.observe(&Event::Committed {
+                sequence: 7,
+                rows: 100,
+                bytes: 4_000,
+            });
+            Trace.observe(&Event::EndpointFinished {
+                endpoint: &endpoint,
+                error: Some(&refused),
+            });
         });
         insta::assert_snapshot!(lines.0.lock().unwrap(), @r#"
         DEBUG message=page read endpoint=shop/orders records=100 bytes=4000

@@ -1,7 +1,7 @@
 //! Proof that a webhook comes from the vendor, and that it is not an old one sent again.
 //!
-//! Vendors sign what they send with a secret that both sides know, and the time with it. A webhook never carries data into a
-//! destination here: it only says that a sync would find something.
+//! Vendors sign what they send with a secret that both sides know, and the time with it. A webhook
+//! never carries data into a destination here: it only says that a sync would find something.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, Mac};
@@ -36,8 +36,9 @@ impl Secrets {
     /// Takes the secrets as the vendor shows them.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when there is none, or one is empty or has white space around it: everybody could sign with
-    /// an empty one, and nothing would be accepted with a copied line end.
+    /// [`ErrorKind::ConfigInvalid`] when there is none, or one is empty or has white space around
+    /// it: everybody could sign with an empty one, and nothing would be accepted with a copied line
+    /// end.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Result<Self> {
         let secrets: Vec<SecretString> = secrets.into_iter().collect();
         let is_unusable = |secret: &SecretString| {
@@ -45,21 +46,43 @@ impl Secrets {
             secret.is_empty() || secret.trim() != secret
         };
         if secrets.is_empty() || secrets.iter().any(is_unusable) {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "a webhook's signing secret is missing, or has white space around it")
-                .with_help("copy it again from the vendor's settings of the webhook"));
+            return Err(Error::new(
+                ErrorKind::ConfigInvalid,
+                "a webhook's signing secret is missing, or has white space around it",
+            )
+            .with_help("copy it again from the vendor's settings of the webhook"));
         }
         Ok(Self(secrets))
     }
 
-    /// Accepts what is signed with HMAC-SHA256: by any of the secrets, in any of the signatures. What is signed may come in
-    /// parts. Comparing takes the same time whatever the signatures are.
+    /// Accepts what is signed with HMAC-SHA256: by any of the secrets, in any of the signatures.
+    /// What is signed may come in parts. Comparing takes the same time whatever the signatures are.
     ///
     /// # Errors
     /// [`Rejection::Forged`] when none fits.
-    pub fn verify<'s>(&self, signed: &[&[u8]], signatures: impl IntoIterator<Item = &'s [u8]>) -> Result<(), Rejection> {
+    pub fn verify<'s>(
+        &self,
+        signed: &[&[u8]],
+        signatures: impl IntoIterator<Item = &'s [u8]>,
+    ) -> Result<(), Rejection> {
         let expected: Vec<Hmac<Sha256>> = self.0.iter().map(|secret| of(secret, signed)).collect();
-        let fits = |signature: &[u8]| expected.iter().filter(|mac| (*mac).clone().verify_slice(signature).is_ok()).count() > 0;
-        if signatures.into_iter().filter(|signature| fits(signature)).count() > 0 { Ok(()) } else { Err(Rejection::Forged) }
+        let fits = |signature: &[u8]| {
+            expected
+                .iter()
+                .filter(|mac| (*mac).clone().verify_slice(signature).is_ok())
+                .count()
+                > 0
+        };
+        if signatures
+            .into_iter()
+            .filter(|signature| fits(signature))
+            .count()
+            > 0
+        {
+            Ok(())
+        } else {
+            Err(Rejection::Forged)
+        }
     }
 }
 
@@ -76,8 +99,16 @@ fn of(secret: &SecretString, signed: &[&[u8]]) -> Hmac<Sha256> {
 ///
 /// # Errors
 /// [`Rejection::Stale`].
-pub fn check_age(sent: DateTime<Utc>, now: DateTime<Utc>, tolerance: TimeDelta) -> Result<(), Rejection> {
-    if (now - sent).abs() > tolerance { Err(Rejection::Stale) } else { Ok(()) }
+pub fn check_age(
+    sent: DateTime<Utc>,
+    now: DateTime<Utc>,
+    tolerance: TimeDelta,
+) -> Result<(), Rejection> {
+    if (now - sent).abs() > tolerance {
+        Err(Rejection::Stale)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +123,9 @@ mod tests {
 
     /// The second test case of RFC 4231.
     const KNOWN: [u8; 32] = [
-        0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7, 0x5a, 0x00, 0x3f, 0x08, 0x9d, 0x27,
-        0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec, 0x38, 0x43,
+        0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75,
+        0xc7, 0x5a, 0x00, 0x3f, 0x08, 0x9d, 0x27, 0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec,
+        0x38, 0x43,
     ];
 
     #[test]
@@ -108,9 +140,15 @@ mod tests {
                 assert_eq!(known.verify(&text, [wrong]), Err(Rejection::Forged));
             }
             assert_eq!(known.verify(&text, []), Err(Rejection::Forged));
-            assert_eq!(known.verify(&text[..1], [&KNOWN[..]]), Err(Rejection::Forged));
+            assert_eq!(
+                known.verify(&text[..1], [&KNOWN[..]]),
+                Err(Rejection::Forged)
+            );
         }
-        assert_eq!(secrets(&["other"]).unwrap().verify(&text, [&KNOWN[..]]), Err(Rejection::Forged));
+        assert_eq!(
+            secrets(&["other"]).unwrap().verify(&text, [&KNOWN[..]]),
+            Err(Rejection::Forged)
+        );
     }
 
     #[test]
@@ -127,8 +165,17 @@ mod tests {
     fn age_counts_in_both_directions() {
         let at = |second| DateTime::from_timestamp(second, 0).unwrap_or_default();
         let tolerance = TimeDelta::seconds(300);
-        for (sent, expected) in [(700, Ok(())), (699, Err(Rejection::Stale)), (1_300, Ok(())), (1_301, Err(Rejection::Stale))] {
-            assert_eq!(check_age(at(sent), at(1_000), tolerance), expected, "{sent}");
+        for (sent, expected) in [
+            (700, Ok(())),
+            (699, Err(Rejection::Stale)),
+            (1_300, Ok(())),
+            (1_301, Err(Rejection::Stale)),
+        ] {
+            assert_eq!(
+                check_age(at(sent), at(1_000), tolerance),
+                expected,
+                "{sent}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The error budget: how many records of a stream may be rejected before the stream fails.
 //!
-//! One record that cannot be a row must not stop a list. Many of them mean that the list is not what it was, as when its ids
-//! were renamed: then it is better to keep what is stored, and to go no further, than to lose them one page after the other.
+//! One record that cannot be a row must not stop a list. Many of them mean that the list is not
+//! what it was, as when its ids were renamed: then it is better to keep what is stored, and to go
+//! no further, than to lose them one page after the other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,8 @@ use pipeline_core::{Error, ErrorKind};
 /// Rejected records that every stream may have, whatever their share.
 const TOLERATED: u64 = 10;
 
-/// Records after which a refresh is given up before its end, when less than half of them can be rows.
+/// Records after which a refresh is given up before its end, when less than half of them can be
+/// rows.
 const CLEAR: u64 = 1_000;
 
 /// Reasons that are counted apart.
@@ -60,9 +62,15 @@ impl FromStr for Share {
     /// Parses a percentage, such as `5%` or `0.5 %`.
     fn from_str(text: &str) -> Result<Self, InvalidShare> {
         let number = text.strip_suffix('%').ok_or(InvalidShare)?.trim();
-        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_plain = number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
         let percent: f64 = number.parse().map_err(|_| InvalidShare)?;
-        if is_plain && (0.0..=100.0).contains(&percent) { Ok(Self(percent / 100.0)) } else { Err(InvalidShare) }
+        if is_plain && (0.0..=100.0).contains(&percent) {
+            Ok(Self(percent / 100.0))
+        } else {
+            Err(InvalidShare)
+        }
     }
 }
 
@@ -106,7 +114,10 @@ impl Rejections {
 
     pub(super) fn join(&mut self, other: &Self) {
         self.count += other.count;
-        other.reasons.iter().for_each(|(reason, count)| self.add_reason(reason, *count));
+        other
+            .reasons
+            .iter()
+            .for_each(|(reason, count)| self.add_reason(reason, *count));
     }
 
     fn add_reason(&mut self, reason: &str, records: u64) {
@@ -122,11 +133,14 @@ impl Rejections {
         self.exceed_number(share.of(records)) && share < Share::ALL
     }
 
-    /// True when so many of the records were rejected that chance does not explain it in a list that keeps the share.
+    /// True when so many of the records were rejected that chance does not explain it in a list
+    /// that keeps the share.
     fn are_suspicious(&self, share: Share, records: u64) -> bool {
         let allowed = share.of(records);
         // Three standard deviations.
-        self.count >= TOLERATED && share < Share::ALL && self.exceed_number(allowed + 3.0 * allowed.sqrt())
+        self.count >= TOLERATED
+            && share < Share::ALL
+            && self.exceed_number(allowed + 3.0 * allowed.sqrt())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of records")]
@@ -136,15 +150,19 @@ impl Rejections {
 
     /// True when a stream with this share fails, which has sent so many records in this run.
     ///
-    /// * At the end what counts is the share. Ten records are tolerated, except where a refresh would publish less than half of
-    ///   what the vendor sent: a table of five rows is as lost as one of fifty.
-    /// * Before the end, a stream that is not refreshed stops where its records become suspicious, since it commits as it goes.
-    ///   A refresh commits nothing that is visible, so it can find out what the share is.
+    /// * At the end what counts is the share. Ten records are tolerated, except where a refresh
+    ///   would publish less than half of what the vendor sent: a table of five rows is as lost as
+    ///   one of fifty.
+    /// * Before the end, a stream that is not refreshed stops where its records become suspicious,
+    ///   since it commits as it goes. A refresh commits nothing that is visible, so it can find out
+    ///   what the share is.
     fn exceed(&self, share: Share, records: u64, refresh: bool, moment: Moment) -> bool {
         let most = share.of(records).max(Share(0.5).of(records));
         match moment {
             _ if self.count == 0 || share >= Share::ALL => false,
-            Moment::End if self.count >= TOLERATED || share <= Share::NONE => self.exceed_number(share.of(records)),
+            Moment::End if self.count >= TOLERATED || share <= Share::NONE => {
+                self.exceed_number(share.of(records))
+            }
             Moment::End => refresh && self.exceed_number(most),
             Moment::Underway if refresh => records >= CLEAR && self.exceed_number(most),
             Moment::Underway => self.are_suspicious(share, records),
@@ -152,21 +170,36 @@ impl Rejections {
     }
 
     /// Fails a stream of which too much was rejected.
-    pub(super) fn check(&self, stream: &str, share: Share, records: u64, refresh: bool, moment: Moment) -> Result<(), Error> {
+    pub(super) fn check(
+        &self,
+        stream: &str,
+        share: Share,
+        records: u64,
+        refresh: bool,
+        moment: Moment,
+    ) -> Result<(), Error> {
         if !self.exceed(share, records, refresh, moment) {
             return Ok(());
         }
         let reason = self.most_frequent();
-        let message = format!("{} of {records} records of `{stream}` cannot be rows; the most frequent reason: {reason}", self.count);
-        let consequence = if refresh { "the table keeps its earlier rows" } else { "the sync stopped before the page with these records" };
+        let message = format!(
+            "{} of {records} records of `{stream}` cannot be rows; the most frequent reason: {reason}",
+            self.count
+        );
+        let consequence = if refresh {
+            "the table keeps its earlier rows"
+        } else {
+            "the sync stopped before the page with these records"
+        };
         Err(Error::new(ErrorKind::Rejected, message).with_help(format!(
             "{consequence}; compare the records in the table `_rejected` with the vendor's documentation, and raise `max_rejected` of \
              the source ({share} now) only if the other rows are right without them"
         )))
     }
 
-    /// Fails a stream of which the destination refused too much. `is_held`: the sync stops before these records; where rows have
-    /// no key, they cannot be read twice, and the position has passed them.
+    /// Fails a stream of which the destination refused too much. `is_held`: the sync stops before
+    /// these records; where rows have no key, they cannot be read twice, and the position has
+    /// passed them.
     pub(super) fn check_refused(
         &self,
         stream: &str,
@@ -179,11 +212,21 @@ impl Rejections {
         if !self.exceed(share, records, refresh, moment) {
             return Ok(());
         }
-        let message = format!("{} of {records} records of `{stream}` are refused by the destination: {}", self.count, self.most_frequent());
+        let message = format!(
+            "{} of {records} records of `{stream}` are refused by the destination: {}",
+            self.count,
+            self.most_frequent()
+        );
         let (consequence, again) = match (is_held, refresh) {
             (true, true) => ("the table keeps its earlier rows", "run again"),
-            (true, false) => ("the sync stopped before these records", "run again, with --full-refresh if `_rejected` has earlier ones"),
-            (false, _) => ("other rows of these pages are stored", "run with --full-refresh"),
+            (true, false) => (
+                "the sync stopped before these records",
+                "run again, with --full-refresh if `_rejected` has earlier ones",
+            ),
+            (false, _) => (
+                "other rows of these pages are stored",
+                "run with --full-refresh",
+            ),
         };
         Err(Error::new(ErrorKind::Rejected, message).with_help(format!(
             "{consequence}; remove the index or trigger that was added to the table, then {again}, or raise `max_rejected` of the source \
@@ -193,11 +236,20 @@ impl Rejections {
 
     /// Why records of a unit cannot be rows; none when all of them can.
     pub(super) fn reason(&self) -> Option<String> {
-        (self.count > 0).then(|| format!("{} of its records cannot be rows: {}", self.count, self.most_frequent()))
+        (self.count > 0).then(|| {
+            format!(
+                "{} of its records cannot be rows: {}",
+                self.count,
+                self.most_frequent()
+            )
+        })
     }
 
     fn most_frequent(&self) -> &str {
-        self.reasons.iter().max_by_key(|(_, count)| **count).map_or("", |(reason, _)| reason)
+        self.reasons
+            .iter()
+            .max_by_key(|(_, count)| **count)
+            .map_or("", |(reason, _)| reason)
     }
 }
 
@@ -242,16 +294,27 @@ mod tests {
         ];
         for (rejected, records, share, refresh, moment, fails) in cases {
             let exceeded = rejections(rejected).exceed(share, records, refresh, moment);
-            assert_eq!(exceeded, fails, "{rejected} of {records}, {share}, refresh: {refresh}, {moment:?}");
+            assert_eq!(
+                exceeded, fails,
+                "{rejected} of {records}, {share}, refresh: {refresh}, {moment:?}"
+            );
         }
     }
 
     #[test]
     fn a_share_is_a_percentage() {
-        for (text, shown) in [("5%", "5 %"), ("0.5 %", "0.5 %"), ("0%", "0 %"), ("100%", "100 %"), ("7%", "7 %")] {
+        for (text, shown) in [
+            ("5%", "5 %"),
+            ("0.5 %", "0.5 %"),
+            ("0%", "0 %"),
+            ("100%", "100 %"),
+            ("7%", "7 %"),
+        ] {
             assert_eq!(text.parse::<Share>().unwrap().to_string(), shown);
         }
-        for text in ["", "5", "%", "-1%", "101%", "1e1%", "nan%", "inf%", "5%%", "+5%"] {
+        for text in [
+            "", "5", "%", "-1%", "101%", "1e1%", "nan%", "inf%", "5%%", "+5%",
+        ] {
             assert_eq!(text.parse::<Share>(), Err(InvalidShare), "{text}");
         }
     }
@@ -260,7 +323,9 @@ mod tests {
     fn the_most_frequent_reason_is_named() {
         let mut all = rejections(9);
         (0..3).for_each(|_| all.add("another"));
-        let error = all.check("taxes", Share::default(), 20, true, Moment::End).unwrap_err();
+        let error = all
+            .check("taxes", Share::default(), 20, true, Moment::End)
+            .unwrap_err();
         insta::assert_snapshot!(format!("{error}\n{}", error.help().unwrap_or_default()), @r"
         12 of 20 records of `taxes` cannot be rows; the most frequent reason: no key
         the table keeps its earlier rows; compare the records in the table `_rejected` with the vendor's documentation, and raise `max_rejected` of the source (5 % now) only if the other rows are right without them

@@ -1,7 +1,9 @@
-//! Group commit: complete pages of all slices go into one open transaction, and are committed with their positions.
+//! Group commit: complete pages of all slices go into one open transaction, and are committed with
+//! their positions.
 //!
-//! Tasks stage pages, whose records become rows then; one of them at a time writes what is staged while the others go on.
-//! What a page holds and how far it brings its slice are staged, written and committed together.
+//! Tasks stage pages, whose records become rows then; one of them at a time writes what is staged
+//! while the others go on. What a page holds and how far it brings its slice are staged, written
+//! and committed together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +21,8 @@ use crate::destination::TableId;
 pub(super) struct Committer {
     job: Arc<Job>,
     staged: Mutex<Staged>,
-    /// Locked before `staged` by whoever appends a page, which takes so long that others had better do something else.
+    /// Locked before `staged` by whoever appends a page, which takes so long that others had better
+    /// do something else.
     turn: tokio::sync::Mutex<()>,
     /// Locked before `staged`.
     writer: tokio::sync::Mutex<Writer>,
@@ -45,7 +48,13 @@ impl Committer {
         let memory = MemoryBudget::new(job.options.memory_budget);
         #[cfg(test)]
         super::tests::memory::LAST.set(Some(memory.clone()));
-        Self { job, staged: Mutex::default(), turn: tokio::sync::Mutex::default(), writer, memory }
+        Self {
+            job,
+            staged: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            writer,
+            memory,
+        }
     }
 
     /// Judges what the destination refuses of the endpoints of the run.
@@ -62,10 +71,15 @@ impl Committer {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a page and the change that it makes to a checkpoint. The change is asked for inside, so that changes are
-    /// staged in the order in which they were made. Writes or commits what is staged when there is enough of it. Returns the
-    /// records that only the decoder found to be wrong.
-    pub(super) async fn stage(&self, page: Vec<PageRecords<'_>>, change: impl FnOnce() -> Result<Change>) -> Result<Vec<Late>> {
+    /// Takes a page and the change that it makes to a checkpoint. The change is asked for inside,
+    /// so that changes are staged in the order in which they were made. Writes or commits what is
+    /// staged when there is enough of it. Returns the records that only the decoder found to be
+    /// wrong.
+    pub(super) async fn stage(
+        &self,
+        page: Vec<PageRecords<'_>>,
+        change: impl FnOnce() -> Result<Change>,
+    ) -> Result<Vec<Late>> {
         let (late, pressure) = {
             let _turn = self.turn.lock().await;
             let mut staged = self.staged();
@@ -98,7 +112,9 @@ impl Committer {
         let options = self.job.options;
         let reached = |factor: u64| {
             let batch = factor * options.batch_bytes as u64;
-            staged.bytes >= batch || staged.memory >= ROOM * batch || staged.uncommitted >= options.commit_bytes.saturating_mul(factor)
+            staged.bytes >= batch
+                || staged.memory >= ROOM * batch
+                || staged.uncommitted >= options.commit_bytes.saturating_mul(factor)
         };
         match () {
             () if reached(2) => Pressure::Full,
@@ -113,7 +129,11 @@ impl Committer {
         let (pressure, is_due) = {
             let staged = self.staged();
             let options = self.job.options;
-            (self.pressure(&staged), staged.uncommitted >= options.commit_bytes || staged.age() >= options.commit_interval)
+            (
+                self.pressure(&staged),
+                staged.uncommitted >= options.commit_bytes
+                    || staged.age() >= options.commit_interval,
+            )
         };
         if is_due {
             self.commit_with(&mut writer).await
@@ -131,7 +151,9 @@ impl Committer {
             if doubtful.is_empty() {
                 return writer.commit().await;
             }
-            doubtful.iter().try_for_each(|run| self.try_change(|| Ok(run.doubt())))?;
+            doubtful
+                .iter()
+                .try_for_each(|run| self.try_change(|| Ok(run.doubt())))?;
         }
     }
 
@@ -141,16 +163,20 @@ impl Committer {
         Ok(())
     }
 
-    /// Takes what is staged. Nothing is taken any more after a panic in the middle of a page, whose position may be staged.
+    /// Takes what is staged. Nothing is taken any more after a panic in the middle of a page, whose
+    /// position may be staged.
     fn take(&self, part: fn(&mut Staged) -> Staged) -> Result<Staged> {
         match self.staged.lock() {
             Ok(mut staged) => Ok(part(&mut staged)),
-            Err(_) => Err(Error::new(ErrorKind::Unexpected, "a task panicked while it staged a page: nothing more is committed")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Unexpected,
+                "a task panicked while it staged a page: nothing more is committed",
+            )),
         }
     }
 
-    /// Stages a change of a checkpoint. It is asked for inside, so that changes are staged in the order in which they were
-    /// made.
+    /// Stages a change of a checkpoint. It is asked for inside, so that changes are staged in the
+    /// order in which they were made.
     pub(super) fn change(&self, change: impl FnOnce() -> Change) {
         let mut staged = self.staged();
         staged.change(change());
@@ -168,15 +194,18 @@ impl Committer {
         Ok(())
     }
 
-    /// Stages the last changes of endpoints that are over, all in one step. Tables that they refresh are published: what is
-    /// staged until then belongs to the next generation, what is staged later to the visible rows.
+    /// Stages the last changes of endpoints that are over, all in one step. Tables that they
+    /// refresh are published: what is staged until then belongs to the next generation, what is
+    /// staged later to the visible rows.
     pub(super) fn finish(&self, runs: &[&EndpointRun]) {
         let mut staged = self.staged();
         for run in runs {
             staged.change(run.finish());
             staged.finished.push(run.id.clone());
             if run.refresh {
-                staged.publish.extend(run.tables.iter().flatten().map(|table| table.id()));
+                staged
+                    .publish
+                    .extend(run.tables.iter().flatten().map(|table| table.id()));
                 staged.keep.extend(run.kept_rows());
             }
         }
@@ -187,7 +216,8 @@ impl Committer {
         self.staged().discard.push(table);
     }
 
-    /// Commits when there is something that was staged long enough ago; leaves that to whoever is writing.
+    /// Commits when there is something that was staged long enough ago; leaves that to whoever is
+    /// writing.
     pub(super) async fn commit_if_due(&self) -> Result<()> {
         match self.writer.try_lock() {
             Ok(writer) => self.relieve(writer).await,
@@ -201,11 +231,16 @@ impl Committer {
         self.commit_with(&mut writer).await
     }
 
-    /// Opens a transaction for a response that has no place to stop inside; what was staged before is committed first.
+    /// Opens a transaction for a response that has no place to stop inside; what was staged before
+    /// is committed first.
     pub(super) async fn alone(&self) -> Result<Alone<'_>> {
         let mut writer = self.writer.lock().await;
         self.commit_with(&mut writer).await?;
-        Ok(Alone { committer: self, writer, staged: Staged::default() })
+        Ok(Alone {
+            committer: self,
+            writer,
+            staged: Staged::default(),
+        })
     }
 
     /// What is written and committed so far.
@@ -214,8 +249,8 @@ impl Committer {
     }
 }
 
-/// A transaction that only one response is written to, while others go on staging. Dropped without a commit, nothing of
-/// the response was ever there.
+/// A transaction that only one response is written to, while others go on staging. Dropped without
+/// a commit, nothing of the response was ever there.
 pub(super) struct Alone<'a> {
     committer: &'a Committer,
     writer: AsyncMutexGuard<'a, Writer>,

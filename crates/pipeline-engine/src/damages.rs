@@ -1,4 +1,5 @@
-//! What a destination has lost: found before a sync asks for anything, and repaired by reading a table again.
+//! What a destination has lost: found before a sync asks for anything, and repaired by reading a
+//! table again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +26,15 @@ impl Damages {
                 }
                 None if job.options.full_refresh => {
                     let source = job.sources.first().map_or("", |source| &source.name);
-                    let message = &format!("{}: it is repaired by reading everything again", damage.what);
-                    job.observer.observe(&Event::Notice { source, endpoint: "", message });
+                    let message = &format!(
+                        "{}: it is repaired by reading everything again",
+                        damage.what
+                    );
+                    job.observer.observe(&Event::Notice {
+                        source,
+                        endpoint: "",
+                        message,
+                    });
                 }
                 None => return Err(explained(damage)),
             }
@@ -37,14 +45,21 @@ impl Damages {
     /// What is damaged of the tables that an endpoint reads into.
     pub(super) fn of(&self, source: &str, streams: &BTreeSet<String>) -> Option<&Error> {
         let is_meant = |table: &TableId| table.source == source && streams.contains(&table.stream);
-        self.0.iter().find(|(table, _)| is_meant(table)).map(|(_, error)| error)
+        self.0
+            .iter()
+            .find(|(table, _)| is_meant(table))
+            .map(|(_, error)| error)
     }
 }
 
 fn explained(Damage { table, what, help }: Damage) -> Error {
-    let error = Error::new(ErrorKind::Destination, what).with_operation("comparing the destination with its log").with_help(help);
+    let error = Error::new(ErrorKind::Destination, what)
+        .with_operation("comparing the destination with its log")
+        .with_help(help);
     match table {
-        Some(TableId { source, stream }) => error.with_context("source", source).with_context("stream", stream),
+        Some(TableId { source, stream }) => error
+            .with_context("source", source)
+            .with_context("stream", stream),
         None => error,
     }
 }

@@ -1,13 +1,15 @@
 //! Records into Arrow batches, by the declared schema and without loss.
 //!
-//! A record is walked once. Members that are not declared, and values that do not fit their column, are kept in
+//! A record is walked once. Members that are not declared, and values that do not fit their column,
+//! are kept in
 //! [`EXTRA`]: no datum is dropped, rounded or coerced, and no value fails a batch.
 //!
 //! * A name that occurs twice counts once: the last value wins.
 //! * Null and absent are the same: a null column.
-//! * A tombstone fills its key columns only; one of many rows those that it compares, and never the whole key.
-//! * A column whose values stand [inside](pipeline_core::Inside) a member repeats what that member's column holds: nothing of it goes
-//!   to [`EXTRA`].
+//! * A tombstone fills its key columns only; one of many rows those that it compares, and never the
+//!   whole key.
+//! * A column whose values stand [inside](pipeline_core::Inside) a member repeats what that
+//!   member's column holds: nothing of it goes to [`EXTRA`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,7 +18,9 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BooleanBuilder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use arrow_schema::{
+    DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit,
+};
 use chrono::{DateTime, Utc};
 use pipeline_core::json::scan;
 use pipeline_core::json::scan::Member;
@@ -41,13 +45,15 @@ const UTC: &str = "UTC";
 /// Fields of one kind that are counted by name; what comes beyond is counted as [`OTHER_FIELDS`].
 const MAX_COUNTED_FIELDS: usize = 1_000;
 
-/// The most bytes of a buffer for one record that is kept for the next: every table has a few, and few records are large.
+/// The most bytes of a buffer for one record that is kept for the next: every table has a few, and
+/// few records are large.
 const SPARE_BYTES: usize = 256 << 10;
 
 /// Bytes of a field's name by which it is counted: names of a megabyte are no names.
 const MOST_NAME: usize = 200;
 
-/// Stands in a [`Drift`] for the fields beyond the first thousand, so that objects used as maps cost no memory.
+/// Stands in a [`Drift`] for the fields beyond the first thousand, so that objects used as maps
+/// cost no memory.
 pub const OTHER_FIELDS: &str = "(other fields)";
 
 /// Decodes the records of one stream into Arrow batches.
@@ -88,7 +94,8 @@ pub enum Rejection {
     /// A member of the primary key is an object or an array, or does not fit its column.
     #[error("the record's primary key does not fit its type")]
     InvalidKey,
-    /// The batch would exceed the 2 GiB that an Arrow column can address, or the record has more members than any has.
+    /// The batch would exceed the 2 GiB that an Arrow column can address, or the record has more
+    /// members than any has.
     #[error("the record is too large for a batch")]
     TooLarge,
 }
@@ -98,11 +105,12 @@ pub enum Rejection {
 pub enum DriftKind {
     /// The field is not declared; its values are in [`EXTRA`].
     UnknownField,
-    /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null, or holds the id of an object that
-    /// stands where a [reference](pipeline_core::DataType::Reference) should.
+    /// The value does not fit the field's type; it is in [`EXTRA`] and the column is null, or holds
+    /// the id of an object that stands where a [reference](pipeline_core::DataType::Reference)
+    /// should.
     TypeMismatch,
-    /// The value, which stands [inside](pipeline_core::Inside) a member, does not fit the column, which is null; the member's column
-    /// has it.
+    /// The value, which stands [inside](pipeline_core::Inside) a member, does not fit the column,
+    /// which is null; the member's column has it.
     InnerMismatch,
     /// The name occurs more than once in a record; the last value counts.
     RepeatedField,
@@ -120,13 +128,20 @@ pub struct Drift {
 }
 
 impl Decoder {
-    /// A decoder for records with this schema. Members of the key must be declared: one that is not counts as missing.
+    /// A decoder for records with this schema. Members of the key must be declared: one that is not
+    /// counts as missing.
     pub fn new(schema: &Schema, primary_key: &[Cow<'static, str>]) -> Self {
         let fields = schema.fields();
         Self {
             schema: Self::arrow_schema(schema),
-            key: primary_key.iter().map(|name| fields.iter().position(|field| field.name == *name)).collect(),
-            columns: fields.iter().map(|field| Column::new(field.data_type)).collect(),
+            key: primary_key
+                .iter()
+                .map(|name| fields.iter().position(|field| field.name == *name))
+                .collect(),
+            columns: fields
+                .iter()
+                .map(|field| Column::new(field.data_type))
+                .collect(),
             is_inside: fields.iter().map(|field| field.inside.is_some()).collect(),
             extra: StringBuilder::with_capacity(0, 0),
             synced_at: TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC),
@@ -144,14 +159,24 @@ impl Decoder {
     ///
     /// A column of JSON text has the metadata `json` = `true`.
     pub fn arrow_schema(schema: &Schema) -> SchemaRef {
-        let json = |field: ArrowField| field.with_metadata(HashMap::from([("json".to_owned(), "true".to_owned())]));
+        let json = |field: ArrowField| {
+            field.with_metadata(HashMap::from([("json".to_owned(), "true".to_owned())]))
+        };
         let declared = schema.fields().iter().map(|field| {
             let arrow = ArrowField::new(&*field.name, columns::arrow_type(field.data_type), true);
-            if field.data_type.is_json() { json(arrow) } else { arrow }
+            if field.data_type.is_json() {
+                json(arrow)
+            } else {
+                arrow
+            }
         });
         let system = [
             json(ArrowField::new(EXTRA, ArrowType::Utf8, true)),
-            ArrowField::new(SYNCED_AT, ArrowType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())), false),
+            ArrowField::new(
+                SYNCED_AT,
+                ArrowType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+                false,
+            ),
             ArrowField::new(DELETED, ArrowType::Boolean, false),
         ];
         Arc::new(ArrowSchema::new(declared.chain(system).collect::<Vec<_>>()))
@@ -169,12 +194,29 @@ impl Decoder {
             return Err(Rejection::TooLarge);
         }
         if let Some((members, compact)) = record.found() {
-            self.append(members, Text { record: json, compact }, record.op(), synced_at)?;
+            self.append(
+                members,
+                Text {
+                    record: json,
+                    compact,
+                },
+                record.op(),
+                synced_at,
+            )?;
         } else {
             let mut proved = std::mem::take(&mut self.proved);
             let appended = prove(json.as_bytes(), &mut proved).and_then(|()| {
-                let compact = std::str::from_utf8(&proved.compact).map_err(|_| Rejection::NotJson)?;
-                self.append(&proved.all, Text { record: json, compact }, record.op(), synced_at)
+                let compact =
+                    std::str::from_utf8(&proved.compact).map_err(|_| Rejection::NotJson)?;
+                self.append(
+                    &proved.all,
+                    Text {
+                        record: json,
+                        compact,
+                    },
+                    record.op(),
+                    synced_at,
+                )
             });
             self.proved = proved;
             self.proved.trim();
@@ -186,7 +228,13 @@ impl Decoder {
     }
 
     /// Appends a record's members to the columns.
-    fn append(&mut self, members: &[Member], text: Text<'_>, op: Op, synced_at: DateTime<Utc>) -> Result<(), Rejection> {
+    fn append(
+        &mut self,
+        members: &[Member],
+        text: Text<'_>,
+        op: Op,
+        synced_at: DateTime<Utc>,
+    ) -> Result<(), Rejection> {
         self.members.take(members, text);
         match op {
             Op::Upsert => self.check_key(text)?,
@@ -223,7 +271,8 @@ impl Decoder {
         self.bytes
     }
 
-    /// Bytes of memory that a batch of the rows takes at most: a column takes some for every row, even without a value.
+    /// Bytes of memory that a batch of the rows takes at most: a column takes some for every row,
+    /// even without a value.
     pub(super) fn memory(&self) -> usize {
         self.bytes + self.rows * self.schema.fields().len() * columns::WIDEST
     }
@@ -245,49 +294,73 @@ impl Decoder {
         columns.push(Arc::new(self.synced_at.finish()));
         columns.push(Arc::new(self.deleted.finish()));
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
-        batch.map(Some).map_err(|error| Error::new(ErrorKind::Unexpected, "decoded columns do not make a batch").with_source(error))
+        batch.map(Some).map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "decoded columns do not make a batch")
+                .with_source(error)
+        })
     }
 
     /// Refuses a record that its key columns would not identify, before anything is appended.
     fn check_key(&mut self, text: Text<'_>) -> Result<(), Rejection> {
         for column in &self.key {
             let index = column.ok_or(Rejection::MissingKey)?;
-            let value = self.members.value(index, text).ok_or(Rejection::MissingKey)?;
-            if value.starts_with(['{', '[']) || !self.columns[index].values.fits(value, &mut self.scratch) {
+            let value = self
+                .members
+                .value(index, text)
+                .ok_or(Rejection::MissingKey)?;
+            if value.starts_with(['{', '['])
+                || !self.columns[index].values.fits(value, &mut self.scratch)
+            {
                 return Err(Rejection::InvalidKey);
             }
         }
         Ok(())
     }
 
-    /// Refuses a tombstone of many rows that says less than it means: what no column holds would match rows that it does
-    /// not mean.
+    /// Refuses a tombstone of many rows that says less than it means: what no column holds would
+    /// match rows that it does not mean.
     fn check_match(&mut self, text: Text<'_>) -> Result<(), Rejection> {
-        let is_named = |column: &Option<usize>| column.is_some_and(|index| self.members.value(index, text).is_some());
-        let named: Vec<Option<usize>> = (0..self.columns.len()).map(Some).filter(is_named).collect();
+        let is_named = |column: &Option<usize>| {
+            column.is_some_and(|index| self.members.value(index, text).is_some())
+        };
+        let named: Vec<Option<usize>> =
+            (0..self.columns.len()).map(Some).filter(is_named).collect();
         if named.is_empty() || self.members.unknown(text).next().is_some() {
             return Err(Rejection::MissingKey);
         }
         let is_whole = self.key.iter().all(|column| named.contains(column));
         let fits = |index: usize, scratch: &mut String| {
-            let value = self.members.value(index, text).filter(|value| !value.starts_with(['{', '[']));
+            let value = self
+                .members
+                .value(index, text)
+                .filter(|value| !value.starts_with(['{', '[']));
             value.is_some_and(|value| self.columns[index].values.fits(value, scratch))
         };
-        let fits = named.into_iter().flatten().all(|index| fits(index, &mut self.scratch));
-        if fits && !is_whole { Ok(()) } else { Err(Rejection::InvalidKey) }
+        let fits = named
+            .into_iter()
+            .flatten()
+            .all(|index| fits(index, &mut self.scratch));
+        if fits && !is_whole {
+            Ok(())
+        } else {
+            Err(Rejection::InvalidKey)
+        }
     }
 
     fn append_columns(&mut self, text: Text<'_>) {
-        for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate() {
+        for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate()
+        {
             let value = self.members.value(index, text);
             if *is_inside {
                 let value = value.map(|value| column.values.lenient(value));
                 if !column.push(value.as_deref(), &mut self.scratch) {
-                    self.drift.count(DriftKind::InnerMismatch, self.schema.field(index).name());
+                    self.drift
+                        .count(DriftKind::InnerMismatch, self.schema.field(index).name());
                 }
             } else if !column.push(value, &mut self.scratch) {
                 self.members.set_aside(index);
-                self.drift.count(DriftKind::TypeMismatch, self.schema.field(index).name());
+                self.drift
+                    .count(DriftKind::TypeMismatch, self.schema.field(index).name());
             }
         }
     }
@@ -323,7 +396,11 @@ fn prove(json: &[u8], members: &mut scan::Members) -> Result<(), Rejection> {
     members.clear();
     let start = scan::space(json, 0);
     let is_object = json.get(start) == Some(&b'{');
-    let end = if is_object { members.add(json, start) } else { scan::value(json, start) };
+    let end = if is_object {
+        members.add(json, start)
+    } else {
+        scan::value(json, start)
+    };
     match end.map(|end| scan::space(json, end)) {
         Some(end) if end == json.len() && is_object => Ok(()),
         Some(end) if end == json.len() => Err(Rejection::NotAnObject),
@@ -353,15 +430,24 @@ impl DriftCounts {
         if let Some(count) = counts.get_mut(field) {
             *count += 1;
         } else {
-            let field = if counts.len() < MAX_COUNTED_FIELDS { field } else { OTHER_FIELDS };
+            let field = if counts.len() < MAX_COUNTED_FIELDS {
+                field
+            } else {
+                OTHER_FIELDS
+            };
             *counts.entry(field.to_owned()).or_default() += 1;
         }
     }
 
     fn take(&mut self) -> Vec<Drift> {
         let kinds = std::mem::take(&mut self.0).into_iter();
-        let mut drift: Vec<Drift> =
-            kinds.flat_map(|(kind, fields)| fields.into_iter().map(move |(field, count)| Drift { field, kind, count })).collect();
+        let mut drift: Vec<Drift> = kinds
+            .flat_map(|(kind, fields)| {
+                fields
+                    .into_iter()
+                    .map(move |(field, count)| Drift { field, kind, count })
+            })
+            .collect();
         drift.sort_by(|a, b| (a.kind, &a.field).cmp(&(b.kind, &b.field)));
         drift
     }

@@ -1,5 +1,5 @@
-//! Recognises records that come again: from the page before, when a list shifts while it is read, and from the sync
-//! before, when a sync reads a little again to catch what became visible late.
+//! Recognises records that come again: from the page before, when a list shifts while it is read,
+//! and from the sync before, when a sync reads a little again to catch what became visible late.
 
 use std::collections::HashSet;
 
@@ -15,8 +15,9 @@ use super::endpoint_run::EndpointRun;
 /// The memory of one slice's task.
 #[derive(Debug, Default)]
 pub(super) struct Dedup {
-    /// Content of the records of the page before that may come again: all of a list that shifts, else those with the last
-    /// cursor value, which is where a list that lost its position is begun again.
+    /// Content of the records of the page before that may come again: all of a list that shifts,
+    /// else those with the last cursor value, which is where a list that lost its position is begun
+    /// again.
     previous: HashSet<u64>,
 }
 
@@ -56,7 +57,13 @@ pub(super) struct PageMark {
 
 impl Dedup {
     /// Takes a page. `restarted`: the slice was begun again, so the page may repeat the one before.
-    pub(super) fn filter(&mut self, run: &EndpointRun, slice: &SliceState, records: Vec<Vec<RawRecord>>, restarted: bool) -> Prepared {
+    pub(super) fn filter(
+        &mut self,
+        run: &EndpointRun,
+        slice: &SliceState,
+        records: Vec<Vec<RawRecord>>,
+        restarted: bool,
+    ) -> Prepared {
         let endpoint = run.endpoint();
         let repeats = restarted || endpoint.paginator().shifts();
         let zone = Zone::of(run, slice);
@@ -64,31 +71,65 @@ impl Dedup {
         let times = cursor_times(endpoint, first, zone.is_some());
         let reached = times.last().copied().flatten();
         let newest = reached.max(first.first().and_then(|record| endpoint.cursor_of(record)));
-        let is_watched = |time: Option<DateTime<Utc>>| repeats || zone.is_some() || (time.is_some() && time == reached);
-        let remember_from = zone.map(|zone| zone.remember_from.or(reached).unwrap_or(DateTime::<Utc>::MAX_UTC));
-        let mut prepared = Prepared { records: Vec::new(), counts: Vec::new(), mark: PageMark { reached, newest, ..PageMark::default() } };
+        let is_watched = |time: Option<DateTime<Utc>>| {
+            repeats || zone.is_some() || (time.is_some() && time == reached)
+        };
+        let remember_from = zone.map(|zone| {
+            zone.remember_from
+                .or(reached)
+                .unwrap_or(DateTime::<Utc>::MAX_UTC)
+        });
+        let mut prepared = Prepared {
+            records: Vec::new(),
+            counts: Vec::new(),
+            mark: PageMark {
+                reached,
+                newest,
+                ..PageMark::default()
+            },
+        };
         let mut page = HashSet::new();
         for (index, (stream, records)) in endpoint.streams().zip(records).enumerate() {
-            let mut counts = Counts { records: records.len() as u64, ..Counts::default() };
+            let mut counts = Counts {
+                records: records.len() as u64,
+                ..Counts::default()
+            };
             let mut kept = Vec::with_capacity(records.len());
             for (position, record) in records.into_iter().enumerate() {
                 counts.bytes += record.as_bytes().len() as u64;
                 let hash = XxHash3_128::oneshot(record.as_bytes());
-                let time = if index == 0 { times.get(position).copied().flatten() } else { None };
+                let time = if index == 0 {
+                    times.get(position).copied().flatten()
+                } else {
+                    None
+                };
                 if !is_watched(time) {
                     kept.push(Hashed { record, hash });
                     continue;
                 }
                 let content = content_hash(&record);
                 page.insert(content);
-                let key = time.filter(|_| zone.is_some()).map(|_| key_hash(stream, &record, content));
-                let known = key.and_then(|key| run.boundary.get(&key)).is_some_and(|seen| seen.content == content);
+                let key = time
+                    .filter(|_| zone.is_some())
+                    .map(|_| key_hash(stream, &record, content));
+                let known = key
+                    .and_then(|key| run.boundary.get(&key))
+                    .is_some_and(|seen| seen.content == content);
                 if known || (repeats && self.previous.contains(&content)) {
                     counts.unchanged += 1;
                     continue;
                 }
-                if let (Some(key), Some(time)) = (key, time.filter(|time| remember_from.is_some_and(|from| *time >= from))) {
-                    prepared.mark.seen.push((key, Seen { content, at: time.timestamp() }));
+                if let (Some(key), Some(time)) = (
+                    key,
+                    time.filter(|time| remember_from.is_some_and(|from| *time >= from)),
+                ) {
+                    prepared.mark.seen.push((
+                        key,
+                        Seen {
+                            content,
+                            at: time.timestamp(),
+                        },
+                    ));
                 }
                 kept.push(Hashed { record, hash });
             }
@@ -108,30 +149,44 @@ struct Zone {
 }
 
 impl Zone {
-    /// None when no record of the slice's next page can come twice, so that nothing needs to be looked at.
+    /// None when no record of the slice's next page can come twice, so that nothing needs to be
+    /// looked at.
     fn of(run: &EndpointRun, slice: &SliceState) -> Option<Self> {
         let endpoint = run.endpoint();
         endpoint.cursor_field()?;
         let Some(window) = slice.window else {
-            return endpoint.paginator().shifts().then_some(Self { remember_from: None });
+            return endpoint.paginator().shifts().then_some(Self {
+                remember_from: None,
+            });
         };
         let lookback = endpoint.slicer().lookback();
         if lookback == TimeDelta::zero() {
             return None;
         }
         let from = run.covered_until()? - lookback;
-        let still_above = window.until > from && slice.reached.is_none_or(|reached| reached >= from);
-        (still_above || !run.boundary.is_empty()).then_some(Self { remember_from: Some(from) })
+        let still_above =
+            window.until > from && slice.reached.is_none_or(|reached| reached >= from);
+        (still_above || !run.boundary.is_empty()).then_some(Self {
+            remember_from: Some(from),
+        })
     }
 }
 
-/// Cursor values of a page's records: all of them, or only those at the end that equal the last, which is all that
-/// progress needs.
-fn cursor_times(endpoint: &Endpoint, records: &[RawRecord], all: bool) -> Vec<Option<DateTime<Utc>>> {
-    let Some(cursor) = endpoint.cursor_field() else { return Vec::new() };
+/// Cursor values of a page's records: all of them, or only those at the end that equal the last,
+/// which is all that progress needs.
+fn cursor_times(
+    endpoint: &Endpoint,
+    records: &[RawRecord],
+    all: bool,
+) -> Vec<Option<DateTime<Utc>>> {
+    let Some(cursor) = endpoint.cursor_field() else {
+        return Vec::new();
+    };
     let mut times = vec![None; records.len()];
     for (index, record) in records.iter().enumerate().rev() {
-        times[index] = record.scalar(cursor.field).and_then(|text| parse_time(&text, cursor.format));
+        times[index] = record
+            .scalar(cursor.field)
+            .and_then(|text| parse_time(&text, cursor.format));
         if !all && times[index] != times[records.len() - 1] {
             break;
         }
@@ -158,7 +213,9 @@ fn key_hash(stream: &StreamDef, record: &RawRecord, content: u64) -> u64 {
     // The hash is stored, so it must not change with the standard library: blake3 does not.
     let mut hasher = blake3::Hasher::new();
     for member in stream.key() {
-        hasher.update(record.member(member).unwrap_or_default().as_bytes()).update(&[0]);
+        hasher
+            .update(record.member(member).unwrap_or_default().as_bytes())
+            .update(&[0]);
     }
     short(&hasher.finalize())
 }

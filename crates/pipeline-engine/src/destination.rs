@@ -27,12 +27,13 @@ pub use self::purge::{Purge, Purged, PurgedTable};
 pub use self::registry::ConfiguredDestination;
 pub use self::registry::DestinationRegistry;
 
-/// Column that holds, as a JSON object, members that are not declared and values that do not fit their column.
+/// Column that holds, as a JSON object, members that are not declared and values that do not fit
+/// their column.
 pub const EXTRA: &str = "_extra";
 /// Column that holds the instant at which the record was read.
 pub const SYNCED_AT: &str = "_synced_at";
-/// Column that is true for a tombstone, which holds no other value than the key. One that holds not all of the key deletes
-/// every row, written before it, that has the values which it does hold.
+/// Column that is true for a tombstone, which holds no other value than the key. One that holds not
+/// all of the key deletes every row, written before it, that has the values which it does hold.
 pub const DELETED: &str = "_deleted";
 
 /// What a destination promises.
@@ -52,7 +53,8 @@ pub struct Table {
     pub source: String,
     /// The stream's name.
     pub stream: String,
-    /// Columns that identify a row. A later row with the same values replaces the earlier one; empty: rows are appended.
+    /// Columns that identify a row. A later row with the same values replaces the earlier one;
+    /// empty: rows are appended.
     pub primary_key: Vec<String>,
     /// The columns, [`EXTRA`], [`SYNCED_AT`] and [`DELETED`] included.
     pub schema: SchemaRef,
@@ -82,7 +84,10 @@ pub struct TableId {
 impl Table {
     /// The table's name.
     pub fn id(&self) -> TableId {
-        TableId { source: self.source.clone(), stream: self.stream.clone() }
+        TableId {
+            source: self.source.clone(),
+            stream: self.stream.clone(),
+        }
     }
 }
 
@@ -100,8 +105,8 @@ pub struct Commit {
     pub publish: Vec<TableId>,
     /// Rows of published tables that stay although the next generation does not have them.
     pub keep: Vec<Keep>,
-    /// Tables whose next generation is emptied before the rows of this transaction are written: what an abandoned
-    /// refresh left.
+    /// Tables whose next generation is emptied before the rows of this transaction are written:
+    /// what an abandoned refresh left.
     pub discard: Vec<TableId>,
     /// Rows written, per table.
     pub rows: Vec<(TableId, u64)>,
@@ -120,7 +125,8 @@ pub struct CommitRecord {
     pub run: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// What changed of which checkpoint, without boundary entries. A store may forget it of old commits.
+    /// What changed of which checkpoint, without boundary entries. A store may forget it of old
+    /// commits.
     pub changes: Vec<Change>,
     /// Rows written, per table.
     pub rows: Vec<(TableId, u64)>,
@@ -137,7 +143,11 @@ impl Commit {
             sequence,
             run: self.run,
             at: self.at,
-            changes: self.changes.into_iter().map(Change::without_boundary).collect(),
+            changes: self
+                .changes
+                .into_iter()
+                .map(Change::without_boundary)
+                .collect(),
             rows: self.rows,
             bytes: self.bytes,
             content_hash: self.content_hash,
@@ -160,7 +170,8 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depth {
-    /// What costs no more than a look at each file or table: that it is there, its size, its number of rows.
+    /// What costs no more than a look at each file or table: that it is there, its size, its number
+    /// of rows.
     Shape,
     /// Everything that is stored is read.
     Content,
@@ -180,7 +191,8 @@ pub struct Damage {
 /// A store of tables and checkpoints.
 ///
 /// * What a transaction writes is invisible until it commits, and gone when it is dropped.
-/// * A commit makes all rows and all changes visible in one atomic and durable step, or fails and changes nothing.
+/// * A commit makes all rows and all changes visible in one atomic and durable step, or fails and
+///   changes nothing.
 /// * After a crash at any point, [`states`](Self::states) are those that match the visible rows.
 #[async_trait]
 pub trait Destination: Send + Sync + Debug {
@@ -190,8 +202,9 @@ pub trait Destination: Send + Sync + Debug {
     /// Tries whether it can be written, without changing anything that a reader sees.
     async fn check(&self) -> Result<()>;
 
-    /// Takes the right to read a source into this destination. Every sync takes it first and holds it to its end, so that of two
-    /// the second is refused before it has asked the vendor for anything.
+    /// Takes the right to read a source into this destination. Every sync takes it first and holds
+    /// it to its end, so that of two the second is refused before it has asked the vendor for
+    /// anything.
     ///
     /// # Errors
     /// [`ErrorKind::CheckpointConflict`] when somebody else has it: who, and since when.
@@ -199,12 +212,14 @@ pub trait Destination: Send + Sync + Debug {
         Ok(Box::new(()))
     }
 
-    /// Whether somebody has the claim on a source at the moment; none when that cannot be found out. Changes nothing.
+    /// Whether somebody has the claim on a source at the moment; none when that cannot be found
+    /// out. Changes nothing.
     async fn is_claimed(&self, _source: &str) -> Result<Option<bool>> {
         Ok(None)
     }
 
-    /// Compares what is stored with what the log says, and returns what does not fit. Changes nothing.
+    /// Compares what is stored with what the log says, and returns what does not fit. Changes
+    /// nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Destination`] when it cannot be compared.
@@ -212,8 +227,8 @@ pub trait Destination: Send + Sync + Debug {
         Ok(Vec::new())
     }
 
-    /// Remembers a run in the place of what is remembered under its name, and forgets all but the newest
-    /// [`RUN_CAPACITY`](pipeline_core::RUN_CAPACITY).
+    /// Remembers a run in the place of what is remembered under its name, and forgets all but the
+    /// newest [`RUN_CAPACITY`](pipeline_core::RUN_CAPACITY).
     async fn record_run(&self, _run: &RunRecord) -> Result<()> {
         Ok(())
     }
@@ -223,8 +238,9 @@ pub trait Destination: Send + Sync + Debug {
         Ok(Vec::new())
     }
 
-    /// Creates the visible tables, whichever generation rows will go to, or adds columns that are missing: a stream has a table
-    /// from the moment it is planned, with or without rows. Never drops or narrows a column.
+    /// Creates the visible tables, whichever generation rows will go to, or adds columns that are
+    /// missing: a stream has a table from the moment it is planned, with or without rows. Never
+    /// drops or narrows a column.
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()>;
 
     /// The committed states of a source's endpoints.
@@ -232,21 +248,30 @@ pub trait Destination: Send + Sync + Debug {
 
     /// The committed state of one endpoint; a default one when there is none.
     async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(self.states(&endpoint.source).await?.remove(endpoint).unwrap_or_default())
+        Ok(self
+            .states(&endpoint.source)
+            .await?
+            .remove(endpoint)
+            .unwrap_or_default())
     }
 
     /// Opens a transaction. The engine has at most one open.
     async fn begin(&self) -> Result<Box<dyn Transaction>>;
 
-    /// What it holds; `commits` is the number of log rows wanted. Works without any configuration but the location.
+    /// What it holds; `commits` is the number of log rows wanted. Works without any configuration
+    /// but the location.
     async fn status(&self, commits: usize) -> Result<Status>;
 
-    /// Removes from the disk what is deleted but still in its files. Readers see the same rows before, meanwhile, and after.
+    /// Removes from the disk what is deleted but still in its files. Readers see the same rows
+    /// before, meanwhile, and after.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] unless a destination has files to purge.
     async fn purge(&self, _purge: &Purge) -> Result<Purged> {
-        Err(Error::new(ErrorKind::Unsupported, "this destination keeps nothing that could be purged"))
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this destination keeps nothing that could be purged",
+        ))
     }
 }
 
@@ -262,12 +287,12 @@ pub struct Refused {
 /// Rows on their way. Dropping it discards them.
 #[async_trait]
 pub trait Transaction: Send {
-    /// Stages a batch, and returns how many of its rows are left out because the table holds them already, read at whatever
-    /// time. Memory stays bounded however many batches are staged.
+    /// Stages a batch, and returns how many of its rows are left out because the table holds them
+    /// already, read at whatever time. Memory stays bounded however many batches are staged.
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64>;
 
-    /// Takes the rows of the batch written last that the store refuses by rules of its user's, such as an index: all others are
-    /// staged. Whoever wrote the batch keeps them elsewhere.
+    /// Takes the rows of the batch written last that the store refuses by rules of its user's, such
+    /// as an index: all others are staged. Whoever wrote the batch keeps them elsewhere.
     fn refused(&mut self) -> Vec<Refused> {
         Vec::new()
     }
@@ -276,7 +301,8 @@ pub trait Transaction: Send {
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64>;
 }
 
-/// A destination that cannot hold checkpoints, with a store that does: flushes the rows, then applies the changes.
+/// A destination that cannot hold checkpoints, with a store that does: flushes the rows, then
+/// applies the changes.
 #[derive(Debug)]
 pub struct WithCheckpoints {
     rows: Arc<dyn Destination>,
@@ -325,15 +351,27 @@ impl Destination for WithCheckpoints {
     }
 
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
-        Ok(self.checkpoints.list().await?.into_iter().filter(|(id, _)| id.source == source).collect())
+        Ok(self
+            .checkpoints
+            .list()
+            .await?
+            .into_iter()
+            .filter(|(id, _)| id.source == source)
+            .collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(Checkpointed { rows: self.rows.begin().await?, checkpoints: Arc::clone(&self.checkpoints) }))
+        Ok(Box::new(Checkpointed {
+            rows: self.rows.begin().await?,
+            checkpoints: Arc::clone(&self.checkpoints),
+        }))
     }
 
     async fn status(&self, commits: usize) -> Result<Status> {
-        Ok(Status { endpoints: self.checkpoints.list().await?, ..self.rows.status(commits).await? })
+        Ok(Status {
+            endpoints: self.checkpoints.list().await?,
+            ..self.rows.status(commits).await?
+        })
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use pipeline_core::gap::{Missed, Tally, is_of_unit};
-use pipeline_core::state::{Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState};
+use pipeline_core::state::{
+    Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState,
+};
 use pipeline_core::{Advance, Endpoint, Error, ErrorKind, ErrorStatus, Event, Observer, Session};
 
 use self::planned::Planned;
@@ -31,7 +33,8 @@ pub(super) struct EndpointRun {
     pub(super) ordinal: usize,
     /// The endpoint, told which of its streams are wanted.
     endpoint: Endpoint,
-    /// True when the user asked for one of its streams by name, and for its account if there are several.
+    /// True when the user asked for one of its streams by name, and for its account if there are
+    /// several.
     named: bool,
     /// The table of each stream that it feeds; none: not selected.
     pub(super) tables: Vec<Option<Arc<Table>>>,
@@ -51,7 +54,10 @@ pub(super) struct EndpointRun {
     progress: Mutex<Progress>,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "none of these facts follows from another"
+)]
 struct Progress {
     /// The committed state with everything that is staged applied to it.
     state: EndpointState,
@@ -91,7 +97,8 @@ struct Units {
     set_aside: BTreeMap<String, SliceId>,
     /// A slice that could be read, as it was planned.
     readable: Option<SliceState>,
-    /// Gaps of this run that an outage could explain: they are asked for once more when all else is read.
+    /// Gaps of this run that an outage could explain: they are asked for once more when all else is
+    /// read.
     once_more: BTreeSet<SliceId>,
     /// Gaps, one after the other, that failed in a way that an outage could explain.
     failures: u32,
@@ -106,13 +113,24 @@ impl Progress {
         let from = self.state.clone();
         self.state.plan += 1;
         change(&mut self.state);
-        Change::Replace { endpoint: endpoint.clone(), from, to: self.state.clone() }
+        Change::Replace {
+            endpoint: endpoint.clone(),
+            from,
+            to: self.state.clone(),
+        }
     }
 
     /// Makes gaps of slices that were set aside.
-    fn pass_over(&mut self, endpoint: &EndpointId, missed: Vec<Missed>, now: DateTime<Utc>) -> Option<Change> {
-        let units: Vec<(SliceId, Missed)> =
-            missed.into_iter().filter_map(|missed| Some((self.units.set_aside.remove(&missed.name)?, missed))).collect();
+    fn pass_over(
+        &mut self,
+        endpoint: &EndpointId,
+        missed: Vec<Missed>,
+        now: DateTime<Utc>,
+    ) -> Option<Change> {
+        let units: Vec<(SliceId, Missed)> = missed
+            .into_iter()
+            .filter_map(|missed| Some((self.units.set_aside.remove(&missed.name)?, missed)))
+            .collect();
         (!units.is_empty()).then(|| {
             self.replan(endpoint, |state| {
                 for (id, missed) in units {
@@ -123,9 +141,12 @@ impl Progress {
         })
     }
 
-    /// Puts gaps that are not known yet, and that an outage could explain, behind everything that is to be read.
+    /// Puts gaps that are not known yet, and that an outage could explain, behind everything that
+    /// is to be read.
     fn ask_once_more(&mut self, names: &[String], known: &BTreeSet<SliceId>) {
-        let is_meant = |(id, gap): &(&SliceId, &Gap)| !known.contains(id) && gap.is_readable() && names.contains(&gap.name);
+        let is_meant = |(id, gap): &(&SliceId, &Gap)| {
+            !known.contains(id) && gap.is_readable() && names.contains(&gap.name)
+        };
         for id in self.state.gaps.iter().filter(is_meant).map(|(id, _)| *id) {
             self.units.once_more.insert(id);
             self.queued.push_front(id);
@@ -134,7 +155,11 @@ impl Progress {
 
     /// Leaves the gaps that wait alone when too many in a row have failed: the vendor may be down.
     fn give_up_gaps(&mut self, is_temporary: bool) {
-        self.units.failures = if is_temporary { self.units.failures + 1 } else { 0 };
+        self.units.failures = if is_temporary {
+            self.units.failures + 1
+        } else {
+            0
+        };
         if self.units.failures >= MOST_FAILURES {
             self.queued.retain(|id| !self.state.gaps.contains_key(id));
         }
@@ -143,7 +168,10 @@ impl Progress {
 
 impl EndpointRun {
     /// `busy` counts the slices of all endpoints of the source that are being read.
-    #[expect(clippy::too_many_arguments, reason = "called once, with what the source, its run and the plan know of the endpoint")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, with what the source, its run and the plan know of the endpoint"
+    )]
     pub(super) fn new(
         source: &Source,
         session: &Arc<dyn Session>,
@@ -156,7 +184,12 @@ impl EndpointRun {
     ) -> Self {
         let client = session.client();
         let now = client.now();
-        let due = plan.to.gaps.iter().filter(|(_, gap)| gap.is_readable() && gap.is_due(now)).map(|(id, _)| *id);
+        let due = plan
+            .to
+            .gaps
+            .iter()
+            .filter(|(_, gap)| gap.is_readable() && gap.is_due(now))
+            .map(|(id, _)| *id);
         let progress = Progress {
             // The last come first: what is missing before what is new.
             queued: plan.to.unfinished().map(|(id, _)| id).chain(due).collect(),
@@ -177,11 +210,16 @@ impl EndpointRun {
             id: endpoint.id(&source.name),
             session: Arc::clone(session),
             ordinal,
-            endpoint: endpoint.clone().select(|name| tables.iter().flatten().any(|table| table.stream == name)),
+            endpoint: endpoint
+                .clone()
+                .select(|name| tables.iter().flatten().any(|table| table.stream == name)),
             named: matches!(source.streams, Selection::Named(_))
                 && !endpoint.is_found()
                 && endpoint.account().is_none_or(|account| account.named),
-            shares: endpoint.streams().map(|stream| budget.of(stream.name())).collect(),
+            shares: endpoint
+                .streams()
+                .map(|stream| budget.of(stream.name()))
+                .collect(),
             tables,
             refresh: plan.refresh,
             group: plan.group,
@@ -208,7 +246,8 @@ impl EndpointRun {
         if progress.running.len() >= limit || progress.failure.is_some() {
             return None;
         }
-        // The newest first: what is fresh is what people look at, and it is where work is split off.
+        // The newest first: what is fresh is what people look at, and it is where work is split
+        // off.
         let slice = progress.queued.pop_back()?;
         progress.running.insert(slice);
         self.busy.fetch_add(1, Ordering::Relaxed);
@@ -238,14 +277,21 @@ impl EndpointRun {
 
     /// True when the vendor answered for it in this run.
     pub(super) fn answered(&self) -> bool {
-        let has_records = self.progress().counts.iter().any(|counts| counts.records > 0);
+        let has_records = self
+            .progress()
+            .counts
+            .iter()
+            .any(|counts| counts.records > 0);
         has_records || self.session.client().has_answered(&self.id.endpoint)
     }
 
     /// True when everything was read.
     pub(super) fn is_read(&self) -> bool {
         let progress = self.progress();
-        progress.running.is_empty() && progress.queued.is_empty() && progress.failure.is_none() && !progress.interrupted
+        progress.running.is_empty()
+            && progress.queued.is_empty()
+            && progress.failure.is_none()
+            && !progress.interrupted
     }
 
     /// True when [`complete`](Self::complete) was called.
@@ -271,7 +317,9 @@ impl EndpointRun {
     }
 
     fn at_most(&self, limit: usize) -> usize {
-        self.endpoint().most_slices().map_or(limit, |own| own.min(limit))
+        self.endpoint()
+            .most_slices()
+            .map_or(limit, |own| own.min(limit))
     }
 
     pub(super) fn slice(&self, id: SliceId) -> SliceState {
@@ -287,27 +335,55 @@ impl EndpointRun {
         self.progress().queued.len()
     }
 
-    /// Tells, once it can be told, how many requests all slices still need, and until when the limits let them pass.
+    /// Tells, once it can be told, how many requests all slices still need, and until when the
+    /// limits let them pass.
     pub(super) async fn forecast(&self, observer: &dyn Observer) {
         let (client, slicer) = (self.session.client(), self.endpoint().slicer());
         let requests = {
             let progress = self.progress();
-            let mut left = progress.state.unfinished().map(|(_, slice)| slicer.requests_left(slice));
-            if progress.forecast { None } else { left.try_fold(0, |sum, left| Some(sum + left?)) }
+            let mut left = progress
+                .state
+                .unfinished()
+                .map(|(_, slice)| slicer.requests_left(slice));
+            if progress.forecast {
+                None
+            } else {
+                left.try_fold(0, |sum, left| Some(sum + left?))
+            }
         };
-        let Some(requests) = requests.filter(|requests| *requests > 0) else { return };
+        let Some(requests) = requests.filter(|requests| *requests > 0) else {
+            return;
+        };
         let call = pipeline_core::declarative::call(self.endpoint(), &Position::Start);
-        let Ok(Some((limit, time))) = client.forecast(&call, requests).await else { return };
+        let Ok(Some((limit, time))) = client.forecast(&call, requests).await else {
+            return;
+        };
         self.progress().forecast = true;
         let until = client.now() + TimeDelta::from_std(time).unwrap_or_default();
-        observer.observe(&Event::Planned { endpoint: &self.id, requests, limit: &limit, until });
+        observer.observe(&Event::Planned {
+            endpoint: &self.id,
+            requests,
+            limit: &limit,
+            until,
+        });
     }
 
     /// The end of the time that this run surely covers, for endpoints cut by time.
     pub(super) fn covered_until(&self) -> Option<DateTime<Utc>> {
         let progress = self.progress();
-        let end = progress.state.slices.values().filter_map(|slice| Some(slice.window?.until)).max()?;
-        Some(progress.state.coverage.and_then(|coverage| coverage.until).map_or(end, |until| end.min(until)))
+        let end = progress
+            .state
+            .slices
+            .values()
+            .filter_map(|slice| Some(slice.window?.until))
+            .max()?;
+        Some(
+            progress
+                .state
+                .coverage
+                .and_then(|coverage| coverage.until)
+                .map_or(end, |until| end.min(until)),
+        )
     }
 
     pub(super) fn count(&self, stream: usize, page: Counts) {
@@ -327,7 +403,11 @@ impl EndpointRun {
     /// [`ErrorKind::Rejected`] when there are more of them than a stream may have.
     pub(super) fn reject(&self, page: &[Rejections]) -> Result<(), Error> {
         let mut progress = self.progress();
-        progress.rejections.iter_mut().zip(page).for_each(|(all, page)| all.join(page));
+        progress
+            .rejections
+            .iter_mut()
+            .zip(page)
+            .for_each(|(all, page)| all.join(page));
         self.judge(&progress, Moment::Underway)
     }
 
@@ -335,12 +415,19 @@ impl EndpointRun {
     pub(super) fn reject_late(&self, late: &[Late]) -> Result<(), Error> {
         let mut page = vec![Rejections::default(); self.tables.len()];
         for Late { table, reason } in late {
-            let stream = self.tables.iter().position(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, table)));
+            let stream = self
+                .tables
+                .iter()
+                .position(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, table)));
             if let Some(stream) = stream {
                 page[stream].add(reason);
             }
         }
-        if late.is_empty() { Ok(()) } else { self.reject(&page) }
+        if late.is_empty() {
+            Ok(())
+        } else {
+            self.reject(&page)
+        }
     }
 
     /// Judges what was read, when nothing is left to be read.
@@ -353,33 +440,66 @@ impl EndpointRun {
     }
 
     fn judge(&self, progress: &Progress, moment: Moment) -> Result<(), Error> {
-        self.judged(progress).try_for_each(|Judged { table, share, records, rejections }| {
-            rejections.check(&table.stream, share, records, self.refresh, moment)
-        })
+        self.judged(progress).try_for_each(
+            |Judged {
+                 table,
+                 share,
+                 records,
+                 rejections,
+             }| {
+                rejections.check(&table.stream, share, records, self.refresh, moment)
+            },
+        )
     }
 
     fn judged<'a>(&'a self, progress: &'a Progress) -> impl Iterator<Item = Judged<'a>> {
-        let streams = self.tables.iter().zip(&self.shares).zip(progress.counts.iter().zip(&progress.rejections));
+        let streams = self
+            .tables
+            .iter()
+            .zip(&self.shares)
+            .zip(progress.counts.iter().zip(&progress.rejections));
         streams.filter_map(|((table, share), (counts, rejections))| {
-            Some(Judged { table: table.as_ref()?, share: *share, records: counts.records, rejections })
+            Some(Judged {
+                table: table.as_ref()?,
+                share: *share,
+                records: counts.records,
+                rejections,
+            })
         })
     }
 
-    /// While a refresh has more records rejected than it may publish, or ends too early by a wrong clock, it is begun anew by the
-    /// next run: that would not know of it, and could be complete where it goes on. Returns the change to commit, if it is one.
+    /// While a refresh has more records rejected than it may publish, or ends too early by a wrong
+    /// clock, it is begun anew by the next run: that would not know of it, and could be complete
+    /// where it goes on. Returns the change to commit, if it is one.
     pub(super) fn doubt(&self) -> Option<Change> {
         let mut progress = self.progress();
-        let is_above = |Judged { share, records, rejections, .. }: Judged<'_>| rejections.are_above(share, records);
-        let is_doubtful = progress.refused || self.planned.check(self.endpoint.slicer()).is_err() || self.judged(&progress).any(is_above);
-        let is_change = progress.state.refreshing && progress.state.streams.is_empty() != is_doubtful;
+        let is_above = |Judged {
+                            share,
+                            records,
+                            rejections,
+                            ..
+                        }: Judged<'_>| rejections.are_above(share, records);
+        let is_doubtful = progress.refused
+            || self.planned.check(self.endpoint.slicer()).is_err()
+            || self.judged(&progress).any(is_above);
+        let is_change =
+            progress.state.refreshing && progress.state.streams.is_empty() != is_doubtful;
         // What the next generation holds of no stream is of no use to the next run.
-        let streams = if is_doubtful { BTreeSet::new() } else { self.streams() };
+        let streams = if is_doubtful {
+            BTreeSet::new()
+        } else {
+            self.streams()
+        };
         is_change.then(|| progress.replan(&self.id, |state| state.streams = streams))
     }
 
     /// Names of the streams that it is read for.
     fn streams(&self) -> BTreeSet<String> {
-        self.tables.iter().flatten().map(|table| table.stream.clone()).collect()
+        self.tables
+            .iter()
+            .flatten()
+            .map(|table| table.stream.clone())
+            .collect()
     }
 
     /// Takes note of parents that were passed over, because what belongs to them was refused.
@@ -392,41 +512,87 @@ impl EndpointRun {
     }
 
     /// Applies a page's advance to the staged state, and returns the change to commit.
-    pub(super) fn advance(&self, slice: SliceId, advance: &Advance, page: PageMark) -> Result<Change, Error> {
+    pub(super) fn advance(
+        &self,
+        slice: SliceId,
+        advance: &Advance,
+        page: PageMark,
+    ) -> Result<Change, Error> {
         let to = match advance {
             Advance::Next(at) | Advance::CaughtUp(at) => Position::At(at.clone()),
             Advance::End => Position::End,
         };
         let now = self.session.client().now();
         let mut progress = self.progress();
-        let from = progress.state.slice(slice).map(|slice| slice.position.clone()).unwrap_or_default();
+        let from = progress
+            .state
+            .slice(slice)
+            .map(|slice| slice.position.clone())
+            .unwrap_or_default();
         let plan = progress.state.plan;
-        let PageMark { reached, newest, seen, gaps } = page;
+        let PageMark {
+            reached,
+            newest,
+            seen,
+            gaps,
+        } = page;
         if matches!(advance, Advance::End | Advance::CaughtUp(_)) {
             progress.ended.insert(slice);
         }
         let is_last = progress.queued.is_empty() && progress.running.is_subset(&progress.ended);
-        self.judge(&progress, if is_last { Moment::End } else { Moment::Underway })?;
-        let doubted: Vec<String> = gaps.iter().filter(|missed| missed.in_doubt).map(|missed| missed.name.clone()).collect();
-        let gaps = gaps.into_iter().map(|missed| missed.into_gap(now)).collect();
+        self.judge(
+            &progress,
+            if is_last {
+                Moment::End
+            } else {
+                Moment::Underway
+            },
+        )?;
+        let doubted: Vec<String> = gaps
+            .iter()
+            .filter(|missed| missed.in_doubt)
+            .map(|missed| missed.name.clone())
+            .collect();
+        let gaps = gaps
+            .into_iter()
+            .map(|missed| missed.into_gap(now))
+            .collect();
         let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
-        let change = Change::Advance { endpoint: self.id.clone(), plan, slice, from, to, reached, newest, seen, gaps };
+        let change = Change::Advance {
+            endpoint: self.id.clone(),
+            plan,
+            slice,
+            from,
+            to,
+            reached,
+            newest,
+            seen,
+            gaps,
+        };
         progress.state.apply(&change)?;
         if progress.state.gaps.len() > GAP_CAPACITY {
-            return Err(Error::new(ErrorKind::Refused, format!("more than {GAP_CAPACITY} units of the endpoint cannot be read"))
-                .with_help("see `pipeline state gaps` for the reasons"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("more than {GAP_CAPACITY} units of the endpoint cannot be read"),
+            )
+            .with_help("see `pipeline state gaps` for the reasons"));
         }
         progress.ask_once_more(&doubted, &known);
         Ok(change)
     }
 
-    /// Takes note that a slice could not be read. One that is a unit of its own is passed over, once it is clear that it is
-    /// the unit which fails; a gap stays one. `answered`: the vendor has answered for another unit since. Returns the change to
-    /// commit, if there is any.
+    /// Takes note that a slice could not be read. One that is a unit of its own is passed over,
+    /// once it is clear that it is the unit which fails; a gap stays one. `answered`: the vendor
+    /// has answered for another unit since. Returns the change to commit, if there is any.
     ///
     /// # Errors
     /// The error itself, when it is the endpoint's.
-    pub(super) fn pass_over(&self, id: SliceId, error: Error, answered: bool) -> Result<Option<Change>, Error> {
+    pub(super) fn pass_over(
+        &self,
+        id: SliceId,
+        error: Error,
+        answered: bool,
+    ) -> Result<Option<Change>, Error> {
         if !is_of_unit(&error) {
             return Err(error);
         }
@@ -434,15 +600,32 @@ impl EndpointRun {
         let mut progress = self.progress();
         if let Some(gap) = progress.state.gaps.get(&id).cloned() {
             // Asked for once more in the run that passed it over, it has not been tried again.
-            let attempts = gap.attempts.saturating_add(u32::from(!progress.units.once_more.remove(&id)));
+            let attempts = gap
+                .attempts
+                .saturating_add(u32::from(!progress.units.once_more.remove(&id)));
             let change = progress.replan(&self.id, |state| {
-                state.gaps.insert(id, Gap { reason: error.to_string(), tried: now, attempts, rejected: false, ..gap });
+                state.gaps.insert(
+                    id,
+                    Gap {
+                        reason: error.to_string(),
+                        tried: now,
+                        attempts,
+                        rejected: false,
+                        ..gap
+                    },
+                );
             });
             progress.give_up_gaps(error.status() != ErrorStatus::Permanent);
             return Ok(Some(change));
         }
-        let unit = progress.state.slices.get(&id).and_then(|slice| self.endpoint.slicer().unit(slice));
-        let Some(missed) = unit else { return Err(error) };
+        let unit = progress
+            .state
+            .slices
+            .get(&id)
+            .and_then(|slice| self.endpoint.slicer().unit(slice));
+        let Some(missed) = unit else {
+            return Err(error);
+        };
         progress.units.set_aside.insert(missed.name.clone(), id);
         progress.units.tally.failed(missed, error)?;
         if answered {
@@ -452,29 +635,49 @@ impl EndpointRun {
         Ok(progress.pass_over(&self.id, missed, now))
     }
 
-    /// Takes note that a slice was read: what failed before it failed by itself. Returns the change to commit, if there is any.
+    /// Takes note that a slice was read: what failed before it failed by itself. Returns the change
+    /// to commit, if there is any.
     pub(super) fn slice_read(&self, id: SliceId) -> Option<Change> {
         let now = self.session.client().now();
         let mut progress = self.progress();
-        let read = progress.state.slices.get(&id).filter(|slice| self.endpoint.slicer().unit(slice).is_some());
-        progress.units.readable =
-            read.map(|slice| SliceState { position: Position::Start, ..slice.clone() }).or(progress.units.readable.take());
+        let read = progress
+            .state
+            .slices
+            .get(&id)
+            .filter(|slice| self.endpoint.slicer().unit(slice).is_some());
+        progress.units.readable = read
+            .map(|slice| SliceState {
+                position: Position::Start,
+                ..slice.clone()
+            })
+            .or(progress.units.readable.take());
         progress.units.failures = 0;
         progress.units.tally.succeeded();
         let missed = progress.units.tally.take();
         progress.pass_over(&self.id, missed, now)
     }
 
-    /// Asks again for a unit that could be read, after another one failed in a way that an outage could explain. True when the
-    /// vendor answers.
+    /// Asks again for a unit that could be read, after another one failed in a way that an outage
+    /// could explain. True when the vendor answers.
     pub(super) async fn is_answered(&self, id: SliceId, error: &Error) -> bool {
         let readable = {
             let progress = self.progress();
-            let is_unit = progress.state.slices.get(&id).is_some_and(|slice| self.endpoint.slicer().unit(slice).is_some());
-            progress.units.readable.clone().filter(|_| is_unit && is_of_unit(error) && error.status() != ErrorStatus::Permanent)
+            let is_unit = progress
+                .state
+                .slices
+                .get(&id)
+                .is_some_and(|slice| self.endpoint.slicer().unit(slice).is_some());
+            progress.units.readable.clone().filter(|_| {
+                is_unit && is_of_unit(error) && error.status() != ErrorStatus::Permanent
+            })
         };
         match readable {
-            Some(slice) => self.session.read(&self.endpoint, slice).try_next().await.is_ok(),
+            Some(slice) => self
+                .session
+                .read(&self.endpoint, slice)
+                .try_next()
+                .await
+                .is_ok(),
             None => false,
         }
     }
@@ -482,7 +685,8 @@ impl EndpointRun {
     /// Decides upon the slices that were set aside, when there is nothing else to read.
     ///
     /// # Errors
-    /// When they are all that there is, or the last of them failed in a way that an outage could explain.
+    /// When they are all that there is, or the last of them failed in a way that an outage could
+    /// explain.
     pub(super) fn conclude(&self) -> Result<Option<Change>, Error> {
         let now = self.session.client().now();
         let mut progress = self.progress();
@@ -491,7 +695,12 @@ impl EndpointRun {
     }
 
     /// Changes the plan, and returns the change to commit. A slice that is added waits to be read.
-    pub(super) fn replan(&self, slice: SliceId, kept: SliceState, added: Option<SliceState>) -> Change {
+    pub(super) fn replan(
+        &self,
+        slice: SliceId,
+        kept: SliceState,
+        added: Option<SliceState>,
+    ) -> Change {
         let mut progress = self.progress();
         let mut id = None;
         let change = progress.replan(&self.id, |state| {
@@ -506,7 +715,12 @@ impl EndpointRun {
 
     /// Names of the units that are missing.
     pub(super) fn gap_names(&self) -> BTreeSet<String> {
-        self.progress().state.gaps.values().map(|gap| gap.name.clone()).collect()
+        self.progress()
+            .state
+            .gaps
+            .values()
+            .map(|gap| gap.name.clone())
+            .collect()
     }
 
     /// True for a slice that is a gap's.
@@ -523,7 +737,10 @@ impl EndpointRun {
     pub(super) fn finish(&self) -> Change {
         let mut progress = self.progress();
         let mut to = if progress.complete {
-            EndpointState { streams: self.streams(), ..finished(&self.endpoint, &progress.state) }
+            EndpointState {
+                streams: self.streams(),
+                ..finished(&self.endpoint, &progress.state)
+            }
         } else {
             forgotten(&progress.state)
         };
@@ -531,23 +748,52 @@ impl EndpointRun {
         let earlier = self.planned.at() + self.session.client().ahead().min(TimeDelta::zero());
         to.vouch(self.endpoint.slicer().end(earlier));
         let from = std::mem::replace(&mut progress.state, to.clone());
-        Change::Replace { endpoint: self.id.clone(), from, to }
+        Change::Replace {
+            endpoint: self.id.clone(),
+            from,
+            to,
+        }
     }
 
-    /// What earlier syncs stored of units that are missing in the generation which is published, and of an account that could
-    /// not be read at all: nobody has said that it is gone.
+    /// What earlier syncs stored of units that are missing in the generation which is published,
+    /// and of an account that could not be read at all: nobody has said that it is gone.
     pub(super) fn kept_rows(&self) -> Vec<Keep> {
         let progress = self.progress();
-        let account = self.endpoint.account_value().and_then(|(column, id)| Some((column.to_owned(), serde_json::to_string(id).ok()?)));
-        let whole = account.clone().filter(|_| !progress.complete).map(|account| BTreeMap::from([account]));
-        let of_gap = |gap: &Gap| gap.keep.clone().into_iter().chain(account.clone()).collect();
-        let gaps = progress.state.gaps.values().filter(|gap| !gap.keep.is_empty()).map(of_gap);
+        let account = self
+            .endpoint
+            .account_value()
+            .and_then(|(column, id)| Some((column.to_owned(), serde_json::to_string(id).ok()?)));
+        let whole = account
+            .clone()
+            .filter(|_| !progress.complete)
+            .map(|account| BTreeMap::from([account]));
+        let of_gap = |gap: &Gap| {
+            gap.keep
+                .clone()
+                .into_iter()
+                .chain(account.clone())
+                .collect()
+        };
+        let gaps = progress
+            .state
+            .gaps
+            .values()
+            .filter(|gap| !gap.keep.is_empty())
+            .map(of_gap);
         let rows: Vec<BTreeMap<String, String>> = whole.into_iter().chain(gaps).collect();
         let tables = self.tables.iter().flatten();
-        tables.flat_map(|table| rows.iter().map(|values| Keep { table: table.id(), values: values.clone() })).collect()
+        tables
+            .flat_map(|table| {
+                rows.iter().map(|values| Keep {
+                    table: table.id(),
+                    values: values.clone(),
+                })
+            })
+            .collect()
     }
 
-    /// Takes note that it is not to be read in this run. An account that was asked for is then missing, whatever its streams.
+    /// Takes note that it is not to be read in this run. An account that was asked for is then
+    /// missing, whatever its streams.
     pub(super) fn refuse(&mut self, error: &Error) {
         self.named |= self.endpoint.account().is_some_and(|account| account.named);
         self.fail(Failure::from(error));

@@ -1,5 +1,5 @@
-//! Which changes of checkpoints may be committed: those of an endpoint whose rows the destination refuses may not, so that the
-//! next sync reads these rows again.
+//! Which changes of checkpoints may be committed: those of an endpoint whose rows the destination
+//! refuses may not, so that the next sync reads these rows again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,48 +33,74 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(runs: &[Arc<EndpointRun>]) -> Self {
-        Self { runs: runs.to_vec(), ..Self::default() }
+        Self {
+            runs: runs.to_vec(),
+            ..Self::default()
+        }
     }
 
-    /// Holds an endpoint when the destination has refused too many of its rows. One whose rows have no key goes on: to read a
-    /// page again would store its other rows twice.
-    pub(super) fn judge(&mut self, job: &Job, endpoint: usize, refused: &BTreeMap<(usize, TableId), Rejections>) {
-        let Some(run) = self.runs.get(endpoint).filter(|run| run.is_keyed()) else { return };
+    /// Holds an endpoint when the destination has refused too many of its rows. One whose rows have
+    /// no key goes on: to read a page again would store its other rows twice.
+    pub(super) fn judge(
+        &mut self,
+        job: &Job,
+        endpoint: usize,
+        refused: &BTreeMap<(usize, TableId), Rejections>,
+    ) {
+        let Some(run) = self.runs.get(endpoint).filter(|run| run.is_keyed()) else {
+            return;
+        };
         let refused = |table: &Table| refused.get(&(endpoint, table.id()));
         if run.doubt_refused(refused) {
             self.doubtful.push(Arc::clone(run));
         }
-        let Err(error) = run.judge_refused(refused, true) else { return };
+        let Err(error) = run.judge_refused(refused, true) else {
+            return;
+        };
         if self.endpoints.insert(endpoint) {
             run.stop_before_refused(&error);
-            job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(&error) });
+            job.observer.observe(&Event::EndpointFinished {
+                endpoint: &run.id,
+                error: Some(&error),
+            });
         }
     }
 
-    /// Refreshes whose doubt is to be committed together with the rows that give rise to it: a run that is killed after that commit
-    /// tells the next one nothing else.
+    /// Refreshes whose doubt is to be committed together with the rows that give rise to it: a run
+    /// that is killed after that commit tells the next one nothing else.
     pub(super) fn take_doubtful(&mut self) -> Vec<Arc<EndpointRun>> {
         std::mem::take(&mut self.doubtful)
     }
 
-    /// Leaves out what may not be committed. What is read into the next generation of a table may be, except that the generation
-    /// is not published: the next run begins it anew.
+    /// Leaves out what may not be committed. What is read into the next generation of a table may
+    /// be, except that the generation is not published: the next run begins it anew.
     pub(super) fn filter(&self, effects: &mut Effects) {
         let held = || self.endpoints.iter().map(|index| &self.runs[*index]);
         for run in held().filter(|run| !run.refresh) {
-            effects.changes.retain(|change| *change.endpoint() != run.id);
+            effects
+                .changes
+                .retain(|change| *change.endpoint() != run.id);
             effects.finished.retain(|id| *id != run.id);
         }
         for run in held().filter(|run| run.refresh) {
-            let group: Vec<_> = self.runs.iter().filter(|other| is_of_group(other, run)).collect();
+            let group: Vec<_> = self
+                .runs
+                .iter()
+                .filter(|other| is_of_group(other, run))
+                .collect();
             for member in &group {
                 if effects.finished.contains(&member.id) {
                     unfinish(member, &mut effects.changes);
                 }
             }
-            let tables: BTreeSet<TableId> =
-                group.iter().flat_map(|member| member.tables.iter().flatten()).map(|table| table.id()).collect();
-            effects.finished.retain(|id| group.iter().all(|member| member.id != *id));
+            let tables: BTreeSet<TableId> = group
+                .iter()
+                .flat_map(|member| member.tables.iter().flatten())
+                .map(|table| table.id())
+                .collect();
+            effects
+                .finished
+                .retain(|id| group.iter().all(|member| member.id != *id));
             effects.publish.retain(|table| !tables.contains(table));
             effects.keep.retain(|keep| !tables.contains(&keep.table));
         }
@@ -88,7 +114,9 @@ fn is_of_group(run: &EndpointRun, other: &EndpointRun) -> bool {
 
 /// Removes the last change of an endpoint, with which it was finished.
 fn unfinish(run: &EndpointRun, changes: &mut Vec<Change>) {
-    let last = changes.iter().rposition(|change| *change.endpoint() == run.id);
+    let last = changes
+        .iter()
+        .rposition(|change| *change.endpoint() == run.id);
     if let Some(Change::Replace { from, .. }) = last.map(|last| changes.remove(last)) {
         run.return_to(from);
     }

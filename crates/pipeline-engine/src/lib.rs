@@ -46,12 +46,16 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use self::budget::{ErrorBudget, InvalidShare, Share};
 pub use self::destination::{
-    Access, Commit, CommitRecord, Condition, ConfiguredDestination, DELETED, Damage, Delivery, Depth, Destination, DestinationConfig,
-    DestinationRegistry, EXTRA, Generation, Keep, Location, OpenContext, Purge, Purged, PurgedTable, Refused, SYNCED_AT, Status, Table,
-    TableId, Transaction, WithCheckpoints, cell,
+    Access, Commit, CommitRecord, Condition, ConfiguredDestination, DELETED, Damage, Delivery,
+    Depth, Destination, DestinationConfig, DestinationRegistry, EXTRA, Generation, Keep, Location,
+    OpenContext, Purge, Purged, PurgedTable, Refused, SYNCED_AT, Status, Table, TableId,
+    Transaction, WithCheckpoints, cell,
 };
 pub use self::metrics::{Figures, Metrics};
-pub use self::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
+pub use self::summary::{
+    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary,
+    Summary,
+};
 
 /// A configured source: a connector under the name that its tables and checkpoints carry.
 #[derive(Clone, Debug)]
@@ -78,12 +82,14 @@ pub enum Selection {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Reads everything again into a new generation of the tables, which replaces the old one when it is complete.
+    /// Reads everything again into a new generation of the tables, which replaces the old one when
+    /// it is complete.
     pub full_refresh: bool,
     /// Plans, and reads and writes nothing.
     pub dry_run: bool,
-    /// Bytes of bodies, records and rows in memory at once. Up to 48 MiB more are held where a page is larger than this alone has
-    /// room for; see [`MemoryBudget`](pipeline_core::MemoryBudget). Default 256 MiB.
+    /// Bytes of bodies, records and rows in memory at once. Up to 48 MiB more are held where a page
+    /// is larger than this alone has room for; see [`MemoryBudget`](pipeline_core::MemoryBudget).
+    /// Default 256 MiB.
     pub memory_budget: usize,
     /// Bytes of records that make a batch. Default 8 MiB.
     pub batch_bytes: usize,
@@ -91,10 +97,11 @@ pub struct Options {
     pub commit_bytes: u64,
     /// Longest time between commits while there is data. Default 10 s.
     pub commit_interval: Duration,
-    /// Slices of one source read at the same time, so that one which waits for its limits holds up no other. Default 48:
-    /// enough for 100 requests a second at 400 ms.
+    /// Slices of one source read at the same time, so that one which waits for its limits holds up
+    /// no other. Default 48: enough for 100 requests a second at 400 ms.
     pub max_slices: usize,
-    /// Slices of one endpoint read at the same time. Default 12: enough for 25 requests a second at 400 ms.
+    /// Slices of one endpoint read at the same time. Default 12: enough for 25 requests a second at
+    /// 400 ms.
     pub max_slices_per_endpoint: usize,
 }
 
@@ -175,19 +182,25 @@ pub struct Job {
     pub sources: Vec<Source>,
     /// How.
     pub options: Options,
-    /// How many records the streams of a source may have rejected, by the source's name. One that is not named has the default.
+    /// How many records the streams of a source may have rejected, by the source's name. One that
+    /// is not named has the default.
     pub budgets: BTreeMap<String, ErrorBudget>,
     /// Who is told what happens. Give the same one to the connectors, whose requests it hears of.
     pub observer: Arc<dyn Observer>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Stops the run: nothing more is requested, what is complete is committed, and the next run goes on from there.
+    /// Stops the run: nothing more is requested, what is complete is committed, and the next run
+    /// goes on from there.
     pub cancel: CancellationToken,
 }
 
 impl Job {
     /// A run with default options, without observer, on the system's clock.
-    pub fn new(run: impl Into<String>, destination: Arc<dyn Destination>, sources: Vec<Source>) -> Self {
+    pub fn new(
+        run: impl Into<String>,
+        destination: Arc<dyn Destination>,
+        sources: Vec<Source>,
+    ) -> Self {
         Self {
             run: run.into(),
             destination,
@@ -212,7 +225,8 @@ impl Job {
         self
     }
 
-    /// Reports events to an observer. The requests of a connector reach it when its [`BuildContext`](pipeline_core::BuildContext) names it too.
+    /// Reports events to an observer. The requests of a connector reach it when its
+    /// [`BuildContext`](pipeline_core::BuildContext) names it too.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
         self
@@ -233,12 +247,12 @@ impl Job {
 
 /// Runs a sync.
 ///
-/// A failing endpoint does not stop the others; refused credentials stop their source; a failing destination or a
-/// checkpoint conflict stops the run. All are told in the summary.
+/// A failing endpoint does not stop the others; refused credentials stop their source; a failing
+/// destination or a checkpoint conflict stops the run. All are told in the summary.
 ///
 /// # Errors
-/// Only when nothing could be started: the destination cannot be opened or its state is damaged, a named stream does
-/// not exist, or another sync has the claim on a source.
+/// Only when nothing could be started: the destination cannot be opened or its state is damaged, a
+/// named stream does not exist, or another sync has the claim on a source.
 pub async fn sync(job: Job) -> Result<Summary> {
     run::run(job).await
 }

@@ -1,5 +1,5 @@
-//! Figures per endpoint, gathered from events: requests, latency, errors, throttling, and what was waited for. And what
-//! else should be said when a run is over.
+//! Figures per endpoint, gathered from events: requests, latency, errors, throttling, and what was
+//! waited for. And what else should be said when a run is over.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,13 @@ impl Figures {
     /// Part of the attempts that failed, throttled ones included.
     pub fn error_rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
-        let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        let ratio = |part: u64, whole: u64| {
+            if whole == 0 {
+                0.0
+            } else {
+                part as f64 / whole as f64
+            }
+        };
         ratio(self.failed + self.throttled, self.requests)
     }
 }
@@ -68,11 +74,18 @@ impl Metrics {
     pub fn figures<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) -> Figures {
         let known = self.lock();
         let mut gathered = Gathered::default();
-        for endpoint in endpoints.into_iter().filter_map(|endpoint| known.get(endpoint)) {
+        for endpoint in endpoints
+            .into_iter()
+            .filter_map(|endpoint| known.get(endpoint))
+        {
             gathered.join(endpoint);
         }
         Figures {
-            limit: gathered.waits.iter().max_by_key(|(_, wait)| **wait).map(|(limit, _)| limit.clone()),
+            limit: gathered
+                .waits
+                .iter()
+                .max_by_key(|(_, wait)| **wait)
+                .map(|(limit, _)| limit.clone()),
             p50: gathered.latencies.quantile(0.50),
             p95: gathered.latencies.quantile(0.95),
             p99: gathered.latencies.quantile(0.99),
@@ -82,16 +95,29 @@ impl Metrics {
 
     /// What whoever runs the sync should know, each said once, in the order in which it was said.
     pub fn notices(&self) -> Vec<(EndpointId, String)> {
-        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut notices = self
+            .notices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let repaired = self.repaired.lock().unwrap_or_else(PoisonError::into_inner);
-        let message =
-            |characters| format!("{characters} characters could not be read, as in text that was cut inside an emoji: each is U+FFFD now");
-        notices.extend(repaired.iter().map(|(endpoint, characters)| (endpoint.clone(), message(characters))));
+        let message = |characters| {
+            format!(
+                "{characters} characters could not be read, as in text that was cut inside an emoji: each is U+FFFD now"
+            )
+        };
+        notices.extend(
+            repaired
+                .iter()
+                .map(|(endpoint, characters)| (endpoint.clone(), message(characters))),
+        );
         notices
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Gathered>> {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,16 +128,26 @@ impl Observer for Metrics {
                 let id = EndpointId::new(attempt.source, attempt.endpoint);
                 self.lock().entry(id).or_default().add(attempt);
             }
-            Event::Notice { source, endpoint, message } => {
+            Event::Notice {
+                source,
+                endpoint,
+                message,
+            } => {
                 let notice = (EndpointId::new(*source, *endpoint), (*message).to_owned());
                 let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
                 if notices.len() < MAX_NOTICES && !notices.contains(&notice) {
                     notices.push(notice);
                 }
             }
-            Event::Repaired { source, endpoint, characters } => {
+            Event::Repaired {
+                source,
+                endpoint,
+                characters,
+            } => {
                 let mut repaired = self.repaired.lock().unwrap_or_else(PoisonError::into_inner);
-                *repaired.entry(EndpointId::new(*source, *endpoint)).or_default() += characters;
+                *repaired
+                    .entry(EndpointId::new(*source, *endpoint))
+                    .or_default() += characters;
             }
             _ => {}
         }
@@ -165,7 +201,12 @@ impl Histogram {
     }
 
     /// The upper edge of the bucket that holds the quantile.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank among counted values")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank among counted values"
+    )]
     fn quantile(&self, part: f64) -> Duration {
         let rank = (self.total as f64 * part).ceil() as u64;
         let mut counted = 0;
@@ -179,9 +220,12 @@ impl Histogram {
     }
 }
 
-/// Bucket of a latency: the position of its highest bit in microseconds, and the three bits below it.
+/// Bucket of a latency: the position of its highest bit in microseconds, and the three bits below
+/// it.
 fn bucket(latency: Duration) -> u32 {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(8);
+    let micros = u64::try_from(latency.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(8);
     let exponent = micros.ilog2();
     let fraction = (micros >> (exponent - 3)) & 7;
     exponent * 8 + u32::try_from(fraction).unwrap_or(7)
@@ -204,7 +248,10 @@ mod tests {
         }
         for (part, expected) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
             let found = histogram.quantile(part).as_secs_f64() * 1000.0;
-            assert!(found >= expected && found <= expected * 1.125, "{part}: {found}");
+            assert!(
+                found >= expected && found <= expected * 1.125,
+                "{part}: {found}"
+            );
         }
         assert_eq!(Histogram::default().quantile(0.5), Duration::ZERO);
     }

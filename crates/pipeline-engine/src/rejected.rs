@@ -18,8 +18,11 @@ const REJECTED: &str = "_rejected";
 const KEY: [&str; 2] = ["stream", "record"];
 
 /// Its columns.
-static FIELDS: [Field; 3] =
-    [Field::new("stream", DataType::String), Field::new("reason", DataType::String), Field::new("record", DataType::String)];
+static FIELDS: [Field; 3] = [
+    Field::new("stream", DataType::String),
+    Field::new("reason", DataType::String),
+    Field::new("record", DataType::String),
+];
 
 /// A record that cannot be a row.
 pub(super) struct Rejected {
@@ -31,18 +34,47 @@ pub(super) struct Rejected {
 }
 
 impl Rejected {
-    pub(super) fn new(endpoint: usize, table: &Arc<Table>, record: &RawRecord, rejection: Rejection) -> Self {
-        Self::of(endpoint, table, &rejection.to_string(), &String::from_utf8_lossy(record.as_bytes()))
+    pub(super) fn new(
+        endpoint: usize,
+        table: &Arc<Table>,
+        record: &RawRecord,
+        rejection: Rejection,
+    ) -> Self {
+        Self::of(
+            endpoint,
+            table,
+            &rejection.to_string(),
+            &String::from_utf8_lossy(record.as_bytes()),
+        )
     }
 
     /// A row that the destination refuses.
-    pub(super) fn refused(endpoint: usize, table: &Arc<Table>, RefusedRecord { reason, record }: RefusedRecord) -> Self {
-        Self::of(endpoint, table, &format!("the destination refuses it: {reason}"), &record)
+    pub(super) fn refused(
+        endpoint: usize,
+        table: &Arc<Table>,
+        RefusedRecord { reason, record }: RefusedRecord,
+    ) -> Self {
+        Self::of(
+            endpoint,
+            table,
+            &format!("the destination refuses it: {reason}"),
+            &record,
+        )
     }
 
     fn of(endpoint: usize, table: &Arc<Table>, reason: &str, record: &str) -> Self {
-        let row = format!(r#"{{"stream":{},"reason":{},"record":{}}}"#, quoted(&table.stream), quoted(reason), quoted(record)).into();
-        Self { endpoint, table: Arc::clone(table), row }
+        let row = format!(
+            r#"{{"stream":{},"reason":{},"record":{}}}"#,
+            quoted(&table.stream),
+            quoted(reason),
+            quoted(record)
+        )
+        .into();
+        Self {
+            endpoint,
+            table: Arc::clone(table),
+            row,
+        }
     }
 
     /// Bytes that it takes in memory until it is written: for itself, and as a row.
@@ -64,18 +96,28 @@ pub(super) fn refused(batch: &RecordBatch, refused: Vec<Refused>) -> Result<Vec<
         return Ok(Vec::new());
     }
     let columns = Column::of(batch)?;
-    Ok(refused.into_iter().map(|Refused { row, reason }| RefusedRecord { reason, record: record(&columns, row) }).collect())
+    Ok(refused
+        .into_iter()
+        .map(|Refused { row, reason }| RefusedRecord {
+            reason,
+            record: record(&columns, row),
+        })
+        .collect())
 }
 
-/// A row as a JSON object: the members that have columns, and those that are kept in [`EXTRA`]. When it was read is left out, so
-/// that the same record is the same text.
+/// A row as a JSON object: the members that have columns, and those that are kept in [`EXTRA`].
+/// When it was read is left out, so that the same record is the same text.
 fn record(columns: &[Column<'_>], row: usize) -> String {
     let mut members: Vec<String> = Vec::with_capacity(columns.len());
     for column in columns {
         let value = match (column.name(), column.cell(row)) {
             (_, Cell::Null) | (SYNCED_AT, _) | (DELETED, Cell::Bool(false)) => continue,
             (EXTRA, Cell::Json(object)) => {
-                let inside = object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+                let inside = object
+                    .trim()
+                    .strip_prefix('{')
+                    .and_then(|rest| rest.strip_suffix('}'))
+                    .unwrap_or_default();
                 members.extend((!inside.trim().is_empty()).then(|| inside.to_owned()));
                 continue;
             }
@@ -83,7 +125,10 @@ fn record(columns: &[Column<'_>], row: usize) -> String {
             (_, cell) => {
                 let mut text = String::new();
                 cell.push_text(&mut text);
-                let is_plain = matches!(cell, Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Decimal(..));
+                let is_plain = matches!(
+                    cell,
+                    Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Decimal(..)
+                );
                 if is_plain { text } else { quoted(&text) }
             }
         };
@@ -100,11 +145,20 @@ fn quoted(text: &str) -> String {
 pub(super) fn table(source: &str) -> Table {
     let schema = Decoder::arrow_schema(&Schema::from_static(&FIELDS));
     let primary_key = KEY.map(str::to_owned).to_vec();
-    Table { source: source.to_owned(), stream: REJECTED.to_owned(), primary_key, schema, generation: Generation::Current }
+    Table {
+        source: source.to_owned(),
+        stream: REJECTED.to_owned(),
+        primary_key,
+        schema,
+        generation: Generation::Current,
+    }
 }
 
 /// The rows of that table.
-pub(super) fn rows(rejected: Vec<&Rejected>, synced_at: DateTime<Utc>) -> Result<Option<RecordBatch>> {
+pub(super) fn rows(
+    rejected: Vec<&Rejected>,
+    synced_at: DateTime<Utc>,
+) -> Result<Option<RecordBatch>> {
     let mut decoder = Decoder::new(&Schema::from_static(&FIELDS), &[]);
     for Rejected { row, .. } in rejected {
         // A row made here has its key and is an object, so it is not rejected in turn.

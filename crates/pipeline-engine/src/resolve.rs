@@ -1,4 +1,5 @@
-//! What a run reads: from what the connectors declare to the endpoints of every account, each with its state and its tables.
+//! What a run reads: from what the connectors declare to the endpoints of every account, each with
+//! its state and its tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,7 +9,10 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Change, EndpointId, EndpointState, SliceState};
-use pipeline_core::{Endpoint, Error, ErrorKind, Event, Origin, Page, Plan, Result, Schema, Session, Skipped, StreamDef, SyncMode, Unread};
+use pipeline_core::{
+    Endpoint, Error, ErrorKind, Event, Origin, Page, Plan, Result, Schema, Session, Skipped,
+    StreamDef, SyncMode, Unread,
+};
 
 use super::commit::Committer;
 use super::damages::Damages;
@@ -64,7 +68,11 @@ impl Session for Unopened {
         &self.plan
     }
 
-    fn read<'a>(&'a self, _endpoint: &'a Endpoint, _slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        _endpoint: &'a Endpoint,
+        _slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         stream::empty().boxed()
     }
 }
@@ -75,30 +83,55 @@ type States = BTreeMap<EndpointId, EndpointState>;
 /// Refuses streams that no connector has.
 pub(super) fn check_streams(sources: &[Source]) -> Result<()> {
     for source in sources {
-        let Selection::Named(names) = &source.streams else { continue };
-        let known: BTreeSet<&str> = source.connector.endpoints().iter().flat_map(Endpoint::streams).map(StreamDef::name).collect();
+        let Selection::Named(names) = &source.streams else {
+            continue;
+        };
+        let known: BTreeSet<&str> = source
+            .connector
+            .endpoints()
+            .iter()
+            .flat_map(Endpoint::streams)
+            .map(StreamDef::name)
+            .collect();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) {
-            return Err(Error::new(ErrorKind::ConfigInvalid, format!("there is no stream `{unknown}`"))
-                .with_context("source", source.name.clone())
-                .with_context("field", "streams")
-                .with_help(format!("known streams: {}", known.into_iter().collect::<Vec<_>>().join(", "))));
+            return Err(Error::new(
+                ErrorKind::ConfigInvalid,
+                format!("there is no stream `{unknown}`"),
+            )
+            .with_context("source", source.name.clone())
+            .with_context("field", "streams")
+            .with_help(format!(
+                "known streams: {}",
+                known.into_iter().collect::<Vec<_>>().join(", ")
+            )));
         }
     }
     Ok(())
 }
 
-/// Lets the connectors learn what they must, loads the state of each endpoint, plans it, and creates its tables. The plans
-/// are committed by the caller.
-pub(super) async fn resolve(job: &Job, committer: &Committer, damages: &Damages) -> Result<Resolved> {
+/// Lets the connectors learn what they must, loads the state of each endpoint, plans it, and
+/// creates its tables. The plans are committed by the caller.
+pub(super) async fn resolve(
+    job: &Job,
+    committer: &Committer,
+    damages: &Damages,
+) -> Result<Resolved> {
     let mut readings = Vec::with_capacity(job.sources.len());
     for source in &job.sources {
         readings.push(Reading::ask(job, source, damages).await);
     }
-    let mut resolved = Resolved { runs: Vec::new(), gone: Vec::new() };
+    let mut resolved = Resolved {
+        runs: Vec::new(),
+        gone: Vec::new(),
+    };
     let mut tables = Tables::default();
-    for reading in readings.iter_mut().filter(|reading| !reading.endpoints.is_empty()) {
+    for reading in readings
+        .iter_mut()
+        .filter(|reading| !reading.endpoints.is_empty())
+    {
         let stored = job.destination.states(&reading.source.name).await;
-        let stored = stored.map_err(|error| error.with_context("source", reading.source.name.clone()))?;
+        let stored =
+            stored.map_err(|error| error.with_context("source", reading.source.name.clone()))?;
         reading.refuse_another(&stored);
         reading.resolve(job, stored, committer, &mut tables, &mut resolved);
     }
@@ -115,16 +148,33 @@ impl<'a> Reading<'a> {
     async fn ask(job: &Job, source: &'a Source, damages: &'a Damages) -> Self {
         let declared = selected(source, source.connector.endpoints());
         let (origin, refused) = (Origin::default(), BTreeMap::new());
-        let session = Arc::new(Unopened { client: source.connector.client().clone(), plan: Plan::default() });
-        let mut reading = Self { source, damages, session, endpoints: Vec::new(), origin, refused, accounts: None };
+        let session = Arc::new(Unopened {
+            client: source.connector.client().clone(),
+            plan: Plan::default(),
+        });
+        let mut reading = Self {
+            source,
+            damages,
+            session,
+            endpoints: Vec::new(),
+            origin,
+            refused,
+            accounts: None,
+        };
         if declared.is_empty() {
             return reading;
         }
         let now = source.connector.client().now();
         if let Some(start) = source.connector.range().start.filter(|start| *start > now) {
-            let message =
-                &format!("the start is {}, which is still to come: what is older is not read", start.format("%Y-%m-%d %H:%M UTC"));
-            job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+            let message = &format!(
+                "the start is {}, which is still to come: what is older is not read",
+                start.format("%Y-%m-%d %H:%M UTC")
+            );
+            job.observer.observe(&Event::Notice {
+                source: &source.name,
+                endpoint: "",
+                message,
+            });
         }
         let names: Vec<&str> = declared.iter().map(Endpoint::name).collect();
         let opened = tokio::select! {
@@ -134,20 +184,35 @@ impl<'a> Reading<'a> {
         };
         match opened {
             Ok(session) => {
-                let Plan { endpoints, origin, skipped, notices } = session.plan();
+                let Plan {
+                    endpoints,
+                    origin,
+                    skipped,
+                    notices,
+                } = session.plan();
                 reading.origin = origin.clone();
                 for message in notices {
-                    job.observer.observe(&Event::Notice { source: &source.name, endpoint: "", message });
+                    job.observer.observe(&Event::Notice {
+                        source: &source.name,
+                        endpoint: "",
+                        message,
+                    });
                 }
                 reading.endpoints = selected(source, endpoints);
                 reading.refuse(skipped);
                 reading.session = Arc::clone(&session);
-                let accounts = reading.endpoints.iter().filter_map(|endpoint| Some(endpoint.account()?.id.to_string()));
+                let accounts = reading
+                    .endpoints
+                    .iter()
+                    .filter_map(|endpoint| Some(endpoint.account()?.id.to_string()));
                 reading.accounts = Some(accounts.collect()).filter(|_| reading.is_by_account());
             }
             Err(error) => {
                 let error = Arc::new(error);
-                reading.refused = declared.iter().map(|endpoint| (endpoint.id(&source.name), Arc::clone(&error))).collect();
+                reading.refused = declared
+                    .iter()
+                    .map(|endpoint| (endpoint.id(&source.name), Arc::clone(&error)))
+                    .collect();
                 reading.endpoints = declared;
             }
         }
@@ -159,37 +224,75 @@ impl<'a> Reading<'a> {
         for endpoint in &self.endpoints {
             let is_meant = |what: &Unread| match what {
                 Unread::Endpoint(name) => name == endpoint.name(),
-                Unread::Account(id) => endpoint.account().is_some_and(|account| *account.id == **id),
+                Unread::Account(id) => endpoint
+                    .account()
+                    .is_some_and(|account| *account.id == **id),
             };
-            if let Some(Skipped { reason, .. }) = skipped.iter().find(|skipped| is_meant(&skipped.what)) {
-                self.refused.insert(endpoint.id(&self.source.name), Arc::clone(reason));
+            if let Some(Skipped { reason, .. }) =
+                skipped.iter().find(|skipped| is_meant(&skipped.what))
+            {
+                self.refused
+                    .insert(endpoint.id(&self.source.name), Arc::clone(reason));
             }
         }
     }
 
-    /// Refuses the whole source when what is stored of it was read from another account: its tables would mix the two, and the
-    /// history of the new one would never be read.
+    /// Refuses the whole source when what is stored of it was read from another account: its tables
+    /// would mix the two, and the history of the new one would never be read.
     fn refuse_another(&mut self, stored: &States) {
-        let is_other = |state: &&EndpointState| state.origin.as_ref().is_some_and(|origin| self.origin.differs_from(origin));
-        let Some(before) = stored.values().filter(|state| !state.is_untouched()).find(is_other) else { return };
-        let error = self.origin.refusal(&self.source.name, before.origin.as_ref().unwrap_or(&self.origin));
+        let is_other = |state: &&EndpointState| {
+            state
+                .origin
+                .as_ref()
+                .is_some_and(|origin| self.origin.differs_from(origin))
+        };
+        let Some(before) = stored
+            .values()
+            .filter(|state| !state.is_untouched())
+            .find(is_other)
+        else {
+            return;
+        };
+        let error = self.origin.refusal(
+            &self.source.name,
+            before.origin.as_ref().unwrap_or(&self.origin),
+        );
         let error = Arc::new(error);
-        self.refused = self.endpoints.iter().map(|endpoint| (endpoint.id(&self.source.name), Arc::clone(&error))).collect();
+        self.refused = self
+            .endpoints
+            .iter()
+            .map(|endpoint| (endpoint.id(&self.source.name), Arc::clone(&error)))
+            .collect();
         self.accounts = None;
     }
 
     fn is_by_account(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.account_column().is_some())
+        self.endpoints
+            .iter()
+            .any(|endpoint| endpoint.account_column().is_some())
     }
 
     /// Plans the endpoints.
-    fn resolve(&self, job: &Job, mut stored: States, committer: &Committer, tables: &mut Tables, resolved: &mut Resolved) {
+    fn resolve(
+        &self,
+        job: &Job,
+        mut stored: States,
+        committer: &Committer,
+        tables: &mut Tables,
+        resolved: &mut Resolved,
+    ) {
         let source = self.source;
         let again = self.begin_again(job, &stored, committer);
         let requests = self.requests(&mut stored, job.options.full_refresh || again);
         resolved.gone.extend(self.gone(&stored, again));
         let client = self.session.client();
-        let plans = plan(&requests, Clocks { now: client.now(), earlier: client.earlier_now() });
+        let plans = plan(
+            &requests,
+            Clocks {
+                now: client.now(),
+                earlier: client.earlier_now(),
+            },
+        );
         self.tell(job, &requests, &plans);
         let busy = Arc::default();
         let budget = job.budgets.get(&source.name).cloned().unwrap_or_default();
@@ -198,27 +301,53 @@ impl<'a> Reading<'a> {
             for table in stream_tables.iter().flatten().filter(|_| plan.discard) {
                 committer.discard(table.id());
             }
-            let mut run =
-                EndpointRun::new(source, &self.session, resolved.runs.len(), request.endpoint, stream_tables, &plan, &busy, &budget);
+            let mut run = EndpointRun::new(
+                source,
+                &self.session,
+                resolved.runs.len(),
+                request.endpoint,
+                stream_tables,
+                &plan,
+                &busy,
+                &budget,
+            );
             if let Some(error) = request.refused {
                 run.refuse(error);
-                job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+                job.observer.observe(&Event::EndpointFinished {
+                    endpoint: &run.id,
+                    error: Some(error),
+                });
             }
             if plan.gap {
                 let message = "changes since the last sync can no longer be read: all lists that they concern are read again";
-                job.observer.observe(&Event::Notice { source: &source.name, endpoint: &run.id.endpoint, message });
+                job.observer.observe(&Event::Notice {
+                    source: &source.name,
+                    endpoint: &run.id.endpoint,
+                    message,
+                });
             }
             if plan.from != plan.to {
-                committer.change(|| Change::Replace { endpoint: run.id.clone(), from: plan.from, to: plan.to });
+                committer.change(|| Change::Replace {
+                    endpoint: run.id.clone(),
+                    from: plan.from,
+                    to: plan.to,
+                });
             }
             resolved.runs.push(Arc::new(run));
         }
     }
 
-    /// Tells once what comes of a configuration that is another than when the source was last read, and of clocks that differ.
+    /// Tells once what comes of a configuration that is another than when the source was last read,
+    /// and of clocks that differ.
     fn tell(&self, job: &Job, requests: &[Request<'_>], plans: &[EndpointPlan]) {
         let source = self.source.name.as_str();
-        let notice = |message: String| job.observer.observe(&Event::Notice { source, endpoint: "", message: &message });
+        let notice = |message: String| {
+            job.observer.observe(&Event::Notice {
+                source,
+                endpoint: "",
+                message: &message,
+            })
+        };
         let mut moved: BTreeMap<Moved, BTreeSet<&str>> = BTreeMap::new();
         let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (request, plan) in requests.iter().zip(plans) {
@@ -230,7 +359,9 @@ impl<'a> Reading<'a> {
                 changed.entry(setting).or_default().insert(name);
             }
         }
-        let known = requests.iter().filter(|request| request.refused.is_none() && !request.stored.is_untouched());
+        let known = requests
+            .iter()
+            .filter(|request| request.refused.is_none() && !request.stored.is_untouched());
         let mut before = known.filter_map(|request| request.stored.origin.as_ref());
         if let Some(before) = before.find(|before| self.origin.is_assumed(before)) {
             notice(self.origin.assumption(source, before));
@@ -238,7 +369,9 @@ impl<'a> Reading<'a> {
         for (what, endpoints) in moved {
             let endpoints = listed(&endpoints);
             notice(match what {
-                Moved::Older => format!("the start was moved back: what is older is read now, beside what is new ({endpoints})"),
+                Moved::Older => format!(
+                    "the start was moved back: what is older is read now, beside what is new ({endpoints})"
+                ),
                 Moved::Again => format!(
                     "the start was moved back: everything is read again and replaces what is there, because what is older comes with \
                      all the rest only ({endpoints})"
@@ -258,7 +391,11 @@ impl<'a> Reading<'a> {
         }
         let ahead = self.session.client().ahead();
         if ahead.abs() >= CLOCKS_DIFFER {
-            let which = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
+            let which = if ahead > TimeDelta::zero() {
+                "ahead of"
+            } else {
+                "behind"
+            };
             notice(format!(
                 "the server's clock is {} {which} this machine's: what was made between the two is read again by the next sync",
                 span(ahead.abs())
@@ -274,50 +411,91 @@ impl<'a> Reading<'a> {
             let stored = stored.remove(&id).unwrap_or_default();
             let refused = self.refused.get(&id).map(|error| &**error);
             // Who wants everything wants what the configuration lets be read.
-            if self.source.streams == Selection::All && refused.is_some_and(|error| error.kind() == ErrorKind::Unsupported) {
+            if self.source.streams == Selection::All
+                && refused.is_some_and(|error| error.kind() == ErrorKind::Unsupported)
+            {
                 continue;
             }
-            let streams = wanted(self.source, endpoint).map(|stream| stream.name().to_owned()).collect();
+            let streams = wanted(self.source, endpoint)
+                .map(|stream| stream.name().to_owned())
+                .collect();
             let streams: BTreeSet<String> = streams;
-            // A table that does not hold what was committed to it is read again, if that is asked for or done at every sync. A feed
-            // goes on: what it brings is missing nowhere, unless it is its own position that is lost.
+            // A table that does not hold what was committed to it is read again, if that is asked
+            // for or done at every sync. A feed goes on: what it brings is missing nowhere, unless
+            // it is its own position that is lost.
             let damage = self.damages.of(&self.source.name, &streams);
             let is_read_again = full_refresh || endpoint.mode() == SyncMode::FullRefresh;
-            let refused = refused.or(damage.filter(|_| !is_read_again && (!endpoint.is_last() || stored.is_untouched())));
+            let refused = refused
+                .or(damage
+                    .filter(|_| !is_read_again && (!endpoint.is_last() || stored.is_untouched())));
             let (range, origin) = (self.source.connector.range(), self.origin.clone());
-            let wanted = Wanted { streams, range, full_refresh, damaged: damage.is_some(), origin };
-            requests.push(Request { endpoint, stored, wanted, refused });
+            let wanted = Wanted {
+                streams,
+                range,
+                full_refresh,
+                damaged: damage.is_some(),
+                origin,
+            };
+            requests.push(Request {
+                endpoint,
+                stored,
+                wanted,
+                refused,
+            });
         }
         requests
     }
 
-    /// Forgets what was read when the source had one account and now has several, or the other way round: its rows have
-    /// another key, so that everything is read again into tables of their own. True when that is so.
+    /// Forgets what was read when the source had one account and now has several, or the other way
+    /// round: its rows have another key, so that everything is read again into tables of their own.
+    /// True when that is so.
     fn begin_again(&self, job: &Job, stored: &States, committer: &Committer) -> bool {
         if !self.refused.is_empty() && self.accounts.is_none() {
             return false;
         }
         let names: BTreeSet<&str> = self.endpoints.iter().map(Endpoint::name).collect();
-        let is_other = |id: &EndpointId| id.account().is_some() != self.is_by_account() && names.contains(id.name());
-        let others: Vec<_> = stored.iter().filter(|(id, state)| is_other(id) && !state.is_untouched()).collect();
+        let is_other = |id: &EndpointId| {
+            id.account().is_some() != self.is_by_account() && names.contains(id.name())
+        };
+        let others: Vec<_> = stored
+            .iter()
+            .filter(|(id, state)| is_other(id) && !state.is_untouched())
+            .collect();
         for (id, from) in &others {
-            let to = EndpointState { plan: from.plan + 1, ..EndpointState::default() };
-            committer.change(|| Change::Replace { endpoint: (*id).clone(), from: (*from).clone(), to });
+            let to = EndpointState {
+                plan: from.plan + 1,
+                ..EndpointState::default()
+            };
+            committer.change(|| Change::Replace {
+                endpoint: (*id).clone(),
+                from: (*from).clone(),
+                to,
+            });
         }
         if !others.is_empty() {
             let message = "rows are now told apart by account, or no longer: everything is read again, and replaces what is there";
-            job.observer.observe(&Event::Notice { source: &self.source.name, endpoint: "", message });
+            job.observer.observe(&Event::Notice {
+                source: &self.source.name,
+                endpoint: "",
+                message,
+            });
         }
         !others.is_empty()
     }
 
-    /// The endpoints of accounts that earlier runs have read and the connector has no more, of the states that are left.
-    fn gone<'s>(&'s self, left: &'s States, again: bool) -> impl Iterator<Item = EndpointSummary> + 's {
+    /// The endpoints of accounts that earlier runs have read and the connector has no more, of the
+    /// states that are left.
+    fn gone<'s>(
+        &'s self,
+        left: &'s States,
+        again: bool,
+    ) -> impl Iterator<Item = EndpointSummary> + 's {
         let names: BTreeSet<&str> = self.endpoints.iter().map(Endpoint::name).collect();
         let accounts = self.accounts.as_ref().filter(|_| !again);
         let is_gone = move |id: &EndpointId| {
             let account = id.account().zip(accounts);
-            names.contains(id.name()) && account.is_some_and(|(account, known)| !known.contains(account))
+            names.contains(id.name())
+                && account.is_some_and(|(account, known)| !known.contains(account))
         };
         left.iter().filter(move |(id, state)| is_gone(id) && !state.is_forgotten()).map(|(id, state)| EndpointSummary {
             id: id.clone(),
@@ -350,7 +528,11 @@ fn listed(names: &BTreeSet<&str>) -> String {
 
 /// The endpoints that feed a stream that is wanted.
 fn selected(source: &Source, endpoints: &[Endpoint]) -> Vec<Endpoint> {
-    endpoints.iter().filter(|endpoint| wanted(source, endpoint).next().is_some()).cloned().collect()
+    endpoints
+        .iter()
+        .filter(|endpoint| wanted(source, endpoint).next().is_some())
+        .cloned()
+        .collect()
 }
 
 /// The streams of an endpoint that are wanted.
@@ -367,26 +549,54 @@ struct Tables(HashMap<(TableId, Generation), (Schema, Arc<Table>)>);
 
 impl Tables {
     /// The tables of an endpoint's streams; none for streams that are not wanted.
-    fn of(&mut self, source: &Source, request: &Request<'_>, plan: &EndpointPlan) -> Vec<Option<Arc<Table>>> {
+    fn of(
+        &mut self,
+        source: &Source,
+        request: &Request<'_>,
+        plan: &EndpointPlan,
+    ) -> Vec<Option<Arc<Table>>> {
         let streams = request.endpoint.streams().zip(&plan.generations);
         let is_wanted = |stream: &StreamDef| request.wanted.streams.contains(stream.name());
-        streams.map(|(stream, generation)| is_wanted(stream).then(|| self.table(source, stream, *generation))).collect()
+        streams
+            .map(|(stream, generation)| {
+                is_wanted(stream).then(|| self.table(source, stream, *generation))
+            })
+            .collect()
     }
 
     fn table(&mut self, source: &Source, stream: &StreamDef, generation: Generation) -> Arc<Table> {
-        let id = TableId { source: source.name.clone(), stream: stream.name().to_owned() };
-        let make = |TableId { source, stream: name }: TableId| {
-            let primary_key = stream.key().iter().map(ToString::to_string).collect();
-            Arc::new(Table { source, stream: name, primary_key, schema: Decoder::arrow_schema(stream.schema()), generation })
+        let id = TableId {
+            source: source.name.clone(),
+            stream: stream.name().to_owned(),
         };
-        let (schema, table) = self.0.entry((id.clone(), generation)).or_insert_with(|| (stream.schema().clone(), make(id.clone())));
+        let make = |TableId {
+                        source,
+                        stream: name,
+                    }: TableId| {
+            let primary_key = stream.key().iter().map(ToString::to_string).collect();
+            Arc::new(Table {
+                source,
+                stream: name,
+                primary_key,
+                schema: Decoder::arrow_schema(stream.schema()),
+                generation,
+            })
+        };
+        let (schema, table) = self
+            .0
+            .entry((id.clone(), generation))
+            .or_insert_with(|| (stream.schema().clone(), make(id.clone())));
         let is_same = schema == stream.schema() && table.primary_key.iter().eq(stream.key());
         if is_same { Arc::clone(table) } else { make(id) }
     }
 
     /// Each table once, in order.
     fn all(&self) -> Vec<Arc<Table>> {
-        let tables: BTreeMap<TableId, &Arc<Table>> = self.0.values().map(|(_, table)| (table.id(), table)).collect();
+        let tables: BTreeMap<TableId, &Arc<Table>> = self
+            .0
+            .values()
+            .map(|(_, table)| (table.id(), table))
+            .collect();
         tables.into_values().cloned().collect()
     }
 }

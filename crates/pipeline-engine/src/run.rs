@@ -16,7 +16,10 @@ use super::endpoint_run::EndpointRun;
 use super::remembered::Remembered;
 use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
-use super::summary::{DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary, Summary};
+use super::summary::{
+    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary,
+    Summary,
+};
 use super::turns::Turns;
 use super::write::{Figures, TableFigures};
 
@@ -30,7 +33,8 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     if job.options.dry_run {
         return read(&job).await;
     }
-    // Held to the end: of two syncs the second is refused before it asks the vendor for anything, and the first is not hurt.
+    // Held to the end: of two syncs the second is refused before it asks the vendor for anything,
+    // and the first is not hurt.
     let _claims = claim(&job).await?;
     let mut remembered = Remembered::begin(&job).await;
     let mut ended = read(&job).await;
@@ -41,7 +45,8 @@ pub(super) async fn run(job: Job) -> Result<Summary> {
     ended
 }
 
-/// Takes the right to read each source, in the same order in every process: then one of two gets all of them.
+/// Takes the right to read each source, in the same order in every process: then one of two gets
+/// all of them.
 async fn claim(job: &Job) -> Result<Vec<Claim>> {
     let names: BTreeSet<&str> = job.sources.iter().map(|source| &*source.name).collect();
     let mut claims = Vec::with_capacity(names.len());
@@ -98,10 +103,20 @@ impl Scheduler {
     fn new(shared: Arc<Shared>, runs: Vec<Arc<EndpointRun>>) -> Self {
         let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.refresh) {
-            groups.entry((run.id.source.clone(), run.group)).or_default().push(index);
+            groups
+                .entry((run.id.source.clone(), run.group))
+                .or_default()
+                .push(index);
         }
         let turns = Turns::new(&runs);
-        Self { shared, runs, turns, groups, tasks: JoinSet::new(), reading: BTreeMap::new() }
+        Self {
+            shared,
+            runs,
+            turns,
+            groups,
+            tasks: JoinSet::new(),
+            reading: BTreeMap::new(),
+        }
     }
 
     async fn run(&mut self) {
@@ -129,13 +144,17 @@ impl Scheduler {
         for run in &self.runs {
             for message in &run.session.notices(run.endpoint().name()) {
                 let (source, endpoint) = (run.id.source.as_str(), run.id.endpoint.as_str());
-                self.shared.job.observer.observe(&Event::Notice { source, endpoint, message });
+                self.shared.job.observer.observe(&Event::Notice {
+                    source,
+                    endpoint,
+                    message,
+                });
             }
         }
     }
 
-    /// Takes back what was read of endpoints whose rows the destination refuses: a refresh begins anew with the next run, all
-    /// others go on where their last change was committed.
+    /// Takes back what was read of endpoints whose rows the destination refuses: a refresh begins
+    /// anew with the next run, all others go on where their last change was committed.
     async fn take_back_refused(&self) -> Result<()> {
         for run in self.runs.iter().filter(|run| run.is_refused()) {
             if run.refresh {
@@ -151,9 +170,19 @@ impl Scheduler {
     /// Tells that an endpoint begins; one without anything to read is done at once.
     async fn announce(&self, index: usize) {
         let run = &self.runs[index];
-        let streams: Vec<String> = run.tables.iter().flatten().map(|table| table.stream.clone()).collect();
+        let streams: Vec<String> = run
+            .tables
+            .iter()
+            .flatten()
+            .map(|table| table.stream.clone())
+            .collect();
         let slices = run.slices_left();
-        self.shared.job.observer.observe(&Event::EndpointStarted { endpoint: &run.id, streams: &streams, slices, resumed: run.resumed });
+        self.shared.job.observer.observe(&Event::EndpointStarted {
+            endpoint: &run.id,
+            streams: &streams,
+            slices,
+            resumed: run.resumed,
+        });
         run.forecast(&*self.shared.job.observer).await;
         if slices == 0 && !run.stopped() {
             self.complete(index);
@@ -173,8 +202,11 @@ impl Scheduler {
                     self.turns.put_back(index);
                     break;
                 }
-                // One that may begin no other slice is ready again when one of its slices has ended.
-                let Some(slice) = run.start_slice(options.max_slices_per_endpoint) else { continue };
+                // One that may begin no other slice is ready again when one of its slices has
+                // ended.
+                let Some(slice) = run.start_slice(options.max_slices_per_endpoint) else {
+                    continue;
+                };
                 *self.reading.entry(index).or_default() += 1;
                 if run.has_queued() {
                     self.turns.add(index);
@@ -186,7 +218,12 @@ impl Scheduler {
                         Err(error) => run.is_answered(slice, error).await,
                         Ok(_) => true,
                     };
-                    Ended { index, slice, result, answered }
+                    Ended {
+                        index,
+                        slice,
+                        result,
+                        answered,
+                    }
                 });
             }
         }
@@ -194,16 +231,28 @@ impl Scheduler {
 
     /// A slice that is being read has given a part of itself away.
     fn find_split(&mut self) {
-        for index in self.reading.keys().filter(|index| self.runs[**index].has_queued()) {
+        for index in self
+            .reading
+            .keys()
+            .filter(|index| self.runs[**index].has_queued())
+        {
             self.turns.add(*index);
         }
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ended { index, slice, result, answered } = match ended {
+        let Ended {
+            index,
+            slice,
+            result,
+            answered,
+        } = match ended {
             Ok(ended) => ended,
             Err(panic) => {
-                self.stop(&Error::new(ErrorKind::Unexpected, "a task of the engine panicked").with_source(panic));
+                self.stop(
+                    &Error::new(ErrorKind::Unexpected, "a task of the engine panicked")
+                        .with_source(panic),
+                );
                 return;
             }
         };
@@ -212,7 +261,10 @@ impl Scheduler {
         self.reading.entry(index).and_modify(|count| *count -= 1);
         self.reading.retain(|_, count| *count > 0);
         let read = match result {
-            Ok(SliceEnd::Read) => self.shared.committer.try_change(|| Ok(run.slice_read(slice))),
+            Ok(SliceEnd::Read) => self
+                .shared
+                .committer
+                .try_change(|| Ok(run.slice_read(slice))),
             Ok(SliceEnd::Stopped) => Ok(()),
             Err(error) => self.pass_over(&run, slice, error, answered),
         };
@@ -231,17 +283,30 @@ impl Scheduler {
     }
 
     /// Passes over a slice that could not be read, if that is a unit of its own.
-    fn pass_over(&self, run: &EndpointRun, slice: SliceId, error: Error, answered: bool) -> Result<()> {
+    fn pass_over(
+        &self,
+        run: &EndpointRun,
+        slice: SliceId,
+        error: Error,
+        answered: bool,
+    ) -> Result<()> {
         let (known, reason) = (run.gap_names(), error.to_string());
-        self.shared.committer.try_change(|| run.pass_over(slice, error, answered))?;
+        self.shared
+            .committer
+            .try_change(|| run.pass_over(slice, error, answered))?;
         for unit in run.gap_names().difference(&known) {
-            self.shared.job.observer.observe(&Event::PassedOver { endpoint: &run.id, unit, reason: &reason });
+            self.shared.job.observer.observe(&Event::PassedOver {
+                endpoint: &run.id,
+                unit,
+                reason: &reason,
+            });
         }
         Ok(())
     }
 
-    /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are published when all
-    /// endpoints that fill the same tables are over; those that may not be read do not hold up the others.
+    /// Takes note that an endpoint is over, and has what it read committed. Rows of a refresh are
+    /// published when all endpoints that fill the same tables are over; those that may not be read
+    /// do not hold up the others.
     fn complete(&self, index: usize) {
         let run = &*self.runs[index];
         if run.is_read()
@@ -252,14 +317,26 @@ impl Scheduler {
             debug_assert!(given_up.is_ok(), "the closure cannot fail");
         }
         if run.is_read() && run.complete() {
-            self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: None });
+            self.shared.job.observer.observe(&Event::EndpointFinished {
+                endpoint: &run.id,
+                error: None,
+            });
             if !run.refresh {
                 self.shared.committer.finish(&[run]);
             }
         }
-        let Some(group) = self.groups.get(&(run.id.source.clone(), run.group)).filter(|_| run.refresh) else { return };
+        let Some(group) = self
+            .groups
+            .get(&(run.id.source.clone(), run.group))
+            .filter(|_| run.refresh)
+        else {
+            return;
+        };
         let group: Vec<&EndpointRun> = group.iter().map(|index| &*self.runs[*index]).collect();
-        let is_complete = group.iter().all(|run| run.is_complete() || run.is_unavailable()) && group.iter().any(|run| run.is_complete());
+        let is_complete = group
+            .iter()
+            .all(|run| run.is_complete() || run.is_unavailable())
+            && group.iter().any(|run| run.is_complete());
         if is_complete {
             self.shared.committer.finish(&group);
         }
@@ -267,11 +344,18 @@ impl Scheduler {
 
     /// Decides how far a failure reaches: the endpoint, its source, or the run.
     fn failed(&self, run: &EndpointRun, error: &Error) {
-        self.shared.job.observer.observe(&Event::EndpointFinished { endpoint: &run.id, error: Some(error) });
+        self.shared.job.observer.observe(&Event::EndpointFinished {
+            endpoint: &run.id,
+            error: Some(error),
+        });
         match error.kind() {
             ErrorKind::Destination | ErrorKind::CheckpointConflict => self.stop(error),
             ErrorKind::Unauthenticated => {
-                for other in self.runs.iter().filter(|other| other.id.source == run.id.source) {
+                for other in self
+                    .runs
+                    .iter()
+                    .filter(|other| other.id.source == run.id.source)
+                {
                     other.fail(Failure::from(error));
                 }
             }
@@ -295,14 +379,30 @@ impl Scheduler {
 
     async fn summary(&self, elapsed: Duration) -> Summary {
         let mut figures = self.shared.committer.figures().await;
-        let endpoints = self.runs.iter().map(|run| summarise(run, &mut figures)).collect();
+        let endpoints = self
+            .runs
+            .iter()
+            .map(|run| summarise(run, &mut figures))
+            .collect();
         let job = &self.shared.job;
         let limits = job.sources.iter().flat_map(|source| {
-            let limit = |usage| LimitSummary { source: source.name.clone(), usage };
+            let limit = |usage| LimitSummary {
+                source: source.name.clone(),
+                usage,
+            };
             let run = self.runs.iter().find(|run| run.id.source == source.name);
-            run.map_or(source.connector.client(), |run| run.session.client()).usage().into_iter().map(limit)
+            run.map_or(source.connector.client(), |run| run.session.client())
+                .usage()
+                .into_iter()
+                .map(limit)
         });
-        Summary { run: job.run.clone(), endpoints, limits: limits.collect(), commits: figures.commits, elapsed }
+        Summary {
+            run: job.run.clone(),
+            endpoints,
+            limits: limits.collect(),
+            commits: figures.commits,
+            elapsed,
+        }
     }
 }
 
@@ -310,13 +410,26 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
         let counts = run.counts(index);
-        let TableFigures { rows, rejected, unchanged } = figures.tables.get(&(run.ordinal, table.id())).copied().unwrap_or_default();
+        let TableFigures {
+            rows,
+            rejected,
+            unchanged,
+        } = figures
+            .tables
+            .get(&(run.ordinal, table.id()))
+            .copied()
+            .unwrap_or_default();
         // Of several endpoints that feed the table, the first tells.
-        let drift = figures.drift.remove(&table.id()).unwrap_or_default().into_iter().map(|((field, reason), records)| DriftSummary {
-            field,
-            reason: reason.to_owned(),
-            records,
-        });
+        let drift = figures
+            .drift
+            .remove(&table.id())
+            .unwrap_or_default()
+            .into_iter()
+            .map(|((field, reason), records)| DriftSummary {
+                field,
+                reason: reason.to_owned(),
+                records,
+            });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,
@@ -329,14 +442,32 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
     });
     let committed = figures.finished.contains(&run.id);
     let state = run.state();
-    let refused = run.judge_refused(|table| figures.refused.get(&(run.ordinal, table.id())), false);
+    let refused = run.judge_refused(
+        |table| figures.refused.get(&(run.ordinal, table.id())),
+        false,
+    );
     let outcome = match (run.outcome(committed), refused) {
-        (Outcome::Done | Outcome::Incomplete, Err(error)) => Outcome::Failed { error: Failure::from(&error) },
+        (Outcome::Done | Outcome::Incomplete, Err(error)) => Outcome::Failed {
+            error: Failure::from(&error),
+        },
         (outcome, _) => outcome,
     };
-    let unfinished = if matches!(outcome, Outcome::Done | Outcome::Incomplete) { 0 } else { state.unfinished().count() };
+    let unfinished = if matches!(outcome, Outcome::Done | Outcome::Incomplete) {
+        0
+    } else {
+        state.unfinished().count()
+    };
     let (streams, skipped) = (streams.collect(), run.skipped());
     let gaps = state.missing().map(GapSummary::from).collect();
     let (cursor, answered) = (state.freshness(), run.answered());
-    EndpointSummary { id: run.id.clone(), outcome, answered, streams, cursor, unfinished, skipped, gaps }
+    EndpointSummary {
+        id: run.id.clone(),
+        outcome,
+        answered,
+        streams,
+        cursor,
+        unfinished,
+        skipped,
+        gaps,
+    }
 }

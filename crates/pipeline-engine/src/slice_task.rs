@@ -1,4 +1,5 @@
-//! Reads one slice: page by page, each staged with its position, splitting off work when there is room for it.
+//! Reads one slice: page by page, each staged with its position, splitting off work when there is
+//! room for it.
 
 use std::sync::Arc;
 
@@ -40,15 +41,35 @@ pub(super) enum SliceEnd {
 
 impl Shared {
     pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
-        Self { committer, wake: Notify::new(), job }
+        Self {
+            committer,
+            wake: Notify::new(),
+            job,
+        }
     }
 }
 
 /// Reads a slice of an endpoint from its staged position to its end.
-pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) -> Result<SliceEnd> {
+pub(super) async fn read_slice(
+    shared: &Shared,
+    run: &EndpointRun,
+    id: SliceId,
+) -> Result<SliceEnd> {
     let added = run.endpoint().account_value().map(|(column, _)| column);
-    let keys = run.endpoint().streams().map(|stream| Keys::of(stream, added)).collect();
-    let mut reader = SliceReader { shared, run, id, dedup: Dedup::default(), keys, pages: 0.0, restarts: 0 };
+    let keys = run
+        .endpoint()
+        .streams()
+        .map(|stream| Keys::of(stream, added))
+        .collect();
+    let mut reader = SliceReader {
+        shared,
+        run,
+        id,
+        dedup: Dedup::default(),
+        keys,
+        pages: 0.0,
+        restarts: 0,
+    };
     loop {
         match reader.read().await? {
             Step::Ended(end) => return Ok(end),
@@ -59,9 +80,17 @@ pub(super) async fn read_slice(shared: &Shared, run: &EndpointRun, id: SliceId) 
 
 /// The records with the account that they were read of, where the source reads several.
 fn of_account(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Vec<Vec<RawRecord>> {
-    let Some((column, account)) = endpoint.account_value() else { return records };
-    let account = serde_json::to_string(account).unwrap_or_else(|_| unreachable!("a string is always JSON"));
-    let stream = |records: Vec<RawRecord>| records.iter().map(|record| record.with_member(column, &account)).collect();
+    let Some((column, account)) = endpoint.account_value() else {
+        return records;
+    };
+    let account =
+        serde_json::to_string(account).unwrap_or_else(|_| unreachable!("a string is always JSON"));
+    let stream = |records: Vec<RawRecord>| {
+        records
+            .iter()
+            .map(|record| record.with_member(column, &account))
+            .collect()
+    };
     records.into_iter().map(stream).collect()
 }
 
@@ -85,10 +114,15 @@ struct SliceReader<'a> {
     restarts: u32,
 }
 
-/// A unit as one that was read, but for the records that cannot be rows; none when there are none of these.
+/// A unit as one that was read, but for the records that cannot be rows; none when there are none
+/// of these.
 fn with_rejected(unit: Missed, rejections: &[Rejections]) -> Option<Missed> {
     let reason = rejections.iter().find_map(Rejections::reason)?;
-    Some(Missed { reason, rejected: true, ..unit })
+    Some(Missed {
+        reason,
+        rejected: true,
+        ..unit
+    })
 }
 
 enum Step {
@@ -100,7 +134,9 @@ enum Step {
 impl<'a> SliceReader<'a> {
     /// Reads pages until the slice ends, or changes.
     async fn read(&mut self) -> Result<Step> {
-        let Self { shared, run, id, .. } = *self;
+        let Self {
+            shared, run, id, ..
+        } = *self;
         let slice = run.slice(id);
         let mut pages = run.session.read(run.endpoint(), slice);
         loop {
@@ -122,12 +158,17 @@ impl<'a> SliceReader<'a> {
                 },
             };
             let Some(page) = page else {
-                return Err(Error::new(ErrorKind::Unexpected, "the connector stopped reading before the end of the slice"));
+                return Err(Error::new(
+                    ErrorKind::Unexpected,
+                    "the connector stopped reading before the end of the slice",
+                ));
             };
             let in_hand = page.in_hand;
             match self.take(page, &mut pages).await? {
                 None => return Ok(Step::Ended(SliceEnd::Stopped)),
-                Some(Advance::End | Advance::CaughtUp(_)) => return Ok(Step::Ended(SliceEnd::Read)),
+                Some(Advance::End | Advance::CaughtUp(_)) => {
+                    return Ok(Step::Ended(SliceEnd::Read));
+                }
                 Some(Advance::Next(_)) => {}
             }
             run.forecast(&*shared.job.observer).await;
@@ -138,11 +179,30 @@ impl<'a> SliceReader<'a> {
     }
 
     /// Stages a page and its position. Nothing is returned when it was given up.
-    async fn take(&mut self, page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
-        let Some(advance) = page.advance.clone() else { return self.take_response(page, pages).await };
-        let Prepared { records, mark, rejections } = self.prepare(page);
-        let change = || self.run.reject(&rejections).and_then(|()| self.run.advance(self.id, &advance, mark));
-        let late = self.shared.committer.stage(records, change).await.and_then(|late| self.run.reject_late(&late));
+    async fn take(
+        &mut self,
+        page: Page,
+        pages: &mut BoxStream<'_, Result<Page>>,
+    ) -> Result<Option<Advance>> {
+        let Some(advance) = page.advance.clone() else {
+            return self.take_response(page, pages).await;
+        };
+        let Prepared {
+            records,
+            mark,
+            rejections,
+        } = self.prepare(page);
+        let change = || {
+            self.run
+                .reject(&rejections)
+                .and_then(|()| self.run.advance(self.id, &advance, mark))
+        };
+        let late = self
+            .shared
+            .committer
+            .stage(records, change)
+            .await
+            .and_then(|late| self.run.reject_late(&late));
         if self.run.refresh {
             self.shared.committer.try_change(|| Ok(self.run.doubt()))?;
         }
@@ -152,17 +212,27 @@ impl<'a> SliceReader<'a> {
     }
 
     /// Commits a response of several pages by itself, because it has no place to stop inside.
-    async fn take_response(&mut self, mut page: Page, pages: &mut BoxStream<'_, Result<Page>>) -> Result<Option<Advance>> {
+    async fn take_response(
+        &mut self,
+        mut page: Page,
+        pages: &mut BoxStream<'_, Result<Page>>,
+    ) -> Result<Option<Advance>> {
         let mut alone = self.shared.committer.alone().await?;
         // While nobody else can write there is nobody to wait for.
         let urgent = self.shared.committer.memory().urgent();
         loop {
             let end = page.advance.clone();
-            let Prepared { records, mark, rejections } = self.prepare(page);
+            let Prepared {
+                records,
+                mark,
+                rejections,
+            } = self.prepare(page);
             self.run.reject(&rejections)?;
             self.run.reject_late(&alone.write(records).await?)?;
             if let Some(advance) = end {
-                alone.commit(|| self.run.advance(self.id, &advance, mark)).await?;
+                alone
+                    .commit(|| self.run.advance(self.id, &advance, mark))
+                    .await?;
                 self.pages += 1.0;
                 return Ok(Some(advance));
             }
@@ -178,15 +248,21 @@ impl<'a> SliceReader<'a> {
         }
     }
 
-    /// Leaves out the records that are committed already and those of streams that are not wanted, and tells observers of
-    /// the page.
+    /// Leaves out the records that are committed already and those of streams that are not wanted,
+    /// and tells observers of the page.
     fn prepare(&mut self, page: Page) -> Prepared<'a> {
         let restarted = self.restarts > 0;
         let records = of_account(self.run.endpoint(), page.records);
-        let mut prepared = self.dedup.filter(self.run, &self.run.slice(self.id), records, restarted);
+        let mut prepared =
+            self.dedup
+                .filter(self.run, &self.run.slice(self.id), records, restarted);
         prepared.mark.reached = page.reached.or(prepared.mark.reached);
         for Missed { name, reason, .. } in &page.gaps {
-            self.shared.job.observer.observe(&Event::PassedOver { endpoint: &self.run.id, unit: name, reason });
+            self.shared.job.observer.observe(&Event::PassedOver {
+                endpoint: &self.run.id,
+                unit: name,
+                reason,
+            });
         }
         prepared.mark.gaps = page.gaps;
         let unit = page.unit;
@@ -202,33 +278,63 @@ impl<'a> SliceReader<'a> {
         let rejections = self.reject(&mut prepared.records);
         if self.run.refresh || self.run.is_gap(self.id) {
             let rejected = unit.and_then(|unit| with_rejected(unit, &rejections));
-            prepared.mark.gaps.extend(rejected.filter(|unit| self.has_room_for(unit)));
+            prepared
+                .mark
+                .gaps
+                .extend(rejected.filter(|unit| self.has_room_for(unit)));
         }
-        self.shared.job.observer.observe(&Event::PageRead { endpoint: &self.run.id, records, bytes });
-        let streams = self.run.endpoint().streams().zip(&self.run.tables).zip(prepared.records);
+        self.shared.job.observer.observe(&Event::PageRead {
+            endpoint: &self.run.id,
+            records,
+            bytes,
+        });
+        let streams = self
+            .run
+            .endpoint()
+            .streams()
+            .zip(&self.run.tables)
+            .zip(prepared.records);
         let wanted = streams.filter_map(|((stream, table), records)| {
             let table = table.as_ref().filter(|_| !records.is_empty())?;
-            Some(PageRecords { endpoint: self.run.ordinal, table, stream, records })
+            Some(PageRecords {
+                endpoint: self.run.ordinal,
+                table,
+                stream,
+                records,
+            })
         });
-        Prepared { records: wanted.collect(), mark: prepared.mark, rejections }
+        Prepared {
+            records: wanted.collect(),
+            mark: prepared.mark,
+            rejections,
+        }
     }
 
     /// Marks the records that cannot be rows.
     fn reject(&mut self, page: &mut [Vec<Hashed>]) -> Vec<Rejections> {
-        let reject = |((table, keys), records): ((&Option<Arc<Table>>, &mut Keys), &mut Vec<Hashed>)| {
-            let mut rejections = Rejections::default();
-            for Hashed { record, .. } in records.iter_mut().filter(|_| table.is_some()) {
-                if let Some(reason) = keys.refuse(record).map(|rejection| rejection.to_string()) {
-                    rejections.add(&reason);
-                    *record = record.clone().rejected(&reason);
+        let reject =
+            |((table, keys), records): ((&Option<Arc<Table>>, &mut Keys), &mut Vec<Hashed>)| {
+                let mut rejections = Rejections::default();
+                for Hashed { record, .. } in records.iter_mut().filter(|_| table.is_some()) {
+                    if let Some(reason) = keys.refuse(record).map(|rejection| rejection.to_string())
+                    {
+                        rejections.add(&reason);
+                        *record = record.clone().rejected(&reason);
+                    }
                 }
-            }
-            rejections
-        };
-        self.run.tables.iter().zip(&mut self.keys).zip(page).map(reject).collect()
+                rejections
+            };
+        self.run
+            .tables
+            .iter()
+            .zip(&mut self.keys)
+            .zip(page)
+            .map(reject)
+            .collect()
     }
 
-    /// True unless the gap would be one too many: a unit that was read must not make the endpoint fail.
+    /// True unless the gap would be one too many: a unit that was read must not make the endpoint
+    /// fail.
     fn has_room_for(&self, unit: &Missed) -> bool {
         let known = self.run.gap_names();
         known.len() < GAP_CAPACITY / 2 || known.contains(&unit.name)
@@ -236,15 +342,25 @@ impl<'a> SliceReader<'a> {
 
     /// Gives a part of the slice away when another task could read it. True when it did.
     fn split(&self) -> bool {
-        let Self { shared, run, id, .. } = *self;
+        let Self {
+            shared, run, id, ..
+        } = *self;
         let options = shared.job.options;
-        let idle = run.source_has_room(options.max_slices) && run.has_room(options.max_slices_per_endpoint);
+        let idle = run.source_has_room(options.max_slices)
+            && run.has_room(options.max_slices_per_endpoint);
         if !idle || run.is_gap(id) || self.pages_left(&run.slice(id)) < SPLIT_PAGES {
             return false;
         }
-        let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else { return false };
-        shared.committer.change(|| run.replan(id, kept, Some(given)));
-        shared.job.observer.observe(&Event::SliceSplit { endpoint: &run.id });
+        let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else {
+            return false;
+        };
+        shared
+            .committer
+            .change(|| run.replan(id, kept, Some(given)));
+        shared
+            .job
+            .observer
+            .observe(&Event::SliceSplit { endpoint: &run.id });
         shared.wake.notify_one();
         true
     }
@@ -255,32 +371,55 @@ impl<'a> SliceReader<'a> {
         if let Some(requests) = self.run.endpoint().slicer().requests_left(slice) {
             return requests as f64;
         }
-        let (Some(window), Some(reached)) = (slice.window, slice.reached) else { return 0.0 };
-        let Some(since) = window.since else { return f64::INFINITY };
+        let (Some(window), Some(reached)) = (slice.window, slice.reached) else {
+            return 0.0;
+        };
+        let Some(since) = window.since else {
+            return f64::INFINITY;
+        };
         let seconds = |span: chrono::TimeDelta| span.num_seconds().max(1) as f64;
         self.pages.max(1.0) * seconds(reached - since) / seconds(window.until - reached)
     }
 
-    /// Remembers the page that the list repeated instead of going on, so that the next sync does not take it for the next one.
+    /// Remembers the page that the list repeated instead of going on, so that the next sync does
+    /// not take it for the next one.
     fn doubt(&self, error: &Error) {
         let slice = self.run.slice(self.id);
-        if error.doubted().is_some_and(|page| slice.doubted != Some(page)) {
-            let doubted = SliceState { doubted: error.doubted(), ..slice };
-            self.shared.committer.change(|| self.run.replan(self.id, doubted, None));
+        if error
+            .doubted()
+            .is_some_and(|page| slice.doubted != Some(page))
+        {
+            let doubted = SliceState {
+                doubted: error.doubted(),
+                ..slice
+            };
+            self.shared
+                .committer
+                .change(|| self.run.replan(self.id, doubted, None));
         }
     }
 
     /// Goes on behind a position that the vendor refuses for good.
     fn restart(&mut self, error: Error) -> Result<Step> {
         let slice = self.run.slice(self.id);
-        let keyed = self.run.tables.iter().flatten().all(|table| !table.primary_key.is_empty());
+        let keyed = self
+            .run
+            .tables
+            .iter()
+            .flatten()
+            .all(|table| !table.primary_key.is_empty());
         self.restarts += 1;
         if !keyed || self.restarts > 3 {
             return Err(error.with_help("the stream has no key, so reading it again would repeat rows; run with --full-refresh"));
         }
         let restarted = self.run.endpoint().slicer().restart(&slice);
-        let restarted = restarted.unwrap_or(SliceState { position: pipeline_core::state::Position::Start, ..slice });
-        self.shared.committer.change(|| self.run.replan(self.id, restarted, None));
+        let restarted = restarted.unwrap_or(SliceState {
+            position: pipeline_core::state::Position::Start,
+            ..slice
+        });
+        self.shared
+            .committer
+            .change(|| self.run.replan(self.id, restarted, None));
         Ok(Step::Replanned)
     }
 }

@@ -1,4 +1,5 @@
-//! What is read and not yet handed to the destination: the rows of complete pages, and how far they bring their slices.
+//! What is read and not yet handed to the destination: the rows of complete pages, and how far they
+//! bring their slices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub(super) struct Late {
 #[derive(Default)]
 pub(super) struct Staged {
     pub(super) tables: Vec<StagedTable>,
-    /// Tables without rows, with room for as many as they had in the batch before: columns that grow are copied.
+    /// Tables without rows, with room for as many as they had in the batch before: columns that
+    /// grow are copied.
     spare: Vec<StagedTable>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) changes: Vec<Change>,
@@ -48,8 +50,8 @@ pub(super) struct Staged {
     pub(super) discard: Vec<TableId>,
     /// Bytes of the records that are rows.
     pub(super) bytes: u64,
-    /// Bytes that the rows, and what cannot be rows, take in memory at most: many columns with few values take more than the
-    /// records.
+    /// Bytes that the rows, and what cannot be rows, take in memory at most: many columns with few
+    /// values take more than the records.
     pub(super) memory: u64,
     /// Permits that memory.
     lease: Option<Lease>,
@@ -73,16 +75,29 @@ pub(super) struct StagedTable {
 }
 
 impl Staged {
-    /// Adds a page's rows to those of the same tables. The pages of a table share a batch: a page has few records, and each
-    /// column of a batch costs something, in making it and in writing it.
+    /// Adds a page's rows to those of the same tables. The pages of a table share a batch: a page
+    /// has few records, and each column of a batch costs something, in making it and in writing it.
     /// Returns the records that only the decoder found to be wrong.
-    pub(super) fn add(&mut self, page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) -> Vec<Late> {
+    pub(super) fn add(
+        &mut self,
+        page: Vec<PageRecords<'_>>,
+        synced_at: DateTime<Utc>,
+    ) -> Vec<Late> {
         let mut late = Vec::new();
         self.since.get_or_insert_with(Instant::now);
-        for PageRecords { endpoint, table, stream, records } in page {
+        for PageRecords {
+            endpoint,
+            table,
+            stream,
+            records,
+        } in page
+        {
             let index = self.index(table);
             let StagedTable { decoders, rows, .. } = &mut self.tables[index];
-            let bytes = records.iter().map(|hashed| hashed.record.as_bytes().len()).sum();
+            let bytes = records
+                .iter()
+                .map(|hashed| hashed.record.as_bytes().len())
+                .sum();
             let decoder = with_room(decoders, stream, bytes);
             let (memory, before) = (decoder.memory(), decoder.len());
             for Hashed { record, hash } in records {
@@ -94,7 +109,10 @@ impl Staged {
                     }
                     Err(rejection) => {
                         if record.op() != Op::Reject {
-                            late.push(Late { table: Arc::clone(table), reason: rejection.to_string() });
+                            late.push(Late {
+                                table: Arc::clone(table),
+                                reason: rejection.to_string(),
+                            });
                         }
                         let rejected = Rejected::new(endpoint, table, &record, rejection);
                         self.memory += rejected.memory() as u64;
@@ -111,9 +129,14 @@ impl Staged {
     }
 
     /// Adds the records of a page that were rejected, and nothing else of it.
-    pub(super) fn add_rejected(&mut self, mut page: Vec<PageRecords<'_>>, synced_at: DateTime<Utc>) {
+    pub(super) fn add_rejected(
+        &mut self,
+        mut page: Vec<PageRecords<'_>>,
+        synced_at: DateTime<Utc>,
+    ) {
         for page in &mut page {
-            page.records.retain(|hashed| hashed.record.op() == Op::Reject);
+            page.records
+                .retain(|hashed| hashed.record.op() == Op::Reject);
         }
         let _ = self.add(page, synced_at);
     }
@@ -121,7 +144,11 @@ impl Staged {
     /// Takes the memory that the rows take, whose pages had room for them.
     pub(super) fn permit(&mut self, memory: &MemoryBudget) {
         let lease = self.lease.get_or_insert_with(|| memory.staged());
-        lease.take(usize::try_from(self.memory).unwrap_or(usize::MAX).saturating_sub(lease.bytes()));
+        lease.take(
+            usize::try_from(self.memory)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(lease.bytes()),
+        );
     }
 
     /// Adds a change of a checkpoint.
@@ -132,10 +159,19 @@ impl Staged {
 
     /// Where a table is among those that have rows.
     fn index(&mut self, table: &Arc<Table>) -> usize {
-        let place = |tables: &[StagedTable]| tables.iter().position(|known| Arc::ptr_eq(&known.table, table));
+        let place = |tables: &[StagedTable]| {
+            tables
+                .iter()
+                .position(|known| Arc::ptr_eq(&known.table, table))
+        };
         place(&self.tables).unwrap_or_else(|| {
             let spare = place(&self.spare).map(|index| self.spare.swap_remove(index));
-            let new = || StagedTable { table: Arc::clone(table), decoders: Vec::new(), rows: BTreeMap::new(), written: 0 };
+            let new = || StagedTable {
+                table: Arc::clone(table),
+                decoders: Vec::new(),
+                rows: BTreeMap::new(),
+                written: 0,
+            };
             self.tables.push(spare.unwrap_or_else(new));
             self.tables.len() - 1
         })
@@ -143,8 +179,20 @@ impl Staged {
 
     /// Everything but what tells when the next commit is due.
     pub(super) fn hand_over(&mut self) -> Self {
-        let (spare, uncommitted, since) = (std::mem::take(&mut self.spare), self.uncommitted, self.since);
-        std::mem::replace(self, Self { spare, uncommitted, since, ..Self::default() })
+        let (spare, uncommitted, since) = (
+            std::mem::take(&mut self.spare),
+            self.uncommitted,
+            self.since,
+        );
+        std::mem::replace(
+            self,
+            Self {
+                spare,
+                uncommitted,
+                since,
+                ..Self::default()
+            },
+        )
     }
 
     /// Everything, to be committed.
@@ -153,8 +201,8 @@ impl Staged {
         self.hand_over()
     }
 
-    /// Takes back the tables of what was handed over, now that their rows are written. Those that had room for more than is
-    /// usual are not kept.
+    /// Takes back the tables of what was handed over, now that their rows are written. Those that
+    /// had room for more than is usual are not kept.
     pub(super) fn take_back(&mut self, mut tables: Vec<StagedTable>) {
         tables.retain(|table| table.written <= LARGEST_SPARE);
         self.spare = tables;
@@ -179,8 +227,13 @@ impl StagedTable {
     }
 }
 
-/// The decoder to add records of so many bytes to: a batch has no room beyond what a column can address.
-pub(super) fn with_room<'d>(decoders: &'d mut Vec<Decoder>, stream: &StreamDef, bytes: usize) -> &'d mut Decoder {
+/// The decoder to add records of so many bytes to: a batch has no room beyond what a column can
+/// address.
+pub(super) fn with_room<'d>(
+    decoders: &'d mut Vec<Decoder>,
+    stream: &StreamDef,
+    bytes: usize,
+) -> &'d mut Decoder {
     let has_room = |decoder: &Decoder| i32::try_from(decoder.bytes().saturating_add(bytes)).is_ok();
     if !decoders.last().is_some_and(has_room) {
         decoders.push(Decoder::new(stream.schema(), stream.key()));
@@ -189,13 +242,37 @@ pub(super) fn with_room<'d>(decoders: &'d mut Vec<Decoder>, stream: &StreamDef, 
     &mut decoders[last]
 }
 
-/// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was replaced in between.
+/// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was
+/// replaced in between.
 pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
-    if let Change::Advance { endpoint, slice, from, to, reached, newest, seen, gaps, .. } = &change {
-        for earlier in changes.iter_mut().rev().filter(|earlier| earlier.endpoint() == endpoint) {
+    if let Change::Advance {
+        endpoint,
+        slice,
+        from,
+        to,
+        reached,
+        newest,
+        seen,
+        gaps,
+        ..
+    } = &change
+    {
+        for earlier in changes
+            .iter_mut()
+            .rev()
+            .filter(|earlier| earlier.endpoint() == endpoint)
+        {
             match earlier {
                 Change::Replace { .. } => break,
-                Change::Advance { slice: s, to: t, reached: r, newest: n, seen: known, gaps: missed, .. } if s == slice && t == from => {
+                Change::Advance {
+                    slice: s,
+                    to: t,
+                    reached: r,
+                    newest: n,
+                    seen: known,
+                    gaps: missed,
+                    ..
+                } if s == slice && t == from => {
                     *n = (*n).max(*newest);
                     t.clone_from(to);
                     *r = reached.or(*r);

@@ -43,14 +43,15 @@ pub struct EndpointSummary {
     pub id: EndpointId,
     /// How it ended.
     pub outcome: Outcome,
-    /// True when the vendor answered for it in this run, be it that there is nothing. False when it was not asked, as for a list
-    /// that is not due, or refused.
+    /// True when the vendor answered for it in this run, be it that there is nothing. False when it
+    /// was not asked, as for a list that is not due, or refused.
     pub answered: bool,
     /// What its streams got.
     pub streams: Vec<StreamSummary>,
     /// Cursor value up to which the data is complete, or the newest one read by an export.
     pub cursor: Option<DateTime<Utc>>,
-    /// Slices that are not read to their end: where the next run goes on. Zero when everything up to the cursor is there.
+    /// Slices that are not read to their end: where the next run goes on. Zero when everything up
+    /// to the cursor is there.
     pub unfinished: usize,
     /// Records of a parent list that were passed over, because what belongs to them was refused.
     pub skipped: u64,
@@ -73,7 +74,12 @@ pub struct GapSummary {
 
 impl From<&Gap> for GapSummary {
     fn from(gap: &Gap) -> Self {
-        Self { name: gap.name.clone(), reason: gap.reason.clone(), since: gap.since, attempts: gap.attempts }
+        Self {
+            name: gap.name.clone(),
+            reason: gap.reason.clone(),
+            since: gap.since,
+            attempts: gap.attempts,
+        }
     }
 }
 
@@ -87,7 +93,8 @@ pub enum Outcome {
     Incomplete,
     /// The run was cancelled or reached its deadline; what was read is committed.
     Interrupted,
-    /// It may not be read and was not asked for by name: a permission, a plan, a product that is not enabled.
+    /// It may not be read and was not asked for by name: a permission, a plan, a product that is
+    /// not enabled.
     Unavailable {
         /// What it would be as a failure.
         #[serde(serialize_with = "kind_name")]
@@ -115,18 +122,23 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// What happened and where.
     pub message: String,
-    /// The vendor's own words, which `message` quotes: what tells apart failures that have the same cause from others.
+    /// The vendor's own words, which `message` quotes: what tells apart failures that have the same
+    /// cause from others.
     pub answer: Option<String>,
     /// What can be done about it.
     pub help: Option<String>,
-    /// True when the run before failed in the same way at the same place: it does not pass by itself.
+    /// True when the run before failed in the same way at the same place: it does not pass by
+    /// itself.
     pub repeated: bool,
     /// True when it was not the vendor who answered: this says nothing about what the account has.
     #[serde(skip)]
     pub is_foreign: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn kind_name<S: serde::Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&kind.to_string())
 }
@@ -140,8 +152,18 @@ impl From<&Error> for Failure {
             message.push_str(&inner.to_string());
             cause = inner.source();
         }
-        let (answer, help) = (error.context_value("answer").map(ToOwned::to_owned), error.help().map(ToOwned::to_owned));
-        Self { kind: error.kind(), message, answer, help, repeated: false, is_foreign: error.message() == WEB_PAGE }
+        let (answer, help) = (
+            error.context_value("answer").map(ToOwned::to_owned),
+            error.help().map(ToOwned::to_owned),
+        );
+        Self {
+            kind: error.kind(),
+            message,
+            answer,
+            help,
+            repeated: false,
+            is_foreign: error.message() == WEB_PAGE,
+        }
     }
 }
 
@@ -156,9 +178,11 @@ pub struct StreamSummary {
     pub bytes: u64,
     /// Rows written and committed.
     pub rows: u64,
-    /// Records that were left out because an earlier sync, or the page before, had committed the very same.
+    /// Records that were left out because an earlier sync, or the page before, had committed the
+    /// very same.
     pub unchanged: u64,
-    /// Records that cannot be a row, such as without a key: kept with the reason in the table `_rejected`.
+    /// Records that cannot be a row, such as without a key: kept with the reason in the table
+    /// `_rejected`.
     pub rejected: u64,
     /// Members that were kept in `_extra`: the member, why, and how often.
     pub drift: Vec<DriftSummary>,
@@ -176,13 +200,17 @@ pub struct DriftSummary {
 }
 
 impl Summary {
-    /// The most serious failure: decides the exit code. None when everything selected is done or unavailable, and something is
-    /// done: a source of which nothing can be read has failed, whoever answers in the vendor's place.
+    /// The most serious failure: decides the exit code. None when everything selected is done or
+    /// unavailable, and something is done: a source of which nothing can be read has failed,
+    /// whoever answers in the vendor's place.
     pub fn failure(&self) -> Option<ErrorKind> {
-        self.failures().map(|(kind, _)| kind).max_by_key(|kind| severity(*kind))
+        self.failures()
+            .map(|(kind, _)| kind)
+            .max_by_key(|kind| severity(*kind))
     }
 
-    /// True when there are failures and none of them passes by itself: running again does not help before something is changed.
+    /// True when there are failures and none of them passes by itself: running again does not help
+    /// before something is changed.
     pub fn lasts(&self) -> bool {
         self.failure().is_some() && self.failures().all(|(_, lasts)| lasts)
     }
@@ -190,23 +218,42 @@ impl Summary {
     /// The kinds of all failures, and whether they last.
     fn failures(&self) -> impl Iterator<Item = (ErrorKind, bool)> {
         let is_withheld = |source: &str| {
-            let of_source = || self.endpoints.iter().filter(|endpoint| endpoint.id.source == source);
-            of_source().all(|endpoint| !endpoint.answered || matches!(endpoint.outcome, Outcome::Unavailable { .. }))
+            let of_source = || {
+                self.endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.id.source == source)
+            };
+            of_source().all(|endpoint| {
+                !endpoint.answered || matches!(endpoint.outcome, Outcome::Unavailable { .. })
+            })
         };
-        let sources: BTreeSet<&str> = self.endpoints.iter().map(|endpoint| &*endpoint.id.source).collect();
-        let withheld: BTreeSet<&str> = sources.into_iter().filter(|source| is_withheld(source)).collect();
+        let sources: BTreeSet<&str> = self
+            .endpoints
+            .iter()
+            .map(|endpoint| &*endpoint.id.source)
+            .collect();
+        let withheld: BTreeSet<&str> = sources
+            .into_iter()
+            .filter(|source| is_withheld(source))
+            .collect();
         self.endpoints.iter().filter_map(move |endpoint| {
             let kind = match &endpoint.outcome {
                 Outcome::Done => None,
-                Outcome::Unavailable { kind: ErrorKind::Unsupported, .. } => {
-                    withheld.contains(&*endpoint.id.source).then_some(ErrorKind::Refused)
+                Outcome::Unavailable {
+                    kind: ErrorKind::Unsupported,
+                    ..
+                } => withheld
+                    .contains(&*endpoint.id.source)
+                    .then_some(ErrorKind::Refused),
+                Outcome::Unavailable { kind, .. } => {
+                    withheld.contains(&*endpoint.id.source).then_some(*kind)
                 }
-                Outcome::Unavailable { kind, .. } => withheld.contains(&*endpoint.id.source).then_some(*kind),
                 Outcome::Incomplete => Some(ErrorKind::Unavailable),
                 Outcome::Interrupted => Some(ErrorKind::Cancelled),
                 Outcome::Failed { error } => Some(error.kind),
             }?;
-            let is_repeated = matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated);
+            let is_repeated =
+                matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated);
             Some((kind, kind.lasts() || is_repeated))
         })
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::endpoint_run::EndpointRun;
 
-/// The endpoints of a run, by number, that could begin a slice. Nothing here takes longer the more endpoints there are.
+/// The endpoints of a run, by number, that could begin a slice. Nothing here takes longer the more
+/// endpoints there are.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// Those that could begin one, of each source.
@@ -40,11 +41,18 @@ impl Turns {
         for (index, run) in runs.iter().enumerate() {
             let (sources_known, units_known) = (sources.len(), units.len());
             let source = *sources.entry(&run.id.source).or_insert(sources_known);
-            let unit = *units.entry((source, run.id.account())).or_insert(units_known);
+            let unit = *units
+                .entry((source, run.id.account()))
+                .or_insert(units_known);
             turns.ready.resize_with(sources.len(), VecDeque::new);
             turns.units.resize_with(units.len(), Unit::default);
             let over = run.is_over();
-            turns.places.push(Place { source, unit, waits: false, over });
+            turns.places.push(Place {
+                source,
+                unit,
+                waits: false,
+                over,
+            });
             match run.endpoint().is_last() {
                 true => turns.units[unit].last.push(index),
                 false if over => {}
@@ -99,7 +107,8 @@ impl Turns {
         self.begin_last(unit);
     }
 
-    /// Lets what is read last begin when nothing else is left of its account, before other accounts go on.
+    /// Lets what is read last begin when nothing else is left of its account, before other accounts
+    /// go on.
     fn begin_last(&mut self, unit: usize) {
         if self.units[unit].lists == 0 {
             for index in std::mem::take(&mut self.units[unit].last) {

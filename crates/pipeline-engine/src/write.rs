@@ -17,7 +17,8 @@ use super::staged::{Staged, StagedTable, push_change};
 use super::{Job, rejected};
 use crate::destination::{Commit, Generation, Keep, Refused, Table, TableId, Transaction};
 
-/// Names of fields of one table that are counted over a run; what comes beyond is counted as [`OTHER_FIELDS`].
+/// Names of fields of one table that are counted over a run; what comes beyond is counted as
+/// [`OTHER_FIELDS`].
 const MOST_DRIFT: usize = 1_000;
 
 /// What became of the records that one endpoint read for one table.
@@ -119,12 +120,28 @@ impl Writer {
     }
 
     async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
-        let Staged { mut tables, mut rejected, changes, finished, publish, keep, discard, bytes, content_hash, .. } = staged;
+        let Staged {
+            mut tables,
+            mut rejected,
+            changes,
+            finished,
+            publish,
+            keep,
+            discard,
+            bytes,
+            content_hash,
+            ..
+        } = staged;
         for staged in &mut tables {
             self.write_table(staged, &mut rejected).await?;
         }
         self.write_rejected(&rejected).await?;
-        let mut effects = Effects { changes, finished, publish, keep };
+        let mut effects = Effects {
+            changes,
+            finished,
+            publish,
+            keep,
+        };
         self.held.filter(&mut effects);
         for change in effects.changes {
             push_change(&mut self.pending.changes, change);
@@ -138,8 +155,13 @@ impl Writer {
         Ok(tables)
     }
 
-    /// Writes the rows of a table, and adds those that the destination refuses to the rejected records.
-    async fn write_table(&mut self, staged: &mut StagedTable, rejected: &mut Vec<Rejected>) -> Result<()> {
+    /// Writes the rows of a table, and adds those that the destination refuses to the rejected
+    /// records.
+    async fn write_table(
+        &mut self,
+        staged: &mut StagedTable,
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<()> {
         let (batches, drift) = staged.finish()?;
         self.tell_drift(&staged.table, drift);
         let (mut unchanged, mut refused) = (0, Vec::new());
@@ -151,14 +173,22 @@ impl Writer {
         // Of several endpoints that feed the table it is not known whose rows they were.
         let mut refused = refused.into_iter();
         for (endpoint, rows) in std::mem::take(&mut staged.rows) {
-            let written = self.pending.rows.entry((Some(endpoint), staged.table.id())).or_default();
+            let written = self
+                .pending
+                .rows
+                .entry((Some(endpoint), staged.table.id()))
+                .or_default();
             let left_out = rows.min(unchanged);
             unchanged -= left_out;
             let most = usize::try_from(rows - left_out).unwrap_or(usize::MAX);
             let mut taken = rows - left_out;
             for refused in refused.by_ref().take(most) {
                 taken -= 1;
-                self.figures.refused.entry((endpoint, staged.table.id())).or_default().add(&refused.reason);
+                self.figures
+                    .refused
+                    .entry((endpoint, staged.table.id()))
+                    .or_default()
+                    .add(&refused.reason);
                 rejected.push(Rejected::refused(endpoint, &staged.table, refused));
             }
             written.rows += taken;
@@ -169,7 +199,11 @@ impl Writer {
     }
 
     /// Returns how many rows are left out, and those that the destination refuses.
-    async fn write_batch(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<(u64, Vec<Refused>)> {
+    async fn write_batch(
+        &mut self,
+        table: &Arc<Table>,
+        batch: RecordBatch,
+    ) -> Result<(u64, Vec<Refused>)> {
         let id = table.id();
         let is_published = self.published.contains(&id);
         let table = self.tables.entry(id).or_insert_with(|| {
@@ -183,7 +217,10 @@ impl Writer {
             self.transaction = Some(patiently(&self.job, |destination| destination.begin()).await?);
         }
         match &mut self.transaction {
-            Some(transaction) => Ok((transaction.write(table, batch).await?, transaction.refused())),
+            Some(transaction) => Ok((
+                transaction.write(table, batch).await?,
+                transaction.refused(),
+            )),
             None => Ok((0, Vec::new())),
         }
     }
@@ -191,8 +228,15 @@ impl Writer {
     async fn write_rejected(&mut self, all: &[Rejected]) -> Result<()> {
         let mut sources: BTreeMap<&str, Vec<&Rejected>> = BTreeMap::new();
         for rejected in all {
-            self.figures.tables.entry((rejected.endpoint, rejected.table.id())).or_default().rejected += 1;
-            sources.entry(&rejected.table.source).or_default().push(rejected);
+            self.figures
+                .tables
+                .entry((rejected.endpoint, rejected.table.id()))
+                .or_default()
+                .rejected += 1;
+            sources
+                .entry(&rejected.table.source)
+                .or_default()
+                .push(rejected);
         }
         for (source, rejected) in sources {
             let table = Arc::new(rejected::table(source));
@@ -205,14 +249,20 @@ impl Writer {
                 Some(batch) => {
                     let (unchanged, refused) = self.write_batch(&table, batch).await?;
                     if let Some(Refused { reason, .. }) = refused.first() {
-                        let message = format!("the table of rejected records refuses a row: {reason}");
-                        return Err(Error::new(ErrorKind::Destination, message).with_help("remove the rule that was added to that table"));
+                        let message =
+                            format!("the table of rejected records refuses a row: {reason}");
+                        return Err(Error::new(ErrorKind::Destination, message)
+                            .with_help("remove the rule that was added to that table"));
                     }
                     unchanged
                 }
                 None => 0,
             };
-            self.pending.rows.entry((None, table.id())).or_default().rows += rows.saturating_sub(unchanged);
+            self.pending
+                .rows
+                .entry((None, table.id()))
+                .or_default()
+                .rows += rows.saturating_sub(unchanged);
         }
         Ok(())
     }
@@ -261,25 +311,49 @@ impl Writer {
         }
         self.tables.retain(|id, _| !commit.publish.contains(id));
         self.published.extend(commit.publish);
-        self.job.observer.observe(&Event::Committed { sequence, rows, bytes: pending.bytes });
+        self.job.observer.observe(&Event::Committed {
+            sequence,
+            rows,
+            bytes: pending.bytes,
+        });
         Ok(())
     }
 
     fn check(&self) -> Result<()> {
         if self.failed {
-            return Err(Error::new(ErrorKind::Destination, "the destination failed earlier in this run").with_help("run again"));
+            return Err(Error::new(
+                ErrorKind::Destination,
+                "the destination failed earlier in this run",
+            )
+            .with_help("run again"));
         }
         Ok(())
     }
 
     fn tell_drift(&mut self, table: &Table, drift: Vec<Drift>) {
-        for Drift { field, kind, count: records } in drift {
+        for Drift {
+            field,
+            kind,
+            count: records,
+        } in drift
+        {
             let reason = describe(kind);
-            self.job.observer.observe(&Event::Drift { source: &table.source, stream: &table.stream, field: &field, reason, records });
+            self.job.observer.observe(&Event::Drift {
+                source: &table.source,
+                stream: &table.stream,
+                field: &field,
+                reason,
+                records,
+            });
             let known = self.figures.drift.entry(table.id()).or_default();
             // Objects that are used as maps have other names on every page.
-            let is_counted = known.len() < MOST_DRIFT || known.contains_key(&(field.clone(), reason));
-            let field = if is_counted { field } else { OTHER_FIELDS.to_owned() };
+            let is_counted =
+                known.len() < MOST_DRIFT || known.contains_key(&(field.clone(), reason));
+            let field = if is_counted {
+                field
+            } else {
+                OTHER_FIELDS.to_owned()
+            };
             *known.entry((field, reason)).or_default() += records;
         }
     }

@@ -15,8 +15,8 @@ use futures::{StreamExt as _, stream};
 use self::rule::Rule;
 use crate::{Vendor, mixpanel, stripe, zendesk};
 
-/// The switches, all off by default. They count the requests they apply to, so the same requests in the same order meet
-/// the same faults. `0` for "every so many requests" is never.
+/// The switches, all off by default. They count the requests they apply to, so the same requests in
+/// the same order meet the same faults. `0` for "every so many requests" is never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// The only vendor that is affected; all are if `None`.
@@ -25,7 +25,8 @@ pub struct Faults {
     pub error_every: u64,
     /// Bursts of 429.
     pub throttle: Throttle,
-    /// Every so many requests the connection closes in the middle of the body, which `Content-Length` gave away as longer.
+    /// Every so many requests the connection closes in the middle of the body, which
+    /// `Content-Length` gave away as longer.
     pub cut_every: u64,
     /// Every so many requests the answer takes [`slow`](Self::slow) longer.
     pub slow_every: u64,
@@ -35,7 +36,8 @@ pub struct Faults {
     pub captive_portal: bool,
     /// Every answer is 401, as if the credentials had been revoked.
     pub unauthorized: bool,
-    /// Every so many raw exports the answer is 200, breaks off half-way and says so in its last line.
+    /// Every so many raw exports the answer is 200, breaks off half-way and says so in its last
+    /// line.
     pub export_terminated_every: u64,
 }
 
@@ -62,7 +64,8 @@ pub(crate) enum Fault {
 }
 
 impl Faults {
-    /// What a vendor refuses to an ordinary account, which has paid for little and set up less, for [`Simulation::rules`].
+    /// What a vendor refuses to an ordinary account, which has paid for little and set up less, for
+    /// [`Simulation::rules`].
     ///
     /// [`Simulation::rules`]: crate::Simulation::rules
     pub fn ordinary_account(vendor: Vendor) -> Vec<Rule> {
@@ -76,7 +79,11 @@ impl Faults {
     /// The fault that meets the `n`th affected request, counted from 1.
     pub(crate) fn nth(&self, n: u64) -> Option<Fault> {
         let due = |every: u64| every > 0 && n.is_multiple_of(every);
-        let Throttle { every, length, retry_after } = self.throttle;
+        let Throttle {
+            every,
+            length,
+            retry_after,
+        } = self.throttle;
         if self.unauthorized {
             Some(Fault::Unauthorized)
         } else if self.captive_portal {
@@ -85,7 +92,11 @@ impl Faults {
             Some(Fault::Throttle(retry_after))
         } else if due(self.error_every) {
             let odd = (n / self.error_every) % 2 == 1;
-            Some(Fault::Error(if odd { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::SERVICE_UNAVAILABLE }))
+            Some(Fault::Error(if odd {
+                StatusCode::INTERNAL_SERVER_ERROR
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            }))
         } else if due(self.cut_every) {
             Some(Fault::Cut)
         } else if due(self.slow_every) {
@@ -111,7 +122,13 @@ impl Fault {
                 Vendor::Mixpanel => mixpanel::throttled(seconds),
             }),
             Fault::Error(status) => Some(match vendor {
-                Vendor::Stripe => stripe::error(status, "api_error", "An unknown error occurred.", None, None),
+                Vendor::Stripe => stripe::error(
+                    status,
+                    "api_error",
+                    "An unknown error occurred.",
+                    None,
+                    None,
+                ),
                 Vendor::Zendesk => (status, "Sorry, something went wrong").into_response(),
                 Vendor::Mixpanel => mixpanel::error(status, "unknown error"),
             }),
@@ -128,7 +145,11 @@ impl Fault {
 fn error_of(vendor: Vendor, status: StatusCode, message: &str, code: Option<&str>) -> Response {
     match vendor {
         Vendor::Stripe => {
-            let kind = if status.is_server_error() { "api_error" } else { "invalid_request_error" };
+            let kind = if status.is_server_error() {
+                "api_error"
+            } else {
+                "invalid_request_error"
+            };
             stripe::error(status, kind, message, code, None)
         }
         Vendor::Zendesk => zendesk::error(status, code.unwrap_or("UnprocessableEntity"), message),
@@ -140,9 +161,14 @@ fn error_of(vendor: Vendor, status: StatusCode, message: &str, code: Option<&str
 pub(crate) fn cut(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let half = body.into_data_stream().take(1).map(|piece| piece.map(|bytes| bytes.slice(..bytes.len() / 2)));
+    let half = body
+        .into_data_stream()
+        .take(1)
+        .map(|piece| piece.map(|bytes| bytes.slice(..bytes.len() / 2)));
     let broken = stream::once(async {
         // Being idle once makes the connection send what it has.
         tokio::task::yield_now().await;

@@ -40,11 +40,25 @@ impl Ledger {
     pub(crate) fn new(timeline: &Timeline, is_deleted: impl Fn(u64) -> bool) -> Ledger {
         let entry = |index| {
             let time = timeline.at(index);
-            let fate = if is_deleted(index) { Fate::Deleted } else { Fate::Live };
-            Entry { time, updated: time - 60, created: time - 90_000, version: 0, fate }
+            let fate = if is_deleted(index) {
+                Fate::Deleted
+            } else {
+                Fate::Live
+            };
+            Entry {
+                time,
+                updated: time - 60,
+                created: time - 90_000,
+                version: 0,
+                fate,
+            }
         };
         let entries: Vec<Entry> = (0..timeline.count).map(entry).collect();
-        let order = entries.iter().zip(0..).map(|(entry, index)| (entry.time, index)).collect();
+        let order = entries
+            .iter()
+            .zip(0..)
+            .map(|(entry, index)| (entry.time, index))
+            .collect();
         Ledger { entries, order }
     }
 
@@ -57,22 +71,41 @@ impl Ledger {
     }
 
     /// The records in the order of exports, from this time and index on up to `until`, inclusive.
-    pub(crate) fn from(&self, time: i64, index: u64, until: i64) -> impl Iterator<Item = (i64, u64)> + '_ {
+    pub(crate) fn from(
+        &self,
+        time: i64,
+        index: u64,
+        until: i64,
+    ) -> impl Iterator<Item = (i64, u64)> + '_ {
         let from = (Bound::Included((time, index)), Bound::Unbounded);
-        self.order.range(from).copied().take_while(move |(time, _)| *time <= until)
+        self.order
+            .range(from)
+            .copied()
+            .take_while(move |(time, _)| *time <= until)
     }
 
     /// Adds a record made now, and gives its index.
     pub(crate) fn add(&mut self, now: i64) -> u64 {
         let index = self.len();
-        self.entries.push(Entry { time: now, updated: now, created: now, version: 0, fate: Fate::Live });
+        self.entries.push(Entry {
+            time: now,
+            updated: now,
+            created: now,
+            version: 0,
+            fate: Fate::Live,
+        });
         self.order.insert((now, index));
         index
     }
 
     /// Changes a record, which moves it to the end of the order.
     pub(crate) fn change(&mut self, index: u64, now: i64, change: impl FnOnce(&mut Entry)) {
-        let Some(entry) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) else { return };
+        let Some(entry) = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.entries.get_mut(index))
+        else {
+            return;
+        };
         self.order.remove(&(entry.time, index));
         entry.time = now;
         entry.version += 1;
@@ -85,6 +118,9 @@ impl Ledger {
     /// The first record from `start` on, in a circle, that has one of these fates.
     pub(crate) fn find(&self, start: u64, fates: &[Fate]) -> Option<u64> {
         let indexes = (start..self.len()).chain(0..start.min(self.len()));
-        indexes.into_iter().find(|index| self.entry(*index).is_some_and(|entry| fates.contains(&entry.fate)))
+        indexes.into_iter().find(|index| {
+            self.entry(*index)
+                .is_some_and(|entry| fates.contains(&entry.fate))
+        })
     }
 }

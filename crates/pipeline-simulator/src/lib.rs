@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::result_large_err, reason = "the error of a handler's step is the answer itself")]
+#![expect(
+    clippy::result_large_err,
+    reason = "the error of a handler's step is the answer itself"
+)]
 
 mod book;
 mod faults;
@@ -44,13 +47,14 @@ pub struct Simulation {
     pub seed: u64,
     /// The port on 127.0.0.1; 0 lets the system choose one.
     pub port: u16,
-    /// The end of the data, in seconds since 1970: all records are older. The server's clock is the machine's, moved
-    /// forward when that is needed to stay an hour after this.
+    /// The end of the data, in seconds since 1970: all records are older. The server's clock is the
+    /// machine's, moved forward when that is needed to stay an hour after this.
     pub until: i64,
     /// How many days the data goes back; Stripe's events go back thirty at most, as there.
     pub days: u32,
-    /// Hides all records that are as new as this second or newer and starts the server's clock two minutes after it;
-    /// [`Simulator::show_until`] moves it on. With `None` everything is there from the start.
+    /// Hides all records that are as new as this second or newer and starts the server's clock two
+    /// minutes after it; [`Simulator::show_until`] moves it on. With `None` everything is there
+    /// from the start.
     pub shown_until: Option<i64>,
     /// Stripe's side.
     pub stripe: StripeWorld,
@@ -64,8 +68,9 @@ pub struct Simulation {
     pub latency: Duration,
     /// What goes wrong; nothing by default.
     pub faults: Faults,
-    /// What goes wrong with certain requests only, such as a list that is refused: the first that applies counts. None by
-    /// default. [`Faults::ordinary_account`] has what every vendor refuses to most.
+    /// What goes wrong with certain requests only, such as a list that is refused: the first that
+    /// applies counts. None by default. [`Faults::ordinary_account`] has what every vendor refuses
+    /// to most.
     pub rules: Vec<Rule>,
 }
 
@@ -92,8 +97,8 @@ impl Default for Simulation {
 /// A Stripe account.
 #[derive(Clone, Debug)]
 pub struct StripeWorld {
-    /// Accepted API keys. Only those of the account's own mode work: `sk_live_`/`rk_live_` when [`live`](Self::live),
-    /// `sk_test_`/`rk_test_` otherwise.
+    /// Accepted API keys. Only those of the account's own mode work: `sk_live_`/`rk_live_` when
+    /// [`live`](Self::live), `sk_test_`/`rk_test_` otherwise.
     pub keys: Vec<String>,
     /// Live mode instead of a sandbox; every record's `livemode` says so.
     pub live: bool,
@@ -105,15 +110,16 @@ pub struct StripeWorld {
     pub others: u64,
     /// Other numbers of objects for the streams named, by table name: `invoices`, `top_ups`, ….
     pub counts: BTreeMap<String, u64>,
-    /// The share of a stream's objects created in the last twentieth of the time: 0.05 is an even spread, 0.9 a young
-    /// account that grows fast.
+    /// The share of a stream's objects created in the last twentieth of the time: 0.05 is an even
+    /// spread, 0.9 a young account that grows fast.
     pub recent_share: f64,
     /// Other shares for the streams named, by table name.
     pub recent_shares: BTreeMap<String, f64>,
-    /// Of the objects, in blocks of so many, one block in eight shares one second of creation, as bulk imports do.
+    /// Of the objects, in blocks of so many, one block in eight shares one second of creation, as
+    /// bulk imports do.
     pub burst: u64,
-    /// Writes all charges at the start, with these members expanded, and keeps them in memory, 3.6 KB each, so that the server
-    /// takes little of the processor from what is measured beside it.
+    /// Writes all charges at the start, with these members expanded, and keeps them in memory, 3.6
+    /// KB each, so that the server takes little of the processor from what is measured beside it.
     pub written_beforehand: Option<Vec<String>>,
     /// Compresses what is written beforehand as well, with gzip, for clients that accept it.
     pub compressed_beforehand: bool,
@@ -128,7 +134,9 @@ pub struct StripeWorld {
 impl Default for StripeWorld {
     fn default() -> StripeWorld {
         StripeWorld {
-            keys: ["sk_test_sim", "rk_test_sim", "sk_live_sim", "rk_live_sim"].map(str::to_owned).to_vec(),
+            keys: ["sk_test_sim", "rk_test_sim", "sk_live_sim", "rk_live_sim"]
+                .map(str::to_owned)
+                .to_vec(),
             live: false,
             charges: 2_000,
             customers: 500,
@@ -171,7 +179,8 @@ pub struct ZendeskWorld {
     pub groups: u64,
     /// How many events of tickets, comments among them; three for each ticket if `None`.
     pub events: Option<u64>,
-    /// How many objects every other list has; the lists of single tickets, articles and so on depend on these.
+    /// How many objects every other list has; the lists of single tickets, articles and so on
+    /// depend on these.
     pub others: u64,
     /// Other numbers of objects for the streams named: `macros`, `articles`, ….
     pub counts: BTreeMap<String, u64>,
@@ -179,13 +188,14 @@ pub struct ZendeskWorld {
     pub plan: ZendeskPlan,
     /// Whether there is a Help Center. Without one its requests are answered by a web page (404).
     pub help_center: bool,
-    /// Subdomains of brands with a Help Center each, the account's own first; the records are dealt out among them. Requests
-    /// to the hosts of the others have `/brand/SUBDOMAIN` before their path. Without any there is one Help Center, and the
-    /// list of brands is made up.
+    /// Subdomains of brands with a Help Center each, the account's own first; the records are dealt
+    /// out among them. Requests to the hosts of the others have `/brand/SUBDOMAIN` before their
+    /// path. Without any there is one Help Center, and the list of brands is made up.
     pub brands: Vec<String>,
     /// Streams that the credentials may not read (403), by name.
     pub forbidden: Vec<String>,
-    /// Deleting for good takes everything: the texts of a ticket's comments, wherever they are shown, and a user's identities.
+    /// Deleting for good takes everything: the texts of a ticket's comments, wherever they are
+    /// shown, and a user's identities.
     pub erases: bool,
     /// How many tickets change while each page of an export is on its way.
     pub changes_per_page: u64,
@@ -193,8 +203,8 @@ pub struct ZendeskWorld {
     pub slow_pages_over: Option<usize>,
     /// Every so many requests the answer is 503 with `Retry-After: 3`, as under load; 0 for never.
     pub backpressure_every: u64,
-    /// A page of a time-based export that is one second cuts it off, and ends where it began: the defect that readers get
-    /// caught in. Off, the page holds the whole second.
+    /// A page of a time-based export that is one second cuts it off, and ends where it began: the
+    /// defect that readers get caught in. Off, the page holds the whole second.
     pub cuts_seconds: bool,
     /// As [`StripeWorld::recent_share`], of the times of change.
     pub recent_share: f64,
@@ -270,7 +280,8 @@ impl ZendeskWorld {
     }
 }
 
-/// A Mixpanel project. Unless it has a [`local_zone`](Self::local_zone) it was made after 2023: its days and times are UTC.
+/// A Mixpanel project. Unless it has a [`local_zone`](Self::local_zone) it was made after 2023: its
+/// days and times are UTC.
 #[derive(Clone, Debug)]
 pub struct MixpanelWorld {
     /// How many whole days of events, the last one being the day before [`Simulation::until`].
@@ -285,8 +296,9 @@ pub struct MixpanelWorld {
     pub very_late: f64,
     /// How late those may be.
     pub very_late_days: u32,
-    /// The share of users that are merged with another, each at a time of its own: from then on all events of theirs are
-    /// exported with the other's id, and keep their own beside it. An event of its own, `$identify`, says when.
+    /// The share of users that are merged with another, each at a time of its own: from then on all
+    /// events of theirs are exported with the other's id, and keep their own beside it. An event of
+    /// its own, `$identify`, says when.
     pub merged: f64,
     /// The zone whose wall clock events are stored by, as projects from before 2023 do.
     pub local_zone: Option<chrono_tz::Tz>,
@@ -341,7 +353,10 @@ impl Vendor {
     pub(crate) fn of(path: &str) -> Vendor {
         if path.starts_with("/v1/") {
             Vendor::Stripe
-        } else if ["/api/v2/", "/oauth/", "/brand/"].iter().any(|start| path.starts_with(start)) {
+        } else if ["/api/v2/", "/oauth/", "/brand/"]
+            .iter()
+            .any(|start| path.starts_with(start))
+        {
             Vendor::Zendesk
         } else {
             Vendor::Mixpanel

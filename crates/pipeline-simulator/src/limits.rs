@@ -22,14 +22,15 @@ pub struct Limits {
     pub zendesk_account: Option<u32>,
     /// Zendesk: requests per minute for all incremental exports together.
     pub zendesk_export: Option<u32>,
-    /// Zendesk: whether the lists that have a limit of their own count it: deleted tickets (10 a minute), tags and the export
-    /// of the search (100), audits of tickets (450).
+    /// Zendesk: whether the lists that have a limit of their own count it: deleted tickets (10 a
+    /// minute), tags and the export of the search (100), audits of tickets (450).
     pub zendesk_endpoints: bool,
     /// Mixpanel: raw exports per second.
     pub mixpanel_export_second: Option<u32>,
     /// Mixpanel: raw exports per rolling hour.
     pub mixpanel_export_hour: Option<u32>,
-    /// Mixpanel: Query API requests per rolling hour; further pages of a profile session don't count.
+    /// Mixpanel: Query API requests per rolling hour; further pages of a profile session don't
+    /// count.
     pub mixpanel_query_hour: Option<u32>,
     /// Mixpanel: queries that are answered at once, profile pages among them.
     pub mixpanel_queries_at_once: Option<u32>,
@@ -55,9 +56,13 @@ impl Limits {
         }
     }
 
-    /// The published limits, with those of a live Stripe account (100 requests a second in all, 25 an operation).
+    /// The published limits, with those of a live Stripe account (100 requests a second in all, 25
+    /// an operation).
     pub fn live() -> Limits {
-        Limits { stripe_global: Some(100), ..Limits::sandbox() }
+        Limits {
+            stripe_global: Some(100),
+            ..Limits::sandbox()
+        }
     }
 }
 
@@ -150,17 +155,33 @@ impl Gate {
     }
 
     /// The error is the budgets and how long to wait. A refused request costs nothing.
-    pub(crate) fn zendesk(&mut self, call: ZendeskCall, now: Instant) -> Result<ZendeskBudgets, (ZendeskBudgets, Duration)> {
-        let account = if call.help_center { &mut self.zendesk_help_center } else { &mut self.zendesk_account };
+    pub(crate) fn zendesk(
+        &mut self,
+        call: ZendeskCall,
+        now: Instant,
+    ) -> Result<ZendeskBudgets, (ZendeskBudgets, Duration)> {
+        let account = if call.help_center {
+            &mut self.zendesk_help_center
+        } else {
+            &mut self.zendesk_account
+        };
         let export = call.export.then_some(&mut self.zendesk_export);
         let own = call.endpoint.map(|name| {
             let limit = self.limits.zendesk_endpoints.then(|| endpoint_limit(name));
-            (name, self.zendesk_endpoints.entry(name.to_owned()).or_insert_with(|| Window::new(limit, MINUTE)))
+            (
+                name,
+                self.zendesk_endpoints
+                    .entry(name.to_owned())
+                    .or_insert_with(|| Window::new(limit, MINUTE)),
+            )
         });
         let (name, mut own) = own.unzip();
         let mut windows: Vec<&mut Window> = [Some(account), export].into_iter().flatten().collect();
         windows.extend(own.as_deref_mut());
-        let spent = windows.iter_mut().map(|window| window.budget(now)).find(|budget| budget.remaining == 0);
+        let spent = windows
+            .iter_mut()
+            .map(|window| window.budget(now))
+            .find(|budget| budget.remaining == 0);
         if spent.is_none() {
             for window in &mut windows {
                 window.take(now);
@@ -168,14 +189,25 @@ impl Gate {
         }
         let account = windows[0].budget(now);
         drop(windows);
-        let endpoint = name.zip(own).map(|(name, window)| (name.to_owned(), window.budget(now)));
-        let budgets = ZendeskBudgets { account, endpoint: endpoint.filter(|_| self.limits.zendesk_endpoints) };
-        spent.map_or_else(|| Ok(budgets.clone()), |spent| Err((budgets.clone(), spent.reset)))
+        let endpoint = name
+            .zip(own)
+            .map(|(name, window)| (name.to_owned(), window.budget(now)));
+        let budgets = ZendeskBudgets {
+            account,
+            endpoint: endpoint.filter(|_| self.limits.zendesk_endpoints),
+        };
+        spent.map_or_else(
+            || Ok(budgets.clone()),
+            |spent| Err((budgets.clone(), spent.reset)),
+        )
     }
 
     /// The error is how long to wait.
     pub(crate) fn mixpanel_export(&mut self, now: Instant) -> Result<(), Duration> {
-        let (second, hour) = (self.mixpanel_export_second.budget(now), self.mixpanel_export_hour.budget(now));
+        let (second, hour) = (
+            self.mixpanel_export_second.budget(now),
+            self.mixpanel_export_hour.budget(now),
+        );
         for budget in [hour, second] {
             if budget.remaining == 0 {
                 return Err(budget.reset);
@@ -213,7 +245,12 @@ struct Bucket {
 impl Bucket {
     fn full(rate: Option<u32>, burst: Option<u32>, now: Instant) -> Bucket {
         let capacity = f64::from(burst.or(rate).unwrap_or(1).max(1));
-        Bucket { rate: rate.map(f64::from), capacity, tokens: capacity, filled: now }
+        Bucket {
+            rate: rate.map(f64::from),
+            capacity,
+            tokens: capacity,
+            filled: now,
+        }
     }
 
     fn ready(&mut self, now: Instant) -> bool {
@@ -240,18 +277,32 @@ struct Window {
 
 impl Window {
     fn new(limit: Option<u32>, period: Duration) -> Window {
-        Window { limit, period, taken: VecDeque::new() }
+        Window {
+            limit,
+            period,
+            taken: VecDeque::new(),
+        }
     }
 
     fn budget(&mut self, now: Instant) -> Budget {
-        while self.taken.front().is_some_and(|taken| now.duration_since(*taken) >= self.period) {
+        while self
+            .taken
+            .front()
+            .is_some_and(|taken| now.duration_since(*taken) >= self.period)
+        {
             self.taken.pop_front();
         }
         // What Zendesk documents as the ceiling of any account stands for "unlimited" in headers.
         let limit = self.limit.unwrap_or(100_000);
         let used = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
-        let reset = self.taken.front().map_or(self.period, |oldest| self.period.saturating_sub(now.duration_since(*oldest)));
-        Budget { limit, remaining: limit.saturating_sub(used), reset }
+        let reset = self.taken.front().map_or(self.period, |oldest| {
+            self.period.saturating_sub(now.duration_since(*oldest))
+        });
+        Budget {
+            limit,
+            remaining: limit.saturating_sub(used),
+            reset,
+        }
     }
 
     fn take(&mut self, now: Instant) {

@@ -1,4 +1,5 @@
-//! What happens to a Mixpanel project's events after they happened: some arrive late, and users turn out to be one.
+//! What happens to a Mixpanel project's events after they happened: some arrive late, and users
+//! turn out to be one.
 
 use chrono::{DateTime, Offset as _, TimeZone as _};
 use chrono_tz::Tz;
@@ -101,33 +102,63 @@ impl History {
         if self.merged == 0 || !is_merged(user) {
             return None;
         }
-        let when = self.start + i64::try_from(draw(world.key(user), hash(b"when")) % self.span.unsigned_abs()).unwrap_or(0);
+        let when = self.start
+            + i64::try_from(draw(world.key(user), hash(b"when")) % self.span.unsigned_abs())
+                .unwrap_or(0);
         // Never with one that is merged itself, so that there are no chains.
         let count = world.tables[user.table].timeline.count;
-        let other = (1..count).map(|step| Row { index: (user.index + step) % count, ..user }).find(|other| !is_merged(*other))?;
+        let other = (1..count)
+            .map(|step| Row {
+                index: (user.index + step) % count,
+                ..user
+            })
+            .find(|other| !is_merged(*other))?;
         let id = |row: Row| world.tables[row.table].id(row.index);
-        Some(Merge { former: id(user), user: id(other), when, time: self.exported(1000 * when), processed: 1000 * when + PROMPT })
+        Some(Merge {
+            former: id(user),
+            user: id(other),
+            when,
+            time: self.exported(1000 * when),
+            processed: 1000 * when + PROMPT,
+        })
     }
 
     /// All merges of users.
     pub(crate) fn merges<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Merge> + 'a {
         let table = world.table("engage");
-        let users = if self.merged == 0 { 0 } else { world.tables[table].timeline.count };
+        let users = if self.merged == 0 {
+            0
+        } else {
+            world.tables[table].timeline.count
+        };
         (0..users).filter_map(move |index| self.merge(world, Row { table, index }))
     }
 
     /// The event as the export shows it at this second.
     pub(crate) fn shown(&self, world: &World, row: Row, at: i64) -> Shown {
         let time = self.exported(world.time(row));
-        let merge = if self.merged == 0 { None } else { self.merge(world, History::user(world, row)) };
-        Shown { time, processed: self.processed(world, row), merge: merge.filter(|merge| merge.when <= at) }
+        let merge = if self.merged == 0 {
+            None
+        } else {
+            self.merge(world, History::user(world, row))
+        };
+        Shown {
+            time,
+            processed: self.processed(world, row),
+            merge: merge.filter(|merge| merge.when <= at),
+        }
     }
 
     /// What the export writes for an instant in UTC.
     pub(crate) fn exported(&self, time: i64) -> i64 {
         let Some(zone) = self.zone else { return time };
         let instant = DateTime::from_timestamp_millis(time).unwrap_or_default();
-        time + 1000 * i64::from(zone.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc())
+        time + 1000
+            * i64::from(
+                zone.offset_from_utc_datetime(&instant.naive_utc())
+                    .fix()
+                    .local_minus_utc(),
+            )
     }
 
     /// The name of the project's zone.
@@ -141,7 +172,11 @@ impl History {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 ..= 1000000")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0 ..= 1000000"
+)]
 fn millionths(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 1_000_000.0).round() as u64
 }

@@ -34,11 +34,17 @@ impl Drop for Slot {
 
 impl Slot {
     /// A place for a request, or the refusal; neither where no limit applies.
-    pub(crate) fn take(service: &Arc<Service>, method: &Method, path: &str) -> Result<Option<Slot>, Response> {
+    pub(crate) fn take(
+        service: &Arc<Service>,
+        method: &Method,
+        path: &str,
+    ) -> Result<Option<Slot>, Response> {
         let limits = service.simulation.limits;
         let (kind, limit) = match path {
             "/api/2.0/export" => (Kind::Export, limits.mixpanel_exports_at_once),
-            path if path.starts_with("/api/query/") => (Kind::Query, limits.mixpanel_queries_at_once),
+            path if path.starts_with("/api/query/") => {
+                (Kind::Query, limits.mixpanel_queries_at_once)
+            }
             _ => return Ok(None),
         };
         let Some(limit) = limit else { return Ok(None) };
@@ -48,7 +54,12 @@ impl Slot {
             return Ok(Some(Slot(Arc::clone(service), kind)));
         }
         let now = Instant::now();
-        state.stats.record(Vendor::Mixpanel, &format!("{method} {path}"), now - service.started, false);
+        state.stats.record(
+            Vendor::Mixpanel,
+            &format!("{method} {path}"),
+            now - service.started,
+            false,
+        );
         let left = state.gate.mixpanel_queries_left(now);
         drop(state);
         Err(match kind {
@@ -70,9 +81,17 @@ impl Slot {
 
 fn refusal(service: &Service, path: &str, limit: u32, left: u32) -> Response {
     let project = service.simulation.mixpanel.project_id;
-    let text = format!("Query rate limit exceeded for project {project}: {}/{limit} concurrent queries", limit + 1);
+    let text = format!(
+        "Query rate limit exceeded for project {project}: {}/{limit} concurrent queries",
+        limit + 1
+    );
     let body = json!({ "request": format!("{path}?project_id={project}"), "error": text });
     let mut response = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
-    rate_headers(service, &mut response, &format!("\"project\";r={left}, \"project-concurrency\";r=0;t={WAIT}"), WAIT);
+    rate_headers(
+        service,
+        &mut response,
+        &format!("\"project\";r={left}, \"project-concurrency\";r=0;t={WAIT}"),
+        WAIT,
+    );
     response
 }

@@ -1,11 +1,14 @@
-//! Lists compressed beforehand: a server that compresses takes more of the processor than what is measured beside it.
+//! Lists compressed beforehand: a server that compresses takes more of the processor than what is
+//! measured beside it.
 //!
-//! A list begins at any record, so records are compressed in groups and one by one, each part without a reference to what
-//! stands before it; deflate allows to put such parts together. A page is groups, and a few single records at its ends.
+//! A list begins at any record, so records are compressed in groups and one by one, each part
+//! without a reference to what stands before it; deflate allows to put such parts together. A page
+//! is groups, and a few single records at its ends.
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
-/// Records of a group. Together they are larger than the 32 KiB that deflate looks back, so little is lost by cutting here.
+/// Records of a group. Together they are larger than the 32 KiB that deflate looks back, so little
+/// is lost by cutting here.
 const GROUP: usize = 10;
 /// What a gzip file begins with: deflate, no name, no time.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -25,7 +28,10 @@ struct Part {
 
 impl Packed {
     /// Compresses records, which stand in lists with the separator between them.
-    pub(crate) fn new<'r>(records: impl Iterator<Item = &'r [u8]>, separator: &'static [u8]) -> std::io::Result<Packed> {
+    pub(crate) fn new<'r>(
+        records: impl Iterator<Item = &'r [u8]>,
+        separator: &'static [u8],
+    ) -> std::io::Result<Packed> {
         let (mut singles, mut groups, mut group) = (Vec::new(), Vec::new(), Vec::new());
         for record in records {
             singles.push(Part::new(record)?);
@@ -36,12 +42,24 @@ impl Packed {
                 group.clear();
             }
         }
-        Ok(Packed { separator, singles, groups })
+        Ok(Packed {
+            separator,
+            singles,
+            groups,
+        })
     }
 
     /// A gzip file of these records with text before and after them.
-    pub(crate) fn page(&self, before: &[u8], records: std::ops::Range<usize>, after: &[u8]) -> Vec<u8> {
-        let mut page = Page { gzip: Vec::with_capacity(64 << 10), crc: Crc::new() };
+    pub(crate) fn page(
+        &self,
+        before: &[u8],
+        records: std::ops::Range<usize>,
+        after: &[u8],
+    ) -> Vec<u8> {
+        let mut page = Page {
+            gzip: Vec::with_capacity(64 << 10),
+            crc: Crc::new(),
+        };
         page.gzip.extend_from_slice(&HEADER);
         page.store(before, false);
         let mut at = records.start;
@@ -50,12 +68,17 @@ impl Packed {
                 page.store(self.separator, false);
             }
             let is_group = at.is_multiple_of(GROUP) && at + GROUP <= records.end;
-            page.add(if is_group { &self.groups[at / GROUP] } else { &self.singles[at] });
+            page.add(if is_group {
+                &self.groups[at / GROUP]
+            } else {
+                &self.singles[at]
+            });
             at += if is_group { GROUP } else { 1 };
         }
         page.store(after, true);
         page.gzip.extend_from_slice(&page.crc.sum().to_le_bytes());
-        page.gzip.extend_from_slice(&page.crc.amount().to_le_bytes());
+        page.gzip
+            .extend_from_slice(&page.crc.amount().to_le_bytes());
         page.gzip
     }
 }
@@ -64,7 +87,11 @@ impl Part {
     fn new(text: &[u8]) -> std::io::Result<Part> {
         let mut deflated = Vec::with_capacity(text.len() + 128);
         // A full flush ends at a whole byte and forgets what it has seen.
-        Compress::new(Compression::default(), false).compress_vec(text, &mut deflated, FlushCompress::Full)?;
+        Compress::new(Compression::default(), false).compress_vec(
+            text,
+            &mut deflated,
+            FlushCompress::Full,
+        )?;
         deflated.shrink_to_fit();
         let mut crc = Crc::new();
         crc.update(text);

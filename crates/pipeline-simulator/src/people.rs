@@ -1,5 +1,6 @@
-//! One list of people for all three vendors: the nth customer, the nth user and the nth profile are the same person with
-//! the same e-mail address, so that joining two vendors' tables gives something.
+//! One list of people for all three vendors: the nth customer, the nth user and the nth profile are
+//! the same person with the same e-mail address, so that joining two vendors' tables gives
+//! something.
 
 use std::io::Write as _;
 
@@ -37,12 +38,13 @@ impl Field {
 }
 
 const FIRST: [&str; 24] = [
-    "Ana", "Bram", "Chidi", "Daria", "Emre", "Farah", "Gita", "Hugo", "Ines", "Jonas", "Keiko", "Lars", "Maya", "Nils", "Olga", "Pedro",
-    "Quinn", "Rosa", "Sami", "Tessa", "Umar", "Vera", "Wout", "Yara",
+    "Ana", "Bram", "Chidi", "Daria", "Emre", "Farah", "Gita", "Hugo", "Ines", "Jonas", "Keiko",
+    "Lars", "Maya", "Nils", "Olga", "Pedro", "Quinn", "Rosa", "Sami", "Tessa", "Umar", "Vera",
+    "Wout", "Yara",
 ];
 const LAST: [&str; 20] = [
-    "Reis", "Bakker", "Okafor", "Ivanova", "Yilmaz", "Haddad", "Rao", "Martin", "Costa", "Berg", "Sato", "Nilsen", "Cohen", "Larsson",
-    "Petrova", "Alves", "Murphy", "Garcia", "Salem", "Vos",
+    "Reis", "Bakker", "Okafor", "Ivanova", "Yilmaz", "Haddad", "Rao", "Martin", "Costa", "Berg",
+    "Sato", "Nilsen", "Cohen", "Larsson", "Petrova", "Alves", "Murphy", "Garcia", "Salem", "Vos",
 ];
 const PLACES: [(&str, &str, &str); 8] = [
     ("Porto", "PT", "Rua das Flores"),

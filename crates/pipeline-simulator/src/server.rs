@@ -33,7 +33,9 @@ use crate::world::World;
 use crate::written::Written;
 use crate::zendesk::auth::Tokens;
 use crate::zendesk::changes::ZendeskAccount;
-use crate::{Simulation, Vendor, faults, mixpanel, mixpanel_answers, mixpanel_export, stripe, zendesk};
+use crate::{
+    Simulation, Vendor, faults, mixpanel, mixpanel_answers, mixpanel_export, stripe, zendesk,
+};
 
 /// How long [`Simulator::stop`] waits for answers under way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -53,7 +55,10 @@ impl Simulator {
     /// Binds the port and starts to serve on the current runtime.
     pub async fn start(simulation: Simulation) -> std::io::Result<Simulator> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, simulation.port)).await?;
-        let service = Arc::new(Service::new(simulation, format!("http://{}", listener.local_addr()?))?);
+        let service = Arc::new(Service::new(
+            simulation,
+            format!("http://{}", listener.local_addr()?),
+        )?);
         // Small answers would otherwise wait for the client's delayed acknowledgement.
         let listener = listener.tap_io(|connection| {
             let _ = connection.set_nodelay(true);
@@ -63,18 +68,34 @@ impl Simulator {
             let _ = stopped.await;
         });
         let server = tokio::spawn(server.into_future());
-        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, server: Some((stop, server)) })
+        Ok(Simulator {
+            truth: Truth::new(Arc::clone(&service.world)),
+            service,
+            server: Some((stop, server)),
+        })
     }
 
-    /// A server without a port, asked by [`answer`](Self::answer) only. It runs on tokio's clock, so that with the clock
-    /// paused a test of hours takes as long as its work. Its URL is `http://simulator.localhost`.
+    /// A server without a port, asked by [`answer`](Self::answer) only. It runs on tokio's clock,
+    /// so that with the clock paused a test of hours takes as long as its work. Its URL is
+    /// `http://simulator.localhost`.
     pub fn without_port(simulation: Simulation) -> std::io::Result<Simulator> {
-        let service = Arc::new(Service::new(simulation, "http://simulator.localhost".to_owned())?);
-        Ok(Simulator { truth: Truth::new(Arc::clone(&service.world)), service, server: None })
+        let service = Arc::new(Service::new(
+            simulation,
+            "http://simulator.localhost".to_owned(),
+        )?);
+        Ok(Simulator {
+            truth: Truth::new(Arc::clone(&service.world)),
+            service,
+            server: None,
+        })
     }
 
-    /// Answers a request as the server does, without a socket. The URI may be the path and the query alone.
-    pub fn answer(&self, request: Request<Bytes>) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
+    /// Answers a request as the server does, without a socket. The URI may be the path and the
+    /// query alone.
+    pub fn answer(
+        &self,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         let mut router = router(&self.service);
         let request = request.map(axum::body::Body::from);
         async move {
@@ -99,13 +120,15 @@ impl Simulator {
         self.service.state().stats.clone()
     }
 
-    /// Replaces the faults from now on and counts requests from one again, for a test that lifts a fault half-way.
+    /// Replaces the faults from now on and counts requests from one again, for a test that lifts a
+    /// fault half-way.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.service.state();
         (state.faults, state.affected, state.exports) = (faults, 0, 0);
     }
 
-    /// Replaces the [rules](Simulation::rules) from now on: none ends an outage, and heals what was poisoned.
+    /// Replaces the [rules](Simulation::rules) from now on: none ends an outage, and heals what was
+    /// poisoned.
     pub fn set_rules(&self, rules: Vec<Rule>) {
         self.service.state().rules = rules;
     }
@@ -120,21 +143,26 @@ impl Simulator {
         self.service.now()
     }
 
-    /// Lets the records up to this second appear, as if the time until then had passed: new rows for a second sync. See
-    /// [`Simulation::shown_until`].
+    /// Lets the records up to this second appear, as if the time until then had passed: new rows
+    /// for a second sync. See [`Simulation::shown_until`].
     pub fn show_until(&self, second: i64) {
         self.service.world.show_until(second);
         self.service.state().clock = (Instant::now(), clock(Some(second), second));
     }
 
-    /// Stripe's accounts, if they are [written down](crate::StripeWorld::book), to be changed while they are read.
+    /// Stripe's accounts, if they are [written down](crate::StripeWorld::book), to be changed while
+    /// they are read.
     pub fn stripe(&self) -> StripeAccount<'_> {
-        StripeAccount { service: &self.service }
+        StripeAccount {
+            service: &self.service,
+        }
     }
 
     /// Zendesk's account, to be changed while it is read.
     pub fn zendesk(&self) -> ZendeskAccount<'_> {
-        ZendeskAccount { service: &self.service }
+        ZendeskAccount {
+            service: &self.service,
+        }
     }
 
     /// Lets time pass on the server's clock alone: what was withheld because it was new appears.
@@ -214,11 +242,33 @@ impl Service {
         };
         let world = Arc::new(World::new(&simulation)?);
         let expanded = simulation.stripe.written_beforehand.clone();
-        let written = expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
+        let written =
+            expanded.map(|expanded| Written::new(&world, world.table("charges"), expanded));
         let is_compressed = simulation.stripe.compressed_beforehand;
-        let written = written.map(|written| if is_compressed { written.compressed() } else { Ok(written) }).transpose()?;
-        let book = Mutex::new(Book::new(simulation.stripe.book.as_ref(), simulation.seed, state.clock.1, simulation.days)?);
-        Ok(Service { simulation, world, written, book, url, started, state: Mutex::new(state) })
+        let written = written
+            .map(|written| {
+                if is_compressed {
+                    written.compressed()
+                } else {
+                    Ok(written)
+                }
+            })
+            .transpose()?;
+        let book = Mutex::new(Book::new(
+            simulation.stripe.book.as_ref(),
+            simulation.seed,
+            state.clock.1,
+            simulation.days,
+        )?);
+        Ok(Service {
+            simulation,
+            world,
+            written,
+            book,
+            url,
+            started,
+            state: Mutex::new(state),
+        })
     }
 
     /// Stripe's accounts, if they are written down.
@@ -255,7 +305,9 @@ impl Service {
     ) -> Result<T, E> {
         let (now, mut state) = (Instant::now(), self.state());
         let answer = limit(&mut state.gate, now);
-        state.stats.record(vendor, operation, now - self.started, answer.is_ok());
+        state
+            .stats
+            .record(vendor, operation, now - self.started, answer.is_ok());
         answer
     }
 
@@ -283,16 +335,23 @@ impl Drop for InFlight {
     }
 }
 
-/// The rule that applies to a request, if one does, and the request again: its body is read for the parameters in it.
+/// The rule that applies to a request, if one does, and the request again: its body is read for the
+/// parameters in it.
 async fn spoiled(service: &Service, request: Received) -> (Received, Option<Rule>) {
     if service.state().rules.is_empty() {
         return (request, None);
     }
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let body = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
     let parameters = mixpanel::parameters(&body).into_iter().collect();
     let asked = Asked::new(&parts.uri, parameters, service.now());
-    let rule = service.state().rules.iter_mut().find_map(|rule| rule.apply(&asked).then(|| rule.clone()));
+    let rule = service
+        .state()
+        .rules
+        .iter_mut()
+        .find_map(|rule| rule.apply(&asked).then(|| rule.clone()));
     let mut request = Received::from_parts(parts, body.into());
     if rule.as_ref().is_some_and(Rule::edits) {
         request.headers_mut().remove(header::ACCEPT_ENCODING);
@@ -300,16 +359,26 @@ async fn spoiled(service: &Service, request: Received) -> (Received, Option<Rule
     (request, rule)
 }
 
-/// Whether the right answer is one about the credentials or the limits, which comes before anything that a rule says.
+/// Whether the right answer is one about the credentials or the limits, which comes before anything
+/// that a rule says.
 fn comes_first(response: &Response) -> bool {
-    matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+    matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
-/// Two minutes after the newest record that is shown, because Zendesk withholds the last minute and readers of Stripe
-/// keep a distance as well; the machine's time, an hour after the data at least, when all of it is shown.
-#[expect(clippy::disallowed_methods, reason = "nothing injects a clock into a server that stands for a vendor")]
+/// Two minutes after the newest record that is shown, because Zendesk withholds the last minute and
+/// readers of Stripe keep a distance as well; the machine's time, an hour after the data at least,
+/// when all of it is shown.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing injects a clock into a server that stands for a vendor"
+)]
 fn clock(shown_until: Option<i64>, until: i64) -> i64 {
-    let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let machine = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let machine = i64::try_from(machine.as_secs()).unwrap_or(0);
     shown_until.map_or_else(|| machine.max(until + 3600), |second| second + 120)
 }
@@ -321,9 +390,15 @@ fn router(service: &Arc<Service>) -> Router {
         .route("/brand/{brand}/api/v2/{*path}", get(zendesk::get))
         .route("/oauth/tokens", post(zendesk::auth::issue))
         .route("/api/2.0/export", get(mixpanel_export::export))
-        .route("/api/query/{*path}", get(mixpanel::query).post(mixpanel::query))
+        .route(
+            "/api/query/{*path}",
+            get(mixpanel::query).post(mixpanel::query),
+        )
         .route("/api/app/me", get(mixpanel::me))
-        .route("/api/app/projects/{project}/{*path}", get(mixpanel_answers::app))
+        .route(
+            "/api/app/projects/{project}/{*path}",
+            get(mixpanel_answers::app),
+        )
         .route("/lookup-tables", get(mixpanel_answers::lookup_tables))
         .layer(from_fn_with_state(Arc::clone(service), around))
         .with_state(Arc::clone(service))
@@ -334,7 +409,11 @@ async fn around(State(service): State<Arc<Service>>, request: Received, next: Ne
     let vendor = Vendor::of(request.uri().path());
     let (_in_flight, fault) = service.arrive(vendor);
     let slot = Slot::take(&service, request.method(), request.uri().path());
-    let extra = if let Some(Fault::Slow(extra)) = fault { extra } else { Duration::ZERO };
+    let extra = if let Some(Fault::Slow(extra)) = fault {
+        extra
+    } else {
+        Duration::ZERO
+    };
     let delay = service.simulation.latency + extra;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
@@ -348,7 +427,11 @@ async fn around(State(service): State<Arc<Service>>, request: Received, next: Ne
             if let Some(rule) = rule.as_ref().filter(|_| !comes_first(&response)) {
                 response = spoil::spoiled(&rule.spoil, vendor, response).await;
             }
-            if let Some(slot) = slot { slot.until_the_end_of(response) } else { response }
+            if let Some(slot) = slot {
+                slot.until_the_end_of(response)
+            } else {
+                response
+            }
         }
     };
     let date = DateTime::from_timestamp(service.now(), 0).unwrap_or_default();
@@ -362,5 +445,7 @@ async fn around(State(service): State<Arc<Service>>, request: Received, next: Ne
 }
 
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")))
+    headers
+        .get(header::ACCEPT_ENCODING)
+        .is_some_and(|value| value.to_str().is_ok_and(|all| all.contains("gzip")))
 }

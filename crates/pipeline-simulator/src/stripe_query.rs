@@ -11,8 +11,16 @@ pub(crate) struct Refusal {
     pub(crate) param: String,
 }
 
-pub(crate) fn refuse<T>(code: Option<&'static str>, param: &str, message: String) -> Result<T, Refusal> {
-    Err(Refusal { code, message, param: param.to_owned() })
+pub(crate) fn refuse<T>(
+    code: Option<&'static str>,
+    param: &str,
+    message: String,
+) -> Result<T, Refusal> {
+    Err(Refusal {
+        code,
+        message,
+        param: param.to_owned(),
+    })
 }
 
 /// A parsed query.
@@ -34,7 +42,11 @@ pub(crate) struct Page {
 }
 
 impl Query {
-    pub(crate) fn parse(pairs: &[(String, String)], world: &World, table: &Table) -> Result<Query, Refusal> {
+    pub(crate) fn parse(
+        pairs: &[(String, String)],
+        world: &World,
+        table: &Table,
+    ) -> Result<Query, Refusal> {
         let mut query = Query {
             limit: 10,
             starting_after: None,
@@ -46,7 +58,11 @@ impl Query {
         for (name, value) in pairs {
             let base = name.split('[').next().unwrap_or(name);
             if !table.params.iter().any(|known| known == base) {
-                return refuse(Some("parameter_unknown"), name, format!("Received unknown parameter: {name}"));
+                return refuse(
+                    Some("parameter_unknown"),
+                    name,
+                    format!("Received unknown parameter: {name}"),
+                );
             }
             match base {
                 "limit" => query.limit = limit(value)?,
@@ -77,14 +93,25 @@ impl Query {
             "created[lt]" => *end = (*end).min(second),
             "created[lte]" => *end = (*end).min(second.saturating_add(1)),
             _ => {
-                return refuse(Some("parameter_unknown"), name, format!("Received unknown parameter: {name}"));
+                return refuse(
+                    Some("parameter_unknown"),
+                    name,
+                    format!("Received unknown parameter: {name}"),
+                );
             }
         }
         Ok(())
     }
 
-    /// Other parameters are taken as "the field of that name has this value", which is what they mean.
-    fn filter(&mut self, name: &str, value: &str, world: &World, table: &Table) -> Result<(), Refusal> {
+    /// Other parameters are taken as "the field of that name has this value", which is what they
+    /// mean.
+    fn filter(
+        &mut self,
+        name: &str,
+        value: &str,
+        world: &World,
+        table: &Table,
+    ) -> Result<(), Refusal> {
         let field = match name {
             "ids" => "id",
             "types" => "type",
@@ -92,22 +119,42 @@ impl Query {
             "payout" => "source",
             other => other,
         };
-        let row = Row { table: world.table(&table.name), index: 0 };
+        let row = Row {
+            table: world.table(&table.name),
+            index: 0,
+        };
         if world.field(row, field).is_none() {
-            return refuse(None, name, format!("The simulator can't filter {} by {name}.", table.name));
+            return refuse(
+                None,
+                name,
+                format!("The simulator can't filter {} by {name}.", table.name),
+            );
         }
         match self.filters.iter_mut().find(|(known, _)| known == field) {
             Some((_, values)) => values.push(value.to_owned()),
-            None => self.filters.push((field.to_owned(), vec![value.to_owned()])),
+            None => self
+                .filters
+                .push((field.to_owned(), vec![value.to_owned()])),
         }
         Ok(())
     }
 
     /// What lists leave out unless asked: canceled subscriptions.
     fn hide(&mut self, table: &str) {
-        match (table, self.filters.iter().position(|(field, _)| field == "status")) {
+        match (
+            table,
+            self.filters.iter().position(|(field, _)| field == "status"),
+        ) {
             ("subscriptions", None) => {
-                let shown = ["active", "past_due", "trialing", "unpaid", "paused", "incomplete"].map(str::to_owned);
+                let shown = [
+                    "active",
+                    "past_due",
+                    "trialing",
+                    "unpaid",
+                    "paused",
+                    "incomplete",
+                ]
+                .map(str::to_owned);
                 self.filters.push(("status".to_owned(), shown.to_vec()));
             }
             ("subscriptions", Some(position)) if self.filters[position].1 == ["all"] => {
@@ -123,7 +170,11 @@ impl Query {
             let text = String::from_utf8_lossy(&text);
             let text = text.trim_matches('"');
             // Only event types may end in a wildcard, and no other value ends like one.
-            let matches = |value: &String| value.strip_suffix('*').map_or(text == value, |start| text.starts_with(start));
+            let matches = |value: &String| {
+                value
+                    .strip_suffix('*')
+                    .map_or(text == value, |start| text.starts_with(start))
+            };
             values.iter().any(matches)
         })
     }
@@ -132,10 +183,21 @@ impl Query {
     pub(crate) fn page(&self, world: &World, table: usize) -> Result<Page, Refusal> {
         let records = &world.tables[table];
         let within = records.between(self.created.clone());
-        let passes = |index: &u64| self.passes(world, Row { table, index: *index });
+        let passes = |index: &u64| {
+            self.passes(
+                world,
+                Row {
+                    table,
+                    index: *index,
+                },
+            )
+        };
         let cursor = |param: &str, id: &str| {
             // A cursor that the filters leave out is as unknown as one that was deleted.
-            match records.index(id).filter(|index| within.contains(index) && passes(index)) {
+            match records
+                .index(id)
+                .filter(|index| within.contains(index) && passes(index))
+            {
                 Some(index) => Ok(index),
                 None => refuse(Some("resource_missing"), param, missing(records, id)),
             }
@@ -155,7 +217,10 @@ impl Query {
 
     fn take(&self, mut matching: impl Iterator<Item = u64>) -> Page {
         let indexes: Vec<u64> = matching.by_ref().take(self.limit).collect();
-        Page { has_more: matching.next().is_some(), indexes }
+        Page {
+            has_more: matching.next().is_some(),
+            indexes,
+        }
     }
 }
 
@@ -167,7 +232,11 @@ pub(crate) fn missing(table: &Table, id: &str) -> String {
 pub(crate) fn integer(name: &str, value: &str) -> Result<i64, Refusal> {
     match value.parse() {
         Ok(number) => Ok(number),
-        Err(_) => refuse(Some("parameter_invalid_integer"), name, format!("Invalid integer: {value}")),
+        Err(_) => refuse(
+            Some("parameter_invalid_integer"),
+            name,
+            format!("Invalid integer: {value}"),
+        ),
     }
 }
 
@@ -175,8 +244,16 @@ pub(crate) fn limit(value: &str) -> Result<usize, Refusal> {
     match integer("limit", value)? {
         number @ 1..=100 => Ok(usize::try_from(number).unwrap_or(100)),
         number => {
-            let bound = if number < 1 { "greater than or equal to 1" } else { "less than or equal to 100" };
-            refuse(Some("parameter_invalid_integer"), "limit", format!("This value must be {bound} (it currently is '{number}')."))
+            let bound = if number < 1 {
+                "greater than or equal to 1"
+            } else {
+                "less than or equal to 100"
+            };
+            refuse(
+                Some("parameter_invalid_integer"),
+                "limit",
+                format!("This value must be {bound} (it currently is '{number}')."),
+            )
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Records as JSON with holes: the few texts of `data/` stand for any number of objects.
 //!
-//! A string of a template may hold `${kind#label:arguments}`. A string that is nothing but a hole becomes the value of
-//! that hole in its own JSON type; anywhere else the value is spliced in as text. Every hole is a pure function of the
-//! record, so nothing is stored and any record can be written again at any time. Two holes of a record with the same
-//! label (or, without one, the same text) draw from the same number, which is how the parts of an object agree: a charge
-//! whose `paid` is false is also the one with a `failure_code`.
+//! A string of a template may hold `${kind#label:arguments}`. A string that is nothing but a hole
+//! becomes the value of that hole in its own JSON type; anywhere else the value is spliced in as
+//! text. Every hole is a pure function of the record, so nothing is stored and any record can be
+//! written again at any time. Two holes of a record with the same label (or, without one, the same
+//! text) draw from the same number, which is how the parts of an object agree: a charge whose
+//! `paid` is false is also the one with a `failure_code`.
 
 use std::io::Write as _;
 
@@ -34,7 +35,8 @@ pub(crate) struct Template {
 
 struct Field {
     name: String,
-    /// Present only when the request names it (`expand[]=`, `include=`): written with a leading `+` in the data.
+    /// Present only when the request names it (`expand[]=`, `include=`): written with a leading `+`
+    /// in the data.
     on_request: bool,
     /// Opens the field: the separator, the line break and the quoted name.
     head: String,
@@ -83,16 +85,27 @@ enum Hole {
 
 const DIGITS: &[u8] = b"0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
-pub(crate) const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+pub(crate) const ALPHANUMERIC: &[u8] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl Template {
     /// Compiles a record of the data files; `tables` gives the ordinal of a table's name.
-    pub(crate) fn compile(record: &Map<String, Value>, layout: Layout, tables: &dyn Fn(&str) -> usize) -> Template {
+    pub(crate) fn compile(
+        record: &Map<String, Value>,
+        layout: Layout,
+        tables: &dyn Fn(&str) -> usize,
+    ) -> Template {
         let fields = sorted(record)
             .into_iter()
             .enumerate()
             .map(|(position, (name, value))| {
-                let mut compiler = Compiler { layout, tables, depth: 1, pieces: Vec::new(), text: String::new() };
+                let mut compiler = Compiler {
+                    layout,
+                    tables,
+                    depth: 1,
+                    pieces: Vec::new(),
+                    text: String::new(),
+                };
                 if position > 0 {
                     compiler.text.push(',');
                 }
@@ -101,7 +114,12 @@ impl Template {
                 let head = std::mem::take(&mut compiler.text);
                 compiler.value(value);
                 compiler.flush();
-                Field { name: name.trim_start_matches('+').to_owned(), on_request: name.starts_with('+'), head, value: compiler.pieces }
+                Field {
+                    name: name.trim_start_matches('+').to_owned(),
+                    on_request: name.starts_with('+'),
+                    head,
+                    value: compiler.pieces,
+                }
             })
             .collect();
         Template { layout, fields }
@@ -117,7 +135,12 @@ impl Template {
             }
             out.extend_from_slice(field.head.as_bytes());
             match field.reference().filter(|_| wanted) {
-                Some((table, salt)) => write_record(world, world.referenced(row, table, salt), LIST_INDENT + 2, out),
+                Some((table, salt)) => write_record(
+                    world,
+                    world.referenced(row, table, salt),
+                    LIST_INDENT + 2,
+                    out,
+                ),
                 None => write_pieces(&field.value, world, row, out),
             }
         }
@@ -140,7 +163,13 @@ impl Field {
     /// The table, and the draw, that the field's value is the id of.
     fn reference(&self) -> Option<(usize, u64)> {
         match self.value.as_slice() {
-            [Piece::Hole { hole: Hole::Ref(table), salt, .. }] => Some((*table, *salt)),
+            [
+                Piece::Hole {
+                    hole: Hole::Ref(table),
+                    salt,
+                    ..
+                },
+            ] => Some((*table, *salt)),
             _ => None,
         }
     }
@@ -149,7 +178,13 @@ impl Field {
 /// Stripe's order: the id and the object's kind first, then the alphabet.
 fn sorted(object: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut fields: Vec<_> = object.iter().collect();
-    fields.sort_by_key(|(name, _)| (*name != "id", *name != "object", name.trim_start_matches('+')));
+    fields.sort_by_key(|(name, _)| {
+        (
+            *name != "id",
+            *name != "object",
+            name.trim_start_matches('+'),
+        )
+    });
     fields
 }
 
@@ -165,25 +200,37 @@ impl Compiler<'_> {
     fn line(&mut self) {
         if self.layout == Layout::Pretty {
             self.text.push('\n');
-            self.text.push_str(&" ".repeat(LIST_INDENT + 2 * self.depth));
+            self.text
+                .push_str(&" ".repeat(LIST_INDENT + 2 * self.depth));
         }
     }
 
     fn key(&mut self, name: &str) {
         self.text.push_str(&Value::from(name).to_string());
-        self.text.push_str(if self.layout == Layout::Pretty { ": " } else { ":" });
+        self.text.push_str(if self.layout == Layout::Pretty {
+            ": "
+        } else {
+            ":"
+        });
     }
 
     fn flush(&mut self) {
         if !self.text.is_empty() {
-            self.pieces.push(Piece::Text(std::mem::take(&mut self.text)));
+            self.pieces
+                .push(Piece::Text(std::mem::take(&mut self.text)));
         }
     }
 
     fn value(&mut self, value: &Value) {
         match value {
             Value::Object(object) if !object.is_empty() => {
-                self.nested('{', '}', sorted(object).into_iter().map(|(name, value)| (Some(name.as_str()), value)));
+                self.nested(
+                    '{',
+                    '}',
+                    sorted(object)
+                        .into_iter()
+                        .map(|(name, value)| (Some(name.as_str()), value)),
+                );
             }
             Value::Array(items) if !items.is_empty() => {
                 self.nested('[', ']', items.iter().map(|value| (None, value)));
@@ -193,7 +240,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn nested<'v>(&mut self, open: char, close: char, members: impl Iterator<Item = (Option<&'v str>, &'v Value)>) {
+    fn nested<'v>(
+        &mut self,
+        open: char,
+        close: char,
+        members: impl Iterator<Item = (Option<&'v str>, &'v Value)>,
+    ) {
         self.text.push(open);
         self.depth += 1;
         for (position, (name, value)) in members.enumerate() {
@@ -212,7 +264,9 @@ impl Compiler<'_> {
     }
 
     fn string(&mut self, text: &str) {
-        if let Some(hole) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))
+        if let Some(hole) = text
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
             && !hole.contains('}')
         {
             return self.hole(hole, true);
@@ -233,21 +287,33 @@ impl Compiler<'_> {
         let (head, arguments) = source.split_once(':').unwrap_or((source, ""));
         let (kind, label) = head.split_once('#').unzip();
         let kind = kind.unwrap_or(head);
-        // What points at another table draws by that table's name, so that a customer's id and e-mail address belong
-        // together.
+        // What points at another table draws by that table's name, so that a customer's id and
+        // e-mail address belong together.
         let label = label.unwrap_or(match kind {
             "ref" | "embed" => arguments,
             "person" => arguments.split_once(':').map_or(source, |(_, owner)| owner),
             _ => source,
         });
         let hole = self.parse(kind, arguments, alone);
-        let quoted =
-            alone && (kind == "text" || matches!(hole, Hole::Iso(_) | Hole::Created | Hole::Updated | Hole::Chars(..) | Hole::Person(..)));
+        let quoted = alone
+            && (kind == "text"
+                || matches!(
+                    hole,
+                    Hole::Iso(_)
+                        | Hole::Created
+                        | Hole::Updated
+                        | Hole::Chars(..)
+                        | Hole::Person(..)
+                ));
         if quoted {
             self.text.push('"');
         }
         self.flush();
-        self.pieces.push(Piece::Hole { hole, salt: hash(label.as_bytes()), alone });
+        self.pieces.push(Piece::Hole {
+            hole,
+            salt: hash(label.as_bytes()),
+            alone,
+        });
         if quoted {
             self.text.push('"');
         }
@@ -280,20 +346,30 @@ impl Compiler<'_> {
             "row_id" => Hole::RowId(table(arguments)),
             "person" => {
                 let (field, owner) = arguments.split_once(':').unzip();
-                Hole::Person(people::Field::named(field.unwrap_or(arguments)), owner.map(table))
+                Hole::Person(
+                    people::Field::named(field.unwrap_or(arguments)),
+                    owner.map(table),
+                )
             }
-            "embed" | "row" => Hole::Record { table: table(arguments), same: kind == "row", indent: LIST_INDENT + 2 * self.depth },
+            "embed" | "row" => Hole::Record {
+                table: table(arguments),
+                same: kind == "row",
+                indent: LIST_INDENT + 2 * self.depth,
+            },
             _ => Hole::Number,
         }
     }
 }
 
-/// `a*3|b` is `a` three times as often as `b`. Alone in its string an alternative keeps its JSON type.
+/// `a*3|b` is `a` three times as often as `b`. Alone in its string an alternative keeps its JSON
+/// type.
 fn alternatives(source: &str, alone: bool) -> Vec<String> {
     let mut all = Vec::new();
     for alternative in source.split('|') {
         let (text, weight) = alternative.rsplit_once('*').unwrap_or((alternative, "1"));
-        let text = if alone && !serde_json::from_str::<Value>(text).is_ok_and(|value| !value.is_string()) {
+        let text = if alone
+            && !serde_json::from_str::<Value>(text).is_ok_and(|value| !value.is_string())
+        {
             Value::from(text).to_string()
         } else {
             text.to_owned()
@@ -316,7 +392,14 @@ fn write_hole(hole: &Hole, salt: u64, alone: bool, world: &World, row: Row, out:
     let value = || draw(world.key(row), salt);
     match hole {
         Hole::Id => world.write_id(row, alone, out),
-        Hole::RowId(table) => world.write_id(Row { table: *table, index: row.index }, alone, out),
+        Hole::RowId(table) => world.write_id(
+            Row {
+                table: *table,
+                index: row.index,
+            },
+            alone,
+            out,
+        ),
         Hole::Ref(table) => world.write_id(world.referenced(row, *table, salt), alone, out),
         Hole::Number => print(out, format_args!("{}", row.index + 1)),
         Hole::Livemode => out.extend_from_slice(if world.live { b"true" } else { b"false" }),
@@ -325,9 +408,15 @@ fn write_hole(hole: &Hole, salt: u64, alone: bool, world: &World, row: Row, out:
         Hole::Iso(offset) => write_iso(world.seconds(row) + offset, out),
         Hole::Created => write_iso(world.entry(row).map_or(0, |entry| entry.created), out),
         Hole::Updated => write_iso(world.entry(row).map_or(0, |entry| entry.updated), out),
-        Hole::Parent => world.parent(row).into_iter().for_each(|parent| world.write_id(parent, alone, out)),
+        Hole::Parent => world
+            .parent(row)
+            .into_iter()
+            .for_each(|parent| world.write_id(parent, alone, out)),
         Hole::Children(table) => print(out, format_args!("{}", world.children(row, *table).len())),
-        Hole::Int(low, width) => print(out, format_args!("{}", low.wrapping_add_unsigned(value() % width))),
+        Hole::Int(low, width) => print(
+            out,
+            format_args!("{}", low.wrapping_add_unsigned(value() % width)),
+        ),
         Hole::Pick(all) => {
             out.extend_from_slice(all[choice(value(), all.len())].as_bytes());
         }
@@ -340,8 +429,19 @@ fn write_hole(hole: &Hole, salt: u64, alone: bool, world: &World, row: Row, out:
             let person = owner.map_or(row.index, |table| world.referenced(row, table, salt).index);
             people::write(person, *field, out);
         }
-        Hole::Record { table, same, indent } => {
-            let other = if *same { Row { table: *table, index: row.index } } else { world.referenced(row, *table, salt) };
+        Hole::Record {
+            table,
+            same,
+            indent,
+        } => {
+            let other = if *same {
+                Row {
+                    table: *table,
+                    index: row.index,
+                }
+            } else {
+                world.referenced(row, *table, salt)
+            };
             if world.exists(other) {
                 write_record(world, other, *indent, out);
             } else {
@@ -366,7 +466,8 @@ fn write_record(world: &World, row: Row, indent: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// A listed record as it looks on its own. Line breaks inside strings are escaped in JSON, so the real ones are layout.
+/// A listed record as it looks on its own. Line breaks inside strings are escaped in JSON, so the
+/// real ones are layout.
 pub(crate) fn dedent(record: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(record.len());
     for (position, line) in record.split(|byte| *byte == b'\n').enumerate() {
@@ -388,14 +489,23 @@ fn write_chars(seed: u64, set: &[u8], length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// `2026-11-20T09:15:02`, without a zone: Zendesk's templates add the `Z`, Mixpanel's profiles have none.
+/// `2026-11-20T09:15:02`, without a zone: Zendesk's templates add the `Z`, Mixpanel's profiles have
+/// none.
 fn write_iso(seconds: i64, out: &mut Vec<u8>) {
     let Some(time) = DateTime::from_timestamp(seconds, 0) else {
         return;
     };
     let (date, time) = (time.date_naive(), time.time());
     let (year, month, day) = (date.year(), date.month(), date.day());
-    print(out, format_args!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second()));
+    print(
+        out,
+        format_args!(
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+            time.hour(),
+            time.minute(),
+            time.second()
+        ),
+    );
 }
 
 /// Writing to a vector can't fail.

@@ -1,7 +1,7 @@
 //! When the records of a table were made, computed from their position.
 
-/// Record `n`'s time as a non-decreasing function of `n`: a window of time is a range of records, found by bisection, and
-/// nothing is stored however many there are.
+/// Record `n`'s time as a non-decreasing function of `n`: a window of time is a range of records,
+/// found by bisection, and nothing is stored however many there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeline {
     /// How many records.
@@ -10,9 +10,11 @@ pub(crate) struct Timeline {
     pub(crate) start: i64,
     /// All records lie in `start .. start + span`.
     pub(crate) span: u64,
-    /// How many of the records, in thousandths, lie in the last twentieth of the span: 50 is an even spread.
+    /// How many of the records, in thousandths, lie in the last twentieth of the span: 50 is an
+    /// even spread.
     pub(crate) recent: u64,
-    /// In blocks of so many records one block in eight shares a single time, as bulk imports do; 1 for no such blocks.
+    /// In blocks of so many records one block in eight shares a single time, as bulk imports do; 1
+    /// for no such blocks.
     pub(crate) burst: u64,
 }
 
@@ -24,7 +26,11 @@ impl Timeline {
         let index = if block % 8 == 3 { block * burst } else { index };
         let old = self.count - self.count * self.recent.min(1000) / 1000;
         let turn = self.span - self.span / 20;
-        let offset = if index < old { scale(index, turn, old) } else { turn + scale(index - old, self.span - turn, self.count - old) };
+        let offset = if index < old {
+            scale(index, turn, old)
+        } else {
+            turn + scale(index - old, self.span - turn, self.count - old)
+        };
         self.start.saturating_add_unsigned(offset)
     }
 
@@ -45,5 +51,6 @@ impl Timeline {
 
 /// `part * span / whole` without overflow.
 fn scale(part: u64, span: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(part) * u128::from(span) / u128::from(whole.max(1))).unwrap_or(u64::MAX)
+    u64::try_from(u128::from(part) * u128::from(span) / u128::from(whole.max(1)))
+        .unwrap_or(u64::MAX)
 }

@@ -48,7 +48,8 @@ struct Definition {
     first: u64,
     #[serde(default)]
     step: u64,
-    /// The table it belongs to record by record, with the same number of records and the same draws.
+    /// The table it belongs to record by record, with the same number of records and the same
+    /// draws.
     like: Option<String>,
     #[serde(default)]
     params: Vec<String>,
@@ -71,7 +72,8 @@ struct Definition {
 
 /// How ids follow from indexes.
 enum Ids {
-    /// Looks random: the prefix and 22 characters, eleven for the scattered index and eleven to check it.
+    /// Looks random: the prefix and 22 characters, eleven for the scattered index and eleven to
+    /// check it.
     Scattered,
     Numbered {
         first: u64,
@@ -98,7 +100,8 @@ pub(crate) struct Table {
     pub(crate) list: Option<Listing>,
     /// The table whose records it belongs to, so many to each, which one in so many has.
     pub(crate) parent: Option<(usize, u64, u64)>,
-    /// What has become of the records; none in tables that don't change, and in those that follow another one.
+    /// What has become of the records; none in tables that don't change, and in those that follow
+    /// another one.
     ledger: Option<RwLock<Ledger>>,
     deleted: Option<Template>,
     scrubbed: Option<Template>,
@@ -123,18 +126,33 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(simulation: &Simulation) -> std::io::Result<World> {
         let mut definitions = Vec::new();
-        for (file, layout) in [(STRIPE, Layout::Pretty), (ZENDESK, Layout::Compact), (MIXPANEL, Layout::Compact)] {
+        for (file, layout) in [
+            (STRIPE, Layout::Pretty),
+            (ZENDESK, Layout::Compact),
+            (MIXPANEL, Layout::Compact),
+        ] {
             let all: Vec<Definition> = serde_json::from_str(file)?;
             definitions.extend(all.into_iter().map(|definition| (definition, layout)));
         }
-        let names: HashMap<String, usize> =
-            definitions.iter().enumerate().map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal)).collect();
+        let names: HashMap<String, usize> = definitions
+            .iter()
+            .enumerate()
+            .map(|(ordinal, (definition, _))| (definition.name.clone(), ordinal))
+            .collect();
         let shown_until = Arc::new(AtomicI64::new(simulation.shown_until.unwrap_or(i64::MAX)));
         let find = |name: &str| names.get(name).copied().unwrap_or(0);
-        let tables: Vec<Table> =
-            definitions.into_iter().map(|(definition, layout)| Table::new(definition, layout, simulation, &find, &shown_until)).collect();
+        let tables: Vec<Table> = definitions
+            .into_iter()
+            .map(|(definition, layout)| {
+                Table::new(definition, layout, simulation, &find, &shown_until)
+            })
+            .collect();
         let tickets = &tables[find("tickets")];
-        let events = RwLock::new(EventLog::new(&tickets.timeline, simulation.zendesk.event_count(), tickets.key));
+        let events = RwLock::new(EventLog::new(
+            &tickets.timeline,
+            simulation.zendesk.event_count(),
+            tickets.key,
+        ));
         Ok(World {
             tables,
             names,
@@ -161,11 +179,15 @@ impl World {
         self.shown_until.load(Ordering::Relaxed)
     }
 
-    /// The record that decides when this one changes and whether it is there: itself, or the one it belongs to.
+    /// The record that decides when this one changes and whether it is there: itself, or the one it
+    /// belongs to.
     fn root(&self, row: Row) -> Row {
         let table = &self.tables[row.table];
         match (table.like, table.parent) {
-            (Some(owner), _) => self.root(Row { table: owner, index: row.index }),
+            (Some(owner), _) => self.root(Row {
+                table: owner,
+                index: row.index,
+            }),
             (None, Some(_)) => self.parent(row).map_or(row, |parent| self.root(parent)),
             (None, None) => row,
         }
@@ -174,14 +196,25 @@ impl World {
     /// The record that this one is a child of.
     pub(crate) fn parent(&self, row: Row) -> Option<Row> {
         let (table, per, _) = self.tables[row.table].parent?;
-        Some(Row { table, index: row.index / per })
+        Some(Row {
+            table,
+            index: row.index / per,
+        })
     }
 
     /// The children that a record has in another table.
     pub(crate) fn children(&self, row: Row, table: usize) -> Vec<u64> {
-        let Some((_, per, _)) = self.tables[table].parent else { return Vec::new() };
+        let Some((_, per, _)) = self.tables[table].parent else {
+            return Vec::new();
+        };
         let all = row.index * per..(row.index + 1) * per;
-        all.filter(|index| self.exists(Row { table, index: *index })).collect()
+        all.filter(|index| {
+            self.exists(Row {
+                table,
+                index: *index,
+            })
+        })
+        .collect()
     }
 
     /// How many records a table has, those that are hidden or gone included.
@@ -218,24 +251,35 @@ impl World {
     /// What a record's holes draw from.
     pub(crate) fn key(&self, row: Row) -> u64 {
         let version = self.entry(row).map_or(0, |entry| entry.version);
-        draw(self.tables[row.table].key ^ u64::from(version).wrapping_mul(GATHER), row.index)
+        draw(
+            self.tables[row.table].key ^ u64::from(version).wrapping_mul(GATHER),
+            row.index,
+        )
     }
 
     /// The record that this one points to in another table.
     pub(crate) fn referenced(&self, row: Row, table: usize, salt: u64) -> Row {
-        Row { table, index: draw(self.key(row), salt) % self.tables[table].timeline.count.max(1) }
+        Row {
+            table,
+            index: draw(self.key(row), salt) % self.tables[table].timeline.count.max(1),
+        }
     }
 
     /// Whether the record is there: a deleted ticket has no metrics.
     pub(crate) fn exists(&self, row: Row) -> bool {
         let table = &self.tables[row.table];
-        let Some(Entry { fate, time, .. }) = self.entry(row) else { return table.list.is_none() && row.index < table.count() };
+        let Some(Entry { fate, time, .. }) = self.entry(row) else {
+            return table.list.is_none() && row.index < table.count();
+        };
         let is_shown = time < self.shown_until();
         let of = table.list.as_ref().map_or(Of::Live, |list| list.of);
         let belongs = match (table.like, table.parent) {
             (Some(_), _) => of.includes(fate, self.erases),
             (None, Some((parent, _, one_in))) => {
-                let parent = Row { table: parent, index: row.index / table.parent.map_or(1, |(_, per, _)| per) };
+                let parent = Row {
+                    table: parent,
+                    index: row.index / table.parent.map_or(1, |(_, per, _)| per),
+                };
                 let has = draw(self.tables[row.table].key, parent.index).is_multiple_of(one_in);
                 has && fate == Fate::Live && self.exists(parent)
             }
@@ -246,7 +290,10 @@ impl World {
 
     /// The record's time in the table's unit, and in seconds.
     pub(crate) fn time(&self, row: Row) -> i64 {
-        self.entry(row).map_or_else(|| self.tables[row.table].timeline.at(row.index), |entry| entry.time)
+        self.entry(row).map_or_else(
+            || self.tables[row.table].timeline.at(row.index),
+            |entry| entry.time,
+        )
     }
 
     pub(crate) fn seconds(&self, row: Row) -> i64 {
@@ -261,7 +308,11 @@ impl World {
     /// A deleted record looks different.
     fn template(&self, row: Row) -> &Template {
         let table = &self.tables[row.table];
-        let special = match self.entry(row).filter(|_| table.ledger.is_some()).map(|entry| entry.fate) {
+        let special = match self
+            .entry(row)
+            .filter(|_| table.ledger.is_some())
+            .map(|entry| entry.fate)
+        {
             Some(Fate::Deleted) => table.deleted.as_ref(),
             Some(Fate::Scrubbed) => table.scrubbed.as_ref().or(table.deleted.as_ref()),
             _ => None,
@@ -270,12 +321,25 @@ impl World {
     }
 
     /// Appends records separated by commas.
-    pub(crate) fn write_all(&self, table: usize, indexes: &[u64], requested: &[&str], out: &mut Vec<u8>) {
+    pub(crate) fn write_all(
+        &self,
+        table: usize,
+        indexes: &[u64],
+        requested: &[&str],
+        out: &mut Vec<u8>,
+    ) {
         for (position, index) in indexes.iter().enumerate() {
             if position > 0 {
                 out.push(b',');
             }
-            self.write(Row { table, index: *index }, requested, out);
+            self.write(
+                Row {
+                    table,
+                    index: *index,
+                },
+                requested,
+                out,
+            );
         }
     }
 
@@ -306,12 +370,30 @@ impl Table {
         find: &dyn Fn(&str) -> usize,
         shown_until: &Arc<AtomicI64>,
     ) -> Table {
-        let Definition { name, path, prefix, first, step, like, params, expandable, record, list, .. } = definition;
+        let Definition {
+            name,
+            path,
+            prefix,
+            first,
+            step,
+            like,
+            params,
+            expandable,
+            record,
+            list,
+            ..
+        } = definition;
         let owner = like.clone().unwrap_or_else(|| name.clone());
         let (timeline, unit) = timeline(&owner, list.is_some(), simulation);
         let key = draw(simulation.seed, hash(owner.as_bytes()));
-        let parent = list.as_ref().and_then(|list| Some((find(list.parent.as_deref()?), list.per, list.one_in)));
-        let deleted = |index| definition.deleted_one_in.is_some_and(|one_in| draw(key, index).is_multiple_of(one_in));
+        let parent = list
+            .as_ref()
+            .and_then(|list| Some((find(list.parent.as_deref()?), list.per, list.one_in)));
+        let deleted = |index| {
+            definition
+                .deleted_one_in
+                .is_some_and(|one_in| draw(key, index).is_multiple_of(one_in))
+        };
         let ledger = list.as_ref().filter(|_| like.is_none() && parent.is_none());
         let ledger = ledger.map(|_| RwLock::new(Ledger::new(&timeline, deleted)));
         let variant = |changed: Option<&Map<String, Value>>| {
@@ -351,11 +433,21 @@ impl Table {
     }
 
     pub(crate) fn ledger(&self) -> Option<RwLockReadGuard<'_, Ledger>> {
-        Some(self.ledger.as_ref()?.read().unwrap_or_else(PoisonError::into_inner))
+        Some(
+            self.ledger
+                .as_ref()?
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     pub(crate) fn ledger_mut(&self) -> Option<RwLockWriteGuard<'_, Ledger>> {
-        Some(self.ledger.as_ref()?.write().unwrap_or_else(PoisonError::into_inner))
+        Some(
+            self.ledger
+                .as_ref()?
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// How many records there are for readers.
@@ -404,7 +496,12 @@ impl Table {
     pub(crate) fn rank(&self, id: &str) -> Option<u64> {
         let rest = id.strip_prefix(&self.prefix)?;
         match self.ids {
-            Ids::Numbered { first, step } => Some(rest.parse::<u64>().ok()?.checked_sub(first).map_or(0, |above| above / step + 1)),
+            Ids::Numbered { first, step } => Some(
+                rest.parse::<u64>()
+                    .ok()?
+                    .checked_sub(first)
+                    .map_or(0, |above| above / step + 1),
+            ),
             Ids::Uuid | Ids::Scattered => Some(self.index(id)? + 1),
         }
     }
@@ -415,7 +512,9 @@ impl Table {
         let index = match self.ids {
             Ids::Uuid => u64::from_str_radix(rest.get(24..)?, 16).ok()?,
             Ids::Numbered { first, step } => rest.parse::<u64>().ok()?.checked_sub(first)? / step,
-            Ids::Scattered => base62(rest.get(..11)?)?.wrapping_mul(GATHER).wrapping_sub(self.key),
+            Ids::Scattered => base62(rest.get(..11)?)?
+                .wrapping_mul(GATHER)
+                .wrapping_sub(self.key),
         };
         (index < self.count() && self.id(index) == id).then_some(index)
     }
@@ -423,16 +522,37 @@ impl Table {
 
 /// How many records of a table there are and when they were made.
 fn timeline(name: &str, is_zendesk: bool, simulation: &Simulation) -> (Timeline, i64) {
-    let Simulation { stripe, zendesk, mixpanel, until, days, .. } = simulation;
+    let Simulation {
+        stripe,
+        zendesk,
+        mixpanel,
+        until,
+        days,
+        ..
+    } = simulation;
     let whole = i64::from(*days) * DAY;
     let seconds = |count, length: i64, recent_share: f64, burst| {
         let span = length.unsigned_abs();
-        (Timeline { count, start: until - length, span, recent: per_mille(recent_share), burst }, 1)
+        (
+            Timeline {
+                count,
+                start: until - length,
+                span,
+                recent: per_mille(recent_share),
+                burst,
+            },
+            1,
+        )
     };
     match name {
         "tickets" => seconds(zendesk.tickets, whole, zendesk.recent_share, zendesk.burst),
         "users" => seconds(zendesk.users, whole, zendesk.recent_share, zendesk.burst),
-        "organizations" => seconds(zendesk.organizations, whole, zendesk.recent_share, zendesk.burst),
+        "organizations" => seconds(
+            zendesk.organizations,
+            whole,
+            zendesk.recent_share,
+            zendesk.burst,
+        ),
         "groups" => seconds(zendesk.groups, whole, 0.05, 1),
         _ if is_zendesk => seconds(zendesk.count(name), whole, zendesk.recent_share, 1),
         "export" => {
@@ -440,21 +560,42 @@ fn timeline(name: &str, is_zendesk: bool, simulation: &Simulation) -> (Timeline,
             let (end, length) = (until.div_euclid(DAY) * DAY, i64::from(mixpanel.days) * DAY);
             let count = u64::from(mixpanel.days) * mixpanel.events_per_day;
             let span = 1000 * length.unsigned_abs();
-            (Timeline { count, start: 1000 * (end - length), span, recent: 50, burst: 1 }, 1000)
+            (
+                Timeline {
+                    count,
+                    start: 1000 * (end - length),
+                    span,
+                    recent: 50,
+                    burst: 1,
+                },
+                1000,
+            )
         }
         "engage" => seconds(mixpanel.profiles, whole, 0.05, 1),
         "cohorts" => seconds(mixpanel.cohorts, whole, 0.05, 1),
         "account" => seconds(1, whole, 0.05, 1),
         // Stripe keeps events for thirty days.
         _ => {
-            let length = if name == "events" { whole.min(30 * DAY) } else { whole };
-            let recent_share = stripe.recent_shares.get(name).copied().unwrap_or(stripe.recent_share);
+            let length = if name == "events" {
+                whole.min(30 * DAY)
+            } else {
+                whole
+            };
+            let recent_share = stripe
+                .recent_shares
+                .get(name)
+                .copied()
+                .unwrap_or(stripe.recent_share);
             seconds(stripe.count(name), length, recent_share, stripe.burst)
         }
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 ..= 1000")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0 ..= 1000"
+)]
 fn per_mille(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 1000.0).round() as u64
 }
@@ -474,7 +615,9 @@ pub(crate) fn choice(value: u64, length: usize) -> usize {
 
 /// FNV-1a: names become numbers the same way in every build.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 fn push_base62(mut number: u64, out: &mut String) {

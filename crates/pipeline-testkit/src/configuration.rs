@@ -15,12 +15,15 @@ pub fn build<C: ConnectorConfig>(config: Value) -> Result<Arc<dyn Connector>> {
     registry.build(C::NAME, config, BuildContext::default())
 }
 
-/// A working configuration, changed one way after the other: a line each that says `ok`, or what is wrong and what to do.
-/// A member that a change sets to null is removed.
+/// A working configuration, changed one way after the other: a line each that says `ok`, or what is
+/// wrong and what to do. A member that a change sets to null is removed.
 ///
 /// # Panics
 /// When a configuration is refused as anything but [invalid](ErrorKind::ConfigInvalid).
-pub fn verdicts<C: ConnectorConfig>(config: &Value, changes: impl IntoIterator<Item = Value>) -> String {
+pub fn verdicts<C: ConnectorConfig>(
+    config: &Value,
+    changes: impl IntoIterator<Item = Value>,
+) -> String {
     let line = |change: Value| format!("{change}: {}", verdict::<C>(changed(config, &change)));
     changes.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -4,7 +4,11 @@
 //! struct Fixture; // implements DestinationFixture
 //! pipeline_testkit::destination_suite!(Fixture);
 //! ```
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the suite is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the suite is test code"
+)]
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use async_trait::async_trait;
@@ -21,7 +26,10 @@ use futures::FutureExt as _;
 use pipeline_core::state::{Change, EndpointId, EndpointState, Position, SliceState};
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::cell::{Cell, Column, JSON};
-use pipeline_engine::{Commit, DELETED, Delivery, Destination, EXTRA, Generation, Keep, Purge, SYNCED_AT, Table, TableId};
+use pipeline_engine::{
+    Commit, DELETED, Delivery, Destination, EXTRA, Generation, Keep, Purge, SYNCED_AT, Table,
+    TableId,
+};
 use serde_json::{Map, Value};
 
 pub mod files;
@@ -33,7 +41,8 @@ pub use house::*;
 pub use rules::*;
 pub use scratch::Scratch;
 
-/// A destination to test, and how a test makes a place for it, opens it, and reads back what others see.
+/// A destination to test, and how a test makes a place for it, opens it, and reads back what others
+/// see.
 ///
 /// What has a default is right for a destination in a folder; one on a server overrides it.
 #[async_trait]
@@ -43,10 +52,12 @@ pub trait DestinationFixture: Send + Sync {
         Scratch::folder()
     }
 
-    /// Opens the destination in a place, which may hold what an earlier one left, of this process or of another.
+    /// Opens the destination in a place, which may hold what an earlier one left, of this process
+    /// or of another.
     async fn open(&self, scratch: &Scratch) -> Result<Box<dyn Destination>>;
 
-    /// The visible rows of a table, read without the destination's help: each as [`canonical`] text, sorted.
+    /// The visible rows of a table, read without the destination's help: each as [`canonical`]
+    /// text, sorted.
     async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String>;
 
     /// True when a row replaces the one with its key; false when a table is a log of versions.
@@ -58,8 +69,9 @@ pub trait DestinationFixture: Send + Sync {
     /// The crash points that a purge passes.
     fn purge_crash_points(&self) -> &[&'static str];
 
-    /// The rows of a table that is a log of versions, in their order, each as [`canonical`] text. They are read as the files
-    /// are, without opening the destination, which would finish what a process that died has begun.
+    /// The rows of a table that is a log of versions, in their order, each as [`canonical`] text.
+    /// They are read as the files are, without opening the destination, which would finish what a
+    /// process that died has begun.
     fn versions(&self, scratch: &Scratch, table: &Table) -> Option<Vec<String>>;
 
     /// Ways to damage what is stored after some commits.
@@ -67,19 +79,35 @@ pub trait DestinationFixture: Send + Sync {
 
     /// Names of everything that is stored: the files of a folder, the tables of a database.
     async fn stored(&self, scratch: &Scratch) -> Vec<String> {
-        files(scratch.path()).iter().map(|path| path.display().to_string()).collect()
+        files(scratch.path())
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
     }
 
     /// Where a text is stored, in a row or in what a row has left behind; none: nowhere.
     async fn find(&self, scratch: &Scratch, text: &str) -> Option<String> {
-        let holds = |path: &&PathBuf| fs::read(path).unwrap().windows(text.len()).any(|window| window == text.as_bytes());
-        files(scratch.path()).iter().find(holds).map(|path| path.display().to_string())
+        let holds = |path: &&PathBuf| {
+            fs::read(path)
+                .unwrap()
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        };
+        files(scratch.path())
+            .iter()
+            .find(holds)
+            .map(|path| path.display().to_string())
     }
 
     /// What the destination has made beside its place.
     async fn strays(&self, scratch: &Scratch) -> Vec<String> {
-        let beside = fs::read_dir(scratch.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-        beside.filter(|path| path != scratch.path()).map(|path| path.display().to_string()).collect()
+        let beside = fs::read_dir(scratch.path().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        beside
+            .filter(|path| path != scratch.path())
+            .map(|path| path.display().to_string())
+            .collect()
     }
 
     /// Places, at least one, in which it cannot be opened or not be written.
@@ -97,8 +125,8 @@ pub struct Damage {
     pub inflict: fn(&Scratch),
 }
 
-/// Generates the tests for a fixture, an expression. After `local` it is one that stores on this machine's own disk, which may be
-/// full.
+/// Generates the tests for a fixture, an expression. After `local` it is one that stores on this
+/// machine's own disk, which may be full.
 #[macro_export]
 macro_rules! destination_suite {
     ($fixture:expr) => {
@@ -168,17 +196,26 @@ pub struct Row {
 
 /// A row.
 pub fn row(id: i64, name: impl Into<Cow<'static, str>>) -> Row {
-    Row { id: Some(id), name: Some(name.into()) }
+    Row {
+        id: Some(id),
+        name: Some(name.into()),
+    }
 }
 
 /// A tombstone.
 pub fn gone(id: i64) -> Row {
-    Row { id: Some(id), name: None }
+    Row {
+        id: Some(id),
+        name: None,
+    }
 }
 
 /// A tombstone of every row of that name.
 pub fn all_gone(name: &'static str) -> Row {
-    Row { id: None, name: Some(name.into()) }
+    Row {
+        id: None,
+        name: Some(name.into()),
+    }
 }
 
 impl Row {
@@ -203,10 +240,23 @@ pub fn table(stream: &str, key: &[&str], generation: Generation) -> Arc<Table> {
 }
 
 /// A table of some columns and those that every table has.
-pub fn table_of(source: &str, stream: &str, key: &[&str], generation: Generation, columns: &[(&str, DataType)]) -> Arc<Table> {
-    let mut fields: Vec<Field> = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
+pub fn table_of(
+    source: &str,
+    stream: &str,
+    key: &[&str],
+    generation: Generation,
+    columns: &[(&str, DataType)],
+) -> Arc<Table> {
+    let mut fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, data_type)| Field::new(*name, data_type.clone(), true))
+        .collect();
     fields.push(json_field(EXTRA));
-    fields.push(Field::new(SYNCED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false));
+    fields.push(Field::new(
+        SYNCED_AT,
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        false,
+    ));
     fields.push(Field::new(DELETED, DataType::Boolean, false));
     Arc::new(Table {
         source: source.to_owned(),
@@ -218,7 +268,8 @@ pub fn table_of(source: &str, stream: &str, key: &[&str], generation: Generation
 }
 
 fn json_field(name: &str) -> Field {
-    Field::new(name, DataType::Utf8, true).with_metadata(HashMap::from([(JSON.to_owned(), "true".to_owned())]))
+    Field::new(name, DataType::Utf8, true)
+        .with_metadata(HashMap::from([(JSON.to_owned(), "true".to_owned())]))
 }
 
 /// Rows as a batch; columns other than `id` and `name` are null.
@@ -226,25 +277,46 @@ pub fn batch(table: &Table, rows: &[Row]) -> RecordBatch {
     let columns = table.schema.fields().iter().map(|field| -> ArrayRef {
         match field.name().as_str() {
             "id" => Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>()),
-            SYNCED_AT => Arc::new(TimestampMicrosecondArray::from(vec![0; rows.len()]).with_timezone("UTC")),
-            DELETED => Arc::new(rows.iter().map(|row| Some(row.is_tombstone())).collect::<BooleanArray>()),
-            "name" => Arc::new(rows.iter().map(|row| row.name.as_deref()).collect::<StringArray>()),
+            SYNCED_AT => {
+                Arc::new(TimestampMicrosecondArray::from(vec![0; rows.len()]).with_timezone("UTC"))
+            }
+            DELETED => Arc::new(
+                rows.iter()
+                    .map(|row| Some(row.is_tombstone()))
+                    .collect::<BooleanArray>(),
+            ),
+            "name" => Arc::new(
+                rows.iter()
+                    .map(|row| row.name.as_deref())
+                    .collect::<StringArray>(),
+            ),
             _ => arrow_array::new_null_array(field.data_type(), rows.len()),
         }
     });
     RecordBatch::try_new(Arc::clone(&table.schema), columns.collect()).unwrap()
 }
 
-/// The rows of a batch as JSON objects without nulls, their members sorted; decimals and instants are strings.
+/// The rows of a batch as JSON objects without nulls, their members sorted; decimals and instants
+/// are strings.
 pub fn canonical(batch: &RecordBatch) -> Vec<String> {
     let columns = Column::of(batch).unwrap();
-    let object = |row| columns.iter().map(|column| (column.name().to_owned(), cell_value(column.cell(row)))).collect();
-    (0..batch.num_rows()).map(|row| canonical_object(object(row))).collect()
+    let object = |row| {
+        columns
+            .iter()
+            .map(|column| (column.name().to_owned(), cell_value(column.cell(row))))
+            .collect()
+    };
+    (0..batch.num_rows())
+        .map(|row| canonical_object(object(row)))
+        .collect()
 }
 
 /// An object as text, its nulls left out and its members sorted.
 pub fn canonical_object(object: Map<String, Value>) -> String {
-    let mut members: Vec<_> = object.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let mut members: Vec<_> = object
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .collect();
     members.sort_by(|(left, _), (right, _)| left.cmp(right));
     Value::Object(members.into_iter().collect()).to_string()
 }
@@ -265,8 +337,17 @@ fn cell_value(cell: Cell<'_>) -> Value {
 }
 
 /// The visible rows of a simple table, as `id=name` or `id gone`, sorted.
-pub async fn shown(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &Table) -> Vec<String> {
-    let mut rows: Vec<String> = fixture.rows(scratch, table).await.iter().map(|line| parse(line).text()).collect();
+pub async fn shown(
+    fixture: &dyn DestinationFixture,
+    scratch: &Scratch,
+    table: &Table,
+) -> Vec<String> {
+    let mut rows: Vec<String> = fixture
+        .rows(scratch, table)
+        .await
+        .iter()
+        .map(|line| parse(line).text())
+        .collect();
     rows.sort();
     rows
 }
@@ -274,25 +355,38 @@ pub async fn shown(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &
 /// A row of a simple table from its canonical text.
 fn parse(line: &str) -> Row {
     let row: Value = serde_json::from_str(line).unwrap();
-    Row { id: row["id"].as_i64(), name: row["name"].as_str().map(|name| name.to_owned().into()) }
+    Row {
+        id: row["id"].as_i64(),
+        name: row["name"].as_str().map(|name| name.to_owned().into()),
+    }
 }
 
 /// What is visible after rows were written in that order.
-pub fn expected<'a>(fixture: &dyn DestinationFixture, keyed: bool, rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
+pub fn expected<'a>(
+    fixture: &dyn DestinationFixture,
+    keyed: bool,
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> Vec<String> {
     let mut shelf = Shelf::new(fixture, keyed);
-    rows.into_iter().for_each(|row| shelf.put(Generation::Current, row));
+    rows.into_iter()
+        .for_each(|row| shelf.put(Generation::Current, row));
     shelf.shown()
 }
 
 /// What is visible after a generation of those rows was published.
-pub fn published<'a>(fixture: &dyn DestinationFixture, rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
+pub fn published<'a>(
+    fixture: &dyn DestinationFixture,
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> Vec<String> {
     let mut shelf = Shelf::new(fixture, true);
-    rows.into_iter().for_each(|row| shelf.put(Generation::Next, row));
+    rows.into_iter()
+        .for_each(|row| shelf.put(Generation::Next, row));
     shelf.shown()
 }
 
-/// One generation of a table as it should be: in a log of versions each is stored once, and a tombstone where it changes
-/// something. Those of the next generation are all stored, since they may concern rows that are carried into it.
+/// One generation of a table as it should be: in a log of versions each is stored once, and a
+/// tombstone where it changes something. Those of the next generation are all stored, since they
+/// may concern rows that are carried into it.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     upserts: bool,
@@ -305,7 +399,12 @@ pub struct Shelf {
 impl Shelf {
     /// An empty generation.
     pub fn new(fixture: &dyn DestinationFixture, keyed: bool) -> Self {
-        Self { upserts: fixture.upserts(), keyed, rows: Vec::new(), newest: HashMap::new() }
+        Self {
+            upserts: fixture.upserts(),
+            keyed,
+            rows: Vec::new(),
+            newest: HashMap::new(),
+        }
     }
 
     /// Writes a row.
@@ -337,7 +436,11 @@ impl Shelf {
 
     /// What a reader sees.
     pub fn shown(&self) -> Vec<String> {
-        let visible = if self.keyed && self.upserts { live(&self.rows) } else { self.rows.iter().collect() };
+        let visible = if self.keyed && self.upserts {
+            live(&self.rows)
+        } else {
+            self.rows.iter().collect()
+        };
         let mut lines: Vec<String> = visible.iter().map(|row| row.text()).collect();
         lines.sort();
         lines
@@ -348,7 +451,13 @@ impl Shelf {
 fn live<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<&'a Row> {
     let mut live: Vec<&Row> = Vec::new();
     for row in rows {
-        live.retain(|other| if row.id.is_none() { other.name != row.name } else { other.id != row.id });
+        live.retain(|other| {
+            if row.id.is_none() {
+                other.name != row.name
+            } else {
+                other.id != row.id
+            }
+        });
         live.extend((!row.is_tombstone()).then_some(row));
     }
     live
@@ -362,28 +471,60 @@ pub fn live_text<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<String> {
 }
 
 /// The rows that the log of versions shows as it is; none: a row replaces the one with its key.
-pub fn shown_by_log(fixture: &dyn DestinationFixture, scratch: &Scratch, table: &Table) -> Option<Vec<String>> {
-    let versions: Vec<Row> = fixture.versions(scratch, table)?.iter().map(|line| parse(line)).collect();
+pub fn shown_by_log(
+    fixture: &dyn DestinationFixture,
+    scratch: &Scratch,
+    table: &Table,
+) -> Option<Vec<String>> {
+    let versions: Vec<Row> = fixture
+        .versions(scratch, table)?
+        .iter()
+        .map(|line| parse(line))
+        .collect();
     Some(live_text(&versions))
 }
 
-/// The rows of a generation that stay when another one takes its place and those of some name are to be kept.
+/// The rows of a generation that stay when another one takes its place and those of some name are
+/// to be kept.
 pub fn carried(current: &[Row], next: &[Row], name: &str) -> Vec<Row> {
-    let is_replaced = |row: &Row| next.iter().any(|other| if other.id.is_none() { other.name == row.name } else { other.id == row.id });
-    live(current).into_iter().filter(|row| row.name.as_deref() == Some(name) && !is_replaced(row)).cloned().collect()
+    let is_replaced = |row: &Row| {
+        next.iter().any(|other| {
+            if other.id.is_none() {
+                other.name == row.name
+            } else {
+                other.id == row.id
+            }
+        })
+    };
+    live(current)
+        .into_iter()
+        .filter(|row| row.name.as_deref() == Some(name) && !is_replaced(row))
+        .cloned()
+        .collect()
 }
 
 /// Selects the rows of some name.
 pub fn keep(table: &Table, name: &str) -> Keep {
-    Keep { table: table.id(), values: [("name".to_owned(), Value::from(name).to_string())].into() }
+    Keep {
+        table: table.id(),
+        values: [("name".to_owned(), Value::from(name).to_string())].into(),
+    }
 }
 
 // ---- purge ----
 
-/// A history with what a purge is about: the text `erased` is in rows that are gone, `older` in versions that were replaced.
+/// A history with what a purge is about: the text `erased` is in rows that are gone, `older` in
+/// versions that were replaced.
 pub fn history() -> Vec<Vec<Row>> {
     vec![
-        vec![row(1, "older-a"), row(2, "b"), row(3, "erased-c"), row(4, "erased-group"), row(5, "erased-e"), row(6, "erased-f")],
+        vec![
+            row(1, "older-a"),
+            row(2, "b"),
+            row(3, "erased-c"),
+            row(4, "erased-group"),
+            row(5, "erased-e"),
+            row(6, "erased-f"),
+        ],
         vec![row(7, "erased-g"), row(3, "erased-cc")],
         vec![row(1, "older-aa"), row(8, "h")],
         vec![gone(3), gone(7)],
@@ -400,17 +541,36 @@ pub fn customers(generation: Generation) -> Arc<Table> {
 
 /// Stores the history, and rows of a refresh that was abandoned.
 pub async fn store_history(destination: &dyn Destination) {
-    destination.prepare(&[customers(Generation::Current)]).await.unwrap();
+    destination
+        .prepare(&[customers(Generation::Current)])
+        .await
+        .unwrap();
     for rows in history() {
-        store(destination, &[(&customers(Generation::Current), rows)], &commit(vec![])).await.unwrap();
+        store(
+            destination,
+            &[(&customers(Generation::Current), rows)],
+            &commit(vec![]),
+        )
+        .await
+        .unwrap();
     }
     let abandoned = vec![row(20, "erased-next"), gone(21)];
-    store(destination, &[(&customers(Generation::Next), abandoned)], &commit(vec![])).await.unwrap();
+    store(
+        destination,
+        &[(&customers(Generation::Next), abandoned)],
+        &commit(vec![]),
+    )
+    .await
+    .unwrap();
 }
 
 /// A purge of everything.
 pub fn purge(versions: bool) -> Purge {
-    Purge { versions, run: "purge-1".to_owned(), ..Purge::default() }
+    Purge {
+        versions,
+        run: "purge-1".to_owned(),
+        ..Purge::default()
+    }
 }
 
 /// Every file below a folder, except SQLite's, which keep their names.
@@ -430,7 +590,11 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// Fails when a text is stored anywhere.
 pub async fn assert_nowhere(fixture: &dyn DestinationFixture, scratch: &Scratch, text: &str) {
-    assert_eq!(fixture.find(scratch, text).await, None, "{text} is stored there");
+    assert_eq!(
+        fixture.find(scratch, text).await,
+        None,
+        "{text} is stored there"
+    );
 }
 
 // ---- commits ----
@@ -444,12 +608,22 @@ pub fn endpoint(name: &str) -> EndpointId {
 pub fn plan(name: &str) -> Change {
     let mut to = EndpointState::default().next_plan();
     to.add_slice(SliceState::default());
-    Change::Replace { endpoint: endpoint(name), from: EndpointState::default(), to }
+    Change::Replace {
+        endpoint: endpoint(name),
+        from: EndpointState::default(),
+        to,
+    }
 }
 
 /// The change that reads on from one page to the next; page 0 is the start.
 pub fn advance(name: &str, from: usize) -> Change {
-    let position = |page: usize| if page == 0 { Position::Start } else { Position::At(page.to_string()) };
+    let position = |page: usize| {
+        if page == 0 {
+            Position::Start
+        } else {
+            Position::At(page.to_string())
+        }
+    };
     Change::Advance {
         endpoint: endpoint(name),
         plan: 1,
@@ -465,7 +639,13 @@ pub fn advance(name: &str, from: usize) -> Change {
 
 /// A commit of some changes.
 pub fn commit(changes: Vec<Change>) -> Commit {
-    Commit { run: "run-1".to_owned(), changes, bytes: 7, content_hash: "00ff".to_owned(), ..Commit::default() }
+    Commit {
+        run: "run-1".to_owned(),
+        changes,
+        bytes: 7,
+        content_hash: "00ff".to_owned(),
+        ..Commit::default()
+    }
 }
 
 async fn open(fixture: &dyn DestinationFixture, scratch: &Scratch) -> Box<dyn Destination> {
@@ -473,7 +653,11 @@ async fn open(fixture: &dyn DestinationFixture, scratch: &Scratch) -> Box<dyn De
 }
 
 /// Writes rows and commits them in one transaction.
-pub async fn store(destination: &dyn Destination, writes: &[(&Arc<Table>, Vec<Row>)], commit: &Commit) -> Result<u64> {
+pub async fn store(
+    destination: &dyn Destination,
+    writes: &[(&Arc<Table>, Vec<Row>)],
+    commit: &Commit,
+) -> Result<u64> {
     let mut transaction = destination.begin().await?;
     for (table, rows) in writes {
         transaction.write(table, batch(table, rows)).await?;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
-use pipeline_core::http::{HeaderMap, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::http::{
+    HeaderMap, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError,
+};
 use pipeline_core::{Clock, ErrorKind};
 use tokio::time::Instant;
 
@@ -100,11 +102,17 @@ impl Fault {
         }
     }
 
-    /// Whether it can befall a request that is answered with this status: a refusal holds no records, and without its body it
-    /// may mean something else.
+    /// Whether it can befall a request that is answered with this status: a refusal holds no
+    /// records, and without its body it may mean something else.
     pub(crate) fn befalls(self, status: u16) -> bool {
-        let is_of_body =
-            matches!(self, Self::ResetAfterHeaders | Self::CutBody | Self::TruncatedBody | Self::StalledBody | Self::EmptyPage);
+        let is_of_body = matches!(
+            self,
+            Self::ResetAfterHeaders
+                | Self::CutBody
+                | Self::TruncatedBody
+                | Self::StalledBody
+                | Self::EmptyPage
+        );
         !is_of_body || (200..300).contains(&status)
     }
 
@@ -112,17 +120,24 @@ impl Fault {
     pub(crate) fn expected(self, refreshes_tokens: bool) -> Expected {
         match self {
             Self::Unauthorized if refreshes_tokens => Expected::Same,
-            Self::Unauthorized | Self::UnauthorizedForEver => Expected::Fails(&[ErrorKind::Unauthenticated]),
+            Self::Unauthorized | Self::UnauthorizedForEver => {
+                Expected::Fails(&[ErrorKind::Unauthenticated])
+            }
             Self::ThrottledSeconds | Self::ThrottledDate => Expected::SameAfter(RETRY_AFTER),
             Self::OutageForEver => Expected::Fails(&[ErrorKind::Unavailable]),
-            Self::Html => Expected::Fails(&[ErrorKind::Refused, ErrorKind::Decode, ErrorKind::Unavailable]),
+            Self::Html => Expected::Fails(&[
+                ErrorKind::Refused,
+                ErrorKind::Decode,
+                ErrorKind::Unavailable,
+            ]),
             Self::TruncatedBody => Expected::SameOrFails(&[ErrorKind::Decode]),
             Self::EmptyPage => Expected::WithoutPageOrFails(&[ErrorKind::Decode]),
             _ => Expected::Same,
         }
     }
 
-    /// Most attempts of one request that a fault may cost: a refused credential is no reason to try on.
+    /// Most attempts of one request that a fault may cost: a refused credential is no reason to try
+    /// on.
     pub(crate) fn most_attempts(self, refreshes_tokens: bool) -> u32 {
         match self {
             Self::Unauthorized | Self::UnauthorizedForEver => 1 + u32::from(refreshes_tokens),
@@ -131,8 +146,9 @@ impl Fault {
     }
 }
 
-/// Answers one request, and the attempts to repeat it, with a fault; everything else as recorded, also what is requested at the
-/// same time. A fault that is for ever befalls every request from that one on.
+/// Answers one request, and the attempts to repeat it, with a fault; everything else as recorded,
+/// also what is requested at the same time. A fault that is for ever befalls every request from
+/// that one on.
 #[derive(Debug)]
 pub struct Faulty {
     replay: Arc<Replay>,
@@ -160,19 +176,36 @@ struct Progress {
 }
 
 impl Faulty {
-    /// Puts a fault in the place of the data request number `at`, from 0. Requests for tokens are not counted.
+    /// Puts a fault in the place of the data request number `at`, from 0. Requests for tokens are
+    /// not counted.
     pub fn new(replay: Arc<Replay>, clock: Arc<dyn Clock>, fault: Fault, at: usize) -> Self {
-        Self { replay, clock, fault, at, progress: Mutex::default() }
+        Self {
+            replay,
+            clock,
+            fault,
+            at,
+            progress: Mutex::default(),
+        }
     }
 
     /// How many attempts of one request were answered with the fault, at most.
     pub fn faulted(&self) -> u32 {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).faulted.values().copied().max().unwrap_or(0)
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .faulted
+            .values()
+            .copied()
+            .max()
+            .unwrap_or(0)
     }
 
     /// How long it took from the last of them to the next attempt, if there was one.
     pub fn pause(&self) -> Option<Duration> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).pause
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pause
     }
 
     /// Whether this attempt is answered with the fault.
@@ -181,7 +214,10 @@ impl Faulty {
             return false;
         }
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = (format!("{} {}", request.method, request.full_url()), request.body.clone());
+        let asked = (
+            format!("{} {}", request.method, request.full_url()),
+            request.body.clone(),
+        );
         if progress.passed == self.at && progress.target.is_none() {
             progress.target = Some(asked.clone());
         }
@@ -194,25 +230,37 @@ impl Faulty {
             progress.last = Some(Instant::now());
         } else {
             progress.passed += 1;
-            let pause = progress.last.filter(|_| is_target).map(|last| last.elapsed());
+            let pause = progress
+                .last
+                .filter(|_| is_target)
+                .map(|last| last.elapsed());
             progress.pause = progress.pause.or(pause);
         }
         hits
     }
 
-    /// The recorded response whose body comes otherwise. Does not use the exchange up, as the client will ask again.
+    /// The recorded response whose body comes otherwise. Does not use the exchange up, as the
+    /// client will ask again.
     fn instead(
         &self,
         request: &Request,
         change: impl FnOnce(Bytes) -> stream::BoxStream<'static, Result<Bytes, TransportError>>,
     ) -> Result<RawResponse, TransportError> {
-        let recorded =
-            self.replay.peek(request).ok_or_else(|| TransportError::Refused("nothing is recorded for this request".to_owned()))?;
-        Ok(RawResponse { status: status(recorded)?, headers: headers(recorded)?, body: change(recorded.body.clone()) })
+        let recorded = self.replay.peek(request).ok_or_else(|| {
+            TransportError::Refused("nothing is recorded for this request".to_owned())
+        })?;
+        Ok(RawResponse {
+            status: status(recorded)?,
+            headers: headers(recorded)?,
+            body: change(recorded.body.clone()),
+        })
     }
 
     async fn without_records(&self, request: Request) -> Result<RawResponse, TransportError> {
-        let emptied = self.replay.peek(&request).and_then(|recorded| emptied(&recorded.body));
+        let emptied = self
+            .replay
+            .peek(&request)
+            .and_then(|recorded| emptied(&recorded.body));
         let response = self.replay.call(request).await?;
         Ok(match emptied {
             Some(body) => RawResponse::full(response.status, response.headers, body),
@@ -229,21 +277,37 @@ impl HttpService for Faulty {
         }
         let refusal = |status, headers| Ok(refusal(&request, status, headers));
         match self.fault {
-            Fault::Unauthorized | Fault::UnauthorizedForEver => refusal(StatusCode::UNAUTHORIZED, HeaderMap::new()),
-            Fault::ThrottledSeconds => refusal(StatusCode::TOO_MANY_REQUESTS, retry_after(&RETRY_AFTER.as_secs().to_string(), None)),
+            Fault::Unauthorized | Fault::UnauthorizedForEver => {
+                refusal(StatusCode::UNAUTHORIZED, HeaderMap::new())
+            }
+            Fault::ThrottledSeconds => refusal(
+                StatusCode::TOO_MANY_REQUESTS,
+                retry_after(&RETRY_AFTER.as_secs().to_string(), None),
+            ),
             Fault::ThrottledDate => {
                 let now = self.clock.now();
                 let until = now + TimeDelta::from_std(RETRY_AFTER).unwrap_or_default();
-                refusal(StatusCode::TOO_MANY_REQUESTS, retry_after(&http_date(until), Some(now)))
+                refusal(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    retry_after(&http_date(until), Some(now)),
+                )
             }
             Fault::Throttled => refusal(StatusCode::TOO_MANY_REQUESTS, HeaderMap::new()),
             Fault::InternalErrors => refusal(StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new()),
-            Fault::Outage | Fault::OutageForEver => refusal(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new()),
+            Fault::Outage | Fault::OutageForEver => {
+                refusal(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
+            }
             Fault::Html => refusal(StatusCode::OK, HeaderMap::new()),
             Fault::ResetBeforeHeaders => Err(reset()),
-            Fault::ResetAfterHeaders => self.instead(&request, |_| stream::iter([Err(reset())]).boxed()),
-            Fault::CutBody => self.instead(&request, |body| stream::iter([Ok(first_half(&body)), Err(reset())]).boxed()),
-            Fault::TruncatedBody => self.instead(&request, |body| stream::iter([Ok(first_half(&body))]).boxed()),
+            Fault::ResetAfterHeaders => {
+                self.instead(&request, |_| stream::iter([Err(reset())]).boxed())
+            }
+            Fault::CutBody => self.instead(&request, |body| {
+                stream::iter([Ok(first_half(&body)), Err(reset())]).boxed()
+            }),
+            Fault::TruncatedBody => self.instead(&request, |body| {
+                stream::iter([Ok(first_half(&body))]).boxed()
+            }),
             Fault::StalledBody => self.instead(&request, stalled),
             Fault::EmptyPage => self.without_records(request).await,
         }
@@ -264,20 +328,36 @@ fn stalled(body: Bytes) -> stream::BoxStream<'static, Result<Bytes, TransportErr
         tokio::time::sleep(STALL).await;
         Ok(rest)
     };
-    stream::iter([Ok(first_half(&body))]).chain(stream::once(late)).boxed()
+    stream::iter([Ok(first_half(&body))])
+        .chain(stream::once(late))
+        .boxed()
 }
 
 /// A page for people which repeats the request's credentials, as some servers do.
 fn refusal(request: &Request, status: StatusCode, mut headers: HeaderMap) -> RawResponse {
-    let sent: Vec<String> = request.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
-    let body = format!("<html><body>{status}: {} with {}</body></html>", request.full_url(), sent.join(", "));
+    let sent: Vec<String> = request
+        .headers
+        .values()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
+    let body = format!(
+        "<html><body>{status}: {} with {}</body></html>",
+        request.full_url(),
+        sent.join(", ")
+    );
     headers.insert("content-type", HeaderValue::from_static("text/html"));
     RawResponse::full(status, headers, body)
 }
 
 fn retry_after(value: &str, date: Option<DateTime<Utc>>) -> HeaderMap {
-    let values = [("retry-after", Some(value.to_owned())), ("date", date.map(http_date))];
-    values.into_iter().filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::try_from(value?).ok()?))).collect()
+    let values = [
+        ("retry-after", Some(value.to_owned())),
+        ("date", date.map(http_date)),
+    ];
+    values
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::try_from(value?).ok()?)))
+        .collect()
 }
 
 fn http_date(time: DateTime<Utc>) -> String {
@@ -288,7 +368,10 @@ fn http_date(time: DateTime<Utc>) -> String {
 pub(crate) fn emptied(body: &Bytes) -> Option<Bytes> {
     let mut page: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     let mut removed = 0;
-    for list in page.values_mut().filter_map(serde_json::Value::as_array_mut) {
+    for list in page
+        .values_mut()
+        .filter_map(serde_json::Value::as_array_mut)
+    {
         if list.first().is_some_and(serde_json::Value::is_object) {
             removed += list.len() as u64;
             list.clear();
@@ -312,7 +395,10 @@ mod tests {
     fn only_lists_of_records_are_emptied() {
         let body = Bytes::from_static(br#"{"data":[{"id":1}],"warnings":["a"],"has_more":true}"#);
         let emptied: serde_json::Value = serde_json::from_slice(&emptied(&body).unwrap()).unwrap();
-        assert_eq!(emptied, serde_json::json!({"data": [], "warnings": ["a"], "has_more": true}));
+        assert_eq!(
+            emptied,
+            serde_json::json!({"data": [], "warnings": ["a"], "has_more": true})
+        );
         assert_eq!(super::emptied(&Bytes::from_static(b"{}\n{}")), None);
     }
 
@@ -326,20 +412,33 @@ mod tests {
             .unwrap()
         };
         let exchanges = ["/parents", "/a", "/b", "/c"].map(exchange).to_vec();
-        let replay = Arc::new(Replay::new(exchanges, crate::secrets::Secrets::default()).repeating(8));
-        let clock: Arc<dyn Clock> = Arc::new(pipeline_core::TokioClock::starting_at(DateTime::UNIX_EPOCH));
+        let replay =
+            Arc::new(Replay::new(exchanges, crate::secrets::Secrets::default()).repeating(8));
+        let clock: Arc<dyn Clock> =
+            Arc::new(pipeline_core::TokioClock::starting_at(DateTime::UNIX_EPOCH));
         for (fault, expected, attempts) in [
             (Fault::Unauthorized, [200, 200, 401, 200, 200, 200], 1),
             (Fault::Outage, [200, 200, 503, 200, 503, 200], 2),
-            (Fault::UnauthorizedForEver, [200, 200, 401, 401, 401, 401], 2),
+            (
+                Fault::UnauthorizedForEver,
+                [200, 200, 401, 401, 401, 401],
+                2,
+            ),
         ] {
             let faulty = Faulty::new(Arc::clone(&replay), Arc::clone(&clock), fault, 2);
             let mut statuses = Vec::new();
             for path in ["/parents", "/a", "/b", "/c", "/b", "/a"] {
-                let request = Request::new(pipeline_core::http::Method::GET, format!("https://shop.test{path}").parse().unwrap());
+                let request = Request::new(
+                    pipeline_core::http::Method::GET,
+                    format!("https://shop.test{path}").parse().unwrap(),
+                );
                 statuses.push(faulty.call(request).await.unwrap().status.as_u16());
             }
-            assert_eq!((&statuses[..], faulty.faulted()), (&expected[..], attempts), "{fault:?}");
+            assert_eq!(
+                (&statuses[..], faulty.faulted()),
+                (&expected[..], attempts),
+                "{fault:?}"
+            );
         }
     }
 

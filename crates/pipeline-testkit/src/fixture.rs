@@ -1,4 +1,5 @@
-//! Recorded exchanges on disk: `fixtures/<connector>/<case>/`. The format is described in `fixtures/README.md`.
+//! Recorded exchanges on disk: `fixtures/<connector>/<case>/`. The format is described in
+//! `fixtures/README.md`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +47,8 @@ pub struct Fixture {
     pub streams: Vec<String>,
     /// The time that the run begins.
     pub now: DateTime<Utc>,
-    /// The time that a second sync begins, with the same connector; none: there is one sync, without feeds of changes.
+    /// The time that a second sync begins, with the same connector; none: there is one sync,
+    /// without feeds of changes.
     pub again: Option<DateTime<Utc>>,
     /// Oldest data wanted; none: what the configuration says.
     pub start: Option<DateTime<Utc>>,
@@ -101,7 +103,8 @@ pub struct Exchange {
     pub response: RecordedResponse,
 }
 
-/// What identifies a request. Headers do not: credentials and the client's own headers are not recorded.
+/// What identifies a request. Headers do not: credentials and the client's own headers are not
+/// recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedRequest {
@@ -151,7 +154,11 @@ impl TryFrom<ResponseFile> for RecordedResponse {
             (Some(json), None) => Bytes::from(json.get().to_owned()),
             (None, text) => Bytes::from(text.unwrap_or_default()),
         };
-        Ok(Self { status: file.status, headers: file.headers, body })
+        Ok(Self {
+            status: file.status,
+            headers: file.headers,
+            body,
+        })
     }
 }
 
@@ -164,7 +171,11 @@ impl RecordedRequest {
 
 /// See [`RecordedRequest::is_for_token`].
 pub(crate) fn is_for_token(method: &str, path: &str) -> bool {
-    method == "POST" && path.rsplit('/').next().is_some_and(|last| last == "token" || last == "tokens")
+    method == "POST"
+        && path
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last == "token" || last == "tokens")
 }
 
 impl Fixture {
@@ -173,18 +184,34 @@ impl Fixture {
     /// # Errors
     /// What is wrong with which file.
     pub fn load(folder: &Path) -> Result<Self, String> {
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let case: CaseFile = read_json(&folder.join("case.json"))?;
         if case.source.trim().is_empty() {
-            return Err(format!("{name}/case.json: `source` says where the exchanges come from, and is empty"));
+            return Err(format!(
+                "{name}/case.json: `source` says where the exchanges come from, and is empty"
+            ));
         }
         let mut exchanges = Vec::new();
         for file in files(folder)? {
-            match file.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
+            match file
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default()
+            {
                 "case.json" => {}
                 number if is_exchange(number) => exchanges.push(read_json(&file)?),
-                other if Path::new(other).extension().is_some_and(|extension| extension == "snap") => {}
-                other => return Err(format!("{name}/{other}: neither case.json, nor NNN.json, nor a snapshot; delete or rename it")),
+                other
+                    if Path::new(other)
+                        .extension()
+                        .is_some_and(|extension| extension == "snap") => {}
+                other => {
+                    return Err(format!(
+                        "{name}/{other}: neither case.json, nor NNN.json, nor a snapshot; delete or rename it"
+                    ));
+                }
             }
         }
         Ok(Self {
@@ -206,24 +233,34 @@ impl Fixture {
     /// # Errors
     /// When the folder cannot be read. A case that cannot be read is an error of its own.
     pub fn load_all(folder: &Path) -> Result<Vec<Result<Self, String>>, String> {
-        Ok(files(folder)?.into_iter().filter(|path| path.is_dir()).map(|path| Self::load(&path)).collect())
+        Ok(files(folder)?
+            .into_iter()
+            .filter(|path| path.is_dir())
+            .map(|path| Self::load(&path))
+            .collect())
     }
 
-    /// True when the vendor can be asked for another token, so that one refused request is no failure.
+    /// True when the vendor can be asked for another token, so that one refused request is no
+    /// failure.
     pub fn refreshes_tokens(&self) -> bool {
-        self.exchanges.iter().any(|exchange| exchange.request.is_for_token())
+        self.exchanges
+            .iter()
+            .any(|exchange| exchange.request.is_for_token())
     }
 }
 
 /// `001.json` and so on.
 fn is_exchange(name: &str) -> bool {
-    name.strip_suffix(".json").is_some_and(|stem| stem.len() == 3 && stem.bytes().all(|byte| byte.is_ascii_digit()))
+    name.strip_suffix(".json")
+        .is_some_and(|stem| stem.len() == 3 && stem.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What a folder holds, sorted.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", shown(folder)))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.sort();
     Ok(paths)
 }
@@ -235,7 +272,12 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 
 /// The last two segments of a path: enough to find it, and the same on every machine.
 pub(crate) fn shown(path: &Path) -> String {
-    let mut last: Vec<_> = path.iter().rev().take(2).map(|segment| segment.to_string_lossy()).collect();
+    let mut last: Vec<_> = path
+        .iter()
+        .rev()
+        .take(2)
+        .map(|segment| segment.to_string_lossy())
+        .collect();
     last.reverse();
     last.join("/")
 }
@@ -257,9 +299,13 @@ fn query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
 }
 
 fn error_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ErrorKind>, D::Error> {
-    let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let Some(name) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
     let known = KINDS.into_iter().find(|kind| snake_case(*kind) == name);
-    known.map(Some).ok_or_else(|| serde::de::Error::custom(format!("there is no error kind `{name}`")))
+    known
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("there is no error kind `{name}`")))
 }
 
 /// A kind as fixtures write it.
@@ -300,7 +346,12 @@ mod tests {
 
     #[test]
     fn unknown_members_are_refused() {
-        assert!(exchange(r#"{"request":{"method":"GET","path":"/","headers":{}},"response":{"status":200}}"#).is_err());
+        assert!(
+            exchange(
+                r#"{"request":{"method":"GET","path":"/","headers":{}},"response":{"status":200}}"#
+            )
+            .is_err()
+        );
         assert!(exchange(r#"{"request":{"method":"GET","path":"/"},"response":{"status":200,"body":1,"body_text":"1"}}"#).is_err());
     }
 

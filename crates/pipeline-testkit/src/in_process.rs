@@ -1,5 +1,5 @@
-//! A transport that hands requests to a server in the same process, without a socket: on tokio's paused clock an hour
-//! of rate limits passes in the time that the work takes.
+//! A transport that hands requests to a server in the same process, without a socket: on tokio's
+//! paused clock an hour of rate limits passes in the time that the work takes.
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +14,8 @@ use pipeline_core::http::{HttpService, RawResponse, Request, TransportError};
 /// A body that arrives piece by piece, or breaks off.
 pub type Pieces = BoxStream<'static, Result<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
-type Answer = dyn Fn(http::Request<Bytes>) -> BoxFuture<'static, http::Response<Pieces>> + Send + Sync;
+type Answer =
+    dyn Fn(http::Request<Bytes>) -> BoxFuture<'static, http::Response<Pieces>> + Send + Sync;
 
 /// Sends every request, whatever its host, to one function.
 ///
@@ -60,6 +61,10 @@ impl HttpService for InProcess {
         *sent.headers_mut() = request.headers;
         let (parts, body) = (self.0)(sent).await.into_parts();
         let body = body.map_err(TransportError::Interrupted);
-        Ok(RawResponse { status: parts.status, headers: parts.headers, body: Box::pin(body) })
+        Ok(RawResponse {
+            status: parts.status,
+            headers: parts.headers,
+            body: Box::pin(body),
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! JSON text laid out for a person, without reading it into a tree: numbers and member order stay the vendor's.
+//! JSON text laid out for a person, without reading it into a tree: numbers and member order stay
+//! the vendor's.
 
-/// The value over several lines, indented by two spaces. Text that is no JSON comes out as something similar.
+/// The value over several lines, indented by two spaces. Text that is no JSON comes out as
+/// something similar.
 pub(crate) fn pretty(json: &[u8]) -> String {
     let mut out = String::new();
     let mut depth = 0_usize;
@@ -86,6 +88,9 @@ mod tests {
             pretty(json),
             "{\n  \"b\": [\n    1,\n    {\n      \"x\": \"a, \\\"b\\\": {}\"\n    }\n  ],\n  \"a\": {},\n  \"n\": 1.10\n}"
         );
-        assert_eq!(compact(json), r#"{"b":[1,{"x":"a, \"b\": {}"}],"a":{},"n":1.10}"#);
+        assert_eq!(
+            compact(json),
+            r#"{"b":[1,{"x":"a, \"b\": {}"}],"a":{},"n":1.10}"#
+        );
     }
 }

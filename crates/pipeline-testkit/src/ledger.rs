@@ -1,4 +1,5 @@
-//! A destination that keeps what every commit brought, in order: a row that is written twice does not show in a table with keys.
+//! A destination that keeps what every commit brought, in order: a row that is written twice does
+//! not show in a table with keys.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,9 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use pipeline_core::state::{Change, EndpointId, EndpointState};
 use pipeline_core::{Claim, Result, RunRecord};
-use pipeline_engine::{Commit, DELETED, Delivery, Destination, SYNCED_AT, Status, Table, Transaction};
+use pipeline_engine::{
+    Commit, DELETED, Delivery, Destination, SYNCED_AT, Status, Table, Transaction,
+};
 
 use crate::memory::{MemoryDestination, Row, rows_of};
 use crate::tape::{CaughtUp, Tape};
@@ -38,7 +41,9 @@ impl Store {
     }
 
     pub(crate) fn caught_up(&self) -> MutexGuard<'_, CaughtUp> {
-        self.caught_up.lock().unwrap_or_else(PoisonError::into_inner)
+        self.caught_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The visible rows of a stream, without what the engine adds.
@@ -54,7 +59,10 @@ impl Store {
 impl Progress {
     /// Rows of each stream, counted.
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
-        self.rows.iter().map(|(stream, rows)| (stream.clone(), rows.len())).collect()
+        self.rows
+            .iter()
+            .map(|(stream, rows)| (stream.clone(), rows.len()))
+            .collect()
     }
 }
 
@@ -94,12 +102,20 @@ impl Destination for Ledger {
     /// The states as another process would read them: from JSON.
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
         let states = self.store.tables.states(source).await?;
-        states.into_iter().map(|(id, state)| Ok((id, EndpointState::from_json(&state.to_json())?))).collect()
+        states
+            .into_iter()
+            .map(|(id, state)| Ok((id, EndpointState::from_json(&state.to_json())?)))
+            .collect()
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
         let inner = self.store.tables.begin().await?;
-        Ok(Box::new(Written { inner, store: Arc::clone(&self.store), tape: Arc::clone(&self.tape), rows: Vec::new() }))
+        Ok(Box::new(Written {
+            inner,
+            store: Arc::clone(&self.store),
+            tape: Arc::clone(&self.tape),
+            rows: Vec::new(),
+        }))
     }
 
     async fn status(&self, commits: usize) -> Result<Status> {
@@ -118,12 +134,21 @@ struct Written {
 #[async_trait]
 impl Transaction for Written {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
-        self.rows.extend(rows_of(&batch)?.into_iter().map(|row| (table.stream.clone(), text(row))));
+        self.rows.extend(
+            rows_of(&batch)?
+                .into_iter()
+                .map(|row| (table.stream.clone(), text(row))),
+        );
         self.inner.write(table, batch).await
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<u64> {
-        let Self { inner, store, tape, rows } = *self;
+        let Self {
+            inner,
+            store,
+            tape,
+            rows,
+        } = *self;
         let sequence = inner.commit(commit).await?;
         let mut of_page = None;
         let committed = {
@@ -132,7 +157,10 @@ impl Transaction for Written {
                 progress.rows.entry(stream).or_default().push(row);
             }
             for change in &commit.changes {
-                let state = progress.states.entry(change.endpoint().endpoint.clone()).or_default();
+                let state = progress
+                    .states
+                    .entry(change.endpoint().endpoint.clone())
+                    .or_default();
                 state.apply(change)?;
                 if matches!(change, Change::Advance { .. }) {
                     of_page = Some(state.to_json());
@@ -149,6 +177,10 @@ impl Transaction for Written {
 
 fn text(mut row: Row) -> String {
     row.remove(SYNCED_AT);
-    let mark = if row.remove(DELETED).is_some_and(|deleted| deleted == "true") { "deleted " } else { "" };
+    let mark = if row.remove(DELETED).is_some_and(|deleted| deleted == "true") {
+        "deleted "
+    } else {
+        ""
+    };
     format!("{mark}{row:?}")
 }

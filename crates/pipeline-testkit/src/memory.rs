@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, RUN_CAPACITY, Result, RunRecord};
 use pipeline_engine::cell::Column;
-use pipeline_engine::{Commit, DELETED, Delivery, Destination, Generation, Keep, SYNCED_AT, Status, Table, TableId, Transaction};
+use pipeline_engine::{
+    Commit, DELETED, Delivery, Destination, Generation, Keep, SYNCED_AT, Status, Table, TableId,
+    Transaction,
+};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
@@ -47,8 +50,15 @@ struct Contents {
 impl MemoryDestination {
     /// The visible rows of a stream, in the order of their keys.
     pub fn rows(&self, source: &str, stream: &str) -> Vec<Row> {
-        let table = TableId { source: source.to_owned(), stream: stream.to_owned() };
-        lock(&self.contents).tables.get(&(table, false)).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+        let table = TableId {
+            source: source.to_owned(),
+            stream: stream.to_owned(),
+        };
+        lock(&self.contents)
+            .tables
+            .get(&(table, false))
+            .map(|rows| rows.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Lets nothing be written until what is returned is dropped: a destination that stalls.
@@ -79,9 +89,16 @@ impl Destination for MemoryDestination {
 
     async fn claim(&self, source: &str, _run: &str) -> Result<Claim> {
         if lock(&self.claims).insert(source.to_owned()) {
-            return Ok(Box::new(Claimed(Arc::clone(&self.claims), source.to_owned())));
+            return Ok(Box::new(Claimed(
+                Arc::clone(&self.claims),
+                source.to_owned(),
+            )));
         }
-        Err(Error::new(ErrorKind::CheckpointConflict, "another sync reads this source").with_context("source", source))
+        Err(Error::new(
+            ErrorKind::CheckpointConflict,
+            "another sync reads this source",
+        )
+        .with_context("source", source))
     }
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
@@ -104,15 +121,25 @@ impl Destination for MemoryDestination {
 
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
         let states = lock(&self.contents).states.clone();
-        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
+        Ok(states
+            .into_iter()
+            .filter(|(id, _)| id.source == source)
+            .collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(Staged { contents: Arc::clone(&self.contents), held: Arc::clone(&self.held), batches: Vec::new() }))
+        Ok(Box::new(Staged {
+            contents: Arc::clone(&self.contents),
+            held: Arc::clone(&self.held),
+            batches: Vec::new(),
+        }))
     }
 
     async fn status(&self, _commits: usize) -> Result<Status> {
-        Ok(Status { endpoints: lock(&self.contents).states.clone().into_iter().collect(), ..Status::default() })
+        Ok(Status {
+            endpoints: lock(&self.contents).states.clone().into_iter().collect(),
+            ..Status::default()
+        })
     }
 }
 
@@ -134,20 +161,42 @@ impl Transaction for Staged {
         let mut contents = lock(&self.contents);
         let mut next = contents.clone();
         for change in &commit.changes {
-            next.states.entry(change.endpoint().clone()).or_default().apply(change)?;
+            next.states
+                .entry(change.endpoint().clone())
+                .or_default()
+                .apply(change)?;
         }
         for table in &commit.discard {
             next.tables.remove(&(table.clone(), true));
         }
         for (table, batch) in &self.batches {
-            let rows = next.tables.entry((table.id(), table.generation == Generation::Next)).or_default();
+            let rows = next
+                .tables
+                .entry((table.id(), table.generation == Generation::Next))
+                .or_default();
             put(rows, table, batch)?;
         }
         for table in &commit.publish {
-            let mut published = next.tables.remove(&(table.clone(), true)).unwrap_or_default();
-            for (key, row) in next.tables.remove(&(table.clone(), false)).into_iter().flatten() {
-                if commit.keep.iter().any(|keep| keep.table == *table && selects(keep, &row)) {
-                    let key = if key.starts_with(KEYLESS) { keyless(published.len()) } else { key };
+            let mut published = next
+                .tables
+                .remove(&(table.clone(), true))
+                .unwrap_or_default();
+            for (key, row) in next
+                .tables
+                .remove(&(table.clone(), false))
+                .into_iter()
+                .flatten()
+            {
+                if commit
+                    .keep
+                    .iter()
+                    .any(|keep| keep.table == *table && selects(keep, &row))
+                {
+                    let key = if key.starts_with(KEYLESS) {
+                        keyless(published.len())
+                    } else {
+                        key
+                    };
                     published.entry(key).or_insert(row);
                 }
             }
@@ -171,7 +220,9 @@ fn keyless(rows: usize) -> String {
 /// True when a row has the values that are to be kept.
 fn selects(keep: &Keep, row: &Row) -> bool {
     let text = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| json.replace("null", ""));
-    keep.values.iter().all(|(column, json)| row.get(column).map_or("", String::as_str) == text(json))
+    keep.values
+        .iter()
+        .all(|(column, json)| row.get(column).map_or("", String::as_str) == text(json))
 }
 
 /// The rows of a batch.
@@ -188,17 +239,28 @@ pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>> {
     Ok((0..batch.num_rows()).map(row).collect())
 }
 
-/// Puts rows in the place of those with the same key; every row without a key is another one. A tombstone removes all rows
-/// that have its values.
+/// Puts rows in the place of those with the same key; every row without a key is another one. A
+/// tombstone removes all rows that have its values.
 fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> Result<()> {
     for mut row in rows_of(batch)? {
         if row.get(DELETED).is_some_and(|deleted| deleted == "true") {
             row.retain(|column, _| column != DELETED && column != SYNCED_AT);
-            rows.retain(|_, known| row.iter().any(|(column, value)| known.get(column) != Some(value)));
+            rows.retain(|_, known| {
+                row.iter()
+                    .any(|(column, value)| known.get(column) != Some(value))
+            });
             continue;
         }
-        let key: Vec<&str> = table.primary_key.iter().map(|column| row.get(column).map_or("", String::as_str)).collect();
-        let key = if key.is_empty() { keyless(rows.len()) } else { key.join("\u{1f}") };
+        let key: Vec<&str> = table
+            .primary_key
+            .iter()
+            .map(|column| row.get(column).map_or("", String::as_str))
+            .collect();
+        let key = if key.is_empty() {
+            keyless(rows.len())
+        } else {
+            key.join("\u{1f}")
+        };
         rows.insert(key, row);
     }
     Ok(())

@@ -7,13 +7,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
-use pipeline_core::http::{HeaderMap, HeaderName, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::http::{
+    HeaderMap, HeaderName, HeaderValue, HttpService, RawResponse, Request, StatusCode,
+    TransportError,
+};
 
 use crate::fixture::{Exchange, RecordedRequest, RecordedResponse, is_for_token};
 use crate::secrets::Secrets;
 
-/// Headers that describe how the body was on the wire. Bodies are stored as they are after that, so they are not replayed.
-const NOT_REPLAYED: [&str; 4] = ["connection", "content-encoding", "content-length", "transfer-encoding"];
+/// Headers that describe how the body was on the wire. Bodies are stored as they are after that, so
+/// they are not replayed.
+const NOT_REPLAYED: [&str; 4] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "transfer-encoding",
+];
 
 /// Parts that a body arrives in.
 const CHUNKS: usize = 3;
@@ -61,7 +70,12 @@ impl Asked {
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         query.sort();
         let body = String::from_utf8_lossy(&request.body).into_owned();
-        Self { method: request.method.to_string(), path: url.path().to_owned(), query, body }
+        Self {
+            method: request.method.to_string(),
+            path: url.path().to_owned(),
+            query,
+            body,
+        }
     }
 
     fn is_for_token(&self) -> bool {
@@ -98,18 +112,28 @@ impl Asked {
 impl Replay {
     /// A transport that knows these exchanges. The secrets are kept out of what it reports.
     pub fn new(exchanges: Vec<Exchange>, secrets: Secrets) -> Self {
-        let log = Log { used: vec![0; exchanges.len()], ..Log::default() };
-        Self { exchanges, secrets, repeats_tokens: false, repeats: 0, log: Mutex::new(log) }
+        let log = Log {
+            used: vec![0; exchanges.len()],
+            ..Log::default()
+        };
+        Self {
+            exchanges,
+            secrets,
+            repeats_tokens: false,
+            repeats: 0,
+            log: Mutex::new(log),
+        }
     }
 
-    /// Answers every request for a token, whatever its body and however often it comes, as the last recorded one.
+    /// Answers every request for a token, whatever its body and however often it comes, as the last
+    /// recorded one.
     pub fn repeating_tokens(mut self) -> Self {
         self.repeats_tokens = true;
         self
     }
 
-    /// Answers a request that comes more often than it was recorded as the last time, so many times at most: a page that is
-    /// damaged is asked for again, and who asks for ever finds an end.
+    /// Answers a request that comes more often than it was recorded as the last time, so many times
+    /// at most: a page that is damaged is asked for again, and who asks for ever finds an end.
     pub fn repeating(mut self, times: u32) -> Self {
         self.repeats = times;
         self
@@ -133,13 +157,25 @@ impl Replay {
     /// The exchanges that nobody asked for, one a line.
     pub fn unused(&self) -> Vec<String> {
         let log = self.log();
-        let unused = self.exchanges.iter().zip(&log.used).enumerate().filter(|(_, (_, used))| **used == 0);
+        let unused = self
+            .exchanges
+            .iter()
+            .zip(&log.used)
+            .enumerate()
+            .filter(|(_, (_, used))| **used == 0);
         let line = |exchange: &Exchange| {
             let request = exchange.request.clone();
-            Asked { method: request.method, path: request.path, query: request.query, body: request.body.unwrap_or_default() }
-                .line(&self.secrets)
+            Asked {
+                method: request.method,
+                path: request.path,
+                query: request.query,
+                body: request.body.unwrap_or_default(),
+            }
+            .line(&self.secrets)
         };
-        unused.map(|(index, (exchange, _))| format!("exchange {}: {}", index + 1, line(exchange))).collect()
+        unused
+            .map(|(index, (exchange, _))| format!("exchange {}: {}", index + 1, line(exchange)))
+            .collect()
     }
 
     /// What would be answered, without counting the request. None: nothing is recorded for it.
@@ -150,10 +186,16 @@ impl Replay {
 
     fn find(&self, asked: &Asked, log: &Log) -> Option<usize> {
         if self.repeats_tokens && asked.is_for_token() {
-            return self.exchanges.iter().rposition(|exchange| exchange.request.is_for_token() && exchange.request.path == asked.path);
+            return self.exchanges.iter().rposition(|exchange| {
+                exchange.request.is_for_token() && exchange.request.path == asked.path
+            });
         }
         let mut known = self.exchanges.iter().zip(&log.used);
-        let last = || self.exchanges.iter().rposition(|exchange| asked.matches(exchange));
+        let last = || {
+            self.exchanges
+                .iter()
+                .rposition(|exchange| asked.matches(exchange))
+        };
         known
             .position(|(exchange, used)| *used == 0 && asked.matches(exchange))
             .or_else(|| last().filter(|last| log.used[*last] <= self.repeats))
@@ -162,9 +204,16 @@ impl Replay {
     /// All answers with records that this path gave to anything.
     pub(crate) fn of_path(&self, request: &Request) -> Vec<&RecordedResponse> {
         let asked = Asked::new(request);
-        let is_of_path = |exchange: &&Exchange| asked.method == exchange.request.method && asked.path == exchange.request.path;
+        let is_of_path = |exchange: &&Exchange| {
+            asked.method == exchange.request.method && asked.path == exchange.request.path
+        };
         let is_success = |exchange: &&Exchange| (200..300).contains(&exchange.response.status);
-        self.exchanges.iter().filter(is_of_path).filter(is_success).map(|exchange| &exchange.response).collect()
+        self.exchanges
+            .iter()
+            .filter(is_of_path)
+            .filter(is_success)
+            .map(|exchange| &exchange.response)
+            .collect()
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -184,7 +233,9 @@ impl HttpService for Replay {
         let mut log = self.log();
         let Some(index) = self.find(&asked, &log) else {
             log.unexpected.push(asked.line(&self.secrets));
-            return Err(TransportError::Refused("nothing is recorded for this request".to_owned()));
+            return Err(TransportError::Refused(
+                "nothing is recorded for this request".to_owned(),
+            ));
         };
         log.used[index] += 1;
         log.requests.push(asked.line(&self.secrets));
@@ -200,11 +251,16 @@ impl HttpService for Replay {
 fn response(recorded: &RecordedResponse) -> Result<RawResponse, TransportError> {
     let parts = chunks(&recorded.body);
     let body = stream::iter(parts.into_iter().map(Ok)).boxed();
-    Ok(RawResponse { status: status(recorded)?, headers: headers(recorded)?, body })
+    Ok(RawResponse {
+        status: status(recorded)?,
+        headers: headers(recorded)?,
+        body,
+    })
 }
 
 pub(crate) fn status(recorded: &RecordedResponse) -> Result<StatusCode, TransportError> {
-    StatusCode::from_u16(recorded.status).map_err(|_| TransportError::Refused(format!("{} is no status", recorded.status)))
+    StatusCode::from_u16(recorded.status)
+        .map_err(|_| TransportError::Refused(format!("{} is no status", recorded.status)))
 }
 
 pub(crate) fn headers(recorded: &RecordedResponse) -> Result<HeaderMap, TransportError> {
@@ -213,8 +269,12 @@ pub(crate) fn headers(recorded: &RecordedResponse) -> Result<HeaderMap, Transpor
         if NOT_REPLAYED.contains(&name.to_ascii_lowercase().as_str()) {
             continue;
         }
-        let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
-        let (name, value) = header.ok_or_else(|| TransportError::Refused(format!("the recorded header `{name}` is no header")))?;
+        let header = HeaderName::try_from(name)
+            .ok()
+            .zip(HeaderValue::try_from(value).ok());
+        let (name, value) = header.ok_or_else(|| {
+            TransportError::Refused(format!("the recorded header `{name}` is no header"))
+        })?;
         headers.append(name, value);
     }
     Ok(headers)
@@ -222,7 +282,10 @@ pub(crate) fn headers(recorded: &RecordedResponse) -> Result<HeaderMap, Transpor
 
 fn chunks(body: &Bytes) -> Vec<Bytes> {
     let size = body.len().div_ceil(CHUNKS).max(1);
-    (0..body.len()).step_by(size).map(|start| body.slice(start..(start + size).min(body.len()))).collect()
+    (0..body.len())
+        .step_by(size)
+        .map(|start| body.slice(start..(start + size).min(body.len())))
+        .collect()
 }
 
 #[cfg(test)]
@@ -242,22 +305,44 @@ mod tests {
     }
 
     fn request(path: &str, page: &str) -> Request {
-        let mut request = Request::new(Method::GET, format!("https://example.com{path}?key=hidden-key").parse().unwrap());
+        let mut request = Request::new(
+            Method::GET,
+            format!("https://example.com{path}?key=hidden-key")
+                .parse()
+                .unwrap(),
+        );
         request.set_query("page", page);
         request
     }
 
     async fn body(replay: &Replay, request: Request) -> (usize, Vec<u8>) {
-        let parts: Vec<Bytes> = replay.call(request).await.unwrap().body.try_collect().await.unwrap();
+        let parts: Vec<Bytes> = replay
+            .call(request)
+            .await
+            .unwrap()
+            .body
+            .try_collect()
+            .await
+            .unwrap();
         (parts.len(), parts.concat())
     }
 
     #[tokio::test]
     async fn equal_requests_are_answered_in_order_and_once() {
-        let exchanges = vec![exchange("/a", "1", "first"), exchange("/a", "1", "second"), exchange("/a", "2", "never")];
+        let exchanges = vec![
+            exchange("/a", "1", "first"),
+            exchange("/a", "1", "second"),
+            exchange("/a", "2", "never"),
+        ];
         let replay = Replay::new(exchanges, Secrets::new(["hidden-key".to_owned()]));
-        assert_eq!(body(&replay, request("/a", "1")).await, (3, b"first".to_vec()));
-        assert_eq!(body(&replay, request("/a", "1")).await, (3, b"second".to_vec()));
+        assert_eq!(
+            body(&replay, request("/a", "1")).await,
+            (3, b"first".to_vec())
+        );
+        assert_eq!(
+            body(&replay, request("/a", "1")).await,
+            (3, b"second".to_vec())
+        );
         assert!(replay.call(request("/a", "1")).await.is_err());
         assert_eq!(replay.requests(), ["GET /a key=[secret] page=1"; 2]);
         assert_eq!(replay.unexpected(), ["GET /a key=[secret] page=1"]);
@@ -270,7 +355,10 @@ mod tests {
         let replay = Replay::new(exchanges, Secrets::default()).repeating(1);
         assert_eq!(body(&replay, request("/a", "1")).await.1, b"first".to_vec());
         for _ in 0..2 {
-            assert_eq!(body(&replay, request("/a", "1")).await.1, b"second".to_vec());
+            assert_eq!(
+                body(&replay, request("/a", "1")).await.1,
+                b"second".to_vec()
+            );
         }
         assert!(replay.call(request("/a", "1")).await.is_err());
     }
@@ -279,6 +367,13 @@ mod tests {
     async fn headers_of_the_wire_are_not_replayed() {
         let replay = Replay::new(vec![exchange("/a", "1", "")], Secrets::default());
         let response = replay.call(request("/a", "1")).await.unwrap();
-        assert_eq!(response.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-id"]);
+        assert_eq!(
+            response
+                .headers
+                .keys()
+                .map(HeaderName::as_str)
+                .collect::<Vec<_>>(),
+            ["x-id"]
+        );
     }
 }

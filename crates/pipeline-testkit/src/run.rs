@@ -1,4 +1,5 @@
-//! Reads the streams of a case with the engine, sync after sync, and can be killed after every page and resumed.
+//! Reads the streams of a case with the engine, sync after sync, and can be killed after every page
+//! and resumed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
@@ -7,8 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use pipeline_core::http::HttpService;
-use pipeline_core::{BuildContext, Catalog, Clock, Connector as _, Error, Event, Observer, Registry, Result};
-use pipeline_engine::{Destination, EndpointSummary, Failure, Job, Options, Outcome, Selection, Source, Summary};
+use pipeline_core::{
+    BuildContext, Catalog, Clock, Connector as _, Error, Event, Observer, Registry, Result,
+};
+use pipeline_engine::{
+    Destination, EndpointSummary, Failure, Job, Options, Outcome, Selection, Source, Summary,
+};
 
 use crate::fixture::Fixture;
 use crate::ledger::{Ledger, Progress, Store};
@@ -20,9 +25,13 @@ use crate::watched::Watched;
 /// Seed of the jitter: every run waits the same.
 const SEED: u64 = 7;
 
-/// One page after the other, each committed by itself: a run can be killed after any of them, and its requests have an order.
+/// One page after the other, each committed by itself: a run can be killed after any of them, and
+/// its requests have an order.
 fn one_by_one() -> Options {
-    Options::default().max_slices(1).max_slices_per_endpoint(1).commit_bytes(0)
+    Options::default()
+        .max_slices(1)
+        .max_slices_per_endpoint(1)
+        .commit_bytes(0)
 }
 
 /// A case, to be read by the engine.
@@ -45,14 +54,30 @@ impl Reading<'_> {
         observer: Arc<dyn Observer>,
         tape: Arc<Tape>,
     ) -> Result<Arc<Watched>> {
-        let context = BuildContext::new(self.connector).transport(transport).clock(clock).observer(observer).seed(SEED);
-        let connector = self.registry.build(self.connector, self.fixture.config.clone(), context)?;
+        let context = BuildContext::new(self.connector)
+            .transport(transport)
+            .clock(clock)
+            .observer(observer)
+            .seed(SEED);
+        let connector =
+            self.registry
+                .build(self.connector, self.fixture.config.clone(), context)?;
         Ok(Arc::new(Watched::new(connector, self.fixture, tape)))
     }
 
     /// A sync of these streams with a connector.
-    pub(crate) fn job(self, connector: Arc<Watched>, streams: Selection, destination: Arc<dyn Destination>, clock: Arc<dyn Clock>) -> Job {
-        let source = Source { name: self.connector.to_owned(), connector, streams };
+    pub(crate) fn job(
+        self,
+        connector: Arc<Watched>,
+        streams: Selection,
+        destination: Arc<dyn Destination>,
+        clock: Arc<dyn Clock>,
+    ) -> Job {
+        let source = Source {
+            name: self.connector.to_owned(),
+            connector,
+            streams,
+        };
         Job::new("suite", destination, vec![source]).clock(clock)
     }
 
@@ -67,8 +92,13 @@ impl Reading<'_> {
 /// # Errors
 /// When the runtime cannot be started.
 pub(crate) fn paused<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    Ok(runtime.map_err(|error| format!("the runtime does not start: {error}"))?.block_on(future))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    Ok(runtime
+        .map_err(|error| format!("the runtime does not start: {error}"))?
+        .block_on(future))
 }
 
 /// Runs a sync, unless it is killed before its end: then none.
@@ -135,7 +165,10 @@ impl Run {
         let mut remarks = Vec::new();
         for endpoint in &summary.endpoints {
             for gap in &endpoint.gaps {
-                self.missing.insert(format!("{} of {}", gap.name, endpoint.id.endpoint), gap.reason.clone());
+                self.missing.insert(
+                    format!("{} of {}", gap.name, endpoint.id.endpoint),
+                    gap.reason.clone(),
+                );
             }
             remarks.extend(remarks_on(endpoint));
             self.error = self.error.take().or_else(|| failure(&endpoint.outcome));
@@ -150,7 +183,10 @@ fn remarks_on(endpoint: &EndpointSummary) -> Vec<String> {
     for stream in &endpoint.streams {
         let mut remark = |count: u64, what: &str| {
             if count > 0 {
-                remarks.push(format!("{} of {}: {count} {what}", stream.name, endpoint.id.endpoint));
+                remarks.push(format!(
+                    "{} of {}: {count} {what}",
+                    stream.name, endpoint.id.endpoint
+                ));
             }
         };
         remark(stream.unchanged, "unchanged");
@@ -162,10 +198,25 @@ fn remarks_on(endpoint: &EndpointSummary) -> Vec<String> {
 fn failure(outcome: &Outcome) -> Option<Failure> {
     match outcome {
         Outcome::Done | Outcome::Incomplete => None,
-        Outcome::Interrupted => Some(Failure::from(&Error::new(pipeline_core::ErrorKind::Cancelled, "interrupted"))),
-        Outcome::Unavailable { kind, reason, answer, help } => {
+        Outcome::Interrupted => Some(Failure::from(&Error::new(
+            pipeline_core::ErrorKind::Cancelled,
+            "interrupted",
+        ))),
+        Outcome::Unavailable {
+            kind,
+            reason,
+            answer,
+            help,
+        } => {
             let (message, answer, help) = (reason.clone(), answer.clone(), help.clone());
-            Some(Failure { kind: *kind, message, answer, help, repeated: false, is_foreign: false })
+            Some(Failure {
+                kind: *kind,
+                message,
+                answer,
+                help,
+                repeated: false,
+                is_foreign: false,
+            })
         }
         Outcome::Failed { error } => Some(error.clone()),
     }
@@ -181,15 +232,25 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Runs the syncs of the case that the store has not seen the end of, with one connector, through a transport that is made
-    /// from the run's clock.
+    /// Runs the syncs of the case that the store has not seen the end of, with one connector,
+    /// through a transport that is made from the run's clock.
     ///
     /// # Errors
     /// When the runtime cannot be started. Errors of the run are part of the [`Run`].
-    pub(crate) fn run(self, transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>) -> Result<Run, String> {
-        let Reading { connector, fixture, .. } = self.reading;
+    pub(crate) fn run(
+        self,
+        transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>,
+    ) -> Result<Run, String> {
+        let Reading {
+            connector, fixture, ..
+        } = self.reading;
         let caught_up = self.store.caught_up().clone();
-        let tape = Arc::new(Tape::new(Arc::clone(&self.replay), &fixture.streams, caught_up, self.kill_after));
+        let tape = Arc::new(Tape::new(
+            Arc::clone(&self.replay),
+            &fixture.streams,
+            caught_up,
+            self.kill_after,
+        ));
         let mut run = Run {
             progress: Progress::default(),
             tables: BTreeMap::new(),
@@ -206,14 +267,28 @@ impl Setup<'_> {
         run.progress = self.store.progress().clone();
         let table = |stream: &String| (stream.clone(), self.store.table(connector, stream));
         run.tables = fixture.streams.iter().map(table).collect();
-        _ = write!(run.transcript, "{:?}\n{:?}\n", run.progress.states, run.error);
+        _ = write!(
+            run.transcript,
+            "{:?}\n{:?}\n",
+            run.progress.states, run.error
+        );
         Ok(run)
     }
 
-    async fn read(&self, run: &mut Run, tape: &Arc<Tape>, transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>) {
+    async fn read(
+        &self,
+        run: &mut Run,
+        tape: &Arc<Tape>,
+        transport: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn HttpService>,
+    ) {
         let Reading { fixture, .. } = self.reading;
         let (clock, notes) = (Still::at(fixture.now), Arc::new(Notes::default()));
-        let connector = self.reading.connect(transport(clock.clone()), clock.clone(), notes.clone(), Arc::clone(tape));
+        let connector = self.reading.connect(
+            transport(clock.clone()),
+            clock.clone(),
+            notes.clone(),
+            Arc::clone(tape),
+        );
         let connector = match connector {
             Ok(connector) => connector,
             Err(error) => {
@@ -226,12 +301,24 @@ impl Setup<'_> {
         notes.add(format_args!("{connector:?}"));
         tape.declared(connector.endpoints());
         let done = self.store.progress().syncs;
-        for now in [Some(fixture.now), fixture.again].into_iter().flatten().skip(done) {
+        for now in [Some(fixture.now), fixture.again]
+            .into_iter()
+            .flatten()
+            .skip(done)
+        {
             clock.set(now);
             tape.begin();
             run.begun.push(self.replay.requests().len());
-            let ledger = Arc::new(Ledger { store: Arc::clone(&self.store), tape: Arc::clone(tape) });
-            let job = self.reading.job(Arc::clone(&connector), self.reading.named(), ledger, clock.clone());
+            let ledger = Arc::new(Ledger {
+                store: Arc::clone(&self.store),
+                tape: Arc::clone(tape),
+            });
+            let job = self.reading.job(
+                Arc::clone(&connector),
+                self.reading.named(),
+                ledger,
+                clock.clone(),
+            );
             let job = job.options(one_by_one()).observer(notes.clone());
             match sync(job, tape.killed()).await {
                 None => break,
@@ -261,11 +348,18 @@ struct Notes(Mutex<String>);
 impl Notes {
     /// Adds what prints itself.
     fn add(&self, what: impl Display) {
-        _ = writeln!(self.0.lock().unwrap_or_else(PoisonError::into_inner), "{what}");
+        _ = writeln!(
+            self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            "{what}"
+        );
     }
 
     fn add_error(&self, error: &Error) {
-        self.add(format_args!("{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}", error.help(), error.context()));
+        self.add(format_args!(
+            "{error}\n{error:?}\n{error:#?}\n{:?}\n{:?}",
+            error.help(),
+            error.context()
+        ));
     }
 
     fn take(&self) -> String {
@@ -276,7 +370,10 @@ impl Notes {
 impl Observer for Notes {
     fn observe(&self, event: &Event<'_>) {
         self.add(format_args!("{event:?}"));
-        if let Event::EndpointFinished { error: Some(error), .. } = event {
+        if let Event::EndpointFinished {
+            error: Some(error), ..
+        } = event
+        {
             self.add_error(error);
         }
     }

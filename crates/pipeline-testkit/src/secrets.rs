@@ -27,20 +27,33 @@ impl std::fmt::Debug for Secrets {
 impl Secrets {
     /// The secrets among these values.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
-        let raw: BTreeSet<String> = values.into_iter().filter(|value| !value.is_empty()).collect();
+        let raw: BTreeSet<String> = values
+            .into_iter()
+            .filter(|value| !value.is_empty())
+            .collect();
         let forms = raw.iter().flat_map(|secret| forms(secret)).collect();
-        Self { raw: raw.into_iter().collect(), forms }
+        Self {
+            raw: raw.into_iter().collect(),
+            forms,
+        }
     }
 
-    /// The members of a case's configuration that `schema` marks `writeOnly`, and the tokens that the vendor issues.
+    /// The members of a case's configuration that `schema` marks `writeOnly`, and the tokens that
+    /// the vendor issues.
     pub fn of_case(schema: &Value, fixture: &Fixture) -> Self {
         let mut names = BTreeSet::new();
         write_only(schema, &mut names);
         let mut values = Vec::new();
         strings_under(&fixture.config, &names, &mut values);
-        let issued = ["access_token", "refresh_token"].into_iter().map(ToOwned::to_owned).collect();
+        let issued = ["access_token", "refresh_token"]
+            .into_iter()
+            .map(ToOwned::to_owned)
+            .collect();
         for Exchange { request, response } in &fixture.exchanges {
-            if let (true, Ok(body)) = (request.is_for_token(), serde_json::from_slice(&response.body)) {
+            if let (true, Ok(body)) = (
+                request.is_for_token(),
+                serde_json::from_slice(&response.body),
+            ) {
                 strings_under(&body, &issued, &mut values);
             }
         }
@@ -53,22 +66,35 @@ impl Secrets {
         short.then(|| format!("a secret in the case is shorter than {MIN_LENGTH} characters, too short to be searched for; make it longer"))
     }
 
-    /// The part of `text` around the first secret in any form, with the secret taken out; none when there is none.
+    /// The part of `text` around the first secret in any form, with the secret taken out; none when
+    /// there is none.
     pub fn leak(&self, text: &str) -> Option<String> {
-        let (at, form) = self.forms.iter().find_map(|form| Some((text.find(form.as_str())?, form)))?;
-        let before: String = text[..at].chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect();
+        let (at, form) = self
+            .forms
+            .iter()
+            .find_map(|form| Some((text.find(form.as_str())?, form)))?;
+        let before: String = text[..at]
+            .chars()
+            .rev()
+            .take(60)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
         let after: String = text[at + form.len()..].chars().take(20).collect();
         Some(self.hide(&format!("{before}[secret]{after}")))
     }
 
     /// The text without the secrets.
     pub fn hide(&self, text: &str) -> String {
-        self.forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "[secret]"))
+        self.forms.iter().fold(text.to_owned(), |text, form| {
+            text.replace(form.as_str(), "[secret]")
+        })
     }
 }
 
-/// Raw, JSON-escaped, percent-encoded, and base64 in both alphabets at each of the three alignments that a secret can
-/// have within a longer text, such as the password of basic authentication.
+/// Raw, JSON-escaped, percent-encoded, and base64 in both alphabets at each of the three alignments
+/// that a secret can have within a longer text, such as the password of basic authentication.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     forms.push(Value::from(secret).to_string().trim_matches('"').to_owned());
@@ -77,8 +103,15 @@ fn forms(secret: &str) -> Vec<String> {
         let mut bytes = vec![0; shift];
         bytes.extend_from_slice(secret.as_bytes());
         let whole = usize::from(!bytes.len().is_multiple_of(3));
-        for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-            forms.extend(text.get(touched..text.len() - whole).filter(|form| form.len() >= MIN_LENGTH).map(ToOwned::to_owned));
+        for text in [
+            STANDARD_NO_PAD.encode(&bytes),
+            URL_SAFE_NO_PAD.encode(&bytes),
+        ] {
+            forms.extend(
+                text.get(touched..text.len() - whole)
+                    .filter(|form| form.len() >= MIN_LENGTH)
+                    .map(ToOwned::to_owned),
+            );
         }
     }
     let mut seen = BTreeSet::new();
@@ -91,12 +124,18 @@ fn write_only(schema: &Value, names: &mut BTreeSet<String>) {
     match schema {
         Value::Object(members) => {
             if let Some(Value::Object(properties)) = members.get("properties") {
-                let secret = properties.iter().filter(|(_, property)| property.get("writeOnly") == Some(&Value::Bool(true)));
+                let secret = properties
+                    .iter()
+                    .filter(|(_, property)| property.get("writeOnly") == Some(&Value::Bool(true)));
                 names.extend(secret.map(|(name, _)| name.clone()));
             }
-            members.values().for_each(|member| write_only(member, names));
+            members
+                .values()
+                .for_each(|member| write_only(member, names));
         }
-        Value::Array(elements) => elements.iter().for_each(|element| write_only(element, names)),
+        Value::Array(elements) => elements
+            .iter()
+            .for_each(|element| write_only(element, names)),
         _ => {}
     }
 }
@@ -111,7 +150,9 @@ fn strings_under(value: &Value, names: &BTreeSet<String>, found: &mut Vec<String
                 }
             }
         }
-        Value::Array(elements) => elements.iter().for_each(|element| strings_under(element, names, found)),
+        Value::Array(elements) => elements
+            .iter()
+            .for_each(|element| strings_under(element, names, found)),
         _ => {}
     }
 }
@@ -128,7 +169,10 @@ mod tests {
         let basic = |user: &str| STANDARD_NO_PAD.encode(format!("{user}:{SECRET}:tail"));
         let texts = [
             format!("failed with {SECRET}"),
-            format!("url?key={}", url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect::<String>()),
+            format!(
+                "url?key={}",
+                url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect::<String>()
+            ),
             format!("Basic {}", basic("")),
             format!("Basic {}", basic("a")),
             format!("Basic {}", basic("ab")),
@@ -136,7 +180,11 @@ mod tests {
         ];
         for text in texts {
             let leak = secrets.leak(&text);
-            assert!(leak.as_deref().is_some_and(|leak| leak.contains("[secret]") && !leak.contains(SECRET)), "{text}: {leak:?}");
+            assert!(
+                leak.as_deref()
+                    .is_some_and(|leak| leak.contains("[secret]") && !leak.contains(SECRET)),
+                "{text}: {leak:?}"
+            );
         }
         assert_eq!(secrets.leak("nothing here"), None);
     }
@@ -149,6 +197,9 @@ mod tests {
         });
         let mut names = BTreeSet::new();
         write_only(&schema, &mut names);
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["api_key", "password"]);
+        assert_eq!(
+            names.into_iter().collect::<Vec<_>>(),
+            ["api_key", "password"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is seen of a run: the pages that the connector yields, and which of them were committed. It ends the run after a page.
+//! What is seen of a run: the pages that the connector yields, and which of them were committed. It
+//! ends the run after a page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,8 @@ pub(crate) struct PageRead {
     pub(crate) committed: BTreeMap<String, usize>,
 }
 
-/// Positions of endpoints at which they caught up: what comes later is the next sync's, which is not recorded.
+/// Positions of endpoints at which they caught up: what comes later is the next sync's, which is
+/// not recorded.
 pub(crate) type CaughtUp = BTreeSet<(String, String)>;
 
 /// What a run yields, as its connector and its destination see it.
@@ -55,10 +57,25 @@ pub(crate) struct Seen {
 }
 
 impl Tape {
-    /// Watches the streams of a case, whose requests are answered by `replay`. The run ends after `kill_after` pages.
-    pub(crate) fn new(replay: Arc<Replay>, streams: &[String], caught_up: CaughtUp, kill_after: Option<usize>) -> Self {
-        let seen = Mutex::new(Seen { caught_up, ..Seen::default() });
-        Self { replay: Some(replay), streams: streams.to_vec(), kill_after, killed: Notify::new(), seen }
+    /// Watches the streams of a case, whose requests are answered by `replay`. The run ends after
+    /// `kill_after` pages.
+    pub(crate) fn new(
+        replay: Arc<Replay>,
+        streams: &[String],
+        caught_up: CaughtUp,
+        kill_after: Option<usize>,
+    ) -> Self {
+        let seen = Mutex::new(Seen {
+            caught_up,
+            ..Seen::default()
+        });
+        Self {
+            replay: Some(replay),
+            streams: streams.to_vec(),
+            kill_after,
+            killed: Notify::new(),
+            seen,
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -72,7 +89,9 @@ impl Tape {
 
     /// Never returns when the run is to end here.
     pub(crate) async fn die_if_due(&self) {
-        let is_due = self.kill_after.is_some_and(|pages| self.seen().pages.len() >= pages);
+        let is_due = self
+            .kill_after
+            .is_some_and(|pages| self.seen().pages.len() >= pages);
         if is_due {
             self.killed.notify_one();
             std::future::pending::<()>().await;
@@ -103,8 +122,13 @@ impl Tape {
 
     /// The page that an endpoint yields where it has caught up in this sync.
     pub(crate) fn caught_up(&self, endpoint: &Endpoint, slice: &SliceState) -> Option<Page> {
-        let Position::At(position) = &slice.position else { return None };
-        let is_known = self.seen().caught_up.contains(&(endpoint.name().to_owned(), position.clone()));
+        let Position::At(position) = &slice.position else {
+            return None;
+        };
+        let is_known = self
+            .seen()
+            .caught_up
+            .contains(&(endpoint.name().to_owned(), position.clone()));
         let records = endpoint.streams().map(|_| Vec::new()).collect();
         is_known.then(|| Page::new(records, Some(Advance::CaughtUp(position.clone()))))
     }
@@ -112,14 +136,32 @@ impl Tape {
     /// Takes note of a page that the engine is about to get.
     pub(crate) fn page_read(&self, endpoint: &Endpoint, page: &Page) {
         let records = self.wanted(endpoint, page);
-        let requests = self.replay.as_ref().map(|replay| replay.answers().len()).unwrap_or_default();
+        let requests = self
+            .replay
+            .as_ref()
+            .map(|replay| replay.answers().len())
+            .unwrap_or_default();
         let mut seen = self.seen();
         if seen.advance.is_some() {
             seen.give_up();
         }
-        let committed = seen.pages.last().map(|page| page.committed.clone()).unwrap_or_default();
-        let (endpoint, sync) = (endpoint.name().to_owned(), seen.records.len().saturating_sub(1));
-        seen.pages.push(PageRead { endpoint, sync, records: count(&records), state: None, requests, committed });
+        let committed = seen
+            .pages
+            .last()
+            .map(|page| page.committed.clone())
+            .unwrap_or_default();
+        let (endpoint, sync) = (
+            endpoint.name().to_owned(),
+            seen.records.len().saturating_sub(1),
+        );
+        seen.pages.push(PageRead {
+            endpoint,
+            sync,
+            records: count(&records),
+            state: None,
+            requests,
+            committed,
+        });
         seen.staged.extend(records);
         seen.advance.clone_from(&page.advance);
     }
@@ -133,8 +175,15 @@ impl Tape {
     /// The page's records of the streams of the case, as text.
     fn wanted(&self, endpoint: &Endpoint, page: &Page) -> Vec<(String, String)> {
         let streams = endpoint.streams().zip(&page.records);
-        let wanted = streams.filter(|(stream, _)| self.streams.iter().any(|name| name == stream.name()));
-        wanted.flat_map(|(stream, records)| records.iter().map(|record| (stream.name().to_owned(), text(record)))).collect()
+        let wanted =
+            streams.filter(|(stream, _)| self.streams.iter().any(|name| name == stream.name()));
+        wanted
+            .flat_map(|(stream, records)| {
+                records
+                    .iter()
+                    .map(|record| (stream.name().to_owned(), text(record)))
+            })
+            .collect()
     }
 
     /// What was seen.
@@ -144,7 +193,8 @@ impl Tape {
 }
 
 impl Seen {
-    /// Forgets a page that was never committed: it was given up, or asked for only to see whether the vendor answers.
+    /// Forgets a page that was never committed: it was given up, or asked for only to see whether
+    /// the vendor answers.
     fn give_up(&mut self) {
         self.staged.clear();
         if self.advance.take().is_some() {
@@ -153,7 +203,9 @@ impl Seen {
     }
 
     fn commit(&mut self, state: String, committed: BTreeMap<String, usize>) {
-        let Some(page) = self.pages.last_mut() else { return };
+        let Some(page) = self.pages.last_mut() else {
+            return;
+        };
         if let Some(Advance::CaughtUp(position)) = self.advance.take() {
             self.caught_up.insert((page.endpoint.clone(), position));
         }

@@ -1,7 +1,8 @@
 //! Two syncs with one connector: the second reads what a connector of its own would read.
 //!
-//! Whatever a connector keeps of a run shows here, as requests that are not made again and as rows that are missing. Between
-//! the syncs the account changes, because what was cached is right for as long as nothing does.
+//! Whatever a connector keeps of a run shows here, as requests that are not made again and as rows
+//! that are missing. Between the syncs the account changes, because what was cached is right for as
+//! long as nothing does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -50,7 +51,10 @@ impl fmt::Debug for Account {
 
 impl Account {
     fn new(exchanges: &[Exchange]) -> Arc<Self> {
-        Arc::new(Self { vendor: Mutex::new(Self::vendor(exchanges)), requests: Mutex::default() })
+        Arc::new(Self {
+            vendor: Mutex::new(Self::vendor(exchanges)),
+            requests: Mutex::default(),
+        })
     }
 
     fn vendor(exchanges: &[Exchange]) -> Arc<Vendor> {
@@ -73,8 +77,16 @@ impl HttpService for Account {
         // A token lives longer than a run.
         if !is_for_token(request.method.as_str(), request.url.path()) {
             let url = request.full_url();
-            let line = format!("{} {} {}", request.method, &url[url::Position::BeforePath..], request.body.escape_ascii());
-            self.requests.lock().unwrap_or_else(PoisonError::into_inner).insert(line.trim_end().to_owned());
+            let line = format!(
+                "{} {} {}",
+                request.method,
+                &url[url::Position::BeforePath..],
+                request.body.escape_ascii()
+            );
+            self.requests
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(line.trim_end().to_owned());
         }
         let vendor = Arc::clone(&self.vendor.lock().unwrap_or_else(PoisonError::into_inner));
         vendor.call(request).await
@@ -84,72 +96,145 @@ impl HttpService for Account {
 impl Twice<'_> {
     /// What is wrong with the second sync, one line each.
     pub(crate) fn check(&self, secrets: &Secrets) -> Vec<String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        let checked = runtime.map_err(|error| format!("the runtime does not start: {error}")).and_then(|runtime| {
-            runtime.block_on(async {
-                let mut problems = Vec::new();
-                for (change, exchanges) in self.changes() {
-                    for (selected, streams) in self.selections()? {
-                        let problem = self.compare(&exchanges, &streams).await?;
-                        problems.extend(problem.map(|problem| format!("a second sync of {selected}, {change}: {problem}")));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        let checked = runtime
+            .map_err(|error| format!("the runtime does not start: {error}"))
+            .and_then(|runtime| {
+                runtime.block_on(async {
+                    let mut problems = Vec::new();
+                    for (change, exchanges) in self.changes() {
+                        for (selected, streams) in self.selections()? {
+                            let problem = self.compare(&exchanges, &streams).await?;
+                            problems.extend(problem.map(|problem| {
+                                format!("a second sync of {selected}, {change}: {problem}")
+                            }));
+                        }
                     }
-                }
-                Ok(problems)
-            })
-        });
-        checked.unwrap_or_else(|error| vec![error]).iter().map(|problem| secrets.hide(problem)).collect()
+                    Ok(problems)
+                })
+            });
+        checked
+            .unwrap_or_else(|error| vec![error])
+            .iter()
+            .map(|problem| secrets.hide(problem))
+            .collect()
     }
 
     /// The account at the second sync.
     fn changes(&self) -> Vec<(&'static str, Vec<Exchange>)> {
         let exchanges = &self.fixture.exchanges;
-        let doubled = units(exchanges).first().and_then(|unit| twin(exchanges, unit));
-        let doubled = doubled.map(|doubled| ("after a record with a list of its own came", doubled));
-        doubled.into_iter().chain([("after a record came to each list", grown(exchanges))]).collect()
+        let doubled = units(exchanges)
+            .first()
+            .and_then(|unit| twin(exchanges, unit));
+        let doubled =
+            doubled.map(|doubled| ("after a record with a list of its own came", doubled));
+        doubled
+            .into_iter()
+            .chain([("after a record came to each list", grown(exchanges))])
+            .collect()
     }
 
-    /// What the second sync reads: everything, and the lists of other lists' records alone, whose parents nobody reads then.
+    /// What the second sync reads: everything, and the lists of other lists' records alone, whose
+    /// parents nobody reads then.
     fn selections(&self) -> Result<Vec<(&'static str, Vec<String>)>, String> {
         let all = self.fixture.streams.clone();
         let connector = self.connect(&Account::new(&[]))?;
-        let lists = connector.endpoints().iter().filter(|endpoint| endpoint.parent().is_some());
-        let names: Vec<&str> = lists.flat_map(|endpoint| endpoint.streams().map(StreamDef::name)).collect();
-        let children: Vec<String> = all.iter().filter(|name| names.contains(&name.as_str())).cloned().collect();
+        let lists = connector
+            .endpoints()
+            .iter()
+            .filter(|endpoint| endpoint.parent().is_some());
+        let names: Vec<&str> = lists
+            .flat_map(|endpoint| endpoint.streams().map(StreamDef::name))
+            .collect();
+        let children: Vec<String> = all
+            .iter()
+            .filter(|name| names.contains(&name.as_str()))
+            .cloned()
+            .collect();
         let is_part = !children.is_empty() && children.len() < all.len();
-        Ok([("all streams", all)].into_iter().chain(is_part.then_some(("child streams alone", children))).collect())
+        Ok([("all streams", all)]
+            .into_iter()
+            .chain(is_part.then_some(("child streams alone", children)))
+            .collect())
     }
 
-    async fn compare(&self, exchanges: &[Exchange], streams: &[String]) -> Result<Option<String>, String> {
+    async fn compare(
+        &self,
+        exchanges: &[Exchange],
+        streams: &[String],
+    ) -> Result<Option<String>, String> {
         let own = self.second(exchanges, streams, true).await?;
         let same = self.second(exchanges, streams, false).await?;
         Ok(own.difference(&same))
     }
 
     /// Syncs the case, and then the changed account, with a connector of its own or with the same.
-    async fn second(&self, exchanges: &[Exchange], streams: &[String], own: bool) -> Result<Second, String> {
+    async fn second(
+        &self,
+        exchanges: &[Exchange],
+        streams: &[String],
+        own: bool,
+    ) -> Result<Second, String> {
         let (account, store) = (Account::new(&self.fixture.exchanges), Arc::default());
         let first = self.connect(&account)?;
-        self.sync(Arc::clone(&first), &store, &self.fixture.streams).await?;
+        self.sync(Arc::clone(&first), &store, &self.fixture.streams)
+            .await?;
         account.change(exchanges);
         let connector = if own { self.connect(&account)? } else { first };
         let outcomes = self.sync(connector, &store, streams).await?;
-        let rows = self.fixture.streams.iter().map(|stream| (stream.clone(), plain(store.rows(self.connector, stream)))).collect();
-        Ok(Second { requests: account.take(), rows, outcomes })
+        let rows = self
+            .fixture
+            .streams
+            .iter()
+            .map(|stream| (stream.clone(), plain(store.rows(self.connector, stream))))
+            .collect();
+        Ok(Second {
+            requests: account.take(),
+            rows,
+            outcomes,
+        })
     }
 
     fn connect(&self, account: &Arc<Account>) -> Result<Arc<dyn Connector>, String> {
-        let reading = Reading { registry: self.registry, connector: self.connector, fixture: self.fixture };
+        let reading = Reading {
+            registry: self.registry,
+            connector: self.connector,
+            fixture: self.fixture,
+        };
         let clock = Still::at(self.fixture.now);
-        let connector = reading.connect(account.clone(), clock, Arc::new(NoObserver), Arc::new(Tape::default()));
+        let connector = reading.connect(
+            account.clone(),
+            clock,
+            Arc::new(NoObserver),
+            Arc::new(Tape::default()),
+        );
         Ok(connector.map_err(|error| error.to_string())?)
     }
 
     /// Reads streams. Returns how each endpoint ended.
-    async fn sync(&self, connector: Arc<dyn Connector>, store: &Arc<MemoryDestination>, streams: &[String]) -> Result<Vec<String>, String> {
-        let source = Source { name: self.connector.to_owned(), connector, streams: Selection::Named(streams.to_vec()) };
+    async fn sync(
+        &self,
+        connector: Arc<dyn Connector>,
+        store: &Arc<MemoryDestination>,
+        streams: &[String],
+    ) -> Result<Vec<String>, String> {
+        let source = Source {
+            name: self.connector.to_owned(),
+            connector,
+            streams: Selection::Named(streams.to_vec()),
+        };
         let job = Job::new("suite", store.clone(), vec![source]).clock(Still::at(self.fixture.now));
-        let summary = pipeline_engine::sync(job).await.map_err(|error| error.to_string())?;
-        Ok(summary.endpoints.iter().map(|endpoint| format!("{} {:?}", endpoint.id.endpoint, endpoint.outcome)).collect())
+        let summary = pipeline_engine::sync(job)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(summary
+            .endpoints
+            .iter()
+            .map(|endpoint| format!("{} {:?}", endpoint.id.endpoint, endpoint.outcome))
+            .collect())
     }
 }
 
@@ -165,16 +250,27 @@ impl Second {
     /// How a sync with the connector of the first differs from this one.
     fn difference(&self, same: &Self) -> Option<String> {
         if let Some(line) = self.requests.difference(&same.requests).next() {
-            return Some(format!("{line} is not requested again: keep what lives for one run in the session"));
+            return Some(format!(
+                "{line} is not requested again: keep what lives for one run in the session"
+            ));
         }
-        let lost = self.rows.iter().find(|(stream, rows)| same.rows.get(*stream) != Some(rows));
+        let lost = self
+            .rows
+            .iter()
+            .find(|(stream, rows)| same.rows.get(*stream) != Some(rows));
         if let Some((stream, rows)) = lost {
             let found = same.rows.get(stream).map_or(0, Vec::len);
-            return Some(format!("{stream} has {found} rows, and {} with a connector of its own", rows.len()));
+            return Some(format!(
+                "{stream} has {found} rows, and {} with a connector of its own",
+                rows.len()
+            ));
         }
         (self != same).then(|| {
             let more: Vec<_> = same.requests.difference(&self.requests).collect();
-            format!("it ended with {:?} instead of {:?}, and requested {more:?} besides", same.outcomes, self.outcomes)
+            format!(
+                "it ended with {:?} instead of {:?}, and requested {more:?} besides",
+                same.outcomes, self.outcomes
+            )
         })
     }
 }

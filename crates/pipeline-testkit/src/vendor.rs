@@ -1,4 +1,5 @@
-//! A vendor that answers as it was recorded, sync after sync, and does something wrong with one request.
+//! A vendor that answers as it was recorded, sync after sync, and does something wrong with one
+//! request.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pipeline_core::http::{HeaderMap, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::http::{
+    HeaderMap, HeaderValue, HttpService, RawResponse, Request, StatusCode, TransportError,
+};
 use serde_json::Value;
 use tokio::sync::Notify;
 use url::Url;
@@ -60,15 +63,31 @@ impl Trouble {
             Ok(RawResponse::full(status, headers, body))
         };
         let page = "<!DOCTYPE html><html><body>Sign in</body></html>";
-        let changed = |body| Ok(RawResponse::full(status(recorded)?, headers(recorded)?, body));
+        let changed = |body| {
+            Ok(RawResponse::full(
+                status(recorded)?,
+                headers(recorded)?,
+                body,
+            ))
+        };
         match self {
             Self::Refused => {
                 let body = r#"{"error":"this cannot be computed","description":"this cannot be computed"}"#;
-                refusal(StatusCode::UNPROCESSABLE_ENTITY, "content-type", "application/json", body)
+                refusal(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "content-type",
+                    "application/json",
+                    body,
+                )
             }
             Self::Redirected => refusal(StatusCode::FOUND, "location", "/login", page),
             Self::Page => refusal(StatusCode::OK, "content-type", "text/html", page),
-            Self::Failing => refusal(StatusCode::INTERNAL_SERVER_ERROR, "content-type", "text/plain", "something went wrong"),
+            Self::Failing => refusal(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "content-type",
+                "text/plain",
+                "something went wrong",
+            ),
             Self::Truncated => changed(first_half(&recorded.body)),
             Self::Short => changed(short(&recorded.body)),
             Self::Emptied => changed(ended(&recorded.body)),
@@ -95,8 +114,14 @@ impl fmt::Debug for Vendor {
 }
 
 impl Vendor {
-    pub(crate) fn new(exchanges: &[Exchange], trouble: Option<(RecordedRequest, Trouble)>, kill_at: Option<usize>) -> Self {
-        let replay = Replay::new(exchanges.to_vec(), Secrets::default()).repeating_tokens().repeating(u32::MAX - 1);
+    pub(crate) fn new(
+        exchanges: &[Exchange],
+        trouble: Option<(RecordedRequest, Trouble)>,
+        kill_at: Option<usize>,
+    ) -> Self {
+        let replay = Replay::new(exchanges.to_vec(), Secrets::default())
+            .repeating_tokens()
+            .repeating(u32::MAX - 1);
         Self {
             replay,
             trouble,
@@ -113,7 +138,8 @@ impl Vendor {
         self.met.load(Ordering::Relaxed)
     }
 
-    /// How many requests asked for something that was not recorded, and were answered that there is nothing.
+    /// How many requests asked for something that was not recorded, and were answered that there is
+    /// nothing.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered.load(Ordering::Relaxed)
     }
@@ -135,14 +161,23 @@ impl HttpService for Vendor {
             return std::future::pending().await;
         }
         let recorded = self.replay.peek(&request);
-        if let Some((_, trouble)) = self.trouble.as_ref().filter(|(troubled, _)| is_recorded(&request, troubled))
+        if let Some((_, trouble)) = self
+            .trouble
+            .as_ref()
+            .filter(|(troubled, _)| is_recorded(&request, troubled))
             && let Some(recorded) = recorded
         {
             self.met.fetch_add(1, Ordering::Relaxed);
             return trouble.answer(recorded);
         }
-        let known = if recorded.is_none() { self.replay.of_path(&request) } else { Vec::new() };
-        let Some(last) = known.last() else { return self.replay.call(request).await };
+        let known = if recorded.is_none() {
+            self.replay.of_path(&request)
+        } else {
+            Vec::new()
+        };
+        let Some(last) = known.last() else {
+            return self.replay.call(request).await;
+        };
         let body = if let Some(bounds) = Bounds::of(&request.full_url()) {
             bounds.page(&known)
         } else {
@@ -165,8 +200,14 @@ impl Bounds {
         let mut bounds: Option<Self> = None;
         let mut until = i64::MAX;
         for (name, value) in url.query_pairs() {
-            let Some((member, operator)) = name.strip_suffix(']').and_then(|name| name.split_once('[')) else { continue };
-            let Ok(value) = value.parse::<i64>() else { continue };
+            let Some((member, operator)) =
+                name.strip_suffix(']').and_then(|name| name.split_once('['))
+            else {
+                continue;
+            };
+            let Ok(value) = value.parse::<i64>() else {
+                continue;
+            };
             let since = match operator {
                 "gte" => value,
                 "gt" => value + 1,
@@ -180,36 +221,67 @@ impl Bounds {
                 }
                 _ => continue,
             };
-            bounds = Some(Self { member: member.to_owned(), values: since..i64::MAX });
+            bounds = Some(Self {
+                member: member.to_owned(),
+                values: since..i64::MAX,
+            });
         }
-        bounds.map(|bounds| Self { values: bounds.values.start..until, ..bounds })
+        bounds.map(|bounds| Self {
+            values: bounds.values.start..until,
+            ..bounds
+        })
     }
 
     /// The last of these pages, with the records of all of them that are inside.
     fn page(&self, pages: &[&RecordedResponse]) -> Bytes {
-        let is_inside = |record: &Value| record[&self.member].as_i64().is_some_and(|value| self.values.contains(&value));
+        let is_inside = |record: &Value| {
+            record[&self.member]
+                .as_i64()
+                .is_some_and(|value| self.values.contains(&value))
+        };
         let mut records: Vec<Value> = Vec::new();
         for page in pages {
-            let Ok(page) = serde_json::from_slice::<Value>(&page.body) else { continue };
-            let lists = page.as_object().into_iter().flatten().filter_map(|(_, member)| member.as_array());
+            let Ok(page) = serde_json::from_slice::<Value>(&page.body) else {
+                continue;
+            };
+            let lists = page
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter_map(|(_, member)| member.as_array());
             records.extend(lists.flatten().filter(|record| is_inside(record)).cloned());
         }
         let mut seen = BTreeSet::new();
         records.retain(|record| seen.insert(record.to_string()));
-        let Some(last) = pages.last() else { return Bytes::new() };
-        let Ok(mut page) = serde_json::from_slice::<Value>(&last.body) else { return ended(&last.body) };
+        let Some(last) = pages.last() else {
+            return Bytes::new();
+        };
+        let Ok(mut page) = serde_json::from_slice::<Value>(&last.body) else {
+            return ended(&last.body);
+        };
         let total = Value::from(records.len());
-        let lists = page.as_object_mut().into_iter().flatten().filter_map(|(_, member)| member.as_array_mut());
-        lists.filter(|list| list.iter().all(Value::is_object)).take(1).for_each(|list| *list = std::mem::take(&mut records));
+        let lists = page
+            .as_object_mut()
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, member)| member.as_array_mut());
+        lists
+            .filter(|list| list.iter().all(Value::is_object))
+            .take(1)
+            .for_each(|list| *list = std::mem::take(&mut records));
         end(&mut page);
-        TOTALS.iter().filter_map(|name| page.get_mut(*name).map(|old| *old = total.clone())).for_each(drop);
+        TOTALS
+            .iter()
+            .filter_map(|name| page.get_mut(*name).map(|old| *old = total.clone()))
+            .for_each(drop);
         Bytes::from(page.to_string())
     }
 }
 
 /// Whether a list can be emptied, so that what is there without its records can be found out.
 pub(crate) fn is_list(body: &Bytes) -> bool {
-    serde_json::from_slice::<Value>(body).map_or(true, |value| value.is_array()) || emptied(body).is_some()
+    serde_json::from_slice::<Value>(body).map_or(true, |value| value.is_array())
+        || emptied(body).is_some()
 }
 
 /// The last page of a list that has no records. What is no list comes as it is; lines are empty.
@@ -221,12 +293,19 @@ fn ended(body: &Bytes) -> Bytes {
         Err(_) => Bytes::new(),
         Ok(Value::Array(_)) => Bytes::from_static(b"[]"),
         Ok(_) => {
-            let Some(mut page) = emptied(body).and_then(|body| serde_json::from_slice::<Value>(&body).ok()) else { return body.clone() };
+            let Some(mut page) =
+                emptied(body).and_then(|body| serde_json::from_slice::<Value>(&body).ok())
+            else {
+                return body.clone();
+            };
             end(&mut page);
             for (_, member) in page.as_object_mut().into_iter().flatten() {
                 end(member);
             }
-            TOTALS.iter().filter_map(|name| page.get_mut(*name).map(|total| *total = Value::from(0))).for_each(drop);
+            TOTALS
+                .iter()
+                .filter_map(|name| page.get_mut(*name).map(|total| *total = Value::from(0)))
+                .for_each(drop);
             Bytes::from(page.to_string())
         }
     }
@@ -242,9 +321,18 @@ fn end(page: &mut Value) {
 
 /// The page without the last record of its list.
 fn short(body: &Bytes) -> Bytes {
-    let Ok(mut page) = serde_json::from_slice::<Value>(body) else { return body.clone() };
-    let lists = page.as_object_mut().into_iter().flatten().filter_map(|(_, member)| member.as_array_mut());
-    lists.filter(|list| list.first().is_some_and(Value::is_object)).take(1).for_each(|list| drop(list.pop()));
+    let Ok(mut page) = serde_json::from_slice::<Value>(body) else {
+        return body.clone();
+    };
+    let lists = page
+        .as_object_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, member)| member.as_array_mut());
+    lists
+        .filter(|list| list.first().is_some_and(Value::is_object))
+        .take(1)
+        .for_each(|list| drop(list.pop()));
     Bytes::from(page.to_string())
 }
 
@@ -260,14 +348,24 @@ mod tests {
 
     #[test]
     fn bounds_choose_among_all_pages() {
-        let url = |query: &str| Url::parse(&format!("https://host/list?{query}")).unwrap_or_else(|error| panic!("{error}"));
-        let bounds = Bounds::of(&url("created[gte]=2&created[lt]=4&limit=9")).unwrap_or_else(|| panic!("there are bounds"));
+        let url = |query: &str| {
+            Url::parse(&format!("https://host/list?{query}"))
+                .unwrap_or_else(|error| panic!("{error}"))
+        };
+        let bounds = Bounds::of(&url("created[gte]=2&created[lt]=4&limit=9"))
+            .unwrap_or_else(|| panic!("there are bounds"));
         let page = |ids: [i64; 2], more: bool| {
             let records = ids.map(|id| json!({ "id": id, "created": id }));
             let body = Bytes::from(json!({ "data": records, "has_more": more }).to_string());
-            RecordedResponse { status: 200, headers: std::collections::BTreeMap::new(), body }
+            RecordedResponse {
+                status: 200,
+                headers: std::collections::BTreeMap::new(),
+                body,
+            }
         };
-        let found: Value = serde_json::from_slice(&bounds.page(&[&page([4, 3], true), &page([2, 1], false)])).unwrap_or_default();
+        let found: Value =
+            serde_json::from_slice(&bounds.page(&[&page([4, 3], true), &page([2, 1], false)]))
+                .unwrap_or_default();
         let expected = json!({ "data": [{ "id": 3, "created": 3 }, { "id": 2, "created": 2 }], "has_more": false });
         assert_eq!(found, expected);
         assert!(Bounds::of(&url("created[lt]=4")).is_none());
@@ -276,7 +374,8 @@ mod tests {
     #[test]
     fn an_ended_list_is_empty_and_a_short_one_keeps_its_total() {
         let page = json!({ "data": [{ "id": 1 }, { "id": 2 }], "total": 2, "meta": { "has_more": true }, "next_page": "x" });
-        let empty = json!({ "data": [], "total": 0, "meta": { "has_more": false }, "next_page": null });
+        let empty =
+            json!({ "data": [], "total": 0, "meta": { "has_more": false }, "next_page": null });
         let one = json!({ "data": [{ "id": 1 }], "total": 2, "meta": { "has_more": true }, "next_page": "x" });
         assert_eq!((edited(ended, &page), edited(short, &page)), (empty, one));
         assert_eq!(edited(ended, &json!({ "id": 1 })), json!({ "id": 1 }));

@@ -1,4 +1,5 @@
-//! A connector of which only some streams exist, and whose pages are watched on their way to the engine.
+//! A connector of which only some streams exist, and whose pages are watched on their way to the
+//! engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::tape::Tape;
 
 /// The endpoints of a connector that feed the streams of a case.
 ///
-/// A feed of changes is left out unless the case has a second sync: it has nothing to report of an account that is read for the
-/// first time, and no case has recorded it for every list.
+/// A feed of changes is left out unless the case has a second sync: it has nothing to report of an
+/// account that is read for the first time, and no case has recorded it for every list.
 pub(crate) struct Watched {
     inner: Arc<dyn Connector>,
     streams: Vec<String>,
@@ -47,7 +48,9 @@ impl Watched {
         let mut watched = Self {
             streams: fixture.streams.clone(),
             has_feeds: fixture.again.is_some(),
-            range: fixture.start.map_or_else(|| inner.range(), TimeRange::since),
+            range: fixture
+                .start
+                .map_or_else(|| inner.range(), TimeRange::since),
             declared: Vec::new(),
             inner,
             tape,
@@ -58,7 +61,9 @@ impl Watched {
 
     fn narrowed(&self, endpoints: &[Endpoint]) -> Vec<Endpoint> {
         let is_wanted = |endpoint: &&Endpoint| {
-            let feeds_case = endpoint.streams().any(|stream| self.streams.iter().any(|name| name == stream.name()));
+            let feeds_case = endpoint
+                .streams()
+                .any(|stream| self.streams.iter().any(|name| name == stream.name()));
             feeds_case && (self.has_feeds || !endpoint.is_last())
         };
         endpoints.iter().filter(is_wanted).cloned().collect()
@@ -85,9 +90,16 @@ impl Connector for Watched {
 
     async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
         let inner = Arc::clone(&self.inner).open(endpoints).await?;
-        let plan = Plan { endpoints: self.narrowed(&inner.plan().endpoints), ..inner.plan().clone() };
+        let plan = Plan {
+            endpoints: self.narrowed(&inner.plan().endpoints),
+            ..inner.plan().clone()
+        };
         self.tape.opened(&plan);
-        Ok(Arc::new(WatchedRun { inner, plan, tape: Arc::clone(&self.tape) }))
+        Ok(Arc::new(WatchedRun {
+            inner,
+            plan,
+            tape: Arc::clone(&self.tape),
+        }))
     }
 }
 
@@ -100,7 +112,11 @@ impl Session for WatchedRun {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         if let Some(page) = self.tape.caught_up(endpoint, &slice) {
             return async { Ok(page) }.into_stream().boxed();
         }

@@ -1,4 +1,5 @@
-//! The suite itself, tried on a small connector that does everything right and on its siblings that do one thing wrong.
+//! The suite itself, tried on a small connector that does everything right and on its siblings that
+//! do one thing wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::{self, Debug};
@@ -13,8 +14,9 @@ use pipeline_core::http::{Authenticator, Generation, HeaderValue, HttpClient, Re
 use pipeline_core::paginate::{CursorField, More};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
-    Advance, BuildContext, CheckReport, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Error, ErrorKind, Page, Plan,
-    Reader, Result, Schema, Session, StreamDef, declarative,
+    Advance, BuildContext, CheckReport, Connector, ConnectorConfig, DataType, DeclarativeConnector,
+    Endpoint, Error, ErrorKind, Page, Plan, Reader, Result, Schema, Session, StreamDef,
+    declarative,
 };
 use pipeline_testkit::{Report, Update, run_suite};
 use schemars::JsonSchema;
@@ -39,14 +41,30 @@ impl ConnectorConfig for AcmeConfig {
 
 impl AcmeConfig {
     fn connect(self, context: BuildContext) -> Result<Acme> {
-        let base = "https://api.acme.example".parse().map_err(|error| Error::new(ErrorKind::Unexpected, "base").with_source(error))?;
-        let schema = Schema::default().with("id", DataType::Int64).with("name", DataType::String);
-        let items =
-            Endpoint::get("items", "/v1/items").query("limit", "2").feeds(StreamDef::new("items", schema).primary_key(["id"]), "data");
+        let base = "https://api.acme.example"
+            .parse()
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "base").with_source(error))?;
+        let schema = Schema::default()
+            .with("id", DataType::Int64)
+            .with("name", DataType::String);
+        let items = Endpoint::get("items", "/v1/items")
+            .query("limit", "2")
+            .feeds(StreamDef::new("items", schema).primary_key(["id"]), "data");
         let more = Some(More::WhenTrue("more"));
-        let cursor = CursorField { param: "cursor", token: "next", more, first_page_only: &[], resumable: false };
-        let client = HttpClient::builder(&context, base).authenticator(Key(self.api_key)).build()?;
-        Ok(Acme { client, endpoints: vec![items.paginate(cursor)] })
+        let cursor = CursorField {
+            param: "cursor",
+            token: "next",
+            more,
+            first_page_only: &[],
+            resumable: false,
+        };
+        let client = HttpClient::builder(&context, base)
+            .authenticator(Key(self.api_key))
+            .build()?;
+        Ok(Acme {
+            client,
+            endpoints: vec![items.paginate(cursor)],
+        })
     }
 }
 
@@ -71,13 +89,21 @@ impl Connector for Acme {
     }
 
     async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
-        Arc::new(DeclarativeConnector::new(self.client.clone(), self.endpoints.clone())).open(endpoints).await
+        Arc::new(DeclarativeConnector::new(
+            self.client.clone(),
+            self.endpoints.clone(),
+        ))
+        .open(endpoints)
+        .await
     }
 }
 
 impl Acme {
     fn plan(&self) -> Plan {
-        Plan { endpoints: self.endpoints.clone(), ..Plan::default() }
+        Plan {
+            endpoints: self.endpoints.clone(),
+            ..Plan::default()
+        }
     }
 }
 
@@ -93,7 +119,10 @@ impl Debug for Key {
 impl Authenticator for Key {
     async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
         let value = HeaderValue::try_from(format!("Key {}", self.0.expose_secret()));
-        request.headers.insert("authorization", value.map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the key is no header"))?);
+        request.headers.insert(
+            "authorization",
+            value.map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the key is no header"))?,
+        );
         Ok(0)
     }
 
@@ -120,7 +149,10 @@ impl ConnectorConfig for Talkative {
     const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
-        AcmeConfig { api_key: self.api_key.into() }.build(context)
+        AcmeConfig {
+            api_key: self.api_key.into(),
+        }
+        .build(context)
     }
 }
 
@@ -156,7 +188,10 @@ impl Connector for ForgetfulConnector {
     }
 
     async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
-        Ok(Arc::new(ForgetfulRun { client: self.0.client.clone(), plan: self.0.plan() }))
+        Ok(Arc::new(ForgetfulRun {
+            client: self.0.client.clone(),
+            plan: self.0.plan(),
+        }))
     }
 }
 
@@ -175,8 +210,18 @@ impl Session for ForgetfulRun {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-        Reader::new(self.client.clone()).read(endpoint, SliceState { position: Position::Start, ..slice })
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
+        Reader::new(self.client.clone()).read(
+            endpoint,
+            SliceState {
+                position: Position::Start,
+                ..slice
+            },
+        )
     }
 }
 
@@ -212,7 +257,10 @@ impl Connector for CarelessConnector {
     }
 
     async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
-        Ok(Arc::new(CarelessRun { client: self.0.client.clone(), plan: self.0.plan() }))
+        Ok(Arc::new(CarelessRun {
+            client: self.0.client.clone(),
+            plan: self.0.plan(),
+        }))
     }
 }
 
@@ -231,7 +279,11 @@ impl Session for CarelessRun {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         Reader::new(self.client.clone())
             .read(endpoint, slice)
             .map(|page| page.or(Ok(Page::new(vec![Vec::new()], Some(Advance::End)))))
@@ -239,7 +291,8 @@ impl Session for CarelessRun {
     }
 }
 
-/// The same connector, which reads its list once in its life and takes it for read in every later run.
+/// The same connector, which reads its list once in its life and takes it for read in every later
+/// run.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 struct Hoarding(AcmeConfig);
@@ -255,7 +308,10 @@ impl ConnectorConfig for Hoarding {
     const READS: &'static str = "a made-up vendor";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
-        Ok(Arc::new(HoardingConnector { acme: self.0.connect(context)?, is_read: Arc::default() }))
+        Ok(Arc::new(HoardingConnector {
+            acme: self.0.connect(context)?,
+            is_read: Arc::default(),
+        }))
     }
 }
 
@@ -275,7 +331,11 @@ impl Connector for HoardingConnector {
 
     async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
         let reader = Reader::new(self.acme.client.clone());
-        Ok(Arc::new(HoardingRun { reader, plan: self.acme.plan(), is_read: Arc::clone(&self.is_read) }))
+        Ok(Arc::new(HoardingRun {
+            reader,
+            plan: self.acme.plan(),
+            is_read: Arc::clone(&self.is_read),
+        }))
     }
 }
 
@@ -295,11 +355,18 @@ impl Session for HoardingRun {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         if self.is_read.load(Ordering::Relaxed) {
             return stream::iter([Ok(Page::new(vec![Vec::new()], Some(Advance::End)))]).boxed();
         }
-        let note = move |page: &Page| self.is_read.store(page.advance == Some(Advance::End), Ordering::Relaxed);
+        let note = move |page: &Page| {
+            self.is_read
+                .store(page.advance == Some(Advance::End), Ordering::Relaxed)
+        };
         self.reader.read(endpoint, slice).inspect_ok(note).boxed()
     }
 }
@@ -315,7 +382,11 @@ fn copy() -> tempfile::TempDir {
         std::fs::create_dir(folder.path().join(entry)).unwrap();
         for file in std::fs::read_dir(fixtures().join(entry)).unwrap() {
             let file = file.unwrap();
-            std::fs::copy(file.path(), folder.path().join(entry).join(file.file_name())).unwrap();
+            std::fs::copy(
+                file.path(),
+                folder.path().join(entry).join(file.file_name()),
+            )
+            .unwrap();
         }
     }
     for file in ["spec.snap", "catalog.snap"] {
@@ -332,7 +403,11 @@ fn problems(report: &Report) -> String {
 fn a_connector_that_does_everything_right_passes() {
     let report = run_suite::<AcmeConfig>(&fixtures(), Update::from_env());
     assert!(report.passed(), "\n{report}");
-    let pages = report.cases.iter().find(|case| case.case == "pages").unwrap();
+    let pages = report
+        .cases
+        .iter()
+        .find(|case| case.case == "pages")
+        .unwrap();
     assert_eq!((pages.pages, pages.records, pages.kills), (3, 5, 3));
     // Among them the refusals of its list, named and not.
     assert!(pages.faults >= 57, "{}", pages.faults);
@@ -341,9 +416,17 @@ fn a_connector_that_does_everything_right_passes() {
 #[test]
 fn an_exchange_that_nobody_asks_for_fails() {
     let folder = copy();
-    std::fs::copy(folder.path().join("pages/001.json"), folder.path().join("pages/004.json")).unwrap();
+    std::fs::copy(
+        folder.path().join("pages/001.json"),
+        folder.path().join("pages/004.json"),
+    )
+    .unwrap();
     let report = run_suite::<AcmeConfig>(folder.path(), Update::No);
-    assert!(problems(&report).contains("acme/pages: never asked for: exchange 4: GET /v1/items limit=2"), "{report}");
+    assert!(
+        problems(&report)
+            .contains("acme/pages: never asked for: exchange 4: GET /v1/items limit=2"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -351,18 +434,37 @@ fn a_missing_exchange_fails() {
     let folder = copy();
     std::fs::remove_file(folder.path().join("pages/003.json")).unwrap();
     let report = run_suite::<AcmeConfig>(folder.path(), Update::No);
-    assert!(problems(&report).contains("nothing is recorded for GET /v1/items cursor=c4 limit=2"), "{report}");
+    assert!(
+        problems(&report).contains("nothing is recorded for GET /v1/items cursor=c4 limit=2"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_changed_record_and_a_stray_snapshot_fail() {
     let folder = copy();
     let path = folder.path().join("pages/003.json");
-    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace("eve", "eva")).unwrap();
-    std::fs::copy(folder.path().join("spec.snap"), folder.path().join("other.snap")).unwrap();
+    std::fs::write(
+        &path,
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("eve", "eva"),
+    )
+    .unwrap();
+    std::fs::copy(
+        folder.path().join("spec.snap"),
+        folder.path().join("other.snap"),
+    )
+    .unwrap();
     let report = run_suite::<AcmeConfig>(folder.path(), Update::No);
-    assert!(problems(&report).contains("pages/records.snap: line 1 was"), "{report}");
-    assert!(problems(&report).contains("other.snap: nothing is compared with this snapshot"), "{report}");
+    assert!(
+        problems(&report).contains("pages/records.snap: line 1 was"),
+        "{report}"
+    );
+    assert!(
+        problems(&report).contains("other.snap: nothing is compared with this snapshot"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -370,13 +472,20 @@ fn a_stream_without_a_case_fails() {
     let folder = copy();
     std::fs::remove_dir_all(folder.path().join("pages")).unwrap();
     let report = run_suite::<AcmeConfig>(folder.path(), Update::No);
-    assert!(problems(&report).contains("acme: no case reads the stream items without an error"), "{report}");
+    assert!(
+        problems(&report).contains("acme: no case reads the stream items without an error"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_configuration_that_prints_its_key_fails() {
     let report = run_suite::<Talkative>(copy().path(), Update::No);
-    assert!(problems(&report).contains("the Debug of the configuration shows a secret: …Talkative { [secret] }"), "{report}");
+    assert!(
+        problems(&report)
+            .contains("the Debug of the configuration shows a secret: …Talkative { [secret] }"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -392,12 +501,23 @@ fn a_connector_that_forgets_its_position_fails() {
 fn a_connector_that_remembers_a_run_in_the_next_fails() {
     let report = run_suite::<Hoarding>(copy().path(), Update::No);
     let problem = "acme/pages: a second sync of all streams, after a record came to each list: GET /v1/items?";
-    assert!(problems(&report).contains(problem) && problems(&report).contains("is not requested again"), "{report}");
+    assert!(
+        problems(&report).contains(problem) && problems(&report).contains("is not requested again"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_connector_that_takes_an_error_for_the_end_fails() {
     let report = run_suite::<Careless>(copy().path(), Update::No);
-    assert!(problems(&report).contains("Html at request 2: expected [Refused, Decode, Unavailable], found success"), "{report}");
-    assert!(problems(&report).contains("OutageForEver at request 1: expected [Unavailable], found success"), "{report}");
+    assert!(
+        problems(&report)
+            .contains("Html at request 2: expected [Refused, Decode, Unavailable], found success"),
+        "{report}"
+    );
+    assert!(
+        problems(&report)
+            .contains("OutageForEver at request 1: expected [Unavailable], found success"),
+        "{report}"
+    );
 }

@@ -37,9 +37,26 @@ mod threads;
 const KEY: &str = "sk_test_sim";
 
 async fn simulator() -> Simulator {
-    let stripe = StripeWorld { charges: 350, customers: 120, others: 5, ..StripeWorld::default() };
-    let zendesk = ZendeskWorld { tickets: 40, users: 30, organizations: 3, groups: 2, ..ZendeskWorld::default() };
-    Simulator::start(Simulation { stripe, zendesk, ..Simulation::default() }).await.unwrap()
+    let stripe = StripeWorld {
+        charges: 350,
+        customers: 120,
+        others: 5,
+        ..StripeWorld::default()
+    };
+    let zendesk = ZendeskWorld {
+        tickets: 40,
+        users: 30,
+        organizations: 3,
+        groups: 2,
+        ..ZendeskWorld::default()
+    };
+    Simulator::start(Simulation {
+        stripe,
+        zendesk,
+        ..Simulation::default()
+    })
+    .await
+    .unwrap()
 }
 
 fn stripe(simulator: &Simulator) -> StripeConfig {
@@ -55,8 +72,14 @@ fn truth(simulator: &Simulator, table: &str) -> BTreeSet<String> {
 /// The ids in a table, of which none may occur twice.
 fn stored(path: &Path, table: &str) -> BTreeSet<String> {
     let database = Connection::open(path).unwrap();
-    let mut query = database.prepare(&format!("SELECT id FROM {table}")).unwrap();
-    let ids: Vec<String> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut query = database
+        .prepare(&format!("SELECT id FROM {table}"))
+        .unwrap();
+    let ids: Vec<String> = query
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let unique: BTreeSet<String> = ids.iter().cloned().collect();
     assert_eq!(ids.len(), unique.len(), "{table} has a row twice");
     unique
@@ -66,9 +89,14 @@ fn stored(path: &Path, table: &str) -> BTreeSet<String> {
 async fn one_list_is_read_whole() {
     let simulator = simulator().await;
     let mut out = Vec::new();
-    read_one_list::print_charges(stripe(&simulator), &mut out).await.unwrap();
+    read_one_list::print_charges(stripe(&simulator), &mut out)
+        .await
+        .unwrap();
     let text = String::from_utf8(out).unwrap();
-    let ids: BTreeSet<String> = text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let ids: BTreeSet<String> = text
+        .lines()
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
     assert_eq!(ids, truth(&simulator, "charges"));
 }
 
@@ -78,10 +106,21 @@ async fn a_second_sync_into_sqlite_adds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("warehouse.db");
     for _ in 0..2 {
-        let summary = sync_into_sqlite::sync_into(stripe(&simulator), &path).await.unwrap();
-        assert!(summary.endpoints.iter().all(|endpoint| matches!(endpoint.outcome, Outcome::Done)), "{summary:?}");
+        let summary = sync_into_sqlite::sync_into(stripe(&simulator), &path)
+            .await
+            .unwrap();
+        assert!(
+            summary
+                .endpoints
+                .iter()
+                .all(|endpoint| matches!(endpoint.outcome, Outcome::Done)),
+            "{summary:?}"
+        );
         for stream in ["charges", "customers"] {
-            assert_eq!(stored(&path, &format!("payments_{stream}")), truth(&simulator, stream));
+            assert_eq!(
+                stored(&path, &format!("payments_{stream}")),
+                truth(&simulator, stream)
+            );
         }
     }
 }
@@ -89,14 +128,30 @@ async fn a_second_sync_into_sqlite_adds_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_reads_another_api() {
     let simulator = simulator().await;
-    let config = a_connector::AcmeConfig { api_key: KEY.into(), base_url: simulator.url().parse().unwrap() };
+    let config = a_connector::AcmeConfig {
+        api_key: KEY.into(),
+        base_url: simulator.url().parse().unwrap(),
+    };
     let acme = config.build(BuildContext::new("acme")).unwrap();
-    assert_eq!(acme.check(&[]).await.unwrap().endpoints, [("customers".to_owned(), Availability::Available)]);
+    assert_eq!(
+        acme.check(&[]).await.unwrap().endpoints,
+        [("customers".to_owned(), Availability::Available)]
+    );
     let run = acme.open(&["customers"]).await.unwrap();
-    let records: Vec<_> = run.records("customers", TimeRange::all()).try_collect().await.unwrap();
-    let ids: Vec<String> = records.iter().filter_map(|record| record.scalar("id")).collect();
+    let records: Vec<_> = run
+        .records("customers", TimeRange::all())
+        .try_collect()
+        .await
+        .unwrap();
+    let ids: Vec<String> = records
+        .iter()
+        .filter_map(|record| record.scalar("id"))
+        .collect();
     assert_eq!(ids.len(), 120);
-    assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), truth(&simulator, "customers"));
+    assert_eq!(
+        ids.into_iter().collect::<BTreeSet<_>>(),
+        truth(&simulator, "customers")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,23 +159,43 @@ async fn a_log_that_was_cut_short_is_completed_without_a_row_twice() {
     let simulator = simulator().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("commits.jsonl");
-    a_destination::sync_into(stripe(&simulator), &path).await.unwrap();
+    a_destination::sync_into(stripe(&simulator), &path)
+        .await
+        .unwrap();
     let whole = fs::read(&path).unwrap();
     // The last commit with rows is cut in half, and what follows it is gone.
-    let with_rows = |line: &&[u8]| serde_json::from_slice::<a_destination::Line>(line).is_ok_and(|line| !line.rows.is_empty());
+    let with_rows = |line: &&[u8]| {
+        serde_json::from_slice::<a_destination::Line>(line).is_ok_and(|line| !line.rows.is_empty())
+    };
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     let last = lines.iter().rposition(with_rows).unwrap();
     let before: usize = lines[..last].iter().map(|line| line.len()).sum();
     fs::write(&path, &whole[..before + lines[last].len() / 2]).unwrap();
-    a_destination::sync_into(stripe(&simulator), &path).await.unwrap();
+    a_destination::sync_into(stripe(&simulator), &path)
+        .await
+        .unwrap();
 
     let text = fs::read_to_string(&path).unwrap();
-    let lines: Vec<a_destination::Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines.iter().map(|line| line.sequence).eq(1..=lines.len() as u64), "{text}");
-    let rows = lines.iter().flat_map(|line| line.rows.get("payments_charges").into_iter().flatten());
+    let lines: Vec<a_destination::Line> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .map(|line| line.sequence)
+            .eq(1..=lines.len() as u64),
+        "{text}"
+    );
+    let rows = lines
+        .iter()
+        .flat_map(|line| line.rows.get("payments_charges").into_iter().flatten());
     let ids: Vec<String> = rows.map(|row| row["id"].clone()).collect();
     assert_eq!(ids.len(), 350);
-    assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), truth(&simulator, "charges"));
+    assert_eq!(
+        ids.into_iter().collect::<BTreeSet<_>>(),
+        truth(&simulator, "charges")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +203,11 @@ async fn a_service_syncs_two_sources_side_by_side_and_again() {
     let simulator = simulator().await;
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("warehouse.db");
-    let service = embed_in_a_service::Service { database: database.clone(), limits: Arc::default(), stop: CancellationToken::new() };
+    let service = embed_in_a_service::Service {
+        database: database.clone(),
+        limits: Arc::default(),
+        stop: CancellationToken::new(),
+    };
     let mut zendesk = ZendeskConfig::new("acme").client("sim_client", "sim_secret");
     zendesk.base_url = Some(simulator.url().parse().unwrap());
     let only = |stream: &str| Selection::Named(vec![stream.to_owned()]);
@@ -138,10 +217,18 @@ async fn a_service_syncs_two_sources_side_by_side_and_again() {
         let (payments, support) = tokio::join!(payments, support);
         assert_eq!(embed_in_a_service::report("payments", &payments), [""; 0]);
         assert_eq!(embed_in_a_service::report("support", &support), [""; 0]);
-        assert_eq!(stored(&database, "payments_charges"), truth(&simulator, "charges"));
+        assert_eq!(
+            stored(&database, "payments_charges"),
+            truth(&simulator, "charges")
+        );
     }
-    let groups: i64 = Connection::open(&database).unwrap().query_row("SELECT count(*) FROM support_groups", [], |row| row.get(0)).unwrap();
+    let groups: i64 = Connection::open(&database)
+        .unwrap()
+        .query_row("SELECT count(*) FROM support_groups", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(groups, 2);
-    let refused = service.sync("payments", StripeConfig::new("pk_test_1"), only("charges")).await;
+    let refused = service
+        .sync("payments", StripeConfig::new("pk_test_1"), only("charges"))
+        .await;
     assert_eq!(embed_in_a_service::report("payments", &refused).len(), 1);
 }

@@ -11,11 +11,12 @@ use pipeline_core::rate_limit::{MemoryLimits, Quota};
 use pipeline_core::slice::{TimeRange, Windows};
 use pipeline_core::state::{Change, EndpointState, SliceState};
 use pipeline_core::{
-    BuildContext, Catalog, CheckReport, Connector, Endpoint, Error, MemoryBudget, Op, Origin, Page, Plan, RawRecord, Registry, RunRecord,
-    Schema, StreamDef,
+    BuildContext, Catalog, CheckReport, Connector, Endpoint, Error, MemoryBudget, Op, Origin, Page,
+    Plan, RawRecord, Registry, RunRecord, Schema, StreamDef,
 };
 use pipeline_engine::{
-    CancellationToken, Commit, Destination, ErrorBudget, Job, Metrics, Options, Selection, Source, Status, Summary, Table,
+    CancellationToken, Commit, Destination, ErrorBudget, Job, Metrics, Options, Selection, Source,
+    Status, Summary, Table,
 };
 
 const fn is_shared<T: Send + Sync>() {}
@@ -49,8 +50,25 @@ shared!(
     StreamDef,
     Table,
 );
-shared!(CancellationToken, ErrorBudget, Job, Metrics, Options, Selection, Source, Summary);
-shared!(HttpClient, HttpClientBuilder, MemoryLimits, OAuth2, Quota, Request, RetryPolicy);
+shared!(
+    CancellationToken,
+    ErrorBudget,
+    Job,
+    Metrics,
+    Options,
+    Selection,
+    Source,
+    Summary
+);
+shared!(
+    HttpClient,
+    HttpClientBuilder,
+    MemoryLimits,
+    OAuth2,
+    Quota,
+    Request,
+    RetryPolicy
+);
 shared!(Change, EndpointState, SliceState, TimeRange, Windows);
 shared!(Box<dyn Connector>, Box<dyn Destination>);
 shared!(MixpanelConfig, Stripe, StripeConfig, ZendeskConfig);
@@ -59,8 +77,18 @@ shared!(JsonlConfig, ParquetConfig, SqliteConfig, SqliteDestination);
 #[tokio::test]
 async fn a_sync_can_be_spawned() {
     let folder = tempfile::tempdir().unwrap();
-    let config = SqliteConfig { path: folder.path().join("empty.db"), deletes: destination_sqlite::Deletes::Remove };
-    let job = Job::new("run", std::sync::Arc::new(SqliteDestination::open(config).unwrap()), Vec::new());
-    let summary = tokio::spawn(pipeline_engine::sync(job)).await.unwrap().unwrap();
+    let config = SqliteConfig {
+        path: folder.path().join("empty.db"),
+        deletes: destination_sqlite::Deletes::Remove,
+    };
+    let job = Job::new(
+        "run",
+        std::sync::Arc::new(SqliteDestination::open(config).unwrap()),
+        Vec::new(),
+    );
+    let summary = tokio::spawn(pipeline_engine::sync(job))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(summary.endpoints.is_empty() && summary.failure().is_none());
 }

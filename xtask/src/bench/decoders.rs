@@ -1,4 +1,5 @@
-//! Our decoder beside others. They are built in a workspace of their own, so that nobody waits for them who does not compare.
+//! Our decoder beside others. They are built in a workspace of their own, so that nobody waits for
+//! them who does not compare.
 
 use std::process::Stdio;
 
@@ -16,10 +17,18 @@ pub(crate) struct Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Outcome {
     let machine = report::machine();
-    let (manifest, target) = (root().join("benches/decoders/Cargo.toml"), root().join("target"));
+    let (manifest, target) = (
+        root().join("benches/decoders/Cargo.toml"),
+        root().join("target"),
+    );
     heading("decoders");
     let mut command = cargo(&["run", "--release", "--locked", "--manifest-path"]);
-    let output = command.arg(manifest).arg("--target-dir").arg(target).stderr(Stdio::inherit()).output()?;
+    let output = command
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target)
+        .stderr(Stdio::inherit())
+        .output()?;
     if !output.status.success() {
         return Err("the decoders could not be compared".into());
     }
@@ -29,7 +38,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
          Machine: {machine}.\n\n| | MB/s of processor time |\n|---|---|\n{rows}\n{REMARKS}"
     );
     println!("\n{text}");
-    if args.dry_run { Ok(()) } else { report::write("Decoders compared", &text) }
+    if args.dry_run {
+        Ok(())
+    } else {
+        report::write("Decoders compared", &text)
+    }
 }
 
 /// Why the fastest is not simply taken.

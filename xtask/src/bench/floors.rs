@@ -1,4 +1,5 @@
-//! What no sync can beat, measured on the same pages: fetching them, cutting them, and decoding them.
+//! What no sync can beat, measured on the same pages: fetching them, cutting them, and decoding
+//! them.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -76,7 +77,11 @@ pub(crate) fn serve(args: &Serve) -> Outcome {
         ..StripeWorld::default()
     };
     runtime()?.block_on(async {
-        let simulator = Simulator::start(Simulation { stripe, ..Simulation::default() }).await?;
+        let simulator = Simulator::start(Simulation {
+            stripe,
+            ..Simulation::default()
+        })
+        .await?;
         println!("{}", simulator.url());
         std::future::pending().await
     })
@@ -86,10 +91,16 @@ pub(crate) fn serve(args: &Serve) -> Outcome {
 pub(crate) fn run(args: &Args) -> Outcome {
     let measured = runtime()?.block_on(async {
         let transport = ReqwestTransport::new(std::time::Duration::from_secs(10))?;
-        let api = Api { transport, base: args.url.clone(), gzip: args.floor == Floor::FetchGzip };
+        let api = Api {
+            transport,
+            base: args.url.clone(),
+            gzip: args.floor == Floor::FetchGzip,
+        };
         match args.floor {
             Floor::Fetch | Floor::FetchGzip => fetch(Arc::new(api)).await,
-            Floor::Split => one_core(&api.pages(PAGES).await?.1, |page| Ok(split(page, &[RecordPath::new("data")])?.records[0].len())),
+            Floor::Split => one_core(&api.pages(PAGES).await?.1, |page| {
+                Ok(split(page, &[RecordPath::new("data")])?.records[0].len())
+            }),
             Floor::Decode => one_core(&api.pages(PAGES).await?.1, decoding()?),
         }
     })?;
@@ -98,7 +109,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }
 
 struct Api {
@@ -111,9 +124,14 @@ impl Api {
     /// A page's body, in one piece and decompressed.
     async fn get(&self, after: Option<&str>) -> Outcome<Bytes> {
         let mut request = Request::new(Method::GET, self.base.join("/v1/charges")?);
-        request.headers.insert("authorization", HeaderValue::from_static("Bearer sk_test_sim"));
+        request.headers.insert(
+            "authorization",
+            HeaderValue::from_static("Bearer sk_test_sim"),
+        );
         if self.gzip {
-            request.headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+            request
+                .headers
+                .insert("accept-encoding", HeaderValue::from_static("gzip"));
         }
         request.set_query("limit", "100");
         request.set_query("expand[0]", format!("data.{EXPANDED}"));
@@ -136,14 +154,16 @@ impl Api {
         Ok(text.into())
     }
 
-    /// Walks through the list: the id that each page begins after, and the first so many pages; and how many records there are.
+    /// Walks through the list: the id that each page begins after, and the first so many pages; and
+    /// how many records there are.
     async fn pages(&self, kept: usize) -> Outcome<(Vec<Option<String>>, Vec<Bytes>, u64)> {
         let (mut starts, mut pages, mut records) = (vec![None], Vec::new(), 0);
         loop {
             let page = self.get(starts[starts.len() - 1].as_deref()).await?;
             let cut = split(&page, &[RecordPath::new("data")])?;
             records += cut.records[0].len() as u64;
-            let goes_on = cut.envelope.flag("has_more") == Some(true) && (kept == 0 || pages.len() + 1 < kept);
+            let goes_on = cut.envelope.flag("has_more") == Some(true)
+                && (kept == 0 || pages.len() + 1 < kept);
             let last = cut.records[0].last().and_then(|record| record.scalar("id"));
             if kept > 0 {
                 pages.push(page);
@@ -166,14 +186,30 @@ async fn fetch(api: Arc<Api>) -> Outcome<Measured> {
         readers.spawn(async move {
             let mut bytes = 0;
             while let Some(after) = starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                bytes += api.get(after.as_deref()).await.map_err(|error| error.to_string())?.len() as u64;
+                bytes += api
+                    .get(after.as_deref())
+                    .await
+                    .map_err(|error| error.to_string())?
+                    .len() as u64;
             }
             Ok::<_, String>(bytes)
         });
     }
-    let bytes = readers.join_all().await.into_iter().sum::<Result<u64, String>>()?;
-    let cost = Cost { wall: start.elapsed().as_secs_f64(), cpu: own_cpu() - before, peak: 0.0 };
-    Ok(Measured { bytes, records, cost })
+    let bytes = readers
+        .join_all()
+        .await
+        .into_iter()
+        .sum::<Result<u64, String>>()?;
+    let cost = Cost {
+        wall: start.elapsed().as_secs_f64(),
+        cpu: own_cpu() - before,
+        peak: 0.0,
+    };
+    Ok(Measured {
+        bytes,
+        records,
+        cost,
+    })
 }
 
 /// Goes through pages again and again with work that tells how many records it found.
@@ -188,7 +224,11 @@ fn one_core(pages: &[Bytes], mut work: impl FnMut(&Bytes) -> Outcome<usize>) -> 
         }
         Ok((bytes, records))
     })?;
-    Ok(Measured { bytes, records, cost })
+    Ok(Measured {
+        bytes,
+        records,
+        cost,
+    })
 }
 
 fn decoding() -> Outcome<impl FnMut(&Bytes) -> Outcome<usize>> {
@@ -196,7 +236,9 @@ fn decoding() -> Outcome<impl FnMut(&Bytes) -> Outcome<usize>> {
     let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
     let now = SystemClock.now();
     Ok(move |page: &Bytes| {
-        let records = split(page, &[RecordPath::new("data")])?.records.swap_remove(0);
+        let records = split(page, &[RecordPath::new("data")])?
+            .records
+            .swap_remove(0);
         for record in &records {
             decoder.push(record, now)?;
         }

@@ -27,7 +27,8 @@ than the permits is sent 8 windows later, then 16, then 32, and in the end once 
 the time that there was none, and in an hour. What is known of a window, fixed or sliding, is held: no more than its permits
 in any span of its length. A length that no vendor uses is taken for the longest that fits what was seen.";
 
-/// Measures the limiter against servers that count in different ways, on a clock of their own: hours pass in seconds.
+/// Measures the limiter against servers that count in different ways, on a clock of their own:
+/// hours pass in seconds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Seeds; the figures are medians.
@@ -74,9 +75,20 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if cfg!(debug_assertions) {
         let mut release = cargo(&["run", "--quiet", "--release", "--package", "xtask", "--"]);
         let status = release.args(std::env::args_os().skip(1)).status()?;
-        return if status.success() { Ok(()) } else { Err("the bench failed".into()) };
+        return if status.success() {
+            Ok(())
+        } else {
+            Err("the bench failed".into())
+        };
     }
-    let cases: Vec<_> = cases::all().into_iter().filter(|case| args.case.as_ref().is_none_or(|part| case.name.contains(part))).collect();
+    let cases: Vec<_> = cases::all()
+        .into_iter()
+        .filter(|case| {
+            args.case
+                .as_ref()
+                .is_none_or(|part| case.name.contains(part))
+        })
+        .collect();
     let rows = measure(&cases, args.seeds.max(1))?;
     if args.output == Some(Output::Json) {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -84,12 +96,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let text = format!("{}\n{}\n{NOTE}", introduction(args), table(&cases, &rows));
     println!("{text}");
-    if args.dry_run || args.case.is_some() { Ok(()) } else { report::write("Limits", &text) }
+    if args.dry_run || args.case.is_some() {
+        Ok(())
+    } else {
+        report::write("Limits", &text)
+    }
 }
 
 /// Runs every case with every limiter and seed, on all cores.
 fn measure(cases: &[Case], seeds: u64) -> Outcome<Vec<Row>> {
-    let jobs: Vec<_> = cases.iter().flat_map(|case| LIMITERS.map(|limiter| (case, limiter))).collect();
+    let jobs: Vec<_> = cases
+        .iter()
+        .flat_map(|case| LIMITERS.map(|limiter| (case, limiter)))
+        .collect();
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -101,14 +120,20 @@ fn measure(cases: &[Case], seeds: u64) -> Outcome<Vec<Row>> {
                     jobs.get(n).map(|job| (n, job))
                 } {
                     let row = row(case, *limiter, seeds).map_err(|error| error.to_string());
-                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, row));
+                    done.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push((index, row));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, row)| row.map_err(Into::into)).collect()
+    done.into_iter()
+        .map(|(_, row)| row.map_err(Into::into))
+        .collect()
 }
 
 fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
@@ -127,7 +152,12 @@ fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
             Bound::AtLeast(least) => format!("≥ {least}"),
             Bound::AtMost(most) => format!("≤ {most}"),
         };
-        Verdict { what: target.what, figure, bound, holds: target.bound.holds(figure) }
+        Verdict {
+            what: target.what,
+            figure,
+            bound,
+            holds: target.bound.holds(figure),
+        }
     });
     let limiter_name = match limiter {
         Limiter::Ours => "ours",
@@ -137,7 +167,11 @@ fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
     Ok(Row {
         case: case.name,
         limiter: limiter_name,
-        targets: if limiter == Limiter::Ours { targets.collect() } else { Vec::new() },
+        targets: if limiter == Limiter::Ours {
+            targets.collect()
+        } else {
+            Vec::new()
+        },
         median: Figures {
             used: median(&|it| it.used),
             used_all: median(&|it| it.used_all),
@@ -152,7 +186,10 @@ fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
             learned: runs.first().and_then(|it| it.learned),
             arrivals: Vec::new(),
         },
-        worst: (runs.iter().map(|it| it.used).fold(f64::INFINITY, f64::min), runs.iter().map(|it| it.refused).fold(0.0, f64::max)),
+        worst: (
+            runs.iter().map(|it| it.used).fold(f64::INFINITY, f64::min),
+            runs.iter().map(|it| it.refused).fold(0.0, f64::max),
+        ),
     })
 }
 
@@ -174,14 +211,34 @@ fn table(cases: &[Case], rows: &[Row]) -> String {
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for case in cases {
-        let find = |name: &str| rows.iter().find(|row| row.case == case.name && row.limiter == name);
-        let (Some(ours), Some(fixed), Some(cubic)) = (find("ours"), find("fixed rate"), find("CUBIC")) else { continue };
+        let find = |name: &str| {
+            rows.iter()
+                .find(|row| row.case == case.name && row.limiter == name)
+        };
+        let (Some(ours), Some(fixed), Some(cubic)) =
+            (find("ours"), find("fixed rate"), find("CUBIC"))
+        else {
+            continue;
+        };
         let mut verdicts: Vec<_> = ours
             .targets
             .iter()
-            .map(|it| format!("{} {} {:.3} {}", if it.holds { "pass" } else { "**miss**" }, it.what, it.figure, it.bound))
+            .map(|it| {
+                format!(
+                    "{} {} {:.3} {}",
+                    if it.holds { "pass" } else { "**miss**" },
+                    it.what,
+                    it.figure,
+                    it.bound
+                )
+            })
             .collect();
-        verdicts.extend(ours.median.plan.as_ref().map(|plan| format!("told before: {plan}")));
+        verdicts.extend(
+            ours.median
+                .plan
+                .as_ref()
+                .map(|plan| format!("told before: {plan}")),
+        );
         let it = &ours.median;
         let _ = writeln!(
             text,
@@ -196,7 +253,11 @@ fn table(cases: &[Case], rows: &[Row]) -> String {
             it.converged,
             it.overrun,
             it.fair,
-            if verdicts.is_empty() { "-".to_owned() } else { verdicts.join("<br>") },
+            if verdicts.is_empty() {
+                "-".to_owned()
+            } else {
+                verdicts.join("<br>")
+            },
             fixed.median.used,
             fixed.median.refused,
             cubic.median.used,

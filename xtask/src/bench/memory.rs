@@ -20,11 +20,12 @@ const BUDGETS: [u64; 3] = [64, 256, 1024];
 /// Where the rows go.
 const DESTINATIONS: [&str; 3] = ["sqlite", "parquet", "jsonl"];
 
-/// What a process may take beside its budget, in MiB: code, connections, what the destination keeps, and pages that are larger
-/// than the budget alone has room for.
+/// What a process may take beside its budget, in MiB: code, connections, what the destination
+/// keeps, and pages that are larger than the budget alone has room for.
 const BESIDE: f64 = 128.0;
 
-/// Measures how much memory syncs of hostile answers take at most, with budgets of 64, 256 and 1,024 MiB.
+/// Measures how much memory syncs of hostile answers take at most, with budgets of 64, 256 and
+/// 1,024 MiB.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only rows whose name contains this.
@@ -74,17 +75,31 @@ pub(crate) fn run(args: &Args) -> Outcome {
         binary.clone()
     } else {
         cargo_step(&["build", "--release", "--package", "pipeline-cli"])?;
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("release/pipeline")
+        std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root().join("target"), PathBuf::from)
+            .join("release/pipeline")
     };
-    let rows: Vec<Row> =
-        rows::all().into_iter().filter(|row| args.row.as_ref().is_none_or(|part| row.name.contains(part.as_str()))).collect();
-    let servers = rows.iter().map(|row| Server::start(row.answer)).collect::<Outcome<Vec<_>>>()?;
+    let rows: Vec<Row> = rows::all()
+        .into_iter()
+        .filter(|row| {
+            args.row
+                .as_ref()
+                .is_none_or(|part| row.name.contains(part.as_str()))
+        })
+        .collect();
+    let servers = rows
+        .iter()
+        .map(|row| Server::start(row.answer))
+        .collect::<Outcome<Vec<_>>>()?;
     let cells = cells(args, rows.len());
     let figures = measure(&cells, args.at_once, |cell| {
         let row = &rows[cell.row];
         let figure = sync(&binary, cell, row, &servers[cell.row], args.longest)?;
         let (peak, wall, exit) = (figure.peak, figure.wall, shown(figure.exit));
-        eprintln!("{}, {}, {} MiB: {peak:.0} MiB, {wall:.1} s, exit {exit}", row.name, cell.destination, cell.budget);
+        eprintln!(
+            "{}, {}, {} MiB: {peak:.0} MiB, {wall:.1} s, exit {exit}",
+            row.name, cell.destination, cell.budget
+        );
         Ok(figure)
     })?;
     let text = text(args, &machine, &rows, &cells, &figures);
@@ -95,43 +110,90 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let is_beyond = |(cell, figure): &(&Cell, &Figure)| figure.peak > allowed(cell.budget);
     let name = |(cell, figure): (&Cell, &Figure)| {
-        format!("{}, {}, {} MiB: {:.0} MiB", rows[cell.row].name, cell.destination, cell.budget, figure.peak)
+        format!(
+            "{}, {}, {} MiB: {:.0} MiB",
+            rows[cell.row].name, cell.destination, cell.budget, figure.peak
+        )
     };
-    let beyond: Vec<String> = cells.iter().zip(&figures).filter(is_beyond).map(name).collect();
-    if beyond.is_empty() { Ok(()) } else { Err(format!("more than the budget and {BESIDE} MiB: {}", beyond.join("; ")).into()) }
+    let beyond: Vec<String> = cells
+        .iter()
+        .zip(&figures)
+        .filter(is_beyond)
+        .map(name)
+        .collect();
+    if beyond.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "more than the budget and {BESIDE} MiB: {}",
+            beyond.join("; ")
+        )
+        .into())
+    }
 }
 
 /// What is measured: each row with each destination and each budget.
 fn cells(args: &Args, rows: usize) -> Vec<Cell> {
-    let destinations = DESTINATIONS.into_iter().filter(|name| args.destination.as_ref().is_none_or(|only| only == name));
-    let budgets = BUDGETS.into_iter().filter(|budget| args.budget.is_none_or(|only| only == *budget));
-    let columns: Vec<_> = destinations.flat_map(|destination| budgets.clone().map(move |budget| (destination, budget))).collect();
-    let row = |row| columns.iter().map(move |&(destination, budget)| Cell { row, destination, budget });
+    let destinations = DESTINATIONS
+        .into_iter()
+        .filter(|name| args.destination.as_ref().is_none_or(|only| only == name));
+    let budgets = BUDGETS
+        .into_iter()
+        .filter(|budget| args.budget.is_none_or(|only| only == *budget));
+    let columns: Vec<_> = destinations
+        .flat_map(|destination| budgets.clone().map(move |budget| (destination, budget)))
+        .collect();
+    let row = |row| {
+        columns.iter().map(move |&(destination, budget)| Cell {
+            row,
+            destination,
+            budget,
+        })
+    };
     (0..rows).flat_map(row).collect()
 }
 
 /// Measures some cells at the same time; the figures come in the order of the cells.
-fn measure(cells: &[Cell], at_once: usize, sync: impl Fn(&Cell) -> Outcome<Figure> + Sync) -> Outcome<Vec<Figure>> {
+fn measure(
+    cells: &[Cell],
+    at_once: usize,
+    sync: impl Fn(&Cell) -> Outcome<Figure> + Sync,
+) -> Outcome<Vec<Figure>> {
     let (waiting, measured) = (Mutex::new(cells.iter().enumerate()), Mutex::new(Vec::new()));
     let work = || {
         loop {
-            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next();
             let Some((index, cell)) = next else { return };
             let figure = sync(cell).map_err(|error| error.to_string());
-            measured.lock().unwrap_or_else(PoisonError::into_inner).push((index, figure));
+            measured
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((index, figure));
         }
     };
     std::thread::scope(|scope| (0..at_once.max(1)).for_each(|_| drop(scope.spawn(work))));
-    let mut measured = measured.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut measured = measured
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     measured.sort_by_key(|(index, _)| *index);
-    measured.into_iter().map(|(_, figure)| figure.map_err(Into::into)).collect()
+    measured
+        .into_iter()
+        .map(|(_, figure)| figure.map_err(Into::into))
+        .collect()
 }
 
 /// One sync of what the server sends into a new store.
 fn sync(binary: &Path, cell: &Cell, row: &Row, server: &Server, longest: u64) -> Outcome<Figure> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("pipeline.toml");
-    let streams = if row.streams.is_empty() { String::new() } else { format!("streams = {:?}\n", row.streams) };
+    let streams = if row.streams.is_empty() {
+        String::new()
+    } else {
+        format!("streams = {:?}\n", row.streams)
+    };
     let configuration = format!(
         "[sync]\nmemory_budget_mb = {}\n\n[destination]\ntype = \"{}\"\npath = '{}'\n\n[sources.hostile]\n{}base_url = \"{}\"\n{streams}",
         cell.budget,
@@ -142,9 +204,17 @@ fn sync(binary: &Path, cell: &Cell, row: &Row, server: &Server, longest: u64) ->
     );
     std::fs::write(&file, configuration)?;
     let mut command = Command::new(binary);
-    command.arg("sync").arg("--config").arg(file).args(["--max-duration", &format!("{longest}s")]);
+    command
+        .arg("sync")
+        .arg("--config")
+        .arg(file)
+        .args(["--max-duration", &format!("{longest}s")]);
     let (cost, status) = measure_any(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    Ok(Figure { peak: cost.peak, wall: cost.wall, exit: status.code() })
+    Ok(Figure {
+        peak: cost.peak,
+        wall: cost.wall,
+        exit: status.code(),
+    })
 }
 
 fn allowed(budget: u64) -> f64 {
@@ -163,17 +233,38 @@ fn text(args: &Args, machine: &str, rows: &[Row], cells: &[Cell], figures: &[Fig
          row says, compressed, and ignores how much is asked for.\n\nMachine: {machine}.\n\n| what the vendor sends |",
         args.longest, args.at_once, args.longest
     );
-    let columns = if rows.is_empty() { 0 } else { cells.len() / rows.len() };
-    for Cell { destination, budget, .. } in &cells[..columns] {
+    let columns = if rows.is_empty() {
+        0
+    } else {
+        cells.len() / rows.len()
+    };
+    for Cell {
+        destination,
+        budget,
+        ..
+    } in &cells[..columns]
+    {
         let _ = write!(out, " {destination} {budget} |");
     }
     out.push_str("\n|---|");
     out.push_str(&"---|".repeat(columns));
     for (row, name) in rows.iter().map(|row| row.name).enumerate() {
         let _ = write!(out, "\n| {name} |");
-        for (cell, Figure { peak, exit, .. }) in cells.iter().zip(figures).filter(|(cell, _)| cell.row == row) {
-            let bold = if *peak > allowed(cell.budget) { "**" } else { "" };
-            let exit = if *exit == Some(0) { String::new() } else { format!(" ({})", shown(*exit)) };
+        for (cell, Figure { peak, exit, .. }) in cells
+            .iter()
+            .zip(figures)
+            .filter(|(cell, _)| cell.row == row)
+        {
+            let bold = if *peak > allowed(cell.budget) {
+                "**"
+            } else {
+                ""
+            };
+            let exit = if *exit == Some(0) {
+                String::new()
+            } else {
+                format!(" ({})", shown(*exit))
+            };
             let _ = write!(out, " {bold}{peak:.0}{bold}{exit} |");
         }
     }

@@ -25,11 +25,19 @@ pub(crate) fn write(title: &str, text: &str) -> Outcome {
 fn with_section(document: &str, title: &str, text: &str) -> String {
     let heading = format!("## {title}\n");
     let section = format!("{heading}\n{}\n", text.trim());
-    let start = document.find(&heading).filter(|start| *start == 0 || document[..*start].ends_with('\n'));
-    let Some(start) = start else { return format!("{}\n\n{section}", document.trim_end()) };
+    let start = document
+        .find(&heading)
+        .filter(|start| *start == 0 || document[..*start].ends_with('\n'));
+    let Some(start) = start else {
+        return format!("{}\n\n{section}", document.trim_end());
+    };
     let after = start + heading.len();
     match document[after..].find("\n## ") {
-        Some(next) => format!("{}{section}\n{}", &document[..start], &document[after + next + 1..]),
+        Some(next) => format!(
+            "{}{section}\n{}",
+            &document[..start],
+            &document[after + next + 1..]
+        ),
         None => format!("{}{section}", &document[..start]),
     }
 }
@@ -39,10 +47,19 @@ pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let field = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("unknown", |(_, value)| value).trim().to_owned()
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default();
+        line.split_once(':')
+            .map_or("unknown", |(_, value)| value)
+            .trim()
+            .to_owned()
     };
-    let kib = field("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+    let kib = field("/proc/meminfo", "MemTotal")
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .unwrap_or(0);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     format!(
@@ -66,6 +83,9 @@ mod tests {
         assert_eq!(two, "# B\n\n## Sync\n\nfirst\n\n## Limits\n\nsecond\n");
         let again = with_section(&two, "Sync", "third");
         assert_eq!(again, "# B\n\n## Sync\n\nthird\n\n## Limits\n\nsecond\n");
-        assert_eq!(with_section(&again, "Limits", "4"), "# B\n\n## Sync\n\nthird\n\n## Limits\n\n4\n");
+        assert_eq!(
+            with_section(&again, "Limits", "4"),
+            "# B\n\n## Sync\n\nthird\n\n## Limits\n\n4\n"
+        );
     }
 }

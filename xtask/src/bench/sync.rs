@@ -12,7 +12,8 @@ use crate::output::{Outcome, cargo_step, heading, root};
 
 const DESTINATIONS: [&str; 3] = ["parquet", "jsonl", "sqlite"];
 
-/// Measures a sync of charges from the simulator, which runs in a process of its own, and what no sync can beat.
+/// Measures a sync of charges from the simulator, which runs in a process of its own, and what no
+/// sync can beat.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Charges in the simulated account, 3.6 KB each.
@@ -29,8 +30,18 @@ pub(crate) struct Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Outcome {
     let machine = report::machine();
-    cargo_step(&["build", "--release", "--package", "xtask", "--package", "pipeline-cli"])?;
-    let bench = Bench { folder: tempfile::tempdir()?, binaries: root().join("target/release") };
+    cargo_step(&[
+        "build",
+        "--release",
+        "--package",
+        "xtask",
+        "--package",
+        "pipeline-cli",
+    ])?;
+    let bench = Bench {
+        folder: tempfile::tempdir()?,
+        binaries: root().join("target/release"),
+    };
     let few = bench.peak_of_a_quarter(args.charges)?;
     let (_plain, plain) = bench.serve(args.charges, false)?;
     let (_gzip, gzip) = bench.serve(args.charges, true)?;
@@ -39,9 +50,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
         heading(&format!("round {round} of {}", args.rounds.max(1)));
         rounds.push(bench.round(&plain, &gzip)?);
     }
-    let text = Report { args, machine, rounds, few }.text();
+    let text = Report {
+        args,
+        machine,
+        rounds,
+        few,
+    }
+    .text();
     println!("\n{text}");
-    if args.dry_run { Ok(()) } else { report::write("Sync", &text) }
+    if args.dry_run {
+        Ok(())
+    } else {
+        report::write("Sync", &text)
+    }
 }
 
 struct Bench {
@@ -73,9 +94,16 @@ impl Bench {
     /// Starts the simulator, and waits for its URL.
     fn serve(&self, charges: u64, gzip: bool) -> Outcome<(Running, String)> {
         let mut command = self.xtask();
-        command.args(["serve", "--charges", &charges.to_string()]).args(gzip.then_some("--gzip")).stdout(Stdio::piped());
+        command
+            .args(["serve", "--charges", &charges.to_string()])
+            .args(gzip.then_some("--gzip"))
+            .stdout(Stdio::piped());
         let mut server = Running(command.spawn()?);
-        let output = server.0.stdout.take().ok_or("the simulator has no output")?;
+        let output = server
+            .0
+            .stdout
+            .take()
+            .ok_or("the simulator has no output")?;
         let mut url = String::new();
         BufReader::new(output).read_line(&mut url)?;
         Ok((server, url.trim().to_owned()))
@@ -92,17 +120,27 @@ impl Bench {
 
     fn served(&self, floor: &str, url: &str) -> Outcome<Served> {
         let fetch = self.floor(floor, url)?;
-        eprintln!("{floor} {:.2} s, {:.2} s of processor time", fetch.cost.wall, fetch.cost.cpu);
+        eprintln!(
+            "{floor} {:.2} s, {:.2} s of processor time",
+            fetch.cost.wall, fetch.cost.cpu
+        );
         let mut syncs = [Cost::default(); DESTINATIONS.len()];
         for (destination, cost) in DESTINATIONS.iter().zip(&mut syncs) {
             *cost = self.sync(destination, url)?;
-            eprintln!("{destination} {:.2} s, {:.2} s of processor time, {:.0} MiB", cost.wall, cost.cpu, cost.peak);
+            eprintln!(
+                "{destination} {:.2} s, {:.2} s of processor time, {:.0} MiB",
+                cost.wall, cost.cpu, cost.peak
+            );
         }
         Ok(Served { fetch, syncs })
     }
 
     fn floor(&self, floor: &str, url: &str) -> Outcome<Measured> {
-        let output = self.xtask().args(["floor", floor, "--url", url]).stderr(Stdio::inherit()).output()?;
+        let output = self
+            .xtask()
+            .args(["floor", floor, "--url", url])
+            .stderr(Stdio::inherit())
+            .output()?;
         if output.status.success() {
             Ok(serde_json::from_slice(&output.stdout)?)
         } else {
@@ -116,7 +154,14 @@ impl Bench {
         let file = folder.path().join("pipeline.toml");
         std::fs::write(&file, configuration(destination, folder.path(), url))?;
         let mut command = Command::new(self.binaries.join("pipeline"));
-        measure(command.arg("sync").arg("--config").arg(file).stdout(Stdio::null()).stderr(Stdio::null()))
+        measure(
+            command
+                .arg("sync")
+                .arg("--config")
+                .arg(file)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )
     }
 
     /// The most memory of a sync of a quarter of the charges to Parquet.
@@ -173,10 +218,15 @@ impl Report<'_> {
              | | records/s as a share of fetch | records/s | CPU s per million | peak MiB |\n|---|---|---|---|---|\n",
             self.args.charges, self.args.rounds, fetched.records, self.machine
         );
-        self.rows(&mut out, "with gzip", "and decompression", |round| &round.gzip);
+        self.rows(&mut out, "with gzip", "and decompression", |round| {
+            &round.gzip
+        });
         self.rows(&mut out, "plain", "alone", |round| &round.plain);
         let speed = |measured: &Measured| measured.bytes as f64 / measured.cost.cpu / 1e6;
-        let (split, decode) = (self.median(|round| speed(&round.split)), self.median(|round| speed(&round.decode)));
+        let (split, decode) = (
+            self.median(|round| speed(&round.split)),
+            self.median(|round| speed(&round.decode)),
+        );
         let _ = write!(
             out,
             "\nOn one core: cutting pages into records {split:.0} MB/s, cutting and decoding them into Arrow {decode:.0} MB/s.\n\
@@ -192,13 +242,31 @@ impl Report<'_> {
         let fetch = self.median(|round| served(round).fetch.cost.wall);
         let mut row = |name: &str, cost: &dyn Fn(&Served) -> Cost| {
             let of = |figure: fn(&Cost) -> f64| self.median(|round| figure(&cost(served(round))));
-            let (wall, cpu, peak) = (of(|cost| cost.wall), of(|cost| cost.cpu) * 1e6 / records, of(|cost| cost.peak));
-            let peak = if peak > 0.0 { format!("{peak:.0}") } else { String::new() };
-            let _ = writeln!(out, "| {kind}: {name} | {:.2} | {:.0} | {cpu:.1} | {peak} |", fetch / wall, records / wall);
+            let (wall, cpu, peak) = (
+                of(|cost| cost.wall),
+                of(|cost| cost.cpu) * 1e6 / records,
+                of(|cost| cost.peak),
+            );
+            let peak = if peak > 0.0 {
+                format!("{peak:.0}")
+            } else {
+                String::new()
+            };
+            let _ = writeln!(
+                out,
+                "| {kind}: {name} | {:.2} | {:.0} | {cpu:.1} | {peak} |",
+                fetch / wall,
+                records / wall
+            );
         };
-        row(&format!("fetch {floor}, 12 requests at once, nothing parsed"), &|served| served.fetch.cost);
+        row(
+            &format!("fetch {floor}, 12 requests at once, nothing parsed"),
+            &|served| served.fetch.cost,
+        );
         for (index, destination) in DESTINATIONS.iter().enumerate() {
-            row(&format!("sync to {destination}"), &|served| served.syncs[index]);
+            row(&format!("sync to {destination}"), &|served| {
+                served.syncs[index]
+            });
         }
     }
 }

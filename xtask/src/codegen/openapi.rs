@@ -97,18 +97,30 @@ impl Property {
 
     /// True for an array of ids that a request can turn into the objects they name.
     pub(crate) fn is_array_of_references(&self) -> bool {
-        self.items.as_ref().is_some_and(|items| items.expansion.is_some())
+        self.items
+            .as_ref()
+            .is_some_and(|items| items.expansion.is_some())
     }
 
     /// True for an array of ids of objects of this component.
     pub(crate) fn is_array_of(&self, component: &str) -> bool {
-        let expansion = self.items.as_ref().and_then(|items| items.expansion.as_ref());
-        expansion.is_some_and(|expansion| expansion.one_of.iter().any(|one| one.component() == Some(component)))
+        let expansion = self
+            .items
+            .as_ref()
+            .and_then(|items| items.expansion.as_ref());
+        expansion.is_some_and(|expansion| {
+            expansion
+                .one_of
+                .iter()
+                .any(|one| one.component() == Some(component))
+        })
     }
 
     /// True for a list of objects with its own paging.
     pub(crate) fn is_list(&self) -> bool {
-        ["data", "has_more", "url"].iter().all(|member| self.properties.contains_key(*member))
+        ["data", "has_more", "url"]
+            .iter()
+            .all(|member| self.properties.contains_key(*member))
     }
 }
 
@@ -141,16 +153,29 @@ impl Spec {
 
     /// Whether single objects of a list can be read.
     pub(crate) fn has_object(&self, list: &str) -> bool {
-        let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(of, last)| of == list && last.starts_with('{'));
-        self.paths.iter().any(|(path, item)| is_object(path) && item.get.is_some())
+        let is_object = |path: &str| {
+            path.rsplit_once('/')
+                .is_some_and(|(of, last)| of == list && last.starts_with('{'))
+        };
+        self.paths
+            .iter()
+            .any(|(path, item)| is_object(path) && item.get.is_some())
     }
 
     /// The names of events: those that a webhook endpoint can be told to send.
     pub(crate) fn event_types(&self) -> BTreeSet<&str> {
         let body = "/requestBody/content/application~1x-www-form-urlencoded/schema/properties/enabled_events/items/enum";
-        let enabled = self.paths.get("/v1/webhook_endpoints").and_then(|path| path.post.pointer(body)?.as_array());
-        let enabled = enabled.into_iter().flatten().filter_map(serde_json::Value::as_str);
-        enabled.chain(self.event_types.iter().map(String::as_str)).collect()
+        let enabled = self
+            .paths
+            .get("/v1/webhook_endpoints")
+            .and_then(|path| path.post.pointer(body)?.as_array());
+        let enabled = enabled
+            .into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_str);
+        enabled
+            .chain(self.event_types.iter().map(String::as_str))
+            .collect()
     }
 }
 
@@ -162,6 +187,8 @@ impl Operation {
 
     /// The parameters of the query.
     pub(crate) fn query(&self) -> impl Iterator<Item = &Parameter> {
-        self.parameters.iter().filter(|parameter| parameter.place != "path")
+        self.parameters
+            .iter()
+            .filter(|parameter| parameter.place != "path")
     }
 }

@@ -1,5 +1,6 @@
-//! What the Stripe connector holds that follows from Stripe's OpenAPI file and from its own table of streams: the columns,
-//! the parameters that its lists take, the table in its README, and a fixture case for every stream.
+//! What the Stripe connector holds that follows from Stripe's OpenAPI file and from its own table
+//! of streams: the columns, the parameters that its lists take, the table in its README, and a
+//! fixture case for every stream.
 
 pub(super) mod columns;
 mod examples;
@@ -28,7 +29,11 @@ pub(super) fn run(spec: Option<&Path>, check: bool) -> Result<()> {
         Some(spec) => {
             let spec = Spec::open(spec)?;
             if spec.info.version != API_VERSION {
-                return Err(format!("the connector pins the API version {API_VERSION}, but the file is of {}", spec.info.version).into());
+                return Err(format!(
+                    "the connector pins the API version {API_VERSION}, but the file is of {}",
+                    spec.info.version
+                )
+                .into());
             }
             generate(&places, &Arc::new(spec), check)
         }
@@ -60,13 +65,27 @@ impl Places {
 fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
     verify::verify_events(spec)?;
     let streams = sorted();
-    let columns = streams.iter().map(|stream| columns(spec, stream)).collect::<Result<Vec<_>>>()?;
-    let counted =
-        |stream: &Stream| streams.iter().zip(&columns).find(|(known, _)| known.name == stream.name).map_or(0, |(_, columns)| columns.len());
+    let columns = streams
+        .iter()
+        .map(|stream| columns(spec, stream))
+        .collect::<Result<Vec<_>>>()?;
+    let counted = |stream: &Stream| {
+        streams
+            .iter()
+            .zip(&columns)
+            .find(|(known, _)| known.name == stream.name)
+            .map_or(0, |(_, columns)| columns.len())
+    };
     let mut outputs = vec![
         (places.schemas.clone(), render(&streams, &columns)),
         (places.operations.clone(), operations(spec, &streams)),
-        (places.readme.clone(), replace_between(&fs::read_to_string(&places.readme)?, &table(&streams, &facts(&streams, counted)?))?),
+        (
+            places.readme.clone(),
+            replace_between(
+                &fs::read_to_string(&places.readme)?,
+                &table(&streams, &facts(&streams, counted)?),
+            )?,
+        ),
     ];
     let cases = fixtures::cases(spec)?;
     for stale in fixtures::stale(&places.fixtures, &cases)? {
@@ -75,7 +94,11 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
         }
         fs::remove_file(stale)?;
     }
-    outputs.extend(cases.into_iter().map(|(file, text)| (places.fixtures.join(file), text)));
+    outputs.extend(
+        cases
+            .into_iter()
+            .map(|(file, text)| (places.fixtures.join(file), text)),
+    );
     for (path, text) in &outputs {
         if check {
             compare(path, text)?;
@@ -87,21 +110,36 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// What can be told without the specification: nothing was edited by hand, and nothing that the table names is missing.
+/// What can be told without the specification: nothing was edited by hand, and nothing that the
+/// table names is missing.
 fn check_without_specification(places: &Places) -> Result<()> {
     verify_seal(&fs::read_to_string(&places.schemas)?)?;
     let streams = sorted();
-    if let Some(stream) = streams.iter().find(|stream| stream.schema().fields().is_empty()) {
-        return Err(format!("the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`", stream.name).into());
+    if let Some(stream) = streams
+        .iter()
+        .find(|stream| stream.schema().fields().is_empty())
+    {
+        return Err(format!(
+            "the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`",
+            stream.name
+        )
+        .into());
     }
     for stream in &streams {
-        verify::verify_columns(stream).map_err(|what| format!("stream `{}`: {what}", stream.name))?;
+        verify::verify_columns(stream)
+            .map_err(|what| format!("stream `{}`: {what}", stream.name))?;
     }
     if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
         return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
     }
-    let table = table(&streams, &facts(&streams, |stream| stream.schema().fields().len())?);
-    compare(&places.readme, &replace_between(&fs::read_to_string(&places.readme)?, &table)?)
+    let table = table(
+        &streams,
+        &facts(&streams, |stream| stream.schema().fields().len())?,
+    );
+    compare(
+        &places.readme,
+        &replace_between(&fs::read_to_string(&places.readme)?, &table)?,
+    )
 }
 
 /// The streams, by name.
@@ -119,22 +157,54 @@ fn compare(path: &Path, expected: &str) -> Result<()> {
 }
 
 fn stale_error(path: &Path) -> Box<dyn Error> {
-    format!("{} is stale; run `cargo xtask codegen stripe --spec FILE`", path.display()).into()
+    format!(
+        "{} is stale; run `cargo xtask codegen stripe --spec FILE`",
+        path.display()
+    )
+    .into()
 }
 
-/// Every list that the connector asks for, each with its objects, and the parameters that it takes: what the requests of fixtures are held against.
+/// Every list that the connector asks for, each with its objects, and the parameters that it takes:
+/// what the requests of fixtures are held against.
 fn operations(spec: &Spec, streams: &[&Stream]) -> String {
-    let inner = streams.iter().flat_map(|stream| stream.inner.iter().map(|inner| inner.path));
-    let lists: BTreeSet<&str> = streams.iter().map(|stream| stream.path).chain(inner).collect();
-    let of_objects: BTreeSet<&str> = streams.iter().map(|stream| stream.object_list()).chain(lists.iter().copied()).collect();
-    let is_object = |path: &str| path.rsplit_once('/').is_some_and(|(list, last)| last.starts_with('{') && of_objects.contains(list));
-    let objects: Vec<&str> = spec.paths.keys().map(String::as_str).filter(|path| is_object(path) && spec.get(path).is_some()).collect();
-    let paths: BTreeSet<&str> = lists.iter().copied().chain(objects).chain(["/v1/account"]).collect();
+    let inner = streams
+        .iter()
+        .flat_map(|stream| stream.inner.iter().map(|inner| inner.path));
+    let lists: BTreeSet<&str> = streams
+        .iter()
+        .map(|stream| stream.path)
+        .chain(inner)
+        .collect();
+    let of_objects: BTreeSet<&str> = streams
+        .iter()
+        .map(|stream| stream.object_list())
+        .chain(lists.iter().copied())
+        .collect();
+    let is_object = |path: &str| {
+        path.rsplit_once('/')
+            .is_some_and(|(list, last)| last.starts_with('{') && of_objects.contains(list))
+    };
+    let objects: Vec<&str> = spec
+        .paths
+        .keys()
+        .map(String::as_str)
+        .filter(|path| is_object(path) && spec.get(path).is_some())
+        .collect();
+    let paths: BTreeSet<&str> = lists
+        .iter()
+        .copied()
+        .chain(objects)
+        .chain(["/v1/account"])
+        .collect();
     let mut text = format!(
         "# Lists, objects and their query parameters in Stripe's OpenAPI file of version {API_VERSION}.\n# Written by `cargo xtask codegen stripe --spec FILE`; do not edit.\n"
     );
     for path in paths {
-        let takes: Vec<&str> = spec.get(path).into_iter().flat_map(super::openapi::Operation::takes).collect();
+        let takes: Vec<&str> = spec
+            .get(path)
+            .into_iter()
+            .flat_map(super::openapi::Operation::takes)
+            .collect();
         let _ = writeln!(text, "{path} {}", takes.join(" "));
     }
     text

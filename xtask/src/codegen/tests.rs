@@ -1,4 +1,5 @@
-//! Columns from a specification of one object, and what happens when the table and the specification disagree.
+//! Columns from a specification of one object, and what happens when the table and the
+//! specification disagree.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,8 +13,16 @@ use super::stripe::readme::{Facts, replace_between, table};
 
 /// The coupon of a specification that has one member of each kind.
 fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
-    let parameter = |name: &str| serde_json::json!({ "name": name, "in": "query", "required": false });
-    let parameters = ["created", "ending_before", "expand", "limit", "starting_after"].map(parameter);
+    let parameter =
+        |name: &str| serde_json::json!({ "name": name, "in": "query", "required": false });
+    let parameters = [
+        "created",
+        "ending_before",
+        "expand",
+        "limit",
+        "starting_after",
+    ]
+    .map(parameter);
     let mut spec = serde_json::json!({
         "info": { "version": "2026-05-27.dahlia" },
         "paths": { "/v1/coupons": { "get": { "parameters": parameters }, "post": {} } },
@@ -43,7 +52,10 @@ fn coupons() -> &'static Stream {
 #[test]
 fn every_kind_of_member_has_its_column_and_the_key_comes_first() {
     let columns = columns(&spec(|_| {}), coupons()).unwrap();
-    let columns: Vec<_> = columns.iter().map(|Column { name, data_type }| (name.as_str(), *data_type)).collect();
+    let columns: Vec<_> = columns
+        .iter()
+        .map(|Column { name, data_type }| (name.as_str(), *data_type))
+        .collect();
     let expected = [
         ("id", "String"),
         ("amount_off", "Int64"),
@@ -64,15 +76,30 @@ fn members_map_to_types_by_shape() {
             r##"{"anyOf":[{"maxLength":5000,"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{"oneOf":[{"$ref":"#/c"}]}}"##,
             Ok("Reference"),
         ),
-        (r##"{"type":"array","items":{"anyOf":[{"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{}}}"##, Ok("Array")),
-        (r##"{"anyOf":[{"$ref":"#/components/schemas/c"}],"nullable":true}"##, Ok("Object")),
+        (
+            r##"{"type":"array","items":{"anyOf":[{"type":"string"},{"$ref":"#/c"}],"x-expansionResources":{}}}"##,
+            Ok("Array"),
+        ),
+        (
+            r##"{"anyOf":[{"$ref":"#/components/schemas/c"}],"nullable":true}"##,
+            Ok("Object"),
+        ),
         (r##"{"$ref":"#/components/schemas/c"}"##, Ok("Object")),
-        (r##"{"anyOf":[{"type":"string"},{"$ref":"#/components/schemas/c"}]}"##, Ok("Json")),
-        (r#"{"anyOf":[{"type":"string"},{"type":"string","enum":[""]}]}"#, Ok("String")),
+        (
+            r##"{"anyOf":[{"type":"string"},{"$ref":"#/components/schemas/c"}]}"##,
+            Ok("Json"),
+        ),
+        (
+            r#"{"anyOf":[{"type":"string"},{"type":"string","enum":[""]}]}"#,
+            Ok("String"),
+        ),
         (r#"{"type":"string","format":"decimal"}"#, Ok("String")),
         (r#"{"type":"string","format":"currency"}"#, Ok("String")),
         (r#"{"type":"boolean","enum":[true]}"#, Ok("Bool")),
-        (r#"{"type":"string","format":"date"}"#, Err("there is no column for the type `string` with the format `date`".to_owned())),
+        (
+            r#"{"type":"string","format":"date"}"#,
+            Err("there is no column for the type `string` with the format `date`".to_owned()),
+        ),
     ];
     for (json, expected) in cases {
         let property: Property = serde_json::from_str(json).unwrap();
@@ -95,7 +122,11 @@ fn members_that_no_request_expands_have_no_column() {
         spec["paths"]["/v1/customers"] = spec["paths"]["/v1/coupons"].clone();
     });
     let customers = stream("customers").unwrap();
-    let names: Vec<_> = columns(&spec, customers).unwrap().into_iter().map(|column| column.name).collect();
+    let names: Vec<_> = columns(&spec, customers)
+        .unwrap()
+        .into_iter()
+        .map(|column| column.name)
+        .collect();
     assert_eq!(names, ["id", "cash_balance", "created", "object", "tax"]);
 }
 
@@ -103,8 +134,14 @@ fn members_that_no_request_expands_have_no_column() {
 fn a_table_that_the_specification_contradicts_is_refused() {
     type Change = fn(&mut serde_json::Value);
     let cases: [(Change, &str); 9] = [
-        (|spec| spec["paths"] = serde_json::json!({}), "GET /v1/coupons does not exist"),
-        (|spec| spec["components"]["schemas"] = serde_json::json!({}), "there is no object `coupon`"),
+        (
+            |spec| spec["paths"] = serde_json::json!({}),
+            "GET /v1/coupons does not exist",
+        ),
+        (
+            |spec| spec["components"]["schemas"] = serde_json::json!({}),
+            "there is no object `coupon`",
+        ),
         (
             |spec| spec["paths"]["/v1/coupons"]["get"]["parameters"][1]["required"] = true.into(),
             "the list requires the parameter `ending_before`",
@@ -113,30 +150,45 @@ fn a_table_that_the_specification_contradicts_is_refused() {
             |spec| spec["paths"]["/v1/coupons"]["get"]["parameters"][0]["name"] = "date".into(),
             "the list does not take the parameter `created`",
         ),
-        (|spec| spec["components"]["schemas"]["coupon"]["x-expandableFields"] = serde_json::json!([]), "`applies_to` cannot be expanded"),
+        (
+            |spec| {
+                spec["components"]["schemas"]["coupon"]["x-expandableFields"] =
+                    serde_json::json!([])
+            },
+            "`applies_to` cannot be expanded",
+        ),
         (
             |spec| {
                 let coupon = &mut spec["components"]["schemas"]["coupon"];
                 coupon["properties"]["sparkles"] = serde_json::json!({ "type": "object" });
-                coupon["x-expandableFields"] = serde_json::json!(["applies_to", "currency_options", "sparkles"]);
+                coupon["x-expandableFields"] =
+                    serde_json::json!(["applies_to", "currency_options", "sparkles"]);
             },
             "it is not known whether `sparkles` comes without being asked for",
         ),
         (
             |spec| {
-                let discount = serde_json::json!({ "oneOf": [{ "$ref": "#/components/schemas/discount" }] });
+                let discount =
+                    serde_json::json!({ "oneOf": [{ "$ref": "#/components/schemas/discount" }] });
                 let coupon = &mut spec["components"]["schemas"]["coupon"];
                 coupon["properties"]["discounts"] = serde_json::json!({ "type": "array", "items": { "x-expansionResources": discount } });
-                coupon["x-expandableFields"] = serde_json::json!(["applies_to", "currency_options", "discounts"]);
+                coupon["x-expandableFields"] =
+                    serde_json::json!(["applies_to", "currency_options", "discounts"]);
             },
             "nothing expands the discounts in `discounts`, which are in no list",
         ),
         (
-            |spec| spec["components"]["schemas"]["coupon"]["properties"]["object"]["enum"] = serde_json::json!(["plan"]),
+            |spec| {
+                spec["components"]["schemas"]["coupon"]["properties"]["object"]["enum"] =
+                    serde_json::json!(["plan"])
+            },
             "the object does not call itself `coupon`",
         ),
         (
-            |spec| spec["components"]["schemas"]["coupon"]["properties"]["created"]["format"] = serde_json::Value::Null,
+            |spec| {
+                spec["components"]["schemas"]["coupon"]["properties"]["created"]["format"] =
+                    serde_json::Value::Null
+            },
             "the cursor `created` is not a time",
         ),
     ];
@@ -151,7 +203,11 @@ fn an_edited_file_breaks_its_seal() {
     let columns = [columns(&spec(|_| {}), coupons()).unwrap()];
     let text = render(&[coupons()], &columns);
     verify_seal(&text).unwrap();
-    for edited in [text.replace("Int64", "Float64"), text.replace("API version: 2", "API version: 1"), text.replace("Seal: ", "Seal: 0")] {
+    for edited in [
+        text.replace("Int64", "Float64"),
+        text.replace("API version: 2", "API version: 1"),
+        text.replace("Seal: ", "Seal: 0"),
+    ] {
         assert_ne!(edited, text);
         verify_seal(&edited).unwrap_err();
     }
@@ -160,11 +216,26 @@ fn an_edited_file_breaks_its_seal() {
 #[test]
 fn only_what_stands_between_the_markers_changes() {
     let readme = "# a\n<!-- streams: written by `cargo xtask codegen stripe` -->\nold\n<!-- end of streams -->\nb\n";
-    let facts = BTreeMap::from([("coupons", Facts { columns: 8, reads: "everything", deletes: "announced".to_owned() })]);
+    let facts = BTreeMap::from([(
+        "coupons",
+        Facts {
+            columns: 8,
+            reads: "everything",
+            deletes: "announced".to_owned(),
+        },
+    )]);
     let table = table(&[coupons()], &facts);
     let written = replace_between(readme, &table).unwrap();
-    assert!(written.starts_with("# a\n<!--") && written.ends_with("-->\nb\n") && !written.contains("old"), "{written}");
-    assert!(written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything | announced |"), "{written}");
+    assert!(
+        written.starts_with("# a\n<!--")
+            && written.ends_with("-->\nb\n")
+            && !written.contains("old"),
+        "{written}"
+    );
+    assert!(
+        written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything | announced |"),
+        "{written}"
+    );
     assert_eq!(replace_between(&written, &table).unwrap(), written);
     replace_between("# a\n", &table).unwrap_err();
 }

@@ -1,4 +1,5 @@
-//! The Zendesk connector's columns, one list for each stream of its table, and the table in its README.
+//! The Zendesk connector's columns, one list for each stream of its table, and the table in its
+//! README.
 
 mod api;
 mod readme;
@@ -21,7 +22,13 @@ use crate::output::root;
 const SEAL: &str = "//! Seal: ";
 
 /// Members that are for writing, although the files do not always say so.
-const WRITE_ONLY: [&str; 5] = ["safe_update", "updated_stamp", "voice_comment", "system_metadata", "remote_photo_url"];
+const WRITE_ONLY: [&str; 5] = [
+    "safe_update",
+    "updated_stamp",
+    "voice_comment",
+    "system_metadata",
+    "remote_photo_url",
+];
 
 /// One column: its name and its type as Rust.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +46,9 @@ pub(super) struct Args {
     /// Writes the fixture cases of plain lists as well: the answers that the files describe.
     #[arg(long)]
     fixtures: bool,
-    /// Writes nothing and fails when a file is not what would be written. Without the specifications it can tell only
-    /// whether the files were edited and whether every stream has its columns.
+    /// Writes nothing and fails when a file is not what would be written. Without the
+    /// specifications it can tell only whether the files were edited and whether every stream has
+    /// its columns.
     #[arg(long)]
     check: bool,
 }
@@ -48,30 +56,51 @@ pub(super) struct Args {
 impl Args {
     /// To check without the specifications.
     pub(super) fn check() -> Self {
-        Self { spec: Vec::new(), fixtures: false, check: true }
+        Self {
+            spec: Vec::new(),
+            fixtures: false,
+            check: true,
+        }
     }
 }
 
 /// Writes or checks the files.
 pub(super) fn run(args: &Args) -> Result<()> {
     let connector = root().join("crates/connector-zendesk");
-    let (schemas, readme) = (connector.join("src/schemas.rs"), connector.join("README.md"));
-    let mut outputs = vec![(readme.clone(), readme::with_tables(&fs::read_to_string(&readme)?)?)];
+    let (schemas, readme) = (
+        connector.join("src/schemas.rs"),
+        connector.join("README.md"),
+    );
+    let mut outputs = vec![(
+        readme.clone(),
+        readme::with_tables(&fs::read_to_string(&readme)?)?,
+    )];
     if args.spec.is_empty() {
         verify_seal(&fs::read_to_string(&schemas)?)?;
-        if let Some((_, stream)) = streams().find(|(_, stream)| stream.schema().fields().is_empty()) {
-            return Err(format!("the stream `{}` has no columns; run `cargo xtask codegen zendesk --spec FILES`", stream.name).into());
+        if let Some((_, stream)) = streams().find(|(_, stream)| stream.schema().fields().is_empty())
+        {
+            return Err(format!(
+                "the stream `{}` has no columns; run `cargo xtask codegen zendesk --spec FILES`",
+                stream.name
+            )
+            .into());
         }
     } else {
         let api = Api::open(&args.spec)?;
-        let columns = generated().map(|(list, stream)| columns(&api, list, stream)).collect::<Result<Vec<_>>>()?;
+        let columns = generated()
+            .map(|(list, stream)| columns(&api, list, stream))
+            .collect::<Result<Vec<_>>>()?;
         outputs.push((schemas, render(&columns)));
         if args.fixtures {
             outputs.extend(samples::cases(&api)?);
         }
     }
     for (path, text) in &outputs {
-        if args.check { compare(path, text)? } else { write(path, text)? }
+        if args.check {
+            compare(path, text)?
+        } else {
+            write(path, text)?
+        }
     }
     Ok(())
 }
@@ -87,13 +116,20 @@ fn compare(path: &Path, expected: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|text| text == expected) {
         return Ok(());
     }
-    Err(format!("{} is stale; run `cargo xtask codegen zendesk --spec FILES`", path.display()).into())
+    Err(format!(
+        "{} is stale; run `cargo xtask codegen zendesk --spec FILES`",
+        path.display()
+    )
+    .into())
 }
 
 /// Every stream with its list.
 fn streams() -> impl Iterator<Item = (&'static List, &'static Stream)> {
     // What is read last corrects the streams of other lists.
-    lists().chain(BY_KIND).filter(|list| !list.last).flat_map(|list| list.streams.iter().map(move |stream| (list, stream)))
+    lists()
+        .chain(BY_KIND)
+        .filter(|list| !list.last)
+        .flat_map(|list| list.streams.iter().map(move |stream| (list, stream)))
 }
 
 /// The streams whose columns are generated.
@@ -113,16 +149,26 @@ fn described(list: &List, stream: &Stream) -> (&'static str, &'static str) {
 fn columns(api: &Api, list: &List, stream: &Stream) -> Result<Vec<Column>> {
     let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
     let (path, records) = described(list, stream);
-    let item = api.item(path, records).map_err(|error| wrong(error.to_string()))?;
+    let item = api
+        .item(path, records)
+        .map_err(|error| wrong(error.to_string()))?;
     let mut columns = Vec::new();
     for (name, property) in api.properties(&item) {
-        if property.write_only || WRITE_ONLY.contains(&name.as_str()) || stream.without.contains(&name.as_str()) {
+        if property.write_only
+            || WRITE_ONLY.contains(&name.as_str())
+            || stream.without.contains(&name.as_str())
+        {
             continue;
         }
-        let data_type = data_type(&name, &property).map_err(|what| wrong(format!("`{name}`: {what}")))?;
+        let data_type =
+            data_type(&name, &property).map_err(|what| wrong(format!("`{name}`: {what}")))?;
         columns.push(Column { name, data_type });
     }
-    if let Some(key) = stream.key.iter().find(|key| !columns.iter().any(|column| column.name == **key)) {
+    if let Some(key) = stream
+        .key
+        .iter()
+        .find(|key| !columns.iter().any(|column| column.name == **key))
+    {
         return Err(wrong(format!("the object has no member `{key}`")).into());
     }
     columns.sort_by_key(|column| column.name != stream.key[0]);
@@ -131,7 +177,8 @@ fn columns(api: &Api, list: &List, stream: &Stream) -> Result<Vec<Column>> {
 
 const TIMESTAMP: &str = "Timestamp(Rfc3339)";
 
-/// The column that holds a member. Everything that is no scalar is JSON. Half of the times are not declared as such.
+/// The column that holds a member. Everything that is no scalar is JSON. Half of the times are not
+/// declared as such.
 fn data_type(name: &str, property: &Property) -> Result<&'static str, String> {
     match (property.kind.as_deref(), property.format.as_deref()) {
         (Some("boolean"), _) => Ok("Bool"),
@@ -149,7 +196,11 @@ fn data_type(name: &str, property: &Property) -> Result<&'static str, String> {
 
 /// The text of `schemas.rs`.
 fn render(columns: &[Vec<Column>]) -> String {
-    let used: BTreeSet<&str> = columns.iter().flatten().map(|column| column.data_type.split('(').next().unwrap_or_default()).collect();
+    let used: BTreeSet<&str> = columns
+        .iter()
+        .flatten()
+        .map(|column| column.data_type.split('(').next().unwrap_or_default())
+        .collect();
     let used: Vec<&str> = used.into_iter().collect();
     let mut body = format!(
         "use pipeline_core::DataType::{{{}}};\nuse pipeline_core::Field;\nuse pipeline_core::TimeFormat::Rfc3339;\n\n",
@@ -157,13 +208,26 @@ fn render(columns: &[Vec<Column>]) -> String {
     );
     body.push_str("/// Columns of a stream; empty when they are written by hand.\npub(crate) fn columns(stream: &str) -> &'static [Field] {\n    match stream {\n");
     for (_, stream) in generated() {
-        let _ = writeln!(body, "        \"{}\" => {},", stream.name, stream.name.to_uppercase());
+        let _ = writeln!(
+            body,
+            "        \"{}\" => {},",
+            stream.name,
+            stream.name.to_uppercase()
+        );
     }
     body.push_str("        _ => &[],\n    }\n}\n");
     for ((_, stream), columns) in generated().zip(columns) {
-        let _ = writeln!(body, "\nconst {}: &[Field] = &[", stream.name.to_uppercase());
+        let _ = writeln!(
+            body,
+            "\nconst {}: &[Field] = &[",
+            stream.name.to_uppercase()
+        );
         for column in columns {
-            let _ = writeln!(body, "    Field::new(\"{}\", {}),", column.name, column.data_type);
+            let _ = writeln!(
+                body,
+                "    Field::new(\"{}\", {}),",
+                column.name, column.data_type
+            );
         }
         body.push_str("];\n");
     }

@@ -15,36 +15,83 @@ struct Allowed {
 }
 
 const RULES: &[Allowed] = &[
-    Allowed { name: "pipeline-core", normal: &[], dev: &[] },
-    Allowed { name: "pipeline-engine", normal: &["pipeline-core"], dev: &[] },
-    Allowed { name: "pipeline-simulator", normal: &[], dev: &[] },
-    Allowed { name: "pipeline-testkit", normal: &["pipeline-core", "pipeline-engine"], dev: &[] },
+    Allowed {
+        name: "pipeline-core",
+        normal: &[],
+        dev: &[],
+    },
+    Allowed {
+        name: "pipeline-engine",
+        normal: &["pipeline-core"],
+        dev: &[],
+    },
+    Allowed {
+        name: "pipeline-simulator",
+        normal: &[],
+        dev: &[],
+    },
+    Allowed {
+        name: "pipeline-testkit",
+        normal: &["pipeline-core", "pipeline-engine"],
+        dev: &[],
+    },
     Allowed {
         name: "pipeline-cli",
-        normal: &["pipeline-core", "pipeline-engine", "pipeline-simulator", "connector-", "destination-"],
+        normal: &[
+            "pipeline-core",
+            "pipeline-engine",
+            "pipeline-simulator",
+            "connector-",
+            "destination-",
+        ],
         dev: &["pipeline-testkit"],
     },
-    Allowed { name: "connector-", normal: &["pipeline-core"], dev: &["pipeline-engine", "pipeline-simulator", "pipeline-testkit"] },
+    Allowed {
+        name: "connector-",
+        normal: &["pipeline-core"],
+        dev: &["pipeline-engine", "pipeline-simulator", "pipeline-testkit"],
+    },
     Allowed {
         name: "destination-",
-        normal: &["pipeline-core", "pipeline-engine", "destination-files", "destination-sql"],
+        normal: &[
+            "pipeline-core",
+            "pipeline-engine",
+            "destination-files",
+            "destination-sql",
+        ],
         dev: &["pipeline-testkit"],
     },
     Allowed {
         name: "pipeline-examples",
         normal: &[],
-        dev: &["pipeline-core", "pipeline-engine", "pipeline-simulator", "connector-", "destination-"],
+        dev: &[
+            "pipeline-core",
+            "pipeline-engine",
+            "pipeline-simulator",
+            "connector-",
+            "destination-",
+        ],
     },
     Allowed {
         name: "xtask",
-        normal: &["pipeline-core", "pipeline-engine", "pipeline-simulator", "pipeline-testkit", "connector-", "destination-"],
+        normal: &[
+            "pipeline-core",
+            "pipeline-engine",
+            "pipeline-simulator",
+            "pipeline-testkit",
+            "connector-",
+            "destination-",
+        ],
         dev: &[],
     },
 ];
 
 /// Checks the rules on dependencies.
 pub(super) fn check() -> Outcome<Vec<String>> {
-    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec()?;
+    let metadata = MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()?;
     let mut problems = edges(&metadata);
     problems.extend(transports(&metadata));
     problems.extend(readmes(&metadata));
@@ -53,7 +100,11 @@ pub(super) fn check() -> Outcome<Vec<String>> {
 }
 
 fn edges(metadata: &Metadata) -> Vec<String> {
-    let members: BTreeSet<&str> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    let members: BTreeSet<&str> = metadata
+        .packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     let mut problems = Vec::new();
     for package in &metadata.packages {
         let Some(rule) = RULES.iter().find(|rule| matches(rule.name, &package.name)) else {
@@ -61,7 +112,11 @@ fn edges(metadata: &Metadata) -> Vec<String> {
                 .push(format!("{}: no rule says what it may depend on; add one to RULES in xtask/src/tidy/dependencies.rs", package.name));
             continue;
         };
-        for dependency in package.dependencies.iter().filter(|dependency| members.contains(dependency.name.as_str())) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| members.contains(dependency.name.as_str()))
+        {
             let is_dev = dependency.kind == DependencyKind::Development;
             let may = |allowed: &[&str]| allowed.iter().any(|name| matches(name, &dependency.name));
             if !(may(rule.normal) || is_dev && may(rule.dev)) {
@@ -77,21 +132,34 @@ fn edges(metadata: &Metadata) -> Vec<String> {
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    if pattern.ends_with('-') { name.starts_with(pattern) } else { name == pattern }
+    if pattern.ends_with('-') {
+        name.starts_with(pattern)
+    } else {
+        name == pattern
+    }
 }
 
 /// Only core's feature `reqwest` brings reqwest.
 fn transports(metadata: &Metadata) -> Vec<String> {
     let uses = |package: &&Package| {
-        package.dependencies.iter().any(|dependency| dependency.name == "reqwest" && dependency.kind != DependencyKind::Development)
+        package.dependencies.iter().any(|dependency| {
+            dependency.name == "reqwest" && dependency.kind != DependencyKind::Development
+        })
     };
     let mut problems = Vec::new();
     for package in metadata.packages.iter().filter(uses) {
         if package.name.as_str() != "pipeline-core" {
-            problems.push(format!("{} depends on reqwest: send requests through pipeline_core::http::HttpClient", package.name));
+            problems.push(format!(
+                "{} depends on reqwest: send requests through pipeline_core::http::HttpClient",
+                package.name
+            ));
             continue;
         }
-        let enabling = package.features.iter().filter(|(_, enables)| enables.iter().any(|feature| feature.contains("dep:reqwest")));
+        let enabling = package.features.iter().filter(|(_, enables)| {
+            enables
+                .iter()
+                .any(|feature| feature.contains("dep:reqwest"))
+        });
         let names: Vec<&str> = enabling.map(|(name, _)| name.as_str()).collect();
         if names != ["reqwest"] {
             problems
@@ -104,23 +172,55 @@ fn transports(metadata: &Metadata) -> Vec<String> {
 fn readmes(metadata: &Metadata) -> Vec<String> {
     let lacks = |package: &&Package| {
         let folder = package.manifest_path.parent();
-        package.name.as_str() != "xtask" && !folder.is_some_and(|folder| folder.join("README.md").exists())
+        package.name.as_str() != "xtask"
+            && !folder.is_some_and(|folder| folder.join("README.md").exists())
     };
     let lacking = metadata.packages.iter().filter(lacks);
-    lacking.map(|package| format!("{}: there is no README.md; write what the crate is, its limits and its gaps", package.name)).collect()
+    lacking
+        .map(|package| {
+            format!(
+                "{}: there is no README.md; write what the crate is, its limits and its gaps",
+                package.name
+            )
+        })
+        .collect()
 }
 
 /// A program that reads one vendor's API compiles no Arrow: neither core nor a connector needs it.
 fn columns(metadata: &Metadata) -> Outcome<Vec<String>> {
     let mut problems = Vec::new();
-    for package in metadata.packages.iter().filter(|package| has_no_arrow(&package.name)) {
-        let output = cargo(&["tree", "--package", &package.name, "--edges", "normal", "--prefix", "none", "--quiet"]).output()?;
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| has_no_arrow(&package.name))
+    {
+        let output = cargo(&[
+            "tree",
+            "--package",
+            &package.name,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--quiet",
+        ])
+        .output()?;
         if !output.status.success() {
-            return Err(format!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+            return Err(format!(
+                "cargo tree failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into());
         }
         let tree = String::from_utf8_lossy(&output.stdout);
-        if let Some(line) = tree.lines().find(|line| line.starts_with("arrow") || line.starts_with("parquet")) {
-            problems.push(format!("{} compiles {line}: what needs Arrow belongs in pipeline-engine or a destination", package.name));
+        if let Some(line) = tree
+            .lines()
+            .find(|line| line.starts_with("arrow") || line.starts_with("parquet"))
+        {
+            problems.push(format!(
+                "{} compiles {line}: what needs Arrow belongs in pipeline-engine or a destination",
+                package.name
+            ));
         }
     }
     Ok(problems)
@@ -136,8 +236,18 @@ mod tests {
 
     #[test]
     fn every_kind_of_crate_has_one_rule() {
-        for name in ["connector-acme", "destination-files", "pipeline-core", "pipeline-engine", "xtask"] {
-            assert_eq!(RULES.iter().filter(|rule| matches(rule.name, name)).count(), 1, "{name}");
+        for name in [
+            "connector-acme",
+            "destination-files",
+            "pipeline-core",
+            "pipeline-engine",
+            "xtask",
+        ] {
+            assert_eq!(
+                RULES.iter().filter(|rule| matches(rule.name, name)).count(),
+                1,
+                "{name}"
+            );
         }
     }
 
@@ -145,7 +255,15 @@ mod tests {
     fn connectors_depend_on_core_alone() {
         let rule = RULES.iter().find(|rule| rule.name == "connector-");
         assert!(rule.is_some_and(|rule| rule.normal == ["pipeline-core"]));
-        assert!(RULES.iter().filter(|rule| has_no_arrow(rule.name)).all(|rule| !rule.normal.contains(&"pipeline-engine")));
-        assert!(matches("connector-", "connector-stripe") && !matches("pipeline-core", "pipeline-core-extra"));
+        assert!(
+            RULES
+                .iter()
+                .filter(|rule| has_no_arrow(rule.name))
+                .all(|rule| !rule.normal.contains(&"pipeline-engine"))
+        );
+        assert!(
+            matches("connector-", "connector-stripe")
+                && !matches("pipeline-core", "pipeline-core-extra")
+        );
     }
 }

@@ -10,8 +10,8 @@ use crate::output::Outcome;
 
 const SOURCES: &str = "crates/pipeline-core/src";
 
-/// The modules of core, the lowest first. A module uses those of the rows above its own, and not its neighbours, so that
-/// there is no circle.
+/// The modules of core, the lowest first. A module uses those of the rows above its own, and not
+/// its neighbours, so that there is no circle.
 const LAYERS: [&[&str]; 8] = [
     &["clock", "error", "failpoint", "host"],
     &["json", "memory", "webhook"],
@@ -24,7 +24,12 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Further crates whose modules have no circle. Their order follows from the imports.
-const WITHOUT_CIRCLE: [&str; 4] = ["destination-jsonl", "destination-parquet", "destination-sql", "pipeline-engine"];
+const WITHOUT_CIRCLE: [&str; 4] = [
+    "destination-jsonl",
+    "destination-parquet",
+    "destination-sql",
+    "pipeline-engine",
+];
 
 /// An import against the order, and why it stays.
 struct Exception {
@@ -38,12 +43,17 @@ const EXCEPTIONS: &[Exception] = &[];
 /// Checks the order of core's modules, and that those of other crates have one.
 pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
     let core = sources(&root.join(SOURCES))?;
-    let mut problems = problems(core.iter().map(|(path, text)| (&**path, &**text)), EXCEPTIONS);
+    let mut problems = problems(
+        core.iter().map(|(path, text)| (&**path, &**text)),
+        EXCEPTIONS,
+    );
     for name in WITHOUT_CIRCLE {
         let folder = format!("crates/{name}/src");
         let files = sources(&root.join(&folder))?;
         let circle = circle(&graph(&folder, &files));
-        problems.extend(circle.map(|modules| format!("{folder}: a circle of modules, {modules}: move what they share below them")));
+        problems.extend(circle.map(|modules| {
+            format!("{folder}: a circle of modules, {modules}: move what they share below them")
+        }));
     }
     Ok(problems)
 }
@@ -66,7 +76,10 @@ fn graph<'a>(folder: &str, files: &'a [(String, String)]) -> BTreeMap<&'a str, B
     for (path, text) in files {
         if let Some(module) = module_below(folder, path) {
             let used = uses(text).flat_map(|(_, used)| used.split(|letter: char| !is_word(letter)));
-            graph.entry(module).or_default().extend(used.filter(|used| *used != module));
+            graph
+                .entry(module)
+                .or_default()
+                .extend(used.filter(|used| *used != module));
         }
     }
     graph
@@ -76,12 +89,18 @@ fn graph<'a>(folder: &str, files: &'a [(String, String)]) -> BTreeMap<&'a str, B
 fn circle(graph: &BTreeMap<&str, BTreeSet<&str>>) -> Option<String> {
     let mut left = graph.clone();
     // A module that uses none of those that are left is in no circle.
-    while let Some(module) = left.iter().find(|(_, used)| !used.iter().any(|used| left.contains_key(used))).map(|(module, _)| *module) {
+    while let Some(module) = left
+        .iter()
+        .find(|(_, used)| !used.iter().any(|used| left.contains_key(used)))
+        .map(|(module, _)| *module)
+    {
         left.remove(module);
     }
     let mut walk = vec![*left.keys().next()?];
     loop {
-        let next = *left[walk.last()?].iter().find(|used| left.contains_key(*used))?;
+        let next = *left[walk.last()?]
+            .iter()
+            .find(|used| left.contains_key(*used))?;
         let begin = walk.iter().position(|module| *module == next);
         walk.push(next);
         if let Some(begin) = begin {
@@ -95,7 +114,10 @@ fn is_test(path: &str) -> bool {
 }
 
 /// What is wrong with the imports of source files, given as path and text.
-fn problems<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, exceptions: &[Exception]) -> Vec<String> {
+fn problems<'a>(
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+    exceptions: &[Exception],
+) -> Vec<String> {
     let mut problems = Vec::new();
     let mut met = BTreeSet::new();
     for (path, text) in files {
@@ -109,7 +131,10 @@ fn problems<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, exceptions: &[E
             if below.is_some_and(|below| below < own) {
                 continue;
             }
-            if let Some(index) = exceptions.iter().position(|known| known.module == module && known.uses == used) {
+            if let Some(index) = exceptions
+                .iter()
+                .position(|known| known.module == module && known.uses == used)
+            {
                 met.insert(index);
                 continue;
             }
@@ -119,7 +144,18 @@ fn problems<'a>(files: impl Iterator<Item = (&'a str, &'a str)>, exceptions: &[E
             });
         }
     }
-    for (_, Exception { module, uses, reason }) in exceptions.iter().enumerate().filter(|(index, _)| !met.contains(index)) {
+    for (
+        _,
+        Exception {
+            module,
+            uses,
+            reason,
+        },
+    ) in exceptions
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !met.contains(index))
+    {
         problems.push(format!(
             "{SOURCES}: {module} does not use {uses} any more ({reason}); remove the exception from xtask/src/tidy/layers.rs"
         ));
@@ -144,16 +180,25 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// What a file uses of its crate, by line: the first segment after `crate::`, or all of a group. Comments and the tests of a file
-/// do not count.
+/// What a file uses of its crate, by line: the first segment after `crate::`, or all of a group.
+/// Comments and the tests of a file do not count.
 fn uses(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let code = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("mod tests {"));
+    let code = text
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("mod tests {"));
     let code = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
     code.flat_map(|(index, line)| {
-        let places = line.match_indices("crate::").filter(|(at, _)| !line[..*at].ends_with(is_word));
+        let places = line
+            .match_indices("crate::")
+            .filter(|(at, _)| !line[..*at].ends_with(is_word));
         places.map(move |(at, found)| {
             let rest = &line[at + found.len()..];
-            let end = if rest.starts_with('{') { rest.find('}') } else { rest.find(|letter| !is_word(letter)) };
+            let end = if rest.starts_with('{') {
+                rest.find('}')
+            } else {
+                rest.find(|letter| !is_word(letter))
+            };
             (index + 1, &rest[..end.unwrap_or(rest.len())])
         })
     })
@@ -168,7 +213,10 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        problems([(format!("{SOURCES}/{path}").as_str(), text)].into_iter(), &[])
+        problems(
+            [(format!("{SOURCES}/{path}").as_str(), text)].into_iter(),
+            &[],
+        )
     }
 
     #[test]
@@ -181,8 +229,14 @@ mod tests {
     #[test]
     fn arrows_up_and_to_a_neighbour_are_reported_at_their_line() {
         let up = found("model/state.rs", "\nuse crate::http::HttpClient;\n");
-        assert!(up[0].starts_with("crates/pipeline-core/src/model/state.rs:2: model must not use http"), "{up:?}");
-        assert_eq!(found("message.rs", "let event = crate::event::Event::default();").len(), 1);
+        assert!(
+            up[0].starts_with("crates/pipeline-core/src/model/state.rs:2: model must not use http"),
+            "{up:?}"
+        );
+        assert_eq!(
+            found("message.rs", "let event = crate::event::Event::default();").len(),
+            1
+        );
         assert_eq!(found("memory/pool.rs", "use crate::json::scan;").len(), 1);
     }
 
@@ -190,20 +244,30 @@ mod tests {
     fn only_code_of_the_module_counts() {
         let text = "/// See [`Call`](crate::http::Call).\n#[cfg(test)]\nmod tests {\n    use crate::http::Call;\n}\n";
         assert_eq!(found("error.rs", text), [""; 0]);
-        assert_eq!(found("error.rs", "use pipeline_crate::http::Call;"), [""; 0]);
+        assert_eq!(
+            found("error.rs", "use pipeline_crate::http::Call;"),
+            [""; 0]
+        );
     }
 
     #[test]
     fn what_cannot_be_placed_is_reported() {
         assert!(found("new.rs", "")[0].contains("add it to LAYERS"));
-        assert!(found("http.rs", "use crate::{Error, Result};")[0].contains("from the module that defines it"));
+        assert!(
+            found("http.rs", "use crate::{Error, Result};")[0]
+                .contains("from the module that defines it")
+        );
         assert!(found("http.rs", "use crate::Error;")[0].contains("`Error`"));
     }
 
     #[test]
     fn circles_are_found_and_what_hangs_on_them_is_not_blamed() {
-        let files =
-            |texts: &[(&str, &str)]| texts.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect::<Vec<_>>();
+        let files = |texts: &[(&str, &str)]| {
+            texts
+                .iter()
+                .map(|(path, text)| (format!("src/{path}"), (*text).to_owned()))
+                .collect::<Vec<_>>()
+        };
         let round = files(&[
             ("a.rs", "use crate::b::B;"),
             ("b.rs", "use crate::{Error, c};"),
@@ -211,15 +275,31 @@ mod tests {
             ("d.rs", ""),
             ("lib.rs", "use crate::a::A;"),
         ]);
-        assert_eq!(circle(&graph("src", &round)).as_deref(), Some("b uses c uses b"));
+        assert_eq!(
+            circle(&graph("src", &round)).as_deref(),
+            Some("b uses c uses b")
+        );
         assert_eq!(circle(&graph("src", &round[..2])), None);
     }
 
     #[test]
     fn an_exception_that_nothing_needs_is_reported() {
-        let exceptions = [Exception { module: "model", uses: "http", reason: "for now" }];
+        let exceptions = [Exception {
+            module: "model",
+            uses: "http",
+            reason: "for now",
+        }];
         let path = format!("{SOURCES}/model.rs");
-        assert_eq!(problems([(path.as_str(), "use crate::http::Call;")].into_iter(), &exceptions), [""; 0]);
-        assert!(problems([(path.as_str(), "")].into_iter(), &exceptions)[0].contains("remove the exception"));
+        assert_eq!(
+            problems(
+                [(path.as_str(), "use crate::http::Call;")].into_iter(),
+                &exceptions
+            ),
+            [""; 0]
+        );
+        assert!(
+            problems([(path.as_str(), "")].into_iter(), &exceptions)[0]
+                .contains("remove the exception")
+        );
     }
 }

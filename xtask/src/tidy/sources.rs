@@ -20,12 +20,19 @@ struct Rule {
 }
 
 /// What changes behind a shared reference.
-const INTERIOR_MUTABILITY: &[&str] = &["Mutex", "RwLock", "OnceLock", "OnceCell", "RefCell", "Atomic"];
+const INTERIOR_MUTABILITY: &[&str] = &[
+    "Mutex", "RwLock", "OnceLock", "OnceCell", "RefCell", "Atomic",
+];
 
 const RULES: &[Rule] = &[
     Rule {
-        texts: &["stripe", "Stripe", "zendesk", "Zendesk", "mixpanel", "Mixpanel"],
-        applies: |path| path.starts_with("crates/pipeline-core/src/") || path.starts_with("crates/pipeline-engine/src/"),
+        texts: &[
+            "stripe", "Stripe", "zendesk", "Zendesk", "mixpanel", "Mixpanel",
+        ],
+        applies: |path| {
+            path.starts_with("crates/pipeline-core/src/")
+                || path.starts_with("crates/pipeline-engine/src/")
+        },
         fix: "core and the engine name no vendor: say what kind of API it is, or move this to the connector",
     },
     Rule {
@@ -46,7 +53,12 @@ const RULES: &[Rule] = &[
         fix: "declarations are data that outlives runs: keep what lives for one run in the Session, or in its Reader",
     },
     Rule {
-        texts: &["Utc::now(", "Local::now(", "SystemTime::now(", "std::time::Instant"],
+        texts: &[
+            "Utc::now(",
+            "Local::now(",
+            "SystemTime::now(",
+            "std::time::Instant",
+        ],
         applies: |path| is_deterministic(path) && path != "crates/pipeline-core/src/clock.rs",
         fix: "take the time from the Clock that is passed in, and wait with tokio's time",
     },
@@ -62,7 +74,11 @@ const RULES: &[Rule] = &[
         fix: "finish it, or delete it",
     },
     Rule {
-        texts: &[concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("C:\\", "Users")],
+        texts: &[
+            concat!("/ho", "me/"),
+            concat!("/ro", "ot/"),
+            concat!("C:\\", "Users"),
+        ],
         applies: |_| true,
         fix: "no absolute path: make it relative to the workspace, or take it from the environment",
     },
@@ -76,21 +92,33 @@ fn is_connector_module(path: &str) -> bool {
 
 /// Those, and the tables of connectors.
 fn is_declaration(path: &str) -> bool {
-    let table = path.strip_prefix("crates/connector-").and_then(|path| path.split_once("/src/"));
-    let is_table = |file: &str| ["streams", "schema", "columns", "table"].iter().any(|table| file.starts_with(table));
+    let table = path
+        .strip_prefix("crates/connector-")
+        .and_then(|path| path.split_once("/src/"));
+    let is_table = |file: &str| {
+        ["streams", "schema", "columns", "table"]
+            .iter()
+            .any(|table| file.starts_with(table))
+    };
     is_connector_module(path) || table.is_some_and(|(_, file)| is_table(file) && !is_test(path))
 }
 
 /// True for a Rust file.
 pub(super) fn is_rust(path: &str) -> bool {
-    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+    Path::new(path)
+        .extension()
+        .is_some_and(|extension| extension == "rs")
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/examples/") || path.contains("/benches/")
+    path.contains("/tests/")
+        || path.ends_with("/tests.rs")
+        || path.contains("/examples/")
+        || path.contains("/benches/")
 }
 
-/// Sources of core and the engine through which no record passes: configurations, and answers of token endpoints.
+/// Sources of core and the engine through which no record passes: configurations, and answers of
+/// token endpoints.
 const OFF_THE_RECORD_PATH: [&str; 3] = [
     "crates/pipeline-core/src/connector/registry.rs",
     "crates/pipeline-core/src/http/auth/",
@@ -99,15 +127,22 @@ const OFF_THE_RECORD_PATH: [&str; 3] = [
 
 /// Where vendors' records pass.
 fn is_record_path(path: &str) -> bool {
-    let is_library = ["crates/pipeline-core/src/", "crates/pipeline-engine/src/"].iter().any(|folder| path.starts_with(folder));
-    let is_connector = path.starts_with("crates/connector-") && path.contains("/src/") && !path.ends_with("/config.rs");
+    let is_library = ["crates/pipeline-core/src/", "crates/pipeline-engine/src/"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
+    let is_connector = path.starts_with("crates/connector-")
+        && path.contains("/src/")
+        && !path.ends_with("/config.rs");
     let is_off = OFF_THE_RECORD_PATH.iter().any(|off| path.starts_with(off));
     (is_library || is_connector) && !is_off && !is_test(path)
 }
 
 /// Crates whose time is injected; the simulator and the tasks are not under test themselves.
 fn is_deterministic(path: &str) -> bool {
-    is_rust(path) && !is_test(path) && !path.starts_with("crates/pipeline-simulator/") && !path.starts_with("xtask/")
+    is_rust(path)
+        && !is_test(path)
+        && !path.starts_with("crates/pipeline-simulator/")
+        && !path.starts_with("xtask/")
 }
 
 /// Checks the rules on sources.
@@ -130,7 +165,8 @@ pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
 fn check_file(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for rule in RULES.iter().filter(|rule| (rule.applies)(path)) {
-        let lines = code(text).filter(|(_, line)| rule.texts.iter().any(|text| line.contains(text)));
+        let lines =
+            code(text).filter(|(_, line)| rule.texts.iter().any(|text| line.contains(text)));
         problems.extend(lines.map(|(number, _)| format!("{path}:{number}: {}", rule.fix)));
     }
     if is_rust(path) {
@@ -138,16 +174,20 @@ fn check_file(path: &str, text: &str) -> Vec<String> {
         problems.extend(check_connector(path, text));
     }
     if path == ".cargo/config.toml" && (text.contains("[source") || text.contains("[registr")) {
-        problems.push(format!("{path}: a registry belongs in the user's own configuration, not in the repository"));
+        problems.push(format!(
+            "{path}: a registry belongs in the user's own configuration, not in the repository"
+        ));
     }
     problems
 }
 
-/// Lines with their numbers. The line after one that expects the lint by name is not counted: the reason is written there.
+/// Lines with their numbers. The line after one that expects the lint by name is not counted: the
+/// reason is written there.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut excused = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
-        let was_excused = std::mem::replace(&mut excused, line.contains("clippy::disallowed_methods"));
+        let was_excused =
+            std::mem::replace(&mut excused, line.contains("clippy::disallowed_methods"));
         excused |= was_excused && (line.trim().is_empty() || line.trim_start().starts_with("fn "));
         (!was_excused).then(|| (index + 1, line))
     })
@@ -158,14 +198,25 @@ fn check_connector(path: &str, text: &str) -> Vec<String> {
     if !path.starts_with("crates/connector-") || is_test(path) {
         return Vec::new();
     }
-    let Some((_, rest)) = text.split_once("impl Connector for ") else { return Vec::new() };
+    let Some((_, rest)) = text.split_once("impl Connector for ") else {
+        return Vec::new();
+    };
     let name = rest.split([' ', '{']).next().unwrap_or_default();
     let head = format!("struct {name} {{");
-    let fields = text.lines().enumerate().skip_while(|(_, line)| !line.ends_with(head.as_str())).take_while(|(_, line)| *line != "}");
+    let fields = text
+        .lines()
+        .enumerate()
+        .skip_while(|(_, line)| !line.ends_with(head.as_str()))
+        .take_while(|(_, line)| *line != "}");
     let changes = |line: &str| INTERIOR_MUTABILITY.iter().any(|text| line.contains(text));
     fields
         .filter(|(_, line)| changes(line))
-        .map(|(index, _)| format!("{path}:{}: a connector is immutable: move this to the Session that it opens", index + 1))
+        .map(|(index, _)| {
+            format!(
+                "{path}:{}: a connector is immutable: move this to the Session that it opens",
+                index + 1
+            )
+        })
         .collect()
 }
 
@@ -177,8 +228,14 @@ fn check_shape(path: &str, text: &str) -> Vec<String> {
     if lines > MAX_LINES && !is_generated {
         problems.push(format!("{path}: {lines} lines; split it by concern, {MAX_LINES} is the most for a file written by hand"));
     }
-    if !is_test(path) && !head.iter().any(|line| line.starts_with("//!") || line.starts_with("#![doc")) {
-        problems.push(format!("{path}: begin with a `//!` line that says what the module is for"));
+    if !is_test(path)
+        && !head
+            .iter()
+            .any(|line| line.starts_with("//!") || line.starts_with("#![doc"))
+    {
+        problems.push(format!(
+            "{path}: begin with a `//!` line that says what the module is for"
+        ));
     }
     problems
 }
@@ -201,19 +258,61 @@ mod tests {
     #[test]
     fn each_rule_is_told_at_its_line() {
         let cases = [
-            ("crates/pipeline-core/src/http/auth.rs", "// as Stripe does", "core and the engine name no vendor"),
-            ("crates/connector-acme/src/lib.rs", "use serde_json::Value;", "no JSON tree"),
-            ("crates/pipeline-core/src/connector.rs", "use serde_json::Value;", "no JSON tree"),
-            ("crates/pipeline-engine/src/decode.rs", "tree: &serde_json::Value,", "no JSON tree"),
-            ("crates/pipeline-core/src/connector/endpoint.rs", "pages: Arc<Mutex<Pages>>,", "keep what lives for one run in the Session"),
-            ("crates/connector-acme/src/streams/orders.rs", "static KNOWN: OnceLock<u8>;", "keep what lives for one run in the Session"),
-            ("crates/destination-acme/src/lib.rs", "let now = Utc::now();", "take the time from the Clock"),
-            ("crates/destination-acme/src/lib.rs", concat!("to", "do!()"), "finish it"),
-            ("crates/connector-acme/README.md", concat!("see /ho", "me/me/notes"), "no absolute path"),
+            (
+                "crates/pipeline-core/src/http/auth.rs",
+                "// as Stripe does",
+                "core and the engine name no vendor",
+            ),
+            (
+                "crates/connector-acme/src/lib.rs",
+                "use serde_json::Value;",
+                "no JSON tree",
+            ),
+            (
+                "crates/pipeline-core/src/connector.rs",
+                "use serde_json::Value;",
+                "no JSON tree",
+            ),
+            (
+                "crates/pipeline-engine/src/decode.rs",
+                "tree: &serde_json::Value,",
+                "no JSON tree",
+            ),
+            (
+                "crates/pipeline-core/src/connector/endpoint.rs",
+                "pages: Arc<Mutex<Pages>>,",
+                "keep what lives for one run in the Session",
+            ),
+            (
+                "crates/connector-acme/src/streams/orders.rs",
+                "static KNOWN: OnceLock<u8>;",
+                "keep what lives for one run in the Session",
+            ),
+            (
+                "crates/destination-acme/src/lib.rs",
+                "let now = Utc::now();",
+                "take the time from the Clock",
+            ),
+            (
+                "crates/destination-acme/src/lib.rs",
+                concat!("to", "do!()"),
+                "finish it",
+            ),
+            (
+                "crates/connector-acme/README.md",
+                concat!("see /ho", "me/me/notes"),
+                "no absolute path",
+            ),
         ];
         for (path, text, fix) in cases {
             let problems = broken(path, text);
-            assert!(problems.iter().any(|problem| problem.starts_with(&format!("{path}:2: ")) && problem.contains(fix)), "{problems:?}");
+            assert!(
+                problems
+                    .iter()
+                    .any(|problem| problem.starts_with(&format!("{path}:2: "))
+                        && problem.contains(fix)),
+                "{problems:?}"
+            );
         }
     }
 
@@ -221,16 +320,37 @@ mod tests {
     fn what_is_allowed_is_not_told() {
         let cases = [
             ("crates/connector-stripe/src/lib.rs", "// Stripe"),
-            ("crates/connector-acme/src/config.rs", "use serde_json::Value;"),
-            ("crates/pipeline-core/src/connector/registry.rs", "schema: serde_json::Value,"),
-            ("crates/pipeline-core/src/http/auth/token_endpoint.rs", "fn members() -> serde_json::Map<String, String> {}"),
-            ("crates/pipeline-engine/src/destination/registry.rs", "schema: serde_json::Value,"),
+            (
+                "crates/connector-acme/src/config.rs",
+                "use serde_json::Value;",
+            ),
+            (
+                "crates/pipeline-core/src/connector/registry.rs",
+                "schema: serde_json::Value,",
+            ),
+            (
+                "crates/pipeline-core/src/http/auth/token_endpoint.rs",
+                "fn members() -> serde_json::Map<String, String> {}",
+            ),
+            (
+                "crates/pipeline-engine/src/destination/registry.rs",
+                "schema: serde_json::Value,",
+            ),
             ("crates/connector-acme/tests/it.rs", "let page = json!({});"),
             ("crates/connector-acme/src/changes.rs", "seen: Mutex<Seen>,"),
-            ("crates/pipeline-core/src/declarative/reader.rs", "learned: Arc<Mutex<Learned>>,"),
+            (
+                "crates/pipeline-core/src/declarative/reader.rs",
+                "learned: Arc<Mutex<Learned>>,",
+            ),
             ("crates/pipeline-core/src/clock.rs", "Utc::now()"),
-            ("crates/pipeline-cli/src/main.rs", "#[expect(clippy::disallowed_methods, reason = \"shown\")]\nlet now = Utc::now();"),
-            ("crates/pipeline-core/src/http/limit.rs", "let now = tokio::time::Instant::now();"),
+            (
+                "crates/pipeline-cli/src/main.rs",
+                "#[expect(clippy::disallowed_methods, reason = \"shown\")]\nlet now = Utc::now();",
+            ),
+            (
+                "crates/pipeline-core/src/http/limit.rs",
+                "let now = tokio::time::Instant::now();",
+            ),
         ];
         for (path, text) in cases {
             assert_eq!(broken(path, text), Vec::<String>::new(), "{path}");
@@ -240,19 +360,34 @@ mod tests {
     #[test]
     fn a_connector_has_no_field_that_changes_and_its_runs_may() {
         let text = |connector: &str, run: &str| {
-            format!("//! A vendor.\nstruct Run {{\n    {run},\n}}\nstruct Acme {{\n    {connector},\n}}\nimpl Connector for Acme {{\n}}\n")
+            format!(
+                "//! A vendor.\nstruct Run {{\n    {run},\n}}\nstruct Acme {{\n    {connector},\n}}\nimpl Connector for Acme {{\n}}\n"
+            )
         };
-        let check = |connector, run| check_file("crates/connector-acme/src/lib.rs", &text(connector, run));
-        assert_eq!(check("client: HttpClient", "seen: Mutex<u8>"), Vec::<String>::new());
+        let check =
+            |connector, run| check_file("crates/connector-acme/src/lib.rs", &text(connector, run));
+        assert_eq!(
+            check("client: HttpClient", "seen: Mutex<u8>"),
+            Vec::<String>::new()
+        );
         let problems = check("seen: Mutex<u8>", "client: HttpClient");
-        assert!(problems.len() == 1 && problems[0].starts_with("crates/connector-acme/src/lib.rs:6: "), "{problems:?}");
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("crates/connector-acme/src/lib.rs:6: "),
+            "{problems:?}"
+        );
     }
 
     #[test]
     fn long_files_are_told_unless_they_are_generated() {
         let long = "\n".repeat(MAX_LINES);
         assert_eq!(broken("crates/a/src/lib.rs", &long).len(), 1);
-        assert!(broken("crates/a/src/lib.rs", &format!("//! Written by a task; do not edit.{long}")).is_empty());
+        assert!(
+            broken(
+                "crates/a/src/lib.rs",
+                &format!("//! Written by a task; do not edit.{long}")
+            )
+            .is_empty()
+        );
         assert_eq!(check_file("crates/a/src/lib.rs", "fn main() {}").len(), 1);
     }
 }

@@ -1,4 +1,5 @@
-//! What the lists of this run have read, so that nothing is fetched again that a list has just brought.
+//! What the lists of this run have read, so that nothing is fetched again that a list has just
+//! brought.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,8 @@ use chrono::{DateTime, Utc};
 use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState, Window};
 
-/// The spans of creation times that lists have read from their start to their end, and when each was begun.
+/// The spans of creation times that lists have read from their start to their end, and when each
+/// was begun.
 #[derive(Debug, Default)]
 pub(super) struct Coverage(Mutex<Inner>);
 
@@ -33,7 +35,10 @@ pub(super) struct Moment {
 
 impl Moment {
     pub(super) fn now(client: &HttpClient) -> Self {
-        Self { theirs: client.now(), earlier: client.earlier_now() }
+        Self {
+            theirs: client.now(),
+            earlier: client.earlier_now(),
+        }
     }
 }
 
@@ -49,12 +54,16 @@ impl Coverage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slice of a list is about to be read. A slice that is split meanwhile keeps the end of its window.
+    /// A slice of a list is about to be read. A slice that is split meanwhile keeps the end of its
+    /// window.
     pub(super) fn begin(&self, list: &str, slice: &SliceState, now: Moment) {
         let mut inner = self.inner();
         inner.started.get_or_insert(now);
         if slice.position == Position::Start {
-            inner.begun.insert((list.to_owned(), slice.window.map(|window| window.until)), now.earlier);
+            inner.begun.insert(
+                (list.to_owned(), slice.window.map(|window| window.until)),
+                now.earlier,
+            );
         }
     }
 
@@ -71,21 +80,37 @@ impl Coverage {
         self.inner().answered.contains(list)
     }
 
-    /// A slice was read to its end. One that an earlier run has begun says nothing, and neither does a part of a list.
+    /// A slice was read to its end. One that an earlier run has begun says nothing, and neither
+    /// does a part of a list.
     pub(super) fn end(&self, list: &str, slice: &SliceState) {
         let mut inner = self.inner();
-        let begun = inner.begun.remove(&(list.to_owned(), slice.window.map(|window| window.until)));
+        let begun = inner
+            .begun
+            .remove(&(list.to_owned(), slice.window.map(|window| window.until)));
         if let (Some(begun), true) = (begun, slice.query.is_empty()) {
-            inner.read.entry(list.to_owned()).or_default().push(Span { window: slice.window, begun });
+            inner.read.entry(list.to_owned()).or_default().push(Span {
+                window: slice.window,
+                begun,
+            });
         }
     }
 
     /// Whether a list has read, after `time`, what was created at `created`.
-    pub(super) fn has_read(&self, list: &str, created: Option<DateTime<Utc>>, time: DateTime<Utc>) -> bool {
-        let is_inside = |window: Window| created.is_some_and(|at| at < window.until && window.since.is_none_or(|since| at >= since));
+    pub(super) fn has_read(
+        &self,
+        list: &str,
+        created: Option<DateTime<Utc>>,
+        time: DateTime<Utc>,
+    ) -> bool {
+        let is_inside = |window: Window| {
+            created
+                .is_some_and(|at| at < window.until && window.since.is_none_or(|since| at >= since))
+        };
         let inner = self.inner();
         let spans = inner.read.get(list).into_iter().flatten();
-        spans.into_iter().any(|span| span.begun >= time && span.window.is_none_or(is_inside))
+        spans
+            .into_iter()
+            .any(|span| span.begun >= time && span.window.is_none_or(is_inside))
     }
 
     /// When the first list of the run was begun; none when no list was read.
@@ -108,25 +133,51 @@ mod tests {
     }
 
     fn now(seconds: i64) -> Moment {
-        Moment { theirs: at(seconds + 3_600), earlier: at(seconds) }
+        Moment {
+            theirs: at(seconds + 3_600),
+            earlier: at(seconds),
+        }
     }
 
     fn slice(since: i64, until: i64, position: Position) -> SliceState {
-        SliceState { window: Some(Window { since: Some(at(since)), until: at(until) }), position, ..SliceState::default() }
+        SliceState {
+            window: Some(Window {
+                since: Some(at(since)),
+                until: at(until),
+            }),
+            position,
+            ..SliceState::default()
+        }
     }
 
     #[test]
     fn only_what_was_read_from_start_to_end_counts() {
         let coverage = Coverage::default();
         coverage.begin("charges", &slice(0, 100, Position::Start), now(1_000));
-        assert!(!coverage.has_read("charges", Some(at(50)), at(900)), "it is not read yet");
+        assert!(
+            !coverage.has_read("charges", Some(at(50)), at(900)),
+            "it is not read yet"
+        );
         coverage.end("charges", &slice(40, 100, Position::At("ch_1".to_owned())));
         assert!(coverage.has_read("charges", Some(at(50)), at(900)));
-        assert!(!coverage.has_read("charges", Some(at(39)), at(900)), "that part was given away");
-        assert!(!coverage.has_read("charges", Some(at(50)), at(1_001)), "it changed later");
+        assert!(
+            !coverage.has_read("charges", Some(at(39)), at(900)),
+            "that part was given away"
+        );
+        assert!(
+            !coverage.has_read("charges", Some(at(50)), at(1_001)),
+            "it changed later"
+        );
         assert!(!coverage.has_read("refunds", Some(at(50)), at(900)));
-        coverage.begin("refunds", &slice(0, 100, Position::At("re_1".to_owned())), now(1_000));
+        coverage.begin(
+            "refunds",
+            &slice(0, 100, Position::At("re_1".to_owned())),
+            now(1_000),
+        );
         coverage.end("refunds", &slice(0, 100, Position::End));
-        assert!(!coverage.has_read("refunds", Some(at(50)), at(900)), "an earlier run had begun it");
+        assert!(
+            !coverage.has_read("refunds", Some(at(50)), at(900)),
+            "an earlier run had begun it"
+        );
     }
 }

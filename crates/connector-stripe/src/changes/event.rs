@@ -44,17 +44,34 @@ struct Data<'a> {
 
 impl<'a> Event<'a> {
     pub(super) fn read(record: &'a RawRecord) -> Result<Self> {
-        let Envelope { id, created, kind, data } = serde_json::from_slice(record.as_bytes())
-            .map_err(|error| Error::new(ErrorKind::Decode, "an event is not what stripe documents").with_source(error))?;
+        let Envelope {
+            id,
+            created,
+            kind,
+            data,
+        } = serde_json::from_slice(record.as_bytes()).map_err(|error| {
+            Error::new(ErrorKind::Decode, "an event is not what stripe documents")
+                .with_source(error)
+        })?;
         let raw = |json: &RawValue| RawRecord::upsert(json.get().to_owned());
         let object = raw(data.object);
         let object_type = object.scalar("object").unwrap_or_default();
-        Ok(Self { id, created, kind, object, object_type, previous: data.previous_attributes.map(raw) })
+        Ok(Self {
+            id,
+            created,
+            kind,
+            object,
+            object_type,
+            previous: data.previous_attributes.map(raw),
+        })
     }
 
     /// When the object was created, if it says so.
     pub(super) fn object_created(&self) -> Option<i64> {
-        let time = self.object.scalar("created").or_else(|| self.object.scalar("date"));
+        let time = self
+            .object
+            .scalar("created")
+            .or_else(|| self.object.scalar("date"));
         time?.parse().ok()
     }
 }

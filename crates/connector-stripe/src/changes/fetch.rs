@@ -14,7 +14,8 @@ use crate::streams::{ACCOUNT, Place, Reading, Stream, operation, streams};
 /// What is to be done about something that was found.
 #[derive(Debug)]
 pub(super) enum What {
-    /// Fetch the object by its id; for one that belongs to another object, by the values in its path.
+    /// Fetch the object by its id; for one that belongs to another object, by the values in its
+    /// path.
     Object(Option<RawRecord>),
     /// Fetch what the list has when this parameter is the id.
     Listed(&'static str),
@@ -50,7 +51,9 @@ impl Fetcher {
     pub(super) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
         let mut known = BTreeMap::new();
         for stream in streams() {
-            let endpoint = lists.iter().find(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name));
+            let endpoint = lists
+                .iter()
+                .find(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name));
             known.extend(endpoint.map(|endpoint| (stream.name, endpoint.clone())));
         }
         let filtered = |name: &'static str, param: &'static str| {
@@ -59,14 +62,29 @@ impl Fetcher {
                 .page_size("limit", reading.page_size.into())
                 .query(param, "{id}")
                 .feeds(StreamDef::new(stream.name, stream.schema()), "data")
-                .paginate(AfterLastId { param: "starting_after", more: "has_more", id: "id" })
+                .paginate(AfterLastId {
+                    param: "starting_after",
+                    more: "has_more",
+                    id: "id",
+                })
                 .buckets([ACCOUNT])
                 .bucket(operation(stream.path));
-            let endpoint = stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value));
+            let endpoint = stream
+                .parameters()
+                .fold(endpoint, |endpoint, (name, value)| {
+                    endpoint.query(name, value)
+                });
             Some(((name, param), endpoint))
         };
-        let filtered = [filtered("invoice_items", INVOICE), filtered("invoice_payments", INVOICE)];
-        Self { lists: known, filtered: filtered.into_iter().flatten().collect(), spare }
+        let filtered = [
+            filtered("invoice_items", INVOICE),
+            filtered("invoice_payments", INVOICE),
+        ];
+        Self {
+            lists: known,
+            filtered: filtered.into_iter().flatten().collect(),
+            spare,
+        }
     }
 
     /// Name of the endpoint whose lists hold a stream.
@@ -76,7 +94,9 @@ impl Fetcher {
 
     /// Fetches one object, or list.
     pub(super) async fn fetch(&self, reader: &Reader, found: &Found) -> Result<Fetched> {
-        let Found { stream, id, what, .. } = found;
+        let Found {
+            stream, id, what, ..
+        } = found;
         let records = match what {
             What::Object(path) => self.object(reader, stream, id, path.as_ref()).await,
             What::Listed(param) => self.listed(reader, stream, id, param).await,
@@ -85,10 +105,24 @@ impl Fetcher {
             What::RowsOfIt => Ok(sweep(stream, id).into_iter().collect()),
         };
         match records {
-            Ok(records) => Ok(Fetched { stream, records, refusal: None }),
-            // The object's own absence is not an error, so what is missing here is something that only its list has.
-            Err(refusal) if matches!(refusal.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
-                Ok(Fetched { stream, records: Vec::new(), refusal: Some(refusal) })
+            Ok(records) => Ok(Fetched {
+                stream,
+                records,
+                refusal: None,
+            }),
+            // The object's own absence is not an error, so what is missing here is something that
+            // only its list has.
+            Err(refusal)
+                if matches!(
+                    refusal.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::NotFound
+                ) =>
+            {
+                Ok(Fetched {
+                    stream,
+                    records: Vec::new(),
+                    refusal: Some(refusal),
+                })
             }
             Err(error) => Err(error.with_context("stream", stream.name)),
         }
@@ -96,17 +130,51 @@ impl Fetcher {
 
     /// Asks for something that can be read whenever Stripe answers.
     pub(super) async fn probe(&self, client: &HttpClient) -> Result<()> {
-        let invalid = |error| Error::new(ErrorKind::Unexpected, "the list's path is not a URL path").with_source(error);
-        let mut request = Request::new(Method::GET, client.base().join("/v1/events").map_err(invalid)?);
+        let invalid = |error| {
+            Error::new(ErrorKind::Unexpected, "the list's path is not a URL path")
+                .with_source(error)
+        };
+        let mut request = Request::new(
+            Method::GET,
+            client.base().join("/v1/events").map_err(invalid)?,
+        );
         request.set_query("limit", "1");
-        client.send(&request, &Call { endpoint: CHANGES, buckets: &[operation("/v1/events").into(), ACCOUNT.into()] }).await.map(drop)
+        client
+            .send(
+                &request,
+                &Call {
+                    endpoint: CHANGES,
+                    buckets: &[operation("/v1/events").into(), ACCOUNT.into()],
+                },
+            )
+            .await
+            .map(drop)
     }
 
-    async fn object(&self, reader: &Reader, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Records> {
-        let Some(list) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
-        let buckets = [retrieve_operation(stream.object_list()).into(), ACCOUNT.into()];
+    async fn object(
+        &self,
+        reader: &Reader,
+        stream: &'static Stream,
+        id: &str,
+        path: Option<&RawRecord>,
+    ) -> Result<Records> {
+        let Some(list) = self.lists.get(stream.name) else {
+            return Ok(Vec::new());
+        };
+        let buckets = [
+            retrieve_operation(stream.object_list()).into(),
+            ACCOUNT.into(),
+        ];
         let client = reader.client();
-        let response = match client.send(&self.request(client, stream, id, path)?, &Call { endpoint: stream.name, buckets: &buckets }).await
+        let response = match client
+            .send(
+                &self.request(client, stream, id, path)?,
+                &Call {
+                    endpoint: stream.name,
+                    buckets: &buckets,
+                },
+            )
+            .await
         {
             Ok(response) if response.status.is_success() => response,
             Ok(_) => return Ok(gone(stream, id)),
@@ -118,15 +186,22 @@ impl Fetcher {
         if record.member("deleted") == Some("true") {
             return Ok(gone(stream, id));
         }
-        // The lists inside it are the truth for it: what they have lost since is gone, whether or not an event mentions it.
+        // The lists inside it are the truth for it: what they have lost since is gone, whether or
+        // not an event mentions it.
         let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
-        let swept: Records = stream.inside_it().filter(is_there).filter_map(|(inner, _)| sweep(inner, id)).collect();
+        let swept: Records = stream
+            .inside_it()
+            .filter(is_there)
+            .filter_map(|(inner, _)| sweep(inner, id))
+            .collect();
         let read = reader.read_record(list, record).await;
         // A refusal of a list inside it is not one of the object's own list.
         let records = by_stream(
             list,
             read.map_err(|error| match error.kind() {
-                ErrorKind::PermissionDenied | ErrorKind::NotFound => Error::new(ErrorKind::Refused, error.to_string()),
+                ErrorKind::PermissionDenied | ErrorKind::NotFound => {
+                    Error::new(ErrorKind::Refused, error.to_string())
+                }
                 _ => error,
             })?,
         );
@@ -134,34 +209,83 @@ impl Fetcher {
     }
 
     /// The request for one object.
-    fn request(&self, client: &HttpClient, stream: &'static Stream, id: &str, path: Option<&RawRecord>) -> Result<Request> {
-        let invalid = |error| Error::new(ErrorKind::Unexpected, "the object's path is not a URL path").with_source(error);
-        let nowhere = || Error::new(ErrorKind::Refused, "no path leads to an object whose id is empty or a dot");
-        let fill = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+    fn request(
+        &self,
+        client: &HttpClient,
+        stream: &'static Stream,
+        id: &str,
+        path: Option<&RawRecord>,
+    ) -> Result<Request> {
+        let invalid = |error| {
+            Error::new(ErrorKind::Unexpected, "the object's path is not a URL path")
+                .with_source(error)
+        };
+        let nowhere = || {
+            Error::new(
+                ErrorKind::Refused,
+                "no path leads to an object whose id is empty or a dot",
+            )
+        };
+        let fill = |segment: &str| match segment
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
             Some(name) => path.and_then(|path| path.scalar(name)).unwrap_or_default(),
             None => segment.to_owned(),
         };
-        // Ids that people choose hold any character: none may become a separator, nor a plus a space.
-        let segments = stream.object_list().trim_start_matches('/').split('/').map(fill).chain([id.to_owned()]);
-        let path = segments.map(|segment| Some(format!("/{}", path_segment(segment)?))).collect::<Option<String>>().ok_or_else(nowhere)?;
+        // Ids that people choose hold any character: none may become a separator, nor a plus a
+        // space.
+        let segments = stream
+            .object_list()
+            .trim_start_matches('/')
+            .split('/')
+            .map(fill)
+            .chain([id.to_owned()]);
+        let path = segments
+            .map(|segment| Some(format!("/{}", path_segment(segment)?)))
+            .collect::<Option<String>>()
+            .ok_or_else(nowhere)?;
         let mut request = Request::new(Method::GET, client.base().join(&path).map_err(invalid)?);
         let asked = self.spare.asked_for(stream).enumerate();
-        request.query = asked.map(|(index, member)| (format!("expand[{index}]"), member.to_owned())).collect();
+        request.query = asked
+            .map(|(index, member)| (format!("expand[{index}]"), member.to_owned()))
+            .collect();
         Ok(request)
     }
 
-    async fn listed(&self, reader: &Reader, stream: &'static Stream, id: &str, param: &'static str) -> Result<Records> {
-        let Some(endpoint) = self.filtered.get(&(stream.name, param)) else { return Ok(Vec::new()) };
-        Ok(by_stream(endpoint, reader.read_children(endpoint, &parent(id)).await?))
+    async fn listed(
+        &self,
+        reader: &Reader,
+        stream: &'static Stream,
+        id: &str,
+        param: &'static str,
+    ) -> Result<Records> {
+        let Some(endpoint) = self.filtered.get(&(stream.name, param)) else {
+            return Ok(Vec::new());
+        };
+        Ok(by_stream(
+            endpoint,
+            reader.read_children(endpoint, &parent(id)).await?,
+        ))
     }
 
     /// The whole list that belongs to something: what is not in it any more is gone.
-    async fn children(&self, reader: &Reader, stream: &'static Stream, id: &str) -> Result<Records> {
-        let Some(endpoint) = self.lists.get(stream.name) else { return Ok(Vec::new()) };
+    async fn children(
+        &self,
+        reader: &Reader,
+        stream: &'static Stream,
+        id: &str,
+    ) -> Result<Records> {
+        let Some(endpoint) = self.lists.get(stream.name) else {
+            return Ok(Vec::new());
+        };
         match reader.read_children(endpoint, &parent(id)).await {
             // What they belong to is gone, which its own event tells.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            records => Ok(sweep(stream, id).into_iter().chain(by_stream(endpoint, records?)).collect()),
+            records => Ok(sweep(stream, id)
+                .into_iter()
+                .chain(by_stream(endpoint, records?))
+                .collect()),
         }
     }
 }
@@ -177,31 +301,47 @@ pub(super) fn param(name: &str) -> Option<&'static str> {
 /// Tombstones of an object and of what was inside it.
 fn gone(stream: &'static Stream, id: &str) -> Records {
     let inside = stream.inside_it().filter_map(|(inner, _)| sweep(inner, id));
-    inside.chain([(stream.name, tombstone(stream, id))]).collect()
+    inside
+        .chain([(stream.name, tombstone(stream, id))])
+        .collect()
 }
 
 /// Whether a member of an object is a list with its entries.
 fn has_entries(record: &RawRecord, member: &str) -> bool {
-    let list = record.member(member).filter(|json| json.starts_with('{')).map(|json| RawRecord::upsert(json.to_owned()));
-    list.is_some_and(|list| list.member("data").is_some_and(|data| data.starts_with('[')))
+    let list = record
+        .member(member)
+        .filter(|json| json.starts_with('{'))
+        .map(|json| RawRecord::upsert(json.to_owned()));
+    list.is_some_and(|list| {
+        list.member("data")
+            .is_some_and(|data| data.starts_with('['))
+    })
 }
 
 pub(super) type Records = Vec<(&'static str, RawRecord)>;
 
-/// How an object that an event carries is fetched; none when it is not one of this stream's, but of another whose objects
-/// have the same type: what belongs to a customer, or to a connected account.
+/// How an object that an event carries is fetched; none when it is not one of this stream's, but of
+/// another whose objects have the same type: what belongs to a customer, or to a connected account.
 pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
-    let mut names = stream.object_list().split(['{', '}']).skip(1).step_by(2).peekable();
+    let mut names = stream
+        .object_list()
+        .split(['{', '}'])
+        .skip(1)
+        .step_by(2)
+        .peekable();
     if names.peek().is_none() {
         return Some(What::Object(None));
     }
-    names.all(|name| object.scalar(name).is_some()).then(|| What::Object(Some(object.clone())))
+    names
+        .all(|name| object.scalar(name).is_some())
+        .then(|| What::Object(Some(object.clone())))
 }
 
 /// An object of which the id is known.
 fn parent(id: &str) -> RawRecord {
     let id = serde_json::to_string(id).unwrap_or_else(|_| unreachable!("a string is always JSON"));
-    let names = streams().filter_map(|stream| matches!(stream.place, Place::Each { .. }).then_some(stream.path));
+    let names = streams()
+        .filter_map(|stream| matches!(stream.place, Place::Each { .. }).then_some(stream.path));
     let names = names.flat_map(|path| path.split(['{', '}']).skip(1).step_by(2));
     let names: std::collections::BTreeSet<&str> = names.chain(["id"]).collect();
     RawRecord::from_members(names.into_iter().map(|name| (name, id.as_str())))
@@ -209,6 +349,12 @@ fn parent(id: &str) -> RawRecord {
 
 /// Records with the stream that each belongs to.
 fn by_stream(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Records {
-    let names = endpoint.streams().filter_map(|fed| crate::streams::stream(fed.name())).map(|stream| stream.name);
-    names.zip(records).flat_map(|(name, records)| records.into_iter().map(move |record| (name, record))).collect()
+    let names = endpoint
+        .streams()
+        .filter_map(|fed| crate::streams::stream(fed.name()))
+        .map(|stream| stream.name);
+    names
+        .zip(records)
+        .flat_map(|(name, records)| records.into_iter().map(move |record| (name, record)))
+        .collect()
 }

@@ -1,8 +1,8 @@
 //! Which events tell of changes to which streams.
 //!
-//! An event is routed by the type of the object that it carries, never by its name: `charge.refund.updated` carries a
-//! refund. So an event whose name nobody knew when this was written is understood as well; the names only say what to ask
-//! for when few streams are selected.
+//! An event is routed by the type of the object that it carries, never by its name:
+//! `charge.refund.updated` carries a refund. So an event whose name nobody knew when this was
+//! written is understood as well; the names only say what to ask for when few streams are selected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +13,73 @@ const HEARD: &[(&str, &str)] = &[
     ("account_capabilities", "capability.updated"),
     ("accounts", "account.updated"),
     ("application_fees", "application_fee.{created,refunded}"),
-    ("authorizations", "issuing_authorization.{created,request,updated}"),
-    ("bank_accounts", "customer.source.{created,deleted,expiring,updated}"),
-    ("billing_portal_configurations", "billing_portal.configuration.{created,updated}"),
+    (
+        "authorizations",
+        "issuing_authorization.{created,request,updated}",
+    ),
+    (
+        "bank_accounts",
+        "customer.source.{created,deleted,expiring,updated}",
+    ),
+    (
+        "billing_portal_configurations",
+        "billing_portal.configuration.{created,updated}",
+    ),
     ("cardholders", "issuing_cardholder.{created,updated}"),
-    ("charges", "charge.{captured,expired,failed,pending,refunded,succeeded,updated}"),
-    ("checkout_sessions", "checkout.session.{async_payment_failed,async_payment_succeeded,completed,expired}"),
-    ("climate_orders", "climate.order.{canceled,created,delayed,delivered,product_substituted}"),
+    (
+        "charges",
+        "charge.{captured,expired,failed,pending,refunded,succeeded,updated}",
+    ),
+    (
+        "checkout_sessions",
+        "checkout.session.{async_payment_failed,async_payment_succeeded,completed,expired}",
+    ),
+    (
+        "climate_orders",
+        "climate.order.{canceled,created,delayed,delivered,product_substituted}",
+    ),
     ("coupons", "coupon.{created,deleted,updated}"),
     ("credit_grants", "billing.credit_grant.created"),
     ("credit_notes", "credit_note.{created,updated,voided}"),
-    ("customer_cards", "customer.source.{created,deleted,expiring,updated}"),
-    ("customer_cash_balance_transactions", "customer_cash_balance_transaction.created"),
-    ("customer_tax_ids", "customer.tax_id.{created,deleted,updated}"),
+    (
+        "customer_cards",
+        "customer.source.{created,deleted,expiring,updated}",
+    ),
+    (
+        "customer_cash_balance_transactions",
+        "customer_cash_balance_transaction.created",
+    ),
+    (
+        "customer_tax_ids",
+        "customer.tax_id.{created,deleted,updated}",
+    ),
     ("customers", "customer.{created,deleted,updated}"),
-    ("disputes", "charge.dispute.{closed,created,funds_reinstated,funds_withdrawn,updated}"),
-    ("early_fraud_warnings", "radar.early_fraud_warning.{created,updated}"),
-    ("external_account_bank_accounts", "account.external_account.{created,deleted,updated}"),
-    ("external_account_cards", "account.external_account.{created,deleted,updated}"),
+    (
+        "disputes",
+        "charge.dispute.{closed,created,funds_reinstated,funds_withdrawn,updated}",
+    ),
+    (
+        "early_fraud_warnings",
+        "radar.early_fraud_warning.{created,updated}",
+    ),
+    (
+        "external_account_bank_accounts",
+        "account.external_account.{created,deleted,updated}",
+    ),
+    (
+        "external_account_cards",
+        "account.external_account.{created,deleted,updated}",
+    ),
     ("files", "file.created"),
     (
         "financial_connections_accounts",
         "financial_connections.account.{account_numbers_updated,created,deactivated,disconnected,reactivated,refreshed_balance,\
          refreshed_ownership,refreshed_transactions,upcoming_account_number_expiry}",
     ),
-    ("identity_verification_sessions", "identity.verification_session.{canceled,created,processing,redacted,requires_input,verified}"),
+    (
+        "identity_verification_sessions",
+        "identity.verification_session.{canceled,created,processing,redacted,requires_input,verified}",
+    ),
     ("invoice_items", "invoiceitem.{created,deleted}"),
     ("invoice_payments", "invoice_payment.paid"),
     (
@@ -46,8 +88,14 @@ const HEARD: &[(&str, &str)] = &[
          payment_attempt_required,payment_failed,payment_succeeded,sent,updated,voided,will_be_due}",
     ),
     ("issuing_cards", "issuing_card.{created,updated}"),
-    ("issuing_disputes", "issuing_dispute.{closed,created,funds_reinstated,funds_rescinded,submitted,updated}"),
-    ("issuing_personalization_designs", "issuing_personalization_design.{activated,deactivated,rejected,updated}"),
+    (
+        "issuing_disputes",
+        "issuing_dispute.{closed,created,funds_reinstated,funds_rescinded,submitted,updated}",
+    ),
+    (
+        "issuing_personalization_designs",
+        "issuing_personalization_design.{activated,deactivated,rejected,updated}",
+    ),
     ("issuing_tokens", "issuing_token.{created,updated}"),
     (
         "payment_intents",
@@ -55,35 +103,80 @@ const HEARD: &[(&str, &str)] = &[
          succeeded}",
     ),
     ("payment_links", "payment_link.{created,updated}"),
-    ("payment_methods", "payment_method.{attached,automatically_updated,detached,updated}"),
-    ("payouts", "payout.{canceled,created,failed,paid,reconciliation_completed,updated}"),
+    (
+        "payment_methods",
+        "payment_method.{attached,automatically_updated,detached,updated}",
+    ),
+    (
+        "payouts",
+        "payout.{canceled,created,failed,paid,reconciliation_completed,updated}",
+    ),
     ("persons", "person.{created,deleted,updated}"),
     ("plans", "plan.{created,deleted,updated}"),
     ("prices", "price.{created,deleted,updated}"),
     ("products", "product.{created,deleted,updated}"),
     ("promotion_codes", "promotion_code.{created,updated}"),
     ("quotes", "quote.{accepted,canceled,created,finalized}"),
-    ("refunds", "refund.{created,failed,updated} charge.refund.updated"),
-    ("reporting_report_runs", "reporting.report_run.{failed,succeeded}"),
+    (
+        "refunds",
+        "refund.{created,failed,updated} charge.refund.updated",
+    ),
+    (
+        "reporting_report_runs",
+        "reporting.report_run.{failed,succeeded}",
+    ),
     ("reporting_report_types", "reporting.report_type.updated"),
     ("reviews", "review.{closed,opened}"),
-    ("setup_intents", "setup_intent.{canceled,created,requires_action,setup_failed,succeeded}"),
-    ("sigma_scheduled_query_runs", "sigma.scheduled_query_run.created"),
-    ("subscription_schedules", "subscription_schedule.{aborted,canceled,completed,created,expiring,released,updated}"),
+    (
+        "setup_intents",
+        "setup_intent.{canceled,created,requires_action,setup_failed,succeeded}",
+    ),
+    (
+        "sigma_scheduled_query_runs",
+        "sigma.scheduled_query_run.created",
+    ),
+    (
+        "subscription_schedules",
+        "subscription_schedule.{aborted,canceled,completed,created,expiring,released,updated}",
+    ),
     (
         "subscriptions",
         "customer.subscription.{created,deleted,paused,pending_update_applied,pending_update_expired,resumed,trial_will_end,updated}",
     ),
     ("tax_rates", "tax_rate.{created,updated}"),
-    ("terminal_readers", "terminal.reader.{action_failed,action_succeeded,action_updated}"),
-    ("test_clocks", "test_helpers.test_clock.{advancing,created,deleted,internal_failure,ready}"),
-    ("top_ups", "topup.{canceled,created,failed,reversed,succeeded}"),
-    ("transactions", "issuing_transaction.{created,purchase_details_receipt_updated,updated}"),
+    (
+        "terminal_readers",
+        "terminal.reader.{action_failed,action_succeeded,action_updated}",
+    ),
+    (
+        "test_clocks",
+        "test_helpers.test_clock.{advancing,created,deleted,internal_failure,ready}",
+    ),
+    (
+        "top_ups",
+        "topup.{canceled,created,failed,reversed,succeeded}",
+    ),
+    (
+        "transactions",
+        "issuing_transaction.{created,purchase_details_receipt_updated,updated}",
+    ),
     ("transfers", "transfer.{created,reversed,updated}"),
-    ("treasury_credit_reversals", "treasury.credit_reversal.{created,posted}"),
-    ("treasury_debit_reversals", "treasury.debit_reversal.{completed,created,initial_credit_granted}"),
-    ("treasury_financial_accounts", "treasury.financial_account.{closed,created,features_status_updated}"),
-    ("treasury_inbound_transfers", "treasury.inbound_transfer.{canceled,created,failed,succeeded}"),
+    (
+        "treasury_credit_reversals",
+        "treasury.credit_reversal.{created,posted}",
+    ),
+    (
+        "treasury_debit_reversals",
+        "treasury.debit_reversal.{completed,created,initial_credit_granted}",
+    ),
+    (
+        "treasury_financial_accounts",
+        "treasury.financial_account.{closed,created,features_status_updated}",
+    ),
+    (
+        "treasury_inbound_transfers",
+        "treasury.inbound_transfer.{canceled,created,failed,succeeded}",
+    ),
     (
         "treasury_outbound_payments",
         "treasury.outbound_payment.{canceled,created,expected_arrival_date_updated,failed,posted,returned,tracking_details_updated}",
@@ -92,20 +185,37 @@ const HEARD: &[(&str, &str)] = &[
         "treasury_outbound_transfers",
         "treasury.outbound_transfer.{canceled,created,expected_arrival_date_updated,failed,posted,returned,tracking_details_updated}",
     ),
-    ("treasury_received_credits", "treasury.received_credit.{created,failed,succeeded}"),
-    ("treasury_received_debits", "treasury.received_debit.created"),
+    (
+        "treasury_received_credits",
+        "treasury.received_credit.{created,failed,succeeded}",
+    ),
+    (
+        "treasury_received_debits",
+        "treasury.received_debit.created",
+    ),
 ];
 
-/// Events of other objects that say that a stream's objects have changed, which have no event of their own.
+/// Events of other objects that say that a stream's objects have changed, which have no event of
+/// their own.
 const SIGNALS: &[Signal] = &[
-    Signal { stream: "accounts", object: "capability", types: "capability.updated", names: Names::Id("account") },
+    Signal {
+        stream: "accounts",
+        object: "capability",
+        types: "capability.updated",
+        names: Names::Id("account"),
+    },
     Signal {
         stream: "active_entitlements",
         object: "entitlements.active_entitlement_summary",
         types: "entitlements.active_entitlement_summary.updated",
         names: Names::ChildrenOf("customer"),
     },
-    Signal { stream: "application_fees", object: "fee_refund", types: "application_fee.refund.updated", names: Names::Id("fee") },
+    Signal {
+        stream: "application_fees",
+        object: "fee_refund",
+        types: "application_fee.refund.updated",
+        names: Names::Id("fee"),
+    },
     Signal {
         stream: "charges",
         object: "dispute",
@@ -118,20 +228,60 @@ const SIGNALS: &[Signal] = &[
         types: "refund.{created,failed,updated} charge.refund.updated",
         names: Names::Id("charge"),
     },
-    Signal { stream: "customer_balance_transactions", object: "customer", types: "customer.updated", names: Names::ChildrenOf("id") },
-    Signal { stream: "customers", object: "cash_balance", types: "cash_balance.funds_available", names: Names::Id("customer") },
-    Signal { stream: "customers", object: "discount", types: "customer.discount.{created,deleted,updated}", names: Names::Id("customer") },
-    Signal { stream: "customers", object: "tax_id", types: "customer.tax_id.{created,deleted,updated}", names: Names::Id("customer") },
-    Signal { stream: "invoice_items", object: "invoice", types: "invoice.{created,finalized}", names: Names::ListedBy("invoice") },
-    Signal { stream: "invoice_payments", object: "invoice", types: "invoice.{paid,voided}", names: Names::ListedBy("invoice") },
-    Signal { stream: "invoices", object: "invoice_payment", types: "invoice_payment.paid", names: Names::Id("invoice") },
+    Signal {
+        stream: "customer_balance_transactions",
+        object: "customer",
+        types: "customer.updated",
+        names: Names::ChildrenOf("id"),
+    },
+    Signal {
+        stream: "customers",
+        object: "cash_balance",
+        types: "cash_balance.funds_available",
+        names: Names::Id("customer"),
+    },
+    Signal {
+        stream: "customers",
+        object: "discount",
+        types: "customer.discount.{created,deleted,updated}",
+        names: Names::Id("customer"),
+    },
+    Signal {
+        stream: "customers",
+        object: "tax_id",
+        types: "customer.tax_id.{created,deleted,updated}",
+        names: Names::Id("customer"),
+    },
+    Signal {
+        stream: "invoice_items",
+        object: "invoice",
+        types: "invoice.{created,finalized}",
+        names: Names::ListedBy("invoice"),
+    },
+    Signal {
+        stream: "invoice_payments",
+        object: "invoice",
+        types: "invoice.{paid,voided}",
+        names: Names::ListedBy("invoice"),
+    },
+    Signal {
+        stream: "invoices",
+        object: "invoice_payment",
+        types: "invoice_payment.paid",
+        names: Names::Id("invoice"),
+    },
     Signal {
         stream: "payout_balance_transactions",
         object: "payout",
         types: "payout.{paid,reconciliation_completed}",
         names: Names::ChildrenOf("id"),
     },
-    Signal { stream: "product_features", object: "product", types: "product.updated", names: Names::ChildrenOf("id") },
+    Signal {
+        stream: "product_features",
+        object: "product",
+        types: "product.updated",
+        names: Names::ChildrenOf("id"),
+    },
     Signal {
         stream: "setup_attempts",
         object: "setup_intent",
@@ -146,8 +296,9 @@ const SIGNALS: &[Signal] = &[
     },
 ];
 
-/// What belongs to an object goes with it, and nothing tells of each: by the type of the object, the event of its end, and the
-/// streams whose rows name it in the column of their [owner](Stream::owner).
+/// What belongs to an object goes with it, and nothing tells of each: by the type of the object,
+/// the event of its end, and the streams whose rows name it in the column of their
+/// [owner](Stream::owner).
 const GO_WITH: [(&str, &str, &[&str]); 3] = [
     (
         "customer",
@@ -168,9 +319,14 @@ const GO_WITH: [(&str, &str, &[&str]); 3] = [
 
 /// Every signal.
 fn signals() -> impl Iterator<Item = Signal> {
-    let gone = GO_WITH
-        .iter()
-        .flat_map(|(object, types, streams)| streams.iter().map(|stream| Signal { stream, object, types, names: Names::RowsOfIt }));
+    let gone = GO_WITH.iter().flat_map(|(object, types, streams)| {
+        streams.iter().map(|stream| Signal {
+            stream,
+            object,
+            types,
+            names: Names::RowsOfIt,
+        })
+    });
     SIGNALS.iter().copied().chain(gone)
 }
 
@@ -217,11 +373,23 @@ impl Routes {
     pub(super) fn new() -> Self {
         let mut routes: BTreeMap<&'static str, Vec<Route>> = BTreeMap::new();
         for stream in HEARD.iter().filter_map(|(name, _)| stream(name)) {
-            routes.entry(stream.object).or_default().push(Route { stream, names: Names::Itself });
+            routes.entry(stream.object).or_default().push(Route {
+                stream,
+                names: Names::Itself,
+            });
         }
-        for Signal { stream: name, object, names, .. } in signals() {
+        for Signal {
+            stream: name,
+            object,
+            names,
+            ..
+        } in signals()
+        {
             let Some(stream) = stream(name) else { continue };
-            routes.entry(object).or_default().push(Route { stream, names });
+            routes
+                .entry(object)
+                .or_default()
+                .push(Route { stream, names });
         }
         Self(routes)
     }
@@ -234,23 +402,41 @@ impl Routes {
 
 /// The streams that events tell of, by name, those inside the objects of others included.
 pub(super) fn heard() -> BTreeSet<&'static str> {
-    let named = HEARD.iter().map(|(name, _)| *name).chain(signals().map(|signal| signal.stream));
+    let named = HEARD
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(signals().map(|signal| signal.stream));
     let named: BTreeSet<&str> = named.filter(|name| stream(name).is_some()).collect();
-    let inside = streams().filter(|stream| matches!(stream.place, Place::Inside { parent, .. } if named.contains(parent)));
-    inside.map(|stream| stream.name).chain(named.iter().copied()).collect()
+    let inside = streams().filter(
+        |stream| matches!(stream.place, Place::Inside { parent, .. } if named.contains(parent)),
+    );
+    inside
+        .map(|stream| stream.name)
+        .chain(named.iter().copied())
+        .collect()
 }
 
 /// Whether events tell of changes to a stream.
 pub(crate) fn is_heard(stream: &Stream) -> bool {
-    HEARD.iter().any(|(name, _)| *name == stream.name) || signals().any(|signal| signal.stream == stream.name)
+    HEARD.iter().any(|(name, _)| *name == stream.name)
+        || signals().any(|signal| signal.stream == stream.name)
 }
 
 /// The names of the events to ask for when these streams are selected.
 pub(super) fn types(selected: &dyn Fn(&Stream) -> bool) -> BTreeSet<String> {
     let is_selected = |name: &str| stream(name).is_some_and(selected);
-    let heard = HEARD.iter().filter(|(name, _)| is_selected(name)).map(|(_, types)| *types);
-    let signals = signals().filter(|signal| is_selected(signal.stream)).map(|signal| signal.types);
-    heard.chain(signals).flat_map(|types| types.split(' ')).flat_map(expand).collect()
+    let heard = HEARD
+        .iter()
+        .filter(|(name, _)| is_selected(name))
+        .map(|(_, types)| *types);
+    let signals = signals()
+        .filter(|signal| is_selected(signal.stream))
+        .map(|signal| signal.types);
+    heard
+        .chain(signals)
+        .flat_map(|types| types.split(' '))
+        .flat_map(expand)
+        .collect()
 }
 
 /// Whether the name of an event is one of those in the tables.
@@ -267,16 +453,19 @@ pub(super) fn carries_object(name: &str) -> bool {
 pub(super) fn concerned(name: &str) -> impl Iterator<Item = &'static str> {
     let heard = HEARD.iter().map(|(stream, types)| (*stream, *types));
     let all = heard.chain(signals().map(|signal| (signal.stream, signal.types)));
-    all.filter(move |(_, types)| are_of(types, name)).map(|(stream, _)| stream)
+    all.filter(move |(_, types)| are_of(types, name))
+        .map(|(stream, _)| stream)
 }
 
 /// Whether the name of an event is one of these.
 fn are_of(types: &str, name: &str) -> bool {
     types.split(' ').any(|types| match types.split_once('{') {
         None => types == name,
-        Some((prefix, rest)) => {
-            name.strip_prefix(prefix).is_some_and(|end| rest.trim_end_matches('}').split(',').any(|suffix| suffix == end))
-        }
+        Some((prefix, rest)) => name.strip_prefix(prefix).is_some_and(|end| {
+            rest.trim_end_matches('}')
+                .split(',')
+                .any(|suffix| suffix == end)
+        }),
     })
 }
 
@@ -284,11 +473,16 @@ fn are_of(types: &str, name: &str) -> bool {
 fn expand(types: &str) -> Vec<String> {
     match types.split_once('{') {
         None => vec![types.to_owned()],
-        Some((prefix, suffixes)) => suffixes.trim_end_matches('}').split(',').map(|suffix| format!("{prefix}{suffix}")).collect(),
+        Some((prefix, suffixes)) => suffixes
+            .trim_end_matches('}')
+            .split(',')
+            .map(|suffix| format!("{prefix}{suffix}"))
+            .collect(),
     }
 }
 
-/// Whether an event says that its object is gone. A cancelled subscription is not: Stripe still has it.
+/// Whether an event says that its object is gone. A cancelled subscription is not: Stripe still has
+/// it.
 pub(super) fn is_deletion(name: &str, object: &str) -> bool {
     name.ends_with(".deleted") && object != "subscription"
 }
@@ -303,8 +497,13 @@ pub(crate) fn tells_deletions(stream: &Stream) -> bool {
     if signals().any(|signal| signal.stream == stream.name && signal.names == Names::RowsOfIt) {
         return true;
     }
-    let types = HEARD.iter().filter(|(name, _)| *name == stream.name).flat_map(|(_, types)| types.split(' '));
-    types.flat_map(expand).any(|name| is_deletion(&name, stream.object))
+    let types = HEARD
+        .iter()
+        .filter(|(name, _)| *name == stream.name)
+        .flat_map(|(_, types)| types.split(' '));
+    types
+        .flat_map(expand)
+        .any(|name| is_deletion(&name, stream.object))
 }
 
 #[cfg(test)]
@@ -324,7 +523,10 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_names() {
-        assert_eq!(expand("refund.{created,failed}"), ["refund.created", "refund.failed"]);
+        assert_eq!(
+            expand("refund.{created,failed}"),
+            ["refund.created", "refund.failed"]
+        );
         assert!(is_known("charge.refund.updated") && is_known("customer.subscription.deleted"));
         assert!(!is_known("charge.vaporised") && !is_known("customer"));
     }
@@ -332,7 +534,13 @@ mod tests {
     #[test]
     fn c26_few_streams_are_asked_for_by_name_and_shared_names_once() {
         let names = types(&|stream| ["refunds", "charges", "invoice_items"].contains(&stream.name));
-        assert_eq!(names.iter().filter(|name| *name == "charge.refund.updated").count(), 1);
+        assert_eq!(
+            names
+                .iter()
+                .filter(|name| *name == "charge.refund.updated")
+                .count(),
+            1
+        );
         assert!(names.len() <= 20, "{names:?}");
         assert!(types(&|_| true).len() > 100);
     }
@@ -340,8 +548,14 @@ mod tests {
     #[test]
     fn deletions_are_told_apart_from_endings() {
         assert!(is_deletion("customer.deleted", "customer"));
-        assert!(!is_deletion("customer.subscription.deleted", "subscription"));
-        let told: Vec<_> = streams().filter(|stream| tells_deletions(stream)).map(|stream| stream.name).collect();
+        assert!(!is_deletion(
+            "customer.subscription.deleted",
+            "subscription"
+        ));
+        let told: Vec<_> = streams()
+            .filter(|stream| tells_deletions(stream))
+            .map(|stream| stream.name)
+            .collect();
         insta::assert_compact_json_snapshot!(told);
     }
 }

@@ -43,15 +43,36 @@ pub(super) struct Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    pub(super) fn new(routes: &'a Routes, coverage: Arc<Coverage>, fetcher: &'a Fetcher, endpoint: &'a Endpoint, lag: TimeDelta) -> Self {
-        let wanted = endpoint.streams().enumerate().filter(|(index, _)| endpoint.wants(*index));
+    pub(super) fn new(
+        routes: &'a Routes,
+        coverage: Arc<Coverage>,
+        fetcher: &'a Fetcher,
+        endpoint: &'a Endpoint,
+        lag: TimeDelta,
+    ) -> Self {
+        let wanted = endpoint
+            .streams()
+            .enumerate()
+            .filter(|(index, _)| endpoint.wants(*index));
         let wanted = wanted.map(|(_, stream)| stream.name()).collect();
-        Self { routes, coverage, fetcher, lag, wanted, refused: HashSet::new(), swept: HashSet::new(), done: HashSet::new() }
+        Self {
+            routes,
+            coverage,
+            fetcher,
+            lag,
+            wanted,
+            refused: HashSet::new(),
+            swept: HashSet::new(),
+            done: HashSet::new(),
+        }
     }
 
     /// Whether a stream, or one inside its objects, is selected.
     pub(super) fn wants(&self, stream: &Stream) -> bool {
-        self.wanted.contains(stream.name) || stream.inside_it().any(|(inner, _)| self.wanted.contains(inner.name))
+        self.wanted.contains(stream.name)
+            || stream
+                .inside_it()
+                .any(|(inner, _)| self.wanted.contains(inner.name))
     }
 
     /// Adds what an event concerns. Gives how many streams that are, wanted or not.
@@ -73,40 +94,83 @@ impl<'a> Targets<'a> {
         };
         // Such as the invoice that is to come, which has none yet.
         let Some(id) = id else { return };
-        let Some(what) = self.what(route, event) else { return };
-        let known = if matches!(what, What::RowsOfIt) { &mut self.swept } else { &mut self.done };
+        let Some(what) = self.what(route, event) else {
+            return;
+        };
+        let known = if matches!(what, What::RowsOfIt) {
+            &mut self.swept
+        } else {
+            &mut self.done
+        };
         if known.insert((stream.name, id.clone())) {
-            let created = if names == Names::Itself { event.object_created() } else { None };
-            found.push(Found { stream, id, what, created, happened: event.created });
+            let created = if names == Names::Itself {
+                event.object_created()
+            } else {
+                None
+            };
+            found.push(Found {
+                stream,
+                id,
+                what,
+                created,
+                happened: event.created,
+            });
         }
     }
 
-    /// What is to be done about an object; nothing when a list of this run has read it since, or when it is a list that is
-    /// not there.
+    /// What is to be done about an object; nothing when a list of this run has read it since, or
+    /// when it is a list that is not there.
     fn what(&self, route: Route, event: &Event<'_>) -> Option<What> {
         let Route { stream, names } = route;
         let settled = DateTime::<Utc>::from_timestamp(event.created, 0)? + self.lag;
-        let created = event.object_created().and_then(|at| DateTime::from_timestamp(at, 0));
+        let created = event
+            .object_created()
+            .and_then(|at| DateTime::from_timestamp(at, 0));
         // The windows of a list of other objects' lists are those of the other objects.
-        let own = created.filter(|_| !(matches!(stream.place, Place::Each { .. }) && names == Names::Itself));
-        // A list adds what is inside its objects, and only what is fetched here takes away what was.
-        let may_have_lost = event.previous.is_some() && stream.inside_it().any(|(inner, _)| self.wanted.contains(inner.name));
+        let own = created
+            .filter(|_| !(matches!(stream.place, Place::Each { .. }) && names == Names::Itself));
+        // A list adds what is inside its objects, and only what is fetched here takes away what
+        // was.
+        let may_have_lost = event.previous.is_some()
+            && stream
+                .inside_it()
+                .any(|(inner, _)| self.wanted.contains(inner.name));
         let deleted = routes::is_deletion(&event.kind, &event.object_type);
         match names {
-            Names::Itself if !deleted && !may_have_lost && self.coverage.has_read(self.fetcher.list(stream)?, own, settled) => None,
-            Names::Itself if deleted && !routes::may_return(&event.object_type) => fetch::object(stream, &event.object).map(|_| What::Gone),
+            Names::Itself
+                if !deleted
+                    && !may_have_lost
+                    && self
+                        .coverage
+                        .has_read(self.fetcher.list(stream)?, own, settled) =>
+            {
+                None
+            }
+            Names::Itself if deleted && !routes::may_return(&event.object_type) => {
+                fetch::object(stream, &event.object).map(|_| What::Gone)
+            }
             Names::Itself => fetch::object(stream, &event.object),
             // When the object was created is not known here, unless its whole list was read.
-            Names::Id(_) if self.coverage.has_read(self.fetcher.list(stream)?, None, settled) => None,
+            Names::Id(_)
+                if self
+                    .coverage
+                    .has_read(self.fetcher.list(stream)?, None, settled) =>
+            {
+                None
+            }
             Names::Id(_) => Some(What::Object(None)),
             Names::ListedBy(param) => Some(What::Listed(param)),
             // What was made again under the same id has what belongs to it now.
-            Names::RowsOfIt if deleted && routes::may_return(&event.object_type) => Some(What::Children),
+            Names::RowsOfIt if deleted && routes::may_return(&event.object_type) => {
+                Some(What::Children)
+            }
             Names::RowsOfIt => deleted.then_some(What::RowsOfIt),
             Names::ChildrenOf(_) if deleted => None,
             Names::ChildrenOf(_) if self.coverage.has_read(stream.name, created, settled) => None,
             Names::ChildrenOf(member) => {
-                let Place::Each { when, .. } = stream.place else { return None };
+                let Place::Each { when, .. } = stream.place else {
+                    return None;
+                };
                 let has_list = member != "id" || when.is_none_or(|when| when(&event.object));
                 has_list.then_some(What::Children)
             }
@@ -136,16 +200,24 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// What says that everything is gone that belongs to an object, with the stream that it is gone from.
+/// What says that everything is gone that belongs to an object, with the stream that it is gone
+/// from.
 pub(super) fn sweep(stream: &'static Stream, owner: &str) -> Option<(&'static str, RawRecord)> {
     let rows = RawRecord::from_members([(stream.owner?, quoted(owner).as_str())]);
-    Some((stream.name, RawRecord::delete_matching(rows.as_bytes().to_vec())))
+    Some((
+        stream.name,
+        RawRecord::delete_matching(rows.as_bytes().to_vec()),
+    ))
 }
 
 /// What says that an object is gone: its key.
 pub(super) fn tombstone(stream: &Stream, id: &str) -> RawRecord {
     let id = quoted(id);
-    let key = stream.key.iter().filter(|name| **name == "id").map(|name| (*name, id.as_str()));
+    let key = stream
+        .key
+        .iter()
+        .filter(|name| **name == "id")
+        .map(|name| (*name, id.as_str()));
     RawRecord::delete(RawRecord::from_members(key).as_bytes().to_vec())
 }
 

@@ -46,7 +46,8 @@ struct Group {
     spans: Vec<Span>,
 }
 
-/// Objects that are not final: when they are due, and when they were created. Bounded, whatever the account holds.
+/// Objects that are not final: when they are due, and when they were created. Bounded, whatever the
+/// account holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Open(BTreeMap<i64, Group>);
@@ -56,24 +57,46 @@ impl Open {
         self.0.is_empty()
     }
 
-    /// Notes the records that are not final, but for those that were due too long ago. What is due already has just been read,
-    /// and waits for another while.
+    /// Notes the records that are not final, but for those that were due too long ago. What is due
+    /// already has just been read, and waits for another while.
     pub(super) fn add(&mut self, records: &[RawRecord], settles: Settles, now: i64) {
         let second = |record: &RawRecord, member: &str| record.scalar(member)?.parse::<i64>().ok();
         for record in records.iter().filter(|record| (settles.is_open)(record)) {
-            let (Some(due), Some(created)) = (second(record, settles.due), second(record, "created")) else { continue };
+            let (Some(due), Some(created)) =
+                (second(record, settles.due), second(record, "created"))
+            else {
+                continue;
+            };
             if now - due <= settles.at_most * 86_400 {
-                let at = if due > now { due } else { now + settles.patience * 3_600 };
-                self.insert(due.div_euclid(TOGETHER) * TOGETHER, at, Span { begin: created, end: created });
+                let at = if due > now {
+                    due
+                } else {
+                    now + settles.patience * 3_600
+                };
+                self.insert(
+                    due.div_euclid(TOGETHER) * TOGETHER,
+                    at,
+                    Span {
+                        begin: created,
+                        end: created,
+                    },
+                );
             }
         }
     }
 
     fn insert(&mut self, key: i64, at: i64, span: Span) {
         // What is due latest can wait for each other when there is too much.
-        let latest = self.0.last_key_value().map(|(latest, _)| *latest).filter(|_| self.0.len() >= MOST_TIMES);
+        let latest = self
+            .0
+            .last_key_value()
+            .map(|(latest, _)| *latest)
+            .filter(|_| self.0.len() >= MOST_TIMES);
         let key = latest.filter(|_| !self.0.contains_key(&key)).unwrap_or(key);
-        let group = self.0.entry(key).or_insert(Group { at, spans: Vec::new() });
+        let group = self.0.entry(key).or_insert(Group {
+            at,
+            spans: Vec::new(),
+        });
         group.at = group.at.max(at);
         group.insert(span);
     }
@@ -90,7 +113,8 @@ impl Open {
     /// Something that is due, with the time that it is known by.
     pub(super) fn first_due(&self, now: i64) -> Option<(i64, Span)> {
         let due = self.0.iter().filter(|(_, group)| group.at <= now);
-        due.flat_map(|(key, group)| group.spans.iter().map(|span| (*key, *span))).next()
+        due.flat_map(|(key, group)| group.spans.iter().map(|span| (*key, *span)))
+            .next()
     }
 
     /// Forgets a span that was read again.
@@ -117,7 +141,9 @@ impl Group {
         });
         while self.spans.len() > MOST_SPANS {
             let gap = |index: &usize| self.spans[*index].begin - self.spans[*index - 1].end;
-            let Some(nearest) = (1..self.spans.len()).min_by_key(gap) else { return };
+            let Some(nearest) = (1..self.spans.len()).min_by_key(gap) else {
+                return;
+            };
             self.spans[nearest - 1].end = self.spans.remove(nearest).end;
         }
     }
@@ -132,7 +158,9 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn transaction(created: i64, available_on: i64, status: &str) -> RawRecord {
-        RawRecord::upsert(format!(r#"{{"id":"txn_1","created":{created},"available_on":{available_on},"status":"{status}"}}"#))
+        RawRecord::upsert(format!(
+            r#"{{"id":"txn_1","created":{created},"available_on":{available_on},"status":"{status}"}}"#
+        ))
     }
 
     fn settles() -> Settles {
@@ -142,11 +170,21 @@ mod tests {
     #[test]
     fn only_what_is_open_is_noted_and_comes_when_it_is_due() {
         let mut open = Open::default();
-        let records = [transaction(100, 7 * DAY, "pending"), transaction(50, 7 * DAY, "pending"), transaction(60, 7 * DAY, "available")];
+        let records = [
+            transaction(100, 7 * DAY, "pending"),
+            transaction(50, 7 * DAY, "pending"),
+            transaction(60, 7 * DAY, "available"),
+        ];
         open.add(&records, settles(), 200);
         assert_eq!(open.first_due(7 * DAY - 1), None);
         let (key, span) = open.first_due(7 * DAY).unwrap();
-        assert_eq!(span, Span { begin: 50, end: 100 });
+        assert_eq!(
+            span,
+            Span {
+                begin: 50,
+                end: 100
+            }
+        );
         open.remove(key, span);
         assert!(open.is_empty());
     }
@@ -158,17 +196,37 @@ mod tests {
         assert!(open.is_empty());
         open.add(&[transaction(1, DAY, "pending")], settles(), 2 * DAY);
         let again = 2 * DAY + settles().patience * 3_600;
-        assert_eq!((open.first_due(again - 1), open.first_due(again).is_some()), (None, true));
+        assert_eq!(
+            (open.first_due(again - 1), open.first_due(again).is_some()),
+            (None, true)
+        );
     }
 
     #[test]
     fn it_stays_small_and_loses_nothing() {
         let mut open = Open::default();
         for number in 0..20_000 {
-            open.insert(number % 700 * TOGETHER, number % 700 * TOGETHER, Span { begin: number * DAY, end: number * DAY });
+            open.insert(
+                number % 700 * TOGETHER,
+                number % 700 * TOGETHER,
+                Span {
+                    begin: number * DAY,
+                    end: number * DAY,
+                },
+            );
         }
-        assert!(open.0.len() <= MOST_TIMES && open.0.values().all(|group| group.spans.len() <= MOST_SPANS));
-        let is_held = |second: i64| open.0.values().any(|group| group.spans.iter().any(|span| (span.begin..=span.end).contains(&second)));
+        assert!(
+            open.0.len() <= MOST_TIMES
+                && open.0.values().all(|group| group.spans.len() <= MOST_SPANS)
+        );
+        let is_held = |second: i64| {
+            open.0.values().any(|group| {
+                group
+                    .spans
+                    .iter()
+                    .any(|span| (span.begin..=span.end).contains(&second))
+            })
+        };
         assert!((0..20_000).all(|number| is_held(number * DAY)));
         let again: Open = serde_json::from_str(&serde_json::to_string(&open).unwrap()).unwrap();
         assert_eq!(again, open);

@@ -4,7 +4,8 @@ use pipeline_core::RawRecord;
 
 use super::{Inner, Stream};
 
-/// Such objects are active or archived, and some lists show only one kind unless asked for the other.
+/// Such objects are active or archived, and some lists show only one kind unless asked for the
+/// other.
 const ACTIVE: &[&str] = &["true", "false"];
 
 /// The streams.
@@ -104,7 +105,8 @@ pub(super) const STREAMS: &[Stream] = &[
     Stream::new("test_clocks", "/v1/test_helpers/test_clocks", "test_helpers.test_clock").unfiltered().test_only().note("needs a test key"),
 ];
 
-/// Credit that was granted to an account of the newer kind is listed by that, which this version of the API does not show.
+/// Credit that was granted to an account of the newer kind is listed by that, which this version of
+/// the API does not show.
 fn has_customer(grant: &RawRecord) -> bool {
     grant.scalar("customer").is_some()
 }

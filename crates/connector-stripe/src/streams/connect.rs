@@ -39,6 +39,11 @@ fn shows_persons(account: &RawRecord) -> bool {
         #[serde(borrow)]
         requirement_collection: Option<std::borrow::Cow<'a, str>>,
     }
-    let controller = account.member("controller").and_then(|json| serde_json::from_str::<Controller<'_>>(json).ok());
-    controller.and_then(|controller| controller.requirement_collection).as_deref() != Some("stripe")
+    let controller = account
+        .member("controller")
+        .and_then(|json| serde_json::from_str::<Controller<'_>>(json).ok());
+    controller
+        .and_then(|controller| controller.requirement_collection)
+        .as_deref()
+        != Some("stripe")
 }

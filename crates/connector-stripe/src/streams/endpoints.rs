@@ -7,7 +7,9 @@ use pipeline_core::http::Request;
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::slice::{Slicer, TimeRange, Windows};
 use pipeline_core::state::{EndpointState, SliceState, Window};
-use pipeline_core::{Deletes, Endpoint, NestedList, Result, Schema, Since, StreamDef, SyncMode, TimeFormat};
+use pipeline_core::{
+    Deletes, Endpoint, NestedList, Result, Schema, Since, StreamDef, SyncMode, TimeFormat,
+};
 
 use super::{ACCOUNT, Place, Stream, operation, stream, streams};
 use crate::changes::{is_heard, tells_deletions};
@@ -20,9 +22,12 @@ pub(crate) struct Reading {
     pub(crate) lookback: TimeDelta,
 }
 
-/// The endpoints that read every stream, by name. The streams inside the records of another one are fed by its endpoint.
+/// The endpoints that read every stream, by name. The streams inside the records of another one are
+/// fed by its endpoint.
 pub(crate) fn endpoints(reading: Reading) -> Vec<Endpoint> {
-    let mut all: Vec<_> = streams().filter_map(|stream| Some((stream.name, endpoint(stream, reading)?))).collect();
+    let mut all: Vec<_> = streams()
+        .filter_map(|stream| Some((stream.name, endpoint(stream, reading)?)))
+        .collect();
     all.sort_by_key(|(name, _)| *name);
     all.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
@@ -30,25 +35,52 @@ pub(crate) fn endpoints(reading: Reading) -> Vec<Endpoint> {
 /// The endpoint that reads a stream without its [spare](Stream::spare) members.
 pub(crate) fn plain_endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
     let list = request(stream.name, stream.path);
-    let list = if stream.paged { list.page_size("limit", reading.page_size.into()).paginate(PAGES) } else { list };
-    let asked = stream.expand.iter().filter(|member| !stream.spare.contains(member)).enumerate();
-    let list = stream.query.iter().fold(list, |list, (name, value)| list.query(*name, *value));
-    let list = asked.fold(list, |list, (index, member)| list.query(format!("expand[{index}]"), format!("data.{member}")));
-    matches!(stream.place, Place::Account).then(|| complete(walk(stream, reading, &list), stream, reading))
+    let list = if stream.paged {
+        list.page_size("limit", reading.page_size.into())
+            .paginate(PAGES)
+    } else {
+        list
+    };
+    let asked = stream
+        .expand
+        .iter()
+        .filter(|member| !stream.spare.contains(member))
+        .enumerate();
+    let list = stream
+        .query
+        .iter()
+        .fold(list, |list, (name, value)| list.query(*name, *value));
+    let list = asked.fold(list, |list, (index, member)| {
+        list.query(format!("expand[{index}]"), format!("data.{member}"))
+    });
+    matches!(stream.place, Place::Account)
+        .then(|| complete(walk(stream, reading, &list), stream, reading))
 }
 
 /// The endpoint that reads a stream; none for one that another's endpoint feeds.
 fn endpoint(stream: &Stream, reading: Reading) -> Option<Endpoint> {
     match stream.place {
-        Place::Account => Some(complete(walk(stream, reading, &list(stream, reading)), stream, reading)),
+        Place::Account => Some(complete(
+            walk(stream, reading, &list(stream, reading)),
+            stream,
+            reading,
+        )),
         Place::Each { parent, when } => {
             let parent = self::stream(parent)?;
             // Nothing of the parents is stored, so nothing in them is expanded or completed.
-            let bare = Stream { expand: &[], mode: mode(stream), ..*parent };
+            let bare = Stream {
+                expand: &[],
+                mode: mode(stream),
+                ..*parent
+            };
             let own = list(stream, reading).feeds(definition(stream, mode(stream)), "data");
             let own = own.for_each(walk(&bare, reading, &list(&bare, reading)));
             // It also says which rows are kept of a parent whose list cannot be read.
-            let own = stream.parent_id.or(stream.owner).into_iter().fold(own, |own, column| own.inherit("id", column));
+            let own = stream
+                .parent_id
+                .or(stream.owner)
+                .into_iter()
+                .fold(own, |own, column| own.inherit("id", column));
             Some(when.into_iter().fold(own, Endpoint::when))
         }
         Place::Inside { .. } => None,
@@ -72,7 +104,11 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
         ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };
     let endpoint = endpoint.cursor(cursor, TimeFormat::UnixSeconds);
-    let endpoint = if stream.ageless { endpoint.slices(Everything(windows)) } else { endpoint.slices(windows) };
+    let endpoint = if stream.ageless {
+        endpoint.slices(Everything(windows))
+    } else {
+        endpoint.slices(windows)
+    };
     match stream.mode {
         SyncMode::FullRefresh => endpoint,
         SyncMode::Incremental => endpoint.incremental(),
@@ -82,22 +118,40 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
 /// Adds the lists inside the records: all are completed, and some are streams.
 fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoint {
     for child in streams() {
-        let Place::Inside { parent, member } = child.place else { continue };
+        let Place::Inside { parent, member } = child.place else {
+            continue;
+        };
         if parent == stream.name {
             let rest = list(child, reading).feeds(definition(child, stream.mode), "data");
             let nested = NestedList::new(member, "has_more", rest).total("total_count");
-            // Expanded, it is there, but not in every kind of object: the others' lists are documented to be always there.
-            let nested = if stream.expand.contains(&member) { nested.optional() } else { nested };
+            // Expanded, it is there, but not in every kind of object: the others' lists are
+            // documented to be always there.
+            let nested = if stream.expand.contains(&member) {
+                nested.optional()
+            } else {
+                nested
+            };
             let column = child.parent_id.or(child.owner);
-            endpoint = endpoint.feeds_nested(column.into_iter().fold(nested, |nested, column| nested.inherit("id", column)));
+            endpoint = endpoint.feeds_nested(
+                column
+                    .into_iter()
+                    .fold(nested, |nested, column| nested.inherit("id", column)),
+            );
         }
     }
     for inner in stream.inner {
         let name = format!("{}.{}", stream.name, inner.member);
         let entries = StreamDef::new(name.clone(), Schema::default()).primary_key(["id"]);
-        let rest = request(name, inner.path).page_size("limit", reading.page_size.into()).paginate(PAGES).feeds(entries, "data");
-        let rest = inner.query.iter().fold(rest, |rest, (name, value)| rest.query(*name, *value));
-        endpoint = endpoint.completes(NestedList::new(inner.member, "has_more", rest).total("total_count"));
+        let rest = request(name, inner.path)
+            .page_size("limit", reading.page_size.into())
+            .paginate(PAGES)
+            .feeds(entries, "data");
+        let rest = inner
+            .query
+            .iter()
+            .fold(rest, |rest, (name, value)| rest.query(*name, *value));
+        endpoint = endpoint
+            .completes(NestedList::new(inner.member, "has_more", rest).total("total_count"));
     }
     endpoint
 }
@@ -106,36 +160,60 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
 fn list(stream: &Stream, reading: Reading) -> Endpoint {
     let mut endpoint = request(stream.name, stream.path);
     if stream.paged {
-        endpoint = endpoint.page_size("limit", reading.page_size.into()).paginate(PAGES);
+        endpoint = endpoint
+            .page_size("limit", reading.page_size.into())
+            .paginate(PAGES);
     }
-    stream.parameters().fold(endpoint, |endpoint, (name, value)| endpoint.query(name, value))
+    stream
+        .parameters()
+        .fold(endpoint, |endpoint, (name, value)| {
+            endpoint.query(name, value)
+        })
 }
 
-/// A request with its limits. What a path of Stripe's names in braces is always the id of the record that the list is of.
+/// A request with its limits. What a path of Stripe's names in braces is always the id of the
+/// record that the list is of.
 fn request(name: impl Into<Cow<'static, str>>, template: &'static str) -> Endpoint {
     let path = match (template.split_once('{'), template.split_once('}')) {
         (Some((before, _)), Some((_, after))) => format!("{before}{{id}}{after}").into(),
         _ => Cow::Borrowed(template),
     };
-    Endpoint::get(name, path).buckets([ACCOUNT]).bucket(operation(template))
+    Endpoint::get(name, path)
+        .buckets([ACCOUNT])
+        .bucket(operation(template))
 }
 
-const PAGES: AfterLastId = AfterLastId { param: "starting_after", more: "has_more", id: "id" };
+const PAGES: AfterLastId = AfterLastId {
+    param: "starting_after",
+    more: "has_more",
+    id: "id",
+};
 
-/// How a stream is read from one sync to the next. Of lists that other records have those of new records are read, when
-/// it can be told which are new, and events tell when the others have changed.
+/// How a stream is read from one sync to the next. Of lists that other records have those of new
+/// records are read, when it can be told which are new, and events tell when the others have
+/// changed.
 fn mode(stream: &Stream) -> SyncMode {
     let parent = stream.parent().and_then(self::stream);
     match (stream.place, parent) {
         (Place::Each { .. }, _) if !is_heard(stream) => SyncMode::FullRefresh,
-        (Place::Each { .. }, Some(Stream { cursor: Some(_), .. })) => SyncMode::Incremental,
+        (
+            Place::Each { .. },
+            Some(Stream {
+                cursor: Some(_), ..
+            }),
+        ) => SyncMode::Incremental,
         (_, parent) => parent.map_or(stream.mode, mode),
     }
 }
 
 fn definition(stream: &Stream, mode: SyncMode) -> StreamDef {
-    let definition = StreamDef::new(stream.name, stream.schema()).primary_key(stream.key.iter().copied());
-    let heard = stream.parent().filter(|_| matches!(stream.place, Place::Inside { .. })).and_then(self::stream).unwrap_or(stream);
+    let definition =
+        StreamDef::new(stream.name, stream.schema()).primary_key(stream.key.iter().copied());
+    let heard = stream
+        .parent()
+        .filter(|_| matches!(stream.place, Place::Inside { .. }))
+        .and_then(self::stream)
+        .unwrap_or(stream);
     definition.deletes(match mode {
         SyncMode::FullRefresh => Deletes::BySnapshot,
         SyncMode::Incremental if tells_deletions(heard) => Deletes::Announced,
@@ -149,7 +227,14 @@ struct Everything(Windows);
 
 impl Slicer for Everything {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
-        self.0.plan(state, TimeRange { start: None, ..range }, now)
+        self.0.plan(
+            state,
+            TimeRange {
+                start: None,
+                ..range
+            },
+            now,
+        )
     }
 
     fn since(&self, _range: TimeRange) -> Option<Since> {
@@ -190,11 +275,22 @@ impl Slicer for Everything {
 struct Once;
 
 impl Slicer for Once {
-    fn plan(&self, state: &EndpointState, _range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
+    fn plan(
+        &self,
+        state: &EndpointState,
+        _range: TimeRange,
+        now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
         if state.cursor.is_some() || !state.slices.is_empty() {
             return Vec::new();
         }
-        vec![SliceState { window: Some(Window { since: None, until: now }), ..SliceState::default() }]
+        vec![SliceState {
+            window: Some(Window {
+                since: None,
+                until: now,
+            }),
+            ..SliceState::default()
+        }]
     }
 
     fn apply(&self, _slice: &SliceState, _request: &mut Request) -> Result<()> {
@@ -203,7 +299,10 @@ impl Slicer for Once {
 
     /// The whole list: nothing smaller can be asked for.
     fn around(&self, time: DateTime<Utc>) -> Option<Window> {
-        Some(Window { since: Some(time), until: time + TimeDelta::seconds(1) })
+        Some(Window {
+            since: Some(time),
+            until: time + TimeDelta::seconds(1),
+        })
     }
 }
 
@@ -215,11 +314,19 @@ struct Values {
 }
 
 impl Slicer for Values {
-    fn plan(&self, state: &EndpointState, _range: TimeRange, _now: DateTime<Utc>) -> Vec<SliceState> {
+    fn plan(
+        &self,
+        state: &EndpointState,
+        _range: TimeRange,
+        _now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
         if !state.slices.is_empty() {
             return Vec::new();
         }
-        let slice = |value: &&str| SliceState { query: vec![(self.name.to_owned(), (*value).to_owned())], ..SliceState::default() };
+        let slice = |value: &&str| SliceState {
+            query: vec![(self.name.to_owned(), (*value).to_owned())],
+            ..SliceState::default()
+        };
         self.values.iter().map(slice).collect()
     }
 

@@ -95,7 +95,8 @@ pub(super) const STREAMS: &[Stream] = &[
 
 /// Stripe assigns transactions to automatic payouts only, and not all of them before it says so.
 fn is_reconciled(payout: &RawRecord) -> bool {
-    payout.member("automatic") == Some("true") && payout.scalar("reconciliation_status").as_deref() == Some("completed")
+    payout.member("automatic") == Some("true")
+        && payout.scalar("reconciliation_status").as_deref() == Some("completed")
 }
 
 /// The money is not at the account's disposal yet.
@@ -105,11 +106,15 @@ fn is_pending(transaction: &RawRecord) -> bool {
 
 /// The bank has not said yet by what the payout can be traced.
 fn awaits_trace(payout: &RawRecord) -> bool {
-    let trace = payout.member("trace_id").map(|json| RawRecord::upsert(json.to_owned()));
+    let trace = payout
+        .member("trace_id")
+        .map(|json| RawRecord::upsert(json.to_owned()));
     trace.is_some_and(|trace| trace.scalar("status").as_deref() == Some("pending"))
 }
 
 /// A setup intent that nobody tried has no attempt.
 fn was_attempted(setup_intent: &RawRecord) -> bool {
-    setup_intent.member("latest_attempt").is_some_and(|attempt| attempt != "null")
+    setup_intent
+        .member("latest_attempt")
+        .is_some_and(|attempt| attempt != "null")
 }

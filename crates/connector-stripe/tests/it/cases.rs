@@ -9,7 +9,9 @@ use connector_stripe::StripeConfig;
 use futures::{StreamExt, TryStreamExt};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::{Position, SliceState, Window};
-use pipeline_core::{BuildContext, Catalog, Connector, Endpoint, ErrorKind, RawRecord, Result, SessionExt, SyncMode};
+use pipeline_core::{
+    BuildContext, Catalog, Connector, Endpoint, ErrorKind, RawRecord, Result, SessionExt, SyncMode,
+};
 use pipeline_engine::Metrics;
 use pipeline_engine::cell::Column;
 use pipeline_engine::decode::Decoder;
@@ -18,11 +20,18 @@ use tokio::time::{Duration, Instant};
 use crate::fake::{Fake, Reply, page, param, refusal};
 
 async fn read(fake: &std::sync::Arc<Fake>, stream: &str) -> Result<Vec<RawRecord>> {
-    fake.open(StripeConfig::new("rk_live_key")).await.records(stream, TimeRange::all()).try_collect().await
+    fake.open(StripeConfig::new("rk_live_key"))
+        .await
+        .records(stream, TimeRange::all())
+        .try_collect()
+        .await
 }
 
 fn ids(records: &[RawRecord]) -> BTreeSet<String> {
-    records.iter().map(|record| record.scalar("id").unwrap()).collect()
+    records
+        .iter()
+        .map(|record| record.scalar("id").unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -30,15 +39,36 @@ async fn c01_250_charges_are_three_pages_of_100() {
     let all: Vec<String> = (0..250).map(|number| format!("ch_{number}")).collect();
     let listed = all.clone();
     let fake = Fake::new(move |request| {
-        let start = param(request, "starting_after").map_or(0, |id| listed.iter().position(|known| known == id).unwrap() + 1);
-        let end = (start + param(request, "limit").unwrap().parse::<usize>().unwrap()).min(listed.len());
+        let start = param(request, "starting_after").map_or(0, |id| {
+            listed.iter().position(|known| known == id).unwrap() + 1
+        });
+        let end =
+            (start + param(request, "limit").unwrap().parse::<usize>().unwrap()).min(listed.len());
         page(&listed[start..end], end < listed.len())
     });
     let records = read(&fake, "charges").await.unwrap();
-    assert_eq!((records.len(), ids(&records)), (250, all.into_iter().collect()));
+    assert_eq!(
+        (records.len(), ids(&records)),
+        (250, all.into_iter().collect())
+    );
     let sent = fake.sent.lock().unwrap();
-    let asked: Vec<_> = sent.iter().map(|request| (param(request, "limit").unwrap(), param(request, "starting_after"))).collect();
-    assert_eq!(asked, [("100", None), ("100", Some("ch_99")), ("100", Some("ch_199"))]);
+    let asked: Vec<_> = sent
+        .iter()
+        .map(|request| {
+            (
+                param(request, "limit").unwrap(),
+                param(request, "starting_after"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            ("100", None),
+            ("100", Some("ch_99")),
+            ("100", Some("ch_199"))
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +84,10 @@ async fn c05_every_page_ends_where_the_first_does_however_long_the_walk() {
         tokio::time::sleep(Duration::from_mins(10)).await;
     }
     let sent = fake.sent.lock().unwrap();
-    let ends: BTreeSet<_> = sent.iter().map(|request| param(request, "created[lt]").unwrap()).collect();
+    let ends: BTreeSet<_> = sent
+        .iter()
+        .map(|request| param(request, "created[lt]").unwrap())
+        .collect();
     // A minute before the start, that second included.
     assert_eq!((sent.len(), ends), (3, BTreeSet::from(["1769817541"])));
 }
@@ -64,7 +97,10 @@ async fn c07_a_second_is_never_cut() {
     let stripe = Fake::empty().connect(StripeConfig::new("rk_live_key"));
     let at = |second| chrono::DateTime::from_timestamp(second, 0);
     let slice = |since: i64, until: i64, reached: i64| SliceState {
-        window: at(until).map(|until| Window { since: at(since), until }),
+        window: at(until).map(|until| Window {
+            since: at(since),
+            until,
+        }),
         position: Position::At("ch_1".to_owned()),
         reached: at(reached),
         ..SliceState::default()
@@ -72,30 +108,67 @@ async fn c07_a_second_is_never_cut() {
     let slicer = endpoint(&stripe, "charges").slicer();
     assert_eq!(slicer.split(&slice(1_000, 1_001, 1_000)), None);
     let (kept, given) = slicer.split(&slice(1_000, 1_010, 1_008)).unwrap();
-    assert_eq!((kept.window.unwrap().since, given.window.unwrap()), (at(1_004), Window { since: at(1_000), until: at(1_004).unwrap() }));
+    assert_eq!(
+        (kept.window.unwrap().since, given.window.unwrap()),
+        (
+            at(1_004),
+            Window {
+                since: at(1_000),
+                until: at(1_004).unwrap()
+            }
+        )
+    );
 }
 
 #[tokio::test]
 async fn c08_what_is_older_than_the_account_is_read_as_well() {
     let fake = Fake::empty();
     read(&fake, "charges").await.unwrap();
-    assert!(fake.sent.lock().unwrap().iter().all(|request| param(request, "created[gte]").is_none()), "{:?}", fake.urls());
+    assert!(
+        fake.sent
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|request| param(request, "created[gte]").is_none()),
+        "{:?}",
+        fake.urls()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn c30_windows_end_by_stripes_clock_and_not_by_ours() {
-    for answer in [|| (200, r#"{"id":"acct_1"}"#.to_owned()), || refusal(403, "more_permissions_required", "", "No.")] {
+    for answer in [
+        || (200, r#"{"id":"acct_1"}"#.to_owned()),
+        || refusal(403, "more_permissions_required", "", "No."),
+    ] {
         let fake = Fake::new(move |request| {
-            let reply = Reply::from(if request.url.path() == "/v1/account" { answer() } else { page::<&str>(&[], false) });
+            let reply = Reply::from(if request.url.path() == "/v1/account" {
+                answer()
+            } else {
+                page::<&str>(&[], false)
+            });
             reply.header("date", "Fri, 30 Jan 2026 23:50:00 GMT")
         });
         let stripe = std::sync::Arc::new(fake.connect(StripeConfig::new("rk_live_key")));
-        let run = std::sync::Arc::clone(&stripe).open(&["charges"]).await.unwrap();
-        let _: Vec<RawRecord> = run.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        let run = std::sync::Arc::clone(&stripe)
+            .open(&["charges"])
+            .await
+            .unwrap();
+        let _: Vec<RawRecord> = run
+            .records("charges", TimeRange::all())
+            .try_collect()
+            .await
+            .unwrap();
         // A minute before ten to twelve, that second included.
-        assert_eq!(param(&fake.sent.lock().unwrap()[1], "created[lt]"), Some("1769816941"));
+        assert_eq!(
+            param(&fake.sent.lock().unwrap()[1], "created[lt]"),
+            Some("1769816941")
+        );
         let facts = stripe.check(&["charges"]).await.unwrap().facts;
-        assert!(facts.contains(&("clock".to_owned(), "600 s ahead of Stripe's".to_owned())), "{facts:?}");
+        assert!(
+            facts.contains(&("clock".to_owned(), "600 s ahead of Stripe's".to_owned())),
+            "{facts:?}"
+        );
     }
 }
 
@@ -104,29 +177,52 @@ async fn c31_a_limit_of_one_operation_slows_down_that_operation_alone() {
     const OTHERS: usize = 100;
     let throttled = AtomicUsize::new(0);
     let fake = Fake::new(move |request| {
-        let is_throttled = request.url.path() == "/v1/charges" && throttled.fetch_add(1, Ordering::Relaxed) < 3;
-        let reply = if is_throttled { refusal(429, "rate_limit", "", "Too many requests") } else { page(&["x_1"], false) };
+        let is_throttled =
+            request.url.path() == "/v1/charges" && throttled.fetch_add(1, Ordering::Relaxed) < 3;
+        let reply = if is_throttled {
+            refusal(429, "rate_limit", "", "Too many requests")
+        } else {
+            page(&["x_1"], false)
+        };
         let reply = Reply::from(reply);
-        if is_throttled { reply.header("stripe-rate-limited-reason", "endpoint-rate") } else { reply }
+        if is_throttled {
+            reply.header("stripe-rate-limited-reason", "endpoint-rate")
+        } else {
+            reply
+        }
     });
     let mut config = StripeConfig::new("rk_live_key");
     config.rate_share = 1.0;
     let stripe = fake.open(config).await;
     let start = Instant::now();
     let others = async {
-        let lists = (0..OTHERS).map(|_| stripe.records("customers", TimeRange::all()).collect::<Vec<_>>());
+        let lists = (0..OTHERS).map(|_| {
+            stripe
+                .records("customers", TimeRange::all())
+                .collect::<Vec<_>>()
+        });
         futures::future::join_all(lists).await;
         start.elapsed()
     };
     let charges = async {
-        let charges: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        let charges: Vec<RawRecord> = stripe
+            .records("charges", TimeRange::all())
+            .try_collect()
+            .await
+            .unwrap();
         (charges.len(), start.elapsed())
     };
     let (others, (charges, waited)) = tokio::join!(others, charges);
     assert_eq!(charges, 1);
-    assert!(waited > Duration::from_secs(1), "three pauses took {waited:?}");
+    assert!(
+        waited > Duration::from_secs(1),
+        "three pauses took {waited:?}"
+    );
     // 25 a second, as if nobody had been throttled.
-    assert!(others < Duration::from_millis(4_400), "{OTHERS} lists of customers took {others:?}");
+    assert!(
+        others < Duration::from_millis(4_400),
+        "{OTHERS} lists of customers took {others:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +236,11 @@ async fn c32_a_throttled_page_without_a_reason_is_asked_for_again_after_a_while(
     let start = Instant::now();
     let records = read(&fake, "charges").await.unwrap();
     assert_eq!((records.len(), fake.urls().len()), (2, 4));
-    assert!(start.elapsed() >= Duration::from_secs(1), "two pauses took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_secs(1),
+        "two pauses took {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,16 +248,24 @@ async fn c33_retries_that_stripe_advises_against_are_few_and_the_error_names_the
     let attempts = |advice: Option<&'static str>| async move {
         let fake = Fake::new(move |_| {
             let reply = Reply::from(refusal(500, "", "", "Something went wrong"));
-            advice.into_iter().fold(reply, |reply, advice| reply.header("stripe-should-retry", advice))
+            advice.into_iter().fold(reply, |reply, advice| {
+                reply.header("stripe-should-retry", advice)
+            })
         });
         let error = read(&fake, "charges").await.unwrap_err();
-        assert_eq!((error.kind(), error.context_value("request_id")), (ErrorKind::Unavailable, Some("req_1")));
+        assert_eq!(
+            (error.kind(), error.context_value("request_id")),
+            (ErrorKind::Unavailable, Some("req_1"))
+        );
         assert!(error.to_string().contains("req_1"), "{error}");
         fake.urls().len()
     };
     assert_eq!(attempts(Some("false")).await, 2);
     let unadvised = attempts(None).await;
-    assert!(unadvised > 2 && unadvised == attempts(Some("true")).await, "{unadvised}");
+    assert!(
+        unadvised > 2 && unadvised == attempts(Some("true")).await,
+        "{unadvised}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,7 +274,14 @@ async fn c34_a_body_that_is_cut_is_asked_for_again_and_none_of_it_is_taken() {
     let fake = Fake::new(move |_| {
         let (status, body) = page(&["ch_2", "ch_1"], false);
         let is_cut = asked.fetch_add(1, Ordering::Relaxed) == 0;
-        (status, if is_cut { body[..body.len() / 2].to_owned() } else { body })
+        (
+            status,
+            if is_cut {
+                body[..body.len() / 2].to_owned()
+            } else {
+                body
+            },
+        )
     });
     let records = read(&fake, "charges").await.unwrap();
     assert_eq!((records.len(), fake.urls().len()), (2, 2));
@@ -174,37 +289,70 @@ async fn c34_a_body_that_is_cut_is_asked_for_again_and_none_of_it_is_taken() {
 
 #[tokio::test]
 async fn c35_a_refused_key_is_tried_once() {
-    let fake = Fake::new(|_| refusal(401, "api_key_expired", "", "Expired API Key provided: rk_live_*****"));
+    let fake = Fake::new(|_| {
+        refusal(
+            401,
+            "api_key_expired",
+            "",
+            "Expired API Key provided: rk_live_*****",
+        )
+    });
     let error = read(&fake, "charges").await.unwrap_err();
-    assert_eq!((error.kind(), fake.urls().len()), (ErrorKind::Unauthenticated, 1));
+    assert_eq!(
+        (error.kind(), fake.urls().len()),
+        (ErrorKind::Unauthenticated, 1)
+    );
 }
 
 #[tokio::test]
 async fn c36_a_missing_permission_is_named_and_concerns_one_stream() {
     for status in [401, 403] {
         let fake = Fake::new(move |request| match request.url.path() {
-            "/v1/disputes" => refusal(status, "", "", "Having the 'rak_dispute_read' permission would allow this request."),
+            "/v1/disputes" => refusal(
+                status,
+                "",
+                "",
+                "Having the 'rak_dispute_read' permission would allow this request.",
+            ),
             _ => page(&["ch_1"], false),
         });
         let error = read(&fake, "disputes").await.unwrap_err();
-        assert_eq!((error.kind(), fake.urls().len()), (ErrorKind::PermissionDenied, 1));
-        assert!(error.help().unwrap().contains("`rak_dispute_read`"), "{:?}", error.help());
+        assert_eq!(
+            (error.kind(), fake.urls().len()),
+            (ErrorKind::PermissionDenied, 1)
+        );
+        assert!(
+            error.help().unwrap().contains("`rak_dispute_read`"),
+            "{:?}",
+            error.help()
+        );
         assert_eq!(read(&fake, "charges").await.unwrap().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn c37_a_product_that_is_not_enabled_is_not_a_failure_of_the_stream() {
-    for message in ["Your account is not set up to use Issuing.", "Treasury is not enabled for this account."] {
+    for message in [
+        "Your account is not set up to use Issuing.",
+        "Treasury is not enabled for this account.",
+    ] {
         let fake = Fake::new(move |_| refusal(400, "", "", message));
         let error = read(&fake, "cardholders").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        assert!(error.help().unwrap().contains("enable it in the dashboard"), "{:?}", error.help());
+        assert!(
+            error.help().unwrap().contains("enable it in the dashboard"),
+            "{:?}",
+            error.help()
+        );
     }
 }
 
 fn endpoint<'c>(stripe: &'c dyn Connector, name: &str) -> &'c Endpoint {
-    stripe.endpoints().iter().find(|endpoint| endpoint.name() == name).unwrap()
+    stripe
+        .endpoints()
+        .iter()
+        .find(|endpoint| endpoint.name() == name)
+        .unwrap()
 }
 
 #[tokio::test]
@@ -212,7 +360,11 @@ async fn c42_a_closed_review_that_is_not_listed_is_not_taken_for_deleted() {
     let stripe = Fake::empty().connect(StripeConfig::new("rk_live_key"));
     assert_eq!(endpoint(&stripe, "reviews").mode(), SyncMode::Incremental);
     let catalog = Catalog::of(stripe.endpoints());
-    let reviews = catalog.streams.iter().find(|stream| stream.name == "reviews").unwrap();
+    let reviews = catalog
+        .streams
+        .iter()
+        .find(|stream| stream.name == "reviews")
+        .unwrap();
     assert_eq!(reviews.deletes, "not visible");
 }
 
@@ -229,7 +381,11 @@ fn charge(members: &str) -> BTreeMap<String, String> {
 
 /// The members of a charge that did not go to their column, and how many.
 fn drift(members: &str) -> Vec<(String, u64)> {
-    charges(members).drift().into_iter().map(|drift| (drift.field.clone(), drift.count)).collect()
+    charges(members)
+        .drift()
+        .into_iter()
+        .map(|drift| (drift.field.clone(), drift.count))
+        .collect()
 }
 
 /// What has decoded a charge with these members.
@@ -237,16 +393,28 @@ fn charges(members: &str) -> Decoder {
     let charges = connector_stripe::stream("charges").unwrap();
     let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
     let now = "2026-01-31T00:00:00Z".parse().unwrap();
-    decoder.push(&RawRecord::upsert(format!(r#"{{"id":"ch_1",{members}}}"#)), now).unwrap();
+    decoder
+        .push(
+            &RawRecord::upsert(format!(r#"{{"id":"ch_1",{members}}}"#)),
+            now,
+        )
+        .unwrap();
     decoder
 }
 
 #[test]
 fn c44_an_object_in_the_place_of_an_id_gives_the_id() {
-    let expanded = r#""customer":{"id":"cus_1","object":"customer","name":"Jo"},"payment_intent":"pi_1""#;
+    let expanded =
+        r#""customer":{"id":"cus_1","object":"customer","name":"Jo"},"payment_intent":"pi_1""#;
     let row = charge(expanded);
-    assert_eq!((&*row["customer"], &*row["payment_intent"]), ("cus_1", "pi_1"));
-    assert_eq!(row["_extra"], r#"{"customer":{"id":"cus_1","object":"customer","name":"Jo"}}"#, "and nothing of the object is lost");
+    assert_eq!(
+        (&*row["customer"], &*row["payment_intent"]),
+        ("cus_1", "pi_1")
+    );
+    assert_eq!(
+        row["_extra"], r#"{"customer":{"id":"cus_1","object":"customer","name":"Jo"}}"#,
+        "and nothing of the object is lost"
+    );
     assert_eq!(drift(expanded), [("customer".to_owned(), 1)]);
 }
 
@@ -255,22 +423,34 @@ fn c45_a_new_member_is_kept_and_a_new_value_of_an_enumeration_passes() {
     assert_eq!(drift(r#""hologram":{"a":1}"#), [("hologram".to_owned(), 1)]);
     assert!(drift(r#""status":"teleported""#).is_empty());
     let row = charge(r#""hologram":{"a":1},"status":"teleported""#);
-    assert_eq!((&*row["_extra"], &*row["status"]), (r#"{"hologram":{"a":1}}"#, "teleported"));
+    assert_eq!(
+        (&*row["_extra"], &*row["status"]),
+        (r#"{"hologram":{"a":1}}"#, "teleported")
+    );
 }
 
 #[test]
 fn c46_a_value_of_another_type_is_kept_and_counted() {
-    for (field, value) in [("billing_details", r#""none""#), ("metadata", "[]"), ("amount", r#"{"value":1}"#)] {
+    for (field, value) in [
+        ("billing_details", r#""none""#),
+        ("metadata", "[]"),
+        ("amount", r#"{"value":1}"#),
+    ] {
         let members = format!("\"{field}\":{value}");
         assert_eq!(drift(&members), [(field.to_owned(), 1)]);
         let row = charge(&members);
-        assert_eq!((&*row[field], &*row["_extra"]), ("", &*format!("{{{members}}}")));
+        assert_eq!(
+            (&*row[field], &*row["_extra"]),
+            ("", &*format!("{{{members}}}"))
+        );
     }
 }
 
 /// The parameters of every list and object, by the segments of its path.
 fn operations() -> Vec<(Vec<&'static str>, BTreeSet<&'static str>)> {
-    let lines = include_str!("../operations.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("../operations.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'));
     let parsed = lines.map(|line| {
         let mut words = line.split(' ');
         (words.next().unwrap().split('/').collect(), words.collect())
@@ -282,24 +462,50 @@ fn operations() -> Vec<(Vec<&'static str>, BTreeSet<&'static str>)> {
 fn c53_no_request_of_a_fixture_has_a_parameter_that_the_specification_lacks() {
     let operations = operations();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/stripe");
-    let cases = fs::read_dir(folder).unwrap().map(|case| case.unwrap().path()).filter(|path| path.is_dir());
+    let cases = fs::read_dir(folder)
+        .unwrap()
+        .map(|case| case.unwrap().path())
+        .filter(|path| path.is_dir());
     let mut checked = 0;
-    for file in cases.flat_map(|case| fs::read_dir(case).unwrap()).map(|file| file.unwrap().path()) {
-        let is_exchange = file.extension().is_some_and(|extension| extension == "json") && !file.ends_with("case.json");
+    for file in cases
+        .flat_map(|case| fs::read_dir(case).unwrap())
+        .map(|file| file.unwrap().path())
+    {
+        let is_exchange = file
+            .extension()
+            .is_some_and(|extension| extension == "json")
+            && !file.ends_with("case.json");
         if !is_exchange {
             continue;
         }
-        let exchange: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-        let path: Vec<&str> = exchange["request"]["path"].as_str().unwrap().split('/').collect();
+        let exchange: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let path: Vec<&str> = exchange["request"]["path"]
+            .as_str()
+            .unwrap()
+            .split('/')
+            .collect();
         let is_path = |known: &[&str]| {
-            known.len() == path.len() && known.iter().zip(&path).all(|(known, segment)| known == segment || known.starts_with('{'))
+            known.len() == path.len()
+                && known
+                    .iter()
+                    .zip(&path)
+                    .all(|(known, segment)| known == segment || known.starts_with('{'))
         };
         let exact = operations.iter().find(|(known, _)| *known == path);
-        let (_, takes) =
-            exact.or_else(|| operations.iter().find(|(known, _)| is_path(known))).unwrap_or_else(|| panic!("{}", file.display()));
+        let (_, takes) = exact
+            .or_else(|| operations.iter().find(|(known, _)| is_path(known)))
+            .unwrap_or_else(|| panic!("{}", file.display()));
         let query = &exchange["request"]["query"];
-        let pairs = query.as_array().map(|pairs| pairs.iter().map(|pair| pair[0].as_str().unwrap()).collect::<Vec<_>>());
-        let names = pairs.or_else(|| Some(query.as_object()?.keys().map(String::as_str).collect())).unwrap_or_default();
+        let pairs = query.as_array().map(|pairs| {
+            pairs
+                .iter()
+                .map(|pair| pair[0].as_str().unwrap())
+                .collect::<Vec<_>>()
+        });
+        let names = pairs
+            .or_else(|| Some(query.as_object()?.keys().map(String::as_str).collect()))
+            .unwrap_or_default();
         for name in names.iter().map(|name| name.split('[').next().unwrap()) {
             assert!(takes.contains(name), "{}: `{name}`", file.display());
             checked += 1;
@@ -312,11 +518,17 @@ fn c53_no_request_of_a_fixture_has_a_parameter_that_the_specification_lacks() {
 fn large(fitting: usize) -> std::sync::Arc<Fake> {
     let all: Vec<String> = (0..12).map(|number| format!("ch_{number}")).collect();
     Fake::new(move |request| {
-        let start = param(request, "starting_after").map_or(0, |id| all.iter().position(|known| known == id).unwrap() + 1);
+        let start = param(request, "starting_after").map_or(0, |id| {
+            all.iter().position(|known| known == id).unwrap() + 1
+        });
         let limit = param(request, "limit").unwrap().parse::<usize>().unwrap();
         let end = (start + limit).min(all.len());
         let (status, body) = page(&all[start..end], end < all.len());
-        let padding = if limit > fitting { " ".repeat(64 << 10) } else { String::new() };
+        let padding = if limit > fitting {
+            " ".repeat(64 << 10)
+        } else {
+            String::new()
+        };
         (status, body + &padding)
     })
 }
@@ -329,12 +541,21 @@ fn small_bodies() -> BuildContext {
 async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
     for fitting in [50, 7, 1] {
         let fake = large(fitting);
-        let stripe = fake.open_in(StripeConfig::new("rk_live_key"), small_bodies()).await;
-        let records: Vec<RawRecord> = stripe.records("charges", TimeRange::all()).try_collect().await.unwrap();
+        let stripe = fake
+            .open_in(StripeConfig::new("rk_live_key"), small_bodies())
+            .await;
+        let records: Vec<RawRecord> = stripe
+            .records("charges", TimeRange::all())
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(ids(&records).len(), 12, "each once, {fitting} a page");
         assert_eq!(records.len(), 12);
         let sent = fake.sent.lock().unwrap();
-        let limits: Vec<usize> = sent.iter().map(|request| param(request, "limit").unwrap().parse().unwrap()).collect();
+        let limits: Vec<usize> = sent
+            .iter()
+            .map(|request| param(request, "limit").unwrap().parse().unwrap())
+            .collect();
         assert_eq!(limits[..2], [100, 50], "{limits:?}");
     }
 }
@@ -342,24 +563,56 @@ async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
 #[tokio::test(start_paused = true)]
 async fn a15_one_record_that_is_too_large_is_an_error_with_words() {
     let fake = large(0);
-    let stripe = fake.open_in(StripeConfig::new("rk_live_key"), small_bodies()).await;
-    let error = stripe.records("charges", TimeRange::all()).try_collect::<Vec<_>>().await.unwrap_err();
+    let stripe = fake
+        .open_in(StripeConfig::new("rk_live_key"), small_bodies())
+        .await;
+    let error = stripe
+        .records("charges", TimeRange::all())
+        .try_collect::<Vec<_>>()
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
-    assert!(error.help().unwrap().starts_with("one record alone is larger"), "{error:?}");
-    let limits: Vec<String> = fake.sent.lock().unwrap().iter().map(|request| param(request, "limit").unwrap().to_owned()).collect();
+    assert!(
+        error
+            .help()
+            .unwrap()
+            .starts_with("one record alone is larger"),
+        "{error:?}"
+    );
+    let limits: Vec<String> = fake
+        .sent
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|request| param(request, "limit").unwrap().to_owned())
+        .collect();
     assert_eq!(limits, ["100", "50", "25", "12", "6", "3", "1"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn c18_another_version_than_asked_for_is_told_once() {
-    let fake = Fake::new(|_| Reply::from(page(&["ch_1"], false)).header("stripe-version", "2011-01-01"));
+    let fake =
+        Fake::new(|_| Reply::from(page(&["ch_1"], false)).header("stripe-version", "2011-01-01"));
     let notices = std::sync::Arc::new(Metrics::default());
     let context = BuildContext::default().observer(notices.clone());
-    let stripe = fake.open_in(StripeConfig::new("rk_live_key"), context).await;
+    let stripe = fake
+        .open_in(StripeConfig::new("rk_live_key"), context)
+        .await;
     for stream in ["charges", "charges", "customers"] {
-        stripe.records(stream, TimeRange::all()).try_collect::<Vec<_>>().await.unwrap();
+        stripe
+            .records(stream, TimeRange::all())
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap();
     }
-    let told: Vec<String> = notices.notices().into_iter().map(|(_, message)| message).collect();
+    let told: Vec<String> = notices
+        .notices()
+        .into_iter()
+        .map(|(_, message)| message)
+        .collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("2011-01-01") && told[0].contains(connector_stripe::API_VERSION), "{told:?}");
+    assert!(
+        told[0].contains("2011-01-01") && told[0].contains(connector_stripe::API_VERSION),
+        "{told:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Columns of Talk's exports. No file of the vendor's describes them; what was null in the record that is known is typed by its name.
+//! Columns of Talk's exports. No file of the vendor's describes them; what was null in the record
+//! that is known is typed by its name.
 
 use pipeline_core::{DataType, Field, TimeFormat};
 
@@ -7,7 +8,10 @@ use DataType::{Bool, Int64, Json, String};
 const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
 
 /// What a call costs, an exact number in quotes.
-const MONEY: DataType = DataType::Decimal { precision: 38, scale: 9 };
+const MONEY: DataType = DataType::Decimal {
+    precision: 38,
+    scale: 9,
+};
 
 pub(crate) const CALL: &[Field] = &[
     Field::new("id", Int64),

@@ -5,13 +5,29 @@ use super::*;
 fn columns(endpoint: &str, definitions: &serde_json::Value) -> String {
     let endpoints = streams::endpoints(1000, &[]);
     let kinds = kinds(&endpoints, &["apartment".to_owned()]);
-    let kind = kinds.iter().find(|kind| kind.endpoints.iter().any(|name| name == endpoint)).unwrap();
+    let kind = kinds
+        .iter()
+        .find(|kind| kind.endpoints.iter().any(|name| name == endpoint))
+        .unwrap();
     let (columns, notes) = kind.make(serde_json::from_value(definitions.clone()).unwrap());
-    let shown = columns.iter().map(|Field { name, data_type, inside }| {
-        let Inside { member, name: inner, entries } = inside.as_ref().unwrap();
-        format!("{name}: {data_type:?} in {member} {inner} {entries:?}")
-    });
-    shown.chain(notes.into_iter().map(|note| format!("note: {note}"))).collect::<Vec<_>>().join("\n")
+    let shown = columns.iter().map(
+        |Field {
+             name,
+             data_type,
+             inside,
+         }| {
+            let Inside {
+                member,
+                name: inner,
+                entries,
+            } = inside.as_ref().unwrap();
+            format!("{name}: {data_type:?} in {member} {inner} {entries:?}")
+        },
+    );
+    shown
+        .chain(notes.into_iter().map(|note| format!("note: {note}")))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -76,10 +92,25 @@ fn custom_fields_of_others_are_columns_by_key() {
 
 #[test]
 fn there_are_no_more_columns_than_destinations_take() {
-    let field = |id: usize| serde_json::json!({ "id": id, "type": "text", "active": id.is_multiple_of(2) });
+    let field =
+        |id: usize| serde_json::json!({ "id": id, "type": "text", "active": id.is_multiple_of(2) });
     let many: Vec<_> = (1..=1_500).map(field).collect();
     let shown = columns("tickets", &many.into());
-    assert_eq!(shown.lines().filter(|line| line.starts_with("custom_field_")).count(), MAX_COLUMNS);
-    assert!(shown.contains("custom_field_1500: "), "active ones come first");
-    assert!(shown.ends_with("note: ticket_fields: 500 of them get no column; their values are in `custom_fields`"), "{shown}");
+    assert_eq!(
+        shown
+            .lines()
+            .filter(|line| line.starts_with("custom_field_"))
+            .count(),
+        MAX_COLUMNS
+    );
+    assert!(
+        shown.contains("custom_field_1500: "),
+        "active ones come first"
+    );
+    assert!(
+        shown.ends_with(
+            "note: ticket_fields: 500 of them get no column; their values are in `custom_fields`"
+        ),
+        "{shown}"
+    );
 }

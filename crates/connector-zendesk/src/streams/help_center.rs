@@ -1,4 +1,5 @@
-//! Help Center and Community. Both have a budget of requests of their own, and answer with a web page when they are off.
+//! Help Center and Community. Both have a budget of requests of their own, and answer with a web
+//! page when they are off.
 
 use std::time::Duration;
 
@@ -158,12 +159,22 @@ pub(super) const LISTS: &[List] = &[
 /// Lists that feed no stream, and are read for their children.
 pub(super) const PARENTS: &[List] = &[
     // The articles again, all of them: that somebody follows one does not change it.
-    list("all_articles", "/api/v2/help_center/articles", &[stream("articles", "articles")]).shared(maps::followed).limits(LIMITS),
+    list(
+        "all_articles",
+        "/api/v2/help_center/articles",
+        &[stream("articles", "articles")],
+    )
+    .shared(maps::followed)
+    .limits(LIMITS),
     // The posts again, newest first and only as far as they changed.
-    list("changed_posts", "/api/v2/community/posts", &[stream("posts", "posts")])
-        .reads(Reads::NewestFirst)
-        .cursor("updated_at", Rfc3339)
-        .query(&[("sort_by", "updated_at")])
-        .shared(maps::post)
-        .limits(LIMITS),
+    list(
+        "changed_posts",
+        "/api/v2/community/posts",
+        &[stream("posts", "posts")],
+    )
+    .reads(Reads::NewestFirst)
+    .cursor("updated_at", Rfc3339)
+    .query(&[("sort_by", "updated_at")])
+    .shared(maps::post)
+    .limits(LIMITS),
 ];

@@ -183,11 +183,13 @@ pub(super) const LISTS: &[List] = &[
     ),
 ];
 
-/// The records of one kind of custom object, of which there is an export each. The configuration names them.
+/// The records of one kind of custom object, of which there is an export each. The configuration
+/// names them.
 pub(crate) const CUSTOM_OBJECT_RECORDS: List = list(
     "custom_object_records",
     "/api/v2/incremental/custom_objects/{custom_object_key}/cursor",
-    &[stream("custom_object_records", "custom_object_records").note("the values of a deleted record are `[DELETED]`")],
+    &[stream("custom_object_records", "custom_object_records")
+        .note("the values of a deleted record are `[DELETED]`")],
 )
 .walk(Walk::CursorExport)
 .reads(Reads::Changes(Duration::ZERO))

@@ -15,8 +15,9 @@ const ALL_TYPES: (&str, &str) = ("support_type_scope", "all");
 const ONWARD: Reads = Reads::Changes(Duration::ZERO);
 
 pub(super) const LISTS: &[List] = &[
-    // One export feeds both: its pages are the scarce resource. Its order is that of `generated_timestamp`; `updated_at`
-    // misses changes made by the system, and the scrubbing of a permanently deleted ticket.
+    // One export feeds both: its pages are the scarce resource. Its order is that of
+    // `generated_timestamp`; `updated_at` misses changes made by the system, and the scrubbing of a
+    // permanently deleted ticket.
     list(
         "tickets",
         "/api/v2/incremental/tickets/cursor",
@@ -72,8 +73,9 @@ pub(super) const LISTS: &[List] = &[
     .query(&[("include", "comment_events"), ALL_TYPES])
     .shared(events::rewritten_ticket)
     .limits(EXPORTS),
-    // What an event tells of a redaction is that there was one: the ticket's comments are read again. Those of a ticket that
-    // was deleted cannot be, and which of them was redacted is not known: what must not be read by anybody goes with the rest.
+    // What an event tells of a redaction is that there was one: the ticket's comments are read
+    // again. Those of a ticket that was deleted cannot be, and which of them was redacted is not
+    // known: what must not be read by anybody goes with the rest.
     list(
         "rewritten_comments",
         "/api/v2/tickets/{ticket_id}/comments",
@@ -103,8 +105,8 @@ pub(super) const LISTS: &[List] = &[
     .limits(&[TICKET_AUDITS, SUPPORT])
     .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
     .by_name(),
-    // A redaction changes the ticket, so that its audits are read again with the export that says so. An export that lags behind
-    // the events does not keep the text for longer.
+    // A redaction changes the ticket, so that its audits are read again with the export that says
+    // so. An export that lags behind the events does not keep the text for longer.
     list("rewritten_audits", "/api/v2/tickets/{ticket_id}/audits", &[stream("ticket_audits", "audits")])
         .limits(&[TICKET_AUDITS, SUPPORT])
         .each("ticket_events", None, &[("ticket_id", "ticket_id")])

@@ -73,9 +73,11 @@ fn a_configuration_has_one_way_to_authenticate_and_sensible_numbers() {
 
 #[test]
 fn a_configuration_shows_no_secret() {
-    let secrets =
-        json!({ "subdomain": "acme", "email": "a@acme.test", "api_token": "tok-1", "client_secret": "sec-2", "refresh_token": "ref-3" });
-    let shown = format!("{:?}", serde_json::from_value::<ZendeskConfig>(secrets).unwrap());
+    let secrets = json!({ "subdomain": "acme", "email": "a@acme.test", "api_token": "tok-1", "client_secret": "sec-2", "refresh_token": "ref-3" });
+    let shown = format!(
+        "{:?}",
+        serde_json::from_value::<ZendeskConfig>(secrets).unwrap()
+    );
     insta::assert_snapshot!(shown, @r#"ZendeskConfig { subdomain: "acme", start_date: None, .. }"#);
 }
 

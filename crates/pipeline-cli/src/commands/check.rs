@@ -27,7 +27,13 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
     let checks = Arc::new(Checks::new(Arc::clone(console)));
     let target = Target::of(&config, console)?;
     let context = impatient(setup::context(&config, Arc::clone(&checks) as _));
-    let sources = build_all(&config, &config.select(&args.sources)?, &connectors::registry(), &context, console)?;
+    let sources = build_all(
+        &config,
+        &config.select(&args.sources)?,
+        &connectors::registry(),
+        &context,
+        console,
+    )?;
     let mut checked = Vec::with_capacity(sources.len());
     for source in &sources {
         let endpoints = selected(source);
@@ -36,19 +42,37 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
         checked.push((source.name.as_str(), source.connector.check(&names).await));
     }
     checks.begin("destination");
-    let destination = held(&target, if args.deep { Depth::Content } else { Depth::Shape }).await;
+    let destination = held(
+        &target,
+        if args.deep {
+            Depth::Content
+        } else {
+            Depth::Shape
+        },
+    )
+    .await;
     checks.end();
     match args.output {
         Format::Human => console.print(&text(&target, &checked, &destination, args.deep)),
         Format::Json => console.print(&format!("{:#}", json(&checked, &destination, console))),
     }
-    let sources = checked.iter().zip(&sources).map(|((_, result), source)| exit_of(result, source));
-    Ok(sources.chain([destination.exit()]).max().unwrap_or(Exit::Done))
+    let sources = checked
+        .iter()
+        .zip(&sources)
+        .map(|((_, result), source)| exit_of(result, source));
+    Ok(sources
+        .chain([destination.exit()])
+        .max()
+        .unwrap_or(Exit::Done))
 }
 
 /// Two attempts a request, and no long waits.
 fn impatient(context: BuildContext) -> BuildContext {
-    let retry = context.retry.max_attempts(ATTEMPTS).max_elapsed(PATIENCE).max_server_delay(PATIENCE);
+    let retry = context
+        .retry
+        .max_attempts(ATTEMPTS)
+        .max_elapsed(PATIENCE)
+        .max_server_delay(PATIENCE);
     context.retry(retry)
 }
 
@@ -62,37 +86,67 @@ struct Held {
 
 impl Held {
     fn exit(&self) -> Exit {
-        let damaged = if self.damage.is_empty() { Exit::Done } else { Exit::Destination };
-        self.writable.as_ref().map_or_else(|failure| failure.exit, |_| Exit::Done).max(damaged)
+        let damaged = if self.damage.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Destination
+        };
+        self.writable
+            .as_ref()
+            .map_or_else(|failure| failure.exit, |_| Exit::Done)
+            .max(damaged)
     }
 }
 
-/// Compares the destination with its log, before it is opened to be written, and tries whether it can be.
+/// Compares the destination with its log, before it is opened to be written, and tries whether it
+/// can be.
 async fn held(target: &Target, depth: Depth) -> Held {
     let damage = async {
         match target.to_read().await? {
-            Some(destination) => destination.verify(depth).await.map_err(|error| Failure::of_destination(&error)),
+            Some(destination) => destination
+                .verify(depth)
+                .await
+                .map_err(|error| Failure::of_destination(&error)),
             None => Ok(Vec::new()),
         }
     };
     let damage = match damage.await {
         Ok(damage) => damage,
-        Err(failure) => return Held { writable: Err(failure), damage: Vec::new() },
+        Err(failure) => {
+            return Held {
+                writable: Err(failure),
+                damage: Vec::new(),
+            };
+        }
     };
     let writable = async {
         let destination = target.open().await?;
-        destination.check().await.map_err(|error| Failure::of_destination(&error))?;
+        destination
+            .check()
+            .await
+            .map_err(|error| Failure::of_destination(&error))?;
         Ok(destination.delivery())
     };
-    Held { writable: writable.await, damage }
+    Held {
+        writable: writable.await,
+        damage,
+    }
 }
 
 /// The endpoints that feed the selected streams; none for all.
 fn selected(source: &Source) -> Vec<String> {
-    let Selection::Named(streams) = &source.streams else { return Vec::new() };
+    let Selection::Named(streams) = &source.streams else {
+        return Vec::new();
+    };
     let feeds = |stream: &StreamDef| streams.iter().any(|name| name == stream.name());
-    let endpoints = source.connector.endpoints().iter().filter(|endpoint| endpoint.streams().any(feeds));
-    endpoints.map(|endpoint| endpoint.name().to_owned()).collect()
+    let endpoints = source
+        .connector
+        .endpoints()
+        .iter()
+        .filter(|endpoint| endpoint.streams().any(feeds));
+    endpoints
+        .map(|endpoint| endpoint.name().to_owned())
+        .collect()
 }
 
 /// An endpoint that may not be read counts only when one of its streams was selected by name.
@@ -102,14 +156,19 @@ fn exit_of(result: &Result<CheckReport, Error>, source: &Source) -> Exit {
         Err(error) => error.kind().into(),
         Ok(report) => {
             // Where nothing can be read, it is not the account that lacks a product.
-            let is_withheld = |(_, availability): &(String, Availability)| *availability != Availability::Available;
+            let is_withheld = |(_, availability): &(String, Availability)| {
+                *availability != Availability::Available
+            };
             let counts = named || report.endpoints.iter().all(is_withheld);
-            let worst = report.endpoints.iter().map(|(_, availability)| match availability {
-                Availability::Unavailable(_) if counts => Exit::Authentication,
-                Availability::Refused(_) if counts => Exit::Incomplete,
-                Availability::Failed(_) => Exit::Incomplete,
-                _ => Exit::Done,
-            });
+            let worst = report
+                .endpoints
+                .iter()
+                .map(|(_, availability)| match availability {
+                    Availability::Unavailable(_) if counts => Exit::Authentication,
+                    Availability::Refused(_) if counts => Exit::Incomplete,
+                    Availability::Failed(_) => Exit::Incomplete,
+                    _ => Exit::Done,
+                });
             worst.max().unwrap_or(Exit::Done)
         }
     }
@@ -134,7 +193,10 @@ fn text(target: &Target, checked: &[Checked<'_>], destination: &Held, is_deep: b
                 Delivery::ExactlyOnce => "exactly once",
                 Delivery::AtLeastOnce => "at least once",
             };
-            let _ = writeln!(text, "destination {location}\n  writable, delivers {promise}");
+            let _ = writeln!(
+                text,
+                "destination {location}\n  writable, delivers {promise}"
+            );
         }
         Err(failure) => {
             let _ = write!(text, "destination {location}\n{}", indented(&failure.text));
@@ -146,11 +208,17 @@ fn text(target: &Target, checked: &[Checked<'_>], destination: &Held, is_deep: b
 
 fn damage_text(Held { writable, damage }: &Held, is_deep: bool, text: &mut String) {
     if damage.is_empty() && writable.is_ok() {
-        let compared = if is_deep { "its content matches its log" } else { "sizes and counts match its log" };
+        let compared = if is_deep {
+            "its content matches its log"
+        } else {
+            "sizes and counts match its log"
+        };
         let _ = writeln!(text, "  {compared}");
     }
     for Damage { table, what, help } in damage {
-        let table = table.as_ref().map_or_else(String::new, |table| format!("{}/{}: ", table.source, table.stream));
+        let table = table.as_ref().map_or_else(String::new, |table| {
+            format!("{}/{}: ", table.source, table.stream)
+        });
         let _ = writeln!(text, "  error: {table}{what}\n   help: {help}");
     }
 }
@@ -159,19 +227,32 @@ fn report_text(report: &CheckReport, text: &mut String) {
     for (name, value) in &report.facts {
         let _ = writeln!(text, "  {name}: {value}");
     }
-    let mut table = Table::new([("  ENDPOINT", Align::Left), ("RESULT", Align::Left), ("REASON", Align::Left)]);
+    let mut table = Table::new([
+        ("  ENDPOINT", Align::Left),
+        ("RESULT", Align::Left),
+        ("REASON", Align::Left),
+    ]);
     let mut available = 0;
     for (endpoint, availability) in &report.endpoints {
         let (result, reason) = described(availability);
         available += usize::from(*availability == Availability::Available);
-        table.row([format!("  {endpoint}"), result.to_owned(), reason.unwrap_or_default().to_owned()]);
+        table.row([
+            format!("  {endpoint}"),
+            result.to_owned(),
+            reason.unwrap_or_default().to_owned(),
+        ]);
     }
     text.push_str(&table.render());
-    let _ = writeln!(text, "  {available} of {} endpoints can be read", report.endpoints.len());
+    let _ = writeln!(
+        text,
+        "  {available} of {} endpoints can be read",
+        report.endpoints.len()
+    );
 }
 
 fn indented(text: &str) -> String {
-    text.lines().fold(String::new(), |text, line| text + "  " + line + "\n")
+    text.lines()
+        .fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
 fn json(checked: &[Checked<'_>], destination: &Held, console: &Console) -> Value {

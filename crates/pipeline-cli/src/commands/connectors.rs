@@ -9,12 +9,23 @@ use crate::{connectors, schema};
 
 pub(super) fn run(console: &Console) -> Exit {
     let registry = connectors::registry();
-    let mut table = Table::new([("CONNECTOR", Align::Left), ("NEEDS", Align::Left), ("READS", Align::Left)]);
+    let mut table = Table::new([
+        ("CONNECTOR", Align::Left),
+        ("NEEDS", Align::Left),
+        ("READS", Align::Left),
+    ]);
     for name in registry.names() {
         let spec = registry.spec(name).unwrap_or(&Value::Null);
-        let required = schema::properties(spec).into_iter().filter(|property| property.required).map(|property| property.name);
+        let required = schema::properties(spec)
+            .into_iter()
+            .filter(|property| property.required)
+            .map(|property| property.name);
         let needs = required.collect::<Vec<_>>().join(", ");
-        table.row([name.to_owned(), needs, registry.reads(name).unwrap_or_default().to_owned()]);
+        table.row([
+            name.to_owned(),
+            needs,
+            registry.reads(name).unwrap_or_default().to_owned(),
+        ]);
     }
     console.print(&format!("{}\n`pipeline spec CONNECTOR` prints every setting; `pipeline init` writes a configuration.", table.render()));
     Exit::Done

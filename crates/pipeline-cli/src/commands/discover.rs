@@ -16,18 +16,34 @@ use crate::{args, connectors, setup};
 pub(super) fn run(args: &args::Discover, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
     let context = setup::context(&config, Arc::new(NoObserver));
-    // A stream name in the configuration that is unknown does not matter: this command lists the known ones.
-    let selected: Vec<_> = config.select(&args.sources)?.into_iter().map(SourceConfig::with_all_streams).collect();
-    let sources = build_all(&config, &selected.iter().collect::<Vec<_>>(), &connectors::registry(), &context, console)?;
+    // A stream name in the configuration that is unknown does not matter: this command lists the
+    // known ones.
+    let selected: Vec<_> = config
+        .select(&args.sources)?
+        .into_iter()
+        .map(SourceConfig::with_all_streams)
+        .collect();
+    let sources = build_all(
+        &config,
+        &selected.iter().collect::<Vec<_>>(),
+        &connectors::registry(),
+        &context,
+        console,
+    )?;
     let mut catalogs = Vec::with_capacity(sources.len());
     for source in &sources {
-        catalogs.push((source.name.as_str(), Catalog::of(source.connector.endpoints())));
+        catalogs.push((
+            source.name.as_str(),
+            Catalog::of(source.connector.endpoints()),
+        ));
     }
     let text = match args.output {
         Format::Human if args.columns => columns(&catalogs),
         Format::Human => streams(&catalogs),
         Format::Json => {
-            let catalogs = catalogs.iter().map(|(source, catalog)| ((*source).to_owned(), json!(catalog)));
+            let catalogs = catalogs
+                .iter()
+                .map(|(source, catalog)| ((*source).to_owned(), json!(catalog)));
             format!("{:#}", Value::Object(catalogs.collect::<Map<_, _>>()))
         }
     };
@@ -50,12 +66,25 @@ fn streams(catalogs: &[(&str, Catalog)]) -> String {
     let mut table = Table::new(columns);
     for (source, catalog) in catalogs {
         for stream in &catalog.streams {
-            let key = if stream.primary_key.is_empty() { "none: appended".to_owned() } else { stream.primary_key.join(", ") };
+            let key = if stream.primary_key.is_empty() {
+                "none: appended".to_owned()
+            } else {
+                stream.primary_key.join(", ")
+            };
             let cursor = stream.cursor.clone().unwrap_or_else(|| "-".to_owned());
             let deletes = stream.deletes.clone();
             let count = stream.schema.fields().len().to_string();
             let parent = stream.parent.clone().unwrap_or_else(|| "-".to_owned());
-            table.row([(*source).to_owned(), stream.name.clone(), parent, key, cursor, stream.mode.to_owned(), deletes, count]);
+            table.row([
+                (*source).to_owned(),
+                stream.name.clone(),
+                parent,
+                key,
+                cursor,
+                stream.mode.to_owned(),
+                deletes,
+                count,
+            ]);
         }
     }
     table.render() + "\n`--columns` prints the columns, `--output json` everything.\n"

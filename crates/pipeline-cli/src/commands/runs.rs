@@ -1,4 +1,5 @@
-//! `pipeline runs`: how the last runs ended, including failed ones. Sends no request and needs no credential.
+//! `pipeline runs`: how the last runs ended, including failed ones. Sends no request and needs no
+//! credential.
 
 use std::sync::Arc;
 
@@ -18,7 +19,10 @@ pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exi
     let config = Config::load(&args.file.config)?;
     let (all, fates) = match Target::of(&config, console)?.to_read().await? {
         Some(destination) => {
-            let runs = destination.runs(RUN_CAPACITY).await.map_err(|error| Failure::of_destination(&error))?;
+            let runs = destination
+                .runs(RUN_CAPACITY)
+                .await
+                .map_err(|error| Failure::of_destination(&error))?;
             let fates = Fates::of(&runs, &*destination).await;
             (runs, fates)
         }
@@ -27,7 +31,10 @@ pub(super) async fn run(args: &args::Runs, console: &Arc<Console>) -> Result<Exi
     let shown = &all[..all.len().min(args.limit)];
     match args.output {
         Format::Json => {
-            let runs: Vec<_> = shown.iter().map(|run| runs::json(run, &fates, console)).collect();
+            let runs: Vec<_> = shown
+                .iter()
+                .map(|run| runs::json(run, &fates, console))
+                .collect();
             console.print(&format!("{:#}", json!({ "runs": runs })));
         }
         Format::Human if all.is_empty() => console.print("No runs yet. Run `pipeline sync`."),

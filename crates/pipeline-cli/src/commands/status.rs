@@ -1,4 +1,5 @@
-//! `pipeline status`: what the destination contains and how the last runs ended. Sends no request and needs no credential.
+//! `pipeline status`: what the destination contains and how the last runs ended. Sends no request
+//! and needs no credential.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -39,20 +40,37 @@ pub(super) async fn run(args: &args::Status, console: &Arc<Console>) -> Result<E
     match args.output {
         Format::Json => {
             let now = SystemClock.now();
-            let commit = status.commits.first().map(|commit| json!({ "sequence": commit.sequence, "at": commit.at, "run": commit.run }));
+            let commit = status.commits.first().map(
+                |commit| json!({ "sequence": commit.sequence, "at": commit.at, "run": commit.run }),
+            );
             let last = runs.first().map(|run| runs::json(run, &fates, console));
-            let streams: Vec<_> = streams.iter().map(|stream| stream.json(now, console)).collect();
-            console.print(&format!("{:#}", json!({ "last_commit": commit, "last_run": last, "streams": streams })));
+            let streams: Vec<_> = streams
+                .iter()
+                .map(|stream| stream.json(now, console))
+                .collect();
+            console.print(&format!(
+                "{:#}",
+                json!({ "last_commit": commit, "last_run": last, "streams": streams })
+            ));
         }
         Format::Human if streams.is_empty() && runs.is_empty() => {
-            console.print(&format!("No data yet in {}. Run `pipeline sync`.", target.shown()));
+            console.print(&format!(
+                "No data yet in {}. Run `pipeline sync`.",
+                target.shown()
+            ));
         }
         Format::Human => console.print(&text(&status, &runs, &fates, &streams, console)),
     }
     Ok(Exit::Done)
 }
 
-fn text(status: &Status, runs: &[RunRecord], fates: &Fates, streams: &[Held<'_>], console: &Console) -> String {
+fn text(
+    status: &Status,
+    runs: &[RunRecord],
+    fates: &Fates,
+    streams: &[Held<'_>],
+    console: &Console,
+) -> String {
     let now = SystemClock.now();
     let mut text = table(streams, now).render();
     failures(streams, console, &mut text);
@@ -60,11 +78,22 @@ fn text(status: &Status, runs: &[RunRecord], fates: &Fates, streams: &[Held<'_>]
         gaps::write(id, &gaps::of_state(state), &mut text);
     }
     if let Some(commit) = status.commits.first() {
-        let _ = writeln!(text, "\nLast commit: number {}, {}, by run {}", commit.sequence, units::instant(commit.at), commit.run);
+        let _ = writeln!(
+            text,
+            "\nLast commit: number {}, {}, by run {}",
+            commit.sequence,
+            units::instant(commit.at),
+            commit.run
+        );
     }
     if let Some(run) = runs.first() {
         let result = runs::result(run, fates);
-        let _ = writeln!(text, "\nLast run: {}, started {}: {result}. `pipeline runs` lists all.", run.run, units::instant(run.started));
+        let _ = writeln!(
+            text,
+            "\nLast run: {}, started {}: {result}. `pipeline runs` lists all.",
+            run.run,
+            units::instant(run.started)
+        );
         if let Some(error) = &run.error {
             let _ = writeln!(text, "  {}", console.redact(error));
         }
@@ -74,8 +103,15 @@ fn text(status: &Status, runs: &[RunRecord], fates: &Fates, streams: &[Held<'_>]
 
 fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
     use Align::{Left, Right};
-    let columns =
-        [("SOURCE", Left), ("STREAM", Left), ("ROWS", Right), ("STATE", Left), ("LAST SUCCESS", Left), ("LAG", Right), ("UP TO", Left)];
+    let columns = [
+        ("SOURCE", Left),
+        ("STREAM", Left),
+        ("ROWS", Right),
+        ("STATE", Left),
+        ("LAST SUCCESS", Left),
+        ("LAG", Right),
+        ("UP TO", Left),
+    ];
     let mut table = Table::new(columns);
     let dash = || "-".to_owned();
     for stream in streams {
@@ -85,7 +121,9 @@ fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
             units::number(stream.rows),
             stream.state(),
             stream.succeeded.map_or_else(dash, units::instant),
-            stream.succeeded.map_or_else(dash, |at| units::ago(now - at)),
+            stream
+                .succeeded
+                .map_or_else(dash, |at| units::ago(now - at)),
             stream.cursor.map_or_else(dash, units::instant),
         ]);
     }
@@ -96,11 +134,20 @@ fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
 fn failures(streams: &[Held<'_>], console: &Console, text: &mut String) {
     let mut seen = BTreeSet::new();
     for stream in streams {
-        let Some((error, _)) = stream.error.filter(|(error, _)| seen.insert(gaps::without_request(error))) else { continue };
-        let same = streams
-            .iter()
-            .filter(|other| other.error.is_some_and(|(other, _)| gaps::without_request(other) == gaps::without_request(error)));
-        let names: Vec<String> = same.map(|stream| format!("{}/{}", stream.source, stream.stream)).collect();
+        let Some((error, _)) = stream
+            .error
+            .filter(|(error, _)| seen.insert(gaps::without_request(error)))
+        else {
+            continue;
+        };
+        let same = streams.iter().filter(|other| {
+            other.error.is_some_and(|(other, _)| {
+                gaps::without_request(other) == gaps::without_request(error)
+            })
+        });
+        let names: Vec<String> = same
+            .map(|stream| format!("{}/{}", stream.source, stream.stream))
+            .collect();
         let _ = writeln!(text, "\n{}:\n  {}", names.join(", "), console.redact(error));
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::{BuildContext, Clock, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock};
+use pipeline_core::{
+    BuildContext, Clock, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock,
+};
 use pipeline_engine::{CancellationToken, Delivery, Job, Metrics, Options, Selection, Source};
 
 use crate::args::Format;
@@ -32,7 +34,10 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     let cancel = CancellationToken::new();
     let watchers = Watchers::new(args, &cancel, console)?;
     let observer = watchers.observer();
-    let context = patient(setup::context(&config, Arc::clone(&observer)), args.max_wait);
+    let context = patient(
+        setup::context(&config, Arc::clone(&observer)),
+        args.max_wait,
+    );
     let (run, started) = (run_id(), SystemClock.now());
     let sources = match sources(args, &config, &context, console) {
         Ok(sources) => sources,
@@ -52,8 +57,16 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     if let Some(limit) = args.max_duration {
         deadline(limit, cancel.clone(), Arc::clone(console));
     }
-    let budgets = config.sources.iter().map(|source| (source.name.clone(), source.budget())).collect();
-    let job = Job::new(run, destination, sources).options(options(args, &config.sync)).budgets(budgets).observer(observer).cancel(cancel);
+    let budgets = config
+        .sources
+        .iter()
+        .map(|source| (source.name.clone(), source.budget()))
+        .collect();
+    let job = Job::new(run, destination, sources)
+        .options(options(args, &config.sync))
+        .budgets(budgets)
+        .observer(observer)
+        .cancel(cancel);
     let drawing = Drawing::start(Arc::clone(&watchers.progress), Arc::clone(console));
     let ended = pipeline_engine::sync(job).await;
     drawing.finish();
@@ -61,24 +74,61 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
 }
 
 /// What is to be read.
-fn sources(args: &args::Sync, config: &Config, context: &BuildContext, console: &Arc<Console>) -> Result<Vec<Source>> {
-    let mut sources = build_all(config, &config.select(&args.sources)?, &connectors::registry(), context, console)?;
+fn sources(
+    args: &args::Sync,
+    config: &Config,
+    context: &BuildContext,
+    console: &Arc<Console>,
+) -> Result<Vec<Source>> {
+    let mut sources = build_all(
+        config,
+        &config.select(&args.sources)?,
+        &connectors::registry(),
+        context,
+        console,
+    )?;
     narrow(&mut sources, &args.streams)?;
     Ok(sources)
 }
 
-/// Records a run that failed before it started, if the destination exists. A failure to record it is ignored: the user sees the
-/// error of the run itself.
-async fn remember(failure: &Failure, run: String, started: DateTime<Utc>, config: &Config, target: &Target, console: &Console) {
+/// Records a run that failed before it started, if the destination exists. A failure to record it
+/// is ignored: the user sees the error of the run itself.
+async fn remember(
+    failure: &Failure,
+    run: String,
+    started: DateTime<Utc>,
+    config: &Config,
+    target: &Target,
+    console: &Console,
+) {
     if !matches!(target.exists().await, Ok(true)) {
         return;
     }
-    let Ok(destination) = target.open().await else { return };
-    let kind = if failure.exit == Exit::Usage { ErrorKind::ConfigInvalid } else { ErrorKind::Unsupported };
-    let error = failure.text.lines().next().map(|line| console.redact(line.trim_start_matches("error: ")));
+    let Ok(destination) = target.open().await else {
+        return;
+    };
+    let kind = if failure.exit == Exit::Usage {
+        ErrorKind::ConfigInvalid
+    } else {
+        ErrorKind::Unsupported
+    };
+    let error = failure
+        .text
+        .lines()
+        .next()
+        .map(|line| console.redact(line.trim_start_matches("error: ")));
     let took = (SystemClock.now() - started).to_std().ok();
-    let sources = config.sources.iter().map(|source| source.name.clone()).collect();
-    let record = RunRecord { took, error, ..RunRecord::started(run, started, sources) }.failed(Some(kind));
+    let sources = config
+        .sources
+        .iter()
+        .map(|source| source.name.clone())
+        .collect();
+    let record = RunRecord {
+        took,
+        error,
+        ..RunRecord::started(run, started, sources)
+    }
+    .failed(Some(kind));
     let _ = destination.record_run(&record).await;
 }
 
@@ -93,7 +143,8 @@ struct Watchers {
 
 impl Watchers {
     fn new(args: &args::Sync, cancel: &CancellationToken, console: &Arc<Console>) -> Result<Self> {
-        // A closed pipe ends the run as it ends any other program; a full disk behind standard output does not.
+        // A closed pipe ends the run as it ends any other program; a full disk behind standard
+        // output does not.
         let closed = (Arc::clone(console), cancel.clone());
         let failed = move || {
             if closed.0.is_closed() {
@@ -103,18 +154,28 @@ impl Watchers {
         Ok(Self {
             progress: Arc::default(),
             metrics: Arc::default(),
-            events: (args.output == Format::Json).then(|| Arc::new(Lines::new(console.results(), failed))),
+            events: (args.output == Format::Json)
+                .then(|| Arc::new(Lines::new(console.results(), failed))),
             requests: args.log_requests.as_deref().map(request_log).transpose()?,
             console: Arc::clone(console),
         })
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
-        let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&self.progress) as _, Arc::clone(&self.metrics) as _];
+        let mut observers: Vec<Arc<dyn Observer>> = vec![
+            Arc::clone(&self.progress) as _,
+            Arc::clone(&self.metrics) as _,
+        ];
         if let Some(lines) = &self.events {
-            observers.push(Arc::new(EventLog { lines: Arc::clone(lines), console: Arc::clone(&self.console) }));
+            observers.push(Arc::new(EventLog {
+                lines: Arc::clone(lines),
+                console: Arc::clone(&self.console),
+            }));
         } else {
-            observers.push(Arc::new(Preface { console: Arc::clone(&self.console), begun: AtomicBool::new(false) }));
+            observers.push(Arc::new(Preface {
+                console: Arc::clone(&self.console),
+                begun: AtomicBool::new(false),
+            }));
         }
         if let Some(lines) = &self.requests {
             observers.push(Arc::new(RequestLog(Arc::clone(lines))));
@@ -147,7 +208,9 @@ impl Watchers {
                 return Err(failure);
             }
         };
-        let failure = summary.failure().filter(|kind| !(args.dry_run && *kind == ErrorKind::Cancelled));
+        let failure = summary
+            .failure()
+            .filter(|kind| !(args.dry_run && *kind == ErrorKind::Cancelled));
         let of_data = failure.map_or(Exit::Done, Exit::from);
         let exit = of_data.max(log);
         let report = Report {
@@ -164,13 +227,24 @@ impl Watchers {
         Ok(exit)
     }
 
-    /// Ends the request log. An incomplete log is a failure of its own, whatever the result of the sync.
+    /// Ends the request log. An incomplete log is a failure of its own, whatever the result of the
+    /// sync.
     fn finish_requests(&self, args: &args::Sync, console: &Console) -> Exit {
-        let Some((lines, path)) = self.requests.as_ref().zip(args.log_requests.as_deref()) else { return Exit::Done };
+        let Some((lines, path)) = self.requests.as_ref().zip(args.log_requests.as_deref()) else {
+            return Exit::Done;
+        };
         let dropped = lines.finish(None);
         if let Some(error) = lines.failure() {
-            let message = format!("the request log {} cannot be written: {}", path.display(), reason(error));
-            console.note(&render("error", &message, Some("the data is not affected; choose another file with --log-requests FILE")));
+            let message = format!(
+                "the request log {} cannot be written: {}",
+                path.display(),
+                reason(error)
+            );
+            console.note(&render(
+                "error",
+                &message,
+                Some("the data is not affected; choose another file with --log-requests FILE"),
+            ));
             return Exit::Destination;
         }
         if dropped > 0 {
@@ -183,25 +257,45 @@ impl Watchers {
 fn request_log(path: &Path) -> Result<Arc<Lines>> {
     let file = File::create(path).map_err(|error| {
         Failure::usage(
-            format!("the request log {} cannot be written: {}", path.display(), reason(&error)),
+            format!(
+                "the request log {} cannot be written: {}",
+                path.display(),
+                reason(&error)
+            ),
             "choose another file with --log-requests FILE",
         )
     })?;
-    Ok(Arc::new(Lines::new(Box::new(file) as Box<dyn Write + Send>, || {})))
+    Ok(Arc::new(Lines::new(
+        Box::new(file) as Box<dyn Write + Send>,
+        || {},
+    )))
 }
 
-/// Narrows the sources to the streams named on the command line. Sources that have none of them are not read.
+/// Narrows the sources to the streams named on the command line. Sources that have none of them are
+/// not read.
 fn narrow(sources: &mut Vec<Source>, wanted: &[String]) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let known: BTreeSet<&str> = sources.iter().flat_map(|source| stream_names(&*source.connector)).collect();
+    let known: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| stream_names(&*source.connector))
+        .collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name.as_str())) {
-        return Err(Failure::usage(format!("unknown stream `{unknown}`"), &suggest_or(unknown, "streams", known, "pipeline discover")));
+        return Err(Failure::usage(
+            format!("unknown stream `{unknown}`"),
+            &suggest_or(unknown, "streams", known, "pipeline discover"),
+        ));
     }
     for source in sources.iter_mut() {
         let known = stream_names(&*source.connector);
-        source.streams = Selection::Named(wanted.iter().filter(|name| known.contains(&name.as_str())).cloned().collect());
+        source.streams = Selection::Named(
+            wanted
+                .iter()
+                .filter(|name| known.contains(&name.as_str()))
+                .cloned()
+                .collect(),
+        );
     }
     sources.retain(|source| source.streams != Selection::Named(Vec::new()));
     Ok(())
@@ -220,13 +314,20 @@ fn options(args: &args::Sync, sync: &SyncConfig) -> Options {
 
 /// Lets every request wait up to `max_wait` for a limit, in addition to the time for its retries.
 fn patient(context: BuildContext, max_wait: Duration) -> BuildContext {
-    let retry = context.retry.max_server_delay(max_wait).max_elapsed(context.retry.max_elapsed + max_wait);
+    let retry = context
+        .retry
+        .max_server_delay(max_wait)
+        .max_elapsed(context.retry.max_elapsed + max_wait);
     context.retry(retry)
 }
 
 /// A name that sorts by time, and that two runs started in the same second do not share.
 fn run_id() -> String {
-    format!("{}-{:04x}", SystemClock.now().format("%Y%m%dT%H%M%SZ"), fastrand::u16(..))
+    format!(
+        "{}-{:04x}",
+        SystemClock.now().format("%Y%m%dT%H%M%SZ"),
+        fastrand::u16(..)
+    )
 }
 
 fn deadline(limit: Duration, cancel: CancellationToken, console: Arc<Console>) {

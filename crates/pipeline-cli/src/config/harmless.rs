@@ -1,7 +1,9 @@
-//! What of a configuration may be shown: values that are known to be no secrets, by where they stand and what they look like.
+//! What of a configuration may be shown: values that are known to be no secrets, by where they
+//! stand and what they look like.
 //!
-//! A secret may stand anywhere: under a mistyped name, in a table whose header is wrong, in the place of another member. So
-//! a value is shown only where its member is known not to be secret, and where it does not look like a credential either.
+//! A secret may stand anywhere: under a mistyped name, in a table whose header is wrong, in the
+//! place of another member. So a value is shown only where its member is known not to be secret,
+//! and where it does not look like a credential either.
 
 use pipeline_core::Registry;
 use pipeline_engine::DestinationRegistry;
@@ -23,7 +25,11 @@ pub(super) struct Mark {
 }
 
 /// Marks every name and every value of a document, in the order of the text.
-pub(super) fn marks(root: &Table, connectors: &Registry, destinations: &DestinationRegistry) -> Vec<Mark> {
+pub(super) fn marks(
+    root: &Table,
+    connectors: &Registry,
+    destinations: &DestinationRegistry,
+) -> Vec<Mark> {
     let mut marks = Marks(Vec::new());
     for member in &root.0 {
         marks.name(&member.name, &member.span);
@@ -49,32 +55,55 @@ pub(super) fn marks(root: &Table, connectors: &Registry, destinations: &Destinat
 }
 
 /// Names that may stand before `=`, whatever table they are meant for.
-pub(super) fn known_names(connectors: &Registry, destinations: &DestinationRegistry) -> Vec<String> {
-    let own = MEMBERS.into_iter().chain(SYNC_MEMBERS).chain(["type", "connector", "streams", "max_rejected"]);
-    let connectors = connectors.names().filter_map(|name| connectors.spec(name).ok());
-    let destinations = destinations.names().filter_map(|name| destinations.spec(name).ok());
-    own.chain(connectors.chain(destinations).flat_map(schema::members)).map(str::to_owned).collect()
+pub(super) fn known_names(
+    connectors: &Registry,
+    destinations: &DestinationRegistry,
+) -> Vec<String> {
+    let own = MEMBERS.into_iter().chain(SYNC_MEMBERS).chain([
+        "type",
+        "connector",
+        "streams",
+        "max_rejected",
+    ]);
+    let connectors = connectors
+        .names()
+        .filter_map(|name| connectors.spec(name).ok());
+    let destinations = destinations
+        .names()
+        .filter_map(|name| destinations.spec(name).ok());
+    own.chain(connectors.chain(destinations).flat_map(schema::members))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// True for a name as people give them: words of letters with a short number, not the characters of a credential.
+/// True for a name as people give them: words of letters with a short number, not the characters of
+/// a credential.
 pub(super) fn is_name(name: &str) -> bool {
     let is_word = |word: &str| {
         let digits = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
         word.len() <= 24 && digits.len() <= 4 && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
     // The star stands for all other streams.
-    name == "*" || name.len() <= 64 && !is_marked(name) && name.split(['_', '-', ' ', '.']).all(is_word)
+    name == "*"
+        || name.len() <= 64 && !is_marked(name) && name.split(['_', '-', ' ', '.']).all(is_word)
 }
 
 /// The name, unless it may be a credential.
 pub(super) fn shown_name(name: &str) -> &str {
-    if is_name(name) { name } else { crate::console::HIDDEN }
+    if is_name(name) {
+        name
+    } else {
+        crate::console::HIDDEN
+    }
 }
 
 /// True for text that does not look like a credential.
 pub(super) fn is_plain(text: &str) -> bool {
-    let is_mixed =
-        |word: &str| word.len() >= 6 && word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().any(|b| b.is_ascii_alphabetic());
+    let is_mixed = |word: &str| {
+        word.len() >= 6
+            && word.bytes().any(|b| b.is_ascii_digit())
+            && word.bytes().any(|b| b.is_ascii_alphabetic())
+    };
     let is_key = |word: &str| word.len() >= 20 || is_mixed(word);
     let has_userinfo = text.contains('@') && text.contains(':');
     text.len() <= 128
@@ -88,14 +117,20 @@ pub(super) fn is_plain(text: &str) -> bool {
 fn is_marked(text: &str) -> bool {
     const MARKS: [&str; 7] = ["sk_", "rk_", "pk_", "whsec_", "sk-", "bearer ", "basic "];
     let text = text.trim_start_matches(|c: char| !c.is_alphanumeric());
-    MARKS.iter().any(|mark| text.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark)))
+    MARKS.iter().any(|mark| {
+        text.get(..mark.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(mark))
+    })
 }
 
 struct Marks(Vec<Mark>);
 
 impl Marks {
     fn name(&mut self, name: &str, span: &Span) {
-        self.0.push(Mark { span: span.clone(), is_harmless: is_name(name) });
+        self.0.push(Mark {
+            span: span.clone(),
+            is_harmless: is_name(name),
+        });
     }
 
     /// Hides every value of a node but references, which name where the value is.
@@ -110,31 +145,50 @@ impl Marks {
                 self.name(&member.name, &member.span);
                 self.node(&member.node, is_harmless);
             }),
-            Value::Text(text) if reference::is_reference(text) => self.0.push(Mark { span: node.span.clone(), is_harmless: true }),
-            value => self.0.push(Mark { span: node.span.clone(), is_harmless: is_harmless(value) }),
+            Value::Text(text) if reference::is_reference(text) => self.0.push(Mark {
+                span: node.span.clone(),
+                is_harmless: true,
+            }),
+            value => self.0.push(Mark {
+                span: node.span.clone(),
+                is_harmless: is_harmless(value),
+            }),
         }
     }
 
     fn source(&mut self, members: &Table, registry: &Registry) {
         let names: Vec<&str> = registry.names().collect();
-        let spec = text(members, "connector").and_then(|name| registry.spec(name).ok()).cloned().unwrap_or_else(|| json!({}));
+        let spec = text(members, "connector")
+            .and_then(|name| registry.spec(name).ok())
+            .cloned()
+            .unwrap_or_else(|| json!({}));
         let own = json!({ "properties": { "connector": { "enum": names }, "streams": { "writeOnly": true }, "max_rejected": { "type": "string" } } });
-        self.table(members, &json!({ "allOf": [own, spec], "$defs": spec["$defs"] }));
+        self.table(
+            members,
+            &json!({ "allOf": [own, spec], "$defs": spec["$defs"] }),
+        );
     }
 
-    /// The members of the destination. Of one whose type is not known only those are shown that no destination keeps secret.
+    /// The members of the destination. Of one whose type is not known only those are shown that no
+    /// destination keeps secret.
     fn destination(&mut self, members: &Table, registry: &DestinationRegistry) {
         let names: Vec<&str> = registry.names().collect();
         let own = json!({ "properties": { "type": { "enum": names } } });
-        let spec = if let Some(spec) = text(members, "type").and_then(|name| registry.spec(name).ok()) {
-            json!({ "allOf": [own, spec], "$defs": spec["$defs"] })
-        } else {
-            let specs = names.iter().filter_map(|name| registry.spec(name).ok());
-            let secret = specs.clone().flat_map(schema::secrets).map(|name| (name.to_owned(), json!({ "writeOnly": true })));
-            let secret = json!({ "properties": secret.collect::<serde_json::Map<_, _>>() });
-            let parts = [own, secret].into_iter().chain(specs.map(|spec| members_spec(&schema::members(spec))));
-            json!({ "allOf": parts.collect::<Vec<_>>() })
-        };
+        let spec =
+            if let Some(spec) = text(members, "type").and_then(|name| registry.spec(name).ok()) {
+                json!({ "allOf": [own, spec], "$defs": spec["$defs"] })
+            } else {
+                let specs = names.iter().filter_map(|name| registry.spec(name).ok());
+                let secret = specs
+                    .clone()
+                    .flat_map(schema::secrets)
+                    .map(|name| (name.to_owned(), json!({ "writeOnly": true })));
+                let secret = json!({ "properties": secret.collect::<serde_json::Map<_, _>>() });
+                let parts = [own, secret]
+                    .into_iter()
+                    .chain(specs.map(|spec| members_spec(&schema::members(spec))));
+                json!({ "allOf": parts.collect::<Vec<_>>() })
+            };
         self.table(members, &spec);
     }
 
@@ -143,7 +197,10 @@ impl Marks {
         let properties = schema::properties(spec);
         for member in &table.0 {
             self.name(&member.name, &member.span);
-            match properties.iter().find(|property| property.name == member.name && !property.is_secret()) {
+            match properties
+                .iter()
+                .find(|property| property.name == member.name && !property.is_secret())
+            {
                 Some(property) => self.node(&member.node, &|value| is_harmless(value, property)),
                 None => self.hide(&member.node),
             }
@@ -172,7 +229,10 @@ fn text<'a>(members: &'a Table, name: &str) -> Option<&'a str> {
 }
 
 fn members_spec(names: &[&str]) -> Json {
-    let members: serde_json::Map<String, Json> = names.iter().map(|name| ((*name).to_owned(), json!({ "type": "string" }))).collect();
+    let members: serde_json::Map<String, Json> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({ "type": "string" })))
+        .collect();
     json!({ "properties": members })
 }
 
@@ -196,7 +256,15 @@ mod tests {
         ] {
             assert!(!is_plain(text), "{text}");
         }
-        for text in ["warehouse.db", "half", "2026-01-31T00:00:00Z", "http://127.0.0.1:8401", "1h30m", "me@example.com", "acme"] {
+        for text in [
+            "warehouse.db",
+            "half",
+            "2026-01-31T00:00:00Z",
+            "http://127.0.0.1:8401",
+            "1h30m",
+            "me@example.com",
+            "acme",
+        ] {
             assert!(is_plain(text), "{text}");
         }
         for (name, is_one) in [

@@ -1,7 +1,7 @@
 //! `pipeline.toml`: where data goes, which sources are read, and how.
 //!
-//! Loading checks the file's shape; references to variables and secret files are replaced only for the sources that a
-//! command asks for, so that `status` works without any credential.
+//! Loading checks the file's shape; references to variables and secret files are replaced only for
+//! the sources that a command asks for, so that `status` works without any credential.
 
 mod bounded;
 mod destination;
@@ -33,7 +33,12 @@ use crate::{connectors, destinations, units};
 const BYTES: u64 = 4 << 20;
 
 const MEMBERS: [&str; 3] = ["destination", "sources", "sync"];
-const SYNC_MEMBERS: [&str; 4] = ["memory_budget_mb", "max_slices", "commit_interval", "commit_bytes"];
+const SYNC_MEMBERS: [&str; 4] = [
+    "memory_budget_mb",
+    "max_slices",
+    "commit_interval",
+    "commit_bytes",
+];
 
 /// A loaded configuration.
 #[derive(Debug)]
@@ -72,16 +77,36 @@ impl Config {
             Failure::usage(message, "create one with `pipeline init`, choose another with --config FILE, or try `pipeline demo`")
         })?;
         let (connectors, destinations) = (connectors::registry(), destinations::registry());
-        let mut document =
-            Document { name: path.display().to_string(), text, marks: None, names: harmless::known_names(&connectors, &destinations) };
-        let root = tree::parse(&document.text)
-            .map_err(|(message, span)| document.failure(&Problem::new(span, format!("invalid TOML: {}", message.replace('\n', ", ")))))?;
+        let mut document = Document {
+            name: path.display().to_string(),
+            text,
+            marks: None,
+            names: harmless::known_names(&connectors, &destinations),
+        };
+        let root = tree::parse(&document.text).map_err(|(message, span)| {
+            document.failure(&Problem::new(
+                span,
+                format!("invalid TOML: {}", message.replace('\n', ", ")),
+            ))
+        })?;
         document.marks = Some(harmless::marks(&root, &connectors, &destinations));
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self::read(document, &root, &destinations, folder, bounded::is_readable_by_others(path))
+        Self::read(
+            document,
+            &root,
+            &destinations,
+            folder,
+            bounded::is_readable_by_others(path),
+        )
     }
 
-    fn read(document: Document, root: &Table, destinations: &DestinationRegistry, folder: PathBuf, is_exposed: bool) -> Result<Self> {
+    fn read(
+        document: Document,
+        root: &Table,
+        destinations: &DestinationRegistry,
+        folder: PathBuf,
+        is_exposed: bool,
+    ) -> Result<Self> {
         let shown = |problem: Problem| document.failure(&problem);
         known_members(root, "the configuration", &MEMBERS).map_err(shown)?;
         let destination = DestinationTable::parse(root, destinations).map_err(shown)?;
@@ -89,28 +114,50 @@ impl Config {
         let sources = match root.get("sources") {
             Some(member) => {
                 let tables = table(&member.node, "sources").map_err(shown)?;
-                tables.0.iter().map(SourceConfig::parse).collect::<Result<_, Problem>>().map_err(shown)?
+                tables
+                    .0
+                    .iter()
+                    .map(SourceConfig::parse)
+                    .collect::<Result<_, Problem>>()
+                    .map_err(shown)?
             }
             None => Vec::new(),
         };
         if sources.is_empty() {
-            let problem =
-                Problem::new(0..0, "no source configured").help("add one: [sources.NAME] with connector = \"stripe\" and its settings");
+            let problem = Problem::new(0..0, "no source configured")
+                .help("add one: [sources.NAME] with connector = \"stripe\" and its settings");
             return Err(shown(problem));
         }
-        Ok(Self { folder, destination, sources, sync, document, is_exposed })
+        Ok(Self {
+            folder,
+            destination,
+            sources,
+            sync,
+            document,
+            is_exposed,
+        })
     }
 
     /// The sources of these names, all when none are named.
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&SourceConfig>> {
         let known = || self.sources.iter().map(|source| source.name.as_str());
-        if let Some(unknown) = names.iter().find(|name| !known().any(|source| source == *name)) {
+        if let Some(unknown) = names
+            .iter()
+            .find(|name| !known().any(|source| source == *name))
+        {
             return Err(Failure::usage(
-                format!("unknown source `{unknown}`: it is not in {}", self.document.name),
+                format!(
+                    "unknown source `{unknown}`: it is not in {}",
+                    self.document.name
+                ),
                 &suggest(unknown, "sources", known().collect::<Vec<_>>()),
             ));
         }
-        Ok(self.sources.iter().filter(|source| names.is_empty() || names.contains(&source.name)).collect())
+        Ok(self
+            .sources
+            .iter()
+            .filter(|source| names.is_empty() || names.contains(&source.name))
+            .collect())
     }
 
     /// The failure that shows a problem in this file.
@@ -130,15 +177,25 @@ impl Config {
 }
 
 fn sync(root: &Table) -> Result<SyncConfig, Problem> {
-    let Some(member) = root.get("sync") else { return Ok(SyncConfig::default()) };
+    let Some(member) = root.get("sync") else {
+        return Ok(SyncConfig::default());
+    };
     let inner = table(&member.node, "sync")?;
     known_members(inner, "sync", &SYNC_MEMBERS)?;
-    let count = |name: &str| inner.get(name).map(|member| positive(&member.node, name)).transpose();
+    let count = |name: &str| {
+        inner
+            .get(name)
+            .map(|member| positive(&member.node, name))
+            .transpose()
+    };
     let commit_interval = inner.get("commit_interval").map(|member| {
         let text = text(&member.node, "commit_interval")?;
         let wrong = || {
-            Problem::new(member.node.span.clone(), "invalid duration for `commit_interval`")
-                .help("write one such as 200ms, 90s, 10m, or 1h30m")
+            Problem::new(
+                member.node.span.clone(),
+                "invalid duration for `commit_interval`",
+            )
+            .help("write one such as 200ms, 90s, 10m, or 1h30m")
         };
         units::duration(text).map_err(|_| wrong())
     });
@@ -156,38 +213,55 @@ fn positive(node: &Node, name: &str) -> Result<u64, Problem> {
         Value::Plain(Json::Number(number)) => number.as_u64().filter(|number| *number > 0),
         _ => None,
     };
-    number.ok_or_else(|| Problem::new(node.span.clone(), format!("`{name}` must be a whole number above zero")))
+    number.ok_or_else(|| {
+        Problem::new(
+            node.span.clone(),
+            format!("`{name}` must be a whole number above zero"),
+        )
+    })
 }
 
 fn table<'a>(node: &'a Node, name: &str) -> Result<&'a Table, Problem> {
     match &node.value {
         Value::Table(table) => Ok(table),
-        other => {
-            Err(Problem::new(node.span.clone(), format!("`{name}` must be a table, not {}", other.kind())).help(format!("write [{name}]")))
-        }
+        other => Err(Problem::new(
+            node.span.clone(),
+            format!("`{name}` must be a table, not {}", other.kind()),
+        )
+        .help(format!("write [{name}]"))),
     }
 }
 
 fn text<'a>(node: &'a Node, name: &str) -> Result<&'a str, Problem> {
     match &node.value {
         Value::Text(text) => Ok(text),
-        other => {
-            Err(Problem::new(node.span.clone(), format!("`{name}` must be a string, not {}", other.kind())).help("put it in double quotes"))
-        }
+        other => Err(Problem::new(
+            node.span.clone(),
+            format!("`{name}` must be a string, not {}", other.kind()),
+        )
+        .help("put it in double quotes")),
     }
 }
 
 fn known_members(table: &Table, owner: &str, known: &[&str]) -> Result<(), Problem> {
-    match table.0.iter().find(|member| !known.contains(&member.name.as_str())) {
+    match table
+        .0
+        .iter()
+        .find(|member| !known.contains(&member.name.as_str()))
+    {
         Some(unknown) => {
-            let problem = Problem::new(unknown.span.clone(), format!("unknown setting `{}` in {owner}", shown_name(&unknown.name)));
+            let problem = Problem::new(
+                unknown.span.clone(),
+                format!("unknown setting `{}` in {owner}", shown_name(&unknown.name)),
+            );
             Err(problem.help(suggest(&unknown.name, "settings", known.iter().copied())))
         }
         None => Ok(()),
     }
 }
 
-/// The message for a word that is not a known one. It repeats only a word that resembles one: others may be secrets.
+/// The message for a word that is not a known one. It repeats only a word that resembles one:
+/// others may be secrets.
 fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match closest(word, known) {
         Some(_) => format!("unknown {what} `{word}`"),
@@ -198,7 +272,10 @@ fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>)
 /// A message of the configuration's reader without the value that it quotes.
 fn without_value(message: &str) -> String {
     for kind in ["invalid type", "invalid value", "unknown variant"] {
-        if let Some(expected) = message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected ")) {
+        if let Some(expected) = message
+            .strip_prefix(kind)
+            .and_then(|rest| rest.rsplit_once(", expected "))
+        {
             return format!("{kind}: expected {}", expected.1);
         }
     }

@@ -28,25 +28,42 @@ pub(crate) struct Unresolved {
     pub(crate) help: String,
 }
 
-/// True for text that is one reference and nothing else, so that it names where a value is and does not hold one.
+/// True for text that is one reference and nothing else, so that it names where a value is and does
+/// not hold one.
 pub(super) fn is_reference(text: &str) -> bool {
     match text.strip_prefix("file:") {
         Some(path) => is_plain(path),
-        None => text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(is_variable),
+        None => text
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .is_some_and(is_variable),
     }
 }
 
 /// True for a conventional name of a variable. A secret written in place of a name is not one.
 fn is_variable(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') && is_name(name)
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        && is_name(name)
 }
 
-/// Replaces the references in a string. `file:` paths are relative to `folder`; `$${` stands for `${`.
-pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Resolved, Unresolved> {
+/// Replaces the references in a string. `file:` paths are relative to `folder`; `$${` stands for
+/// `${`.
+pub(crate) fn resolve(
+    text: &str,
+    folder: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Resolved, Unresolved> {
     if let Some(path) = text.strip_prefix("file:") {
         return read(&folder.join(path));
     }
-    let mut resolved = Resolved { text: String::new(), hidden: Vec::new(), exposed: None };
+    let mut resolved = Resolved {
+        text: String::new(),
+        hidden: Vec::new(),
+        exposed: None,
+    };
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         let (before, reference) = rest.split_at(start);
@@ -63,7 +80,9 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
                 help: "write ${NAME}, or $${ for a literal ${".to_owned(),
             });
         };
-        let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
+        let (name, default) = inner
+            .split_once(":-")
+            .map_or((inner, None), |(name, default)| (name, Some(default)));
         match (variable(name).filter(|value| !value.is_empty()), default) {
             (Some(value), _) => {
                 resolved.text.push_str(&value);
@@ -91,24 +110,37 @@ pub(crate) fn resolve(text: &str, folder: &Path, variable: impl Fn(&str) -> Opti
 
 /// A secret from a file, without the newline that editors put at its end.
 fn read(path: &Path) -> Result<Resolved, Unresolved> {
-    let shown = if is_plain(&path.display().to_string()) { format!("{} ", path.display()) } else { String::new() };
+    let shown = if is_plain(&path.display().to_string()) {
+        format!("{} ", path.display())
+    } else {
+        String::new()
+    };
     let text = bounded::read(path, SECRET_BYTES).map_err(|error| Unresolved {
         message: format!("the file {shown}cannot be read: {}", reason(&error)),
         help: match error.kind() {
-            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::TimedOut => "choose a file that contains only the secret",
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::TimedOut => {
+                "choose a file that contains only the secret"
+            }
             _ => "the path is relative to the configuration file",
         }
         .to_owned(),
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text).to_owned();
-    Ok(Resolved { hidden: vec![text.clone()], text, exposed: bounded::is_readable_by_others(path).then(|| path.to_owned()) })
+    Ok(Resolved {
+        hidden: vec![text.clone()],
+        text,
+        exposed: bounded::is_readable_by_others(path).then(|| path.to_owned()),
+    })
 }
 
 /// The cause without the number of the system's error.
 pub(crate) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
 }
 
 #[cfg(test)]
@@ -122,7 +154,9 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        resolve(of, Path::new("."), variable).map(|resolved| resolved.text).map_err(|error| error.message)
+        resolve(of, Path::new("."), variable)
+            .map(|resolved| resolved.text)
+            .map_err(|error| error.message)
     }
 
     #[test]
@@ -145,7 +179,11 @@ mod tests {
 
     #[test]
     fn only_what_comes_from_outside_is_hidden() {
-        let hidden = |of: &str| resolve(of, Path::new("."), |_| Some("v".to_owned())).unwrap().hidden;
+        let hidden = |of: &str| {
+            resolve(of, Path::new("."), |_| Some("v".to_owned()))
+                .unwrap()
+                .hidden
+        };
         assert_eq!(hidden("https://${A}:-${A}"), ["v", "v"]);
         assert!(hidden("plain").is_empty());
     }

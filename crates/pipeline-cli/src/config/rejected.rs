@@ -57,12 +57,34 @@ mod tests {
 
     #[test]
     fn a5_shares_are_those_of_all_streams_or_of_single_ones() {
-        let shares = |text: &str, streams: [&str; 2]| streams.map(|stream| parse(text).unwrap().budget.of(stream).to_string());
-        assert_eq!(shares("max_rejected = \"7%\"", ["charges", "taxes"]), ["7 %", "7 %"]);
-        assert_eq!(shares("max_rejected = { charges = \"20%\" }", ["charges", "taxes"]), ["20 %", "5 %"]);
-        assert_eq!(shares("max_rejected = { charges = \"20%\", \"*\" = \"0%\" }", ["charges", "taxes"]), ["20 %", "0 %"]);
-        for wrong in ["max_rejected = 5", "max_rejected = \"5\"", "max_rejected = \"200%\"", "max_rejected = { charges = 5 }"] {
-            assert!(parse(wrong).is_err_and(|problem| problem.help.is_some()), "{wrong}");
+        let shares = |text: &str, streams: [&str; 2]| {
+            streams.map(|stream| parse(text).unwrap().budget.of(stream).to_string())
+        };
+        assert_eq!(
+            shares("max_rejected = \"7%\"", ["charges", "taxes"]),
+            ["7 %", "7 %"]
+        );
+        assert_eq!(
+            shares("max_rejected = { charges = \"20%\" }", ["charges", "taxes"]),
+            ["20 %", "5 %"]
+        );
+        assert_eq!(
+            shares(
+                "max_rejected = { charges = \"20%\", \"*\" = \"0%\" }",
+                ["charges", "taxes"]
+            ),
+            ["20 %", "0 %"]
+        );
+        for wrong in [
+            "max_rejected = 5",
+            "max_rejected = \"5\"",
+            "max_rejected = \"200%\"",
+            "max_rejected = { charges = 5 }",
+        ] {
+            assert!(
+                parse(wrong).is_err_and(|problem| problem.help.is_some()),
+                "{wrong}"
+            );
         }
     }
 }

@@ -21,12 +21,20 @@ pub(super) struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// Hides every value that comes from outside the file.
     pub(super) fn hiding_all(folder: &'a Path, console: &'a Console) -> Self {
-        Self { folder, console, hides: true, warnings: Vec::new() }
+        Self {
+            folder,
+            console,
+            hides: true,
+            warnings: Vec::new(),
+        }
     }
 
     /// Hides nothing by itself: most variables are names and places.
     pub(super) fn hiding_nothing(folder: &'a Path, console: &'a Console) -> Self {
-        Self { hides: false, ..Self::hiding_all(folder, console) }
+        Self {
+            hides: false,
+            ..Self::hiding_all(folder, console)
+        }
     }
 
     /// The value with its references replaced.
@@ -34,7 +42,12 @@ impl<'a> Resolver<'a> {
         Ok(match &node.value {
             Value::Text(text) => Json::String(self.text(text, &node.span)?),
             Value::Plain(value) => value.clone(),
-            Value::List(items) => Json::Array(items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?),
+            Value::List(items) => Json::Array(
+                items
+                    .iter()
+                    .map(|item| self.json(item))
+                    .collect::<Result<_, _>>()?,
+            ),
             Value::Table(table) => {
                 let member = |member: &Member| Ok((member.name.clone(), self.json(&member.node)?));
                 Json::Object(table.0.iter().map(member).collect::<Result<_, Problem>>()?)
@@ -49,8 +62,12 @@ impl<'a> Resolver<'a> {
             self.console.hide(secret.into());
         }
         if let Some(path) = resolved.exposed {
-            let problem = Problem::new(span.clone(), format!("every user of this machine can read {}", path.display()));
-            self.warnings.push(problem.help(format!("run `chmod 600 {}`", path.display())));
+            let problem = Problem::new(
+                span.clone(),
+                format!("every user of this machine can read {}", path.display()),
+            );
+            self.warnings
+                .push(problem.help(format!("run `chmod 600 {}`", path.display())));
         }
         Ok(resolved.text)
     }

@@ -48,7 +48,8 @@ pub(crate) struct Member {
 
 /// Reads a document.
 pub(crate) fn parse(text: &str) -> Result<Table, (String, Span)> {
-    let table = DeTable::parse(text).map_err(|error| (error.message().to_owned(), error.span().unwrap_or(0..0)))?;
+    let table = DeTable::parse(text)
+        .map_err(|error| (error.message().to_owned(), error.span().unwrap_or(0..0)))?;
     Ok(Table::from(table.get_ref()))
 }
 
@@ -56,7 +57,11 @@ impl From<&DeTable<'_>> for Table {
     fn from(table: &DeTable<'_>) -> Self {
         let member = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let key: &Spanned<std::borrow::Cow<'_, str>> = name;
-            Member { name: key.get_ref().to_string(), span: key.span(), node: Node::from(value) }
+            Member {
+                name: key.get_ref().to_string(),
+                span: key.span(),
+                node: Node::from(value),
+            }
         };
         let mut members: Vec<Member> = table.iter().map(member).collect();
         members.sort_by_key(|member| member.span.start);
@@ -66,7 +71,9 @@ impl From<&DeTable<'_>> for Table {
 
 impl From<&Spanned<DeValue<'_>>> for Node {
     fn from(value: &Spanned<DeValue<'_>>) -> Self {
-        let plain = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.to_owned()));
+        let plain = |text: &str| {
+            serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.to_owned()))
+        };
         let content = match value.get_ref() {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Integer(number) => {
@@ -79,7 +86,10 @@ impl From<&Spanned<DeValue<'_>>> for Node {
             DeValue::Array(items) => Value::List(items.iter().map(Node::from).collect()),
             DeValue::Table(table) => Value::Table(Table::from(table)),
         };
-        Self { span: value.span(), value: content }
+        Self {
+            span: value.span(),
+            value: content,
+        }
     }
 }
 
@@ -109,7 +119,10 @@ impl Table {
                 Value::Text(text) => found.push((text, &node.span)),
                 Value::Plain(_) => {}
                 Value::List(items) => items.iter().for_each(|item| collect(item, found)),
-                Value::Table(table) => table.0.iter().for_each(|member| collect(&member.node, found)),
+                Value::Table(table) => table
+                    .0
+                    .iter()
+                    .for_each(|member| collect(&member.node, found)),
             }
         }
         let mut found = Vec::new();
@@ -119,7 +132,8 @@ impl Table {
         found
     }
 
-    /// The deepest member on a path such as `auth.scopes[1]`: where an error about that path is shown.
+    /// The deepest member on a path such as `auth.scopes[1]`: where an error about that path is
+    /// shown.
     pub(crate) fn locate(&self, path: &str) -> Option<Span> {
         let mut found = None;
         let mut table = self;

@@ -19,8 +19,13 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn new(console: Arc<Console>) -> Self {
-        let is_watched = Console::is_watched() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { console, is_watched, tried: AtomicUsize::new(0) }
+        let is_watched =
+            Console::is_watched() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self {
+            console,
+            is_watched,
+            tried: AtomicUsize::new(0),
+        }
     }
 
     /// Reports what is tested now.
@@ -53,15 +58,36 @@ impl Checks {
 impl Observer for Checks {
     fn observe(&self, event: &Event<'_>) {
         match event {
-            Event::Checked { source, endpoint, availability } => {
+            Event::Checked {
+                source,
+                endpoint,
+                availability,
+            } => {
                 let tried = self.tried.fetch_add(1, Ordering::Relaxed) + 1;
                 let (result, _) = described(availability);
-                let number = if self.is_watched { format!("{tried} tested; ") } else { String::new() };
+                let number = if self.is_watched {
+                    format!("{tried} tested; ")
+                } else {
+                    String::new()
+                };
                 self.show(&format!("{number}{source}/{endpoint}: {result}"));
             }
-            Event::Retrying { source, endpoint, reason, .. } => self.show(&format!("{source}/{endpoint}: {reason}; retrying")),
-            Event::Waiting { source, endpoint, limit, wait } if wait.as_secs() > 0 => {
-                self.show(&format!("{source}/{endpoint}: waiting {} s for {limit}", wait.as_secs()));
+            Event::Retrying {
+                source,
+                endpoint,
+                reason,
+                ..
+            } => self.show(&format!("{source}/{endpoint}: {reason}; retrying")),
+            Event::Waiting {
+                source,
+                endpoint,
+                limit,
+                wait,
+            } if wait.as_secs() > 0 => {
+                self.show(&format!(
+                    "{source}/{endpoint}: waiting {} s for {limit}",
+                    wait.as_secs()
+                ));
             }
             _ => {}
         }

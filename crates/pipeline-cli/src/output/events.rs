@@ -38,8 +38,8 @@ impl Observer for RequestLog {
     }
 }
 
-/// Prints the notices of connectors before the first endpoint is read, and how long the plan will take. Later notices are in the
-/// summary.
+/// Prints the notices of connectors before the first endpoint is read, and how long the plan will
+/// take. Later notices are in the summary.
 #[derive(Debug)]
 pub(crate) struct Preface {
     pub(crate) console: Arc<Console>,
@@ -49,12 +49,21 @@ pub(crate) struct Preface {
 impl Observer for Preface {
     fn observe(&self, event: &Event<'_>) {
         match event {
-            Event::Planned { endpoint, requests, limit, until } => {
+            Event::Planned {
+                endpoint,
+                requests,
+                limit,
+                until,
+            } => {
                 let until = until.format("%Y-%m-%d %H:%M UTC");
-                self.console.note(&format!("{endpoint}: {requests} requests planned ({limit}), the last of them by {until}"));
+                self.console.note(&format!(
+                    "{endpoint}: {requests} requests planned ({limit}), the last of them by {until}"
+                ));
             }
             Event::EndpointStarted { .. } => self.begun.store(true, Ordering::Relaxed),
-            Event::Notice { source, message, .. } if !self.begun.load(Ordering::Relaxed) => {
+            Event::Notice {
+                source, message, ..
+            } if !self.begun.load(Ordering::Relaxed) => {
                 self.console.note(&format!("{source}: {message}"));
             }
             _ => {}
@@ -85,15 +94,26 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
     })
 }
 
-/// An event as JSON. The end of a run is reported by [`Report`](super::report::Report), which has more details.
+/// An event as JSON. The end of a run is reported by [`Report`](super::report::Report), which has
+/// more details.
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {
         Event::SyncStarted { run } => json!({ "event": "sync_started", "run": run }),
-        Event::EndpointStarted { endpoint, streams, slices, resumed } => json!({
+        Event::EndpointStarted {
+            endpoint,
+            streams,
+            slices,
+            resumed,
+        } => json!({
             "event": "endpoint_started", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "streams": streams, "slices": slices, "resumed": resumed,
         }),
-        Event::Planned { endpoint, requests, limit, until } => json!({
+        Event::Planned {
+            endpoint,
+            requests,
+            limit,
+            until,
+        } => json!({
             "event": "planned", "source": endpoint.source, "endpoint": endpoint.endpoint, "requests": requests, "limit": limit, "until": until,
         }),
         Event::Attempt(attempt) => {
@@ -101,30 +121,70 @@ fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
             value["event"] = json!("request");
             value
         }
-        Event::Waiting { source, endpoint, limit, wait } => json!({
+        Event::Waiting {
+            source,
+            endpoint,
+            limit,
+            wait,
+        } => json!({
             "event": "waiting", "source": source, "endpoint": endpoint, "limit": limit, "wait_ms": millis(*wait),
         }),
-        Event::Retrying { source, endpoint, reason, wait } => json!({
+        Event::Retrying {
+            source,
+            endpoint,
+            reason,
+            wait,
+        } => json!({
             "event": "retrying", "source": source, "endpoint": endpoint, "reason": reason, "wait_ms": millis(*wait),
         }),
-        Event::BreakerOpened { host, wait } => json!({ "event": "breaker_opened", "host": host, "wait_ms": millis(*wait) }),
-        Event::PageRead { endpoint, records, bytes } => json!({
+        Event::BreakerOpened { host, wait } => {
+            json!({ "event": "breaker_opened", "host": host, "wait_ms": millis(*wait) })
+        }
+        Event::PageRead {
+            endpoint,
+            records,
+            bytes,
+        } => json!({
             "event": "page_read", "source": endpoint.source, "endpoint": endpoint.endpoint, "records": records, "bytes": bytes,
         }),
-        Event::SliceSplit { endpoint } => json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint }),
-        Event::PassedOver { endpoint, unit, reason } => json!({
+        Event::SliceSplit { endpoint } => {
+            json!({ "event": "slice_split", "source": endpoint.source, "endpoint": endpoint.endpoint })
+        }
+        Event::PassedOver {
+            endpoint,
+            unit,
+            reason,
+        } => json!({
             "event": "passed_over", "source": endpoint.source, "endpoint": endpoint.endpoint, "unit": unit, "reason": console.redact(reason),
         }),
-        Event::Drift { source, stream, field, reason, records } => json!({
+        Event::Drift {
+            source,
+            stream,
+            field,
+            reason,
+            records,
+        } => json!({
             "event": "drift", "source": source, "stream": stream, "field": field, "reason": reason, "records": records,
         }),
-        Event::Repaired { source, endpoint, characters } => json!({
+        Event::Repaired {
+            source,
+            endpoint,
+            characters,
+        } => json!({
             "event": "repaired", "source": source, "endpoint": endpoint, "characters": characters,
         }),
-        Event::Notice { source, endpoint, message } => json!({
+        Event::Notice {
+            source,
+            endpoint,
+            message,
+        } => json!({
             "event": "notice", "source": source, "endpoint": endpoint, "message": console.redact(message),
         }),
-        Event::Committed { sequence, rows, bytes } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
+        Event::Committed {
+            sequence,
+            rows,
+            bytes,
+        } => json!({ "event": "committed", "sequence": sequence, "rows": rows, "bytes": bytes }),
         Event::EndpointFinished { endpoint, error } => json!({
             "event": "endpoint_finished", "source": endpoint.source, "endpoint": endpoint.endpoint,
             "error": error.map(|error| console.redact(&error.to_string())),

@@ -26,7 +26,9 @@ pub(crate) struct Lines {
 
 impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("dropped", &self.dropped).finish_non_exhaustive()
+        f.debug_struct("Lines")
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +46,12 @@ impl Lines {
                 }
             }
         });
-        Self { sender: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), dropped: AtomicU64::new(0), failure }
+        Self {
+            sender: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+            dropped: AtomicU64::new(0),
+            failure,
+        }
     }
 
     /// Why nothing more can be written. Final only once it is [finished](Self::finish).
@@ -55,19 +62,32 @@ impl Lines {
     /// Hands a line over; never waits.
     pub(crate) fn push(&self, value: &Value) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.as_ref().is_none_or(|sender| sender.try_send(value.to_string()).is_err()) {
+        if sender
+            .as_ref()
+            .is_none_or(|sender| sender.try_send(value.to_string()).is_err())
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Hands the last line over, waits until everything is written, and says how many lines were dropped.
+    /// Hands the last line over, waits until everything is written, and says how many lines were
+    /// dropped.
     pub(crate) fn finish(&self, last: Option<&Value>) -> u64 {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sender = self
+            .sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let (Some(sender), Some(last)) = (&sender, last) {
             let _ = sender.send(last.to_string());
         }
         drop(sender);
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(writer) = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             let _ = writer.join();
         }
         self.dropped.load(Ordering::Relaxed)
@@ -77,7 +97,9 @@ impl Lines {
 fn write(mut to: BufWriter<Box<dyn Write + Send>>, lines: &Receiver<String>) -> io::Result<()> {
     loop {
         match lines.recv_timeout(FLUSH) {
-            Ok(line) => to.write_all(line.as_bytes()).and_then(|()| to.write_all(b"\n"))?,
+            Ok(line) => to
+                .write_all(line.as_bytes())
+                .and_then(|()| to.write_all(b"\n"))?,
             Err(RecvTimeoutError::Timeout) => to.flush()?,
             Err(RecvTimeoutError::Disconnected) => return to.flush(),
         }
@@ -99,6 +121,9 @@ mod tests {
         }
         assert_eq!(lines.finish(Some(&serde_json::json!("end"))), 0);
         let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!((text.lines().count(), text.lines().last()), (1001, Some("\"end\"")));
+        assert_eq!(
+            (text.lines().count(), text.lines().last()),
+            (1001, Some("\"end\""))
+        );
     }
 }

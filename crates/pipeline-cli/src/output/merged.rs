@@ -26,7 +26,14 @@ pub(super) fn merged(summary: &Summary) -> Vec<Merged<'_>> {
         let next = all.len();
         let index = *known.entry((source, name)).or_insert(next);
         if index == next {
-            all.push(Merged { source, name, endpoints: Vec::new(), streams: Vec::new(), skipped: 0, unfinished: 0 });
+            all.push(Merged {
+                source,
+                name,
+                endpoints: Vec::new(),
+                streams: Vec::new(),
+                skipped: 0,
+                unfinished: 0,
+            });
         }
         all[index].add(endpoint);
     }
@@ -39,7 +46,11 @@ impl<'a> Merged<'a> {
         self.skipped += endpoint.skipped;
         self.unfinished += endpoint.unfinished;
         for stream in &endpoint.streams {
-            match self.streams.iter_mut().find(|known| known.name == stream.name) {
+            match self
+                .streams
+                .iter_mut()
+                .find(|known| known.name == stream.name)
+            {
                 Some(known) => add(known, stream),
                 None => self.streams.push(stream.clone()),
             }
@@ -53,15 +64,34 @@ impl<'a> Merged<'a> {
 
     /// How far all of them are read that can be.
     pub(super) fn cursor(&self) -> Option<DateTime<Utc>> {
-        let readable = self.endpoints.iter().filter(|endpoint| !matches!(endpoint.outcome, Outcome::Unavailable { .. }));
+        let readable = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| !matches!(endpoint.outcome, Outcome::Unavailable { .. }));
         readable.filter_map(|endpoint| endpoint.cursor).min()
     }
 
-    /// How they ended: the word that `of` has for all of them, or for the worst, which has the lowest rank, and how many.
+    /// How they ended: the word that `of` has for all of them, or for the worst, which has the
+    /// lowest rank, and how many.
     pub(super) fn status(&self, of: impl Fn(&Outcome) -> (u8, &'static str)) -> String {
-        let Some((rank, word)) = self.endpoints.iter().map(|endpoint| of(&endpoint.outcome)).min() else { return String::new() };
-        let count = self.endpoints.iter().filter(|endpoint| of(&endpoint.outcome).0 == rank).count();
-        if count == self.endpoints.len() { word.to_owned() } else { format!("{count} of {} {word}", self.endpoints.len()) }
+        let Some((rank, word)) = self
+            .endpoints
+            .iter()
+            .map(|endpoint| of(&endpoint.outcome))
+            .min()
+        else {
+            return String::new();
+        };
+        let count = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| of(&endpoint.outcome).0 == rank)
+            .count();
+        if count == self.endpoints.len() {
+            word.to_owned()
+        } else {
+            format!("{count} of {} {word}", self.endpoints.len())
+        }
     }
 }
 
@@ -72,7 +102,11 @@ fn add(to: &mut StreamSummary, other: &StreamSummary) {
     to.unchanged += other.unchanged;
     to.rejected += other.rejected;
     for drift in &other.drift {
-        match to.drift.iter_mut().find(|known| known.field == drift.field && known.reason == drift.reason) {
+        match to
+            .drift
+            .iter_mut()
+            .find(|known| known.field == drift.field && known.reason == drift.reason)
+        {
             Some(known) => known.records += drift.records,
             None => to.drift.push(drift.clone()),
         }
@@ -89,10 +123,14 @@ pub(super) fn names(ids: &[&EndpointId]) -> String {
             None => names.push(id.to_string()),
         }
     }
-    names.extend(accounts.into_iter().map(|((source, account), ids)| match &*ids {
-        [id] => id.to_string(),
-        ids => format!("{source}@{account} ({} endpoints)", ids.len()),
-    }));
+    names.extend(
+        accounts
+            .into_iter()
+            .map(|((source, account), ids)| match &*ids {
+                [id] => id.to_string(),
+                ids => format!("{source}@{account} ({} endpoints)", ids.len()),
+            }),
+    );
     names.join(", ")
 }
 
@@ -103,13 +141,29 @@ mod tests {
     #[test]
     fn accounts_are_named_and_their_endpoints_are_counted() {
         let id = |endpoint: &str| EndpointId::new("s", endpoint);
-        let ids = [id("charges@acct_2"), id("charges@acct_1"), id("refunds@acct_1"), id("charges")];
-        assert_eq!(names(&ids.iter().collect::<Vec<_>>()), "s/charges, s@acct_1 (2 endpoints), s/charges@acct_2");
-        for id in [&|number: usize| id(&format!("list{number}")) as EndpointId, &|number: usize| id(&format!("charges@acct_{number}"))]
-            as [&dyn Fn(usize) -> EndpointId; 2]
+        let ids = [
+            id("charges@acct_2"),
+            id("charges@acct_1"),
+            id("refunds@acct_1"),
+            id("charges"),
+        ];
+        assert_eq!(
+            names(&ids.iter().collect::<Vec<_>>()),
+            "s/charges, s@acct_1 (2 endpoints), s/charges@acct_2"
+        );
+        for id in [
+            &|number: usize| id(&format!("list{number}")) as EndpointId,
+            &|number: usize| id(&format!("charges@acct_{number}")),
+        ] as [&dyn Fn(usize) -> EndpointId; 2]
         {
             let many: Vec<EndpointId> = (0..150).map(id).collect();
-            assert_eq!(names(&many.iter().collect::<Vec<_>>()).matches(", ").count(), 149, "none is dropped for lack of room");
+            assert_eq!(
+                names(&many.iter().collect::<Vec<_>>())
+                    .matches(", ")
+                    .count(),
+                149,
+                "none is dropped for lack of room"
+            );
         }
     }
 }

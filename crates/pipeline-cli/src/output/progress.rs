@@ -1,4 +1,5 @@
-//! Live progress on standard error: a line per active endpoint on a terminal, a line now and then otherwise.
+//! Live progress on standard error: a line per active endpoint on a terminal, a line now and then
+//! otherwise.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -16,7 +17,8 @@ use crate::units;
 
 /// How often a terminal is drawn.
 const FRAME: Duration = Duration::from_millis(200);
-/// Most draws a second: every line of a frame is one, and one that is left out would leave an old line on the screen.
+/// Most draws a second: every line of a frame is one, and one that is left out would leave an old
+/// line on the screen.
 const DRAWS: u8 = 250;
 /// How often a line is written when standard error is not a terminal.
 const REMARK: Duration = Duration::from_secs(5);
@@ -54,7 +56,14 @@ struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { records: 0, drawn: 0, rate: 0.0, last: Instant::now(), waiting: None, finished: false }
+        Self {
+            records: 0,
+            drawn: 0,
+            rate: 0.0,
+            last: Instant::now(),
+            waiting: None,
+            finished: false,
+        }
     }
 }
 
@@ -68,7 +77,9 @@ impl Observer for Progress {
     fn observe(&self, event: &Event<'_>) {
         let mut board = self.board();
         match event {
-            Event::EndpointStarted { endpoint, .. } => drop(board.endpoints.entry((*endpoint).clone()).or_default()),
+            Event::EndpointStarted { endpoint, .. } => {
+                drop(board.endpoints.entry((*endpoint).clone()).or_default())
+            }
             Event::Attempt(attempt) => {
                 let line = board.line(EndpointId::new(attempt.source, attempt.endpoint));
                 line.touch();
@@ -77,14 +88,30 @@ impl Observer for Progress {
                     line.wait(format!("waiting for {limit}"), Duration::ZERO);
                 }
             }
-            Event::Waiting { source, endpoint, limit, wait } => {
-                board.line(EndpointId::new(*source, *endpoint)).wait(format!("waiting for {limit}"), *wait);
+            Event::Waiting {
+                source,
+                endpoint,
+                limit,
+                wait,
+            } => {
+                board
+                    .line(EndpointId::new(*source, *endpoint))
+                    .wait(format!("waiting for {limit}"), *wait);
             }
-            Event::Retrying { source, endpoint, reason, wait } => {
+            Event::Retrying {
+                source,
+                endpoint,
+                reason,
+                wait,
+            } => {
                 let text = format!("retrying in {}: {reason}", units::short(*wait));
-                board.line(EndpointId::new(*source, *endpoint)).wait(text, *wait);
+                board
+                    .line(EndpointId::new(*source, *endpoint))
+                    .wait(text, *wait);
             }
-            Event::PageRead { endpoint, records, .. } => {
+            Event::PageRead {
+                endpoint, records, ..
+            } => {
                 let line = board.line((*endpoint).clone());
                 line.records += records;
                 line.touch();
@@ -93,7 +120,9 @@ impl Observer for Progress {
                 board.commits += 1;
                 board.rows += rows;
             }
-            Event::EndpointFinished { endpoint, .. } => board.line((*endpoint).clone()).finished = true,
+            Event::EndpointFinished { endpoint, .. } => {
+                board.line((*endpoint).clone()).finished = true
+            }
             _ => {}
         }
     }
@@ -121,10 +150,22 @@ impl Line {
         self.rate += SMOOTHING * (rate - self.rate);
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for display")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate for display"
+    )]
     fn text(&self, id: &EndpointId, name_width: usize, now: Instant) -> String {
-        let waiting = self.waiting.as_ref().filter(|(_, until)| *until > now).map_or("", |(text, _)| text);
-        let (name, records, rate) = (id.to_string(), units::number(self.records), units::number(self.rate.round() as u64));
+        let waiting = self
+            .waiting
+            .as_ref()
+            .filter(|(_, until)| *until > now)
+            .map_or("", |(text, _)| text);
+        let (name, records, rate) = (
+            id.to_string(),
+            units::number(self.records),
+            units::number(self.rate.round() as u64),
+        );
         format!("  {name:name_width$} {records:>12} records {rate:>8}/s  {waiting}")
     }
 }
@@ -137,10 +178,24 @@ impl Board {
     /// The lines of active endpoints, and the one about everything.
     fn frame(&mut self, span: Duration, elapsed: Duration) -> (Vec<String>, String) {
         let now = Instant::now();
-        self.endpoints.values_mut().for_each(|line| line.sample(span));
-        let active: Vec<_> = self.endpoints.iter().filter(|(_, line)| line.is_active(now)).collect();
-        let name_width = active.iter().map(|(id, _)| id.to_string().len()).max().unwrap_or(0);
-        let mut lines: Vec<String> = active.iter().take(LINES).map(|(id, line)| line.text(id, name_width, now)).collect();
+        self.endpoints
+            .values_mut()
+            .for_each(|line| line.sample(span));
+        let active: Vec<_> = self
+            .endpoints
+            .iter()
+            .filter(|(_, line)| line.is_active(now))
+            .collect();
+        let name_width = active
+            .iter()
+            .map(|(id, _)| id.to_string().len())
+            .max()
+            .unwrap_or(0);
+        let mut lines: Vec<String> = active
+            .iter()
+            .take(LINES)
+            .map(|(id, line)| line.text(id, name_width, now))
+            .collect();
         if let Some(more) = active.len().checked_sub(LINES).filter(|more| *more > 0) {
             lines.push(format!("  and {more} more"));
         }
@@ -174,7 +229,11 @@ impl Drawing {
         let (stop, stopped) = sync_channel::<()>(0);
         let thread = std::thread::spawn(move || {
             let wait = |span| matches!(stopped.recv_timeout(span), Err(RecvTimeoutError::Timeout));
-            if Console::is_watched() { on_terminal(&progress, &console, wait) } else { in_lines(&progress, &console, wait) }
+            if Console::is_watched() {
+                on_terminal(&progress, &console, wait)
+            } else {
+                in_lines(&progress, &console, wait)
+            }
         });
         Self { stop, thread }
     }
@@ -187,9 +246,15 @@ impl Drawing {
 }
 
 fn on_terminal(progress: &Progress, console: &Console, wait: impl Fn(Duration) -> bool) {
-    let (screen, started) = (MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS)), Instant::now());
+    let (screen, started) = (
+        MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS)),
+        Instant::now(),
+    );
     // Lines are cut at the terminal's edge; a wrapped line could not be cleared.
-    let style = || ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style = || {
+        ProgressStyle::with_template("{wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner())
+    };
     let total = screen.add(ProgressBar::new_spinner().with_style(style()));
     let mut bars: Vec<ProgressBar> = Vec::new();
     while wait(FRAME) {
@@ -212,8 +277,13 @@ fn in_lines(progress: &Progress, console: &Console, wait: impl Fn(Duration) -> b
     let started = Instant::now();
     while wait(REMARK) {
         let (lines, total) = progress.board().frame(REMARK, started.elapsed());
-        let waiting = lines.iter().find(|line| line.contains("waiting for")).and_then(|line| line.split("waiting for ").nth(1));
-        let waiting = waiting.map(|limit| format!(", waiting for {limit}")).unwrap_or_default();
+        let waiting = lines
+            .iter()
+            .find(|line| line.contains("waiting for"))
+            .and_then(|line| line.split("waiting for ").nth(1));
+        let waiting = waiting
+            .map(|limit| format!(", waiting for {limit}"))
+            .unwrap_or_default();
         console.note(&format!("{total}{waiting}"));
     }
 }

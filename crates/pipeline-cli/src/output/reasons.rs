@@ -6,8 +6,19 @@ use serde_json::Value;
 
 use crate::exit::render;
 
-/// Members of a vendor's error in which people write, or which name what is wrong. Others name the request.
-const TELLING: [&str; 9] = ["message", "description", "detail", "details", "title", "error", "errors", "reason", "code"];
+/// Members of a vendor's error in which people write, or which name what is wrong. Others name the
+/// request.
+const TELLING: [&str; 9] = [
+    "message",
+    "description",
+    "detail",
+    "details",
+    "title",
+    "error",
+    "errors",
+    "reason",
+    "code",
+];
 
 /// Endpoints that failed for one reason.
 #[derive(Debug)]
@@ -24,14 +35,33 @@ pub(super) fn reasons(summary: &Summary) -> Vec<Reason<'_>> {
     let mut reasons: Vec<Reason<'_>> = Vec::new();
     for endpoint in &summary.endpoints {
         let (severity, message, answer, help) = match &endpoint.outcome {
-            Outcome::Unavailable { reason, answer, help, .. } => ("unavailable", reason, answer, help.as_deref()),
-            Outcome::Failed { error } => ("error", &error.message, &error.answer, error.help.as_deref()),
+            Outcome::Unavailable {
+                reason,
+                answer,
+                help,
+                ..
+            } => ("unavailable", reason, answer, help.as_deref()),
+            Outcome::Failed { error } => (
+                "error",
+                &error.message,
+                &error.answer,
+                error.help.as_deref(),
+            ),
             _ => continue,
         };
-        let key = (severity == "error", what_failed(message), answer.as_deref().map(words).unwrap_or_default(), help);
+        let key = (
+            severity == "error",
+            what_failed(message),
+            answer.as_deref().map(words).unwrap_or_default(),
+            help,
+        );
         match reasons.iter_mut().find(|known| known.key == key) {
             Some(known) => known.endpoints.push(&endpoint.id),
-            None => reasons.push(Reason { key, text: render(severity, message, help), endpoints: vec![&endpoint.id] }),
+            None => reasons.push(Reason {
+                key,
+                text: render(severity, message, help),
+                endpoints: vec![&endpoint.id],
+            }),
         }
     }
     reasons
@@ -39,7 +69,9 @@ pub(super) fn reasons(summary: &Summary) -> Vec<Reason<'_>> {
 
 /// The part of a message that does not depend on the request.
 fn what_failed(message: &str) -> &str {
-    message.split_once(" (while ").map_or(message, |(what, _)| what)
+    message
+        .split_once(" (while ")
+        .map_or(message, |(what, _)| what)
 }
 
 /// What a vendor's error says, without the members that differ from request to request.
@@ -47,7 +79,9 @@ fn words(answer: &str) -> String {
     fn collect(value: &Value, words: &mut String) {
         match value {
             Value::Object(members) => {
-                let telling = members.iter().filter(|(name, _)| TELLING.contains(&name.as_str()));
+                let telling = members
+                    .iter()
+                    .filter(|(name, _)| TELLING.contains(&name.as_str()));
                 telling.for_each(|(_, value)| collect(value, words));
             }
             Value::Array(values) => values.iter().for_each(|value| collect(value, words)),
@@ -61,7 +95,11 @@ fn words(answer: &str) -> String {
     if let Ok(value) = serde_json::from_str(answer) {
         collect(&value, &mut words);
     }
-    if words.is_empty() { answer.to_owned() } else { words }
+    if words.is_empty() {
+        answer.to_owned()
+    } else {
+        words
+    }
 }
 
 #[cfg(test)]
@@ -70,9 +108,14 @@ mod tests {
 
     #[test]
     fn answers_are_compared_by_what_people_read_in_them() {
-        let first = r#"{"error":{"message":"Not set up.","type":"t","request_log_url":"https://x/req_1"}}"#;
-        let second = r#"{"error":{"request_log_url":"https://x/req_2","message":"Not set up.","type":"t"}}"#;
-        assert_eq!((words(first).as_str(), words(second).as_str()), ("Not set up.\n", "Not set up.\n"));
+        let first =
+            r#"{"error":{"message":"Not set up.","type":"t","request_log_url":"https://x/req_1"}}"#;
+        let second =
+            r#"{"error":{"request_log_url":"https://x/req_2","message":"Not set up.","type":"t"}}"#;
+        assert_eq!(
+            (words(first).as_str(), words(second).as_str()),
+            ("Not set up.\n", "Not set up.\n")
+        );
         let errors = r#"{"errors":[{"title":"Forbidden","detail":"No."},{"code":7}]}"#;
         assert_eq!(words(errors), "No.\nForbidden\n7\n");
         for plain in ["no JSON", r#"{"cut": "of"#, r#"{"other":1}"#] {

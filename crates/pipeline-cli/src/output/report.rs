@@ -2,7 +2,9 @@
 
 use pipeline_core::state::EndpointId;
 use pipeline_core::{Clock, SystemClock};
-use pipeline_engine::{Delivery, EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary};
+use pipeline_engine::{
+    Delivery, EndpointSummary, Figures, LimitSummary, Metrics, Outcome, StreamSummary, Summary,
+};
 use serde_json::{Value, json};
 
 use super::events::millis;
@@ -28,12 +30,15 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The event `sync_finished`: totals, and one entry per source and stream. Streams of one endpoint share its
-    /// requests, so request figures are added up by endpoint, not by stream.
+    /// The event `sync_finished`: totals, and one entry per source and stream. Streams of one
+    /// endpoint share its requests, so request figures are added up by endpoint, not by stream.
     pub(crate) fn json(&self, console: &Console) -> Value {
         let streams = self.summary.endpoints.iter().flat_map(|endpoint| {
             let figures = self.metrics.figures([&endpoint.id]);
-            endpoint.streams.iter().map(move |stream| self.stream(endpoint, stream, &figures, console))
+            endpoint
+                .streams
+                .iter()
+                .map(move |stream| self.stream(endpoint, stream, &figures, console))
         });
         let streams: Vec<Value> = streams.collect();
         json!({
@@ -52,7 +57,8 @@ impl Report<'_> {
         })
     }
 
-    /// What was used of each limit; `used` is the part of what it allowed, near 1 where it decided how long the run took.
+    /// What was used of each limit; `used` is the part of what it allowed, near 1 where it decided
+    /// how long the run took.
     fn limits_json(&self) -> Vec<Value> {
         let limit = |limit: &LimitSummary| {
             let usage = &limit.usage;
@@ -77,8 +83,18 @@ impl Report<'_> {
     }
 
     fn totals(&self) -> Value {
-        let streams = || self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams);
-        let figures: Vec<Figures> = self.summary.endpoints.iter().map(|endpoint| self.metrics.figures([&endpoint.id])).collect();
+        let streams = || {
+            self.summary
+                .endpoints
+                .iter()
+                .flat_map(|endpoint| &endpoint.streams)
+        };
+        let figures: Vec<Figures> = self
+            .summary
+            .endpoints
+            .iter()
+            .map(|endpoint| self.metrics.figures([&endpoint.id]))
+            .collect();
         let requests = |part: fn(&Figures) -> u64| figures.iter().map(part).sum::<u64>();
         json!({
             "records": streams().map(|stream| stream.records).sum::<u64>(),
@@ -90,14 +106,28 @@ impl Report<'_> {
         })
     }
 
-    fn stream(&self, endpoint: &EndpointSummary, stream: &StreamSummary, figures: &Figures, console: &Console) -> Value {
+    fn stream(
+        &self,
+        endpoint: &EndpointSummary,
+        stream: &StreamSummary,
+        figures: &Figures,
+        console: &Console,
+    ) -> Value {
         let (status, error, help) = match &endpoint.outcome {
-            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => ("planned", None, None),
+            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => {
+                ("planned", None, None)
+            }
             Outcome::Done => ("done", None, None),
             Outcome::Incomplete => ("incomplete", None, None),
             Outcome::Interrupted => ("interrupted", None, None),
-            Outcome::Unavailable { reason, help, .. } => ("unavailable", Some(console.redact(reason)), help.clone()),
-            Outcome::Failed { error } => ("failed", Some(console.redact(&error.message)), error.help.clone()),
+            Outcome::Unavailable { reason, help, .. } => {
+                ("unavailable", Some(console.redact(reason)), help.clone())
+            }
+            Outcome::Failed { error } => (
+                "failed",
+                Some(console.redact(&error.message)),
+                error.help.clone(),
+            ),
         };
         json!({
             "source": endpoint.id.source,

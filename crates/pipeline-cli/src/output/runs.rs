@@ -27,21 +27,38 @@ enum Fate {
 }
 
 impl Fates {
-    /// Finds out what became of runs, which are the newest first: a run holds its sources until its process ends in whatever way.
+    /// Finds out what became of runs, which are the newest first: a run holds its sources until its
+    /// process ends in whatever way.
     pub(crate) async fn of(runs: &[RunRecord], destination: &dyn Destination) -> Self {
         let mut fates = BTreeMap::new();
         for run in runs.iter().filter(|run| run.took.is_none()) {
-            let fate = if was_followed(run, runs) { Some(Fate::Killed) } else { asked(run, destination).await };
+            let fate = if was_followed(run, runs) {
+                Some(Fate::Killed)
+            } else {
+                asked(run, destination).await
+            };
             fates.extend(fate.map(|fate| (run.run.clone(), fate)));
         }
         Self(fates)
     }
 }
 
-/// Of two runs that read the same source the later one starts when the earlier one has ended, unless it is refused.
+/// Of two runs that read the same source the later one starts when the earlier one has ended,
+/// unless it is refused.
 fn was_followed(run: &RunRecord, all: &[RunRecord]) -> bool {
-    let is_later = |other: &&RunRecord| other.started > run.started && other.sources.iter().any(|source| run.sources.contains(source));
-    let was_let_in = |other: &RunRecord| !matches!(other.failure.as_deref(), Some("checkpoint_conflict" | "config_invalid"));
+    let is_later = |other: &&RunRecord| {
+        other.started > run.started
+            && other
+                .sources
+                .iter()
+                .any(|source| run.sources.contains(source))
+    };
+    let was_let_in = |other: &RunRecord| {
+        !matches!(
+            other.failure.as_deref(),
+            Some("checkpoint_conflict" | "config_invalid")
+        )
+    };
     all.iter().filter(is_later).any(was_let_in)
 }
 
@@ -79,7 +96,13 @@ pub(crate) fn result(run: &RunRecord, fates: &Fates) -> String {
         "disk" => "disk failed",
         "checkpoint_conflict" => "refused: another sync was running",
         "unexpected" => "defect of the program",
-        _ if run.endpoints.iter().all(|endpoint| endpoint.status != "failed") => "incomplete",
+        _ if run
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.status != "failed") =>
+        {
+            "incomplete"
+        }
         _ => "failed in part",
     }
     .to_owned()
@@ -100,7 +123,11 @@ pub(crate) fn table(runs: &[RunRecord], fates: &Fates, console: &Console) -> Str
     ];
     let mut table = Table::new(columns);
     for run in runs {
-        let failed = run.endpoints.iter().filter(|endpoint| endpoint.status == "failed").count();
+        let failed = run
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.status == "failed")
+            .count();
         table.row([
             run.run.clone(),
             units::instant(run.started),
@@ -117,7 +144,10 @@ pub(crate) fn table(runs: &[RunRecord], fates: &Fates, console: &Console) -> Str
 
 /// A run as JSON.
 pub(crate) fn json(run: &RunRecord, fates: &Fates, console: &Console) -> Value {
-    let failed = run.endpoints.iter().filter(|endpoint| endpoint.error.is_some());
+    let failed = run
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.error.is_some());
     let failures: Vec<Value> = failed
         .map(|endpoint| {
             json!({
@@ -146,9 +176,15 @@ pub(crate) fn json(run: &RunRecord, fates: &Fates, console: &Console) -> Value {
 /// Why a run is not done, the most serious reason first.
 fn reason(run: &RunRecord) -> Option<&str> {
     let of = |status: &'static str| {
-        run.endpoints.iter().filter(move |endpoint| endpoint.status == status).find_map(|endpoint| endpoint.error.as_deref())
+        run.endpoints
+            .iter()
+            .filter(move |endpoint| endpoint.status == status)
+            .find_map(|endpoint| endpoint.error.as_deref())
     };
-    run.error.as_deref().or_else(|| of("failed")).or_else(|| of("incomplete"))
+    run.error
+        .as_deref()
+        .or_else(|| of("failed"))
+        .or_else(|| of("incomplete"))
 }
 
 /// The first line, up to a length.
@@ -171,7 +207,11 @@ mod tests {
     fn run(hour: i64, took: Option<u64>, failure: Option<ErrorKind>) -> RunRecord {
         let started = DateTime::UNIX_EPOCH + TimeDelta::hours(hour);
         let run = RunRecord::started(format!("r{hour}"), started, vec!["s".to_owned()]);
-        RunRecord { took: took.map(Duration::from_secs), ..run }.failed(failure)
+        RunRecord {
+            took: took.map(Duration::from_secs),
+            ..run
+        }
+        .failed(failure)
     }
 
     #[test]
@@ -179,12 +219,18 @@ mod tests {
         let killed = run(1, None, None);
         let refused = run(2, Some(0), Some(ErrorKind::CheckpointConflict));
         assert!(!was_followed(&killed, &[refused.clone(), killed.clone()]));
-        assert!(was_followed(&killed, &[run(3, Some(9), None), refused, killed.clone()]));
+        assert!(was_followed(
+            &killed,
+            &[run(3, Some(9), None), refused, killed.clone()]
+        ));
         let fates = Fates(BTreeMap::from([("r1".to_owned(), Fate::Killed)]));
         assert_eq!(result(&killed, &fates), "killed");
         assert_eq!(result(&killed, &Fates::default()), "running, or killed");
         assert_eq!(result(&run(3, Some(9), None), &fates), "done");
-        assert_eq!(result(&run(3, Some(9), Some(ErrorKind::Unauthenticated)), &fates), "credentials refused");
+        assert_eq!(
+            result(&run(3, Some(9), Some(ErrorKind::Unauthenticated)), &fates),
+            "credentials refused"
+        );
     }
 
     #[test]

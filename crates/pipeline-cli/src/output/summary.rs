@@ -59,7 +59,8 @@ impl Report<'_> {
         let mut seen = BTreeSet::new();
         for endpoint in &merged(self.summary) {
             let figures = self.metrics.figures(endpoint.ids());
-            for (index, (name, records, rows)) in lines(endpoint, &mut seen).into_iter().enumerate() {
+            for (index, (name, records, rows)) in lines(endpoint, &mut seen).into_iter().enumerate()
+            {
                 let requests = |text: String| if index == 0 { text } else { "\"".to_owned() };
                 table.row([
                     endpoint.source.to_owned(),
@@ -83,7 +84,9 @@ impl Report<'_> {
     fn status(&self, outcome: &Outcome) -> (u8, &'static str) {
         match outcome {
             Outcome::Failed { .. } => (0, "failed"),
-            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => (3, "planned"),
+            Outcome::Done | Outcome::Incomplete | Outcome::Interrupted if self.dry_run => {
+                (3, "planned")
+            }
             Outcome::Interrupted => (1, "interrupted"),
             Outcome::Unavailable { .. } => (2, "unavailable"),
             Outcome::Incomplete => (2, "incomplete"),
@@ -91,23 +94,39 @@ impl Report<'_> {
         }
     }
 
-    /// How much of each limit was used: near 100 %, the limit decided how long it took; otherwise the machine, the network or
-    /// the vendor did. The waiting is that of all requests together.
+    /// How much of each limit was used: near 100 %, the limit decided how long it took; otherwise
+    /// the machine, the network or the vendor did. The waiting is that of all requests together.
     fn limits(&self, text: &mut String) {
         use Align::{Left, Right};
-        let known = self.summary.limits.iter().filter_map(|limit| Some((limit.usage.used()?, limit)));
-        let mut known: Vec<_> = known.filter(|(used, limit)| *used >= LIMIT_USED || limit.usage.refused > 0).collect();
+        let known = self
+            .summary
+            .limits
+            .iter()
+            .filter_map(|limit| Some((limit.usage.used()?, limit)));
+        let mut known: Vec<_> = known
+            .filter(|(used, limit)| *used >= LIMIT_USED || limit.usage.refused > 0)
+            .collect();
         known.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         if known.is_empty() {
             return;
         }
-        let mut table = Table::new([("SOURCE", Left), ("LIMIT", Left), ("USED", Right), ("429 OF 1,000", Right), ("WAITED", Right)]);
+        let mut table = Table::new([
+            ("SOURCE", Left),
+            ("LIMIT", Left),
+            ("USED", Right),
+            ("429 OF 1,000", Right),
+            ("WAITED", Right),
+        ]);
         for (used, LimitSummary { source, usage }) in known.into_iter().take(LIMITS_SHOWN) {
             table.row([
                 source.clone(),
                 format!("{}: {}", usage.bucket, usage.limit),
                 format!("{:.0} %", 100.0 * used),
-                if usage.refused == 0 { "0".to_owned() } else { format!("{:.1}", usage.refused_of_1000()) },
+                if usage.refused == 0 {
+                    "0".to_owned()
+                } else {
+                    format!("{:.1}", usage.refused_of_1000())
+                },
                 waited(usage.waited),
             ]);
         }
@@ -118,15 +137,38 @@ impl Report<'_> {
     fn drift(&self, text: &mut String) {
         let mut title = "\nKept in `_extra` (no matching column or type):\n";
         for endpoint in merged(self.summary) {
-            for stream in endpoint.streams.iter().filter(|stream| !stream.drift.is_empty()) {
+            for stream in endpoint
+                .streams
+                .iter()
+                .filter(|stream| !stream.drift.is_empty())
+            {
                 text.push_str(std::mem::take(&mut title));
                 let shown = stream.drift.iter().take(DRIFT_SHOWN);
-                let mut fields: Vec<String> =
-                    shown.map(|drift| format!("{} ({}, {})", drift.field, drift.reason, units::number(drift.records))).collect();
-                if let Some(more) = stream.drift.len().checked_sub(DRIFT_SHOWN).filter(|more| *more > 0) {
+                let mut fields: Vec<String> = shown
+                    .map(|drift| {
+                        format!(
+                            "{} ({}, {})",
+                            drift.field,
+                            drift.reason,
+                            units::number(drift.records)
+                        )
+                    })
+                    .collect();
+                if let Some(more) = stream
+                    .drift
+                    .len()
+                    .checked_sub(DRIFT_SHOWN)
+                    .filter(|more| *more > 0)
+                {
                     fields.push(format!("{more} more"));
                 }
-                let _ = writeln!(text, "  {}/{}: {}", endpoint.source, stream.name, fields.join(", "));
+                let _ = writeln!(
+                    text,
+                    "  {}/{}: {}",
+                    endpoint.source,
+                    stream.name,
+                    fields.join(", ")
+                );
             }
         }
     }
@@ -134,16 +176,33 @@ impl Report<'_> {
     fn rejected(&self, text: &mut String) {
         for endpoint in merged(self.summary) {
             for stream in endpoint.streams.iter().filter(|stream| stream.rejected > 0) {
-                let (source, name, count) = (endpoint.source, &stream.name, units::count(stream.rejected, "record"));
-                let _ = writeln!(text, "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table `_rejected`");
+                let (source, name, count) = (
+                    endpoint.source,
+                    &stream.name,
+                    units::count(stream.rejected, "record"),
+                );
+                let _ = writeln!(
+                    text,
+                    "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table `_rejected`"
+                );
             }
         }
     }
 
     fn skipped(&self, text: &mut String) {
-        for endpoint in merged(self.summary).iter().filter(|endpoint| endpoint.skipped > 0) {
-            let (source, name, count) = (endpoint.source, endpoint.name, units::count(endpoint.skipped, "parent record"));
-            let _ = writeln!(text, "\n{source}/{name}: {count} skipped: access to their children was refused (see --log-requests)");
+        for endpoint in merged(self.summary)
+            .iter()
+            .filter(|endpoint| endpoint.skipped > 0)
+        {
+            let (source, name, count) = (
+                endpoint.source,
+                endpoint.name,
+                units::count(endpoint.skipped, "parent record"),
+            );
+            let _ = writeln!(
+                text,
+                "\n{source}/{name}: {count} skipped: access to their children was refused (see --log-requests)"
+            );
         }
     }
 
@@ -151,7 +210,10 @@ impl Report<'_> {
         let mut notices: Vec<(String, Vec<EndpointId>)> = Vec::new();
         for (id, message) in self.metrics.notices() {
             let is_same = |(known, ids): &(String, Vec<EndpointId>)| {
-                *known == message && id.account().is_some() && ids[0].source == id.source && ids[0].name() == id.name()
+                *known == message
+                    && id.account().is_some()
+                    && ids[0].source == id.source
+                    && ids[0].name() == id.name()
             };
             match notices.iter_mut().find(|known| is_same(known)) {
                 Some((_, ids)) => ids.push(id),
@@ -172,11 +234,16 @@ impl Report<'_> {
     /// Units that are missing, endpoint by endpoint.
     fn gaps(&self, text: &mut String) {
         for endpoint in &self.summary.endpoints {
-            gaps::write(&endpoint.id, &endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), text);
+            gaps::write(
+                &endpoint.id,
+                &endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(),
+                text,
+            );
         }
     }
 
-    /// What could not be read, each reason once: a broken network fails every endpoint in the same way.
+    /// What could not be read, each reason once: a broken network fails every endpoint in the same
+    /// way.
     fn failures(&self, text: &mut String) {
         for reason in reasons(self.summary) {
             let _ = writeln!(text, "\n{}\n{}", names(&reason.endpoints), reason.text);
@@ -185,24 +252,48 @@ impl Report<'_> {
 
     /// True when everything is read but for units that are missing.
     fn is_but_for_gaps(&self) -> bool {
-        let is_read = |outcome: &Outcome| matches!(outcome, Outcome::Done | Outcome::Incomplete | Outcome::Unavailable { .. });
-        self.summary.endpoints.iter().all(|endpoint| is_read(&endpoint.outcome))
+        let is_read = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Done | Outcome::Incomplete | Outcome::Unavailable { .. }
+            )
+        };
+        self.summary
+            .endpoints
+            .iter()
+            .all(|endpoint| is_read(&endpoint.outcome))
     }
 
     /// True when a failure is the same as that of the run before.
     fn is_repeated(&self) -> bool {
-        self.summary.endpoints.iter().any(|endpoint| matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated))
+        self.summary.endpoints.iter().any(
+            |endpoint| matches!(&endpoint.outcome, Outcome::Failed { error } if error.repeated),
+        )
     }
 
     /// One sentence on how it ended and what to do next.
     fn closing(&self) -> String {
-        let rows: u64 = self.summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.rows).sum();
-        let (rows, commits, elapsed) = (units::number(rows), self.summary.commits, units::short(self.summary.elapsed));
+        let rows: u64 = self
+            .summary
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.streams)
+            .map(|stream| stream.rows)
+            .sum();
+        let (rows, commits, elapsed) = (
+            units::number(rows),
+            self.summary.commits,
+            units::short(self.summary.elapsed),
+        );
         let committed = format!("{rows} rows committed in {commits} commits, {elapsed}");
         match self.exit {
-            Exit::Done if self.dry_run => "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned(),
+            Exit::Done if self.dry_run => {
+                "Dry run: nothing was read or written. Run without --dry-run to do it.".to_owned()
+            }
             Exit::Done => {
-                format!("Done: {committed}. Run it again to read new records; `pipeline status` shows what the destination contains.")
+                format!(
+                    "Done: {committed}. Run it again to read new records; `pipeline status` shows what the destination contains."
+                )
             }
             Exit::Incomplete if self.summary.lasts() && self.is_repeated() => {
                 format!(
@@ -220,52 +311,84 @@ impl Report<'_> {
                     "Incomplete: {committed}. Everything else is read. Run it again to request what is missing and to read new records."
                 )
             }
-            Exit::Incomplete => format!("Incomplete: {committed}. Run the same command again: it resumes where this run stopped."),
+            Exit::Incomplete => format!(
+                "Incomplete: {committed}. Run the same command again: it resumes where this run stopped."
+            ),
             Exit::Authentication if self.summary.failure() == Some(ErrorKind::PermissionDenied) => {
                 format!(
                     "Incomplete: {committed}. Grant the permissions named above (`pipeline check` tests them) or deselect those streams, then run again."
                 )
             }
             Exit::Authentication => {
-                format!("Incomplete: {committed}. Fix the credentials (`pipeline check` tests them), then run again to resume.")
+                format!(
+                    "Incomplete: {committed}. Fix the credentials (`pipeline check` tests them), then run again to resume."
+                )
             }
             Exit::Destination => {
-                format!("The destination failed: {committed}. Repair it, then run again to resume: committed data is safe.")
+                format!(
+                    "The destination failed: {committed}. Repair it, then run again to resume: committed data is safe."
+                )
             }
             Exit::Conflict => {
-                format!("Stopped: {committed}. Another process updated the same checkpoints. Wait until it ends, then run again.")
+                format!(
+                    "Stopped: {committed}. Another process updated the same checkpoints. Wait until it ends, then run again."
+                )
             }
-            Exit::Closed => format!("Stopped: {committed}. The next run reads again what was not written."),
-            Exit::Usage => format!("Incomplete: {committed}. Fix the configuration, then run again to resume."),
+            Exit::Closed => {
+                format!("Stopped: {committed}. The next run reads again what was not written.")
+            }
+            Exit::Usage => {
+                format!("Incomplete: {committed}. Fix the configuration, then run again to resume.")
+            }
             Exit::Bug => {
-                format!("Failed: {committed}. This is a defect of the program; committed data is safe, and the next run resumes from it.")
+                format!(
+                    "Failed: {committed}. This is a defect of the program; committed data is safe, and the next run resumes from it."
+                )
             }
         }
     }
 }
 
-/// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams of endpoints before it, such
-/// as a feed of changes, has one line with its own name.
+/// The lines of an endpoint: one a stream, with its records and rows. One that feeds only streams
+/// of endpoints before it, such as a feed of changes, has one line with its own name.
 fn lines(endpoint: &Merged<'_>, seen: &mut BTreeSet<(String, String)>) -> Vec<(String, u64, u64)> {
     let streams = || endpoint.streams.iter();
-    let new = streams().filter(|stream| seen.insert((endpoint.source.to_owned(), stream.name.clone()))).count();
+    let new = streams()
+        .filter(|stream| seen.insert((endpoint.source.to_owned(), stream.name.clone())))
+        .count();
     if new == 0 && endpoint.streams.len() > 1 {
         let sum = |part: fn(&StreamSummary) -> u64| streams().map(part).sum();
-        return vec![(format!("({})", endpoint.name), sum(|stream| stream.records), sum(|stream| stream.rows))];
+        return vec![(
+            format!("({})", endpoint.name),
+            sum(|stream| stream.records),
+            sum(|stream| stream.rows),
+        )];
     }
-    streams().map(|stream| (stream.name.clone(), stream.records, stream.rows)).collect()
+    streams()
+        .map(|stream| (stream.name.clone(), stream.records, stream.rows))
+        .collect()
 }
 
 fn latencies(figures: &Figures) -> String {
-    if figures.requests == 0 { "-".to_owned() } else { format!("{}/{}", figures.p50.as_millis(), figures.p95.as_millis()) }
+    if figures.requests == 0 {
+        "-".to_owned()
+    } else {
+        format!("{}/{}", figures.p50.as_millis(), figures.p95.as_millis())
+    }
 }
 
 fn waited(time: Duration) -> String {
-    if time.as_millis() == 0 { "-".to_owned() } else { units::short(time) }
+    if time.as_millis() == 0 {
+        "-".to_owned()
+    } else {
+        units::short(time)
+    }
 }
 
 fn resume(endpoint: &Merged<'_>) -> String {
-    let cursor = endpoint.cursor().map_or_else(|| "-".to_owned(), units::instant);
+    let cursor = endpoint
+        .cursor()
+        .map_or_else(|| "-".to_owned(), units::instant);
     match endpoint.unfinished {
         0 => cursor,
         1 => format!("{cursor}, 1 slice left"),

@@ -34,7 +34,9 @@ impl Table {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_header(names);
         for (column, align) in table.column_iter_mut().zip(aligns) {
-            column.set_padding((0, GAP)).set_cell_alignment(align.into());
+            column
+                .set_padding((0, GAP))
+                .set_cell_alignment(align.into());
         }
         Self(table)
     }
@@ -56,11 +58,22 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new([("STREAM", Align::Left), ("ROWS", Align::Right), ("NOTE", Align::Left)]);
+        let mut table = Table::new([
+            ("STREAM", Align::Left),
+            ("ROWS", Align::Right),
+            ("NOTE", Align::Left),
+        ]);
         table.row(["charges", "12 000", ""].map(str::to_owned));
         table.row(["é", "7", "x"].map(str::to_owned));
-        assert_eq!(table.render(), "STREAM     ROWS  NOTE\ncharges  12 000\né             7  x\n");
+        assert_eq!(
+            table.render(),
+            "STREAM     ROWS  NOTE\ncharges  12 000\né             7  x\n"
+        );
         table.row(["  東京", "5", "z"].map(str::to_owned));
-        assert!(table.render().ends_with("\n  東京        5  z\n"), "{}", table.render());
+        assert!(
+            table.render().ends_with("\n  東京        5  z\n"),
+            "{}",
+            table.render()
+        );
     }
 }

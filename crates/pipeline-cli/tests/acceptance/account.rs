@@ -19,14 +19,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The end of the simulated data, in 2030, so that the clocks begin an hour after it whenever the test runs.
+/// The end of the simulated data, in 2030, so that the clocks begin an hour after it whenever the
+/// test runs.
 pub(crate) const UNTIL: i64 = 1_900_000_000;
 
 /// When the clocks begin.
 pub(crate) const NOW: i64 = UNTIL + 3600;
 
 /// What stands before the simulator: it may answer in its place, or never.
-pub(crate) type Gate = dyn Fn(http::Request<Bytes>, Arc<Simulator>) -> BoxFuture<'static, http::Response<Pieces>> + Send + Sync;
+pub(crate) type Gate = dyn Fn(http::Request<Bytes>, Arc<Simulator>) -> BoxFuture<'static, http::Response<Pieces>>
+    + Send
+    + Sync;
 
 /// A whole number from the environment, which makes a test larger.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
@@ -50,7 +53,10 @@ pub(crate) struct Account {
 impl Account {
     /// Starts the account; it authenticates with an API token until `config` is changed.
     pub(crate) fn new(simulation: Simulation) -> Account {
-        let simulation = Simulation { until: UNTIL, ..simulation };
+        let simulation = Simulation {
+            until: UNTIL,
+            ..simulation
+        };
         let zendesk = simulation.zendesk.clone();
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         let config = json!({
@@ -64,7 +70,9 @@ impl Account {
             max_body: BuildContext::default().max_body,
             gate: Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()),
             notices: Mutex::default(),
-            clock: Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(NOW, 0).unwrap())),
+            clock: Arc::new(TokioClock::starting_at(
+                chrono::DateTime::from_timestamp(NOW, 0).unwrap(),
+            )),
         }
     }
 
@@ -82,10 +90,13 @@ impl Account {
         self.clock = clock;
     }
 
-    /// The connector, as a process of its own has it: nothing but the destination and the tokens outlives it.
+    /// The connector, as a process of its own has it: nothing but the destination and the tokens
+    /// outlives it.
     pub(crate) fn connector(&self, observer: Arc<dyn Observer>) -> Arc<dyn Connector> {
         let (gate, simulator) = (Arc::clone(&self.gate), Arc::clone(&self.simulator));
-        let transport: Arc<dyn HttpService> = Arc::new(InProcess::new(move |request| gate(request, Arc::clone(&simulator))));
+        let transport: Arc<dyn HttpService> = Arc::new(InProcess::new(move |request| {
+            gate(request, Arc::clone(&simulator))
+        }));
         let context = BuildContext::new("support")
             .transport(transport)
             .clock(Arc::clone(&self.clock))
@@ -95,7 +106,9 @@ impl Account {
             .seed(7);
         let mut registry = Registry::default();
         registry.add::<ZendeskConfig>();
-        registry.build("zendesk", self.config.clone(), context).unwrap()
+        registry
+            .build("zendesk", self.config.clone(), context)
+            .unwrap()
     }
 
     /// The folder of tokens.
@@ -107,17 +120,35 @@ impl Account {
     pub(crate) async fn sync_until(&self, streams: &[&str], cancel: CancellationToken) -> Summary {
         let metrics = Arc::new(Metrics::default());
         let connector = self.connector(Arc::clone(&metrics) as _);
-        let config: SqliteConfig = serde_json::from_value(json!({ "path": self.database() })).unwrap();
+        let config: SqliteConfig =
+            serde_json::from_value(json!({ "path": self.database() })).unwrap();
         let destination = Arc::new(SqliteDestination::open(config).unwrap());
         let streams: Vec<String> = streams.iter().map(ToString::to_string).collect();
-        let streams = if streams.is_empty() { Selection::All } else { Selection::Named(streams) };
-        let source = Source { name: "support".to_owned(), connector, streams };
-        let options = Options::default().commit_interval(Duration::from_secs(1)).full_refresh(self.full_refresh);
+        let streams = if streams.is_empty() {
+            Selection::All
+        } else {
+            Selection::Named(streams)
+        };
+        let source = Source {
+            name: "support".to_owned(),
+            connector,
+            streams,
+        };
+        let options = Options::default()
+            .commit_interval(Duration::from_secs(1))
+            .full_refresh(self.full_refresh);
         let observer = Arc::clone(&metrics) as _;
-        let job =
-            Job::new("run", destination, vec![source]).options(options).observer(observer).cancel(cancel).clock(Arc::clone(&self.clock));
+        let job = Job::new("run", destination, vec![source])
+            .options(options)
+            .observer(observer)
+            .cancel(cancel)
+            .clock(Arc::clone(&self.clock));
         let summary = pipeline_engine::sync(job).await.unwrap();
-        *self.notices.lock().unwrap() = metrics.notices().into_iter().map(|(_, text)| text).collect();
+        *self.notices.lock().unwrap() = metrics
+            .notices()
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
         summary
     }
 
@@ -139,13 +170,29 @@ impl Account {
     }
 
     /// A member of every row of a table, by id; `null` where it has none.
-    pub(crate) fn rows(&self, table: &str, id: &str, member: &str) -> std::collections::BTreeMap<String, String> {
+    pub(crate) fn rows(
+        &self,
+        table: &str,
+        id: &str,
+        member: &str,
+    ) -> std::collections::BTreeMap<String, String> {
         let database = Connection::open(self.database()).unwrap();
         // What the vendor sends as seconds is an instant here.
-        let value = if member == "generated_timestamp" { "strftime('%s', generated_timestamp)" } else { member };
-        let query = format!("SELECT CAST({id} AS TEXT), CAST({value} AS TEXT) FROM support_{table}");
+        let value = if member == "generated_timestamp" {
+            "strftime('%s', generated_timestamp)"
+        } else {
+            member
+        };
+        let query =
+            format!("SELECT CAST({id} AS TEXT), CAST({value} AS TEXT) FROM support_{table}");
         let mut statement = database.prepare(&query).unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_else(|| "null".to_owned()))));
+        let rows = statement.query_map([], |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<String>>(1)?
+                    .unwrap_or_else(|| "null".to_owned()),
+            ))
+        });
         rows.unwrap().map(Result::unwrap).collect()
     }
 
@@ -153,40 +200,71 @@ impl Account {
     pub(crate) fn audits_of_live_tickets(&self) -> Vec<String> {
         let truth = self.simulator.truth();
         let status = truth.members("tickets", "status");
-        let is_live = |ticket: &String| status.get(ticket).is_some_and(|status| status != "\"deleted\"");
-        truth.members("ticket_audits", "ticket_id").into_iter().filter(|(_, ticket)| is_live(ticket)).map(|(id, _)| id).collect()
+        let is_live = |ticket: &String| {
+            status
+                .get(ticket)
+                .is_some_and(|status| status != "\"deleted\"")
+        };
+        truth
+            .members("ticket_audits", "ticket_id")
+            .into_iter()
+            .filter(|(_, ticket)| is_live(ticket))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// The times, since the start, at which requests of these routes were let through, in order.
     pub(crate) fn accepted(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Duration> {
         let stats = self.simulator.stats();
-        let wanted = stats.operations.iter().filter(|(route, _)| is_wanted(route));
-        let mut times: Vec<Duration> = wanted.flat_map(|(_, operation)| operation.accepted.iter().copied()).collect();
+        let wanted = stats
+            .operations
+            .iter()
+            .filter(|(route, _)| is_wanted(route));
+        let mut times: Vec<Duration> = wanted
+            .flat_map(|(_, operation)| operation.accepted.iter().copied())
+            .collect();
         times.sort();
         times
     }
 
     /// Requests that the vendor refused because of a limit.
     pub(crate) fn refused(&self) -> usize {
-        self.simulator.stats().operations.values().map(|operation| operation.rejected.len()).sum()
+        self.simulator
+            .stats()
+            .operations
+            .values()
+            .map(|operation| operation.rejected.len())
+            .sum()
     }
 
     /// How many pages an export has, walked from its start without any limit.
     pub(crate) async fn pages(&self, path: &str, page_size: u64) -> usize {
-        let credentials =
-            base64_of(&format!("{}/token:{}", self.config["email"].as_str().unwrap(), self.config["api_token"].as_str().unwrap()));
+        let credentials = base64_of(&format!(
+            "{}/token:{}",
+            self.config["email"].as_str().unwrap(),
+            self.config["api_token"].as_str().unwrap()
+        ));
         let mut next = format!("/api/v2/incremental/{path}&per_page={page_size}&start_time=0");
         let mut pages = 0;
         loop {
-            let request = http::Request::get(&next).header("authorization", format!("Basic {credentials}"));
-            let answer = self.simulator.answer(request.body(Bytes::new()).unwrap()).await;
-            let body: Vec<Bytes> = futures::TryStreamExt::try_collect(answer.into_body()).await.unwrap();
+            let request =
+                http::Request::get(&next).header("authorization", format!("Basic {credentials}"));
+            let answer = self
+                .simulator
+                .answer(request.body(Bytes::new()).unwrap())
+                .await;
+            let body: Vec<Bytes> = futures::TryStreamExt::try_collect(answer.into_body())
+                .await
+                .unwrap();
             let page: Value = serde_json::from_slice(&body.concat()).unwrap();
             pages += 1;
             if page["end_of_stream"] == true {
                 return pages;
             }
-            let link = page["after_url"].as_str().or(page["next_page"].as_str()).unwrap();
+            let link = page["after_url"]
+                .as_str()
+                .or(page["next_page"].as_str())
+                .unwrap();
             next = link.replace(&self.simulator.url(), "");
         }
     }
@@ -199,18 +277,26 @@ fn base64_of(text: &str) -> String {
 
 /// The most requests in any minute, wherever it starts, of times in their order.
 pub(crate) fn busiest_minute(times: &[Duration]) -> usize {
-    let within = |(index, first): (usize, &Duration)| times.partition_point(|time| *time < *first + Duration::from_mins(1)) - index;
+    let within = |(index, first): (usize, &Duration)| {
+        times.partition_point(|time| *time < *first + Duration::from_mins(1)) - index
+    };
     times.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
 /// An answer of one's own.
-pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> http::Response<Pieces> {
+pub(crate) fn reply(
+    status: u16,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> http::Response<Pieces> {
     let body = body.into();
     let mut answer = http::Response::builder().status(status);
     for (name, value) in headers {
         answer = answer.header(*name, *value);
     }
-    answer.body(futures::stream::once(async move { Ok(body) }).boxed()).unwrap()
+    answer
+        .body(futures::stream::once(async move { Ok(body) }).boxed())
+        .unwrap()
 }
 
 /// How long something takes on the paused clock.

@@ -1,5 +1,5 @@
-//! What a vendor refuses or never delivers costs nothing but itself: everything else is there after one sync, one more heals
-//! it all, no kill loses anything, and an outage is not taken for it.
+//! What a vendor refuses or never delivers costs nothing but itself: everything else is there after
+//! one sync, one more heals it all, no kill loses anything, and an outage is not taken for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,10 @@ use connector_stripe::StripeConfig;
 use connector_zendesk::ZendeskConfig;
 use pipeline_core::{BuildContext, ErrorKind, Registry, TokioClock};
 use pipeline_engine::{Job, Outcome, Selection, Source, Summary};
-use pipeline_simulator::{Faults, MixpanelWorld, Rule, Simulation, Simulator, Spoil, StripeBook, StripeWorld, Vendor, ZendeskWorld};
+use pipeline_simulator::{
+    Faults, MixpanelWorld, Rule, Simulation, Simulator, Spoil, StripeBook, StripeWorld, Vendor,
+    ZendeskWorld,
+};
 use pipeline_testkit::{InProcess, MemoryDestination};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -49,10 +52,25 @@ struct Place {
 }
 
 impl Place {
-    fn new(simulation: Simulation, connector: &'static str, config: Value, streams: &[&'static str]) -> Place {
-        let simulation = Simulation { until: UNTIL, latency: LATENCY, ..simulation };
+    fn new(
+        simulation: Simulation,
+        connector: &'static str,
+        config: Value,
+        streams: &[&'static str],
+    ) -> Place {
+        let simulation = Simulation {
+            until: UNTIL,
+            latency: LATENCY,
+            ..simulation
+        };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        let mut place = Place { simulator, connector, config, streams: streams.to_vec(), store: Arc::default() };
+        let mut place = Place {
+            simulator,
+            connector,
+            config,
+            streams: streams.to_vec(),
+            store: Arc::default(),
+        };
         place.config["base_url"] = json!(place.simulator.url());
         place
     }
@@ -64,7 +82,9 @@ impl Place {
         let transport = InProcess::new(move |request| {
             let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
             if happens == Happens::Outage(number) {
-                simulator.set_rules(vec![Rule::outage(simulator.now()..simulator.now() + OUTAGE)]);
+                simulator.set_rules(vec![Rule::outage(
+                    simulator.now()..simulator.now() + OUTAGE,
+                )]);
             }
             let (answer, last) = (simulator.answer(request), Arc::clone(&last));
             async move {
@@ -75,14 +95,36 @@ impl Place {
                 answer.await
             }
         });
-        let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(self.simulator.now(), 0).unwrap()));
-        let context = BuildContext::new("s").transport(Arc::new(transport)).clock(clock.clone()).seed(7);
+        let clock = Arc::new(TokioClock::starting_at(
+            DateTime::from_timestamp(self.simulator.now(), 0).unwrap(),
+        ));
+        let context = BuildContext::new("s")
+            .transport(Arc::new(transport))
+            .clock(clock.clone())
+            .seed(7);
         let mut registry = Registry::default();
-        registry.add::<StripeConfig>().add::<ZendeskConfig>().add::<MixpanelConfig>();
-        let connector = registry.build(self.connector, self.config.clone(), context).unwrap();
-        let named = self.streams.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let streams = if named.is_empty() { Selection::All } else { Selection::Named(named) };
-        let source = Source { name: "s".to_owned(), connector, streams };
+        registry
+            .add::<StripeConfig>()
+            .add::<ZendeskConfig>()
+            .add::<MixpanelConfig>();
+        let connector = registry
+            .build(self.connector, self.config.clone(), context)
+            .unwrap();
+        let named = self
+            .streams
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        let streams = if named.is_empty() {
+            Selection::All
+        } else {
+            Selection::Named(named)
+        };
+        let source = Source {
+            name: "s".to_owned(),
+            connector,
+            streams,
+        };
         let job = Job::new("run", self.store.clone(), vec![source]).clock(clock);
         tokio::select! {
             biased;
@@ -110,7 +152,12 @@ impl Place {
 
 /// The names of what is missing.
 fn gaps(summary: &Summary) -> BTreeSet<String> {
-    summary.endpoints.iter().flat_map(|endpoint| &endpoint.gaps).map(|gap| gap.name.clone()).collect()
+    summary
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.gaps)
+        .map(|gap| gap.name.clone())
+        .collect()
 }
 
 /// Something that is read although parts of it are poisoned.
@@ -139,32 +186,64 @@ impl<M: AsyncFn() -> Place> Trial<M> {
 
     /// Everything but what is poisoned is there, and that has a name and a reason.
     fn assert_passed_over(&self, place: &Place, summary: &Summary) {
-        assert_eq!(summary.failure(), Some(ErrorKind::Unavailable), "{summary:#?}");
+        assert_eq!(
+            summary.failure(),
+            Some(ErrorKind::Unavailable),
+            "{summary:#?}"
+        );
         let found = gaps(summary);
         for name in &self.names {
-            assert!(found.iter().any(|gap| gap.contains(name)), "{name} is not among {found:?}");
+            assert!(
+                found.iter().any(|gap| gap.contains(name)),
+                "{name} is not among {found:?}"
+            );
         }
         for gap in &found {
-            assert!(self.names.iter().any(|name| gap.contains(name)), "{gap} was not poisoned: {summary:#?}");
+            assert!(
+                self.names.iter().any(|name| gap.contains(name)),
+                "{gap} was not poisoned: {summary:#?}"
+            );
         }
-        let is_reasoned = summary.endpoints.iter().flat_map(|endpoint| &endpoint.gaps).all(|gap| !gap.reason.is_empty());
+        let is_reasoned = summary
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.gaps)
+            .all(|gap| !gap.reason.is_empty());
         assert!(is_reasoned, "{summary:#?}");
         // What was poisoned may have come by another way: another list holds it too.
         let found = (self.right)(place);
-        let lost: Vec<_> = self.truth.difference(&found).filter(|id| !self.missing.contains(*id)).take(5).collect();
+        let lost: Vec<_> = self
+            .truth
+            .difference(&found)
+            .filter(|id| !self.missing.contains(*id))
+            .take(5)
+            .collect();
         let strange: Vec<_> = found.difference(&self.truth).take(5).collect();
-        assert!(lost.is_empty() && strange.is_empty(), "{}: without {lost:?}, with {strange:?}", self.what);
+        assert!(
+            lost.is_empty() && strange.is_empty(),
+            "{}: without {lost:?}, with {strange:?}",
+            self.what
+        );
     }
 
     fn assert_rows(&self, place: &Place, expected: &BTreeSet<String>) {
         let found = (self.right)(place);
         let lost: Vec<_> = expected.difference(&found).take(5).collect();
         let strange: Vec<_> = found.difference(expected).take(5).collect();
-        assert!(found == *expected, "{}: {} rows of {}, without {lost:?}, with {strange:?}", self.what, found.len(), expected.len());
+        assert!(
+            found == *expected,
+            "{}: {} rows of {}, without {lost:?}, with {strange:?}",
+            self.what,
+            found.len(),
+            expected.len()
+        );
     }
 
     fn assert_whole(&self, place: &Place, summary: &Summary) {
-        assert!(summary.failure().is_none() && gaps(summary).is_empty(), "{summary:#?}");
+        assert!(
+            summary.failure().is_none() && gaps(summary).is_empty(),
+            "{summary:#?}"
+        );
         self.assert_rows(place, &self.truth);
     }
 
@@ -224,7 +303,11 @@ impl<M: AsyncFn() -> Place> Trial<M> {
         }
         place.simulator.advance(Duration::from_hours(25));
         self.assert_whole(&place, &place.sync().await);
-        println!("{}: killed {kills} times, {} requests", self.what, place.requests() - before);
+        println!(
+            "{}: killed {kills} times, {} requests",
+            self.what,
+            place.requests() - before
+        );
     }
 
     /// The vendor is down for ten minutes in the middle: nothing is missing when a run ends.
@@ -234,7 +317,10 @@ impl<M: AsyncFn() -> Place> Trial<M> {
         let mut syncs = 1;
         let mut summary = place.run(Happens::Outage(self.least[0] / 2)).await.unwrap();
         while summary.failure().is_some() {
-            assert!(gaps(&summary).is_empty(), "an outage is taken for something that cannot be read: {summary:#?}");
+            assert!(
+                gaps(&summary).is_empty(),
+                "an outage is taken for something that cannot be read: {summary:#?}"
+            );
             assert!(syncs < 10, "{summary:#?}");
             tokio::time::sleep(Duration::from_mins(5)).await;
             summary = place.sync().await;
@@ -243,18 +329,39 @@ impl<M: AsyncFn() -> Place> Trial<M> {
         let refused: u64 = place.simulator.rule_hits().iter().sum();
         assert!(refused > 0, "the outage did not hit");
         self.assert_whole(&place, &summary);
-        println!("{}: an outage of ten minutes refused {refused} requests, {syncs} syncs in {:?}, no gap", self.what, started.elapsed());
+        println!(
+            "{}: an outage of ten minutes refused {refused} requests, {syncs} syncs in {:?}, no gap",
+            self.what,
+            started.elapsed()
+        );
     }
 }
 
 fn stripe(streams: &[&'static str]) -> Place {
-    let stripe = StripeWorld { book: Some(StripeBook { objects: 0, ..StripeBook::default() }), ..StripeWorld::default() };
-    Place::new(Simulation { stripe, days: 200, ..Simulation::default() }, "stripe", json!({ "api_key": "sk_test_sim" }), streams)
+    let stripe = StripeWorld {
+        book: Some(StripeBook {
+            objects: 0,
+            ..StripeBook::default()
+        }),
+        ..StripeWorld::default()
+    };
+    Place::new(
+        Simulation {
+            stripe,
+            days: 200,
+            ..Simulation::default()
+        },
+        "stripe",
+        json!({ "api_key": "sk_test_sim" }),
+        streams,
+    )
 }
 
 /// So many of them, spread evenly.
 fn some(count: u64, all: u64) -> Vec<u64> {
-    (0..count).map(|number| number * all / count + all / (2 * count)).collect()
+    (0..count)
+        .map(|number| number * all / count + all / (2 * count))
+        .collect()
 }
 
 /// `PIPELINE_GAP_CUSTOMERS=1000` is the large account.
@@ -268,24 +375,54 @@ async fn customers_that_cannot_be_read_cost_nothing_but_themselves() {
         for number in 0..customers {
             let customer = format!("cus_{number:06}");
             let created = start + i64::try_from(number).unwrap();
-            stripe.make("", "customers", None, json!({ "id": customer, "created": created })).unwrap();
+            stripe
+                .make(
+                    "",
+                    "customers",
+                    None,
+                    json!({ "id": customer, "created": created }),
+                )
+                .unwrap();
             for (list, prefix) in [("customer_tax_ids", "txi"), ("payment_methods", "pm")] {
-                stripe.make("", list, Some(&customer), json!({ "id": format!("{prefix}_{number:06}"), "customer": customer })).unwrap();
+                stripe
+                    .make(
+                        "",
+                        list,
+                        Some(&customer),
+                        json!({ "id": format!("{prefix}_{number:06}"), "customer": customer }),
+                    )
+                    .unwrap();
             }
         }
         place
     };
-    let poisoned: Vec<String> = some(5, customers).into_iter().map(|number| format!("{number:06}")).collect();
+    let poisoned: Vec<String> = some(5, customers)
+        .into_iter()
+        .map(|number| format!("{number:06}"))
+        .collect();
     let ids = |prefixes: &[&str], numbers: &[String]| -> BTreeSet<String> {
-        prefixes.iter().flat_map(|prefix| numbers.iter().map(move |number| format!("{prefix}_{number}"))).collect()
+        prefixes
+            .iter()
+            .flat_map(|prefix| {
+                numbers
+                    .iter()
+                    .map(move |number| format!("{prefix}_{number}"))
+            })
+            .collect()
     };
-    let all: Vec<String> = (0..customers).map(|number| format!("{number:06}")).collect();
+    let all: Vec<String> = (0..customers)
+        .map(|number| format!("{number:06}"))
+        .collect();
     let refuse = |number: &String| {
         let list = |list: &str| format!("/v1/customers/cus_{number}/{list}");
-        [Rule::refuse(list("tax_ids"), 400, "There was a problem."), Rule::poison(list("payment_methods"), Spoil::error(500, "An error."))]
+        [
+            Rule::refuse(list("tax_ids"), 400, "There was a problem."),
+            Rule::poison(list("payment_methods"), Spoil::error(500, "An error.")),
+        ]
     };
     let right = |place: &Place| -> BTreeSet<String> {
-        let columns = ["customers", "customer_tax_ids", "payment_methods"].map(|stream| place.column(stream, "id"));
+        let columns = ["customers", "customer_tax_ids", "payment_methods"]
+            .map(|stream| place.column(stream, "id"));
         columns.into_iter().flatten().collect()
     };
     let trial = Trial {
@@ -308,31 +445,67 @@ async fn changes_that_cannot_be_fetched_cost_nothing_but_themselves() {
     let account = async || {
         let place = stripe(&["charges"]);
         let start = place.simulator.stripe().now() - 100 * DAY;
-        let all: Vec<String> = (0..changes).map(|number| format!("ch_{number:06}")).collect();
+        let all: Vec<String> = (0..changes)
+            .map(|number| format!("ch_{number:06}"))
+            .collect();
         for (charge, created) in all.iter().zip(start..) {
-            place.simulator.stripe().make("", "charges", None, json!({ "id": charge, "created": created })).unwrap();
+            place
+                .simulator
+                .stripe()
+                .make(
+                    "",
+                    "charges",
+                    None,
+                    json!({ "id": charge, "created": created }),
+                )
+                .unwrap();
         }
         assert!(place.sync().await.failure().is_none());
         let stripe = place.simulator.stripe();
         for charge in &all {
-            stripe.change("", "charges", charge, Some(json!({ "metadata": { "revision": "2" } })));
-            stripe.tell("", "charge.updated", json!({ "id": charge, "object": "charge" }), 0);
+            stripe.change(
+                "",
+                "charges",
+                charge,
+                Some(json!({ "metadata": { "revision": "2" } })),
+            );
+            stripe.tell(
+                "",
+                "charge.updated",
+                json!({ "id": charge, "object": "charge" }),
+                0,
+            );
         }
         place.simulator.advance(Duration::from_mins(5));
         place
     };
-    let poisoned: BTreeSet<String> = some(3, changes).into_iter().map(|number| format!("ch_{number:06}")).collect();
+    let poisoned: BTreeSet<String> = some(3, changes)
+        .into_iter()
+        .map(|number| format!("ch_{number:06}"))
+        .collect();
     let right = |place: &Place| -> BTreeSet<String> {
         let rows = place.store.rows("s", "charges").into_iter();
-        rows.filter(|row| row.get("metadata").is_some_and(|text| text.contains("revision"))).map(|row| row["id"].clone()).collect()
+        rows.filter(|row| {
+            row.get("metadata")
+                .is_some_and(|text| text.contains("revision"))
+        })
+        .map(|row| row["id"].clone())
+        .collect()
     };
     let trial = Trial {
         what: "changes",
         make: account,
-        poison: poisoned.iter().map(|charge| Rule::refuse(format!("/v1/charges/{charge}"), 400, "There was a problem.")).collect(),
+        poison: poisoned
+            .iter()
+            .map(|charge| {
+                Rule::refuse(format!("/v1/charges/{charge}"), 400, "There was a problem.")
+            })
+            .collect(),
         names: poisoned.iter().cloned().collect(),
         right,
-        truth: (0..changes).map(|number| format!("ch_{number:06}")).collect(),
+        truth: (0..changes)
+            .map(|number| format!("ch_{number:06}"))
+            .collect(),
         missing: poisoned,
         least: [changes + changes.div_ceil(100), 3],
     };
@@ -345,42 +518,96 @@ async fn days_that_cannot_be_exported_cost_nothing_but_themselves() {
     const DAYS: u32 = 60;
     let events = setting("PIPELINE_GAP_EVENTS", 20);
     let midnight = UNTIL.div_euclid(DAY) * DAY;
-    let date = |ago: i64| -> NaiveDate { DateTime::from_timestamp(midnight - ago * DAY, 0).unwrap().date_naive() };
+    let date = |ago: i64| -> NaiveDate {
+        DateTime::from_timestamp(midnight - ago * DAY, 0)
+            .unwrap()
+            .date_naive()
+    };
     let project = async || {
-        let mixpanel = MixpanelWorld { days: DAYS, events_per_day: events, ..MixpanelWorld::default() };
+        let mixpanel = MixpanelWorld {
+            days: DAYS,
+            events_per_day: events,
+            ..MixpanelWorld::default()
+        };
         let config = json!({
             "project_id": mixpanel.project_id, "username": mixpanel.username, "secret": mixpanel.secret, "rate_share": 1.0,
             "start_date": date(i64::from(DAYS)), "exports_per_hour": 100_000, "export_window_days": 6,
         });
-        Place::new(Simulation { mixpanel, ..Simulation::default() }, "mixpanel", config, &["export"])
+        Place::new(
+            Simulation {
+                mixpanel,
+                ..Simulation::default()
+            },
+            "mixpanel",
+            config,
+            &["export"],
+        )
     };
     let ago = [9, 32, 51];
-    let spoils = [Spoil::Line("{\"event\":\"x\"}".to_owned()), Spoil::error(500, "unknown error"), Spoil::error(400, "Unable to export")];
+    let spoils = [
+        Spoil::Line("{\"event\":\"x\"}".to_owned()),
+        Spoil::error(500, "unknown error"),
+        Spoil::error(400, "Unable to export"),
+    ];
     let truth = project().await.simulator.truth().clone();
     let day = |ago: i64| 1000 * (midnight - ago * DAY)..1000 * (midnight - (ago - 1) * DAY);
     let trial = Trial {
         what: "days",
         make: project,
-        poison: ago.into_iter().zip(spoils).map(|(ago, spoil)| Rule::poison("/api/2.0/export", spoil).day(date(ago))).collect(),
+        poison: ago
+            .into_iter()
+            .zip(spoils)
+            .map(|(ago, spoil)| Rule::poison("/api/2.0/export", spoil).day(date(ago)))
+            .collect(),
         names: ago.map(|ago| date(ago).to_string()).to_vec(),
         right: |place| place.column("export", "insert_id"),
         truth: truth.ids("export").into_iter().collect(),
         // The other lines of the day with an odd one are there.
-        missing: ago[1..].iter().flat_map(|ago| truth.ids_between("export", day(*ago))).collect(),
+        missing: ago[1..]
+            .iter()
+            .flat_map(|ago| truth.ids_between("export", day(*ago)))
+            .collect(),
         least: [u64::from(DAYS / 6), 3],
     };
     trial.run().await;
 }
 
-/// A sync of everything, of an account that is refused what most accounts are refused, succeeds and names what it has not.
+/// A sync of everything, of an account that is refused what most accounts are refused, succeeds and
+/// names what it has not.
 #[tokio::test(start_paused = true)]
 async fn an_ordinary_account_is_read_and_what_it_has_not_is_named() {
-    let stripe = StripeWorld { live: true, charges: 50, customers: 20, others: 5, ..StripeWorld::default() };
-    let zendesk = ZendeskWorld { tickets: 30, users: 10, organizations: 5, others: 3, ..ZendeskWorld::default() };
-    let mixpanel = MixpanelWorld { days: 5, events_per_day: 20, ..MixpanelWorld::default() };
+    let stripe = StripeWorld {
+        live: true,
+        charges: 50,
+        customers: 20,
+        others: 5,
+        ..StripeWorld::default()
+    };
+    let zendesk = ZendeskWorld {
+        tickets: 30,
+        users: 10,
+        organizations: 5,
+        others: 3,
+        ..ZendeskWorld::default()
+    };
+    let mixpanel = MixpanelWorld {
+        days: 5,
+        events_per_day: 20,
+        ..MixpanelWorld::default()
+    };
     let credentials = [
-        (Vendor::Stripe, "stripe", "charges", json!({ "api_key": "rk_live_sim" })),
-        (Vendor::Zendesk, "zendesk", "tickets", json!({ "subdomain": "sim", "email": zendesk.email, "api_token": zendesk.token })),
+        (
+            Vendor::Stripe,
+            "stripe",
+            "charges",
+            json!({ "api_key": "rk_live_sim" }),
+        ),
+        (
+            Vendor::Zendesk,
+            "zendesk",
+            "tickets",
+            json!({ "subdomain": "sim", "email": zendesk.email, "api_token": zendesk.token }),
+        ),
         (
             Vendor::Mixpanel,
             "mixpanel",
@@ -391,21 +618,50 @@ async fn an_ordinary_account_is_read_and_what_it_has_not_is_named() {
     for (vendor, connector, stream, config) in credentials {
         let rules = Faults::ordinary_account(vendor);
         let (stripe, zendesk, mixpanel) = (stripe.clone(), zendesk.clone(), mixpanel.clone());
-        let place = Place::new(Simulation { stripe, zendesk, mixpanel, rules, ..Simulation::default() }, connector, config, &[]);
+        let place = Place::new(
+            Simulation {
+                stripe,
+                zendesk,
+                mixpanel,
+                rules,
+                ..Simulation::default()
+            },
+            connector,
+            config,
+            &[],
+        );
         let summary = place.sync().await;
-        let outcomes: Vec<_> = summary.endpoints.iter().map(|endpoint| (&endpoint.id.endpoint, &endpoint.outcome)).collect();
+        let outcomes: Vec<_> = summary
+            .endpoints
+            .iter()
+            .map(|endpoint| (&endpoint.id.endpoint, &endpoint.outcome))
+            .collect();
         assert!(summary.failure().is_none(), "{connector}: {outcomes:#?}");
-        let withheld: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Unavailable { .. })).collect();
+        let withheld: Vec<_> = outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Unavailable { .. }))
+            .collect();
         let is_reasoned = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable { reason, .. } if !reason.is_empty());
-        assert!(withheld.iter().all(|(_, outcome)| is_reasoned(outcome)), "{withheld:#?}");
+        assert!(
+            withheld.iter().all(|(_, outcome)| is_reasoned(outcome)),
+            "{withheld:#?}"
+        );
         println!(
             "{connector}: {} requests, {} endpoints done, {} not available: {}",
             place.requests(),
             outcomes.len() - withheld.len(),
             withheld.len(),
-            withheld.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+            withheld
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         assert!(!withheld.is_empty());
-        assert_eq!(place.store.rows("s", stream).len() as u64, place.simulator.truth().count(stream), "{stream}");
+        assert_eq!(
+            place.store.rows("s", stream).len() as u64,
+            place.simulator.truth().count(stream),
+            "{stream}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Whose data a source has, and from when on: another account is refused, and an earlier start reads what is older, exactly once.
+//! Whose data a source has, and from when on: another account is refused, and an earlier start
+//! reads what is older, exactly once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,10 @@ use destination_sqlite::SqliteConfig;
 use futures::FutureExt;
 use pipeline_core::http::HttpService;
 use pipeline_core::{BuildContext, ErrorKind, TokioClock};
-use pipeline_engine::{Destination, DestinationConfig, Failure, Job, OpenContext, Outcome, Selection, Source, Summary, sync};
+use pipeline_engine::{
+    Destination, DestinationConfig, Failure, Job, OpenContext, Outcome, Selection, Source, Summary,
+    sync,
+};
 use pipeline_simulator::{Simulation, ZendeskWorld};
 use pipeline_testkit::{InProcess, Pieces};
 use serde_json::{Value, json};
@@ -34,7 +38,10 @@ struct Shop {
 
 impl Shop {
     fn new(id: &'static str, charges: impl Iterator<Item = i64>) -> Self {
-        Self { id: Some(id), charges: charges.collect() }
+        Self {
+            id: Some(id),
+            charges: charges.collect(),
+        }
     }
 
     fn answer(&self, request: &http::Request<Bytes>) -> http::Response<Pieces> {
@@ -44,24 +51,48 @@ impl Shop {
             ("/v1/account", Some(id)) => json!({ "id": id, "object": "account" }),
             ("/v1/account", None) => {
                 let error = json!({ "error": { "type": "invalid_request_error", "message": "The provided key does not have access." } });
-                return reply(403, &[("content-type", "application/json")], error.to_string());
+                return reply(
+                    403,
+                    &[("content-type", "application/json")],
+                    error.to_string(),
+                );
             }
             ("/v1/charges", _) => self.list(&query),
             _ => json!({ "object": "list", "data": [], "has_more": false }),
         };
-        reply(200, &[("content-type", "application/json")], body.to_string())
+        reply(
+            200,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
     }
 
     fn list(&self, query: &BTreeMap<String, String>) -> Value {
-        let number = |name: &str, default| query.get(name).map_or(default, |text| text.parse::<i64>().unwrap());
-        let (since, until) = (number("created[gte]", i64::MIN), number("created[lt]", i64::MAX));
+        let number = |name: &str, default| {
+            query
+                .get(name)
+                .map_or(default, |text| text.parse::<i64>().unwrap())
+        };
+        let (since, until) = (
+            number("created[gte]", i64::MIN),
+            number("created[lt]", i64::MAX),
+        );
         let id = |time: &i64| format!("ch_{}_{time}", self.id.unwrap_or("hidden"));
         let after = query.get("starting_after");
-        let found: Vec<&i64> = self.charges.iter().rev().filter(|time| (since..until).contains(*time)).collect();
-        let start = after.map_or(0, |after| 1 + found.iter().position(|time| id(time) == *after).unwrap());
+        let found: Vec<&i64> = self
+            .charges
+            .iter()
+            .rev()
+            .filter(|time| (since..until).contains(*time))
+            .collect();
+        let start = after.map_or(0, |after| {
+            1 + found.iter().position(|time| id(time) == *after).unwrap()
+        });
         let limit = usize::try_from(number("limit", 10)).unwrap();
         let page = found[start..].iter().take(limit);
-        let data: Vec<Value> = page.map(|time| json!({ "id": id(time), "object": "charge", "created": time })).collect();
+        let data: Vec<Value> = page
+            .map(|time| json!({ "id": id(time), "object": "charge", "created": time }))
+            .collect();
         json!({ "object": "list", "has_more": start + data.len() < found.len(), "data": data })
     }
 }
@@ -93,19 +124,31 @@ impl Kind {
     /// Rows of the table of charges as they stand there, repetitions included.
     fn rows(self, folder: &Path) -> usize {
         let files = || {
-            let entries = std::fs::read_dir(folder.join("lake/pay/charges")).into_iter().flatten();
-            entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+            let entries = std::fs::read_dir(folder.join("lake/pay/charges"))
+                .into_iter()
+                .flatten();
+            entries
+                .map(|entry| entry.unwrap().path())
+                .collect::<Vec<_>>()
         };
         match self {
             Self::Sqlite => {
                 let database = rusqlite::Connection::open(folder.join("shop.db")).unwrap();
-                database.query_row("SELECT count(*) FROM pay_charges", [], |row| row.get::<_, u32>(0)).unwrap() as usize
+                database
+                    .query_row("SELECT count(*) FROM pay_charges", [], |row| {
+                        row.get::<_, u32>(0)
+                    })
+                    .unwrap() as usize
             }
-            Self::Jsonl => files().iter().map(|file| std::fs::read_to_string(file).unwrap().lines().count()).sum(),
+            Self::Jsonl => files()
+                .iter()
+                .map(|file| std::fs::read_to_string(file).unwrap().lines().count())
+                .sum(),
             Self::Parquet => {
                 use parquet::file::reader::{FileReader, SerializedFileReader};
                 let rows = |path: &std::path::PathBuf| {
-                    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+                    let reader =
+                        SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
                     usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap()
                 };
                 files().iter().map(rows).sum()
@@ -119,14 +162,24 @@ async fn read(shop: &Shop, config: Value, kind: Kind, folder: &Path, at: i64) ->
     read_into(shop, config, kind.open(folder).await, at, false).await
 }
 
-async fn read_into(shop: &Shop, config: Value, destination: Arc<dyn Destination>, at: i64, full_refresh: bool) -> Summary {
+async fn read_into(
+    shop: &Shop,
+    config: Value,
+    destination: Arc<dyn Destination>,
+    at: i64,
+    full_refresh: bool,
+) -> Summary {
     let shop = shop.clone();
     let transport = InProcess::new(move |request| {
         let answer = shop.answer(&request);
         async move { answer }.boxed()
     });
-    let clock = Arc::new(TokioClock::starting_at(chrono::DateTime::from_timestamp(at, 0).unwrap()));
-    let context = BuildContext::new("pay").transport(Arc::new(transport) as Arc<dyn HttpService>).clock(clock.clone());
+    let clock = Arc::new(TokioClock::starting_at(
+        chrono::DateTime::from_timestamp(at, 0).unwrap(),
+    ));
+    let context = BuildContext::new("pay")
+        .transport(Arc::new(transport) as Arc<dyn HttpService>)
+        .clock(clock.clone());
     let config: StripeConfig = serde_json::from_value(config).unwrap();
     let source = Source {
         name: "pay".to_owned(),
@@ -149,19 +202,37 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A test key first, and then the live one: nothing of the other account comes into the tables, and none of its history is passed over.
+/// A test key first, and then the live one: nothing of the other account comes into the tables, and
+/// none of its history is passed over.
 #[tokio::test(start_paused = true)]
 async fn a1_another_stripe_account_is_refused_in_every_destination() {
     let test = Shop::new("acct_TEST", (1..=30).map(|index| NOW - index * 60).rev());
     let live = Shop::new("acct_LIVE", (1..=50).map(|index| NOW - index * 3_600).rev());
     for kind in KINDS {
         let folder = folder();
-        read(&test, json!({ "api_key": "sk_test_a" }), kind, folder.path(), NOW).await;
+        read(
+            &test,
+            json!({ "api_key": "sk_test_a" }),
+            kind,
+            folder.path(),
+            NOW,
+        )
+        .await;
         assert_eq!(kind.rows(folder.path()), 30);
         for full_refresh in [false, true] {
-            let summary =
-                read_into(&live, json!({ "api_key": "sk_live_b" }), kind.open(folder.path()).await, NOW + 600, full_refresh).await;
-            assert_eq!(summary.failure(), Some(ErrorKind::ConfigInvalid), "{kind:?}");
+            let summary = read_into(
+                &live,
+                json!({ "api_key": "sk_live_b" }),
+                kind.open(folder.path()).await,
+                NOW + 600,
+                full_refresh,
+            )
+            .await;
+            assert_eq!(
+                summary.failure(),
+                Some(ErrorKind::ConfigInvalid),
+                "{kind:?}"
+            );
             assert_eq!(
                 failure(&summary).message,
                 "source `pay` was read from account acct_TEST (test mode), and now its credentials belong to account acct_LIVE (live mode)"
@@ -169,16 +240,27 @@ async fn a1_another_stripe_account_is_refused_in_every_destination() {
             assert_eq!(kind.rows(folder.path()), 30, "{kind:?}");
         }
         // A rotated key of the same account goes on.
-        let summary = read(&test, json!({ "api_key": "rk_test_c" }), kind, folder.path(), NOW + 600).await;
+        let summary = read(
+            &test,
+            json!({ "api_key": "rk_test_c" }),
+            kind,
+            folder.path(),
+            NOW + 600,
+        )
+        .await;
         assert_eq!(summary.failure(), None);
     }
 }
 
-/// Restricted keys often may not tell their account. The mode of the key and the host are known all the same.
+/// Restricted keys often may not tell their account. The mode of the key and the host are known all
+/// the same.
 #[tokio::test(start_paused = true)]
 async fn a1_a_key_that_may_not_tell_its_account_is_refused_by_its_mode_alone() {
     let known = Shop::new("acct_1", (1..=5).map(|index| NOW - index * 60).rev());
-    let hidden = Shop { id: None, ..known.clone() };
+    let hidden = Shop {
+        id: None,
+        ..known.clone()
+    };
     let other = Shop::new("acct_2", (1..=5).map(|index| NOW - index * 60).rev());
     let cases = [
         (&hidden, "rk_test_a", &hidden, "rk_test_b", true),
@@ -190,27 +272,79 @@ async fn a1_a_key_that_may_not_tell_its_account_is_refused_by_its_mode_alone() {
     ];
     for (before, first, now, second, is_read) in cases {
         let folder = folder();
-        read(before, json!({ "api_key": first }), Kind::Sqlite, folder.path(), NOW).await;
-        let summary = read(now, json!({ "api_key": second }), Kind::Sqlite, folder.path(), NOW + 600).await;
-        assert_eq!(summary.failure().is_none(), is_read, "{first} {:?}, {second} {:?}", before.id, now.id);
+        read(
+            before,
+            json!({ "api_key": first }),
+            Kind::Sqlite,
+            folder.path(),
+            NOW,
+        )
+        .await;
+        let summary = read(
+            now,
+            json!({ "api_key": second }),
+            Kind::Sqlite,
+            folder.path(),
+            NOW + 600,
+        )
+        .await;
+        assert_eq!(
+            summary.failure().is_none(),
+            is_read,
+            "{first} {:?}, {second} {:?}",
+            before.id,
+            now.id
+        );
     }
 }
 
 /// The account that a source names is the one that it reads, whatever the key's own is.
 #[tokio::test(start_paused = true)]
 async fn a1_another_connected_account_is_refused() {
-    let shop = Shop { id: None, charges: vec![NOW - 60] };
+    let shop = Shop {
+        id: None,
+        charges: vec![NOW - 60],
+    };
     let folder = folder();
     let config = |account: &str| json!({ "api_key": "sk_test_a", "account": account });
-    assert_eq!(read(&shop, config("acct_1"), Kind::Sqlite, folder.path(), NOW).await.failure(), None);
-    assert_eq!(read(&shop, config("acct_2"), Kind::Sqlite, folder.path(), NOW + 600).await.failure(), Some(ErrorKind::ConfigInvalid));
-    assert_eq!(read(&shop, config("acct_1"), Kind::Sqlite, folder.path(), NOW + 600).await.failure(), None);
+    assert_eq!(
+        read(&shop, config("acct_1"), Kind::Sqlite, folder.path(), NOW)
+            .await
+            .failure(),
+        None
+    );
+    assert_eq!(
+        read(
+            &shop,
+            config("acct_2"),
+            Kind::Sqlite,
+            folder.path(),
+            NOW + 600
+        )
+        .await
+        .failure(),
+        Some(ErrorKind::ConfigInvalid)
+    );
+    assert_eq!(
+        read(
+            &shop,
+            config("acct_1"),
+            Kind::Sqlite,
+            folder.path(),
+            NOW + 600
+        )
+        .await
+        .failure(),
+        None
+    );
 }
 
 /// Every start in turn, in destinations that keep every row which is written.
 #[tokio::test(start_paused = true)]
 async fn a2_a_stripe_start_moved_back_reads_the_older_part_exactly_once() {
-    let charges = (0..40).map(|index| 1_609_459_200 + index * 86_400).chain((0..30).map(|index| 1_767_225_600 + index * 86_400));
+    let charges = (0..40)
+        .map(|index| 1_609_459_200 + index * 86_400)
+        .chain((0..30).map(|index| 1_767_225_600 + index * 86_400));
     let shop = Shop::new("acct_1", charges);
     let steps: [(Option<&str>, usize); 8] = [
         (Some("2026-01-11"), 20),
@@ -225,13 +359,27 @@ async fn a2_a_stripe_start_moved_back_reads_the_older_part_exactly_once() {
     for kind in KINDS {
         let folder = folder();
         for (step, (start, rows)) in (0..).zip(steps) {
-            let config = start.map_or(json!({ "api_key": "sk_test_a" }), |start| json!({ "api_key": "sk_test_a", "start_date": start }));
+            let config = start.map_or(
+                json!({ "api_key": "sk_test_a" }),
+                |start| json!({ "api_key": "sk_test_a", "start_date": start }),
+            );
             let summary = read(&shop, config, kind, folder.path(), NOW + step * 3_600).await;
-            assert_eq!((summary.failure(), kind.rows(folder.path())), (None, rows), "{kind:?}, {start:?}");
+            assert_eq!(
+                (summary.failure(), kind.rows(folder.path())),
+                (None, rows),
+                "{kind:?}, {start:?}"
+            );
         }
         // A full refresh leaves out what is older than the start.
         let config = json!({ "api_key": "sk_test_a", "start_date": "2026-01-11" });
-        read_into(&shop, config, kind.open(folder.path()).await, NOW + 40_000, true).await;
+        read_into(
+            &shop,
+            config,
+            kind.open(folder.path()).await,
+            NOW + 40_000,
+            true,
+        )
+        .await;
         assert_eq!(kind.rows(folder.path()), 20, "{kind:?}");
     }
 }
@@ -239,8 +387,18 @@ async fn a2_a_stripe_start_moved_back_reads_the_older_part_exactly_once() {
 /// Zendesk by its host: another subdomain is another account.
 #[tokio::test(start_paused = true)]
 async fn a1_another_zendesk_account_is_refused() {
-    let zendesk = ZendeskWorld { tickets: 20, users: 10, organizations: 3, groups: 2, others: 2, ..ZendeskWorld::default() };
-    let mut account = Account::new(Simulation { zendesk, ..Simulation::default() });
+    let zendesk = ZendeskWorld {
+        tickets: 20,
+        users: 10,
+        organizations: 3,
+        groups: 2,
+        others: 2,
+        ..ZendeskWorld::default()
+    };
+    let mut account = Account::new(Simulation {
+        zendesk,
+        ..Simulation::default()
+    });
     account.complete(&["tickets"]).await;
     for (subdomain, failure) in [("other", Some(ErrorKind::ConfigInvalid)), ("SIM", None)] {
         account.config["subdomain"] = json!(subdomain);
@@ -250,40 +408,100 @@ async fn a1_another_zendesk_account_is_refused() {
     }
 }
 
-/// Exports show what is older with all the rest only; lists that take an end are asked for the older part. All of it is there afterwards.
+/// Exports show what is older with all the rest only; lists that take an end are asked for the
+/// older part. All of it is there afterwards.
 #[tokio::test(start_paused = true)]
 async fn a2_a_zendesk_start_moved_back_reads_what_is_older() {
-    let streams = ["tickets", "ticket_events", "ticket_metric_events", "users", "satisfaction_ratings", "tickets_search"];
-    let zendesk = ZendeskWorld { tickets: 200, users: 60, organizations: 10, groups: 3, others: 10, ..ZendeskWorld::default() };
-    let mut account = Account::new(Simulation { zendesk, days: 100, ..Simulation::default() });
-    let whole = |account: &Account| streams.map(|table| account.rows(table, "id", "id").len() as u64);
+    let streams = [
+        "tickets",
+        "ticket_events",
+        "ticket_metric_events",
+        "users",
+        "satisfaction_ratings",
+        "tickets_search",
+    ];
+    let zendesk = ZendeskWorld {
+        tickets: 200,
+        users: 60,
+        organizations: 10,
+        groups: 3,
+        others: 10,
+        ..ZendeskWorld::default()
+    };
+    let mut account = Account::new(Simulation {
+        zendesk,
+        days: 100,
+        ..Simulation::default()
+    });
+    let whole =
+        |account: &Account| streams.map(|table| account.rows(table, "id", "id").len() as u64);
     account.config["start_date"] = json!("2030-02-20");
     account.complete(&streams).await;
     let first = whole(&account);
     account.config["start_date"] = json!("2020-01-01");
     account.complete(&streams).await;
     let notices = account.notices().join("\n");
-    assert!(notices.contains("the start was moved back: everything is read again and replaces what is there"), "{notices}");
-    assert!(notices.contains("the start was moved back: what is older is read now, beside what is new"), "{notices}");
+    assert!(
+        notices.contains(
+            "the start was moved back: everything is read again and replaces what is there"
+        ),
+        "{notices}"
+    );
+    assert!(
+        notices.contains("the start was moved back: what is older is read now, beside what is new"),
+        "{notices}"
+    );
     // The search index knows no deleted tickets.
     let status = account.simulator.truth().members("tickets", "status");
-    let live = status.values().filter(|status| *status != "\"deleted\"").count() as u64;
-    let truth = |table: &str| if table == "tickets_search" { live } else { account.simulator.truth().count(table) };
+    let live = status
+        .values()
+        .filter(|status| *status != "\"deleted\"")
+        .count() as u64;
+    let truth = |table: &str| {
+        if table == "tickets_search" {
+            live
+        } else {
+            account.simulator.truth().count(table)
+        }
+    };
     assert_eq!(whole(&account), streams.map(truth), "first {first:?}");
-    assert!(whole(&account).iter().zip(first).all(|(all, first)| first < *all), "{first:?}: the start left something out");
+    assert!(
+        whole(&account)
+            .iter()
+            .zip(first)
+            .all(|(all, first)| first < *all),
+        "{first:?}: the start left something out"
+    );
     account.complete(&streams).await;
-    assert!(!account.notices().join("\n").contains("the start was moved"), "it is told once");
+    assert!(
+        !account.notices().join("\n").contains("the start was moved"),
+        "it is told once"
+    );
 }
 
 /// Columns that stored rows do not have.
 #[tokio::test(start_paused = true)]
 async fn a2_columns_for_custom_fields_are_told_to_be_of_new_rows_only() {
-    let zendesk = ZendeskWorld { tickets: 20, users: 10, organizations: 3, groups: 2, others: 2, ..ZendeskWorld::default() };
-    let mut account = Account::new(Simulation { zendesk, ..Simulation::default() });
+    let zendesk = ZendeskWorld {
+        tickets: 20,
+        users: 10,
+        organizations: 3,
+        groups: 2,
+        others: 2,
+        ..ZendeskWorld::default()
+    };
+    let mut account = Account::new(Simulation {
+        zendesk,
+        ..Simulation::default()
+    });
     for (columns, told) in [(false, 0), (false, 0), (true, 1), (true, 0)] {
         account.config["custom_field_columns"] = json!(columns);
         account.complete(&["tickets"]).await;
-        let told_of = account.notices().iter().filter(|text| text.contains("`custom_field_columns` was changed")).count();
+        let told_of = account
+            .notices()
+            .iter()
+            .filter(|text| text.contains("`custom_field_columns` was changed"))
+            .count();
         assert_eq!(told_of, told, "{:?}", account.notices());
     }
 }
@@ -292,19 +510,42 @@ async fn a2_columns_for_custom_fields_are_told_to_be_of_new_rows_only() {
 #[test]
 fn a2_a_start_in_the_future_is_refused_by_every_vendor() {
     let mut registry = pipeline_core::Registry::default();
-    registry.add::<StripeConfig>().add::<connector_zendesk::ZendeskConfig>().add::<connector_mixpanel::MixpanelConfig>();
+    registry
+        .add::<StripeConfig>()
+        .add::<connector_zendesk::ZendeskConfig>()
+        .add::<connector_mixpanel::MixpanelConfig>();
     let configs = [
         ("stripe", json!({ "api_key": "sk_test_a" })),
-        ("zendesk", json!({ "subdomain": "acme", "email": "a@example.com", "api_token": "t" })),
-        ("mixpanel", json!({ "project_id": 1, "username": "u", "secret": "s" })),
+        (
+            "zendesk",
+            json!({ "subdomain": "acme", "email": "a@example.com", "api_token": "t" }),
+        ),
+        (
+            "mixpanel",
+            json!({ "project_id": 1, "username": "u", "secret": "s" }),
+        ),
     ];
     for (vendor, config) in configs {
-        for (start, is_taken) in [("2026-01-31", true), ("2999-01-01", false), ("9999-12-31", false), ("soon", false)] {
+        for (start, is_taken) in [
+            ("2026-01-31", true),
+            ("2999-01-01", false),
+            ("9999-12-31", false),
+            ("soon", false),
+        ] {
             let mut config = config.clone();
             config["start_date"] = json!(start);
             let built = registry.build(vendor, config, BuildContext::default());
-            let error = built.err().map(|error| (error.kind(), error.context_value("field").unwrap_or_default().to_owned()));
-            assert_eq!(error, (!is_taken).then(|| (ErrorKind::ConfigInvalid, "start_date".to_owned())), "{vendor}: {start}");
+            let error = built.err().map(|error| {
+                (
+                    error.kind(),
+                    error.context_value("field").unwrap_or_default().to_owned(),
+                )
+            });
+            assert_eq!(
+                error,
+                (!is_taken).then(|| (ErrorKind::ConfigInvalid, "start_date".to_owned())),
+                "{vendor}: {start}"
+            );
         }
     }
 }

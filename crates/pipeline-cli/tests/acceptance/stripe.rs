@@ -8,7 +8,9 @@ use chrono::DateTime;
 use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use pipeline_core::{BuildContext, ErrorKind, Event, Observer, TokioClock};
-use pipeline_engine::{CancellationToken, Destination, Job, Outcome, Selection, Source, Summary, sync};
+use pipeline_engine::{
+    CancellationToken, Destination, Job, Outcome, Selection, Source, Summary, sync,
+};
 use pipeline_simulator::{Simulation, Simulator, Stats, StripeBook, StripeWorld};
 use pipeline_testkit::InProcess;
 use rusqlite::Connection;
@@ -32,7 +34,8 @@ pub(crate) struct Town {
     pub(crate) passes: Option<(&'static str, Duration)>,
     /// What clocks say.
     pub(crate) clocks: Clocks,
-    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone when there are none.
+    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone
+    /// when there are none.
     pub(crate) accounts: BTreeMap<String, String>,
     notices: Arc<Notices>,
 }
@@ -51,8 +54,15 @@ impl Observer for Notices {
 
 impl Town {
     pub(crate) fn new(book: StripeBook) -> Town {
-        let stripe = StripeWorld { book: Some(book), ..StripeWorld::default() };
-        let simulation = Simulation { stripe, days: 200, ..Simulation::default() };
+        let stripe = StripeWorld {
+            book: Some(book),
+            ..StripeWorld::default()
+        };
+        let simulation = Simulation {
+            stripe,
+            days: 200,
+            ..Simulation::default()
+        };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         Town {
             simulator,
@@ -76,7 +86,10 @@ impl Town {
         let deletes = if self.marks { "mark" } else { "remove" };
         Arc::new(
             SqliteDestination::open(
-                serde_json::from_value::<SqliteConfig>(serde_json::json!({ "path": path, "deletes": deletes })).unwrap(),
+                serde_json::from_value::<SqliteConfig>(
+                    serde_json::json!({ "path": path, "deletes": deletes }),
+                )
+                .unwrap(),
             )
             .unwrap(),
         )
@@ -86,22 +99,36 @@ impl Town {
         self.sync_until(config, CancellationToken::new()).await
     }
 
-    pub(crate) async fn sync_until(&self, config: StripeConfig, cancel: CancellationToken) -> Summary {
+    pub(crate) async fn sync_until(
+        &self,
+        config: StripeConfig,
+        cancel: CancellationToken,
+    ) -> Summary {
         let simulator = Arc::clone(&self.simulator);
         let (passes, clocks) = (self.passes, self.clocks);
         let transport = InProcess::new(move |request| {
-            if let Some((_, time)) = passes.filter(|(text, _)| request.uri().to_string().contains(text)) {
+            if let Some((_, time)) =
+                passes.filter(|(text, _)| request.uri().to_string().contains(text))
+            {
                 simulator.advance(time);
             }
             let ahead = clocks.ahead(&request);
             clocks.dated(ahead, simulator.stripe().now(), simulator.answer(request))
         });
-        let now = DateTime::from_timestamp(self.simulator.stripe().now() + clocks.machine, 0).unwrap();
+        let now =
+            DateTime::from_timestamp(self.simulator.stripe().now() + clocks.machine, 0).unwrap();
         let clock = Arc::new(TokioClock::starting_at(now));
         let observer = Arc::clone(&self.notices) as Arc<dyn Observer>;
-        let context = BuildContext::new("s").transport(Arc::new(transport)).clock(clock.clone()).observer(Arc::clone(&observer));
+        let context = BuildContext::new("s")
+            .transport(Arc::new(transport))
+            .clock(clock.clone())
+            .observer(Arc::clone(&observer));
         let connector = Arc::new(Stripe::new(config, context).unwrap());
-        let source = Source { name: "s".to_owned(), connector, streams: self.selection.clone() };
+        let source = Source {
+            name: "s".to_owned(),
+            connector,
+            streams: self.selection.clone(),
+        };
         let mut job = Job::new("run", self.destination(), vec![source]);
         (job.clock, job.observer, job.cancel) = (clock, observer, cancel);
         sync(job).await.unwrap()
@@ -110,7 +137,11 @@ impl Town {
     /// Reads everything, or fails.
     pub(crate) async fn sync(&self) -> Summary {
         let summary = self.sync_with(StripeConfig::new(KEYS[1])).await;
-        let undone: Vec<_> = summary.endpoints.iter().filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done)).collect();
+        let undone: Vec<_> = summary
+            .endpoints
+            .iter()
+            .filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done))
+            .collect();
         assert!(undone.is_empty(), "{undone:#?}");
         summary
     }
@@ -136,7 +167,9 @@ impl Town {
 
     pub(crate) fn rows(&self, stream: &Stream) -> BTreeMap<String, BTreeMap<String, Value>> {
         let database = self.database();
-        let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else { return BTreeMap::new() };
+        let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else {
+            return BTreeMap::new();
+        };
         let names: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
         let mut found = BTreeMap::new();
@@ -147,11 +180,21 @@ impl Town {
                 ValueRef::Real(number) => Value::from(number),
                 ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
             };
-            let row: BTreeMap<String, Value> = names.iter().enumerate().map(|(index, name)| (name.clone(), cell(index))).collect();
+            let row: BTreeMap<String, Value> = names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| (name.clone(), cell(index)))
+                .collect();
             let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
             let account = row.get("_account_id").map(|_| text("_account_id"));
-            let key: Vec<String> = account.into_iter().chain(stream.key.iter().map(|name| text(name))).collect();
-            assert!(found.insert(key.join("/"), row).is_none(), "a row is there twice");
+            let key: Vec<String> = account
+                .into_iter()
+                .chain(stream.key.iter().map(|name| text(name)))
+                .collect();
+            assert!(
+                found.insert(key.join("/"), row).is_none(),
+                "a row is there twice"
+            );
         }
         found
     }
@@ -159,11 +202,20 @@ impl Town {
     /// Everything that there is of a stream, by the key that its rows have.
     fn truth(&self, stream: &Stream) -> BTreeMap<String, Value> {
         let stripe = self.simulator.stripe();
-        let records = |account: &str| stripe.records(account, stream.name).into_iter().map(|record| (key(stream, &record), record));
+        let records = |account: &str| {
+            stripe
+                .records(account, stream.name)
+                .into_iter()
+                .map(|record| (key(stream, &record), record))
+        };
         if self.accounts.is_empty() {
             return records("").collect();
         }
-        let of = |(name, id): (&String, &String)| records(name).map(|(key, record)| (format!("{id}/{key}"), record)).collect::<Vec<_>>();
+        let of = |(name, id): (&String, &String)| {
+            records(name)
+                .map(|(key, record)| (format!("{id}/{key}"), record))
+                .collect::<Vec<_>>()
+        };
         self.accounts.iter().flat_map(of).collect()
     }
 
@@ -171,20 +223,37 @@ impl Town {
     pub(crate) fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
         for stream in streams().filter(|stream| stream.name != "events") {
-            if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name)) {
+            if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name))
+            {
                 continue;
             }
             let truth = self.truth(stream);
             let rows = self.rows(stream);
-            differences.extend(truth.keys().filter(|key| !rows.contains_key(*key)).map(|key| format!("{}: {key} is missing", stream.name)));
             differences.extend(
-                rows.keys().filter(|key| !truth.contains_key(*key)).map(|key| format!("{}: {key} is gone but stored", stream.name)),
+                truth
+                    .keys()
+                    .filter(|key| !rows.contains_key(*key))
+                    .map(|key| format!("{}: {key} is missing", stream.name)),
+            );
+            differences.extend(
+                rows.keys()
+                    .filter(|key| !truth.contains_key(*key))
+                    .map(|key| format!("{}: {key} is gone but stored", stream.name)),
             );
             for (key, record) in &truth {
                 let Some(row) = rows.get(key) else { continue };
-                let members = record.as_object().unwrap().iter().filter(|(name, value)| !equals(row.get(*name), value));
-                differences
-                    .extend(members.map(|(name, value)| format!("{}: {key}: {name} is {value}, stored {:?}", stream.name, row.get(name))));
+                let members = record
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .filter(|(name, value)| !equals(row.get(*name), value));
+                differences.extend(members.map(|(name, value)| {
+                    format!(
+                        "{}: {key}: {name} is {value}, stored {:?}",
+                        stream.name,
+                        row.get(name)
+                    )
+                }));
             }
         }
         differences
@@ -192,11 +261,23 @@ impl Town {
 }
 
 fn key(stream: &Stream, record: &Value) -> String {
-    let member = |name: &&str| record.get(*name).filter(|_| *name == "id").or(record.get("_parent")).and_then(Value::as_str);
-    stream.key.iter().map(|name| member(name).unwrap_or_default()).collect::<Vec<_>>().join("/")
+    let member = |name: &&str| {
+        record
+            .get(*name)
+            .filter(|_| *name == "id")
+            .or(record.get("_parent"))
+            .and_then(Value::as_str)
+    };
+    stream
+        .key
+        .iter()
+        .map(|name| member(name).unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
-/// Whether a cell holds a member's value. Times are stored in a form of their own, and so are members without a column.
+/// Whether a cell holds a member's value. Times are stored in a form of their own, and so are
+/// members without a column.
 fn equals(cell: Option<&Value>, member: &Value) -> bool {
     match (cell, member) {
         (None, _) | (Some(Value::String(_)), Value::Number(_)) => true,
@@ -206,7 +287,8 @@ fn equals(cell: Option<&Value>, member: &Value) -> bool {
         }
         (Some(cell), Value::Object(_) | Value::Array(_)) => *cell == *member,
         (Some(Value::Number(cell)), Value::Number(number)) => {
-            cell.as_f64() == number.as_f64() || number.as_i64().is_some_and(|number| number > 1_000_000_000)
+            cell.as_f64() == number.as_f64()
+                || number.as_i64().is_some_and(|number| number > 1_000_000_000)
         }
         (Some(cell), member) => cell == member,
     }
@@ -228,15 +310,29 @@ impl Town {
         let count = |is_wanted: fn(&str) -> bool| {
             let accepted = |stats: &Stats| -> u64 {
                 let wanted = stats.operations.iter().filter(|(name, _)| is_wanted(name));
-                wanted.map(|(_, operation)| operation.accepted.len() as u64).sum()
+                wanted
+                    .map(|(_, operation)| operation.accepted.len() as u64)
+                    .sum()
             };
             accepted(&after) - accepted(&before)
         };
         if std::env::var_os("PIPELINE_STRIPE_OPERATIONS").is_some() {
-            let of = |stats: &Stats, name: &str| stats.operations.get(name).map_or(0, |operation| operation.accepted.len());
-            let mut all: Vec<(usize, &String)> = after.operations.keys().map(|name| (of(&after, name) - of(&before, name), name)).collect();
+            let of = |stats: &Stats, name: &str| {
+                stats
+                    .operations
+                    .get(name)
+                    .map_or(0, |operation| operation.accepted.len())
+            };
+            let mut all: Vec<(usize, &String)> = after
+                .operations
+                .keys()
+                .map(|name| (of(&after, name) - of(&before, name), name))
+                .collect();
             all.sort();
-            all.iter().rev().take_while(|(count, _)| *count > 1).for_each(|(count, name)| println!("  {count:5} {name}"));
+            all.iter()
+                .rev()
+                .take_while(|(count, _)| *count > 1)
+                .for_each(|(count, name)| println!("  {count:5} {name}"));
         }
         Cost {
             requests: after.requests - before.requests,
@@ -248,41 +344,86 @@ impl Town {
     /// How many lists belong to objects that were made since.
     fn lists_of_new_objects(&self, since: i64) -> u64 {
         let made = |parent: &str| {
-            let created = |record: &&Value| record["created"].as_i64().is_some_and(|created| created >= since);
-            self.simulator.stripe().records("", parent).iter().filter(created).count() as u64
+            let created = |record: &&Value| {
+                record["created"]
+                    .as_i64()
+                    .is_some_and(|created| created >= since)
+            };
+            self.simulator
+                .stripe()
+                .records("", parent)
+                .iter()
+                .filter(created)
+                .count() as u64
         };
-        let parents = streams().filter_map(|stream| if let Place::Each { parent, .. } = stream.place { Some(parent) } else { None });
+        let parents = streams().filter_map(|stream| {
+            if let Place::Each { parent, .. } = stream.place {
+                Some(parent)
+            } else {
+                None
+            }
+        });
         parents.map(made).sum()
     }
 
     /// How many lists of records have to be asked for at every sync.
     fn lists_that_nothing_tells_of(&self) -> u64 {
-        let lists = [("accounts", 4), ("credit_grants", 1), ("financial_connections_accounts", 1), ("treasury_financial_accounts", 2)];
-        lists.map(|(parent, lists)| lists * self.simulator.stripe().records("", parent).len() as u64).iter().sum()
+        let lists = [
+            ("accounts", 4),
+            ("credit_grants", 1),
+            ("financial_connections_accounts", 1),
+            ("treasury_financial_accounts", 2),
+        ];
+        lists
+            .map(|(parent, lists)| lists * self.simulator.stripe().records("", parent).len() as u64)
+            .iter()
+            .sum()
     }
 
     fn truths(&self) -> Truth {
-        streams().filter(|stream| stream.name != "events").map(|stream| (stream.name, self.truth(stream))).collect()
+        streams()
+            .filter(|stream| stream.name != "events")
+            .map(|stream| (stream.name, self.truth(stream)))
+            .collect()
     }
 
     /// What is stored is what there is.
     fn assert_truth(&self, when: &str) {
         let differences = self.differences();
         let shown = differences[..differences.len().min(30)].join("\n");
-        assert!(differences.is_empty(), "{when}: {} differences:\n{shown}", differences.len());
+        assert!(
+            differences.is_empty(),
+            "{when}: {} differences:\n{shown}",
+            differences.len()
+        );
     }
 
-    /// The key expires while a sync is under way. The sync says so, and a new key goes on where it stopped.
+    /// The key expires while a sync is under way. The sync says so, and a new key goes on where it
+    /// stopped.
     async fn key_expires(&self) {
         self.simulator.stripe().expire(KEYS[0], 60);
         let summary = self.sync_with(StripeConfig::new(KEYS[0])).await;
         assert_eq!(summary.failure(), Some(ErrorKind::Unauthenticated));
-        let failed = summary.endpoints.iter().find_map(|endpoint| match &endpoint.outcome {
-            Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated => error.help.clone(),
-            _ => None,
-        });
-        assert_eq!(failed.as_deref(), Some("stripe says `api_key_expired`: make a new key in its dashboard"));
-        assert!(summary.endpoints.iter().any(|endpoint| matches!(endpoint.outcome, Outcome::Done)), "some was read before");
+        let failed = summary
+            .endpoints
+            .iter()
+            .find_map(|endpoint| match &endpoint.outcome {
+                Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated => {
+                    error.help.clone()
+                }
+                _ => None,
+            });
+        assert_eq!(
+            failed.as_deref(),
+            Some("stripe says `api_key_expired`: make a new key in its dashboard")
+        );
+        assert!(
+            summary
+                .endpoints
+                .iter()
+                .any(|endpoint| matches!(endpoint.outcome, Outcome::Done)),
+            "some was read before"
+        );
         assert!(!self.differences().is_empty(), "and some was not");
     }
 }
@@ -298,23 +439,52 @@ impl Happened {
     fn note(&mut self, before: &Truth, after: &Truth) {
         let [made, changed, deleted] = &mut self.0;
         for ((name, before), (_, after)) in before.iter().zip(after) {
-            made.extend(after.keys().any(|key| !before.contains_key(key)).then_some(*name));
-            changed.extend(after.iter().any(|(key, record)| before.get(key).is_some_and(|old| old != record)).then_some(*name));
-            deleted.extend(before.keys().any(|key| !after.contains_key(key)).then_some(*name));
+            made.extend(
+                after
+                    .keys()
+                    .any(|key| !before.contains_key(key))
+                    .then_some(*name),
+            );
+            changed.extend(
+                after
+                    .iter()
+                    .any(|(key, record)| before.get(key).is_some_and(|old| old != record))
+                    .then_some(*name),
+            );
+            deleted.extend(
+                before
+                    .keys()
+                    .any(|key| !after.contains_key(key))
+                    .then_some(*name),
+            );
         }
     }
 
-    /// All streams of which none was made, changed, deleted are those that Stripe lets nobody make, change, delete.
+    /// All streams of which none was made, changed, deleted are those that Stripe lets nobody make,
+    /// change, delete.
     fn assert_everywhere(&self) {
         let [made, changed, deleted] = &self.0;
         let without = |happened: &BTreeSet<&str>, is_meant: fn(&Stream) -> bool| -> Vec<&str> {
-            let meant = streams().filter(|stream| stream.name != "events" && is_meant(stream)).map(|stream| stream.name);
+            let meant = streams()
+                .filter(|stream| stream.name != "events" && is_meant(stream))
+                .map(|stream| stream.name);
             meant.filter(|name| !happened.contains(name)).collect()
         };
-        println!("made in {}, changed in {}, deleted in {} streams", made.len(), changed.len(), deleted.len());
+        println!(
+            "made in {}, changed in {}, deleted in {} streams",
+            made.len(),
+            changed.len(),
+            deleted.len()
+        );
         assert_eq!(without(made, |_| true), ["accounts"]);
-        assert_eq!(without(changed, |stream| !FINAL.contains(&stream.name)), [""; 0]);
-        assert_eq!(without(deleted, |stream| DELETED.contains(&stream.name)), [""; 0]);
+        assert_eq!(
+            without(changed, |stream| !FINAL.contains(&stream.name)),
+            [""; 0]
+        );
+        assert_eq!(
+            without(deleted, |stream| DELETED.contains(&stream.name)),
+            [""; 0]
+        );
     }
 }
 
@@ -338,7 +508,8 @@ const FINAL: [&str; 16] = [
     "treasury_received_debits",
 ];
 
-/// What has an event of its end, or is a list inside an object, of which entries go. What else goes with those depends on chance.
+/// What has an event of its end, or is a list inside an object, of which entries go. What else goes
+/// with those depends on chance.
 const DELETED: [&str; 16] = [
     "active_entitlements",
     "bank_accounts",
@@ -361,9 +532,16 @@ const DELETED: [&str; 16] = [
 /// `PIPELINE_STRIPE_OPERATIONS=1` shows what the requests of each sync were for.
 #[tokio::test(start_paused = true)]
 async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
-    let town = Town::new(StripeBook { objects: 40, changes_per_page: 2, ..StripeBook::default() });
+    let town = Town::new(StripeBook {
+        objects: 40,
+        changes_per_page: 2,
+        ..StripeBook::default()
+    });
     town.sync().await;
-    assert!(town.simulator.stripe().events() > 100, "much has happened meanwhile");
+    assert!(
+        town.simulator.stripe().events() > 100,
+        "much has happened meanwhile"
+    );
     town.simulator.stripe().changes_per_page(0);
     town.happen(0);
     town.sync().await;
@@ -373,7 +551,10 @@ async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
         // So long that no sync reads again what the one before has read.
         town.pass(Duration::from_mins(20));
         town.sync().await;
-        let (events, since) = (town.simulator.stripe().events(), town.simulator.stripe().now());
+        let (events, since) = (
+            town.simulator.stripe().events(),
+            town.simulator.stripe().now(),
+        );
         let before = town.truths();
         if round == 0 {
             town.simulator.stripe().happen_everywhere();
@@ -394,14 +575,28 @@ async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
              objects; {} when nothing happens",
             cost.requests, cost.pages_of_events, cost.objects, idle.requests
         );
-        // A request for each list, or two, and each list of a record that no event tells of. Lists of what is new are read again.
+        // A request for each list, or two, and each list of a record that no event tells of. Lists
+        // of what is new are read again.
         let most = 112 + town.lists_that_nothing_tells_of() + lists;
-        assert!(idle.requests <= most, "{} requests when nothing happens, at most {most}", idle.requests);
-        assert!(cost.objects <= 2 * objects, "each once, and once what it is part of: {} requests for {objects}", cost.objects);
-        // New objects share a request for each hundred; each list of a new one takes one. An object that was fetched can take
-        // one more for a list that changed with it.
-        let most = idle.requests + cost.pages_of_events + objects.div_ceil(100) + lists + 3 * objects;
-        assert!(cost.requests <= most, "{} requests, at most {most}", cost.requests);
+        assert!(
+            idle.requests <= most,
+            "{} requests when nothing happens, at most {most}",
+            idle.requests
+        );
+        assert!(
+            cost.objects <= 2 * objects,
+            "each once, and once what it is part of: {} requests for {objects}",
+            cost.objects
+        );
+        // New objects share a request for each hundred; each list of a new one takes one. An object
+        // that was fetched can take one more for a list that changed with it.
+        let most =
+            idle.requests + cost.pages_of_events + objects.div_ceil(100) + lists + 3 * objects;
+        assert!(
+            cost.requests <= most,
+            "{} requests, at most {most}",
+            cost.requests
+        );
     }
     happened.assert_everywhere();
 }
@@ -410,11 +605,15 @@ async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
 fn every_stream_of_the_table_is_simulated() {
     let town = Town::new(StripeBook::default());
     let simulated = town.simulator.stripe().streams();
-    let missing: Vec<_> =
-        streams().map(|stream| stream.name).filter(|name| *name != "events" && !simulated.iter().any(|known| known == name)).collect();
+    let missing: Vec<_> = streams()
+        .map(|stream| stream.name)
+        .filter(|name| *name != "events" && !simulated.iter().any(|known| known == name))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
     let empty: Vec<_> = streams()
-        .filter(|stream| stream.name != "events" && town.simulator.stripe().records("", stream.name).is_empty())
+        .filter(|stream| {
+            stream.name != "events" && town.simulator.stripe().records("", stream.name).is_empty()
+        })
         .map(|stream| stream.name)
         .collect();
     assert!(empty.is_empty(), "{empty:?}");

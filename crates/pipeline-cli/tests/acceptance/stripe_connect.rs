@@ -1,7 +1,7 @@
 //! A platform and the accounts that are connected to it, in one source.
 //!
-//! `PIPELINE_CONNECT_ACCOUNTS=150 PIPELINE_CONNECT_STREAMS=all cargo test --release -p pipeline-cli --test acceptance
-//! connect -- --nocapture --test-threads 1` reads every stream of every account.
+//! `PIPELINE_CONNECT_ACCOUNTS=150 PIPELINE_CONNECT_STREAMS=all cargo test --release -p pipeline-cli --test acceptance connect -- --nocapture --test-threads 1`
+//! reads every stream of every account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,15 +25,34 @@ use crate::stripe::Town;
 const OWN: &str = "acct_own";
 
 /// Lists of every kind: by time, whole, of each object, inside objects, and of the platform alone.
-const KINDS: [&str; 9] =
-    ["accounts", "charges", "coupons", "customer_balance_transactions", "customers", "events", "invoice_line_items", "invoices", "quotes"];
+const KINDS: [&str; 9] = [
+    "accounts",
+    "charges",
+    "coupons",
+    "customer_balance_transactions",
+    "customers",
+    "events",
+    "invoice_line_items",
+    "invoices",
+    "quotes",
+];
 
 fn town(connected: u64, streams: &[&str]) -> Town {
-    let mut town = Town::new(StripeBook { objects: 4, connected, ..StripeBook::default() }).only(streams);
+    let mut town = Town::new(StripeBook {
+        objects: 4,
+        connected,
+        ..StripeBook::default()
+    })
+    .only(streams);
     town.reads(&[]);
     // People choose the same ids in many accounts.
     for account in town.accounts.keys() {
-        town.simulator.stripe().make(account, "coupons", None, json!({ "id": "WELCOME", "name": account }));
+        town.simulator.stripe().make(
+            account,
+            "coupons",
+            None,
+            json!({ "id": "WELCOME", "name": account }),
+        );
     }
     town.pass(Duration::from_mins(5));
     town
@@ -48,15 +67,28 @@ fn all() -> StripeConfig {
 impl Town {
     /// Expects the accounts of these names, or those that there are now.
     fn reads(&mut self, names: &[&str]) {
-        let names: Vec<String> =
-            if names.is_empty() { self.simulator.stripe().accounts() } else { names.iter().map(|name| (*name).to_owned()).collect() };
-        let id = |name: String| if name.is_empty() { (name, OWN.to_owned()) } else { (name.clone(), name) };
+        let names: Vec<String> = if names.is_empty() {
+            self.simulator.stripe().accounts()
+        } else {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let id = |name: String| {
+            if name.is_empty() {
+                (name, OWN.to_owned())
+            } else {
+                (name.clone(), name)
+            }
+        };
         self.accounts = names.into_iter().map(id).collect();
     }
 
     async fn sync_all(&self) -> Summary {
         let summary = self.sync_with(all()).await;
-        let undone: Vec<_> = summary.endpoints.iter().filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done)).collect();
+        let undone: Vec<_> = summary
+            .endpoints
+            .iter()
+            .filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done))
+            .collect();
         assert!(undone.is_empty(), "{:#?}", &undone[..undone.len().min(3)]);
         summary
     }
@@ -74,7 +106,9 @@ impl Town {
     /// The accounts that have rows of a stream.
     fn stored(&self, name: &str) -> BTreeSet<String> {
         let rows = self.rows(connector_stripe::stream(name).unwrap());
-        rows.into_values().map(|row| row["_account_id"].as_str().unwrap().to_owned()).collect()
+        rows.into_values()
+            .map(|row| row["_account_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -85,10 +119,28 @@ fn unread(summary: &Summary) -> BTreeMap<&str, BTreeSet<(&'static str, String)>>
         let told = match &endpoint.outcome {
             Outcome::Done | Outcome::Incomplete => continue,
             Outcome::Interrupted => ("interrupted", String::new()),
-            Outcome::Unavailable { reason, .. } => ("unavailable", reason.split(" (while").next().unwrap_or_default().to_owned()),
-            Outcome::Failed { error } => ("failed", error.message.split(" (while").next().unwrap_or_default().to_owned()),
+            Outcome::Unavailable { reason, .. } => (
+                "unavailable",
+                reason
+                    .split(" (while")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            ),
+            Outcome::Failed { error } => (
+                "failed",
+                error
+                    .message
+                    .split(" (while")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            ),
         };
-        unread.entry(endpoint.id.account().unwrap()).or_default().insert(told);
+        unread
+            .entry(endpoint.id.account().unwrap())
+            .or_default()
+            .insert(told);
     }
     unread
 }
@@ -99,11 +151,22 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     let mut town = town(setting("PIPELINE_CONNECT_ACCOUNTS", 150), &KINDS);
     let before = town.simulator.stats().requests;
     let summary = town.sync_all().await;
-    println!("the first sync: {} requests, {} commits", town.simulator.stats().requests - before, summary.commits);
+    println!(
+        "the first sync: {} requests, {} commits",
+        town.simulator.stats().requests - before,
+        summary.commits
+    );
     town.is_true("after the first sync");
-    assert_eq!(town.stored("accounts"), BTreeSet::from([OWN.to_owned()]), "only the platform has that list");
     assert_eq!(
-        town.rows(connector_stripe::stream("coupons").unwrap()).keys().filter(|key| key.ends_with("/WELCOME")).count(),
+        town.stored("accounts"),
+        BTreeSet::from([OWN.to_owned()]),
+        "only the platform has that list"
+    );
+    assert_eq!(
+        town.rows(connector_stripe::stream("coupons").unwrap())
+            .keys()
+            .filter(|key| key.ends_with("/WELCOME"))
+            .count(),
         town.accounts.len()
     );
 
@@ -111,7 +174,10 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
         town.happen(things);
         let before = town.simulator.stats().requests;
         town.sync_all().await;
-        println!("{things} things: {} requests", town.simulator.stats().requests - before);
+        println!(
+            "{things} things: {} requests",
+            town.simulator.stats().requests - before
+        );
         town.is_true("after things have happened");
     }
 
@@ -120,20 +186,37 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     town.happen(100);
     let summary = town.sync_with(all()).await;
     let gone = unread(&summary);
-    assert_eq!(gone.keys().copied().collect::<Vec<_>>(), ["acct_connected0007"]);
+    assert_eq!(
+        gone.keys().copied().collect::<Vec<_>>(),
+        ["acct_connected0007"]
+    );
     assert_eq!(summary.failure(), None, "nobody asked for it by name");
     // What was read of it stays, but in tables that every sync reads whole.
-    assert!(town.stored("charges").contains("acct_connected0007") && !town.stored("quotes").contains("acct_connected0007"));
+    assert!(
+        town.stored("charges").contains("acct_connected0007")
+            && !town.stored("quotes").contains("acct_connected0007")
+    );
     town.reads(&[]);
     let differences = town.differences();
-    assert!(differences.iter().all(|difference| difference.contains(": acct_connected0007/")), "{differences:#?}");
+    assert!(
+        differences
+            .iter()
+            .all(|difference| difference.contains(": acct_connected0007/")),
+        "{differences:#?}"
+    );
     assert!(town.stored("charges").contains("acct_late"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn c43_all_streams_of_several_accounts_that_change_while_they_are_read() {
     let names: Vec<&str> = streams().map(|stream| stream.name).collect();
-    let mut town = Town::new(StripeBook { objects: 12, connected: 3, changes_per_page: 1, ..StripeBook::default() }).only(&names);
+    let mut town = Town::new(StripeBook {
+        objects: 12,
+        connected: 3,
+        changes_per_page: 1,
+        ..StripeBook::default()
+    })
+    .only(&names);
     town.reads(&[]);
     town.sync_all().await;
     town.simulator.stripe().changes_per_page(0);
@@ -149,16 +232,32 @@ async fn c43_accounts_that_are_named_are_read_alone_and_one_that_is_closed_fails
     let mut town = town(5, &["charges", "coupons", "quotes"]);
     town.simulator.stripe().disconnect("acct_connected0002");
     let mut config = all();
-    let named = ["acct_connected0001", "acct_connected0002", "acct_connected0004"];
+    let named = [
+        "acct_connected0001",
+        "acct_connected0002",
+        "acct_connected0004",
+    ];
     config.accounts = Some(Accounts::Named(named.map(str::to_owned).to_vec()));
     config.platform = Some(false);
     let summary = town.sync_with(config).await;
     town.reads(&["acct_connected0001", "acct_connected0004"]);
     town.is_true("the platform is left out, and so is who was not named");
     let closed = unread(&summary);
-    assert_eq!(closed.keys().copied().collect::<Vec<_>>(), ["acct_connected0002"]);
-    assert!(closed.values().flatten().all(|(outcome, _)| *outcome == "failed"), "it was asked for: {closed:?}");
-    assert_eq!(summary.failure(), Some(pipeline_core::ErrorKind::Unsupported));
+    assert_eq!(
+        closed.keys().copied().collect::<Vec<_>>(),
+        ["acct_connected0002"]
+    );
+    assert!(
+        closed
+            .values()
+            .flatten()
+            .all(|(outcome, _)| *outcome == "failed"),
+        "it was asked for: {closed:?}"
+    );
+    assert_eq!(
+        summary.failure(),
+        Some(pipeline_core::ErrorKind::Unsupported)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +273,10 @@ async fn a_source_that_begins_to_read_several_accounts_replaces_what_it_has() {
     town.accounts = BTreeMap::new();
     town.happen(20);
     town.sync().await;
-    let stored: BTreeSet<String> = town.rows(connector_stripe::stream("charges").unwrap()).into_keys().collect();
+    let stored: BTreeSet<String> = town
+        .rows(connector_stripe::stream("charges").unwrap())
+        .into_keys()
+        .collect();
     let there = town.simulator.stripe().records("", "charges");
     assert_eq!(stored.len(), there.len(), "one account again: {stored:?}");
 }
@@ -188,10 +290,28 @@ struct Site {
 impl Site {
     /// `pace`: milliseconds that each of four requests at a time takes.
     async fn new(connected: u64, pace: Option<u64>) -> Site {
-        let stripe = StripeWorld { book: Some(StripeBook { objects: 4, connected, ..StripeBook::default() }), ..StripeWorld::default() };
+        let stripe = StripeWorld {
+            book: Some(StripeBook {
+                objects: 4,
+                connected,
+                ..StripeBook::default()
+            }),
+            ..StripeWorld::default()
+        };
         let latency = pace.map_or(Duration::ZERO, Duration::from_millis);
-        let (at_once, interval) = if pace.is_some() { (4, "50ms") } else { (64, "1s") };
-        let simulator = Simulator::start(Simulation { stripe, days: 200, latency, ..Simulation::default() }).await.unwrap();
+        let (at_once, interval) = if pace.is_some() {
+            (4, "50ms")
+        } else {
+            (64, "1s")
+        };
+        let simulator = Simulator::start(Simulation {
+            stripe,
+            days: 200,
+            latency,
+            ..Simulation::default()
+        })
+        .await
+        .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut config = format!(
             "[destination]\ntype = \"sqlite\"\npath = \"town.db\"\n\n[sync]\ncommit_interval = \"{interval}\"\n\n[sources.s]\nconnector = \"stripe\"\napi_key = \"sk_test_sim\"\nbase_url = \"{}\"\n\
@@ -214,39 +334,69 @@ impl Site {
     /// Keys of the rows of a table, account first.
     fn keys(&self, table: &str) -> Vec<String> {
         let database = Connection::open(self.folder.path().join("town.db")).unwrap();
-        if !database.table_exists(None, format!("s_{table}").as_str()).unwrap() {
+        if !database
+            .table_exists(None, format!("s_{table}").as_str())
+            .unwrap()
+        {
             return Vec::new();
         }
-        let mut select = database.prepare(&format!("SELECT _account_id || '/' || id FROM s_{table} ORDER BY 1")).unwrap();
-        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        let mut select = database
+            .prepare(&format!(
+                "SELECT _account_id || '/' || id FROM s_{table} ORDER BY 1"
+            ))
+            .unwrap();
+        select
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 
     /// Fails unless what is stored is what there is.
     fn is_true(&self) {
         let stripe = self.simulator.stripe();
-        let names = KINDS
-            .iter()
-            .filter(|name| **name != "events" && connector_stripe::stream(name).is_some_and(|stream| matches!(stream.key, ["id"])));
+        let names = KINDS.iter().filter(|name| {
+            **name != "events"
+                && connector_stripe::stream(name).is_some_and(|stream| matches!(stream.key, ["id"]))
+        });
         for name in names {
             let of = |account: String| {
-                let id = if account.is_empty() { OWN.to_owned() } else { account.clone() };
-                stripe.records(&account, name).into_iter().map(move |record| format!("{id}/{}", record["id"].as_str().unwrap()))
+                let id = if account.is_empty() {
+                    OWN.to_owned()
+                } else {
+                    account.clone()
+                };
+                stripe
+                    .records(&account, name)
+                    .into_iter()
+                    .map(move |record| format!("{id}/{}", record["id"].as_str().unwrap()))
             };
             let mut truth: Vec<String> = stripe.accounts().into_iter().flat_map(of).collect();
             truth.sort_unstable();
-            assert!(self.keys(name) == truth, "{name}: {} rows instead of {}", self.keys(name).len(), truth.len());
+            assert!(
+                self.keys(name) == truth,
+                "{name}: {} rows instead of {}",
+                self.keys(name).len(),
+                truth.len()
+            );
         }
     }
 }
 
 fn number(folder: &Path, query: &str) -> u64 {
-    Connection::open(folder.join("town.db")).unwrap().query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    Connection::open(folder.join("town.db"))
+        .unwrap()
+        .query_row(query, [], |row| row.get::<_, i64>(0))
+        .unwrap()
+        .unsigned_abs()
 }
 
-/// The most that an endpoint of an account adds to a sync's memory, in KiB: its states, and the commit of all plans at once.
+/// The most that an endpoint of an account adds to a sync's memory, in KiB: its states, and the
+/// commit of all plans at once.
 const MEMORY_OF_ENDPOINT: u64 = 24;
 
-/// What a sync of few accounts does not fill: the rows staged, and the pages that the database keeps. In KiB.
+/// What a sync of few accounts does not fill: the rows staged, and the pages that the database
+/// keeps. In KiB.
 const MEMORY_OF_ROWS: u64 = 24 << 10;
 
 /// The memory is that of the process that syncs; the simulator is in this one.
@@ -260,34 +410,56 @@ async fn c43_connected_accounts_cost_the_memory_of_their_states_and_no_more() {
         for sync in ["first", "next"] {
             let before = place.simulator.stats().requests;
             let cost = place.sync().await;
-            let log = number(place.folder.path(), "SELECT sum(length(changes)) FROM _pipeline_commits");
-            let state = number(place.folder.path(), "SELECT sum(length(state)) FROM _pipeline_state");
+            let log = number(
+                place.folder.path(),
+                "SELECT sum(length(changes)) FROM _pipeline_commits",
+            );
+            let state = number(
+                place.folder.path(),
+                "SELECT sum(length(state)) FROM _pipeline_state",
+            );
             println!(
                 "{accounts} accounts, {sync} sync: {} requests, {:.1} s, {:.1} s of processor, {} MiB at most; {} commits, {} KiB of log, {} KiB of state",
                 place.simulator.stats().requests - before,
                 cost.wall.as_secs_f64(),
                 cost.processor,
                 cost.memory >> 10,
-                number(place.folder.path(), "SELECT count(*) FROM _pipeline_commits"),
+                number(
+                    place.folder.path(),
+                    "SELECT count(*) FROM _pipeline_commits"
+                ),
                 log >> 10,
                 state >> 10,
             );
             peak = cost.memory.max(peak);
         }
-        peaks.push((peak, number(place.folder.path(), "SELECT count(*) FROM _pipeline_state")));
+        peaks.push((
+            peak,
+            number(place.folder.path(), "SELECT count(*) FROM _pipeline_state"),
+        ));
         place.is_true();
         place.simulator.stop().await;
     }
-    let [(few, of_few), (many, of_many)] = peaks[..] else { unreachable!() };
+    let [(few, of_few), (many, of_many)] = peaks[..] else {
+        unreachable!()
+    };
     let endpoints = of_many - of_few;
-    println!("{endpoints} endpoints more take {} KiB each", many.saturating_sub(few) / endpoints);
-    assert!(many < few + MEMORY_OF_ROWS + endpoints * MEMORY_OF_ENDPOINT, "{few} KiB, and {many} KiB with {endpoints} endpoints more");
+    println!(
+        "{endpoints} endpoints more take {} KiB each",
+        many.saturating_sub(few) / endpoints
+    );
+    assert!(
+        many < few + MEMORY_OF_ROWS + endpoints * MEMORY_OF_ENDPOINT,
+        "{few} KiB, and {many} KiB with {endpoints} endpoints more"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_killed_on_the_way_goes_on_where_each_account_was() {
     let place = Site::new(30, Some(10)).await;
-    let stored = || place.keys("charges").len() + place.keys("customers").len() + place.keys("invoices").len();
+    let stored = || {
+        place.keys("charges").len() + place.keys("customers").len() + place.keys("invoices").len()
+    };
     let mut killed = 0;
     while killed < 6 {
         let mut sync = Sync::start(place.folder.path());
@@ -302,7 +474,11 @@ async fn connect_killed_on_the_way_goes_on_where_each_account_was() {
         killed += 1;
     }
     assert!(killed > 2, "killed {killed} times");
-    println!("killed {killed} times, {} rows and {} requests on the way", stored(), place.simulator.stats().requests);
+    println!(
+        "killed {killed} times, {} rows and {} requests on the way",
+        stored(),
+        place.simulator.stats().requests
+    );
     place.sync().await;
     println!("{} requests in all", place.simulator.stats().requests);
     place.is_true();

@@ -1,5 +1,5 @@
-//! Pages that are damaged on the way, or in whose place a cache answers with another one: asked for again, until the truth is
-//! there. `PIPELINE_DAMAGED_CHARGES=200000` is the large account.
+//! Pages that are damaged on the way, or in whose place a cache answers with another one: asked for
+//! again, until the truth is there. `PIPELINE_DAMAGED_CHARGES=200000` is the large account.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -51,10 +51,15 @@ struct Way {
 impl Way {
     async fn answer(self: Arc<Self>, request: http::Request<Bytes>) -> http::Response<Pieces> {
         let first = without_cursor(&request).filter(|_| self.damage == Damage::Repeated);
-        let is_eligible = request.uri().path() == "/v1/charges" && (first.is_some() || self.damage == Damage::Garbled);
+        let is_eligible = request.uri().path() == "/v1/charges"
+            && (first.is_some() || self.damage == Damage::Garbled);
         let is_hit = is_eligible && self.number.fetch_add(1, Ordering::Relaxed) % EVERY == FIRST;
         let first = first.filter(|_| is_hit);
-        let (parts, body) = self.simulator.answer(first.unwrap_or(request)).await.into_parts();
+        let (parts, body) = self
+            .simulator
+            .answer(first.unwrap_or(request))
+            .await
+            .into_parts();
         if !is_hit {
             return http::Response::from_parts(parts, body);
         }
@@ -72,22 +77,41 @@ impl Way {
 /// The request for the first page of the same window; none when it is that already.
 fn without_cursor(request: &http::Request<Bytes>) -> Option<http::Request<Bytes>> {
     let uri = request.uri();
-    let kept = uri.query()?.split('&').filter(|pair| !pair.starts_with("starting_after=")).collect::<Vec<_>>().join("&");
+    let kept = uri
+        .query()?
+        .split('&')
+        .filter(|pair| !pair.starts_with("starting_after="))
+        .collect::<Vec<_>>()
+        .join("&");
     if uri.query() == Some(&*kept) {
         return None;
     }
-    let mut first = http::Request::get(format!("{}?{kept}", uri.path())).body(Bytes::new()).unwrap();
+    let mut first = http::Request::get(format!("{}?{kept}", uri.path()))
+        .body(Bytes::new())
+        .unwrap();
     first.headers_mut().clone_from(request.headers());
     Some(first)
 }
 
 /// A destination in a folder, and how the ids of the charges are read back from there.
-type Store = (&'static str, fn(&Path) -> BoxFuture<'static, Arc<dyn Destination>>, fn(&Path) -> Vec<String>);
+type Store = (
+    &'static str,
+    fn(&Path) -> BoxFuture<'static, Arc<dyn Destination>>,
+    fn(&Path) -> Vec<String>,
+);
 
 const STORES: [Store; 3] = [
-    ("sqlite", |folder| opened::<SqliteConfig>(&folder.join("stripe.db")), sqlite_ids),
-    ("parquet", opened::<ParquetConfig>, |folder| file_ids(folder, parquet_ids)),
-    ("jsonl", opened::<JsonlConfig>, |folder| file_ids(folder, jsonl_ids)),
+    (
+        "sqlite",
+        |folder| opened::<SqliteConfig>(&folder.join("stripe.db")),
+        sqlite_ids,
+    ),
+    ("parquet", opened::<ParquetConfig>, |folder| {
+        file_ids(folder, parquet_ids)
+    }),
+    ("jsonl", opened::<JsonlConfig>, |folder| {
+        file_ids(folder, jsonl_ids)
+    }),
 ];
 
 fn opened<C: DestinationConfig>(path: &Path) -> BoxFuture<'static, Arc<dyn Destination>> {
@@ -98,33 +122,75 @@ fn opened<C: DestinationConfig>(path: &Path) -> BoxFuture<'static, Arc<dyn Desti
 fn sqlite_ids(folder: &Path) -> Vec<String> {
     let database = Connection::open(folder.join("stripe.db")).unwrap();
     let mut select = database.prepare("SELECT id FROM stripe_charges").unwrap();
-    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    select
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 fn file_ids(folder: &Path, read: fn(&Path) -> Vec<String>) -> Vec<String> {
-    std::fs::read_dir(folder.join("stripe/charges")).unwrap().flat_map(|file| read(&file.unwrap().path())).collect()
+    std::fs::read_dir(folder.join("stripe/charges"))
+        .unwrap()
+        .flat_map(|file| read(&file.unwrap().path()))
+        .collect()
 }
 
 fn parquet_ids(file: &Path) -> Vec<String> {
     let reader = SerializedFileReader::new(File::open(file).unwrap()).unwrap();
-    let columns = reader.metadata().file_metadata().schema_descr().columns().to_vec();
-    let id = columns.iter().position(|column| column.name() == "id").unwrap();
-    reader.get_row_iter(None).unwrap().map(|row| row.unwrap().get_string(id).unwrap().clone()).collect()
+    let columns = reader
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .columns()
+        .to_vec();
+    let id = columns
+        .iter()
+        .position(|column| column.name() == "id")
+        .unwrap();
+    reader
+        .get_row_iter(None)
+        .unwrap()
+        .map(|row| row.unwrap().get_string(id).unwrap().clone())
+        .collect()
 }
 
 fn jsonl_ids(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned()).collect()
+    text.lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
 }
 
 async fn sync_over(way: &Arc<Way>, destination: Arc<dyn Destination>) {
     let answering = Arc::clone(way);
-    let transport = Arc::new(InProcess::new(move |request| Arc::clone(&answering).answer(request)));
-    let clock = Arc::new(TokioClock::starting_at(DateTime::from_timestamp(UNTIL + 120, 0).unwrap()));
-    let context = BuildContext::default().transport(transport).clock(clock.clone()).seed(7);
+    let transport = Arc::new(InProcess::new(move |request| {
+        Arc::clone(&answering).answer(request)
+    }));
+    let clock = Arc::new(TokioClock::starting_at(
+        DateTime::from_timestamp(UNTIL + 120, 0).unwrap(),
+    ));
+    let context = BuildContext::default()
+        .transport(transport)
+        .clock(clock.clone())
+        .seed(7);
     let connector = Arc::new(Stripe::new(StripeConfig::new("sk_live_sim"), context).unwrap());
     let streams = Selection::Named(vec!["charges".to_owned()]);
-    let job = Job::new("run", destination, vec![Source { name: "stripe".to_owned(), connector, streams }]).clock(clock);
+    let job = Job::new(
+        "run",
+        destination,
+        vec![Source {
+            name: "stripe".to_owned(),
+            connector,
+            streams,
+        }],
+    )
+    .clock(clock);
     let summary = sync(job).await.unwrap();
     assert_eq!(summary.failure(), None, "{summary:#?}");
 }
@@ -132,20 +198,48 @@ async fn sync_over(way: &Arc<Way>, destination: Arc<dyn Destination>) {
 async fn read_the_truth(damage: Damage) {
     let charges = setting("PIPELINE_DAMAGED_CHARGES", 20_000);
     for (name, open, ids) in STORES {
-        let stripe = StripeWorld { live: true, charges, ..StripeWorld::default() };
-        let simulation = Simulation { stripe, shown_until: Some(UNTIL), until: UNTIL, ..Simulation::default() };
+        let stripe = StripeWorld {
+            live: true,
+            charges,
+            ..StripeWorld::default()
+        };
+        let simulation = Simulation {
+            stripe,
+            shown_until: Some(UNTIL),
+            until: UNTIL,
+            ..Simulation::default()
+        };
         let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
         let simulated = Arc::clone(&simulator);
-        let way = Arc::new(Way { simulator: simulated, damage, number: AtomicUsize::new(0), damaged: AtomicUsize::new(0) });
+        let way = Arc::new(Way {
+            simulator: simulated,
+            damage,
+            number: AtomicUsize::new(0),
+            damaged: AtomicUsize::new(0),
+        });
         let folder = tempfile::tempdir().unwrap();
         sync_over(&way, open(folder.path()).await).await;
         let found = ids(folder.path());
         let distinct: BTreeSet<&String> = found.iter().collect();
         let damaged = way.damaged.load(Ordering::Relaxed);
-        println!("{name}: {damaged} pages {damage:?}, {} rows of {charges} charges", found.len());
+        println!(
+            "{name}: {damaged} pages {damage:?}, {} rows of {charges} charges",
+            found.len()
+        );
         assert!(damaged > 0, "no page was damaged");
-        assert_eq!((found.len(), distinct.len()), (simulator.truth().ids("charges").len(), found.len()), "{name}");
-        assert!(simulator.truth().ids("charges").iter().all(|id| distinct.contains(id)), "{name}");
+        assert_eq!(
+            (found.len(), distinct.len()),
+            (simulator.truth().ids("charges").len(), found.len()),
+            "{name}"
+        );
+        assert!(
+            simulator
+                .truth()
+                .ids("charges")
+                .iter()
+                .all(|id| distinct.contains(id)),
+            "{name}"
+        );
     }
 }
 

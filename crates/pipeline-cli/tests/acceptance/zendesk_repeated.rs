@@ -1,4 +1,5 @@
-//! A cache between Zendesk and the sync that answers with the records of another page: no row is lost, and none is deleted.
+//! A cache between Zendesk and the sync that answers with the records of another page: no row is
+//! lost, and none is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,8 +27,19 @@ const THE_FIRST_AGAIN: Cache = |page| (page == 3).then_some(0);
 
 fn account() -> Account {
     let counts = [("sla_policies".to_owned(), 450)].into();
-    let world = ZendeskWorld { tickets: 200, users: 200, groups: 450, organizations: 200, counts, ..ZendeskWorld::default() };
-    let mut account = Account::new(Simulation { zendesk: world, latency: Duration::from_millis(100), ..Simulation::default() });
+    let world = ZendeskWorld {
+        tickets: 200,
+        users: 200,
+        groups: 450,
+        organizations: 200,
+        counts,
+        ..ZendeskWorld::default()
+    };
+    let mut account = Account::new(Simulation {
+        zendesk: world,
+        latency: Duration::from_millis(100),
+        ..Simulation::default()
+    });
     account.config["export_page_size"] = 40.into();
     account
 }
@@ -38,36 +50,47 @@ fn cached(account: &mut Account, list: &'static str, cache: Cache) {
     let pages: Mutex<BTreeMap<String, usize>> = Mutex::default();
     let records: Mutex<Vec<Value>> = Mutex::default();
     let (pages, records) = (Arc::new(pages), Arc::new(records));
-    account.behind(Arc::new(move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
-        let (pages, records) = (Arc::clone(&pages), Arc::clone(&records));
-        async move {
-            let target = request.uri().to_string();
-            let answer = simulator.answer(request).await;
-            if !answer.status().is_success() {
-                return answer;
-            }
-            let (parts, body) = answer.into_parts();
-            let mut body: Value = serde_json::from_slice(&body.try_collect::<Vec<Bytes>>().await.unwrap().concat()).unwrap();
-            if body[list].is_array() {
-                let (mut pages, mut records) = (pages.lock().unwrap(), records.lock().unwrap());
-                let next = pages.len();
-                let page = *pages.entry(target).or_insert(next);
-                if page == records.len() {
-                    records.push(body[list].clone());
+    account.behind(Arc::new(
+        move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
+            let (pages, records) = (Arc::clone(&pages), Arc::clone(&records));
+            async move {
+                let target = request.uri().to_string();
+                let answer = simulator.answer(request).await;
+                if !answer.status().is_success() {
+                    return answer;
                 }
-                if let Some(other) = cache(page) {
-                    body[list] = records[other].clone();
+                let (parts, body) = answer.into_parts();
+                let mut body: Value = serde_json::from_slice(
+                    &body.try_collect::<Vec<Bytes>>().await.unwrap().concat(),
+                )
+                .unwrap();
+                if body[list].is_array() {
+                    let (mut pages, mut records) = (pages.lock().unwrap(), records.lock().unwrap());
+                    let next = pages.len();
+                    let page = *pages.entry(target).or_insert(next);
+                    if page == records.len() {
+                        records.push(body[list].clone());
+                    }
+                    if let Some(other) = cache(page) {
+                        body[list] = records[other].clone();
+                    }
                 }
+                reply(
+                    parts.status.as_u16(),
+                    &[("content-type", "application/json")],
+                    body.to_string(),
+                )
             }
-            reply(parts.status.as_u16(), &[("content-type", "application/json")], body.to_string())
-        }
-        .boxed()
-    }));
+            .boxed()
+        },
+    ));
 }
 
 /// Takes the cache away.
 fn heal(account: &mut Account) {
-    account.behind(Arc::new(|request, simulator: Arc<Simulator>| simulator.answer(request).boxed()));
+    account.behind(Arc::new(|request, simulator: Arc<Simulator>| {
+        simulator.answer(request).boxed()
+    }));
 }
 
 fn ids(account: &Account, list: &str) -> Vec<String> {
@@ -83,11 +106,19 @@ async fn b20_a_list_that_goes_on_by_cursors_is_not_read_past_a_page_that_came_be
             // However often it is tried meanwhile.
             for _ in 0..3 {
                 let summary = account.sync(&[list]).await;
-                assert_eq!(summary.failure(), Some(ErrorKind::Decode), "{list}: {summary:#?}");
+                assert_eq!(
+                    summary.failure(),
+                    Some(ErrorKind::Decode),
+                    "{list}: {summary:#?}"
+                );
             }
             heal(&mut account);
             account.complete(&[list]).await;
-            assert_eq!(ids(&account, list), account.simulator.truth().ids(list), "{list}");
+            assert_eq!(
+                ids(&account, list),
+                account.simulator.truth().ids(list),
+                "{list}"
+            );
         }
     }
 }
@@ -100,11 +131,23 @@ async fn b20_a_refresh_deletes_nothing_because_a_page_came_twice() {
             account.complete(&[list]).await;
             cached(&mut account, list, cache);
             let summary = account.sync(&[list]).await;
-            assert_eq!(summary.failure(), Some(ErrorKind::Decode), "{list}: {summary:#?}");
-            assert_eq!(ids(&account, list), account.simulator.truth().ids(list), "{list}: what was stored stays");
+            assert_eq!(
+                summary.failure(),
+                Some(ErrorKind::Decode),
+                "{list}: {summary:#?}"
+            );
+            assert_eq!(
+                ids(&account, list),
+                account.simulator.truth().ids(list),
+                "{list}: what was stored stays"
+            );
             heal(&mut account);
             account.complete(&[list]).await;
-            assert_eq!(ids(&account, list), account.simulator.truth().ids(list), "{list}");
+            assert_eq!(
+                ids(&account, list),
+                account.simulator.truth().ids(list),
+                "{list}"
+            );
         }
     }
 }

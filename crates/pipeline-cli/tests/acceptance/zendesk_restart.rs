@@ -1,4 +1,5 @@
-//! An account that changes between syncs and during them, and syncs that are killed: the destination is the account.
+//! An account that changes between syncs and during them, and syncs that are killed: the
+//! destination is the account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,15 +8,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pipeline_simulator::ZendeskChange::{Create, Delete, Redact, Remove, Restore, Scrub, Update, UpdateBySystem};
+use pipeline_simulator::ZendeskChange::{
+    Create, Delete, Redact, Remove, Restore, Scrub, Update, UpdateBySystem,
+};
 use pipeline_simulator::{Limits, Simulation, Simulator, ZendeskWorld};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::account::{Account, setting};
 
-const STREAMS: [&str; 9] =
-    ["tickets", "ticket_metrics", "ticket_events", "ticket_comments", "users", "user_identities", "organizations", "groups", "macros"];
+const STREAMS: [&str; 9] = [
+    "tickets",
+    "ticket_metrics",
+    "ticket_events",
+    "ticket_comments",
+    "users",
+    "user_identities",
+    "organizations",
+    "groups",
+    "macros",
+];
 
 /// Changes a part of the account, in thousandths of its tickets.
 fn change(simulator: &Simulator, tickets: u64, per_mille: u64) {
@@ -52,12 +64,20 @@ fn assert_equal(account: &Account, round: u64) {
         ("ticket_comments", "body"),
     ];
     let forgotten = |table: &str, member: &str, value: &str| -> BTreeSet<String> {
-        truth.members(table, member).into_iter().filter(|(_, known)| known == value).map(|(id, _)| id).collect()
+        truth
+            .members(table, member)
+            .into_iter()
+            .filter(|(_, known)| known == value)
+            .map(|(id, _)| id)
+            .collect()
     };
     let forgotten_tickets = forgotten("tickets", "subject", "\"SCRUBBED\"");
     let forgotten_users = forgotten("users", "permanently_deleted", "true");
     for (table, member) in columns {
-        let (found, mut expected) = (account.rows(table, "id", member), truth.members(table, member));
+        let (found, mut expected) = (
+            account.rows(table, "id", member),
+            truth.members(table, member),
+        );
         // What belonged to somebody or something that was deleted for good went with it.
         let tickets = || truth.members("ticket_events", "ticket_id");
         match table {
@@ -75,22 +95,47 @@ fn assert_equal(account: &Account, round: u64) {
             }
             _ => {}
         }
-        assert_eq!(found.len(), expected.len(), "round {round}: rows of {table}");
-        let expected = expected.into_iter().map(|(id, value)| (id, value.trim_matches('"').to_owned()));
-        let wrong: Vec<_> = found.into_iter().zip(expected).filter(|(found, expected)| found != expected).take(3).collect();
-        assert!(wrong.is_empty(), "round {round}: {table}.{member} of {wrong:?}");
+        assert_eq!(
+            found.len(),
+            expected.len(),
+            "round {round}: rows of {table}"
+        );
+        let expected = expected
+            .into_iter()
+            .map(|(id, value)| (id, value.trim_matches('"').to_owned()));
+        let wrong: Vec<_> = found
+            .into_iter()
+            .zip(expected)
+            .filter(|(found, expected)| found != expected)
+            .take(3)
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "round {round}: {table}.{member} of {wrong:?}"
+        );
     }
     // A ticket that was deleted sends no metrics, and its last ones stay.
-    let (found, expected) = (account.rows("ticket_metrics", "id", "replies"), truth.members("ticket_metrics", "replies"));
-    assert!(expected.iter().all(|(id, replies)| found.get(id) == Some(replies)), "round {round}: ticket_metrics");
+    let (found, expected) = (
+        account.rows("ticket_metrics", "id", "replies"),
+        truth.members("ticket_metrics", "replies"),
+    );
+    assert!(
+        expected
+            .iter()
+            .all(|(id, replies)| found.get(id) == Some(replies)),
+        "round {round}: ticket_metrics"
+    );
 }
 
-/// `PIPELINE_ZENDESK_TICKETS=100000 PIPELINE_ZENDESK_EVENTS=1000000 PIPELINE_ZENDESK_PAGE=1000` is the large account. The
-/// limits are the vendor's; the clock is paused, so that the hours they cost pass at once. A kill drops everything that a
-/// process has, without telling it.
+/// `PIPELINE_ZENDESK_TICKETS=100000 PIPELINE_ZENDESK_EVENTS=1000000 PIPELINE_ZENDESK_PAGE=1000` is
+/// the large account. The limits are the vendor's; the clock is paused, so that the hours they cost
+/// pass at once. A kill drops everything that a process has, without telling it.
 #[tokio::test(start_paused = true)]
 async fn four_syncs_of_a_changing_account_each_killed_once() {
-    let (tickets, page) = (setting("PIPELINE_ZENDESK_TICKETS", 1_500), setting("PIPELINE_ZENDESK_PAGE", 60));
+    let (tickets, page) = (
+        setting("PIPELINE_ZENDESK_TICKETS", 1_500),
+        setting("PIPELINE_ZENDESK_PAGE", 60),
+    );
     let zendesk = ZendeskWorld {
         tickets,
         events: Some(setting("PIPELINE_ZENDESK_EVENTS", 6_000)),
@@ -98,8 +143,18 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
         organizations: tickets / 50,
         ..ZendeskWorld::default()
     };
-    let limits = Limits { zendesk_account: Some(700), zendesk_export: Some(10), zendesk_endpoints: true, ..Limits::default() };
-    let mut account = Account::new(Simulation { zendesk, limits, latency: Duration::from_millis(1_200), ..Simulation::default() });
+    let limits = Limits {
+        zendesk_account: Some(700),
+        zendesk_export: Some(10),
+        zendesk_endpoints: true,
+        ..Limits::default()
+    };
+    let mut account = Account::new(Simulation {
+        zendesk,
+        limits,
+        latency: Duration::from_millis(1_200),
+        ..Simulation::default()
+    });
     account.config["export_page_size"] = page.into();
     let requests = Arc::new(AtomicUsize::new(0));
     for round in 1..=4 {
@@ -112,21 +167,25 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
         let kill_at = if round == 1 { tickets / page / 2 } else { 3 };
         let (dead, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let (kill, count, all) = (Arc::clone(&dead), Arc::clone(&asked), Arc::clone(&requests));
-        account.behind(Arc::new(move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
-            all.fetch_add(1, Ordering::Relaxed);
-            if request.uri().path().starts_with("/api/v2/incremental/") {
-                let asked = count.fetch_add(1, Ordering::Relaxed) as u64;
-                if asked == kill_at {
-                    kill.notify_one();
+        account.behind(Arc::new(
+            move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
+                all.fetch_add(1, Ordering::Relaxed);
+                if request.uri().path().starts_with("/api/v2/incremental/") {
+                    let asked = count.fetch_add(1, Ordering::Relaxed) as u64;
+                    if asked == kill_at {
+                        kill.notify_one();
+                    }
+                    if asked >= kill_at {
+                        return std::future::pending().boxed();
+                    }
+                    let tickets_each = tickets * 25 / 1_000 / kill_at;
+                    simulator
+                        .zendesk()
+                        .change("tickets", Update, tickets_each.max(1));
                 }
-                if asked >= kill_at {
-                    return std::future::pending().boxed();
-                }
-                let tickets_each = tickets * 25 / 1_000 / kill_at;
-                simulator.zendesk().change("tickets", Update, tickets_each.max(1));
-            }
-            simulator.answer(request).boxed()
-        }));
+                simulator.answer(request).boxed()
+            },
+        ));
         tokio::select! {
             summary = account.sync(&STREAMS) => panic!("it ended before it was killed: {summary:#?}"),
             () = dead.notified() => {}
@@ -135,10 +194,12 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
         // What changed last is withheld for a minute.
         tokio::time::sleep(Duration::from_secs(62)).await;
         let all = Arc::clone(&requests);
-        account.behind(Arc::new(move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
-            all.fetch_add(1, Ordering::Relaxed);
-            simulator.answer(request).boxed()
-        }));
+        account.behind(Arc::new(
+            move |request: http::Request<Bytes>, simulator: Arc<Simulator>| {
+                all.fetch_add(1, Ordering::Relaxed);
+                simulator.answer(request).boxed()
+            },
+        ));
         account.complete(&STREAMS).await;
         assert_equal(&account, round);
         println!(

@@ -36,7 +36,10 @@ pub(crate) fn reset() -> Act {
 pub(crate) fn reset_after_head() -> Act {
     act(|asked, upstream| {
         let answer = upstream.answer(asked);
-        Reply::Bytes(answer.head(&format!("content-length: {}", answer.body.len())), Then::Reset)
+        Reply::Bytes(
+            answer.head(&format!("content-length: {}", answer.body.len())),
+            Then::Reset,
+        )
     })
 }
 
@@ -57,7 +60,12 @@ pub(crate) fn silence() -> Act {
 
 /// Sends the head, and then a byte of the body at a time.
 pub(crate) fn trickle(pause: Duration) -> Act {
-    act(move |asked, upstream| Reply::Bytes(upstream.answer(asked).head("content-length: 100000"), Then::Trickle(pause)))
+    act(move |asked, upstream| {
+        Reply::Bytes(
+            upstream.answer(asked).head("content-length: 100000"),
+            Then::Trickle(pause),
+        )
+    })
 }
 
 /// Sends half of a body whose head announces the whole.
@@ -75,7 +83,10 @@ pub(crate) fn half_a_chunked_body() -> Act {
         let answer = upstream.answer(asked);
         let half = &answer.body[..answer.body.len() / 2];
         let chunk = [format!("{:x}\r\n", half.len()).as_bytes(), half, b"\r\n"].concat();
-        Reply::Bytes([answer.head("transfer-encoding: chunked"), chunk].concat(), Then::Close)
+        Reply::Bytes(
+            [answer.head("transfer-encoding: chunked"), chunk].concat(),
+            Then::Close,
+        )
     })
 }
 
@@ -97,7 +108,10 @@ pub(crate) fn status(status: u16, body: &str) -> Act {
 
 /// An error in Stripe's words.
 pub(crate) fn refusal(code: u16, message: &str) -> Act {
-    status(code, &format!(r#"{{"error":{{"type":"invalid_request_error","message":"{message}"}}}}"#))
+    status(
+        code,
+        &format!(r#"{{"error":{{"type":"invalid_request_error","message":"{message}"}}}}"#),
+    )
 }
 
 /// A page for people.
@@ -112,8 +126,15 @@ pub(crate) fn redirect(status: u16, location: &str) -> Act {
 
 /// A 429 with this header.
 pub(crate) fn throttled(header: Option<(&str, &str)>) -> Act {
-    let answer = Answer::json(429, r#"{"error":{"type":"invalid_request_error","code":"rate_limit","message":"Too many requests"}}"#);
-    instead(header.into_iter().fold(answer, |answer, (name, value)| answer.with(name, value)))
+    let answer = Answer::json(
+        429,
+        r#"{"error":{"type":"invalid_request_error","code":"rate_limit","message":"Too many requests"}}"#,
+    );
+    instead(
+        header
+            .into_iter()
+            .fold(answer, |answer, (name, value)| answer.with(name, value)),
+    )
 }
 
 /// Changes the right answer.
@@ -123,12 +144,18 @@ pub(crate) fn change(edit: impl Fn(&Asked, Answer) -> Answer + Send + Sync + 'st
 
 /// Changes the text of the right answer.
 pub(crate) fn edit(edit: impl Fn(&str) -> String + Send + Sync + 'static) -> Act {
-    change(move |_, answer| Answer { body: edit(&String::from_utf8_lossy(&answer.body)).into_bytes(), ..answer })
+    change(move |_, answer| Answer {
+        body: edit(&String::from_utf8_lossy(&answer.body)).into_bytes(),
+        ..answer
+    })
 }
 
 /// Changes the bytes of the right answer.
 pub(crate) fn edit_bytes(edit: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) -> Act {
-    change(move |_, answer| Answer { body: edit(answer.body), ..answer })
+    change(move |_, answer| Answer {
+        body: edit(answer.body),
+        ..answer
+    })
 }
 
 /// Adds a header to the right answer.
@@ -139,10 +166,20 @@ pub(crate) fn header(name: &'static str, value: &'static str) -> Act {
 /// The text with another value of the first member of this name.
 pub(crate) fn first_member(name: &str, value: &str, text: &str) -> String {
     let name = format!("\"{name}\":");
-    let start = text.find(&name).unwrap_or_else(|| panic!("there is no {name} in {text}")) + name.len();
+    let start = text
+        .find(&name)
+        .unwrap_or_else(|| panic!("there is no {name} in {text}"))
+        + name.len();
     let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<IgnoredAny>();
-    assert!(values.next().is_some_and(|value| value.is_ok()), "{name} has no value");
-    format!("{} {value}{}", &text[..start], &text[start + values.byte_offset()..])
+    assert!(
+        values.next().is_some_and(|value| value.is_ok()),
+        "{name} has no value"
+    );
+    format!(
+        "{} {value}{}",
+        &text[..start],
+        &text[start + values.byte_offset()..]
+    )
 }
 
 /// Replaces the value of the first member of this name, in the first record that has it.
@@ -211,12 +248,18 @@ pub(crate) fn cursor_of_request() -> Act {
 pub(crate) fn cursor_cycle() -> Act {
     let cursors: Mutex<Vec<String>> = Mutex::default();
     as_if(move |target| {
-        let Some(cursor) = value(target, CURSOR) else { return target.to_owned() };
+        let Some(cursor) = value(target, CURSOR) else {
+            return target.to_owned();
+        };
         let mut cursors = cursors.lock().unwrap();
         if !cursors.contains(&cursor) {
             cursors.push(cursor.clone());
         }
-        if cursors[0] == cursor { target.to_owned() } else { without(target, CURSOR) }
+        if cursors[0] == cursor {
+            target.to_owned()
+        } else {
+            without(target, CURSOR)
+        }
     })
 }
 
@@ -225,7 +268,10 @@ pub(crate) fn ever_new_cursor() -> Act {
     let count = AtomicUsize::new(0);
     act(move |asked, upstream| {
         let answer = upstream.answer(&asked.to(&without(&asked.target, CURSOR)));
-        Reply::Answer(with_cursor(answer, &format!("cursor{}", count.fetch_add(1, Ordering::Relaxed))))
+        Reply::Answer(with_cursor(
+            answer,
+            &format!("cursor{}", count.fetch_add(1, Ordering::Relaxed)),
+        ))
     })
 }
 
@@ -243,8 +289,13 @@ pub(crate) fn reversed() -> Act {
             data: Vec<&'t RawValue>,
         }
         let page: List<'_> = serde_json::from_str(text).unwrap();
-        let (Some(first), Some(last)) = (page.data.first(), page.data.last()) else { return text.to_owned() };
-        let (start, end) = (text.find(first.get()).unwrap(), text.rfind(last.get()).unwrap() + last.get().len());
+        let (Some(first), Some(last)) = (page.data.first(), page.data.last()) else {
+            return text.to_owned();
+        };
+        let (start, end) = (
+            text.find(first.get()).unwrap(),
+            text.rfind(last.get()).unwrap() + last.get().len(),
+        );
         let records: Vec<&str> = page.data.iter().rev().map(|record| record.get()).collect();
         format!("{}{}{}", &text[..start], records.join(","), &text[end..])
     })
@@ -253,14 +304,22 @@ pub(crate) fn reversed() -> Act {
 /// Replaces the value of a member in every record of a list of Stripe's.
 pub(crate) fn set_all(name: &'static str, text: &'static str) -> Act {
     let value: Value = serde_json::from_str(text).unwrap();
-    json(move |body| body["data"].as_array_mut().unwrap().iter_mut().for_each(|record| record[name] = value.clone()))
+    json(move |body| {
+        body["data"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|record| record[name] = value.clone())
+    })
 }
 
 /// Refuses the request, and repeats the credential in some form.
 pub(crate) fn echo(form: fn(&str) -> String) -> Act {
     act(move |asked, _| {
         let credential = form(&asked.header("authorization").unwrap_or_default());
-        let error = format!(r#"{{"error":{{"type":"invalid_request_error","message":"Refused with {credential} and {credential}"}}}}"#);
+        let error = format!(
+            r#"{{"error":{{"type":"invalid_request_error","message":"Refused with {credential} and {credential}"}}}}"#
+        );
         Reply::Answer(Answer::json(400, error))
     })
 }
@@ -269,7 +328,10 @@ pub(crate) fn echo(form: fn(&str) -> String) -> Act {
 pub(crate) fn echo_request_id() -> Act {
     act(|asked, _| {
         let error = r#"{"error":{"type":"invalid_request_error","message":"Refused."}}"#;
-        Reply::Answer(Answer::json(400, error).with("request-id", asked.header("authorization").unwrap_or_default()))
+        Reply::Answer(Answer::json(400, error).with(
+            "request-id",
+            asked.header("authorization").unwrap_or_default(),
+        ))
     })
 }
 
@@ -280,7 +342,10 @@ fn json(edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Act {
     change(move |_, answer| {
         let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
         edit(&mut body);
-        Answer { body: serde_json::to_vec_pretty(&body).unwrap(), ..answer }
+        Answer {
+            body: serde_json::to_vec_pretty(&body).unwrap(),
+            ..answer
+        }
     })
 }
 
@@ -288,8 +353,12 @@ fn with_cursor(answer: Answer, cursor: &str) -> Answer {
     let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
     body["meta"]["has_more"] = Value::Bool(true);
     body["meta"]["after_cursor"] = Value::from(cursor);
-    body["links"]["next"] = Value::from(format!("http://simulator/api/v2/groups?{CURSOR}={cursor}"));
-    Answer { body: serde_json::to_vec(&body).unwrap(), ..answer }
+    body["links"]["next"] =
+        Value::from(format!("http://simulator/api/v2/groups?{CURSOR}={cursor}"));
+    Answer {
+        body: serde_json::to_vec(&body).unwrap(),
+        ..answer
+    }
 }
 
 /// The value of a parameter, as it was sent.
@@ -297,13 +366,19 @@ fn value(target: &str, name: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs
-        .find(|(known, _)| known.eq_ignore_ascii_case(name) || *known == "page[after]" && name == CURSOR)
+        .find(|(known, _)| {
+            known.eq_ignore_ascii_case(name) || *known == "page[after]" && name == CURSOR
+        })
         .map(|(_, value)| value.to_owned())
 }
 
 /// The target without a parameter.
 fn without(target: &str, name: &str) -> String {
-    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
-    let kept = query.split('&').filter(|pair| value(&format!("?{pair}"), name).is_none());
+    let Some((path, query)) = target.split_once('?') else {
+        return target.to_owned();
+    };
+    let kept = query
+        .split('&')
+        .filter(|pair| value(&format!("?{pair}"), name).is_none());
     format!("{path}?{}", kept.collect::<Vec<_>>().join("&"))
 }

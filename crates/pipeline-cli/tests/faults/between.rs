@@ -1,7 +1,8 @@
-//! A server between the command and the simulated vendors, which spoils the answers that a scenario names.
+//! A server between the command and the simulated vendors, which spoils the answers that a scenario
+//! names.
 //!
-//! It speaks plain HTTP/1.1 over sockets of its own, so that it can do what no well-behaved server library does: reset
-//! connections, break bodies off, lie in headers, and send nothing at all.
+//! It speaks plain HTTP/1.1 over sockets of its own, so that it can do what no well-behaved server
+//! library does: reset connections, break bodies off, lie in headers, and send nothing at all.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -52,7 +53,8 @@ pub(crate) enum Then {
     Trickle(Duration),
 }
 
-/// Turns a request and the vendor's right answer, which is fetched only when it is needed, into a reply.
+/// Turns a request and the vendor's right answer, which is fetched only when it is needed, into a
+/// reply.
 pub(crate) type Act = Arc<dyn Fn(&Asked, &Upstream) -> Reply + Send + Sync>;
 
 /// Requests that are spoiled, and how.
@@ -72,22 +74,37 @@ pub(crate) struct Trouble {
 impl Trouble {
     /// Spoils all requests whose target begins so.
     pub(crate) fn new(path: &'static str, act: Act) -> Self {
-        Self { path, containing: "", after: 0, times: usize::MAX, act }
+        Self {
+            path,
+            containing: "",
+            after: 0,
+            times: usize::MAX,
+            act,
+        }
     }
 
     /// Spoils only targets with this text.
     pub(crate) fn containing(self, text: &'static str) -> Self {
-        Self { containing: text, ..self }
+        Self {
+            containing: text,
+            ..self
+        }
     }
 
     /// Answers so many requests rightly first.
     pub(crate) fn after(self, requests: usize) -> Self {
-        Self { after: requests, ..self }
+        Self {
+            after: requests,
+            ..self
+        }
     }
 
     /// Spoils so many requests and no more.
     pub(crate) fn times(self, requests: usize) -> Self {
-        Self { times: requests, ..self }
+        Self {
+            times: requests,
+            ..self
+        }
     }
 }
 
@@ -102,7 +119,9 @@ impl Upstream {
 
     /// The vendor's answer, uncompressed.
     pub(crate) fn answer(&self, asked: &Asked) -> Answer {
-        self.fetch(asked).unwrap_or_else(|error| panic!("the simulator did not answer {}: {error}", asked.target))
+        self.fetch(asked).unwrap_or_else(|error| {
+            panic!("the simulator did not answer {}: {error}", asked.target)
+        })
     }
 
     fn fetch(&self, asked: &Asked) -> std::io::Result<Answer> {
@@ -110,13 +129,25 @@ impl Upstream {
         stream.write_all(&as_http_1_0(&asked.bytes))?;
         let mut received = Vec::new();
         stream.read_to_end(&mut received)?;
-        let end = head_end(&received).ok_or_else(|| std::io::Error::other("an answer without a head"))?;
+        let end =
+            head_end(&received).ok_or_else(|| std::io::Error::other("an answer without a head"))?;
         let head = String::from_utf8_lossy(&received[..end]).into_owned();
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(500);
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+            .unwrap_or(500);
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let framing = ["content-length", "connection", "transfer-encoding"];
-        Ok(Answer { status, headers: headers.filter(|(name, _)| !framing.contains(&&**name)).collect(), body: received.split_off(end) })
+        Ok(Answer {
+            status,
+            headers: headers
+                .filter(|(name, _)| !framing.contains(&&**name))
+                .collect(),
+            body: received.split_off(end),
+        })
     }
 }
 
@@ -142,8 +173,13 @@ impl Between {
         let upstream = simulator.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Mutex::new(Shared { troubles: Vec::new(), hits: Vec::new(), defects: Vec::new(), upstream, asked: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared {
+            troubles: Vec::new(),
+            hits: Vec::new(),
+            defects: Vec::new(),
+            upstream,
+            asked: Vec::new(),
+        }));
         let of_connections = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -170,8 +206,16 @@ impl Between {
     /// Fails when a trouble met no request, or could not be made: then the scenario proves nothing.
     pub(crate) fn has_troubled(&self) {
         let shared = self.shared.lock().unwrap();
-        assert!(shared.defects.is_empty(), "the scenario could not do its damage: {:?}", shared.defects);
-        assert!(shared.hits.iter().all(|hits| *hits > 0), "a trouble met no request: {:?}", shared.hits);
+        assert!(
+            shared.defects.is_empty(),
+            "the scenario could not do its damage: {:?}",
+            shared.defects
+        );
+        assert!(
+            shared.hits.iter().all(|hits| *hits > 0),
+            "a trouble met no request: {:?}",
+            shared.hits
+        );
     }
 
     /// How many requests came so far.
@@ -213,9 +257,17 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         let (act, upstream) = {
             let mut shared = shared.lock().unwrap();
             shared.asked.push(asked.target.clone());
-            (shared.trouble(&asked.target), Upstream::new(shared.upstream))
+            (
+                shared.trouble(&asked.target),
+                Upstream::new(shared.upstream),
+            )
         };
-        let reply = || act.map_or_else(|| Reply::Answer(upstream.answer(&asked)), |act| act(&asked, &upstream));
+        let reply = || {
+            act.map_or_else(
+                || Reply::Answer(upstream.answer(&asked)),
+                |act| act(&asked, &upstream),
+            )
+        };
         let Ok(reply) = catch_unwind(AssertUnwindSafe(reply)) else {
             shared.lock().unwrap().defects.push(asked.target);
             return Ok(());
@@ -248,7 +300,8 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The next request, which stays in the socket's buffer; none when the client has closed the connection.
+/// The next request, which stays in the socket's buffer; none when the client has closed the
+/// connection.
 fn next_request(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
     let mut buffer = vec![0; HEAD];
     loop {
@@ -258,10 +311,15 @@ fn next_request(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
         }
         if let Some(end) = head_end(&buffer[..length]) {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-            let body = header(&head, "content-length").and_then(|value| value.parse::<usize>().ok()).unwrap_or(0);
+            let body = header(&head, "content-length")
+                .and_then(|value| value.parse::<usize>().ok())
+                .unwrap_or(0);
             if length >= end + body {
                 let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
-                return Ok(Some(Asked { target, bytes: buffer[..end + body].to_vec() }));
+                return Ok(Some(Asked {
+                    target,
+                    bytes: buffer[..end + body].to_vec(),
+                }));
             }
         }
         // `peek` returns at once while a part of the request is there.
@@ -269,42 +327,64 @@ fn next_request(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
     }
 }
 
-/// The request as one that is answered without chunks, without compression, and by closing the connection.
+/// The request as one that is answered without chunks, without compression, and by closing the
+/// connection.
 fn as_http_1_0(request: &[u8]) -> Vec<u8> {
     let end = head_end(request).unwrap_or(request.len());
     let head = String::from_utf8_lossy(&request[..end]);
-    let kept = |line: &&str| !line.to_ascii_lowercase().starts_with("accept-encoding:") && !line.is_empty();
-    let mut text: String = head.lines().filter(kept).flat_map(|line| [line, "\r\n"]).collect();
+    let kept = |line: &&str| {
+        !line.to_ascii_lowercase().starts_with("accept-encoding:") && !line.is_empty()
+    };
+    let mut text: String = head
+        .lines()
+        .filter(kept)
+        .flat_map(|line| [line, "\r\n"])
+        .collect();
     text = text.replacen("HTTP/1.1", "HTTP/1.0", 1);
     [text.as_bytes(), b"\r\n", &request[end..]].concat()
 }
 
 /// Headers as they are sent.
 fn lines(headers: &[(String, String)]) -> String {
-    headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect()
+    headers
+        .iter()
+        .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
+        .collect()
 }
 
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+    bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = head.lines().filter_map(|line| line.split_once(':'));
-    pairs.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    pairs
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
 }
 
 impl Asked {
     /// A request without a body, which closes its connection.
     pub(crate) fn get(target: &str, headers: &[(String, String)]) -> Self {
         let headers = lines(headers);
-        let text = format!("GET {target} HTTP/1.1\r\nhost: vendor\r\nconnection: close\r\n{headers}\r\n");
-        Self { target: target.to_owned(), bytes: text.into_bytes() }
+        let text =
+            format!("GET {target} HTTP/1.1\r\nhost: vendor\r\nconnection: close\r\n{headers}\r\n");
+        Self {
+            target: target.to_owned(),
+            bytes: text.into_bytes(),
+        }
     }
 
     /// The same request for something else.
     pub(crate) fn to(&self, target: &str) -> Self {
         let text = String::from_utf8_lossy(&self.bytes).replacen(&self.target, target, 1);
-        Self { target: target.to_owned(), bytes: text.into_bytes() }
+        Self {
+            target: target.to_owned(),
+            bytes: text.into_bytes(),
+        }
     }
 
     /// The value of a header.
@@ -316,13 +396,18 @@ impl Asked {
 impl Answer {
     /// JSON with this status.
     pub(crate) fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: vec![("content-type".to_owned(), "application/json".to_owned())], body: body.into() }
+        Self {
+            status,
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: body.into(),
+        }
     }
 
     /// Replaces a header, or adds it.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
         self
     }
@@ -335,6 +420,10 @@ impl Answer {
 
     /// The answer on the wire.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        [&self.head(&format!("content-length: {}", self.body.len()))[..], &self.body].concat()
+        [
+            &self.head(&format!("content-length: {}", self.body.len()))[..],
+            &self.body,
+        ]
+        .concat()
     }
 }

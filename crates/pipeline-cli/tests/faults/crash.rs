@@ -1,4 +1,5 @@
-//! Kills syncs at random moments, as often as asked for, resumes them, and compares the destination with the account.
+//! Kills syncs at random moments, as often as asked for, resumes them, and compares the destination
+//! with the account.
 
 use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
@@ -39,7 +40,9 @@ struct Figures {
 
 /// Runs `--crash KILLS DESTINATION PLAIN|REFRESH|GAPS SEED`.
 pub(crate) fn run(args: &[String]) -> ExitCode {
-    let [kills, store, of, seed] = args else { panic!("--crash KILLS DESTINATION plain|refresh|gaps SEED") };
+    let [kills, store, of, seed] = args else {
+        panic!("--crash KILLS DESTINATION plain|refresh|gaps SEED")
+    };
     let store = match store.as_str() {
         "sqlite" => Store::Sqlite,
         "parquet" => Store::Parquet,
@@ -63,7 +66,14 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         }
         round(&scenario(store, of), of, usual, &mut random, &mut figures);
     }
-    let Figures { rounds, kills, early, lost, doubled, doubled_meanwhile } = figures;
+    let Figures {
+        rounds,
+        kills,
+        early,
+        lost,
+        doubled,
+        doubled_meanwhile,
+    } = figures;
     println!(
         "{store:?}, {of:?}, seed {seed}: {kills} kills in {rounds} rounds ({early} syncs had ended before): {lost} rows lost, {doubled} \
          doubled, {doubled_meanwhile} doubled right after a kill"
@@ -75,19 +85,39 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
 fn scenario(store: Store, of: Of) -> Scenario {
     let scenario = match of {
         Of::Gaps => Scenario::mixpanel().with("export", 150).days(6),
-        Of::Plain | Of::Refresh => Scenario::stripe().with("charges", 1_200).with("coupons", 300),
+        Of::Plain | Of::Refresh => Scenario::stripe()
+            .with("charges", 1_200)
+            .with("coupons", 300),
     };
-    Scenario { latency: Duration::from_millis(4), ..scenario.into(store) }
+    Scenario {
+        latency: Duration::from_millis(4),
+        ..scenario.into(store)
+    }
 }
 
 /// A fresh account and folder: some kills, then a sync that is left alone.
-fn round(scenario: &Scenario, of: Of, usual: Duration, random: &mut fastrand::Rng, figures: &mut Figures) {
+fn round(
+    scenario: &Scenario,
+    of: Of,
+    usual: Duration,
+    random: &mut fastrand::Rng,
+    figures: &mut Figures,
+) {
     let stage = Stage::new(scenario);
-    let args: &[&str] = if of == Of::Refresh { &["sync", "--full-refresh"] } else { &["sync"] };
+    let args: &[&str] = if of == Of::Refresh {
+        &["sync", "--full-refresh"]
+    } else {
+        &["sync"]
+    };
     if of == Of::Refresh {
         stage.sync(&[]);
     }
-    let refused = || vec![Rule::refuse("/api/2.0/export", 400, "this day cannot be exported").day("2026-10-29".parse().unwrap())];
+    let refused = || {
+        vec![
+            Rule::refuse("/api/2.0/export", 400, "this day cannot be exported")
+                .day("2026-10-29".parse().unwrap()),
+        ]
+    };
     if of == Of::Gaps {
         stage.simulator.set_rules(refused());
     }
@@ -105,14 +135,19 @@ fn round(scenario: &Scenario, of: Of, usual: Duration, random: &mut fastrand::Rn
         } else {
             figures.early += 1;
         }
-        // Files of a generation that is being published are moved one by one; readers of the manifest are spared.
+        // Files of a generation that is being published are moved one by one; readers of the
+        // manifest are spared.
         if scenario.store == Store::Sqlite || of == Of::Plain {
             figures.doubled_meanwhile += wrong(&stage);
         }
     }
     stage.sync(&args[1..]);
     figures.doubled += wrong(&stage);
-    figures.lost += scenario.streams.iter().map(|stream| missing(&stage, stream)).sum::<usize>();
+    figures.lost += scenario
+        .streams
+        .iter()
+        .map(|stream| missing(&stage, stream))
+        .sum::<usize>();
 }
 
 /// How many rows are there more than once, or should not be there at all.
@@ -120,7 +155,10 @@ fn wrong(stage: &Stage) -> usize {
     let of_stream = |stream: &&'static str| {
         let (found, truth) = (rows::ids(stage, stream), stage.truth(stream));
         let doubled = found.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        let strange = found.iter().filter(|id| truth.binary_search(id).is_err()).count();
+        let strange = found
+            .iter()
+            .filter(|id| truth.binary_search(id).is_err())
+            .count();
         doubled + strange
     };
     stage.scenario.streams.iter().map(of_stream).sum()
@@ -128,11 +166,18 @@ fn wrong(stage: &Stage) -> usize {
 
 fn missing(stage: &Stage, stream: &str) -> usize {
     let (found, truth) = (rows::ids(stage, stream), stage.truth(stream));
-    truth.iter().filter(|id| found.binary_search(id).is_err()).count()
+    truth
+        .iter()
+        .filter(|id| found.binary_search(id).is_err())
+        .count()
 }
 
 fn start(stage: &Stage, args: &[&str]) -> Child {
-    program(stage.path(), args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    program(stage.path(), args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Whether the kill came before the end.
@@ -149,6 +194,10 @@ fn killed(mut child: Child, moment: Duration) -> bool {
 fn time_of_a_sync(scenario: &Scenario, of: Of) -> Duration {
     let stage = Stage::new(scenario);
     let started = Instant::now();
-    stage.sync(if of == Of::Refresh { &["--full-refresh"] } else { &[] });
+    stage.sync(if of == Of::Refresh {
+        &["--full-refresh"]
+    } else {
+        &[]
+    });
     started.elapsed()
 }

@@ -24,7 +24,13 @@ pub(crate) fn restored(folder: &Path) {
 }
 
 fn base_url(text: &str, url: &str) -> String {
-    let lines = text.lines().map(|line| if line.starts_with("base_url") { format!("base_url = \"{url}\"") } else { line.to_owned() });
+    let lines = text.lines().map(|line| {
+        if line.starts_with("base_url") {
+            format!("base_url = \"{url}\"")
+        } else {
+            line.to_owned()
+        }
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -40,7 +46,9 @@ pub(crate) fn address_without_listener(folder: &Path) {
 
 /// The base URL names a host that has addresses of both kinds.
 pub(crate) fn localhost(folder: &Path) {
-    configure(folder, |text| text.replace("http://127.0.0.1", "http://localhost"));
+    configure(folder, |text| {
+        text.replace("http://127.0.0.1", "http://localhost")
+    });
 }
 
 fn secret_from(folder: &Path, content: Option<&str>, mode: u32) {
@@ -70,7 +78,8 @@ pub(crate) fn empty_secret_file(folder: &Path) {
     secret_from(folder, Some(""), 0o600);
 }
 
-/// The secret's file ends with a newline, as editors write it. It is removed when the configuration is restored.
+/// The secret's file ends with a newline, as editors write it. It is removed when the configuration
+/// is restored.
 pub(crate) fn secret_file_with_newline(folder: &Path) {
     secret_from(folder, Some(&format!("{KEY}\n")), 0o600);
 }
@@ -80,7 +89,8 @@ pub(crate) fn readable_secret_file(folder: &Path) {
     secret_from(folder, Some(KEY), 0o644);
 }
 
-/// Brings the right configuration back, and removes the secret's file, in which nobody should look for leaks.
+/// Brings the right configuration back, and removes the secret's file, in which nobody should look
+/// for leaks.
 pub(crate) fn restored_without_secret(folder: &Path) {
     restored(folder);
     fs::remove_file(folder.join("secret")).unwrap();
@@ -89,7 +99,10 @@ pub(crate) fn restored_without_secret(folder: &Path) {
 /// Files of a stream of the lake that hold rows, sorted.
 fn data_files(folder: &Path) -> Vec<PathBuf> {
     let stream = folder.join("lake/payments/charges");
-    let mut files: Vec<PathBuf> = fs::read_dir(stream).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(stream)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.sort();
     assert!(!files.is_empty(), "there are no files to damage");
     files
@@ -117,7 +130,9 @@ pub(crate) fn flipped_data_file(folder: &Path) {
     let file = &data_files(folder)[0];
     let mut bytes = fs::read(file).unwrap();
     let middle = bytes.len() / 2;
-    bytes[middle..middle + 5].iter_mut().for_each(|byte| *byte ^= 0x55);
+    bytes[middle..middle + 5]
+        .iter_mut()
+        .for_each(|byte| *byte ^= 0x55);
     fs::write(file, bytes).unwrap();
 }
 
@@ -142,7 +157,10 @@ pub(crate) fn torn_state(folder: &Path) {
 /// The checkpoint has a version that is still to come.
 pub(crate) fn state_of_the_future(folder: &Path) {
     let newer = "UPDATE _pipeline_state SET state = json_set(state, '$.version', 999)";
-    rows::execute(folder, &format!("CREATE TABLE kept_state AS SELECT * FROM _pipeline_state; {newer}"));
+    rows::execute(
+        folder,
+        &format!("CREATE TABLE kept_state AS SELECT * FROM _pipeline_state; {newer}"),
+    );
 }
 
 /// The checkpoint is as it was.
@@ -153,12 +171,18 @@ pub(crate) fn state_restored(folder: &Path) {
 
 /// The table of checkpoints is back, as it was.
 pub(crate) fn state_made_again(folder: &Path) {
-    rows::execute(folder, "DROP TABLE IF EXISTS _pipeline_state; ALTER TABLE pipeline_state_kept RENAME TO _pipeline_state");
+    rows::execute(
+        folder,
+        "DROP TABLE IF EXISTS _pipeline_state; ALTER TABLE pipeline_state_kept RENAME TO _pipeline_state",
+    );
 }
 
 /// The table of checkpoints is gone.
 pub(crate) fn dropped_state(folder: &Path) {
-    rows::execute(folder, "ALTER TABLE _pipeline_state RENAME TO pipeline_state_kept");
+    rows::execute(
+        folder,
+        "ALTER TABLE _pipeline_state RENAME TO pipeline_state_kept",
+    );
 }
 
 /// Somebody dropped a table.

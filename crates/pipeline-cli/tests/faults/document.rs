@@ -6,7 +6,17 @@ use std::path::Path;
 use crate::table::{Fault, GROUPS, Proof};
 
 /// How many codes each group has.
-const CODES: [(char, usize); 9] = [('A', 14), ('B', 20), ('C', 24), ('D', 14), ('E', 9), ('F', 12), ('G', 8), ('H', 6), ('I', 5)];
+const CODES: [(char, usize); 9] = [
+    ('A', 14),
+    ('B', 20),
+    ('C', 24),
+    ('D', 14),
+    ('E', 9),
+    ('F', 12),
+    ('G', 8),
+    ('H', 6),
+    ('I', 5),
+];
 
 /// The text above the tables.
 const HEAD: &str = "# What can go wrong, and what happens then
@@ -29,22 +39,58 @@ each of them the fault is lifted and the sync is run again, and then
 pub(crate) fn render(faults: &[Fault]) -> String {
     let mut text = HEAD.to_owned();
     for (letter, title) in GROUPS {
-        let of_group = || faults.iter().filter(move |fault| fault.code.starts_with(letter));
+        let of_group = || {
+            faults
+                .iter()
+                .filter(move |fault| fault.code.starts_with(letter))
+        };
         write!(text, "\n## {letter}. {title}\n\n").unwrap();
         if of_group().any(|fault| fault.not_applicable.is_none()) {
             text.push_str("| Code | What goes wrong | What the program does | Exit | Tests |\n| --- | --- | --- | --- | --- |\n");
         }
-        for Fault { code, what, then, reaction, exit, proofs, .. } in of_group().filter(|fault| fault.not_applicable.is_none()) {
+        for Fault {
+            code,
+            what,
+            then,
+            reaction,
+            exit,
+            proofs,
+            ..
+        } in of_group().filter(|fault| fault.not_applicable.is_none())
+        {
             let proofs: Vec<String> = proofs.iter().map(|proof| shown(code, proof)).collect();
-            writeln!(text, "| {code} | {what} | *{}*: {then} | {exit} | {} |", reaction.name(), proofs.join("<br>")).unwrap();
+            writeln!(
+                text,
+                "| {code} | {what} | *{}*: {then} | {exit} | {} |",
+                reaction.name(),
+                proofs.join("<br>")
+            )
+            .unwrap();
         }
-        let absent: Vec<&Fault> = of_group().filter(|fault| fault.not_applicable.is_some()).collect();
+        let absent: Vec<&Fault> = of_group()
+            .filter(|fault| fault.not_applicable.is_some())
+            .collect();
         if !absent.is_empty() {
-            text.push_str(if absent.len() == of_group().count() { "" } else { "\n" });
+            text.push_str(if absent.len() == of_group().count() {
+                ""
+            } else {
+                "\n"
+            });
             text.push_str("| Code | Not applicable | Why |\n| --- | --- | --- |\n");
         }
-        for Fault { code, what, not_applicable, .. } in absent {
-            writeln!(text, "| {code} | {what} | {} |", not_applicable.unwrap_or_default()).unwrap();
+        for Fault {
+            code,
+            what,
+            not_applicable,
+            ..
+        } in absent
+        {
+            writeln!(
+                text,
+                "| {code} | {what} | {} |",
+                not_applicable.unwrap_or_default()
+            )
+            .unwrap();
         }
     }
     text
@@ -62,7 +108,12 @@ pub(crate) fn references(faults: &[Fault]) -> String {
     let mut lines = String::new();
     for Fault { code, proofs, .. } in faults {
         for proof in proofs {
-            if let Proof::Test { package, target, name } = proof {
+            if let Proof::Test {
+                package,
+                target,
+                name,
+            } = proof
+            {
                 writeln!(lines, "{code}\t{package}\t{target}\t{name}").unwrap();
             }
         }
@@ -73,20 +124,39 @@ pub(crate) fn references(faults: &[Fault]) -> String {
 /// Fails when a code is missing, comes twice, or has neither a proof nor a reason.
 pub(crate) fn complete(faults: &[Fault]) -> Result<(), String> {
     let codes: Vec<&str> = faults.iter().map(|fault| fault.code).collect();
-    let expected: Vec<String> =
-        CODES.iter().flat_map(|(letter, count)| (1..=*count).map(move |number| format!("{letter}{number:02}"))).collect();
+    let expected: Vec<String> = CODES
+        .iter()
+        .flat_map(|(letter, count)| (1..=*count).map(move |number| format!("{letter}{number:02}")))
+        .collect();
     if codes != expected {
-        let missing: Vec<_> = expected.iter().filter(|code| !codes.contains(&code.as_str())).collect();
-        return Err(format!("the codes are not in order, or missing: {missing:?}"));
+        let missing: Vec<_> = expected
+            .iter()
+            .filter(|code| !codes.contains(&code.as_str()))
+            .collect();
+        return Err(format!(
+            "the codes are not in order, or missing: {missing:?}"
+        ));
     }
-    let unproved = faults.iter().filter(|fault| fault.proofs.is_empty() == fault.not_applicable.is_none());
+    let unproved = faults
+        .iter()
+        .filter(|fault| fault.proofs.is_empty() == fault.not_applicable.is_none());
     let unproved: Vec<&str> = unproved.map(|fault| fault.code).collect();
-    if unproved.is_empty() { Ok(()) } else { Err(format!("neither a proof nor a reason, or both: {unproved:?}")) }
+    if unproved.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "neither a proof nor a reason, or both: {unproved:?}"
+        ))
+    }
 }
 
 /// Fails when `docs/faults.md` is not what the table gives.
 pub(crate) fn current(faults: &[Fault]) -> Result<(), String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/faults.md");
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    if written == render(faults) { Ok(()) } else { Err("docs/faults.md is stale: run `cargo xtask faults --write`".to_owned()) }
+    if written == render(faults) {
+        Ok(())
+    } else {
+        Err("docs/faults.md is stale: run `cargo xtask faults --write`".to_owned())
+    }
 }

@@ -1,9 +1,15 @@
 //! The fault matrix: for every fault a scenario, the reaction to it, and what must hold after it.
 //!
-//! Each scenario is a test of its own, named by its code: `cargo test --test faults -- A03`. `cargo xtask faults` runs them
-//! together with the tests elsewhere that the table names, and writes `docs/faults.md` from the same table.
+//! Each scenario is a test of its own, named by its code: `cargo test --test faults -- A03`.
+//! `cargo xtask faults` runs them together with the tests elsewhere that the table names, and
+//! writes `docs/faults.md` from the same table.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; lists are printed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed unwrap is a failed test; lists are printed"
+)]
 
 mod acts;
 mod between;
@@ -44,16 +50,23 @@ fn main() -> ExitCode {
 
 fn trials(faults: Vec<Fault>) -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("the_table_has_every_code_and_a_proof_for_each", || Ok(document::complete(&table::all())?)),
-        Trial::test("the_document_is_current", || Ok(document::current(&table::all())?)),
+        Trial::test("the_table_has_every_code_and_a_proof_for_each", || {
+            Ok(document::complete(&table::all())?)
+        }),
+        Trial::test("the_document_is_current", || {
+            Ok(document::current(&table::all())?)
+        }),
     ];
     for fault in faults {
         for proof in fault.proofs {
             if let Proof::Scenario(case, act) = proof {
-                trials.push(Trial::test(format!("{}_{case}", fault.code), move || -> Result<(), Failed> {
-                    act();
-                    Ok(())
-                }));
+                trials.push(Trial::test(
+                    format!("{}_{case}", fault.code),
+                    move || -> Result<(), Failed> {
+                        act();
+                        Ok(())
+                    },
+                ));
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Random mixtures of faults: each seed draws an account, a destination and a few syncs, and what goes wrong in each of them. In
-//! the end everything is there once, and no sync on the way said otherwise.
+//! Random mixtures of faults: each seed draws an account, a destination and a few syncs, and what
+//! goes wrong in each of them. In the end everything is there once, and no sync on the way said
+//! otherwise.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +20,8 @@ use crate::{acts, rows};
 /// Seeds that every test run tries.
 pub(crate) const SEEDS: u64 = 20;
 
-/// Syncs without a fault that may be needed at the end: one reads what is missing, one what the vendor had refused before.
+/// Syncs without a fault that may be needed at the end: one reads what is missing, one what the
+/// vendor had refused before.
 const MOST_RUNS: usize = 3;
 
 /// Longest time before a kill. A sync without a fault takes about a second.
@@ -32,7 +34,8 @@ struct Turn {
     names: String,
     args: Vec<&'static str>,
     kill: Option<Duration>,
-    /// The vendor's clock is said to be wrong by hours: then a sync may end before what is new, and says so.
+    /// The vendor's clock is said to be wrong by hours: then a sync may end before what is new, and
+    /// says so.
     tells_wrong_time: bool,
 }
 
@@ -43,9 +46,15 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
 
 /// Runs `--mix SEEDS FIRST`.
 pub(crate) fn run(args: &[String]) -> ExitCode {
-    let [seeds, first] = args else { panic!("--mix SEEDS FIRST") };
+    let [seeds, first] = args else {
+        panic!("--mix SEEDS FIRST")
+    };
     let (seeds, first): (u64, u64) = (seeds.parse().unwrap(), first.parse().unwrap());
-    libtest_mimic::run(&Arguments::default(), (first..first + seeds).map(trial).collect()).exit_code()
+    libtest_mimic::run(
+        &Arguments::default(),
+        (first..first + seeds).map(trial).collect(),
+    )
+    .exit_code()
 }
 
 fn trial(seed: u64) -> Trial {
@@ -63,20 +72,36 @@ fn play(seed: u64) {
     let usual = scenario.simulation();
     let simulation = match scenario.vendor {
         // Half of what there is comes while the syncs run.
-        Vendor::Stripe | Vendor::Zendesk => Simulation { until, days: 1, shown_until: Some(until - 12 * 3_600), ..usual },
+        Vendor::Stripe | Vendor::Zendesk => Simulation {
+            until,
+            days: 1,
+            shown_until: Some(until - 12 * 3_600),
+            ..usual
+        },
         // The days of its events are named in the configuration.
         Vendor::Mixpanel => usual,
     };
     let is_growing = simulation.shown_until.is_some();
     let stage = Stage::of(&scenario, simulation);
-    let mut story = format!("seed {seed}: {:?} into {:?}", scenario.vendor, scenario.store);
+    let mut story = format!(
+        "seed {seed}: {:?} into {:?}",
+        scenario.vendor, scenario.store
+    );
     let turns = random.i64(1..=3);
     for number in 0..turns {
         let turn = Turn::draw(scenario.vendor, number, &mut random);
-        let _ = write!(story, "\n{} {:?}, killed: {:?}", turn.args.join(" "), turn.names, turn.kill);
+        let _ = write!(
+            story,
+            "\n{} {:?}, killed: {:?}",
+            turn.args.join(" "),
+            turn.names,
+            turn.kill
+        );
         turn.play(&stage, &mut story);
         if is_growing {
-            stage.simulator.show_until(until - 12 * 3_600 + (number + 1) * 12 * 3_600 / turns);
+            stage
+                .simulator
+                .show_until(until - 12 * 3_600 + (number + 1) * 12 * 3_600 / turns);
         }
     }
     stage.lift();
@@ -84,16 +109,26 @@ fn play(seed: u64) {
     println!("{story}");
     forget_limits(&stage);
     // A field that is new to an account is a column of the rows that come after it.
-    stage.ends_well_but_for(|column| column.starts_with("custom_field_2") || column.starts_with("user_field_"));
+    stage.ends_well_but_for(|column| {
+        column.starts_with("custom_field_2") || column.starts_with("user_field_")
+    });
 }
 
 /// Every vendor with every destination, in turn.
 fn scenario(seed: u64, random: &mut Rng) -> Scenario {
     let store = [Store::Sqlite, Store::Parquet, Store::Jsonl][(seed / 3 % 3) as usize];
     let mut scenario = match seed % 3 {
-        0 => Scenario::stripe().with("charges", random.u64(350..900)).with("customers", 150).with("coupons", random.u64(5..220)),
-        1 => Scenario::zendesk().with("tickets", random.u64(40..200)).with("users", 80).with("groups", random.u64(5..220)),
-        _ => Scenario::mixpanel().with("export", random.u64(10..300)).days(5),
+        0 => Scenario::stripe()
+            .with("charges", random.u64(350..900))
+            .with("customers", 150)
+            .with("coupons", random.u64(5..220)),
+        1 => Scenario::zendesk()
+            .with("tickets", random.u64(40..200))
+            .with("users", 80)
+            .with("groups", random.u64(5..220)),
+        _ => Scenario::mixpanel()
+            .with("export", random.u64(10..300))
+            .days(5),
     };
     match scenario.vendor {
         Vendor::Stripe => scenario.streams.push("customers"),
@@ -107,28 +142,51 @@ fn scenario(seed: u64, random: &mut Rng) -> Scenario {
     if random.bool() {
         scenario.unharmed.clone_from(&scenario.streams);
     }
-    Scenario { latency: Duration::from_millis(random.u64(0..8)), ..scenario }.into(store)
+    Scenario {
+        latency: Duration::from_millis(random.u64(0..8)),
+        ..scenario
+    }
+    .into(store)
 }
 
 /// Lists that are requested.
 fn paths(vendor: Vendor) -> &'static [&'static str] {
     match vendor {
-        Vendor::Stripe => &["/v1/charges", "/v1/customers", "/v1/coupons", "/v1/events", "/v1/account", "/"],
-        Vendor::Zendesk => &["/api/v2/incremental/tickets", "/api/v2/incremental/users", "/api/v2/groups", "/"],
+        Vendor::Stripe => &[
+            "/v1/charges",
+            "/v1/customers",
+            "/v1/coupons",
+            "/v1/events",
+            "/v1/account",
+            "/",
+        ],
+        Vendor::Zendesk => &[
+            "/api/v2/incremental/tickets",
+            "/api/v2/incremental/users",
+            "/api/v2/groups",
+            "/",
+        ],
         Vendor::Mixpanel => &["/api/2.0/export", "/"],
     }
 }
 
 impl Turn {
     fn draw(vendor: Vendor, number: i64, random: &mut Rng) -> Self {
-        let mut turn = Self { troubles: Vec::new(), names: String::new(), args: vec!["sync"], kill: None, tells_wrong_time: false };
+        let mut turn = Self {
+            troubles: Vec::new(),
+            names: String::new(),
+            args: vec!["sync"],
+            kill: None,
+            tells_wrong_time: false,
+        };
         for _ in 0..random.usize(0..5) {
             let (name, act) = draw(vendor, random);
             let path = *random.choice(paths(vendor)).unwrap();
             let (after, times) = (random.usize(0..8), random.usize(1..4));
             let _ = write!(turn.names, "{path} {name} after {after}, {times} times; ");
             turn.tells_wrong_time |= name.contains("clock");
-            turn.troubles.push(Trouble::new(path, act).after(after).times(times));
+            turn.troubles
+                .push(Trouble::new(path, act).after(after).times(times));
         }
         if number > 0 && random.u8(0..4) == 0 {
             turn.args.push("--full-refresh");
@@ -147,26 +205,58 @@ impl Turn {
         let ran = match self.kill {
             Some(moment) => {
                 let mut command = program(stage.path(), &self.args);
-                killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), moment);
+                killed(
+                    command
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .spawn()
+                        .unwrap(),
+                    moment,
+                );
                 None
             }
             None => Some(stage.run(program(stage.path(), &self.args))),
         };
-        let is_published_in_parts = stage.scenario.store != Store::Sqlite && ran.is_none() && self.args.contains(&"--full-refresh");
-        for stream in stage.scenario.streams.iter().filter(|_| !is_published_in_parts) {
+        let is_published_in_parts = stage.scenario.store != Store::Sqlite
+            && ran.is_none()
+            && self.args.contains(&"--full-refresh");
+        for stream in stage
+            .scenario
+            .streams
+            .iter()
+            .filter(|_| !is_published_in_parts)
+        {
             let (found, truth) = (rows::ids(stage, stream), stage.truth(stream));
             let doubled = found.windows(2).filter(|pair| pair[0] == pair[1]).count();
-            let strange = found.iter().filter(|id| truth.binary_search(id).is_err()).count();
-            assert_eq!((doubled, strange), (0, 0), "{stream}: rows that are doubled, or that are not the account's\n{story}");
+            let strange = found
+                .iter()
+                .filter(|id| truth.binary_search(id).is_err())
+                .count();
+            assert_eq!(
+                (doubled, strange),
+                (0, 0),
+                "{stream}: rows that are doubled, or that are not the account's\n{story}"
+            );
         }
-        let Some(Ran { code, text }) = ran else { return };
+        let Some(Ran { code, text }) = ran else {
+            return;
+        };
         let _ = write!(story, " -> {code:?}");
-        assert!([Some(0), Some(3), Some(4)].contains(&code), "{story}\n{text}");
-        assert!(!text.contains("panicked") && !text.contains("defect"), "{story}\n{text}");
+        assert!(
+            [Some(0), Some(3), Some(4)].contains(&code),
+            "{story}\n{text}"
+        );
+        assert!(
+            !text.contains("panicked") && !text.contains("defect"),
+            "{story}\n{text}"
+        );
         if code == Some(0) && !self.tells_wrong_time {
             for stream in &stage.scenario.streams {
                 let (found, truth) = (rows::ids(stage, stream).len(), stage.truth(stream).len());
-                assert_eq!(found, truth, "{stream}: a sync ended with 0 without all rows\n{story}\n{text}");
+                assert_eq!(
+                    found, truth,
+                    "{stream}: a sync ended with 0 without all rows\n{story}\n{text}"
+                );
             }
         }
     }
@@ -189,10 +279,20 @@ fn draw(vendor: Vendor, random: &mut Rng) -> (&'static str, Act) {
         || ("408", acts::status(408, "{}")),
         || ("425", acts::status(425, "{}")),
         || ("429", acts::throttled(None)),
-        || ("429 for a second", acts::throttled(Some(("retry-after", "1")))),
+        || {
+            (
+                "429 for a second",
+                acts::throttled(Some(("retry-after", "1"))),
+            )
+        },
         || ("500", acts::status(500, "{}")),
         || ("502, a web page", acts::web_page(502)),
-        || ("503 for a second", acts::instead(Answer::json(503, "").with("retry-after", "1"))),
+        || {
+            (
+                "503 for a second",
+                acts::instead(Answer::json(503, "").with("retry-after", "1")),
+            )
+        },
         || ("504", acts::web_page(504)),
         || ("a web page", acts::web_page(200)),
         || ("another's JSON", acts::status(200, r#"{"status":"ok"}"#)),
@@ -210,7 +310,10 @@ fn draw(vendor: Vendor, random: &mut Rng) -> (&'static str, Act) {
         || ("403", acts::refusal(403, "no")),
         || ("404", acts::refusal(404, "no")),
     ];
-    let of_stripe: &[fn() -> (&'static str, Act)] = &[|| ("the first page again", acts::first_page()), || ("reversed", acts::reversed())];
+    let of_stripe: &[fn() -> (&'static str, Act)] = &[
+        || ("the first page again", acts::first_page()),
+        || ("reversed", acts::reversed()),
+    ];
     let mut all = faults.to_vec();
     if vendor != Vendor::Mixpanel {
         all.extend(of_lists);
@@ -230,7 +333,14 @@ fn garbled(mut body: Vec<u8>) -> Vec<u8> {
 
 /// The vendor's clock is another one than it was.
 fn clock(ahead: TimeDelta) -> Act {
-    acts::change(move |_, answer| answer.with("date", (acts::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT").to_string()))
+    acts::change(move |_, answer| {
+        answer.with(
+            "date",
+            (acts::now() + ahead)
+                .format("%a, %d %b %Y %H:%M:%S GMT")
+                .to_string(),
+        )
+    })
 }
 
 /// Syncs until nothing is missing.
@@ -248,7 +358,8 @@ fn settle(stage: &Stage, story: &mut String) {
     panic!("something is still missing\n{story}");
 }
 
-/// Forgets what earlier syncs have spent: an export that may be requested so often in a minute would be waited for.
+/// Forgets what earlier syncs have spent: an export that may be requested so often in a minute
+/// would be waited for.
 fn forget_limits(stage: &Stage) {
     let _ = fs::remove_dir_all(stage.path().join(".pipeline/limits"));
 }

@@ -21,15 +21,21 @@ type Members = Vec<(String, String)>;
 /// Columns of the sync's own moment.
 const OF_THE_SYNC: [&str; 1] = ["_synced_at"];
 
-/// The ids of a stream, sorted, each as often as it is there. Of file destinations, which keep every version of a record, a
-/// second version with the same content is a double, too.
+/// The ids of a stream, sorted, each as often as it is there. Of file destinations, which keep
+/// every version of a record, a second version with the same content is a double, too.
 pub(crate) fn ids(stage: &Stage, stream: &str) -> Vec<String> {
-    contents(stage, stage.path(), stream).into_iter().map(|(id, _)| id).collect()
+    contents(stage, stage.path(), stream)
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect()
 }
 
 /// The ids of a stream of a source, sorted.
 pub(crate) fn ids_of(stage: &Stage, source: &str, stream: &str) -> Vec<String> {
-    of_source(stage, stage.path(), source, stream).into_iter().map(|(id, _)| id).collect()
+    of_source(stage, stage.path(), source, stream)
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect()
 }
 
 /// The rows of a stream in a folder, sorted.
@@ -38,10 +44,18 @@ pub(crate) fn contents(stage: &Stage, folder: &Path, stream: &str) -> Vec<Row> {
 }
 
 fn of_source(stage: &Stage, folder: &Path, source: &str, stream: &str) -> Vec<Row> {
-    let id = if stream == "export" { "insert_id" } else { "id" };
+    let id = if stream == "export" {
+        "insert_id"
+    } else {
+        "id"
+    };
     let lake = folder.join("lake").join(source).join(stream);
     let mut rows = match stage.scenario.store {
-        Store::Sqlite => of_database(&folder.join("warehouse.db"), &format!("{source}_{stream}"), id),
+        Store::Sqlite => of_database(
+            &folder.join("warehouse.db"),
+            &format!("{source}_{stream}"),
+            id,
+        ),
         Store::Parquet => of_files(&lake, id, parquet_rows),
         Store::Jsonl => of_files(&lake, id, json_rows),
     };
@@ -60,14 +74,21 @@ pub(crate) fn without(mut rows: Vec<Row>, left_out: fn(&str) -> bool) -> Vec<Row
 
 /// The first column of the first row that a query of the database gives, as text.
 pub(crate) fn query(folder: &Path, query: &str) -> String {
-    let database = Connection::open_with_flags(folder.join("warehouse.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let database = Connection::open_with_flags(
+        folder.join("warehouse.db"),
+        OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
     let value = database.query_row(query, [], |row| Ok(text(row.get_ref(0)?)));
     value.unwrap_or_else(|error| format!("{error}"))
 }
 
 /// Changes the database behind the program's back.
 pub(crate) fn execute(folder: &Path, sql: &str) {
-    Connection::open(folder.join("warehouse.db")).unwrap().execute_batch(sql).unwrap();
+    Connection::open(folder.join("warehouse.db"))
+        .unwrap()
+        .execute_batch(sql)
+        .unwrap();
 }
 
 fn of_database(path: &Path, table: &str, id: &str) -> Vec<Row> {
@@ -81,10 +102,17 @@ fn of_database(path: &Path, table: &str, id: &str) -> Vec<Row> {
     let mut select = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
     let names: Vec<String> = select.column_names().map(ToOwned::to_owned).collect();
     let row = |row: &rusqlite::Row<'_>| {
-        let values = names.iter().enumerate().map(|(at, name)| Ok((name.clone(), text(row.get_ref(at)?))));
+        let values = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| Ok((name.clone(), text(row.get_ref(at)?))));
         values.collect::<rusqlite::Result<Vec<_>>>()
     };
-    let rows: Vec<_> = select.query_map([], row).unwrap().map(Result::unwrap).collect();
+    let rows: Vec<_> = select
+        .query_map([], row)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     rows.into_iter().map(|values| named(values, id)).collect()
 }
 
@@ -93,29 +121,52 @@ fn text(value: ValueRef<'_>) -> String {
         ValueRef::Null => "null".to_owned(),
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => number.to_string(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
     }
 }
 
-/// A row of these members, without those that are null: a column comes to a table with its first value.
+/// A row of these members, without those that are null: a column comes to a table with its first
+/// value.
 fn named(mut values: Members, id: &str) -> Row {
     values.retain(|(name, value)| !OF_THE_SYNC.contains(&name.as_str()) && value != "null");
     values.sort_unstable();
-    let key = values.iter().find(|(name, _)| name == id).map(|(_, value)| value.clone()).unwrap_or_default();
-    let lines: Vec<String> = values.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let key = values
+        .iter()
+        .find(|(name, _)| name == id)
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
+    let lines: Vec<String> = values
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
     (key, lines.concat())
 }
 
 fn of_files(folder: &Path, id: &str, read: fn(&Path) -> Vec<Members>) -> Vec<Row> {
-    let files = fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path());
-    files.flat_map(|file| read(&file)).map(|values| named(values, id)).collect()
+    let files = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|file| file.unwrap().path());
+    files
+        .flat_map(|file| read(&file))
+        .map(|values| named(values, id))
+        .collect()
 }
 
 fn json_rows(file: &Path) -> Vec<Members> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToOwned::to_owned)
+    };
     let row = |line: &str| {
         let members: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
-        members.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+        members
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect()
     };
     fs::read_to_string(file).unwrap().lines().map(row).collect()
 }
@@ -127,5 +178,10 @@ fn parquet_rows(file: &Path) -> Vec<Members> {
     };
     let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
-    rows.map(|row| row.get_column_iter().map(|(name, field)| (name.clone(), text(field))).collect()).collect()
+    rows.map(|row| {
+        row.get_column_iter()
+            .map(|(name, field)| (name.clone(), text(field)))
+            .collect()
+    })
+    .collect()
 }

@@ -38,11 +38,21 @@ fn slow(store: Store) -> Stage {
 }
 
 fn start(stage: &Stage) -> Child {
-    program(stage.path(), &["sync"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    program(stage.path(), &["sync"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process works meanwhile")]
@@ -85,7 +95,10 @@ pub(crate) fn stopped(signals: &[Stop]) {
     }
     let code = wait(child).expect("a signal does not end the sync").code();
     assert!(code == Some(4) || signals.len() > 1, "ended with {code:?}");
-    assert!(rows::ids(&stage, "charges").len() < 3_000, "it had ended before");
+    assert!(
+        rows::ids(&stage, "charges").len() < 3_000,
+        "it had ended before"
+    );
     stage.ends_well();
 }
 
@@ -125,8 +138,8 @@ pub(crate) fn locked() {
     stage.ends_well();
 }
 
-/// A trigger of the user's refuses a row. The run fails with a word, or sets the row aside; when the trigger is gone, a refresh
-/// stores all rows.
+/// A trigger of the user's refuses a row. The run fails with a word, or sets the row aside; when
+/// the trigger is gone, a refresh stores all rows.
 pub(crate) fn refused_row() {
     let mut scenario = Scenario::stripe();
     scenario.resumes = vec!["--full-refresh"];
@@ -135,36 +148,59 @@ pub(crate) fn refused_row() {
     let rule = "BEFORE INSERT ON payments_coupons WHEN new.name = 'Coupon 7' BEGIN SELECT RAISE(ABORT, 'not this one'); END";
     rows::execute(stage.path(), &format!("CREATE TRIGGER mine {rule}"));
     let Ran { code, text } = stage.run(program(stage.path(), &["sync", "--full-refresh"]));
-    assert!([Some(0), Some(5)].contains(&code) && text.contains("coupons"), "{code:?}\n{text}");
+    assert!(
+        [Some(0), Some(5)].contains(&code) && text.contains("coupons"),
+        "{code:?}\n{text}"
+    );
     rows::execute(stage.path(), "DROP TRIGGER IF EXISTS mine");
     stage.ends_well();
 }
 
-/// A vendor whose `Date` is ahead while a sync runs. What is made after that sync is read by the next ones.
+/// A vendor whose `Date` is ahead while a sync runs. What is made after that sync is read by the
+/// next ones.
 pub(crate) fn a_clock_that_is_ahead(date: &'static str) {
     let scenario = Scenario::stripe();
     // An account of today: a vendor whose clock is days behind is another fault.
     let until = (now() - TimeDelta::hours(1)).timestamp();
-    let simulation = Simulation { until, days: 1, shown_until: Some(until - 12 * 3_600), ..scenario.simulation() };
+    let simulation = Simulation {
+        until,
+        days: 1,
+        shown_until: Some(until - 12 * 3_600),
+        ..scenario.simulation()
+    };
     let stage = Stage::of(&scenario, simulation);
-    stage.between.set(vec![Trouble::new("/", header("date", date))]);
+    stage
+        .between
+        .set(vec![Trouble::new("/", header("date", date))]);
     stage.sync(&[]);
     stage.between.has_troubled();
     stage.lift();
     let before = rows::ids(&stage, "charges").len();
     stage.simulator.show_until(until);
-    assert!(stage.truth("charges").len() > before, "nothing new was made");
+    assert!(
+        stage.truth("charges").len() > before,
+        "nothing new was made"
+    );
     stage.ends_well();
 }
 
-/// A vendor whose `Date` is days behind: what is newer was not requested, so that the run is not done. The next one reads it.
+/// A vendor whose `Date` is days behind: what is newer was not requested, so that the run is not
+/// done. The next one reads it.
 pub(crate) fn a_clock_that_is_far_behind() {
     for days in [2, 365] {
         let stage = Stage::new(&Scenario::stripe());
-        let date = (now() - TimeDelta::days(days)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        stage.between.set(vec![Trouble::new("/", change(move |_, answer| answer.with("date", &*date)))]);
+        let date = (now() - TimeDelta::days(days))
+            .format("%a, %d %b %Y %H:%M:%S GMT")
+            .to_string();
+        stage.between.set(vec![Trouble::new(
+            "/",
+            change(move |_, answer| answer.with("date", &*date)),
+        )]);
         let Ran { code, text } = stage.run(program(stage.path(), &["sync"]));
-        assert!(code == Some(4) && text.contains(&format!("the server's clock is {days} days behind")), "{code:?}\n{text}");
+        assert!(
+            code == Some(4) && text.contains(&format!("the server's clock is {days} days behind")),
+            "{code:?}\n{text}"
+        );
         assert!(text.contains("check this machine's clock"), "{text}");
         stage.lift();
         stage.ends_well();
@@ -174,7 +210,11 @@ pub(crate) fn a_clock_that_is_far_behind() {
 /// Every stream of all three vendors at once, with few files that may be open.
 pub(crate) fn three_sources(store: Store) {
     let whole = |scenario: Scenario| scenario.every_stream().into(store);
-    let small = Scenario::stripe().with("others", 1).with("customers", 1).with("charges", 40).with("export", 20);
+    let small = Scenario::stripe()
+        .with("others", 1)
+        .with("customers", 1)
+        .with("charges", 40)
+        .with("export", 20);
     let stage = Stage::new(&whole(small));
     let url = stage.between.url();
     // What stands between the destination and the settings of the run is a source.
@@ -183,15 +223,29 @@ pub(crate) fn three_sources(store: Store) {
         text[text.find("[sources.").unwrap()..text.find("[sync]").unwrap()].to_owned()
     };
     let config = stage.path().join("pipeline.toml");
-    let text = fs::read_to_string(&config)
-        .unwrap()
-        .replace("[sync]", &format!("{}{}[sync]", source(Scenario::zendesk()), source(Scenario::mixpanel())));
+    let text = fs::read_to_string(&config).unwrap().replace(
+        "[sync]",
+        &format!(
+            "{}{}[sync]",
+            source(Scenario::zendesk()),
+            source(Scenario::mixpanel())
+        ),
+    );
     fs::write(config, text).unwrap();
     let ran = stage.run(behind("ulimit -n 256", &program(stage.path(), &["sync"])));
     assert_eq!(ran.code, Some(0), "{}", ran.text);
-    for (source, streams) in [("payments", ["charges", "coupons"]), ("desk", ["groups", "tickets"]), ("web", ["export", "export"])] {
+    for (source, streams) in [
+        ("payments", ["charges", "coupons"]),
+        ("desk", ["groups", "tickets"]),
+        ("web", ["export", "export"]),
+    ] {
         for stream in streams {
-            assert_eq!(rows::ids_of(&stage, source, stream), stage.truth(stream), "{source}/{stream}\n{}", ran.text);
+            assert_eq!(
+                rows::ids_of(&stage, source, stream),
+                stage.truth(stream),
+                "{source}/{stream}\n{}",
+                ran.text
+            );
         }
     }
 }

@@ -124,7 +124,10 @@ impl Scenario {
 
     /// Reads every stream of the account; the two ordinary ones are compared.
     pub(crate) fn every_stream(self) -> Self {
-        Self { selects_all: true, ..self }
+        Self {
+            selects_all: true,
+            ..self
+        }
     }
 
     /// Writes another destination than SQLite.
@@ -145,12 +148,18 @@ impl Scenario {
 
     /// Syncs everything before the fault comes.
     pub(crate) fn prepared(self) -> Self {
-        Self { prepared: true, ..self }
+        Self {
+            prepared: true,
+            ..self
+        }
     }
 
     /// Changes the folder before the fault's run.
     pub(crate) fn before(self, deed: Deed) -> Self {
-        Self { before: Some(deed), ..self }
+        Self {
+            before: Some(deed),
+            ..self
+        }
     }
 
     /// Spoils all requests that begin so.
@@ -168,9 +177,14 @@ impl Scenario {
         self.trouble(Trouble::new(path, act).times(1))
     }
 
-    /// Spoils the first export that has events: what is newer than the simulated project comes before it, and is empty.
+    /// Spoils the first export that has events: what is newer than the simulated project comes
+    /// before it, and is empty.
     pub(crate) fn first_export(self, act: Act) -> Self {
-        self.trouble(Trouble::new("/api/2.0/export", act).containing("from_date=2026-10").times(1))
+        self.trouble(
+            Trouble::new("/api/2.0/export", act)
+                .containing("from_date=2026-10")
+                .times(1),
+        )
     }
 
     /// Spoils what this says.
@@ -198,17 +212,26 @@ impl Scenario {
 
     /// Runs the program behind this command of a shell.
     pub(crate) fn shell(self, command: &'static str) -> Self {
-        Self { shell: Some(command), ..self }
+        Self {
+            shell: Some(command),
+            ..self
+        }
     }
 
     /// The fault's run ends with this code instead of 0.
     pub(crate) fn exits(self, code: i32) -> Self {
-        Self { exits: vec![code], ..self }
+        Self {
+            exits: vec![code],
+            ..self
+        }
     }
 
     /// The fault's run may end with any of these codes.
     pub(crate) fn exits_with_any(self, codes: &[i32]) -> Self {
-        Self { exits: codes.to_vec(), ..self }
+        Self {
+            exits: codes.to_vec(),
+            ..self
+        }
     }
 
     /// The fault's run prints this, whatever the case of its letters.
@@ -225,12 +248,18 @@ impl Scenario {
 
     /// The fault's run sends so many requests at most.
     pub(crate) fn at_most(self, requests: usize) -> Self {
-        Self { most_requests: requests, ..self }
+        Self {
+            most_requests: requests,
+            ..self
+        }
     }
 
     /// The fault's run sends so many requests at least.
     pub(crate) fn at_least(self, requests: usize) -> Self {
-        Self { fewest_requests: requests, ..self }
+        Self {
+            fewest_requests: requests,
+            ..self
+        }
     }
 
     /// After the fault's run this query has this result.
@@ -247,10 +276,14 @@ impl Scenario {
 
     /// Changes the folder when the fault is over.
     pub(crate) fn repair(self, deed: Deed) -> Self {
-        Self { repair: Some(deed), ..self }
+        Self {
+            repair: Some(deed),
+            ..self
+        }
     }
 
-    /// Lets the run after the fault read everything again: the values that were stored are wrong, or the table is lost.
+    /// Lets the run after the fault read everything again: the values that were stored are wrong,
+    /// or the table is lost.
     pub(crate) fn refreshed(mut self) -> Self {
         self.resumes.push("--full-refresh");
         self
@@ -258,8 +291,17 @@ impl Scenario {
 
     /// The account that is read.
     pub(crate) fn simulation(&self) -> Simulation {
-        let count = |stream: &str, default| self.counts.iter().find(|(named, _)| *named == stream).map_or(default, |(_, count)| *count);
-        let counts = self.counts.iter().map(|(stream, count)| ((*stream).to_owned(), *count)).collect();
+        let count = |stream: &str, default| {
+            self.counts
+                .iter()
+                .find(|(named, _)| *named == stream)
+                .map_or(default, |(_, count)| *count)
+        };
+        let counts = self
+            .counts
+            .iter()
+            .map(|(stream, count)| ((*stream).to_owned(), *count))
+            .collect();
         let stripe = StripeWorld {
             keys: vec![KEY.to_owned()],
             charges: count("charges", 250),
@@ -286,7 +328,14 @@ impl Scenario {
             secret: KEY.to_owned(),
             ..MixpanelWorld::default()
         };
-        Simulation { days: 60, stripe, zendesk, mixpanel, latency: self.latency, ..Simulation::default() }
+        Simulation {
+            days: 60,
+            stripe,
+            zendesk,
+            mixpanel,
+            latency: self.latency,
+            ..Simulation::default()
+        }
     }
 
     /// The name of the source.
@@ -306,11 +355,18 @@ impl Scenario {
             Store::Jsonl => "type = \"jsonl\"\npath = \"lake\"",
         };
         let source = match self.vendor {
-            Vendor::Stripe => "connector = \"stripe\"\napi_key = \"${SECRET}\"\nrate_share = 1.0".to_owned(),
-            Vendor::Zendesk if self.members.contains("client_id") => "connector = \"zendesk\"\nsubdomain = \"sim\"".to_owned(),
+            Vendor::Stripe => {
+                "connector = \"stripe\"\napi_key = \"${SECRET}\"\nrate_share = 1.0".to_owned()
+            }
+            Vendor::Zendesk if self.members.contains("client_id") => {
+                "connector = \"zendesk\"\nsubdomain = \"sim\"".to_owned()
+            }
             Vendor::Zendesk => {
                 let world = ZendeskWorld::default();
-                format!("connector = \"zendesk\"\nsubdomain = \"sim\"\nemail = \"{}\"\napi_token = \"${{SECRET}}\"", world.email)
+                format!(
+                    "connector = \"zendesk\"\nsubdomain = \"sim\"\nemail = \"{}\"\napi_token = \"${{SECRET}}\"",
+                    world.email
+                )
             }
             Vendor::Mixpanel => {
                 let world = MixpanelWorld::default();
@@ -322,14 +378,19 @@ impl Scenario {
                 )
             }
         };
-        // One page after the other, so that the second one is always the same; but not where one list must not hold up another.
+        // One page after the other, so that the second one is always the same; but not where one
+        // list must not hold up another.
         let sync = match (self.selects_all, self.unharmed.is_empty()) {
             // As many tables in a transaction as there are.
             (true, _) => "commit_interval = \"10s\"\n",
             (false, true) => "commit_interval = \"50ms\"\nmax_slices = 1\n",
             (false, false) => "commit_interval = \"50ms\"\n",
         };
-        let streams = if self.selects_all { String::new() } else { format!("streams = {:?}\n", self.streams) };
+        let streams = if self.selects_all {
+            String::new()
+        } else {
+            format!("streams = {:?}\n", self.streams)
+        };
         format!(
             "[destination]\n{destination}\n\n[sources.{}]\n{source}\nbase_url = \"{url}\"\n{streams}{}\n\n\
              [sync]\n{sync}",

@@ -69,8 +69,18 @@ impl Stage {
         let simulator = RUNTIME.block_on(Simulator::start(simulation)).unwrap();
         let between = Between::start(&simulator.url());
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("pipeline.toml"), scenario.configuration(&between.url())).unwrap();
-        Self { scenario: scenario.clone(), simulator, between, folder, printed: RefCell::default() }
+        fs::write(
+            folder.path().join("pipeline.toml"),
+            scenario.configuration(&between.url()),
+        )
+        .unwrap();
+        Self {
+            scenario: scenario.clone(),
+            simulator,
+            between,
+            folder,
+            printed: RefCell::default(),
+        }
     }
 
     /// The folder with the configuration and the destination.
@@ -82,7 +92,11 @@ impl Stage {
     fn fault(&self) {
         let scenario = &self.scenario;
         let before = self.between.requests();
-        let args = if scenario.args.is_empty() { &["sync"][..] } else { &scenario.args };
+        let args = if scenario.args.is_empty() {
+            &["sync"][..]
+        } else {
+            &scenario.args
+        };
         let mut command = program(self.path(), args);
         if let Some(shell) = scenario.shell {
             command = behind(shell, &command);
@@ -92,7 +106,12 @@ impl Stage {
         self.between.has_troubled();
         self.reacted(&ran, self.between.requests() - before);
         for (query, result) in &scenario.stores {
-            assert_eq!(rows::query(self.path(), query), *result, "{query}\n{}", ran.text);
+            assert_eq!(
+                rows::query(self.path(), query),
+                *result,
+                "{query}\n{}",
+                ran.text
+            );
         }
         for stream in &scenario.unharmed {
             assert_eq!(
@@ -116,17 +135,34 @@ impl Stage {
         );
         let lower = text.to_lowercase();
         let is_failure = ran.code != Some(0);
-        let hides = scenario.hides.iter().copied().chain(["this is a defect", "panicked"]);
-        let missing: Vec<_> = scenario.says.iter().filter(|said| !lower.contains(&said.to_lowercase())).collect();
+        let hides = scenario
+            .hides
+            .iter()
+            .copied()
+            .chain(["this is a defect", "panicked"]);
+        let missing: Vec<_> = scenario
+            .says
+            .iter()
+            .filter(|said| !lower.contains(&said.to_lowercase()))
+            .collect();
         assert!(missing.is_empty(), "does not say {missing:?}\n{text}");
-        let told: Vec<_> = hides.filter(|hidden| lower.contains(&hidden.to_lowercase())).collect();
+        let told: Vec<_> = hides
+            .filter(|hidden| lower.contains(&hidden.to_lowercase()))
+            .collect();
         assert!(told.is_empty(), "says {told:?}\n{text}");
         assert!(
-            !is_failure || ["error", "failed", "interrupted", "left", "time is up"].iter().any(|word| lower.contains(word)),
+            !is_failure
+                || ["error", "failed", "interrupted", "left", "time is up"]
+                    .iter()
+                    .any(|word| lower.contains(word)),
             "a failure without a word\n{text}"
         );
         let most = scenario.most_requests;
-        assert!((scenario.fewest_requests..=most).contains(&requests), "{requests} requests\n{text}\n{:#?}", self.between.asked());
+        assert!(
+            (scenario.fewest_requests..=most).contains(&requests),
+            "{requests} requests\n{text}\n{:#?}",
+            self.between.asked()
+        );
     }
 
     /// The fault is over, and so is what it left behind.
@@ -137,8 +173,8 @@ impl Stage {
         }
     }
 
-    /// Another sync reads what is missing (I1), doubles nothing (I2), and stores what a sync stores that met no fault (I7);
-    /// and nothing that was written holds the secret (I5).
+    /// Another sync reads what is missing (I1), doubles nothing (I2), and stores what a sync stores
+    /// that met no fault (I7); and nothing that was written holds the secret (I5).
     pub(crate) fn ends_well(&self) {
         self.ends_well_but_for(|_| false);
     }
@@ -147,15 +183,31 @@ impl Stage {
     pub(crate) fn ends_well_but_for(&self, is_late: fn(&str) -> bool) {
         let after = self.sync(&self.scenario.resumes);
         let clean = tempfile::tempdir().unwrap();
-        fs::copy(self.path().join("pipeline.toml"), clean.path().join("pipeline.toml")).unwrap();
+        fs::copy(
+            self.path().join("pipeline.toml"),
+            clean.path().join("pipeline.toml"),
+        )
+        .unwrap();
         succeeds(&self.run(program(clean.path(), &["sync"])));
         for stream in &self.scenario.streams {
             let (found, truth) = (rows::ids(self, stream), self.truth(stream));
-            assert!(found == truth, "{stream}: {} rows, but the account has {}\n{}", found.len(), truth.len(), after.text);
+            assert!(
+                found == truth,
+                "{stream}: {} rows, but the account has {}\n{}",
+                found.len(),
+                truth.len(),
+                after.text
+            );
             let contents = |folder| rows::without(rows::contents(self, folder, stream), is_late);
             let (found, expected) = (contents(self.path()), contents(clean.path()));
-            let difference = found.iter().zip(&expected).find(|(found, expected)| found != expected);
-            assert!(found == expected, "{stream} differs from a sync without the fault: {difference:#?}");
+            let difference = found
+                .iter()
+                .zip(&expected)
+                .find(|(found, expected)| found != expected);
+            assert!(
+                found == expected,
+                "{stream} differs from a sync without the fault: {difference:#?}"
+            );
         }
         self.keeps_its_secrets();
     }
@@ -192,28 +244,55 @@ impl Stage {
 
     /// Runs a command to its end, and ends one that does not end.
     pub(crate) fn run(&self, mut command: Command) -> Ran {
-        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.path().join(format!(".{name}")));
-        command.stdout(fs::File::create(&stdout).unwrap()).stderr(fs::File::create(&stderr).unwrap());
+        let [stdout, stderr] =
+            ["stdout", "stderr"].map(|name| self.path().join(format!(".{name}")));
+        command
+            .stdout(fs::File::create(&stdout).unwrap())
+            .stderr(fs::File::create(&stderr).unwrap());
         let status = wait(command.spawn().unwrap());
-        let text = [stdout, stderr].map(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()).concat();
+        let text = [stdout, stderr]
+            .map(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned())
+            .concat();
         self.printed.borrow_mut().push_str(&text);
-        let status = status.unwrap_or_else(|| panic!("a run did not end within {PATIENCE:?}\n{text}"));
-        Ran { code: status.code(), text }
+        let status =
+            status.unwrap_or_else(|| panic!("a run did not end within {PATIENCE:?}\n{text}"));
+        Ran {
+            code: status.code(),
+            text,
+        }
     }
 }
 
 fn succeeds(ran: &Ran) {
-    assert_eq!(ran.code, Some(0), "a sync without a fault failed\n{}", ran.text);
+    assert_eq!(
+        ran.code,
+        Some(0),
+        "a sync without a fault failed\n{}",
+        ran.text
+    );
 }
 
-/// The program in a folder, with the secret in its environment and nothing of the machine's own. Everything is logged.
+/// The program in a folder, with the secret in its environment and nothing of the machine's own.
+/// Everything is logged.
 pub(crate) fn program(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
-    command.args(args).current_dir(folder).stdin(Stdio::null()).env("SECRET", KEY);
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env("SECRET", KEY);
     if args.first() == Some(&"sync") {
         command.args(["--log-requests", "requests.log"]);
     }
-    for name in ["COLUMNS", "PIPELINE_CONFIG", "RUST_BACKTRACE", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
+    for name in [
+        "COLUMNS",
+        "PIPELINE_CONFIG",
+        "RUST_BACKTRACE",
+        "http_proxy",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
         command.env_remove(name);
     }
     command
@@ -222,8 +301,13 @@ pub(crate) fn program(folder: &Path, args: &[&str]) -> Command {
 /// The same command behind one of a shell.
 pub(crate) fn behind(shell: &str, command: &Command) -> Command {
     let mut shelled = Command::new("sh");
-    shelled.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(command.get_program()).args(command.get_args());
-    shelled.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    shelled
+        .args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shelled
+        .current_dir(command.get_current_dir().unwrap())
+        .stdin(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shelled.env(name, value),

@@ -40,8 +40,13 @@ impl Reaction {
 pub(crate) enum Proof {
     /// The harness plays this.
     Scenario(&'static str, Box<dyn Fn() + Send + Sync>),
-    /// A test elsewhere in the workspace: package, target as `cargo test` names it, and the test's path.
-    Test { package: &'static str, target: &'static str, name: &'static str },
+    /// A test elsewhere in the workspace: package, target as `cargo test` names it, and the test's
+    /// path.
+    Test {
+        package: &'static str,
+        target: &'static str,
+        name: &'static str,
+    },
 }
 
 /// One fault.
@@ -61,13 +66,35 @@ pub(crate) struct Fault {
 }
 
 /// A fault that applies.
-pub(crate) fn fault(code: &'static str, what: &'static str, reaction: Reaction, exit: &'static str, then: &'static str) -> Fault {
-    Fault { code, what, then, reaction, exit, proofs: Vec::new(), not_applicable: None }
+pub(crate) fn fault(
+    code: &'static str,
+    what: &'static str,
+    reaction: Reaction,
+    exit: &'static str,
+    then: &'static str,
+) -> Fault {
+    Fault {
+        code,
+        what,
+        then,
+        reaction,
+        exit,
+        proofs: Vec::new(),
+        not_applicable: None,
+    }
 }
 
 /// A fault of something that the program does not have.
 pub(crate) fn not_applicable(code: &'static str, what: &'static str, why: &'static str) -> Fault {
-    Fault { code, what, then: "", reaction: Reaction::Absorb, exit: "", proofs: Vec::new(), not_applicable: Some(why) }
+    Fault {
+        code,
+        what,
+        then: "",
+        reaction: Reaction::Absorb,
+        exit: "",
+        proofs: Vec::new(),
+        not_applicable: Some(why),
+    }
 }
 
 impl Fault {
@@ -77,7 +104,11 @@ impl Fault {
     }
 
     /// Is proved by a sequence of runs that is not a scenario's.
-    pub(crate) fn does(mut self, case: &'static str, act: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn does(
+        mut self,
+        case: &'static str,
+        act: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         self.proofs.push(Proof::Scenario(case, Box::new(act)));
         self
     }
@@ -93,16 +124,40 @@ impl Fault {
     }
 
     /// Is proved by a test elsewhere in the workspace.
-    pub(crate) fn test(mut self, package: &'static str, target: &'static str, name: &'static str) -> Self {
-        self.proofs.push(Proof::Test { package, target, name });
+    pub(crate) fn test(
+        mut self,
+        package: &'static str,
+        target: &'static str,
+        name: &'static str,
+    ) -> Self {
+        self.proofs.push(Proof::Test {
+            package,
+            target,
+            name,
+        });
         self
     }
 }
 
 /// All faults, in the order of their codes.
 pub(crate) fn all() -> Vec<Fault> {
-    use crate::matrix::{content, credentials, http, network, process, semantics, sinks, webhooks, workers};
-    [network, http, semantics, content, credentials, process, sinks, webhooks, workers].into_iter().flat_map(|faults| faults()).collect()
+    use crate::matrix::{
+        content, credentials, http, network, process, semantics, sinks, webhooks, workers,
+    };
+    [
+        network,
+        http,
+        semantics,
+        content,
+        credentials,
+        process,
+        sinks,
+        webhooks,
+        workers,
+    ]
+    .into_iter()
+    .flat_map(|faults| faults())
+    .collect()
 }
 
 /// The groups of faults by the first letter of their codes.

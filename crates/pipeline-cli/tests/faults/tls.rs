@@ -66,7 +66,11 @@ pub(crate) fn refused(certificate: Certificate) {
     assert!(ran.text.contains("certificate"), "{}", ran.text);
     assert_eq!(requests.load(Ordering::Relaxed), 0, "something was sent");
     let connections = connections.load(Ordering::Relaxed);
-    assert!((1..=4).contains(&connections), "{connections} connections, although the refusal lasts\n{}", ran.text);
+    assert!(
+        (1..=4).contains(&connections),
+        "{connections} connections, although the refusal lasts\n{}",
+        ran.text
+    );
     over_plain_http(&stage, address);
     stage.ends_well();
 }
@@ -77,7 +81,12 @@ pub(crate) fn http2(ending: Ending) {
     let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let tls = acceptor(Certificate::Right, stage.path());
-    let upstream: SocketAddr = stage.simulator.url().trim_start_matches("http://").parse().unwrap();
+    let upstream: SocketAddr = stage
+        .simulator
+        .url()
+        .trim_start_matches("http://")
+        .parse()
+        .unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&answered);
     let server = RUNTIME.spawn(async move {
@@ -91,21 +100,34 @@ pub(crate) fn http2(ending: Ending) {
     let ran = stage.run(trusting(&stage, address));
     server.abort();
     assert_eq!(ran.code, Some(0), "{}", ran.text);
-    assert!(answered.load(Ordering::Relaxed) >= 4, "HTTP/2 was not spoken");
+    assert!(
+        answered.load(Ordering::Relaxed) >= 4,
+        "HTTP/2 was not spoken"
+    );
     over_plain_http(&stage, address);
     stage.ends_well();
 }
 
 /// A sync over TLS that trusts the test's own authority.
 fn trusting(stage: &Stage, address: SocketAddr) -> std::process::Command {
-    edit_configuration(stage.path(), &stage.between.url(), &format!("https://{address}"));
+    edit_configuration(
+        stage.path(),
+        &stage.between.url(),
+        &format!("https://{address}"),
+    );
     let mut command = program(stage.path(), &["sync"]);
-    command.env("SSL_CERT_FILE", stage.path().join("authority.pem")).env_remove("SSL_CERT_DIR");
+    command
+        .env("SSL_CERT_FILE", stage.path().join("authority.pem"))
+        .env_remove("SSL_CERT_DIR");
     command
 }
 
 fn over_plain_http(stage: &Stage, address: SocketAddr) {
-    edit_configuration(stage.path(), &format!("https://{address}"), &stage.between.url());
+    edit_configuration(
+        stage.path(),
+        &format!("https://{address}"),
+        &stage.between.url(),
+    );
 }
 
 fn edit_configuration(folder: &Path, from: &str, to: &str) {
@@ -120,29 +142,50 @@ fn acceptor(certificate: Certificate, folder: &Path) -> TlsAcceptor {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key_of_authority = KeyPair::generate().unwrap();
-    fs::write(folder.join("authority.pem"), authority.self_signed(&key_of_authority).unwrap().pem()).unwrap();
+    fs::write(
+        folder.join("authority.pem"),
+        authority.self_signed(&key_of_authority).unwrap().pem(),
+    )
+    .unwrap();
     let issuer = Issuer::new(authority, key_of_authority);
 
-    let host = if certificate == Certificate::OtherHost { "other.example" } else { "127.0.0.1" };
+    let host = if certificate == Certificate::OtherHost {
+        "other.example"
+    } else {
+        "127.0.0.1"
+    };
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     if certificate == Certificate::Expired {
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
     }
     let key = KeyPair::generate().unwrap();
     let signed = match certificate {
         Certificate::SelfSigned => params.self_signed(&key),
-        Certificate::Expired | Certificate::OtherHost | Certificate::Right => params.signed_by(&key, &issuer),
+        Certificate::Expired | Certificate::OtherHost | Certificate::Right => {
+            params.signed_by(&key, &issuer)
+        }
     };
     let chain: Vec<CertificateDer<'static>> = vec![signed.unwrap().der().clone()];
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(stream: TlsStream<TcpStream>, ending: Ending, upstream: SocketAddr, served: Arc<AtomicUsize>) -> Result<(), h2::Error> {
+async fn serve(
+    stream: TlsStream<TcpStream>,
+    ending: Ending,
+    upstream: SocketAddr,
+    served: Arc<AtomicUsize>,
+) -> Result<(), h2::Error> {
     let mut builder = h2::server::Builder::new();
     if ending == Ending::OneAtATime {
         builder.max_concurrent_streams(1);
@@ -164,12 +207,29 @@ async fn serve(stream: TlsStream<TcpStream>, ending: Ending, upstream: SocketAdd
     Ok(())
 }
 
-async fn answer(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>, upstream: SocketAddr) -> Result<(), h2::Error> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+async fn answer(
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    upstream: SocketAddr,
+) -> Result<(), h2::Error> {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str())
+        .to_owned();
     let headers = request.headers().iter();
-    let headers: Vec<(String, String)> =
-        headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
-    let fetched = tokio::task::spawn_blocking(move || Upstream::new(upstream).answer(&Asked::get(&target, &headers))).await;
+    let headers: Vec<(String, String)> = headers
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect();
+    let fetched = tokio::task::spawn_blocking(move || {
+        Upstream::new(upstream).answer(&Asked::get(&target, &headers))
+    })
+    .await;
     let Ok(answer) = fetched else { return Ok(()) };
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {

@@ -20,17 +20,34 @@ fn sources(url: &str) -> String {
 
 #[test]
 fn d1_check_ends_within_seconds_where_there_is_no_way_to_the_vendor() {
-    for (url, cause) in [("http://127.0.0.1:1", "Connection refused"), ("https://vendor.invalid", "vendor.invalid")] {
+    for (url, cause) in [
+        ("http://127.0.0.1:1", "Connection refused"),
+        ("https://vendor.invalid", "vendor.invalid"),
+    ] {
         let sandbox = Sandbox::new();
         sandbox.write("pipeline.toml", &sources(url));
         for source in ["payments", "support", "product"] {
             for output in ["human", "json"] {
                 let started = Instant::now();
-                let ran = sandbox.run(&["check", source, "--output", output]).ended_with(4);
-                assert!(started.elapsed() < Duration::from_secs(20), "{source} at {url}: {:?}", started.elapsed());
-                assert!(ran.stdout.contains(cause), "{source} at {url}: {}", ran.text());
+                let ran = sandbox
+                    .run(&["check", source, "--output", output])
+                    .ended_with(4);
+                assert!(
+                    started.elapsed() < Duration::from_secs(20),
+                    "{source} at {url}: {:?}",
+                    started.elapsed()
+                );
+                assert!(
+                    ran.stdout.contains(cause),
+                    "{source} at {url}: {}",
+                    ran.text()
+                );
                 assert!(!ran.text().contains("failed too often"), "{}", ran.text());
-                assert!(ran.stderr.contains(&format!("checking {source}")), "{}", ran.stderr);
+                assert!(
+                    ran.stderr.contains(&format!("checking {source}")),
+                    "{}",
+                    ran.stderr
+                );
             }
         }
     }
@@ -40,15 +57,31 @@ fn d1_check_ends_within_seconds_where_there_is_no_way_to_the_vendor() {
 async fn d1_check_reports_each_endpoint_as_it_is_tried() {
     let simulator = Simulator::start(stripe(10, 10)).await.unwrap();
     let sandbox = Sandbox::new();
-    sandbox.write("pipeline.toml", &sources(&simulator.url()).replace("[sources.support]", "[sources.ignored]"));
+    sandbox.write(
+        "pipeline.toml",
+        &sources(&simulator.url()).replace("[sources.support]", "[sources.ignored]"),
+    );
     let ran = sandbox.run(&["check", "payments"]).ended_with(0);
     for endpoint in ["charges", "customers", "refunds"] {
-        assert_eq!(ran.stderr.matches(&format!("payments/{endpoint}: available\n")).count(), 1, "{}", ran.stderr);
+        assert_eq!(
+            ran.stderr
+                .matches(&format!("payments/{endpoint}: available\n"))
+                .count(),
+            1,
+            "{}",
+            ran.stderr
+        );
     }
-    let json = sandbox.run(&["check", "payments", "--output", "json"]).ended_with(0);
+    let json = sandbox
+        .run(&["check", "payments", "--output", "json"])
+        .ended_with(0);
     let checked: Value = serde_json::from_str(&json.stdout).unwrap();
     let listed = checked["sources"][0]["endpoints"].as_array().unwrap().len();
-    assert!(listed > 50 && json.stderr.matches("payments/").count() >= listed / 2, "{}", json.stderr);
+    assert!(
+        listed > 50 && json.stderr.matches("payments/").count() >= listed / 2,
+        "{}",
+        json.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +102,14 @@ async fn a_start_in_the_future_and_an_impossible_user_are_refused_before_anythin
     let of = |source: &str, member: &str, value: &str| {
         let text = sources("http://127.0.0.1:1");
         let (before, after) = text.split_once(&format!("[sources.{source}]\n")).unwrap();
-        let after: Vec<&str> = after.split('\n').filter(|line| !line.starts_with(&format!("{member} = "))).collect();
-        format!("{before}[sources.{source}]\n{member} = \"{value}\"\n{}", after.join("\n"))
+        let after: Vec<&str> = after
+            .split('\n')
+            .filter(|line| !line.starts_with(&format!("{member} = ")))
+            .collect();
+        format!(
+            "{before}[sources.{source}]\n{member} = \"{value}\"\n{}",
+            after.join("\n")
+        )
     };
     let cases = [
         ("payments", "start_date", "9999-12-31", "future"),
@@ -85,7 +124,11 @@ async fn a_start_in_the_future_and_an_impossible_user_are_refused_before_anythin
         sandbox.write("pipeline.toml", &of(source, member, value));
         for command in ["sync", "check", "discover"] {
             let ran = sandbox.run(&[command, source]).ended_with(2);
-            assert!(ran.stderr.contains(words) && ran.stderr.contains("pipeline.toml:"), "{source}.{member} = {value:?}: {}", ran.text());
+            assert!(
+                ran.stderr.contains(words) && ran.stderr.contains("pipeline.toml:"),
+                "{source}.{member} = {value:?}: {}",
+                ran.text()
+            );
         }
     }
 }

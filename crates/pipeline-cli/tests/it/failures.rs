@@ -1,5 +1,5 @@
-//! Whatever goes wrong: one clear message, the documented exit code, committed rows stay, and a run after the repair
-//! completes.
+//! Whatever goes wrong: one clear message, the documented exit code, committed rows stay, and a run
+//! after the repair completes.
 
 use std::fs;
 use std::process::Command;
@@ -22,7 +22,11 @@ async fn half_done() -> (Sandbox, Simulator) {
 /// Committed rows are still there, and a run after the repair completes.
 fn repaired(sandbox: &Sandbox, simulator: &Simulator) {
     let truth = simulator.truth();
-    assert_eq!(sandbox.ids("payments_customers"), truth.ids("customers"), "committed rows are lost");
+    assert_eq!(
+        sandbox.ids("payments_customers"),
+        truth.ids("customers"),
+        "committed rows are lost"
+    );
     sandbox.run(&["sync"]).ended_with(0);
     assert_eq!(sandbox.ids("payments_customers"), truth.ids("customers"));
     assert_eq!(sandbox.ids("payments_charges"), truth.ids("charges"));
@@ -31,7 +35,12 @@ fn repaired(sandbox: &Sandbox, simulator: &Simulator) {
 /// The text is said, and said once.
 #[track_caller]
 fn says_once(ran: &Ran, text: &str) {
-    assert_eq!(ran.text().matches(text).count(), 1, "`{text}` is not there exactly once:\n{}", ran.text());
+    assert_eq!(
+        ran.text().matches(text).count(),
+        1,
+        "`{text}` is not there exactly once:\n{}",
+        ran.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +61,13 @@ async fn a_key_that_expires_half_way_ends_with_3_and_a_new_one_goes_on() {
     let mut command = sandbox.command(&["sync"]);
     command.env("STRIPE_API_KEY", OLD_KEY);
     let expired = ran(command).ended_with(3);
-    assert!(expired.stdout.contains("help: stripe says `api_key_expired`: make a new key"), "{}", expired.text());
+    assert!(
+        expired
+            .stdout
+            .contains("help: stripe says `api_key_expired`: make a new key"),
+        "{}",
+        expired.text()
+    );
     assert!(!expired.text().contains(OLD_KEY));
     repaired(&sandbox, &simulator);
 }
@@ -66,9 +81,16 @@ async fn a_stream_that_may_not_be_read_is_a_failure_only_when_it_is_named() {
     sandbox.configure(&simulator, SQLITE, &["charges", "customers"]);
     let named = sandbox.run(&["sync"]).ended_with(3);
     assert!(named.stdout.contains("failed"), "{}", named.stdout);
-    assert_eq!(sandbox.ids("payments_customers").len(), 50, "the other stream is read all the same");
+    assert_eq!(
+        sandbox.ids("payments_customers").len(),
+        50,
+        "the other stream is read all the same"
+    );
     let config = fs::read_to_string(sandbox.path("pipeline.toml")).unwrap();
-    let all: Vec<&str> = config.lines().filter(|line| !line.starts_with("streams")).collect();
+    let all: Vec<&str> = config
+        .lines()
+        .filter(|line| !line.starts_with("streams"))
+        .collect();
     sandbox.write("pipeline.toml", &all.join("\n"));
     let unnamed = sandbox.run(&["sync"]).ended_with(0);
     assert!(unnamed.stdout.contains("unavailable"), "{}", unnamed.stdout);
@@ -86,8 +108,14 @@ async fn an_unknown_stream_ends_with_2() {
 async fn a_wrong_type_ends_with_2_and_shows_the_line() {
     let (sandbox, simulator) = half_done().await;
     let right = fs::read_to_string(sandbox.path("pipeline.toml")).unwrap();
-    sandbox.write("pipeline.toml", &right.replace("rate_share = 1.0", "rate_share = \"all\""));
-    says_once(&sandbox.run(&["sync"]).ended_with(2), "9 | rate_share = \"all\"");
+    sandbox.write(
+        "pipeline.toml",
+        &right.replace("rate_share = 1.0", "rate_share = \"all\""),
+    );
+    says_once(
+        &sandbox.run(&["sync"]).ended_with(2),
+        "9 | rate_share = \"all\"",
+    );
     sandbox.write("pipeline.toml", &right);
     repaired(&sandbox, &simulator);
 }
@@ -99,15 +127,21 @@ async fn a_destination_that_cannot_be_written_ends_with_5() {
     use std::os::unix::process::CommandExt;
 
     let (sandbox, simulator) = half_done().await;
-    let (folder, database) = (sandbox.folder.path().to_owned(), sandbox.path("warehouse.db"));
-    let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (folder, database) = (
+        sandbox.folder.path().to_owned(),
+        sandbox.path("warehouse.db"),
+    );
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+    };
     let copy = folder.join("copy-of-pipeline");
     fs::copy(env!("CARGO_BIN_EXE_pipeline"), &copy).unwrap();
     mode(&copy, 0o555);
     mode(&database, 0o444);
     mode(&folder, 0o555);
     let mut command = sandbox.command(&["sync"]);
-    // Permissions do not bind root; and who is not root may not be let into the folder that was built in.
+    // Permissions do not bind root; and who is not root may not be let into the folder that was
+    // built in.
     if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
         command = Command::new(&copy);
         sandbox.prepare(&mut command);
@@ -125,7 +159,11 @@ async fn a_destination_that_cannot_be_written_ends_with_5() {
 async fn a_full_disk_ends_with_5() {
     let (sandbox, simulator) = half_done().await;
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "ulimit -f 200; exec \"$0\" sync", env!("CARGO_BIN_EXE_pipeline")]);
+    command.args([
+        "-c",
+        "ulimit -f 200; exec \"$0\" sync",
+        env!("CARGO_BIN_EXE_pipeline"),
+    ]);
     sandbox.prepare(&mut command);
     let full = ran(command).ended_with(5);
     assert!(full.text().contains("help:"), "{}", full.text());
@@ -135,8 +173,17 @@ async fn a_full_disk_ends_with_5() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_temporary_files_ends_with_5() {
-    let world = MixpanelWorld { days: 1, events_per_day: 20_000, ..MixpanelWorld::default() };
-    let simulator = Simulator::start(Simulation { mixpanel: world.clone(), ..Simulation::default() }).await.unwrap();
+    let world = MixpanelWorld {
+        days: 1,
+        events_per_day: 20_000,
+        ..MixpanelWorld::default()
+    };
+    let simulator = Simulator::start(Simulation {
+        mixpanel: world.clone(),
+        ..Simulation::default()
+    })
+    .await
+    .unwrap();
     let sandbox = Sandbox::new();
     let config = format!(
         "[destination]\n{SQLITE}\n\n[sources.web]\nconnector = \"mixpanel\"\nproject_id = {}\nusername = \"{}\"\nsecret = \"{}\"\n\
@@ -149,14 +196,24 @@ async fn a_full_disk_of_temporary_files_ends_with_5() {
     sandbox.write("pipeline.toml", &config);
     let mut command = std::process::Command::new("sh");
     // The empty database fits, the day does not, although it is compressed.
-    command.args(["-c", "ulimit -f 1000; exec \"$0\" sync", env!("CARGO_BIN_EXE_pipeline")]);
+    command.args([
+        "-c",
+        "ulimit -f 1000; exec \"$0\" sync",
+        env!("CARGO_BIN_EXE_pipeline"),
+    ]);
     sandbox.prepare(&mut command);
     let full = ran(command).ended_with(5);
     says_once(&full, "the disk of temporary files is full");
     assert!(full.text().contains("TMPDIR"), "{}", full.text());
     sandbox.run(&["sync"]).ended_with(0);
     let database = rusqlite::Connection::open(sandbox.path("warehouse.db")).unwrap();
-    let stored: i64 = database.query_row("SELECT count(DISTINCT insert_id) FROM web_export", [], |row| row.get(0)).unwrap();
+    let stored: i64 = database
+        .query_row(
+            "SELECT count(DISTINCT insert_id) FROM web_export",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
     assert_eq!(stored, 20_000);
 }
 
@@ -164,17 +221,26 @@ async fn a_full_disk_of_temporary_files_ends_with_5() {
 async fn a_damaged_checkpoint_ends_with_5_and_is_not_taken_for_an_empty_one() {
     let (sandbox, simulator) = half_done().await;
     let database = sandbox.path("warehouse.db");
-    execute(&database, "CREATE TABLE backup AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = substr(state, 1, 25)");
+    execute(
+        &database,
+        "CREATE TABLE backup AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = substr(state, 1, 25)",
+    );
     let damaged = sandbox.run(&["sync"]).ended_with(5);
     says_once(&damaged, "checkpoint is damaged");
-    execute(&database, "DELETE FROM _pipeline_state; INSERT INTO _pipeline_state SELECT * FROM backup");
+    execute(
+        &database,
+        "DELETE FROM _pipeline_state; INSERT INTO _pipeline_state SELECT * FROM backup",
+    );
     repaired(&sandbox, &simulator);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_instead_of_an_answer_ends_with_4_and_one_message() {
     let (sandbox, simulator) = half_done().await;
-    simulator.set_faults(Faults { captive_portal: true, ..Faults::default() });
+    simulator.set_faults(Faults {
+        captive_portal: true,
+        ..Faults::default()
+    });
     let page = sandbox.run(&["sync"]).ended_with(4);
     assert_eq!(page.text().matches("error:").count(), 1, "{}", page.text());
     simulator.set_faults(Faults::default());
@@ -190,15 +256,30 @@ async fn a_checkpoint_changed_by_somebody_else_ends_with_6() {
     let sandbox = Sandbox::new();
     sandbox.configure(&simulator, SQLITE, &["charges"]);
     let child = after_a_commit(&sandbox);
-    // A command that would change it is refused while the sync runs, and the sync is not hurt by it.
-    let refused = sandbox.run(&["state", "reset", "payments/charges", "--yes"]).ended_with(6);
-    assert!(refused.stderr.contains("another sync"), "{}", refused.text());
+    // A command that would change it is refused while the sync runs, and the sync is not hurt by
+    // it.
+    let refused = sandbox
+        .run(&["state", "reset", "payments/charges", "--yes"])
+        .ended_with(6);
+    assert!(
+        refused.stderr.contains("another sync"),
+        "{}",
+        refused.text()
+    );
     let next_plan = "UPDATE _pipeline_state SET state = json_set(state, '$.plan', json_extract(state, '$.plan') + 1)";
     execute(&sandbox.path("warehouse.db"), next_plan);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(6),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     sandbox.run(&["sync"]).ended_with(0);
-    assert_eq!(sandbox.ids("payments_charges"), simulator.truth().ids("charges"));
+    assert_eq!(
+        sandbox.ids("payments_charges"),
+        simulator.truth().ids("charges")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,17 +296,29 @@ async fn no_output_holds_the_key() {
     ] {
         everything.push_str(&sandbox.run(args).ended_with(0).text());
     }
-    simulator.set_faults(Faults { unauthorized: true, ..Faults::default() });
+    simulator.set_faults(Faults {
+        unauthorized: true,
+        ..Faults::default()
+    });
     everything.push_str(&sandbox.run(&["sync"]).ended_with(3).text());
     let requests = fs::read_to_string(sandbox.path("requests.log")).unwrap();
-    assert!(requests.lines().count() > 10 && !requests.contains('?'), "{requests}");
+    assert!(
+        requests.lines().count() > 10 && !requests.contains('?'),
+        "{requests}"
+    );
     everything.push_str(&requests);
     assert!(!everything.contains(KEY));
     for file in fs::read_dir(sandbox.folder.path()).unwrap() {
         let path = file.unwrap().path();
         if path.is_file() {
             let bytes = fs::read(&path).unwrap();
-            assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "the key is in {}", path.display());
+            assert!(
+                !bytes
+                    .windows(KEY.len())
+                    .any(|window| window == KEY.as_bytes()),
+                "the key is in {}",
+                path.display()
+            );
         }
     }
 }

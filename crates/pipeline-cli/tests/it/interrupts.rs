@@ -17,7 +17,11 @@ pub(crate) fn after_a_commit(sandbox: &Sandbox) -> Child {
     let mut line = String::new();
     loop {
         line.clear();
-        assert_ne!(events.read_line(&mut line).unwrap(), 0, "the sync ended without a commit of rows");
+        assert_ne!(
+            events.read_line(&mut line).unwrap(),
+            0,
+            "the sync ended without a commit of rows"
+        );
         let event: Value = serde_json::from_str(&line).unwrap();
         if event["event"] == "committed" && event["rows"].as_u64() > Some(0) {
             break;
@@ -39,7 +43,13 @@ async fn slow() -> (Sandbox, Simulator) {
 
 /// Sends a signal to a process.
 pub(crate) fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[cfg(unix)]
@@ -52,14 +62,29 @@ async fn an_interrupt_ends_within_two_seconds_with_4_and_the_next_run_goes_on() 
         let interrupted = Instant::now();
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
-        assert!(interrupted.elapsed() < Duration::from_secs(2), "{name}: {:?}", interrupted.elapsed());
-        assert_eq!(output.status.code(), Some(4), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            interrupted.elapsed() < Duration::from_secs(2),
+            "{name}: {:?}",
+            interrupted.elapsed()
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(4),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(sandbox.ids("payments_charges").len() >= before);
     }
     let requests = simulator.stats().requests;
     sandbox.run(&["sync"]).ended_with(0);
-    assert_eq!(sandbox.ids("payments_charges"), simulator.truth().ids("charges"));
-    assert!(simulator.stats().requests - requests < 200, "the last run read everything again");
+    assert_eq!(
+        sandbox.ids("payments_charges"),
+        simulator.truth().ids("charges")
+    );
+    assert!(
+        simulator.stats().requests - requests < 200,
+        "the last run read everything again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +93,11 @@ async fn a_deadline_ends_with_4_and_says_how_to_go_on() {
     let started = Instant::now();
     let stopped = sandbox.run(&["sync", "--max-duration", "1s"]).ended_with(4);
     assert!(started.elapsed() < Duration::from_secs(4));
-    assert!(stopped.stdout.contains("Run the same command again"), "{}", stopped.text());
+    assert!(
+        stopped.stdout.contains("Run the same command again"),
+        "{}",
+        stopped.text()
+    );
     let status = sandbox.run(&["status"]).ended_with(0).stdout;
     assert!(status.contains("left"), "{status}");
 }

@@ -1,6 +1,11 @@
 //! The command as users meet it: the real binary, against simulated vendors on loopback.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; figures are printed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a failed unwrap is a failed test; figures are printed"
+)]
 
 mod budget;
 mod check;

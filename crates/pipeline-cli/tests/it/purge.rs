@@ -12,8 +12,11 @@ use serde_json::Value;
 use crate::support::{SQLITE, Sandbox};
 use crate::vendor::{Vendor, list};
 
-const DESTINATIONS: [&str; 3] =
-    [SQLITE, "type = \"jsonl\"\npath = \"lines\"", "type = \"parquet\"\npath = \"lake\"\ncompression = \"none\""];
+const DESTINATIONS: [&str; 3] = [
+    SQLITE,
+    "type = \"jsonl\"\npath = \"lines\"",
+    "type = \"parquet\"\npath = \"lake\"\ncompression = \"none\"",
+];
 
 fn sandbox(vendor: &Vendor, destination: &str, streams: &str) -> Sandbox {
     let sandbox = vendor.sandbox(&format!("streams = {streams}"));
@@ -28,14 +31,32 @@ fn now() -> u64 {
 
 /// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let paths = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 /// The files that a text is in.
 fn holding(sandbox: &Sandbox, text: &str) -> Vec<PathBuf> {
-    let holds = |path: &PathBuf| fs::read(path).unwrap().windows(text.len()).any(|window| window == text.as_bytes());
-    files(sandbox.folder.path()).into_iter().filter(holds).collect()
+    let holds = |path: &PathBuf| {
+        fs::read(path)
+            .unwrap()
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    files(sandbox.folder.path())
+        .into_iter()
+        .filter(holds)
+        .collect()
 }
 
 /// Two customers, of whom one is deleted once the switch is on.
@@ -43,13 +64,26 @@ fn account() -> (Vendor, Arc<AtomicBool>) {
     let deleted = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&deleted);
     let created = now() - 100;
-    let customer = move |id, email| format!(r#"{{"id":"{id}","object":"customer","email":"{email}","created":{created}}}"#);
+    let customer = move |id, email| {
+        format!(r#"{{"id":"{id}","object":"customer","email":"{email}","created":{created}}}"#)
+    };
     let vendor = Vendor::stripe(move |path, _| {
         let is_deleted = switch.load(Ordering::Relaxed);
         match path {
-            "/v1/customers" if is_deleted => Some((200, list(&[customer("cus_2", "stays@example.com")]))),
-            "/v1/customers" => Some((200, list(&[customer("cus_2", "stays@example.com"), customer("cus_1", "forget@example.com")]))),
-            "/v1/customers/cus_1" => Some((200, r#"{"id":"cus_1","object":"customer","deleted":true}"#.to_owned())),
+            "/v1/customers" if is_deleted => {
+                Some((200, list(&[customer("cus_2", "stays@example.com")])))
+            }
+            "/v1/customers" => Some((
+                200,
+                list(&[
+                    customer("cus_2", "stays@example.com"),
+                    customer("cus_1", "forget@example.com"),
+                ]),
+            )),
+            "/v1/customers/cus_1" => Some((
+                200,
+                r#"{"id":"cus_1","object":"customer","deleted":true}"#.to_owned(),
+            )),
             "/v1/events" if is_deleted => {
                 let object = customer("cus_1", "forget@example.com");
                 let event = format!(
@@ -65,27 +99,62 @@ fn account() -> (Vendor, Arc<AtomicBool>) {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the next process has to start in a later second")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the next process has to start in a later second"
+)]
 fn nothing_of_what_was_deleted_is_on_the_disk_after_a_purge() {
     for destination in DESTINATIONS {
         let (vendor, deleted) = account();
         let sandbox = sandbox(&vendor, destination, "[\"customers\"]");
         sandbox.run(&["sync"]).ended_with(0);
-        assert!(!holding(&sandbox, "forget@example.com").is_empty(), "{destination}");
+        assert!(
+            !holding(&sandbox, "forget@example.com").is_empty(),
+            "{destination}"
+        );
         deleted.store(true, Ordering::Relaxed);
         // The feed of changes starts with the second in which the first sync began.
         std::thread::sleep(Duration::from_millis(2_100));
         sandbox.run(&["sync"]).ended_with(0);
-        let counted: Value = serde_json::from_str(&sandbox.run(&["purge", "--dry-run", "--output", "json"]).ended_with(0).stdout).unwrap();
+        let counted: Value = serde_json::from_str(
+            &sandbox
+                .run(&["purge", "--dry-run", "--output", "json"])
+                .ended_with(0)
+                .stdout,
+        )
+        .unwrap();
         let rows = counted["purged"]["tables"][0]["rows"].as_u64();
-        assert_eq!((&counted["dry_run"], rows), (&true.into(), Some(if destination == SQLITE { 0 } else { 2 })), "{counted}");
+        assert_eq!(
+            (&counted["dry_run"], rows),
+            (
+                &true.into(),
+                Some(if destination == SQLITE { 0 } else { 2 })
+            ),
+            "{counted}"
+        );
         let purged = sandbox.run(&["purge", "payments/customers"]).ended_with(0);
         assert!(purged.stdout.contains("Removed"), "{purged:?}");
-        assert_eq!(holding(&sandbox, "forget@example.com"), Vec::<PathBuf>::new(), "{destination}");
-        assert!(!holding(&sandbox, "stays@example.com").is_empty(), "{destination}");
+        assert_eq!(
+            holding(&sandbox, "forget@example.com"),
+            Vec::<PathBuf>::new(),
+            "{destination}"
+        );
+        assert!(
+            !holding(&sandbox, "stays@example.com").is_empty(),
+            "{destination}"
+        );
         sandbox.run(&["sync"]).ended_with(0);
-        assert!(sandbox.run(&["purge", "--versions"]).ended_with(0).stdout.contains("Removed 0 rows."));
-        assert!(!holding(&sandbox, "stays@example.com").is_empty(), "{destination}");
+        assert!(
+            sandbox
+                .run(&["purge", "--versions"])
+                .ended_with(0)
+                .stdout
+                .contains("Removed 0 rows.")
+        );
+        assert!(
+            !holding(&sandbox, "stays@example.com").is_empty(),
+            "{destination}"
+        );
     }
 }
 
@@ -96,9 +165,17 @@ fn a_purge_names_what_is_there() {
     sandbox.run(&["purge"]).ended_with(0);
     sandbox.run(&["sync"]).ended_with(0);
     let unknown = sandbox.run(&["purge", "payments/customer"]).ended_with(2);
-    assert!(unknown.stderr.contains("did you mean `payments/customers`?"), "{unknown:?}");
+    assert!(
+        unknown
+            .stderr
+            .contains("did you mean `payments/customers`?"),
+        "{unknown:?}"
+    );
     let config = fs::read_to_string(sandbox.path("pipeline.toml")).unwrap();
-    sandbox.write("pipeline.toml", &config.replace(SQLITE, "type = \"jsonl\"\npath = \"-\""));
+    sandbox.write(
+        "pipeline.toml",
+        &config.replace(SQLITE, "type = \"jsonl\"\npath = \"-\""),
+    );
     sandbox.run(&["purge"]).ended_with(2);
 }
 
@@ -108,25 +185,51 @@ fn what_is_read_again_and_is_the_same_is_not_stored_again() {
     let vendor = Vendor::stripe(move |path, _| {
         let transaction = |n: u64| {
             let created = start - 86_400 * n - 100;
-            format!(r#"{{"id":"txn_{n}","object":"balance_transaction","created":{created},"status":"available"}}"#)
+            format!(
+                r#"{{"id":"txn_{n}","object":"balance_transaction","created":{created},"status":"available"}}"#
+            )
         };
-        (path == "/v1/balance_transactions").then(|| (200, list(&(0..10).map(transaction).collect::<Vec<_>>())))
+        (path == "/v1/balance_transactions")
+            .then(|| (200, list(&(0..10).map(transaction).collect::<Vec<_>>())))
     });
     for destination in &DESTINATIONS[1..] {
         let sandbox = sandbox(&vendor, destination, "[\"balance_transactions\"]");
-        let first = sandbox.run(&["sync", "--output", "json"]).ended_with(0).finished();
-        assert_eq!((&first["streams"][0]["rows"], &first["streams"][0]["unchanged"]), (&10.into(), &0.into()), "{first}");
+        let first = sandbox
+            .run(&["sync", "--output", "json"])
+            .ended_with(0)
+            .finished();
+        assert_eq!(
+            (
+                &first["streams"][0]["rows"],
+                &first["streams"][0]["unchanged"]
+            ),
+            (&10.into(), &0.into()),
+            "{first}"
+        );
         for run in 0..5 {
             if run == 2 {
                 // What is remembered is made again from the files.
                 let folder = destination.split('"').nth(3).unwrap();
                 fs::remove_dir_all(sandbox.path(folder).join("_known")).unwrap();
             }
-            let again = sandbox.run(&["sync", "--output", "json"]).ended_with(0).finished();
+            let again = sandbox
+                .run(&["sync", "--output", "json"])
+                .ended_with(0)
+                .finished();
             let stream = &again["streams"][0];
-            assert_eq!((&stream["rows"], &stream["records"]), (&0.into(), &stream["unchanged"]), "{again}");
+            assert_eq!(
+                (&stream["rows"], &stream["records"]),
+                (&0.into(), &stream["unchanged"]),
+                "{again}"
+            );
         }
-        let status: Value = serde_json::from_str(&sandbox.run(&["status", "--output", "json"]).ended_with(0).stdout).unwrap();
+        let status: Value = serde_json::from_str(
+            &sandbox
+                .run(&["status", "--output", "json"])
+                .ended_with(0)
+                .stdout,
+        )
+        .unwrap();
         assert_eq!(status["streams"][0]["rows"], 10, "{status}");
     }
 }

@@ -8,10 +8,20 @@ use pipeline_simulator::Simulator;
 
 use crate::support::{SQLITE, Sandbox, stripe};
 
-const DESTINATIONS: [&str; 3] = [SQLITE, "type = \"parquet\"\npath = \"lake\"", "type = \"jsonl\"\npath = \"lake\""];
+const DESTINATIONS: [&str; 3] = [
+    SQLITE,
+    "type = \"parquet\"\npath = \"lake\"",
+    "type = \"jsonl\"\npath = \"lake\"",
+];
 
-const READING: [&[&str]; 6] =
-    [&["status"], &["status", "--output", "json"], &["runs"], &["state", "show"], &["state", "gaps"], &["state", "reset", "payments"]];
+const READING: [&[&str]; 6] = [
+    &["status"],
+    &["status", "--output", "json"],
+    &["runs"],
+    &["state", "show"],
+    &["state", "gaps"],
+    &["state", "reset", "payments"],
+];
 
 /// Every file below a folder with its content, and every folder.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
@@ -42,18 +52,33 @@ async fn a18_reading_commands_change_nothing() {
         let sandbox = synced(destination).await;
         if sandbox.path("lake").is_dir() {
             // What a person has put there, and what a killed run may have left.
-            fs::write(sandbox.path("lake/payments/charges/compacted.parquet"), "mine").unwrap();
+            fs::write(
+                sandbox.path("lake/payments/charges/compacted.parquet"),
+                "mine",
+            )
+            .unwrap();
             fs::create_dir_all(sandbox.path("lake/_staging")).unwrap();
             fs::write(sandbox.path("lake/_staging/x"), "mine").unwrap();
         }
         let before = tree(sandbox.folder.path());
         for args in READING {
-            sandbox.run(args).ended_with(if args.contains(&"reset") { 2 } else { 0 });
+            sandbox
+                .run(args)
+                .ended_with(if args.contains(&"reset") { 2 } else { 0 });
             let after = tree(sandbox.folder.path());
-            let changed: Vec<_> =
-                after.iter().filter(|(path, content)| before.get(*path) != Some(*content)).map(|(path, _)| path).collect();
-            assert!(changed.is_empty(), "{args:?} of {destination} changed {changed:?}");
-            assert!(before.keys().all(|path| after.contains_key(path)), "{args:?} of {destination} removed something");
+            let changed: Vec<_> = after
+                .iter()
+                .filter(|(path, content)| before.get(*path) != Some(*content))
+                .map(|(path, _)| path)
+                .collect();
+            assert!(
+                changed.is_empty(),
+                "{args:?} of {destination} changed {changed:?}"
+            );
+            assert!(
+                before.keys().all(|path| after.contains_key(path)),
+                "{args:?} of {destination} removed something"
+            );
         }
     }
 }
@@ -68,7 +93,11 @@ async fn a18_reading_commands_work_where_nothing_can_be_written() {
     for destination in DESTINATIONS {
         let sandbox = synced(destination).await;
         let folder = sandbox.folder.path().to_owned();
-        fs::copy(env!("CARGO_BIN_EXE_pipeline"), folder.join("copy-of-pipeline")).unwrap();
+        fs::copy(
+            env!("CARGO_BIN_EXE_pipeline"),
+            folder.join("copy-of-pipeline"),
+        )
+        .unwrap();
         let mode = |path: &Path, file: u32, of_folder: u32| {
             let mode = if path.is_dir() { of_folder } else { file };
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -86,9 +115,18 @@ async fn a18_reading_commands_work_where_nothing_can_be_written() {
                 command.uid(65_534);
             }
             let ran = crate::support::ran(command);
-            assert_eq!(ran.code, if args.contains(&"reset") { 2 } else { 0 }, "{args:?} of {destination}: {}", ran.text());
+            assert_eq!(
+                ran.code,
+                if args.contains(&"reset") { 2 } else { 0 },
+                "{args:?} of {destination}: {}",
+                ran.text()
+            );
             if args[0] == "status" {
-                assert!(ran.stdout.contains("300"), "{args:?} of {destination}: {}", ran.text());
+                assert!(
+                    ran.stdout.contains("300"),
+                    "{args:?} of {destination}: {}",
+                    ran.text()
+                );
             }
         }
         for path in &all {
@@ -105,12 +143,17 @@ fn a18_what_cannot_be_looked_at_is_not_taken_for_nothing() {
 
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("closed")).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_pipeline"), sandbox.path("copy-of-pipeline")).unwrap();
+    fs::copy(
+        env!("CARGO_BIN_EXE_pipeline"),
+        sandbox.path("copy-of-pipeline"),
+    )
+    .unwrap();
     sandbox.write(
         "pipeline.toml",
         "[destination]\ntype = \"sqlite\"\npath = \"closed/warehouse.db\"\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${KEY}\"\n",
     );
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(sandbox.folder.path(), 0o755);
     for closed in [true, false] {
         mode(&sandbox.path("closed"), if closed { 0o000 } else { 0o755 });
@@ -122,7 +165,12 @@ fn a18_what_cannot_be_looked_at_is_not_taken_for_nothing() {
                 command.uid(65_534);
             }
             let ran = crate::support::ran(command).ended_with(if closed { 5 } else { 0 });
-            assert_eq!(ran.text().contains("permission denied"), closed, "{args:?}: {}", ran.text());
+            assert_eq!(
+                ran.text().contains("permission denied"),
+                closed,
+                "{args:?}: {}",
+                ran.text()
+            );
         }
     }
 }

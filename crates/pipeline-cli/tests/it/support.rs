@@ -36,7 +36,11 @@ impl Ran {
 
     /// The last event of `--output json`.
     pub(crate) fn finished(&self) -> Value {
-        let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no output: {self:?}"));
+        let last = self
+            .stdout
+            .lines()
+            .last()
+            .unwrap_or_else(|| panic!("no output: {self:?}"));
         serde_json::from_str(last).unwrap()
     }
 
@@ -55,7 +59,9 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -90,8 +96,19 @@ impl Sandbox {
 
     /// Sets folder and environment, so that nothing of the machine's own shows.
     pub(crate) fn prepare(&self, command: &mut Command) {
-        command.current_dir(self.folder.path()).stdin(Stdio::null()).env("STRIPE_API_KEY", KEY);
-        for name in ["COLUMNS", "PIPELINE_CONFIG", "RUST_BACKTRACE", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
+        command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .env("STRIPE_API_KEY", KEY);
+        for name in [
+            "COLUMNS",
+            "PIPELINE_CONFIG",
+            "RUST_BACKTRACE",
+            "http_proxy",
+            "HTTP_PROXY",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
             command.env_remove(name);
         }
     }
@@ -102,7 +119,11 @@ impl Sandbox {
 
     /// A sync that is left running, with its events on a pipe.
     pub(crate) fn spawn_sync(&self) -> Child {
-        self.command(&["sync", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(&["sync", "--output", "json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// The ids in a table of the database, sorted; none when it is not there yet.
@@ -111,10 +132,19 @@ impl Sandbox {
     }
 }
 
-/// The text without the lists of what there is to choose from, which grow with every connector and destination.
+/// The text without the lists of what there is to choose from, which grow with every connector and
+/// destination.
 pub(crate) fn without_lists(text: &str) -> String {
-    const LISTS: [&str; 4] = ["known connectors: ", "known destinations: ", "known types: ", "known names: "];
-    let cut = |line: &str| match LISTS.iter().find_map(|list| Some(line.find(list)? + list.len())) {
+    const LISTS: [&str; 4] = [
+        "known connectors: ",
+        "known destinations: ",
+        "known types: ",
+        "known names: ",
+    ];
+    let cut = |line: &str| match LISTS
+        .iter()
+        .find_map(|list| Some(line.find(list)? + list.len()))
+    {
         Some(end) => format!("{}…\n", &line[..end]),
         None => format!("{line}\n"),
     };
@@ -124,36 +154,62 @@ pub(crate) fn without_lists(text: &str) -> String {
 pub(crate) fn ran(mut command: Command) -> Ran {
     let output = loop {
         match command.output() {
-            // A copy of the program that another thread's child still holds open for writing, for an instant.
-            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            // A copy of the program that another thread's child still holds open for writing, for
+            // an instant.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::yield_now()
+            }
             output => break output.unwrap(),
         }
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 fn ids(database: &Path, table: &str) -> Vec<String> {
     if !database.exists() {
         return Vec::new();
     }
-    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let connection =
+        Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     if !connection.table_exists(None, table).unwrap() {
         return Vec::new();
     }
-    let mut statement = connection.prepare(&format!("SELECT id FROM {table} ORDER BY id")).unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    let mut statement = connection
+        .prepare(&format!("SELECT id FROM {table} ORDER BY id"))
+        .unwrap();
+    statement
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 /// Changes the database behind the program's back.
 pub(crate) fn execute(database: &Path, sql: &str) {
-    Connection::open(database).unwrap().execute_batch(sql).unwrap();
+    Connection::open(database)
+        .unwrap()
+        .execute_batch(sql)
+        .unwrap();
 }
 
 /// A simulated Stripe account.
 pub(crate) fn stripe(charges: u64, customers: u64) -> Simulation {
-    let stripe = StripeWorld { keys: [KEY, OLD_KEY].map(str::to_owned).to_vec(), charges, customers, others: 20, ..StripeWorld::default() };
-    Simulation { stripe, ..Simulation::default() }
+    let stripe = StripeWorld {
+        keys: [KEY, OLD_KEY].map(str::to_owned).to_vec(),
+        charges,
+        customers,
+        others: 20,
+        ..StripeWorld::default()
+    };
+    Simulation {
+        stripe,
+        ..Simulation::default()
+    }
 }
 
 /// The destination used where its kind does not matter.

@@ -1,4 +1,5 @@
-//! TLS with a server on loopback: what is wrong with it for good ends a run at once, with words and help of its own.
+//! TLS with a server on loopback: what is wrong with it for good ends a run at once, with words and
+//! help of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,7 +32,11 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
-        Self { pem: certificate.pem(), certificate: certificate.der().clone(), issuer: Issuer::new(params, key) }
+        Self {
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+        }
     }
 
     /// The one that the commands trust.
@@ -42,7 +47,10 @@ impl Authority {
 
     fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
-        Identity { certificate: params.signed_by(&key, &self.issuer).unwrap().der().clone(), key: key.serialize_der() }
+        Identity {
+            certificate: params.signed_by(&key, &self.issuer).unwrap().der().clone(),
+            key: key.serialize_der(),
+        }
     }
 }
 
@@ -54,7 +62,10 @@ struct Identity {
 
 fn self_signed(params: &CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
-    Identity { certificate: params.self_signed(&key).unwrap().der().clone(), key: key.serialize_der() }
+    Identity {
+        certificate: params.self_signed(&key).unwrap().der().clone(),
+        key: key.serialize_der(),
+    }
 }
 
 /// What is asked for: a certificate of 127.0.0.1 that holds.
@@ -71,7 +82,12 @@ enum Server {
 
 impl Server {
     fn with(identity: Identity) -> Self {
-        Self::Tls(Arc::new(config().with_no_client_auth().with_single_cert(vec![identity.certificate], key(identity.key)).unwrap()))
+        Self::Tls(Arc::new(
+            config()
+                .with_no_client_auth()
+                .with_single_cert(vec![identity.certificate], key(identity.key))
+                .unwrap(),
+        ))
     }
 
     fn asking_for_a_certificate(versions: &[&'static rustls::SupportedProtocolVersion]) -> Self {
@@ -79,9 +95,16 @@ impl Server {
         let mut roots = RootCertStore::empty();
         roots.add(Authority::trusted().certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
-        let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-        let config = config.with_client_cert_verifier(verifier).with_single_cert(vec![identity.certificate], key(identity.key));
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap();
+        let config = config
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![identity.certificate], key(identity.key));
         Self::Tls(Arc::new(config.unwrap()))
     }
 
@@ -111,7 +134,8 @@ impl Server {
                 return Ok(());
             }
         };
-        let connection = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
+        let connection =
+            ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         let served = answer(&mut stream, requests);
         // What the client has sent is read, so that closing does not take back the alert.
@@ -121,7 +145,10 @@ impl Server {
     }
 }
 
-fn answer(stream: &mut StreamOwned<ServerConnection, TcpStream>, requests: &AtomicUsize) -> std::io::Result<()> {
+fn answer(
+    stream: &mut StreamOwned<ServerConnection, TcpStream>,
+    requests: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut path = String::new();
     {
         let mut lines = BufReader::new(&mut *stream);
@@ -132,15 +159,24 @@ fn answer(stream: &mut StreamOwned<ServerConnection, TcpStream>, requests: &Atom
         }
     }
     requests.fetch_add(1, Ordering::Relaxed);
-    let body = if path.contains("/v1/account ") { ACCOUNT } else { CHARGES };
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let body = if path.contains("/v1/account ") {
+        ACCOUNT
+    } else {
+        CHARGES
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
     stream.conn.send_close_notify();
     stream.flush()
 }
 
 fn config() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
-    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider())).with_safe_default_protocol_versions().unwrap()
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
 }
 
 fn key(der: Vec<u8>) -> PrivateKeyDer<'static> {
@@ -164,7 +200,9 @@ fn sandbox(port: u16) -> (Sandbox, PathBuf) {
 fn run(port: u16, command: &str) -> Ran {
     let (sandbox, authority) = sandbox(port);
     let mut command = sandbox.command(&[command]);
-    command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR");
+    command
+        .env("SSL_CERT_FILE", authority)
+        .env_remove("SSL_CERT_DIR");
     ran(command)
 }
 
@@ -181,10 +219,13 @@ fn cases() -> Vec<(&'static str, Server, &'static str, &'static str)> {
     let authority = Authority::trusted();
     let dated = |from, until| {
         let mut params = here();
-        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
         Server::with(authority.sign(&params))
     };
-    let other = |name: &str| Server::with(authority.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap()));
+    let other = |name: &str| {
+        Server::with(authority.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap()))
+    };
     let mut ca = here();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let by_another = Authority::new("another authority").sign(&here());
@@ -195,21 +236,91 @@ fn cases() -> Vec<(&'static str, Server, &'static str, &'static str)> {
     let version = "127.0.0.1 offers neither TLS 1.2 nor TLS 1.3 with a safe cipher";
     let client = "127.0.0.1 asks for a client certificate";
     vec![
-        ("self-signed", Server::with(self_signed(&here())), unknown, "SSL_CERT_FILE"),
-        ("self-signed authority", Server::with(self_signed(&ca)), unknown, "SSL_CERT_FILE"),
-        ("unknown authority", Server::with(by_another), unknown, "SSL_CERT_FILE"),
-        ("unknown authority of the same name", Server::with(by_namesake), unknown, "SSL_CERT_FILE"),
+        (
+            "self-signed",
+            Server::with(self_signed(&here())),
+            unknown,
+            "SSL_CERT_FILE",
+        ),
+        (
+            "self-signed authority",
+            Server::with(self_signed(&ca)),
+            unknown,
+            "SSL_CERT_FILE",
+        ),
+        (
+            "unknown authority",
+            Server::with(by_another),
+            unknown,
+            "SSL_CERT_FILE",
+        ),
+        (
+            "unknown authority of the same name",
+            Server::with(by_namesake),
+            unknown,
+            "SSL_CERT_FILE",
+        ),
         ("expired", dated(2019, 2020), "it has expired", "clock"),
-        ("not yet valid", dated(2890, 2900), "it is not valid yet", "clock"),
-        ("another name", other("other.test"), "it is for another host", "base URL"),
-        ("another address", other("127.0.0.2"), "it is for another host", "base URL"),
-        ("client certificate, 1.3", Server::asking_for_a_certificate(&[&rustls::version::TLS13]), client, "not supported"),
-        ("client certificate, 1.2", Server::asking_for_a_certificate(&[&rustls::version::TLS12]), client, "not supported"),
-        ("TLS 1.0, alert", Server::Bytes(alert_10), version, "updated"),
-        ("TLS 1.0, greeting", Server::Bytes(hello_10), version, "updated"),
-        ("TLS 1.1, alert", Server::Bytes(alert_11), version, "updated"),
-        ("TLS 1.1, greeting", Server::Bytes(hello_11), version, "updated"),
-        ("plain HTTP", Server::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), "127.0.0.1 does not answer in TLS", "port"),
+        (
+            "not yet valid",
+            dated(2890, 2900),
+            "it is not valid yet",
+            "clock",
+        ),
+        (
+            "another name",
+            other("other.test"),
+            "it is for another host",
+            "base URL",
+        ),
+        (
+            "another address",
+            other("127.0.0.2"),
+            "it is for another host",
+            "base URL",
+        ),
+        (
+            "client certificate, 1.3",
+            Server::asking_for_a_certificate(&[&rustls::version::TLS13]),
+            client,
+            "not supported",
+        ),
+        (
+            "client certificate, 1.2",
+            Server::asking_for_a_certificate(&[&rustls::version::TLS12]),
+            client,
+            "not supported",
+        ),
+        (
+            "TLS 1.0, alert",
+            Server::Bytes(alert_10),
+            version,
+            "updated",
+        ),
+        (
+            "TLS 1.0, greeting",
+            Server::Bytes(hello_10),
+            version,
+            "updated",
+        ),
+        (
+            "TLS 1.1, alert",
+            Server::Bytes(alert_11),
+            version,
+            "updated",
+        ),
+        (
+            "TLS 1.1, greeting",
+            Server::Bytes(hello_11),
+            version,
+            "updated",
+        ),
+        (
+            "plain HTTP",
+            Server::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
+            "127.0.0.1 does not answer in TLS",
+            "port",
+        ),
     ]
 }
 
@@ -223,10 +334,20 @@ fn a8_what_is_wrong_with_tls_is_final_at_once_and_has_words_of_its_own() {
             let (took, text) = (started.elapsed(), ran.text());
             assert_eq!(ran.code, 4, "{case}, {command}: {text}");
             assert!(took < Duration::from_secs(5), "{case}, {command}: {took:?}");
-            assert!(text.contains(words) && text.contains(help), "{case}, {command}: {text}");
-            assert!(!text.contains("Run the same command again"), "{case}, {command}: {text}");
+            assert!(
+                text.contains(words) && text.contains(help),
+                "{case}, {command}: {text}"
+            );
+            assert!(
+                !text.contains("Run the same command again"),
+                "{case}, {command}: {text}"
+            );
         }
-        assert_eq!(requests.load(Ordering::Relaxed), 0, "{case}: no request arrived");
+        assert_eq!(
+            requests.load(Ordering::Relaxed),
+            0,
+            "{case}: no request arrived"
+        );
     }
 }
 

@@ -16,10 +16,13 @@ pub(crate) struct Vendor {
 }
 
 impl Vendor {
-    pub(crate) fn start(answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(
+        answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (asked, answer): (Arc<Mutex<Vec<String>>>, Arc<Answer>) = (Arc::default(), Arc::new(answer));
+        let (asked, answer): (Arc<Mutex<Vec<String>>>, Arc<Answer>) =
+            (Arc::default(), Arc::new(answer));
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -32,7 +35,9 @@ impl Vendor {
     }
 
     /// A Stripe account: `answer` for the paths that it knows, an empty list for all others.
-    pub(crate) fn stripe(answer: impl Fn(&str, &str) -> Option<(u16, String)> + Send + Sync + 'static) -> Self {
+    pub(crate) fn stripe(
+        answer: impl Fn(&str, &str) -> Option<(u16, String)> + Send + Sync + 'static,
+    ) -> Self {
         Self::start(move |path, query| {
             answer(path, query).unwrap_or_else(|| match path {
                 "/v1/account" => (200, r#"{"id":"acct_1","object":"account"}"#.to_owned()),
@@ -70,7 +75,10 @@ impl Vendor {
 
 /// A list of Stripe's with these objects and no further page.
 pub(crate) fn list(objects: &[String]) -> String {
-    format!(r#"{{"object":"list","has_more":false,"url":"/v1","data":[{}]}}"#, objects.join(","))
+    format!(
+        r#"{{"object":"list","has_more":false,"url":"/v1","data":[{}]}}"#,
+        objects.join(",")
+    )
 }
 
 /// An error of Stripe's.
@@ -81,12 +89,18 @@ pub(crate) fn refusal(message: &str) -> String {
 fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: &Answer) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    while !lines.next().unwrap_or_else(|| Ok(String::new()))?.is_empty() {}
+    while !lines
+        .next()
+        .unwrap_or_else(|| Ok(String::new()))?
+        .is_empty()
+    {}
     let target = request.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     log.lock().unwrap().push(path.to_owned());
     let (status, body) = answer(path, query);
-    let head =
-        format!("HTTP/1.1 {status} -\r\ncontent-length: {}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} -\r\ncontent-length: {}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }

@@ -20,7 +20,8 @@ pub struct CatalogStream {
     pub name: String,
     /// The endpoint that feeds it.
     pub endpoint: String,
-    /// The stream whose records it belongs to, each of which has a list of its own; none: the account has one list.
+    /// The stream whose records it belongs to, each of which has a list of its own; none: the
+    /// account has one list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Members that identify a record.
@@ -44,9 +45,13 @@ impl Catalog {
         let entry = |endpoint: &Endpoint, stream: &StreamDef| CatalogStream {
             name: stream.name().to_owned(),
             endpoint: endpoint.name().to_owned(),
-            parent: endpoint.parent_of(stream).map(|parent| parent.name().to_owned()),
+            parent: endpoint
+                .parent_of(stream)
+                .map(|parent| parent.name().to_owned()),
             primary_key: stream.key().iter().map(ToString::to_string).collect(),
-            cursor: endpoint.cursor_field().map(|cursor| cursor.field.to_owned()),
+            cursor: endpoint
+                .cursor_field()
+                .map(|cursor| cursor.field.to_owned()),
             mode: match endpoint.mode() {
                 SyncMode::FullRefresh => "full refresh",
                 SyncMode::Incremental => "incremental",
@@ -64,7 +69,8 @@ impl Catalog {
         let mut streams: Vec<CatalogStream> = Vec::new();
         for endpoint in endpoints {
             for stream in endpoint.streams() {
-                // Of several endpoints that feed a stream the first is the one that reads all of it.
+                // Of several endpoints that feed a stream the first is the one that reads all of
+                // it.
                 if !streams.iter().any(|known| known.name == stream.name()) {
                     streams.push(entry(endpoint, stream));
                 }

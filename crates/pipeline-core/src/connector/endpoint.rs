@@ -21,14 +21,16 @@ use crate::model::schema::{Field, TimeFormat};
 /// How an endpoint is read from one sync to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncMode {
-    /// Every sync reads everything into a new generation of the tables, which replaces the old one when it is complete.
+    /// Every sync reads everything into a new generation of the tables, which replaces the old one
+    /// when it is complete.
     #[default]
     FullRefresh,
     /// A sync reads what is new since the last.
     Incremental,
 }
 
-/// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same name.
+/// A request shape, its paginator, its slices and its state. Mostly feeds one stream of the same
+/// name.
 ///
 /// Clones share what is large: a source of many accounts has a clone for each.
 ///
@@ -41,7 +43,10 @@ pub enum SyncMode {
 ///     .incremental();
 /// assert_eq!(orders.mode(), SyncMode::Incremental);
 /// ```
-#[expect(clippy::struct_excessive_bools, reason = "none of these facts follows from another")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "none of these facts follows from another"
+)]
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(crate) name: Cow<'static, str>,
@@ -50,7 +55,8 @@ pub struct Endpoint {
     pub(crate) path: Cow<'static, str>,
     pub(crate) query: Arc<Vec<(Cow<'static, str>, String)>>,
     pub(crate) feeds: Arc<Vec<Feed>>,
-    /// Which of the feeds somebody wants; none: all of them. Apart from the feeds, so that clones go on sharing those.
+    /// Which of the feeds somebody wants; none: all of them. Apart from the feeds, so that clones
+    /// go on sharing those.
     pub(crate) wanted: Option<Arc<[bool]>>,
     pub(crate) nested: Arc<Vec<NestedList>>,
     pub(crate) paginator: Arc<dyn Paginator>,
@@ -103,7 +109,8 @@ impl Parent {
 pub(crate) struct Feed {
     pub(crate) stream: StreamDef,
     pub(crate) path: RecordPath,
-    /// The list inside the first stream's records that they stand in, by its index in [`Endpoint::nested`].
+    /// The list inside the first stream's records that they stand in, by its index in
+    /// [`Endpoint::nested`].
     pub(crate) inside: Option<usize>,
 }
 
@@ -122,13 +129,19 @@ impl Endpoint {
         Self::new(Method::GET, name, path)
     }
 
-    /// An endpoint read by POST, with its parameters in the URL and without a body: where the vendor wants one, the paginator or
-    /// the slicer sets [`Request::body`](crate::message::Request::body) and its content type. Must be safe to repeat.
+    /// An endpoint read by POST, with its parameters in the URL and without a body: where the
+    /// vendor wants one, the paginator or the slicer sets
+    /// [`Request::body`](crate::message::Request::body) and its content type. Must be safe to
+    /// repeat.
     pub fn post(name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Method::POST, name, path)
     }
 
-    fn new(method: Method, name: impl Into<Cow<'static, str>>, path: impl Into<Cow<'static, str>>) -> Self {
+    fn new(
+        method: Method,
+        name: impl Into<Cow<'static, str>>,
+        path: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             name: name.into(),
             method,
@@ -164,16 +177,24 @@ impl Endpoint {
 
     /// Requests this endpoint once for every record of another list, its parents.
     ///
-    /// * `{member}` in the path, or as the value of a parameter, stands for that member of the parent's record.
-    /// * Slices, mode and progress are those of the parents' list, which this endpoint walks by itself: a list that may
-    ///   not be read never fails the stream of its parents. Every page of every parent is a place to stop.
-    /// * A parent that is gone (the classifier ignores the answer) is passed over. One that is refused while others can be
-    ///   read is passed over, counted and told; when none can be read, the endpoint fails.
+    /// * `{member}` in the path, or as the value of a parameter, stands for that member of the
+    ///   parent's record.
+    /// * Slices, mode and progress are those of the parents' list, which this endpoint walks by
+    ///   itself: a list that may not be read never fails the stream of its parents. Every page of
+    ///   every parent is a place to stop.
+    /// * A parent that is gone (the classifier ignores the answer) is passed over. One that is
+    ///   refused while others can be read is passed over, counted and told; when none can be read,
+    ///   the endpoint fails.
     /// * The parents' list must not be cut into lines. Parents can be children themselves.
     pub fn for_each(mut self, parent: Self) -> Self {
         self.slicer = Arc::clone(&parent.slicer);
         self.mode = parent.mode;
-        self.parent = Some(Arc::new(Parent { endpoint: parent, when: None, inherited: Vec::new(), owns: false }));
+        self.parent = Some(Arc::new(Parent {
+            endpoint: parent,
+            when: None,
+            inherited: Vec::new(),
+            owns: false,
+        }));
         self
     }
 
@@ -185,8 +206,8 @@ impl Endpoint {
         self
     }
 
-    /// Copies a member of the parent into each of its children, unless they have a value of that name. Needs
-    /// [`for_each`](Self::for_each).
+    /// Copies a member of the parent into each of its children, unless they have a value of that
+    /// name. Needs [`for_each`](Self::for_each).
     pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).inherited.push((member, name));
@@ -194,8 +215,8 @@ impl Endpoint {
         self
     }
 
-    /// A parent whose list is not found is gone, and so is every row that it [passed something on](Self::inherit) to. Needs
-    /// [`for_each`](Self::for_each).
+    /// A parent whose list is not found is gone, and so is every row that it [passed something
+    /// on](Self::inherit) to. Needs [`for_each`](Self::for_each).
     pub fn gone_with_parent(mut self) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).owns = true;
@@ -203,7 +224,8 @@ impl Endpoint {
         self
     }
 
-    /// Another host than the connector's base URL. The HTTP client must be told that credentials may go there.
+    /// Another host than the connector's base URL. The HTTP client must be told that credentials
+    /// may go there.
     pub fn base(mut self, base: Url) -> Self {
         self.base = Some(base);
         self
@@ -215,13 +237,19 @@ impl Endpoint {
         self
     }
 
-    /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one that paginators see.
+    /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one
+    /// that paginators see.
     pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
-        Arc::make_mut(&mut self.feeds).push(Feed { stream, path: RecordPath::new(path), inside: None });
+        Arc::make_mut(&mut self.feeds).push(Feed {
+            stream,
+            path: RecordPath::new(path),
+            inside: None,
+        });
         self
     }
 
-    /// Adds columns to the streams that it feeds: what only the account knows, such as its custom fields.
+    /// Adds columns to the streams that it feeds: what only the account knows, such as its custom
+    /// fields.
     pub fn widen(mut self, columns: &[Field]) -> Self {
         for feed in Arc::make_mut(&mut self.feeds) {
             feed.stream.widen(columns);
@@ -229,22 +257,36 @@ impl Endpoint {
         self
     }
 
-    /// Completes a list inside each record of the first stream: one that says that there is more is read to its end from
-    /// its own path, and the record gets all of it.
+    /// Completes a list inside each record of the first stream: one that says that there is more is
+    /// read to its end from its own path, and the record gets all of it.
     pub fn completes(mut self, list: NestedList) -> Self {
         Arc::make_mut(&mut self.nested).push(list);
         self
     }
 
-    /// Feeds a stream from a list inside each record of the first stream, completed. The stream is the one that the list's
-    /// own endpoint feeds.
+    /// Feeds a stream from a list inside each record of the first stream, completed. The stream is
+    /// the one that the list's own endpoint feeds.
     pub fn feeds_nested(mut self, list: NestedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
-            let path = RecordPath([&*owner.path.0, &["*".to_owned(), list.member.to_owned()], &*feed.path.0].concat());
-            let feed = Feed { stream: feed.stream.clone(), path, inside: Some(self.nested.len()) };
+            let path = RecordPath(
+                [
+                    &*owner.path.0,
+                    &["*".to_owned(), list.member.to_owned()],
+                    &*feed.path.0,
+                ]
+                .concat(),
+            );
+            let feed = Feed {
+                stream: feed.stream.clone(),
+                path,
+                inside: Some(self.nested.len()),
+            };
             Arc::make_mut(&mut self.feeds).push(feed);
         }
-        self.completes(NestedList { is_fed: true, ..list })
+        self.completes(NestedList {
+            is_fed: true,
+            ..list
+        })
     }
 
     /// How pages follow each other; [`SinglePage`] unless set.
@@ -259,45 +301,49 @@ impl Endpoint {
         self
     }
 
-    /// Reads only what is new since the last sync. Needs a slicer or a paginator that can say where to go on.
+    /// Reads only what is new since the last sync. Needs a slicer or a paginator that can say where
+    /// to go on.
     pub fn incremental(mut self) -> Self {
         self.mode = SyncMode::Incremental;
         self
     }
 
-    /// Is read when all other endpoints of its source have ended: a feed of changes to what they list.
+    /// Is read when all other endpoints of its source have ended: a feed of changes to what they
+    /// list.
     ///
-    /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a stream that is selected
-    /// later changes nothing for it; but when what it waits for can no longer be read
-    /// ([`Slicer::expired`]), the lists of all its streams are read again.
+    /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a
+    /// stream that is selected later changes nothing for it; but when what it waits for can no
+    /// longer be read ([`Slicer::expired`]), the lists of all its streams are read again.
     pub fn last(mut self) -> Self {
         self.last = true;
         self
     }
 
-    /// Is read [last](Self::last), and corrects what the lists have read: whenever all of a stream that it feeds is read again,
-    /// it begins again as well, for the lists bring back what it corrected.
+    /// Is read [last](Self::last), and corrects what the lists have read: whenever all of a stream
+    /// that it feeds is read again, it begins again as well, for the lists bring back what it
+    /// corrected.
     pub fn corrects(mut self) -> Self {
         self.corrects = true;
         self.last()
     }
 
-    /// Reads everything again, into a next generation, when that was last begun so long ago: what changed or vanished without
-    /// the vendor saying so is right again then.
+    /// Reads everything again, into a next generation, when that was last begun so long ago: what
+    /// changed or vanished without the vendor saying so is right again then.
     pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
         self.refreshed_every = Some(interval);
         self
     }
 
-    /// Says what records look like, such as the version of the vendor's API. What was read in another edition is read again,
-    /// into a next generation; rows of both are never mixed.
+    /// Says what records look like, such as the version of the vendor's API. What was read in
+    /// another edition is read again, into a next generation; rows of both are never mixed.
     pub fn edition(mut self, edition: &'static str) -> Self {
         self.edition = Some(edition);
         self
     }
 
-    /// Names a setting of the configuration which decides what rows look like, and its value. A sync that reads on with another
-    /// value says so, because rows that are stored already stay as they are until a full refresh.
+    /// Names a setting of the configuration which decides what rows look like, and its value. A
+    /// sync that reads on with another value says so, because rows that are stored already stay as
+    /// they are until a full refresh.
     pub fn setting(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.settings.insert(name, value.into());
         self
@@ -309,7 +355,8 @@ impl Endpoint {
         self
     }
 
-    /// The limits that the pages after the first count against, where the vendor counts a list only once.
+    /// The limits that the pages after the first count against, where the vendor counts a list only
+    /// once.
     pub fn next_page_buckets(mut self, buckets: impl IntoIterator<Item = &'static str>) -> Self {
         self.next_page_buckets = Some(buckets.into_iter().map(Cow::Borrowed).collect());
         self
@@ -327,34 +374,37 @@ impl Endpoint {
         self
     }
 
-    /// Asks for pages of this many records. A page that fails with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) is
-    /// asked for again with half as many, and the size grows back later.
+    /// Asks for pages of this many records. A page that fails with
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) is asked for again with half as many,
+    /// and the size grows back later.
     pub fn page_size(mut self, param: impl Into<Cow<'static, str>>, most: u32) -> Self {
         self.page_size = Some((param.into(), most));
         self
     }
 
-    /// The list comes newest first by its cursor and has no filter: a slice ends with the first page that reaches behind its
-    /// window.
+    /// The list comes newest first by its cursor and has no filter: a slice ends with the first
+    /// page that reaches behind its window.
     pub fn newest_first(mut self) -> Self {
         self.newest_first = true;
         self
     }
 
-    /// Requests every page of this list once in a run, for itself and for the lists of its records (see
-    /// [`for_each`](Self::for_each)). Caches what they need of a record, up to 64 MiB.
+    /// Requests every page of this list once in a run, for itself and for the lists of its records
+    /// (see [`for_each`](Self::for_each)). Caches what they need of a record, up to 64 MiB.
     pub fn shared(mut self, keep: ParentMap) -> Self {
         self.shared = Some(keep);
         self
     }
 
-    /// Read only when the configuration names a stream of it: it costs much, or another stream is better.
+    /// Read only when the configuration names a stream of it: it costs much, or another stream is
+    /// better.
     pub fn by_name(mut self) -> Self {
         self.by_name = true;
         self
     }
 
-    /// The vendor was asked what there is, and named it: that it may not be read is no failure, even of streams that are named.
+    /// The vendor was asked what there is, and named it: that it may not be read is no failure,
+    /// even of streams that are named.
     pub fn found(mut self) -> Self {
         self.found = true;
         self
@@ -366,8 +416,8 @@ impl Endpoint {
         self
     }
 
-    /// Slices read at the same time, where each needs more than memory, such as a response on disk. Default: as the
-    /// engine's options say.
+    /// Slices read at the same time, where each needs more than memory, such as a response on disk.
+    /// Default: as the engine's options say.
     pub fn at_most(mut self, slices: usize) -> Self {
         self.at_most = Some(slices);
         self
@@ -439,8 +489,8 @@ impl Endpoint {
         parse_time(&record.scalar(cursor.field)?, cursor.format)
     }
 
-    /// Whether a stream is selected: what a connector that reads by itself need not ask for. The engine and the tests say so
-    /// to the endpoint that they read; every stream is, as declared.
+    /// Whether a stream is selected: what a connector that reads by itself need not ask for. The
+    /// engine and the tests say so to the endpoint that they read; every stream is, as declared.
     pub fn wants(&self, stream: StreamIndex) -> bool {
         match &self.wanted {
             Some(wanted) => wanted.get(stream) == Some(&true),
@@ -450,13 +500,21 @@ impl Endpoint {
 
     /// Whether a stream that is fed from the nested list of this number is selected.
     pub(crate) fn wants_nested(&self, list: usize) -> bool {
-        self.feeds.iter().enumerate().any(|(stream, feed)| feed.inside == Some(list) && self.wants(stream))
+        self.feeds
+            .iter()
+            .enumerate()
+            .any(|(stream, feed)| feed.inside == Some(list) && self.wants(stream))
     }
 
     /// The endpoint as it is read when only these streams are selected.
     #[must_use]
     pub fn select(mut self, is_selected: impl Fn(&str) -> bool) -> Self {
-        self.wanted = Some(self.feeds.iter().map(|feed| is_selected(feed.stream.name())).collect());
+        self.wanted = Some(
+            self.feeds
+                .iter()
+                .map(|feed| is_selected(feed.stream.name()))
+                .collect(),
+        );
         self
     }
 
@@ -470,9 +528,13 @@ impl Endpoint {
         self.by_name
     }
 
-    /// The stream whose records hold the lists, or have them, that a stream of this endpoint is read from.
+    /// The stream whose records hold the lists, or have them, that a stream of this endpoint is
+    /// read from.
     pub fn parent_of(&self, stream: &StreamDef) -> Option<&StreamDef> {
-        let is_inside = self.feeds.iter().any(|feed| feed.inside.is_some() && feed.stream.name() == stream.name());
+        let is_inside = self
+            .feeds
+            .iter()
+            .any(|feed| feed.inside.is_some() && feed.stream.name() == stream.name());
         let owner = if is_inside { Some(self) } else { self.parent() };
         owner?.streams().next()
     }

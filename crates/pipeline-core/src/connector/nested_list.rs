@@ -12,7 +12,8 @@ pub struct NestedList {
     pub(crate) list: Endpoint,
     pub(crate) total: Option<&'static str>,
     pub(crate) inherited: Vec<(&'static str, &'static str)>,
-    /// True when a stream is fed from it: then a record without it would take the stored entries for gone.
+    /// True when a stream is fed from it: then a record without it would take the stored entries
+    /// for gone.
     pub(crate) is_fed: bool,
     pub(crate) is_optional: bool,
 }
@@ -20,12 +21,20 @@ pub struct NestedList {
 impl NestedList {
     /// The list in `member` of a record, which goes on when its own member `more` is true.
     ///
-    /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for that member of the
-    /// record, its paginator goes on behind the entries that are there, and the stream that it feeds tells where in the
-    /// list entries stand, such as `data`, and what tells them apart. Entries that cannot be told apart are read again from
-    /// the start.
+    /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for
+    /// that member of the record, its paginator goes on behind the entries that are there, and the
+    /// stream that it feeds tells where in the list entries stand, such as `data`, and what tells
+    /// them apart. Entries that cannot be told apart are read again from the start.
     pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
-        Self { member, more, list, total: None, inherited: Vec::new(), is_fed: false, is_optional: false }
+        Self {
+            member,
+            more,
+            list,
+            total: None,
+            inherited: Vec::new(),
+            is_fed: false,
+            is_optional: false,
+        }
     }
 
     /// The list's member that tells how many entries it has: another number of them is an error.
@@ -34,8 +43,9 @@ impl NestedList {
         self
     }
 
-    /// Takes a record without the member for one that has no such entries. Null is an error all the same, and so is, unless this
-    /// is said, a record without the list that a stream is fed from: none of them says that the entries are gone.
+    /// Takes a record without the member for one that has no such entries. Null is an error all the
+    /// same, and so is, unless this is said, a record without the list that a stream is fed from:
+    /// none of them says that the entries are gone.
     pub fn optional(mut self) -> Self {
         self.is_optional = true;
         self
@@ -51,15 +61,30 @@ impl NestedList {
     pub(crate) fn is_missing(&self, record: &RawRecord) -> bool {
         let is_list = |list: &str| {
             let entries = self.list.feeds.first().and_then(|feed| feed.path.name());
-            entries
-                .is_some_and(|entries| RawRecord::upsert(list.to_owned()).member(entries).is_some_and(|entries| entries.starts_with('[')))
+            entries.is_some_and(|entries| {
+                RawRecord::upsert(list.to_owned())
+                    .member(entries)
+                    .is_some_and(|entries| entries.starts_with('['))
+            })
         };
-        self.is_fed && record.op() == Op::Upsert && !record.member(self.member).map_or(self.is_optional, is_list)
+        self.is_fed
+            && record.op() == Op::Upsert
+            && !record.member(self.member).map_or(self.is_optional, is_list)
     }
 
     /// Where entries stand in the list.
     pub(crate) fn entries(&self) -> Result<&RecordPath> {
-        let path = self.list.feeds.first().map(|feed| &feed.path).filter(|path| path.name().is_some());
-        path.ok_or_else(|| Error::new(ErrorKind::Unexpected, "the endpoint of a nested list feeds no stream from one of its members"))
+        let path = self
+            .list
+            .feeds
+            .first()
+            .map(|feed| &feed.path)
+            .filter(|path| path.name().is_some());
+        path.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unexpected,
+                "the endpoint of a nested list feeds no stream from one of its members",
+            )
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! How a list is walked: pure functions from a position to a request and from a page to the next position.
+//! How a list is walked: pure functions from a position to a request and from a page to the next
+//! position.
 //!
-//! A paginator holds no state and does no IO. The state *is* the position, so every page boundary is a place to stop.
+//! A paginator holds no state and does no IO. The state *is* the position, so every page boundary
+//! is a place to stop.
 
 use std::fmt::Debug;
 
@@ -33,7 +35,8 @@ pub struct PageView<'a> {
     pub envelope: &'a Envelope,
     /// The records of the endpoint's first stream.
     pub records: &'a [RawRecord],
-    /// How many of them did not come before, of a list that [counts](Paginator::counts); of others all of them.
+    /// How many of them did not come before, of a list that [counts](Paginator::counts); of others
+    /// all of them.
     pub fresh: usize,
 }
 
@@ -49,25 +52,28 @@ pub trait Paginator: Send + Sync + Debug {
     /// * The caller refuses a position that does not move.
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance>;
 
-    /// An earlier position to go on from without gap or repetition when the vendor refuses `at`, such as when the
-    /// record that it names was deleted.
+    /// An earlier position to go on from without gap or repetition when the vendor refuses `at`,
+    /// such as when the record that it names was deleted.
     fn recover(&self, at: &Position) -> Option<Position> {
         let _ = at;
         None
     }
 
-    /// True when what it walks is a list, so that one object in its place is an error. False where an answer can be one record.
+    /// True when what it walks is a list, so that one object in its place is an error. False where
+    /// an answer can be one record.
     fn expects_list(&self) -> bool {
         true
     }
 
-    /// True when rows can move between pages while the list is read, so that a page may repeat rows of the one before.
+    /// True when rows can move between pages while the list is read, so that a page may repeat rows
+    /// of the one before.
     fn shifts(&self) -> bool {
         false
     }
 
-    /// True when a page that `next` follows may hold the very records of the page before. Elsewhere such a page is requested
-    /// again, and the list fails when it stays so: a cache has answered, and the records behind it would be lost.
+    /// True when a page that `next` follows may hold the very records of the page before. Elsewhere
+    /// such a page is requested again, and the list fails when it stays so: a cache has answered,
+    /// and the records behind it would be lost.
     fn may_repeat(&self, next: &Advance) -> bool {
         let _ = next;
         false
@@ -88,9 +94,12 @@ pub trait Paginator: Send + Sync + Debug {
 /// The error for a list that does not move, instead of an endless loop.
 pub(crate) fn not_advancing(position: &str) -> Error {
     let shown: String = position.chars().take(80).collect();
-    Error::new(ErrorKind::Decode, "the list does not advance: the next page is at the position just read")
-        .with_context("position", shown)
-        .with_help("the vendor's pagination is faulty; run again later, and report it if it stays so")
+    Error::new(
+        ErrorKind::Decode,
+        "the list does not advance: the next page is at the position just read",
+    )
+    .with_context("position", shown)
+    .with_help("the vendor's pagination is faulty; run again later, and report it if it stays so")
 }
 
 /// The position as text, if there is one yet.

@@ -8,7 +8,8 @@ use super::{Connector, ConnectorConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::BuildContext;
 
-type Build = Box<dyn Fn(serde_json::Value, BuildContext) -> Result<Arc<dyn Connector>> + Send + Sync>;
+type Build =
+    Box<dyn Fn(serde_json::Value, BuildContext) -> Result<Arc<dyn Connector>> + Send + Sync>;
 
 /// The connectors that a program knows, added one by one.
 #[derive(Default)]
@@ -33,12 +34,20 @@ impl Registry {
     pub fn add<C: ConnectorConfig>(&mut self) -> &mut Self {
         let build = |config: serde_json::Value, context: BuildContext| {
             let config: C = serde_path_to_error::deserialize(config).map_err(|error| {
-                Error::new(ErrorKind::ConfigInvalid, error.inner().to_string()).with_context("field", error.path().to_string())
+                Error::new(ErrorKind::ConfigInvalid, error.inner().to_string())
+                    .with_context("field", error.path().to_string())
             })?;
             config.build(context)
         };
         let schema = schemars::schema_for!(C).to_value();
-        self.connectors.insert(C::NAME, Registered { reads: C::READS, schema, build: Box::new(build) });
+        self.connectors.insert(
+            C::NAME,
+            Registered {
+                reads: C::READS,
+                schema,
+                build: Box::new(build),
+            },
+        );
         self
     }
 
@@ -61,16 +70,24 @@ impl Registry {
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] with the context `field`, the path of the wrong member.
-    pub fn build(&self, name: &str, config: serde_json::Value, context: BuildContext) -> Result<Arc<dyn Connector>> {
+    pub fn build(
+        &self,
+        name: &str,
+        config: serde_json::Value,
+        context: BuildContext,
+    ) -> Result<Arc<dyn Connector>> {
         (self.get(name)?.build)(config, context)
     }
 
     fn get(&self, name: &str) -> Result<&Registered> {
         self.connectors.get(name).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
-            Error::new(ErrorKind::ConfigInvalid, format!("there is no connector `{name}`"))
-                .with_context("field", "connector")
-                .with_help(format!("known connectors: {}", known.join(", ")))
+            Error::new(
+                ErrorKind::ConfigInvalid,
+                format!("there is no connector `{name}`"),
+            )
+            .with_context("field", "connector")
+            .with_help(format!("known connectors: {}", known.join(", ")))
         })
     }
 }

@@ -25,7 +25,11 @@ pub type RecordExpansion = fn(&RawRecord) -> Result<Vec<RawRecord>>;
 
 /// Rejects a record that its map could not read; every other failure concerns the page.
 fn reject(record: RawRecord, error: Error) -> Result<RawRecord> {
-    if error.kind() == ErrorKind::Decode { Ok(record.rejected(error.message())) } else { Err(error) }
+    if error.kind() == ErrorKind::Decode {
+        Ok(record.rejected(error.message()))
+    } else {
+        Err(error)
+    }
 }
 
 /// What becomes of a record.
@@ -41,7 +45,8 @@ pub enum Deletes {
     /// It does not.
     #[default]
     Invisible,
-    /// A member has this value, such as `status` = `deleted`; the row stays, as the vendor still serves it.
+    /// A member has this value, such as `status` = `deleted`; the row stays, as the vendor still
+    /// serves it.
     Marked {
         /// The member.
         field: &'static str,
@@ -62,10 +67,18 @@ pub enum Deletes {
 impl StreamDef {
     /// A stream whose records have no key: every one is appended.
     pub fn new(name: impl Into<Cow<'static, str>>, schema: Schema) -> Self {
-        Self { name: name.into(), primary_key: Vec::new(), schema, deletes: Deletes::default(), map: None, note: "" }
+        Self {
+            name: name.into(),
+            primary_key: Vec::new(),
+            schema,
+            deletes: Deletes::default(),
+            map: None,
+            note: "",
+        }
     }
 
-    /// Members that together identify a record; a later record with the same values replaces the earlier one.
+    /// Members that together identify a record; a later record with the same values replaces the
+    /// earlier one.
     pub fn primary_key(mut self, key: impl IntoIterator<Item = &'static str>) -> Self {
         self.primary_key = key.into_iter().map(Cow::Borrowed).collect();
         self
@@ -77,14 +90,15 @@ impl StreamDef {
         self
     }
 
-    /// Changes every record before it is stored, such as lifting a nested key to the top. A record for which that fails with
-    /// [`ErrorKind::Decode`] is rejected by itself.
+    /// Changes every record before it is stored, such as lifting a nested key to the top. A record
+    /// for which that fails with [`ErrorKind::Decode`] is rejected by itself.
     pub fn map(mut self, map: RecordMap) -> Self {
         self.map = Some(Rows::One(map));
         self
     }
 
-    /// Makes records of what stands at the stream's path, such as one for each element of a list inside of it.
+    /// Makes records of what stands at the stream's path, such as one for each element of a list
+    /// inside of it.
     pub fn expand(mut self, expand: RecordExpansion) -> Self {
         self.map = Some(Rows::Many(expand));
         self
@@ -104,7 +118,12 @@ impl StreamDef {
 
     /// Adds columns, but those inside of members that the stream does not have.
     pub(crate) fn widen(&mut self, columns: &[Field]) {
-        let has = |column: &&Field| column.inside.as_ref().is_none_or(|inside| self.schema.field(&inside.member).is_some());
+        let has = |column: &&Field| {
+            column
+                .inside
+                .as_ref()
+                .is_none_or(|inside| self.schema.field(&inside.member).is_some())
+        };
         let columns: Vec<Field> = columns.iter().filter(has).cloned().collect();
         self.schema = std::mem::take(&mut self.schema).extend(columns);
     }
@@ -113,7 +132,10 @@ impl StreamDef {
     pub(crate) fn mapped(&self, records: Vec<RawRecord>) -> Result<Vec<RawRecord>> {
         match self.map {
             None => Ok(records),
-            Some(Rows::One(map)) => records.into_iter().map(|record| map(&record).or_else(|error| reject(record, error))).collect(),
+            Some(Rows::One(map)) => records
+                .into_iter()
+                .map(|record| map(&record).or_else(|error| reject(record, error)))
+                .collect(),
             Some(Rows::Many(expand)) => {
                 let mut rows = Vec::with_capacity(records.len());
                 for record in records {

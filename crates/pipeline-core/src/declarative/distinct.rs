@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::fingerprint;
 use crate::model::record::RawRecord;
 
-/// Most records that are remembered, in at most 19 MB. Those that come later count each time that they come; a whole page that
-/// comes again is still noticed.
+/// Most records that are remembered, in at most 19 MB. Those that come later count each time that
+/// they come; a whole page that comes again is still noticed.
 const MOST: usize = 1_750_000;
 
 /// The records of one round through a list, by a hash of their content.
@@ -19,7 +19,8 @@ pub(super) struct Distinct {
 }
 
 impl Distinct {
-    /// How many records of a page are new in this round. The page is not part of it until it is [taken](Self::take).
+    /// How many records of a page are new in this round. The page is not part of it until it is
+    /// [taken](Self::take).
     pub(super) fn fresh(&mut self, round: u32, records: &[RawRecord]) -> usize {
         if round != self.round {
             self.known.clear();
@@ -49,19 +50,37 @@ mod tests {
     use super::*;
 
     fn records(ids: &[u32]) -> Vec<RawRecord> {
-        ids.iter().map(|id| RawRecord::upsert(format!(r#"{{"id":{id}}}"#))).collect()
+        ids.iter()
+            .map(|id| RawRecord::upsert(format!(r#"{{"id":{id}}}"#)))
+            .collect()
     }
 
     #[test]
     fn a_record_counts_once_in_a_round() {
         let mut distinct = Distinct::default();
-        assert_eq!(distinct.fresh(0, &records(&[1, 2, 2])), 2, "twice on a page");
+        assert_eq!(
+            distinct.fresh(0, &records(&[1, 2, 2])),
+            2,
+            "twice on a page"
+        );
         distinct.take();
-        assert_eq!(distinct.fresh(0, &records(&[2, 3])), 1, "on the page before");
-        assert_eq!(distinct.fresh(0, &records(&[3, 4])), 2, "the page before was not taken");
+        assert_eq!(
+            distinct.fresh(0, &records(&[2, 3])),
+            1,
+            "on the page before"
+        );
+        assert_eq!(
+            distinct.fresh(0, &records(&[3, 4])),
+            2,
+            "the page before was not taken"
+        );
         distinct.discard();
         distinct.take();
         assert_eq!(distinct.fresh(0, &records(&[3])), 1);
-        assert_eq!(distinct.fresh(1, &records(&[1, 2])), 2, "the list is read again");
+        assert_eq!(
+            distinct.fresh(1, &records(&[1, 2])),
+            2,
+            "the list is read again"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Lists inside records, of which vendors send the beginning only: how the rest is read, so that no record holds a part of
-//! a list as if it were all of it.
+//! Lists inside records, of which vendors send the beginning only: how the rest is read, so that no
+//! record holds a part of a list as if it were all of it.
 
 use std::collections::HashSet;
 
@@ -23,14 +23,37 @@ mod tests;
 const AT_ONCE: usize = 16;
 
 /// See [`Reader::read_record`].
-pub(super) async fn read_record(reader: &Reader, endpoint: &Endpoint, record: RawRecord) -> Result<Vec<Vec<RawRecord>>> {
-    let found = endpoint.feeds.iter().filter(|feed| feed.inside.is_none()).enumerate();
-    let found = found.map(|(index, _)| if index == 0 { vec![record.clone()] } else { Vec::new() }).collect();
-    let Spread { records, asked, gone } = spread(reader, endpoint, found).await?;
+pub(super) async fn read_record(
+    reader: &Reader,
+    endpoint: &Endpoint,
+    record: RawRecord,
+) -> Result<Vec<Vec<RawRecord>>> {
+    let found = endpoint
+        .feeds
+        .iter()
+        .filter(|feed| feed.inside.is_none())
+        .enumerate();
+    let found = found
+        .map(|(index, _)| {
+            if index == 0 {
+                vec![record.clone()]
+            } else {
+                Vec::new()
+            }
+        })
+        .collect();
+    let Spread {
+        records,
+        asked,
+        gone,
+    } = spread(reader, endpoint, found).await?;
     match asked.into_iter().find_map(Result::err) {
         Some((_, error)) => Err(error),
         // The record was there a moment ago: whether it is, the next attempt shows.
-        None if gone > 0 => Err(Error::new(ErrorKind::Refused, "a list inside a record is not found, and the record is")),
+        None if gone > 0 => Err(Error::new(
+            ErrorKind::Refused,
+            "a list inside a record is not found, and the record is",
+        )),
         None => map_records(endpoint, records),
     }
 }
@@ -41,44 +64,83 @@ pub(super) struct Spread {
     pub(super) records: Vec<Vec<RawRecord>>,
     /// Lists that are not complete because the record is gone meanwhile.
     pub(super) gone: u64,
-    /// For each record of which something was asked for, in their order, whether it is complete. One that is not has the
-    /// beginning of its list, as the vendor sent it.
+    /// For each record of which something was asked for, in their order, whether it is complete.
+    /// One that is not has the beginning of its list, as the vendor sent it.
     pub(super) asked: Vec<Result<(), (RawRecord, Error)>>,
 }
 
-/// Completes the lists inside the records of the first stream, and adds the records of the streams inside them.
-pub(super) async fn spread(reader: &Reader, endpoint: &Endpoint, mut found: Vec<Vec<RawRecord>>) -> Result<Spread> {
+/// Completes the lists inside the records of the first stream, and adds the records of the streams
+/// inside them.
+pub(super) async fn spread(
+    reader: &Reader,
+    endpoint: &Endpoint,
+    mut found: Vec<Vec<RawRecord>>,
+) -> Result<Spread> {
     if endpoint.nested.is_empty() {
-        return Ok(Spread { records: found, gone: 0, asked: Vec::new() });
+        return Ok(Spread {
+            records: found,
+            gone: 0,
+            asked: Vec::new(),
+        });
     }
     let mut owners = found.first_mut().map(std::mem::take).unwrap_or_default();
-    // Nearly all lists are whole: they must not stand in line before those that something is asked for.
-    let is_whole = |record: &RawRecord| wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)));
+    // Nearly all lists are whole: they must not stand in line before those that something is asked
+    // for.
+    let is_whole = |record: &RawRecord| {
+        wanted(endpoint).all(|list| matches!(Beginning::of(list, record), Ok(None)))
+    };
     let (mut gone, mut asked) = (0, Vec::new());
-    let partial: Vec<(usize, RawRecord)> =
-        owners.iter().enumerate().filter(|(_, record)| !is_whole(record)).map(|(index, record)| (index, record.clone())).collect();
-    let complete = |(index, record)| async move { (index, complete(reader, endpoint, record).await) };
+    let partial: Vec<(usize, RawRecord)> = owners
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| !is_whole(record))
+        .map(|(index, record)| (index, record.clone()))
+        .collect();
+    let complete =
+        |(index, record)| async move { (index, complete(reader, endpoint, record).await) };
     let mut completed = stream::iter(partial).map(complete).buffered(AT_ONCE);
-    while let Some((index, Completed { record, gone: missing, error })) = completed.next().await {
+    while let Some((
+        index,
+        Completed {
+            record,
+            gone: missing,
+            error,
+        },
+    )) = completed.next().await
+    {
         gone += missing;
         asked.push(error.map_or(Ok(()), |error| Err((record.clone(), error))));
         owners[index] = record;
     }
     let lists = endpoint.nested.iter().enumerate();
-    let inside = lists.map(|(index, list)| if endpoint.wants_nested(index) { entries(list, &owners) } else { Ok(Vec::new()) });
+    let inside = lists.map(|(index, list)| {
+        if endpoint.wants_nested(index) {
+            entries(list, &owners)
+        } else {
+            Ok(Vec::new())
+        }
+    });
     let mut inside = inside.collect::<Result<Vec<_>>>()?;
     let mut found = std::iter::once(owners).chain(found.into_iter().skip(1));
     let records = endpoint.feeds.iter().map(|feed| match feed.inside {
         Some(list) => std::mem::take(&mut inside[list]),
         None => found.next().unwrap_or_default(),
     });
-    Ok(Spread { records: records.collect(), gone, asked })
+    Ok(Spread {
+        records: records.collect(),
+        gone,
+        asked,
+    })
 }
 
 /// The lists that somebody wants.
 fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &NestedList> {
     let is_wanted = |index| endpoint.wants(0) || endpoint.wants_nested(index);
-    endpoint.nested.iter().enumerate().filter_map(move |(index, list)| is_wanted(index).then_some(list))
+    endpoint
+        .nested
+        .iter()
+        .enumerate()
+        .filter_map(move |(index, list)| is_wanted(index).then_some(list))
 }
 
 /// A record whose lists were completed as far as possible.
@@ -91,7 +153,11 @@ struct Completed {
 
 /// Completes every list inside a record, but for those that nobody wants.
 async fn complete(reader: &Reader, endpoint: &Endpoint, record: RawRecord) -> Completed {
-    let mut completed = Completed { record, gone: 0, error: None };
+    let mut completed = Completed {
+        record,
+        gone: 0,
+        error: None,
+    };
     for list in wanted(endpoint) {
         if let Err(error) = completed.add(reader, list).await {
             completed.error.get_or_insert(error);
@@ -102,7 +168,9 @@ async fn complete(reader: &Reader, endpoint: &Endpoint, record: RawRecord) -> Co
 
 impl Completed {
     async fn add(&mut self, reader: &Reader, list: &NestedList) -> Result<()> {
-        let Some(beginning) = Beginning::of(list, &self.record)? else { return Ok(()) };
+        let Some(beginning) = Beginning::of(list, &self.record)? else {
+            return Ok(());
+        };
         match beginning.rest(reader, &self.record).await? {
             Some(all) => self.record = beginning.replace(&self.record, &all)?,
             None => self.gone += 1,
@@ -111,15 +179,26 @@ impl Completed {
     }
 }
 
-/// The entries of a list, of all records. An object that is not a list of the documented shape has none.
+/// The entries of a list, of all records. An object that is not a list of the documented shape has
+/// none.
 fn entries(list: &NestedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> {
     let path = list.entries()?.clone();
     let mut entries = Vec::new();
     for owner in owners {
-        let Some(json) = owner.slice(list.member).filter(|json| json.starts_with(b"{")) else { continue };
-        let Ok(mut split) = split(&json, std::slice::from_ref(&path)) else { continue };
+        let Some(json) = owner
+            .slice(list.member)
+            .filter(|json| json.starts_with(b"{"))
+        else {
+            continue;
+        };
+        let Ok(mut split) = split(&json, std::slice::from_ref(&path)) else {
+            continue;
+        };
         let own = split.records.swap_remove(0);
-        entries.extend(own.iter().map(|entry| parents::inherit(entry, owner, &list.inherited)));
+        entries.extend(
+            own.iter()
+                .map(|entry| parents::inherit(entry, owner, &list.inherited)),
+        );
     }
     Ok(entries)
 }
@@ -138,14 +217,23 @@ impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
     fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
         if list.is_missing(record) {
-            return Err(
-                Error::new(ErrorKind::Decode, "a record has no list where the vendor documents one").with_context("list", list.member)
-            );
+            return Err(Error::new(
+                ErrorKind::Decode,
+                "a record has no list where the vendor documents one",
+            )
+            .with_context("list", list.member));
         }
-        let Some(json) = record.slice(list.member).filter(|json| json.starts_with(b"{")) else { return Ok(None) };
+        let Some(json) = record
+            .slice(list.member)
+            .filter(|json| json.starts_with(b"{"))
+        else {
+            return Ok(None);
+        };
         let parsed = RawRecord::upsert(json.clone());
         let goes_on = parsed.member(list.more) == Some("true");
-        let total: Option<usize> = list.total.and_then(|total| parsed.scalar(total)?.parse().ok());
+        let total: Option<usize> = list
+            .total
+            .and_then(|total| parsed.scalar(total)?.parse().ok());
         if !goes_on && total.is_none_or(|total| total == 0) {
             return Ok(None);
         }
@@ -160,24 +248,49 @@ impl<'a> Beginning<'a> {
         }
         // Nobody asked for this page: the record brought it along.
         let request = Request::new(Method::GET, nowhere()?);
-        let view =
-            PageView { request: &request, headers: &HeaderMap::new(), envelope: &split.envelope, records: &entries, fresh: entries.len() };
+        let view = PageView {
+            request: &request,
+            headers: &HeaderMap::new(),
+            envelope: &split.envelope,
+            records: &entries,
+            fresh: entries.len(),
+        };
         let position = match list.list.paginator.advance(&Position::Start, &view) {
             Ok(Advance::Next(next)) if are_distinct(list, &entries) => Position::At(next),
             _ => Position::Start,
         };
-        Ok(Some(Self { list, json, entries, position, total }))
+        Ok(Some(Self {
+            list,
+            json,
+            entries,
+            position,
+            total,
+        }))
     }
 
     /// All entries; none when the record does not exist any more.
     async fn rest(&self, reader: &Reader, record: &RawRecord) -> Result<Option<Vec<RawRecord>>> {
         let list = List::new(reader, &self.list.list).of(record.clone());
-        let mut all = if self.position == Position::Start { Vec::new() } else { self.entries.clone() };
-        let mut walk = Walk::from(SliceState { position: self.position.clone(), ..SliceState::default() });
+        let mut all = if self.position == Position::Start {
+            Vec::new()
+        } else {
+            self.entries.clone()
+        };
+        let mut walk = Walk::from(SliceState {
+            position: self.position.clone(),
+            ..SliceState::default()
+        });
         loop {
-            let fetched = list.fetch(&walk.slice, &mut walk.position, &mut walk.distinct).await?;
-            let Some((records, advance)) = fetched.cut else { return Ok(None) };
-            let page = Page { digest: walk::digest(&records), ..Page::new(records, Some(advance)) };
+            let fetched = list
+                .fetch(&walk.slice, &mut walk.position, &mut walk.distinct)
+                .await?;
+            let Some((records, advance)) = fetched.cut else {
+                return Ok(None);
+            };
+            let page = Page {
+                digest: walk::digest(&records),
+                ..Page::new(records, Some(advance))
+            };
             let goes_on = walk.step(&self.list.list, &page)?;
             all.extend(page.records.into_iter().next().unwrap_or_default());
             if !goes_on {
@@ -185,12 +298,13 @@ impl<'a> Beginning<'a> {
             }
         }
         match self.total {
-            Some(total) if total != all.len() => {
-                Err(Error::new(ErrorKind::Decode, "a list inside a record does not hold as many entries as it says")
-                    .with_context("list", self.list.member)
-                    .with_context("entries", format!("{} of {total}", all.len()))
-                    .with_help("run again: it may have changed while it was read"))
-            }
+            Some(total) if total != all.len() => Err(Error::new(
+                ErrorKind::Decode,
+                "a list inside a record does not hold as many entries as it says",
+            )
+            .with_context("list", self.list.member)
+            .with_context("entries", format!("{} of {total}", all.len()))
+            .with_help("run again: it may have changed while it was read")),
             _ => Ok(Some(all)),
         }
     }
@@ -216,19 +330,34 @@ impl<'a> Beginning<'a> {
         let list = RawRecord::from_members(members);
         let list = String::from_utf8_lossy(list.as_bytes());
         let members = record.members()?;
-        let members = members.iter().map(|(name, value)| if name == self.list.member { (&**name, &*list) } else { (&**name, *value) });
+        let members = members.iter().map(|(name, value)| {
+            if name == self.list.member {
+                (&**name, &*list)
+            } else {
+                (&**name, *value)
+            }
+        });
         Ok(RawRecord::from_members(members))
     }
 }
 
 /// False when entries share a key: then none of them tells where the list goes on.
 fn are_distinct(list: &NestedList, entries: &[RawRecord]) -> bool {
-    let Some(feed) = list.list.feeds.first() else { return true };
-    let key = |entry: &RawRecord| feed.stream.key().iter().map(|member| entry.scalar(member)).collect::<Vec<_>>();
+    let Some(feed) = list.list.feeds.first() else {
+        return true;
+    };
+    let key = |entry: &RawRecord| {
+        feed.stream
+            .key()
+            .iter()
+            .map(|member| entry.scalar(member))
+            .collect::<Vec<_>>()
+    };
     let mut seen = HashSet::new();
     feed.stream.key().is_empty() || entries.iter().all(|entry| seen.insert(key(entry)))
 }
 
 fn nowhere() -> Result<url::Url> {
-    url::Url::parse("https://localhost").map_err(|error| Error::new(ErrorKind::Unexpected, "no URL").with_source(error))
+    url::Url::parse("https://localhost")
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "no URL").with_source(error))
 }

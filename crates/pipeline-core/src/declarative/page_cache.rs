@@ -1,4 +1,5 @@
-//! Pages of a list that several walks need: its own, and those through the lists of its records. Each is requested once.
+//! Pages of a list that several walks need: its own, and those through the lists of its records.
+//! Each is requested once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +13,12 @@ use crate::memory::{Hold, Lease};
 use crate::model::record::{Advance, Page, RawRecord};
 use crate::model::state::Position;
 
-/// Bytes of records kept for the lists of their own. What comes beyond is requested again by who needs it.
+/// Bytes of records kept for the lists of their own. What comes beyond is requested again by who
+/// needs it.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Bytes of pages kept whole because a walk through the records' lists was there before the walk that stores the page.
+/// Bytes of pages kept whole because a walk through the records' lists was there before the walk
+/// that stores the page.
 const WHOLE_BYTES: usize = 32 << 20;
 
 /// What a page costs besides its records.
@@ -64,8 +67,9 @@ pub(super) enum Walker {
 }
 
 impl PageCache {
-    /// The page that a request of this key asks for, read by `read` unless another walk has read it. Walks that want the same page wait
-    /// for each other if they may. What the lists of its records need is made by `map`.
+    /// The page that a request of this key asks for, read by `read` unless another walk has read
+    /// it. Walks that want the same page wait for each other if they may. What the lists of its
+    /// records need is made by `map`.
     pub(super) async fn page(
         &self,
         map: ParentMap,
@@ -79,7 +83,8 @@ impl PageCache {
         let mut slot = if waits {
             slot.lock().await
         } else {
-            // Lists of many records are begun together, and one that is not looked at at the moment must not be waited for.
+            // Lists of many records are begun together, and one that is not looked at at the moment
+            // must not be waited for.
             match slot.try_lock() {
                 Ok(slot) => slot,
                 Err(_) => return read.await,
@@ -102,7 +107,12 @@ impl PageCache {
         self.keep(key, &mut slot, parents);
         match (walker, small) {
             (Walker::Children, Some(small)) if apart.is_some_and(|hold| hold.may_keep()) => {
-                let bytes = page.records.iter().flatten().map(|record| record.as_bytes().len()).sum();
+                let bytes = page
+                    .records
+                    .iter()
+                    .flatten()
+                    .map(|record| record.as_bytes().len())
+                    .sum();
                 slot.whole = Some(page);
                 drop(slot);
                 self.forget_whole(key, bytes);
@@ -124,10 +134,17 @@ impl PageCache {
 
     /// Keeps what the lists of a page's records need, if there is room.
     fn keep(&self, key: u64, slot: &mut Slot, parents: Parents) {
-        let records = parents.records.iter().map(|record| record.as_bytes().len() + size_of::<RawRecord>());
+        let records = parents
+            .records
+            .iter()
+            .map(|record| record.as_bytes().len() + size_of::<RawRecord>());
         let bytes = PAGE_BYTES + records.sum::<usize>();
         let mut pages = self.lock();
-        let lease = if pages.bytes + bytes <= KEPT_BYTES { Hold::current().keep(bytes) } else { None };
+        let lease = if pages.bytes + bytes <= KEPT_BYTES {
+            Hold::current().keep(bytes)
+        } else {
+            None
+        };
         if lease.is_some() {
             pages.bytes += bytes;
             slot.parents = Some(Parents { lease, ..parents });
@@ -136,7 +153,8 @@ impl PageCache {
         }
     }
 
-    /// Forgets the oldest whole pages when there are too many: the walk that stores them may not be wanted at all.
+    /// Forgets the oldest whole pages when there are too many: the walk that stores them may not be
+    /// wanted at all.
     fn forget_whole(&self, key: u64, bytes: usize) {
         let mut forgotten = Vec::new();
         {
@@ -144,7 +162,9 @@ impl PageCache {
             pages.whole.push_back((key, bytes));
             let mut total: usize = pages.whole.iter().map(|(_, bytes)| bytes).sum();
             while total > WHOLE_BYTES && pages.whole.len() > 1 {
-                let Some((oldest, bytes)) = pages.whole.pop_front() else { break };
+                let Some((oldest, bytes)) = pages.whole.pop_front() else {
+                    break;
+                };
                 total -= bytes;
                 forgotten.extend(pages.slots.get(&oldest).cloned());
             }
@@ -170,9 +190,25 @@ impl Parents {
             (Some(Advance::CaughtUp(to)), Position::At(from)) => to == from,
             _ => true,
         };
-        let Page { reached, skipped, digest, .. } = *page;
-        let end = Page { reached, skipped, digest, ..Page::new(Vec::new(), page.advance.clone()) };
-        Ok(Self { records, end, read: Instant::now(), stands, lease: None })
+        let Page {
+            reached,
+            skipped,
+            digest,
+            ..
+        } = *page;
+        let end = Page {
+            reached,
+            skipped,
+            digest,
+            ..Page::new(Vec::new(), page.advance.clone())
+        };
+        Ok(Self {
+            records,
+            end,
+            read: Instant::now(),
+            stands,
+            lease: None,
+        })
     }
 
     /// The page again, unless it may have changed.

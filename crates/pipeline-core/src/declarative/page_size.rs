@@ -1,4 +1,5 @@
-//! How large pages are asked for: less when the vendor, or memory, cannot hold a page, and more again later.
+//! How large pages are asked for: less when the vendor, or memory, cannot hold a page, and more
+//! again later.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,8 @@ const PATIENCE: u32 = 4;
 /// Most pages that must succeed before it is doubled.
 const MOST_PATIENCE: u32 = 256;
 
-/// The size of an endpoint's pages in one run: what one walk through a list learns holds for the next.
+/// The size of an endpoint's pages in one run: what one walk through a list learns holds for the
+/// next.
 #[derive(Debug)]
 pub(super) struct PageSize {
     /// The query parameter.
@@ -26,24 +28,38 @@ struct Current {
     size: u32,
     /// Pages that succeeded since the size changed.
     succeeded: u32,
-    /// Pages that must succeed before the size grows: twice as many after each failure, as it may well fail again.
+    /// Pages that must succeed before the size grows: twice as many after each failure, as it may
+    /// well fail again.
     patience: u32,
 }
 
 impl PageSize {
     pub(super) fn new(param: Cow<'static, str>, most: u32) -> Self {
-        let current = Current { size: most, succeeded: 0, patience: PATIENCE };
-        Self { param, most, current: Mutex::new(current) }
+        let current = Current {
+            size: most,
+            succeeded: 0,
+            patience: PATIENCE,
+        };
+        Self {
+            param,
+            most,
+            current: Mutex::new(current),
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a request ask for no more than fits at the moment. While nothing was too large, a paginator may ask for more
-    /// than usual: it has met a second that does not fit on a usual page.
+    /// Makes a request ask for no more than fits at the moment. While nothing was too large, a
+    /// paginator may ask for more than usual: it has met a second that does not fit on a usual
+    /// page.
     pub(super) fn limit(&self, request: &mut Request) {
-        let asked = request.query.iter().find(|(name, _)| *name == self.param).and_then(|(_, size)| size.parse().ok());
+        let asked = request
+            .query
+            .iter()
+            .find(|(name, _)| *name == self.param)
+            .and_then(|(_, size)| size.parse().ok());
         let size = self.current().size;
         if asked.is_none_or(|asked: u32| asked > size && size < self.most) {
             request.set_query(&self.param, size.to_string());
@@ -113,14 +129,25 @@ mod tests {
     fn a_larger_page_than_usual_is_asked_for_unless_pages_were_too_large() {
         let size = PageSize::new("per_page".into(), 100);
         let asked = |asked: &str| {
-            let mut request = Request::new(http::Method::GET, "https://api.test/".parse().unwrap_or_else(|_| unreachable!()));
+            let mut request = Request::new(
+                http::Method::GET,
+                "https://api.test/"
+                    .parse()
+                    .unwrap_or_else(|_| unreachable!()),
+            );
             request.set_query("per_page", asked);
             size.limit(&mut request);
             request.query.pop().map(|(_, size)| size)
         };
-        assert_eq!((asked("1000").as_deref(), asked("20").as_deref()), (Some("1000"), Some("20")));
+        assert_eq!(
+            (asked("1000").as_deref(), asked("20").as_deref()),
+            (Some("1000"), Some("20"))
+        );
         assert!(size.too_large(100));
-        assert_eq!((asked("1000").as_deref(), asked("20").as_deref()), (Some("50"), Some("20")));
+        assert_eq!(
+            (asked("1000").as_deref(), asked("20").as_deref()),
+            (Some("50"), Some("20"))
+        );
     }
 
     #[test]

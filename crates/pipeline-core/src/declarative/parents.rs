@@ -1,4 +1,5 @@
-//! Lists that belong to the records of another list: how they are requested, and where a walk through them can stop.
+//! Lists that belong to the records of another list: how they are requested, and where a walk
+//! through them can stop.
 
 use std::collections::BTreeSet;
 
@@ -22,11 +23,12 @@ use crate::model::state::{Position, SliceState};
 #[cfg(test)]
 mod tests;
 
-/// Parents whose first pages are requested at the same time. Enough for 25 requests a second at 600 ms.
+/// Parents whose first pages are requested at the same time. Enough for 25 requests a second at 600
+/// ms.
 const AT_ONCE: usize = 16;
 
-/// Parents whose lists are read before their page is read again for the next ones: what a page of any vendor has, and no more
-/// than memory has room for in every list of lists at the same time.
+/// Parents whose lists are read before their page is read again for the next ones: what a page of
+/// any vendor has, and no more than memory has room for in every list of lists at the same time.
 const MOST_PARENTS: usize = 1_000;
 
 /// Times that a page of parents may have lost the parent at which it is read again.
@@ -51,16 +53,22 @@ struct Place {
 
 impl Place {
     fn of(position: &Position) -> Result<Self> {
-        let Position::At(text) = position else { return Ok(Self::default()) };
+        let Position::At(text) = position else {
+            return Ok(Self::default());
+        };
         serde_json::from_str(text).map_err(|error| {
-            Error::new(ErrorKind::Decode, "the stored position is none of a list of children")
-                .with_help("reset the endpoint's state, and run again")
-                .with_source(error)
+            Error::new(
+                ErrorKind::Decode,
+                "the stored position is none of a list of children",
+            )
+            .with_help("reset the endpoint's state, and run again")
+            .with_source(error)
         })
     }
 
     fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("a place is three optional strings"))
+        serde_json::to_string(self)
+            .unwrap_or_else(|_| unreachable!("a place is three optional strings"))
     }
 
     fn page(&self) -> Position {
@@ -76,16 +84,42 @@ pub(super) fn read<'a>(
     parent: &'a Parent,
     slice: SliceState,
 ) -> BoxStream<'a, Result<Page>> {
-    let family = Family { walker, reader: reader.clone(), endpoint, parent };
+    let family = Family {
+        walker,
+        reader: reader.clone(),
+        endpoint,
+        parent,
+    };
     let walk = async move {
         let place = Place::of(&slice.position)?;
-        let unit = slice.unit.as_deref().and_then(|unit| unit.strip_prefix(ABOVE)).map(ToOwned::to_owned);
+        let unit = slice
+            .unit
+            .as_deref()
+            .and_then(|unit| unit.strip_prefix(ABOVE))
+            .map(ToOwned::to_owned);
         let slice = SliceState { unit, ..slice };
         let parents = family.parents(&slice, &place);
-        let tally = if place == Place::default() { Tally::new() } else { Tally::resumed() };
-        Ok(FamilyWalk { family, slice, parents, place: Some(place), lost: 0, page: None, tally, readable: None })
+        let tally = if place == Place::default() {
+            Tally::new()
+        } else {
+            Tally::resumed()
+        };
+        Ok(FamilyWalk {
+            family,
+            slice,
+            parents,
+            place: Some(place),
+            lost: 0,
+            page: None,
+            tally,
+            readable: None,
+        })
     };
-    let pages = |walk| stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move { Ok(walk.next().await?.map(|page| (page, walk))) });
+    let pages = |walk| {
+        stream::try_unfold(walk, |mut walk: FamilyWalk<'a>| async move {
+            Ok(walk.next().await?.map(|page| (page, walk)))
+        })
+    };
     stream::once(walk).map_ok(pages).try_flatten().boxed()
 }
 
@@ -95,14 +129,39 @@ pub(super) fn is_parent(unit: &str) -> bool {
 }
 
 /// Reads the children of one parent that was passed over.
-pub(super) fn read_unit<'a>(reader: Reader, endpoint: &'a Endpoint, parent: &'a Parent, slice: SliceState) -> BoxStream<'a, Result<Page>> {
-    let family = Family { walker: Walker::Own, reader, endpoint, parent };
+pub(super) fn read_unit<'a>(
+    reader: Reader,
+    endpoint: &'a Endpoint,
+    parent: &'a Parent,
+    slice: SliceState,
+) -> BoxStream<'a, Result<Page>> {
+    let family = Family {
+        walker: Walker::Own,
+        reader,
+        endpoint,
+        parent,
+    };
     let begun = async move {
         let record = RawRecord::upsert(slice.unit.unwrap_or_default());
-        let member = Member { key: family.key(&record), reached: None, from: slice.position, doubted: slice.doubted, record };
-        let Begun { first, rest, member } = family.clone().begin(member).await;
+        let member = Member {
+            key: family.key(&record),
+            reached: None,
+            from: slice.position,
+            doubted: slice.doubted,
+            record,
+        };
+        let Begun {
+            first,
+            rest,
+            member,
+        } = family.clone().begin(member).await;
         let unit = family.unit(&member);
-        Ok(stream::iter(first.transpose()).chain(rest).map_ok(move |page| Page { unit: unit.clone(), ..page }))
+        Ok(stream::iter(first.transpose())
+            .chain(rest)
+            .map_ok(move |page| Page {
+                unit: unit.clone(),
+                ..page
+            }))
     };
     stream::once(begun).try_flatten().boxed()
 }
@@ -137,10 +196,18 @@ struct Begun<'a> {
 impl<'a> Family<'a> {
     /// The pages of parents of a slice, from a place on.
     fn parents(&self, slice: &SliceState, place: &Place) -> BoxStream<'a, Result<Page>> {
-        self.reader.read_for(Walker::Children, &self.parent.endpoint, SliceState { position: place.page(), ..slice.clone() })
+        self.reader.read_for(
+            Walker::Children,
+            &self.parent.endpoint,
+            SliceState {
+                position: place.page(),
+                ..slice.clone()
+            },
+        )
     }
 
-    /// The parents of a page whose children are not read yet, and whether the page has the parent of the place.
+    /// The parents of a page whose children are not read yet, and whether the page has the parent
+    /// of the place.
     fn members(&self, records: Vec<RawRecord>, place: Place) -> (Vec<Member>, bool) {
         let member = |record: RawRecord| Member {
             key: self.key(&record),
@@ -149,10 +216,18 @@ impl<'a> Family<'a> {
             doubted: None,
             record: self.needed(&record),
         };
-        let mut members: Vec<Member> = records.into_iter().filter(|record| self.parent.wants(record)).map(member).collect();
-        let Some(key) = place.parent else { return (members, true) };
+        let mut members: Vec<Member> = records
+            .into_iter()
+            .filter(|record| self.parent.wants(record))
+            .map(member)
+            .collect();
+        let Some(key) = place.parent else {
+            return (members, true);
+        };
         // A page that has changed so much that the parent is gone from it is read whole.
-        let Some(index) = members.iter().position(|member| member.key == key) else { return (members, false) };
+        let Some(index) = members.iter().position(|member| member.key == key) else {
+            return (members, false);
+        };
         members.drain(..index);
         match place.at {
             Some(at) => members[0].from = Position::At(at),
@@ -163,8 +238,15 @@ impl<'a> Family<'a> {
 
     /// What is needed of a parent to read its list, now or later.
     fn needed(&self, parent: &RawRecord) -> RawRecord {
-        let names = self.names().chain(self.parent.inherited.iter().map(|(member, _)| *member)).collect::<BTreeSet<_>>();
-        RawRecord::from_members(names.into_iter().filter_map(|name| Some((name, parent.member(name)?))))
+        let names = self
+            .names()
+            .chain(self.parent.inherited.iter().map(|(member, _)| *member))
+            .collect::<BTreeSet<_>>();
+        RawRecord::from_members(
+            names
+                .into_iter()
+                .filter_map(|name| Some((name, parent.member(name)?))),
+        )
     }
 
     fn time(&self, record: &RawRecord) -> Option<DateTime<Utc>> {
@@ -173,50 +255,97 @@ impl<'a> Family<'a> {
 
     /// The members of a parent that its list is asked for with.
     fn names(&self) -> impl Iterator<Item = &str> {
-        let templates = std::iter::once(&*self.endpoint.path).chain(self.endpoint.query.iter().map(|(_, value)| value.as_str()));
+        let templates = std::iter::once(&*self.endpoint.path)
+            .chain(self.endpoint.query.iter().map(|(_, value)| value.as_str()));
         templates.flat_map(placeholders)
     }
 
     /// What tells a parent from the others.
     fn key(&self, parent: &RawRecord) -> String {
-        self.names().filter_map(|name| parent.scalar(name)).collect::<Vec<_>>().join(",")
+        self.names()
+            .filter_map(|name| parent.scalar(name))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// Asks for something that could be read before: the list of a parent, or the list of parents.
     async fn probe(&self, readable: Option<RawRecord>) -> Result<()> {
         match readable {
             Some(record) => {
-                let list = List::new(&self.reader, self.endpoint).of(record).walked_by(self.walker);
-                list.fetch(&SliceState::default(), &mut Position::Start, &mut Distinct::default()).await.map(drop)
+                let list = List::new(&self.reader, self.endpoint)
+                    .of(record)
+                    .walked_by(self.walker);
+                list.fetch(
+                    &SliceState::default(),
+                    &mut Position::Start,
+                    &mut Distinct::default(),
+                )
+                .await
+                .map(drop)
             }
-            None => super::first_page(&self.reader, &self.parent.endpoint).await.map(drop),
+            None => super::first_page(&self.reader, &self.parent.endpoint)
+                .await
+                .map(drop),
         }
     }
 
     /// A unit of the parents' list that was passed over there, and so are its children here.
     fn above(&self, missed: &Missed) -> Option<Missed> {
         let unit = missed.slice.unit.as_ref()?;
-        let slice = SliceState { unit: Some(format!("{ABOVE}{unit}")), ..SliceState::default() };
-        let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some(((*to).to_owned(), missed.keep.get(*from)?.clone())));
-        Some(Missed { slice, keep: kept.collect(), ..missed.clone() })
+        let slice = SliceState {
+            unit: Some(format!("{ABOVE}{unit}")),
+            ..SliceState::default()
+        };
+        let kept = self
+            .parent
+            .inherited
+            .iter()
+            .filter_map(|(from, to)| Some(((*to).to_owned(), missed.keep.get(*from)?.clone())));
+        Some(Missed {
+            slice,
+            keep: kept.collect(),
+            ..missed.clone()
+        })
     }
 
-    /// A parent whose list could not be read from a position on, and all that is needed to read it later.
+    /// A parent whose list could not be read from a position on, and all that is needed to read it
+    /// later.
     fn missed(&self, member: &Member, position: Position, doubted: Option<u64>) -> Missed {
         let unit = String::from_utf8_lossy(member.record.as_bytes()).into_owned();
-        let missed = Missed::new(member.key.clone(), SliceState { unit: Some(unit), position, doubted, ..SliceState::default() });
-        let kept = self.parent.inherited.iter().filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
-        kept.fold(missed, |missed, (column, value)| missed.keeping(column, value))
+        let missed = Missed::new(
+            member.key.clone(),
+            SliceState {
+                unit: Some(unit),
+                position,
+                doubted,
+                ..SliceState::default()
+            },
+        );
+        let kept = self
+            .parent
+            .inherited
+            .iter()
+            .filter_map(|(from, to)| Some((*to, member.record.member(from)?)));
+        kept.fold(missed, |missed, (column, value)| {
+            missed.keeping(column, value)
+        })
     }
 
-    /// The list of a parent as a unit of which rows may be stored; none when they cannot be told from those of others.
+    /// The list of a parent as a unit of which rows may be stored; none when they cannot be told
+    /// from those of others.
     fn unit(&self, member: &Member) -> Option<Missed> {
         Some(self.missed(member, Position::Start, None)).filter(|missed| !missed.keep.is_empty())
     }
 
     /// The page behind the last parent of a page.
     fn end(&self, parents: &Page) -> Page {
-        let place = |page: &String| Place { page: Some(page.clone()), ..Place::default() }.text();
+        let place = |page: &String| {
+            Place {
+                page: Some(page.clone()),
+                ..Place::default()
+            }
+            .text()
+        };
         let advance = parents.advance.as_ref().map(|advance| match advance {
             Advance::Next(page) => Advance::Next(place(page)),
             Advance::CaughtUp(page) => Advance::CaughtUp(place(page)),
@@ -224,26 +353,60 @@ impl<'a> Family<'a> {
         });
         let last = parents.records.first().and_then(|records| records.last());
         let reached = parents.reached.or_else(|| self.time(last?));
-        let gaps = parents.gaps.iter().filter_map(|missed| self.above(missed)).collect();
-        Page { reached, skipped: parents.skipped, gaps, ..Page::new(vec![Vec::new(); self.endpoint.streams().len()], advance) }
+        let gaps = parents
+            .gaps
+            .iter()
+            .filter_map(|missed| self.above(missed))
+            .collect();
+        Page {
+            reached,
+            skipped: parents.skipped,
+            gaps,
+            ..Page::new(vec![Vec::new(); self.endpoint.streams().len()], advance)
+        }
     }
 
     /// Begins to read a parent's list; the rest of it is read when its turn has come.
     async fn begin(self, member: Member) -> Begun<'a> {
-        let list = List::new(&self.reader, self.endpoint).of(member.record.clone()).walked_by(self.walker);
-        let slice = SliceState { position: member.from.clone(), doubted: member.doubted, ..SliceState::default() };
+        let list = List::new(&self.reader, self.endpoint)
+            .of(member.record.clone())
+            .walked_by(self.walker);
+        let slice = SliceState {
+            position: member.from.clone(),
+            doubted: member.doubted,
+            ..SliceState::default()
+        };
         let is_resumed = slice.position != Position::Start;
         let mut rest = list.clone().pages(slice).boxed();
         let mut first = rest.try_next().await;
-        if is_resumed && first.as_ref().is_err_and(|error| error.kind() == ErrorKind::CursorExpired) {
+        if is_resumed
+            && first
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::CursorExpired)
+        {
             rest = list.pages(SliceState::default()).boxed();
             first = rest.try_next().await;
         }
-        if self.parent.owns && first.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let rows = inherit(&RawRecord::delete_matching("{}"), &member.record, &self.parent.inherited);
-            first = Ok(Some(Page::new(vec![vec![rows]; self.endpoint.streams().len()], Some(Advance::End))));
+        if self.parent.owns
+            && first
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            let rows = inherit(
+                &RawRecord::delete_matching("{}"),
+                &member.record,
+                &self.parent.inherited,
+            );
+            first = Ok(Some(Page::new(
+                vec![vec![rows]; self.endpoint.streams().len()],
+                Some(Advance::End),
+            )));
         }
-        Begun { member, first, rest }
+        Begun {
+            member,
+            first,
+            rest,
+        }
     }
 }
 
@@ -290,7 +453,8 @@ impl<'a> FamilyWalk<'a> {
                     continue;
                 }
                 if (self.tally.is_in_doubt() || self.tally.is_refused()) && self.place.is_some() {
-                    // Whether it is the parents that fail shows on the next page: until then this is not a place to stop.
+                    // Whether it is the parents that fail shows on the next page: until then this
+                    // is not a place to stop.
                     self.tally.extend(page.end.gaps);
                     continue;
                 }
@@ -301,7 +465,9 @@ impl<'a> FamilyWalk<'a> {
             };
             self.page = Some(page);
             // A parent without children is not a place worth storing.
-            if !children.gaps.is_empty() || children.records.iter().any(|records| !records.is_empty()) {
+            if !children.gaps.is_empty()
+                || children.records.iter().any(|records| !records.is_empty())
+            {
                 return Ok(Some(children));
             }
         }
@@ -309,22 +475,41 @@ impl<'a> FamilyWalk<'a> {
 
     /// Takes the next page of parents; false when there is none.
     async fn next_parents(&mut self) -> Result<bool> {
-        let Some(place) = self.place.take() else { return Ok(false) };
+        let Some(place) = self.place.take() else {
+            return Ok(false);
+        };
         let is_again = place.parent.is_some();
-        let Some(mut parents) = self.parents.try_next().await? else { return Ok(false) };
+        let Some(mut parents) = self.parents.try_next().await? else {
+            return Ok(false);
+        };
         self.place = match &parents.advance {
-            Some(Advance::Next(page)) => Some(Place { page: Some(page.clone()), ..Place::default() }),
+            Some(Advance::Next(page)) => Some(Place {
+                page: Some(page.clone()),
+                ..Place::default()
+            }),
             Some(_) => None,
-            None => return Err(Error::new(ErrorKind::Unexpected, "a list of parents has pages that are no place to stop")),
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Unexpected,
+                    "a list of parents has pages that are no place to stop",
+                ));
+            }
         };
         let family = self.family.clone();
         let end = family.end(&parents);
         let position = place.page.clone();
-        let records = if parents.records.is_empty() { Vec::new() } else { parents.records.swap_remove(0) };
+        let records = if parents.records.is_empty() {
+            Vec::new()
+        } else {
+            parents.records.swap_remove(0)
+        };
         let (mut members, is_there) = family.members(records, place);
         self.lost += u32::from(is_again && !is_there);
         if self.lost > MOST_LOST {
-            return Err(Error::new(ErrorKind::Decode, "a page of parents is another one each time that it is read"));
+            return Err(Error::new(
+                ErrorKind::Decode,
+                "a page of parents is another one each time that it is read",
+            ));
         }
         let again = (members.len() > MOST_PARENTS).then(|| {
             // A key that came twice would be found at its first place.
@@ -333,10 +518,25 @@ impl<'a> FamilyWalk<'a> {
             let has_more = members.len() > MOST_PARENTS;
             members.truncate(MOST_PARENTS);
             let last = members.last().map(|member| member.key.clone());
-            has_more.then(|| Place { page: position.clone(), parent: last, at: None })
+            has_more.then(|| Place {
+                page: position.clone(),
+                parent: last,
+                at: None,
+            })
         });
-        let lists = Ahead::new(members.into_iter().map(move |member| family.clone().begin(member)), AT_ONCE);
-        self.page = Some(ParentPage { position, lists, open: None, again: again.flatten(), end });
+        let lists = Ahead::new(
+            members
+                .into_iter()
+                .map(move |member| family.clone().begin(member)),
+            AT_ONCE,
+        );
+        self.page = Some(ParentPage {
+            position,
+            lists,
+            open: None,
+            again: again.flatten(),
+            end,
+        });
         Ok(true)
     }
 
@@ -351,20 +551,36 @@ impl<'a> FamilyWalk<'a> {
                         if let Some(Advance::Next(at)) = &children.advance {
                             member.from = Position::At(at.clone());
                         }
-                        // The lists of the next parents are begun already, and would be asked for again after a split. What a
-                        // long one still has is worth more than that.
+                        // The lists of the next parents are begun already, and would be asked for
+                        // again after a split. What a long one still has is worth more than that.
                         let in_hand = !matches!(children.advance, Some(Advance::Next(_)));
                         let gaps = self.tally.take();
                         let unit = self.family.unit(&member);
-                        let placed = Page { gaps, unit, in_hand, ..member.place(children, page.position.clone()) };
+                        let placed = Page {
+                            gaps,
+                            unit,
+                            in_hand,
+                            ..member.place(children, page.position.clone())
+                        };
                         page.open = Some((member, rest));
                         return Ok(Some(placed));
                     }
                     Ok(None) => {}
-                    Err(error) => self.tally.failed(self.family.missed(&member, member.from.clone(), error.doubted()), error)?,
+                    Err(error) => self.tally.failed(
+                        self.family
+                            .missed(&member, member.from.clone(), error.doubted()),
+                        error,
+                    )?,
                 }
             }
-            let Some(Begun { member, first, rest }) = page.lists.next().await else { return Ok(None) };
+            let Some(Begun {
+                member,
+                first,
+                rest,
+            }) = page.lists.next().await
+            else {
+                return Ok(None);
+            };
             page.open = Some((member, stream::iter(first.transpose()).chain(rest).boxed()));
         }
     }
@@ -377,23 +593,51 @@ impl Member {
             Some(Advance::Next(at)) => Some(at.clone()),
             _ => None,
         };
-        let place = Place { page, parent: Some(self.key.clone()), at };
-        Page { advance: Some(Advance::Next(place.text())), reached: self.reached, ..children }
+        let place = Place {
+            page,
+            parent: Some(self.key.clone()),
+            at,
+        };
+        Page {
+            advance: Some(Advance::Next(place.text())),
+            reached: self.reached,
+            ..children
+        }
     }
 }
 
 /// The names in braces.
 fn placeholders(template: &str) -> impl Iterator<Item = &str> {
-    template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
+    template
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('}')?.0))
 }
 
 /// The template with the parent's values, written by `write`, for the names in braces.
-fn fill(template: &str, parent: &RawRecord, write: impl Fn(&str) -> Option<String>) -> Result<String> {
+fn fill(
+    template: &str,
+    parent: &RawRecord,
+    write: impl Fn(&str) -> Option<String>,
+) -> Result<String> {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
-    while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
-        let missing = || Error::new(ErrorKind::Decode, format!("a record has no `{name}` to ask with for what belongs to it"));
-        let nowhere = || Error::new(ErrorKind::Refused, format!("no path leads to a record whose `{name}` is empty or a dot"));
+    while let Some((before, (name, after))) = rest
+        .split_once('{')
+        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
+        let missing = || {
+            Error::new(
+                ErrorKind::Decode,
+                format!("a record has no `{name}` to ask with for what belongs to it"),
+            )
+        };
+        let nowhere = || {
+            Error::new(
+                ErrorKind::Refused,
+                format!("no path leads to a record whose `{name}` is empty or a dot"),
+            )
+        };
         let value = parent.scalar(name).ok_or_else(missing)?;
         filled.push_str(before);
         filled.push_str(&write(&value).ok_or_else(nowhere)?);
@@ -403,7 +647,8 @@ fn fill(template: &str, parent: &RawRecord, write: impl Fn(&str) -> Option<Strin
     Ok(filled)
 }
 
-/// A path with the parent's values. Ids that people choose hold any character: none may become a separator.
+/// A path with the parent's values. Ids that people choose hold any character: none may become a
+/// separator.
 pub(super) fn path(template: &str, parent: &RawRecord) -> Result<String> {
     fill(template, parent, |value| path_segment(value))
 }
@@ -414,12 +659,23 @@ pub(super) fn value(template: &str, parent: &RawRecord) -> Result<String> {
 }
 
 /// A child with members of its parent before its own, where its own have no value.
-pub(super) fn inherit(child: &RawRecord, parent: &RawRecord, inherited: &[(&'static str, &'static str)]) -> RawRecord {
+pub(super) fn inherit(
+    child: &RawRecord,
+    parent: &RawRecord,
+    inherited: &[(&'static str, &'static str)],
+) -> RawRecord {
     let is_missing = |name: &str| child.member(name).is_none_or(|value| value == "null");
-    let added = inherited.iter().filter_map(|(member, name)| Some((*name, parent.member(member)?)));
+    let added = inherited
+        .iter()
+        .filter_map(|(member, name)| Some((*name, parent.member(member)?)));
     let added: Vec<(&str, &str)> = added.filter(|(name, _)| is_missing(name)).collect();
-    let (false, Ok(own)) = (added.is_empty(), child.members()) else { return child.clone() };
-    let own = own.iter().map(|(name, value)| (&**name, *value)).filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
+    let (false, Ok(own)) = (added.is_empty(), child.members()) else {
+        return child.clone();
+    };
+    let own = own
+        .iter()
+        .map(|(name, value)| (&**name, *value))
+        .filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
     let all = RawRecord::from_members(added.iter().copied().chain(own));
     let copy = match child.op() {
         Op::Upsert => all,

@@ -12,8 +12,9 @@ use crate::memory::Hold;
 
 /// Pieces of work of which the first few are under way at the same time.
 ///
-/// All of them make progress whenever one is waited for: a request that stands in line for a limit would otherwise hold up
-/// everybody behind it while nobody looks at it. What it reads before its turn takes memory that nobody else waits for.
+/// All of them make progress whenever one is waited for: a request that stands in line for a limit
+/// would otherwise hold up everybody behind it while nobody looks at it. What it reads before its
+/// turn takes memory that nobody else waits for.
 pub(super) struct Ahead<'a, T> {
     waiting: Box<dyn Iterator<Item = BoxFuture<'a, T>> + Send + 'a>,
     begun: VecDeque<(Hold, MaybeDone<BoxFuture<'a, T>>)>,
@@ -21,8 +22,15 @@ pub(super) struct Ahead<'a, T> {
 }
 
 impl<'a, T: Send + 'a> Ahead<'a, T> {
-    pub(super) fn new<W: Future<Output = T> + Send + 'a>(work: impl Iterator<Item = W> + Send + 'a, at_once: usize) -> Self {
-        Self { waiting: Box::new(work.map(FutureExt::boxed)), begun: VecDeque::new(), at_once }
+    pub(super) fn new<W: Future<Output = T> + Send + 'a>(
+        work: impl Iterator<Item = W> + Send + 'a,
+        at_once: usize,
+    ) -> Self {
+        Self {
+            waiting: Box::new(work.map(FutureExt::boxed)),
+            begun: VecDeque::new(),
+            at_once,
+        }
     }
 
     /// The next result in order; none behind the last.
@@ -33,7 +41,11 @@ impl<'a, T: Send + 'a> Ahead<'a, T> {
                 hold.turn_has_come();
             }
             self.drive(context);
-            match self.begun.front_mut().map(|(_, first)| Pin::new(first).take_output()) {
+            match self
+                .begun
+                .front_mut()
+                .map(|(_, first)| Pin::new(first).take_output())
+            {
                 None => Poll::Ready(None),
                 Some(None) => Poll::Pending,
                 Some(done) => {
@@ -61,7 +73,10 @@ impl<'a, T: Send + 'a> Ahead<'a, T> {
         {
             let hold = Hold::ahead();
             let own = hold.clone();
-            self.begun.push_back((hold, maybe_done(async move { own.scope(work).await }.boxed())));
+            self.begun.push_back((
+                hold,
+                maybe_done(async move { own.scope(work).await }.boxed()),
+            ));
         }
     }
 
@@ -99,7 +114,9 @@ mod tests {
     async fn what_stands_in_line_is_not_forgotten_while_something_behind_it_is_waited_for() {
         let line = Arc::new(tokio::sync::Semaphore::new(1));
         let place = Arc::clone(&line).acquire_owned().await.unwrap();
-        let turn = |line: Arc<tokio::sync::Semaphore>| async move { drop(line.acquire_owned().await.unwrap()) };
+        let turn = |line: Arc<tokio::sync::Semaphore>| async move {
+            drop(line.acquire_owned().await.unwrap())
+        };
         let mut ahead = Ahead::new([turn(Arc::clone(&line))].into_iter(), 1);
         ahead.meanwhile(tokio::task::yield_now()).await;
         drop(place);

@@ -18,8 +18,8 @@ use crate::model::state::{EndpointState, SliceState};
 
 /// A connector whose endpoints say all there is to say: nothing has to be learned before a run.
 ///
-/// Build it in [`ConnectorConfig::build`](crate::ConnectorConfig::build). A vendor that needs more, such as the custom fields of
-/// an account, has a [`Connector`] of its own.
+/// Build it in [`ConnectorConfig::build`](crate::ConnectorConfig::build). A vendor that needs more,
+/// such as the custom fields of an account, has a [`Connector`] of its own.
 #[derive(Debug)]
 pub struct DeclarativeConnector {
     client: HttpClient,
@@ -31,7 +31,12 @@ pub struct DeclarativeConnector {
 impl DeclarativeConnector {
     /// Reads these endpoints through a client.
     pub fn new(client: HttpClient, endpoints: Vec<Endpoint>) -> Self {
-        Self { client, endpoints, range: TimeRange::all(), origin: Origin::default() }
+        Self {
+            client,
+            endpoints,
+            range: TimeRange::all(),
+            origin: Origin::default(),
+        }
     }
 
     /// The oldest data wanted, from the configuration.
@@ -66,8 +71,15 @@ impl Connector for DeclarativeConnector {
     }
 
     async fn open(self: Arc<Self>, _endpoints: &[&str]) -> Result<Arc<dyn Session>> {
-        let plan = Plan { endpoints: self.endpoints.clone(), origin: self.origin.clone(), ..Plan::default() };
-        Ok(Arc::new(DeclarativeSession { reader: Reader::new(self.client.clone()), plan }))
+        let plan = Plan {
+            endpoints: self.endpoints.clone(),
+            origin: self.origin.clone(),
+            ..Plan::default()
+        };
+        Ok(Arc::new(DeclarativeSession {
+            reader: Reader::new(self.client.clone()),
+            plan,
+        }))
     }
 }
 
@@ -86,7 +98,11 @@ impl Session for DeclarativeSession {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         self.reader.read(endpoint, slice)
     }
 }
@@ -95,29 +111,59 @@ impl Session for DeclarativeSession {
 pub trait SessionExt: Session {
     /// The records of one stream in a time range, in the vendor's order within each slice.
     fn records<'a>(&'a self, stream: &str, range: TimeRange) -> BoxStream<'a, Result<RawRecord>> {
-        let of_endpoint = |endpoint: &'a Endpoint| Some((endpoint, endpoint.streams().position(|def| def.name() == stream)?));
-        // A stream that several endpoints feed is read whole by the first; the others follow its changes. Accounts have one each.
-        let mut found = self.plan().endpoints.iter().filter_map(of_endpoint).peekable();
+        let of_endpoint = |endpoint: &'a Endpoint| {
+            Some((
+                endpoint,
+                endpoint.streams().position(|def| def.name() == stream)?,
+            ))
+        };
+        // A stream that several endpoints feed is read whole by the first; the others follow its
+        // changes. Accounts have one each.
+        let mut found = self
+            .plan()
+            .endpoints
+            .iter()
+            .filter_map(of_endpoint)
+            .peekable();
         let Some((first, _)) = found.peek() else {
-            let error = Error::new(ErrorKind::ConfigInvalid, format!("unknown stream `{stream}`"));
+            let error = Error::new(
+                ErrorKind::ConfigInvalid,
+                format!("unknown stream `{stream}`"),
+            );
             return stream::once(async { Err(error) }).boxed();
         };
         let name = first.name();
         let (now, state) = (self.client().now(), EndpointState::default());
         let mut slices = Vec::new();
         for (endpoint, index) in found.filter(|(endpoint, _)| endpoint.name() == name) {
-            slices.extend(endpoint.slicer().plan(&state, range, now).into_iter().map(|slice| (endpoint, index, slice)));
+            slices.extend(
+                endpoint
+                    .slicer()
+                    .plan(&state, range, now)
+                    .into_iter()
+                    .map(|slice| (endpoint, index, slice)),
+            );
         }
         let records = move |(endpoint, index, slice): (&'a Endpoint, usize, SliceState)| {
             let pages = self.read(endpoint, slice);
-            pages.map_ok(move |mut page: Page| stream::iter(std::mem::take(&mut page.records[index]).into_iter().map(Ok))).try_flatten()
+            pages
+                .map_ok(move |mut page: Page| {
+                    stream::iter(std::mem::take(&mut page.records[index]).into_iter().map(Ok))
+                })
+                .try_flatten()
         };
         stream::iter(slices).flat_map(records).boxed()
     }
 
     /// The records of one stream as the caller's own type.
-    fn typed<'a, T: DeserializeOwned + Send + 'a>(&'a self, stream: &str, range: TimeRange) -> BoxStream<'a, Result<T>> {
-        self.records(stream, range).map(|record| record?.deserialize()).boxed()
+    fn typed<'a, T: DeserializeOwned + Send + 'a>(
+        &'a self,
+        stream: &str,
+        range: TimeRange,
+    ) -> BoxStream<'a, Result<T>> {
+        self.records(stream, range)
+            .map(|record| record?.deserialize())
+            .boxed()
     }
 }
 

@@ -18,8 +18,8 @@ const MAX_EMPTY_PAGES: u32 = 100;
 /// Pages in a row that came before, under new cursors, before a list counts as broken.
 const MAX_REPEATED_PAGES: u32 = 3;
 
-/// Pages in a row that the list sent before, beyond as many as there are different ones: a list that is read twice, to find what
-/// it left out, repeats each of them once.
+/// Pages in a row that the list sent before, beyond as many as there are different ones: a list
+/// that is read twice, to find what it left out, repeats each of them once.
 const MAX_FAMILIAR_PAGES: usize = 100;
 
 /// Positions, and pages, remembered in order to notice that a list runs in a circle.
@@ -44,23 +44,34 @@ pub(super) struct Walk {
     sent: HashSet<u64>,
     /// How often it was begun anew until then.
     round: u32,
-    /// The cursor value of the last record so far, of a list that comes newest first; none: nothing can be compared.
+    /// The cursor value of the last record so far, of a list that comes newest first; none: nothing
+    /// can be compared.
     reached: Option<DateTime<Utc>>,
     /// True for a list that is not in the order which it should have.
     is_unordered: bool,
 }
 
 impl Walk {
-    /// A walk that begins at the slice's position, or at the start of a list that was being read once more: what an earlier run
-    /// has seen of it cannot be compared with what comes.
+    /// A walk that begins at the slice's position, or at the start of a list that was being read
+    /// once more: what an earlier run has seen of it cannot be compared with what comes.
     pub(super) fn of(endpoint: &Endpoint, slice: SliceState) -> Self {
         let is_again = endpoint.paginator.round(&slice.position) > 0;
-        Self::from(if is_again { SliceState { position: Position::Start, reached: None, ..slice } } else { slice })
+        Self::from(if is_again {
+            SliceState {
+                position: Position::Start,
+                reached: None,
+                ..slice
+            }
+        } else {
+            slice
+        })
     }
 
     /// A walk that begins at the slice's position.
     pub(super) fn from(slice: SliceState) -> Self {
-        let reached = slice.reached.filter(|_| matches!(slice.position, Position::At(_)));
+        let reached = slice
+            .reached
+            .filter(|_| matches!(slice.position, Position::At(_)));
         Self {
             position: slice.position.clone(),
             slice,
@@ -78,7 +89,8 @@ impl Walk {
         }
     }
 
-    /// Takes note that the position was read as it is now: the vendor may have refused the one that was asked for.
+    /// Takes note that the position was read as it is now: the vendor may have refused the one that
+    /// was asked for.
     pub(super) fn has_read(&mut self, endpoint: &Endpoint, asked: &Position) {
         let round = endpoint.paginator.round(&self.position);
         if round != self.round || *asked != self.position {
@@ -89,16 +101,26 @@ impl Walk {
         }
     }
 
-    /// True for a page that was sent before, in the place of another one: its cursor must not be believed.
+    /// True for a page that was sent before, in the place of another one: its cursor must not be
+    /// believed.
     ///
     /// Where a page may repeat the one before, it still repeats no earlier one.
     pub(super) fn is_repeated(&self, endpoint: &Endpoint, page: &Page) -> bool {
-        let Some(digest) = page.digest else { return false };
+        let Some(digest) = page.digest else {
+            return false;
+        };
         let is_natural = || {
             let is_previous = self.previous == Some(digest) || self.previous.is_none();
-            is_previous && page.advance.as_ref().is_some_and(|next| endpoint.paginator.may_repeat(next))
+            is_previous
+                && page
+                    .advance
+                    .as_ref()
+                    .is_some_and(|next| endpoint.paginator.may_repeat(next))
         };
-        let was_doubted = || self.slice.position == self.position && self.slice.doubted == Some(mark(digest, &self.position));
+        let was_doubted = || {
+            self.slice.position == self.position
+                && self.slice.doubted == Some(mark(digest, &self.position))
+        };
         (self.sent.contains(&digest) || was_doubted()) && !is_natural()
     }
 
@@ -106,44 +128,68 @@ impl Walk {
     pub(super) fn repeated(&self, page: &Page) -> Error {
         let error = Error::new(ErrorKind::Decode, "the list sent an earlier page in the place of the next one, each time it was requested")
             .with_help("nothing behind that page counts as read; run again later, and report it to the vendor if it persists");
-        page.digest.map(|digest| mark(digest, &self.position)).into_iter().fold(error.temporary().persistent(), Error::doubting)
+        page.digest
+            .map(|digest| mark(digest, &self.position))
+            .into_iter()
+            .fold(error.temporary().persistent(), Error::doubting)
     }
 
-    /// True for a page that cannot be what follows the one before: in a list that comes newest first its first record is newer
-    /// than the last one before it, or it is of another window than the one that was asked for.
+    /// True for a page that cannot be what follows the one before: in a list that comes newest
+    /// first its first record is newer than the last one before it, or it is of another window than
+    /// the one that was asked for.
     pub(super) fn is_out_of_place(&self, endpoint: &Endpoint, page: &Page) -> bool {
         // Pages that several walks share are kept: to ask again would bring the same.
-        let is_foreign = || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
+        let is_foreign =
+            || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
         endpoint.shared.is_none() && !self.is_unordered && is_foreign()
     }
 
     fn is_newer(&self, endpoint: &Endpoint, page: &Page) -> bool {
         let first = || endpoint.cursor_of(page.records.first()?.first()?);
-        endpoint.slicer.is_newest_first() && self.reached.is_some_and(|reached| first().is_some_and(|first| first > reached))
+        endpoint.slicer.is_newest_first()
+            && self
+                .reached
+                .is_some_and(|reached| first().is_some_and(|first| first > reached))
     }
 
     fn is_of_another_window(&self, endpoint: &Endpoint, page: &Page) -> bool {
         // One that has no filter ends with a page that reaches behind its window.
         let is_filtered = endpoint.slicer.is_newest_first() && !endpoint.newest_first;
-        let Some((window, records)) = self.slice.window.filter(|_| is_filtered).zip(page.records.first()) else { return false };
+        let Some((window, records)) = self
+            .slice
+            .window
+            .filter(|_| is_filtered)
+            .zip(page.records.first())
+        else {
+            return false;
+        };
         let time = |record: Option<&RawRecord>| endpoint.cursor_of(record?);
         // Whether the ends belong to it differs from vendor to vendor.
         let is_after = time(records.first()).is_some_and(|first| first > window.until);
-        is_after || time(records.last()).zip(window.since).is_some_and(|(last, since)| last < since)
+        is_after
+            || time(records.last())
+                .zip(window.since)
+                .is_some_and(|(last, since)| last < since)
     }
 
     /// Moves on past a page; false when it was the last.
     pub(super) fn step(&mut self, endpoint: &Endpoint, page: &Page) -> Result<bool> {
         // Asked for again, and still so: then this is how the list is.
-        self.is_unordered |= self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
+        self.is_unordered |=
+            self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
         let is_same = self.previous.is_some() && self.previous == page.digest;
         self.repeated_pages = if is_same { self.repeated_pages + 1 } else { 0 };
         self.previous = page.digest;
         self.note_page();
         self.distinct.take();
-        let last = page.records.first().and_then(|records| endpoint.cursor_of(records.last()?));
+        let last = page
+            .records
+            .first()
+            .and_then(|records| endpoint.cursor_of(records.last()?));
         self.reached = last.or(self.reached);
-        let Some(Advance::Next(next)) = &page.advance else { return Ok(false) };
+        let Some(Advance::Next(next)) = &page.advance else {
+            return Ok(false);
+        };
         let is_new = self.visited.insert(fingerprint(next));
         if !is_new || matches!(&self.position, Position::At(current) if current == next) {
             return Err(not_advancing(next));
@@ -152,14 +198,26 @@ impl Walk {
             self.visited.clear();
         }
         if self.repeated_pages >= MAX_REPEATED_PAGES {
-            return Err(endless(format!("the list sent the same page {} times in a row, under new cursors", MAX_REPEATED_PAGES + 1)));
+            return Err(endless(format!(
+                "the list sent the same page {} times in a row, under new cursors",
+                MAX_REPEATED_PAGES + 1
+            )));
         }
         if self.familiar_pages > self.pages.len() + MAX_FAMILIAR_PAGES {
-            return Err(endless(format!("the list goes round in a circle of {} pages, under new cursors", self.pages.len())));
+            return Err(endless(format!(
+                "the list goes round in a circle of {} pages, under new cursors",
+                self.pages.len()
+            )));
         }
-        self.empty_pages = if page.records.iter().all(Vec::is_empty) { self.empty_pages + 1 } else { 0 };
+        self.empty_pages = if page.records.iter().all(Vec::is_empty) {
+            self.empty_pages + 1
+        } else {
+            0
+        };
         if self.empty_pages >= MAX_EMPTY_PAGES {
-            return Err(endless(format!("the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more")));
+            return Err(endless(format!(
+                "the list sent {MAX_EMPTY_PAGES} empty pages in a row, each saying that there is more"
+            )));
         }
         self.position = Position::At(next.clone());
         Ok(true)
@@ -176,7 +234,11 @@ impl Walk {
             }
         }
         self.sent.insert(digest);
-        self.familiar_pages = if self.pages.insert(digest) { 0 } else { self.familiar_pages + 1 };
+        self.familiar_pages = if self.pages.insert(digest) {
+            0
+        } else {
+            self.familiar_pages + 1
+        };
     }
 }
 
@@ -192,13 +254,16 @@ pub(super) fn digest<'a>(lists: impl IntoIterator<Item = &'a Vec<RawRecord>>) ->
         is_empty &= records.is_empty();
         hasher.update(&records.len().to_le_bytes());
         for record in records {
-            hasher.update(&record.as_bytes().len().to_le_bytes()).update(record.as_bytes());
+            hasher
+                .update(&record.as_bytes().len().to_le_bytes())
+                .update(record.as_bytes());
         }
     }
     (!is_empty).then(|| short(&hasher))
 }
 
-/// Marks a page and the position at which it came. It is stored, so it must not change with the standard library.
+/// Marks a page and the position at which it came. It is stored, so it must not change with the
+/// standard library.
 fn mark(digest: u64, position: &Position) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&digest.to_le_bytes());
@@ -220,7 +285,10 @@ mod tests {
     use super::*;
 
     fn walk(position: Position) -> Walk {
-        Walk::from(SliceState { position, ..SliceState::default() })
+        Walk::from(SliceState {
+            position,
+            ..SliceState::default()
+        })
     }
 
     fn step(walk: &mut Walk, page: &Page) -> Result<bool> {
@@ -234,20 +302,33 @@ mod tests {
     }
 
     fn of(records: Vec<Vec<RawRecord>>, next: &str) -> Page {
-        Page { digest: digest(&records), ..Page::new(records, Some(Advance::Next(next.to_owned()))) }
+        Page {
+            digest: digest(&records),
+            ..Page::new(records, Some(Advance::Next(next.to_owned())))
+        }
     }
 
     #[test]
     fn a_list_that_stays_where_it_is_or_runs_in_a_circle_is_refused() {
         let refuses = |from: Position, positions: &[&str]| {
             let mut walk = walk(from);
-            positions.iter().map(|position| step(&mut walk, &page(position, 1))).find_map(Result::err).map(|error| error.kind())
+            positions
+                .iter()
+                .map(|position| step(&mut walk, &page(position, 1)))
+                .find_map(Result::err)
+                .map(|error| error.kind())
         };
         let at = |position: &str| Position::At(position.to_owned());
         assert_eq!(refuses(Position::Start, &["a", "b", "c"]), None);
-        assert_eq!(refuses(Position::Start, &["a", "a"]), Some(ErrorKind::Decode));
+        assert_eq!(
+            refuses(Position::Start, &["a", "a"]),
+            Some(ErrorKind::Decode)
+        );
         assert_eq!(refuses(at("a"), &["a"]), Some(ErrorKind::Decode));
-        assert_eq!(refuses(Position::Start, &["a", "b", "c", "a"]), Some(ErrorKind::Decode));
+        assert_eq!(
+            refuses(Position::Start, &["a", "b", "c", "a"]),
+            Some(ErrorKind::Decode)
+        );
         assert_eq!(refuses(at("a"), &["b", "a", "b"]), Some(ErrorKind::Decode));
     }
 
@@ -261,12 +342,16 @@ mod tests {
         for number in 1..MAX_EMPTY_PAGES {
             assert!(step(&mut walk, &page(&format!("again {number}"), 0)).unwrap());
         }
-        assert_eq!(step(&mut walk, &page("last", 0)).unwrap_err().kind(), ErrorKind::Decode);
+        assert_eq!(
+            step(&mut walk, &page("last", 0)).unwrap_err().kind(),
+            ErrorKind::Decode
+        );
     }
 
     #[test]
     fn a14_pages_that_come_again_under_ever_new_cursors_end_the_list() {
-        let records = |number: usize| vec![vec![RawRecord::upsert(format!(r#"{{"id":{number}}}"#)); 3]];
+        let records =
+            |number: usize| vec![vec![RawRecord::upsert(format!(r#"{{"id":{number}}}"#)); 3]];
         let pages = |circle: usize| {
             let mut walk = walk(Position::Start);
             let page = |number: usize| of(records(number % circle), &format!("cursor {number}"));
@@ -275,19 +360,29 @@ mod tests {
         assert_eq!(pages(1), Some(3));
         for circle in [2, 3, 50] {
             let last = pages(circle).unwrap();
-            assert!(last <= 2 * circle + MAX_FAMILIAR_PAGES + 1, "a circle of {circle} pages is read up to page {last}");
+            assert!(
+                last <= 2 * circle + MAX_FAMILIAR_PAGES + 1,
+                "a circle of {circle} pages is read up to page {last}"
+            );
         }
         assert_eq!(pages(10_000), None);
         let mut twice = walk(Position::Start);
         for number in 0..4_000 {
             let page = of(records(number % 2_000), &format!("cursor {number}"));
-            assert!(step(&mut twice, &page).unwrap(), "a list that is read twice");
+            assert!(
+                step(&mut twice, &page).unwrap(),
+                "a list that is read twice"
+            );
         }
     }
 
     #[test]
     fn a_walk_ends_with_the_list() {
-        for advance in [None, Some(Advance::End), Some(Advance::CaughtUp("a".to_owned()))] {
+        for advance in [
+            None,
+            Some(Advance::End),
+            Some(Advance::CaughtUp("a".to_owned())),
+        ] {
             assert!(!step(&mut walk(Position::Start), &Page::new(Vec::new(), advance)).unwrap());
         }
     }

@@ -25,17 +25,19 @@ pub type Generation = u64;
 /// Adds credentials to requests.
 #[async_trait]
 pub trait Authenticator: Send + Sync + Debug {
-    /// Adds the current credential and says which one it is. May refresh one that is about to expire.
+    /// Adds the current credential and says which one it is. May refresh one that is about to
+    /// expire.
     async fn authenticate(&self, request: &mut Request) -> Result<Generation>;
 
-    /// Replaces the credential that was refused. Does nothing when a newer one is already there: fifty tasks that were
-    /// refused under one generation cause one refresh.
+    /// Replaces the credential that was refused. Does nothing when a newer one is already there:
+    /// fifty tasks that were refused under one generation cause one refresh.
     ///
     /// Returns false when there is nothing newer to be had, as for a fixed key.
     async fn refresh(&self, refused: Generation) -> Result<bool>;
 
-    /// Secrets that it holds beyond what it adds to requests, such as a client's secret: they are taken out of everything that is
-    /// shown. Asked for each time that a credential was issued. Default: none.
+    /// Secrets that it holds beyond what it adds to requests, such as a client's secret: they are
+    /// taken out of everything that is shown. Asked for each time that a credential was issued.
+    /// Default: none.
     async fn secrets(&self) -> Vec<SecretString> {
         Vec::new()
     }
@@ -61,10 +63,14 @@ impl Authenticator for Anonymous {
 pub struct Basic(SecretString);
 
 impl Basic {
-    /// Sends `Authorization: Basic <base64 of user:password>`. The user must not hold a colon; the password may be empty,
-    /// as where a key stands in the user's place.
+    /// Sends `Authorization: Basic <base64 of user:password>`. The user must not hold a colon; the
+    /// password may be empty, as where a key stands in the user's place.
     pub fn new(user: &SecretString, password: &SecretString) -> Self {
-        let pair = SecretString::from(format!("{}:{}", user.expose_secret(), password.expose_secret()));
+        let pair = SecretString::from(format!(
+            "{}:{}",
+            user.expose_secret(),
+            password.expose_secret()
+        ));
         Self(BASE64_STANDARD.encode(pair.expose_secret()).into())
     }
 }
@@ -72,7 +78,11 @@ impl Basic {
 #[async_trait]
 impl Authenticator for Basic {
     async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
-        set_header(request, AUTHORIZATION, &format!("Basic {}", self.0.expose_secret()))
+        set_header(
+            request,
+            AUTHORIZATION,
+            &format!("Basic {}", self.0.expose_secret()),
+        )
     }
 
     async fn refresh(&self, _refused: Generation) -> Result<bool> {
@@ -94,7 +104,11 @@ impl Bearer {
 #[async_trait]
 impl Authenticator for Bearer {
     async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
-        set_header(request, AUTHORIZATION, &format!("Bearer {}", self.0.expose_secret()))
+        set_header(
+            request,
+            AUTHORIZATION,
+            &format!("Bearer {}", self.0.expose_secret()),
+        )
     }
 
     async fn refresh(&self, _refused: Generation) -> Result<bool> {
@@ -118,12 +132,19 @@ enum Place {
 impl ApiKey {
     /// Sends the key as the value of a header.
     pub fn header(name: HeaderName, key: SecretString) -> Self {
-        Self { place: Place::Header(name), key }
+        Self {
+            place: Place::Header(name),
+            key,
+        }
     }
 
-    /// Sends the key as a query parameter. Prefer a header where the vendor takes one: proxies log URLs.
+    /// Sends the key as a query parameter. Prefer a header where the vendor takes one: proxies log
+    /// URLs.
     pub fn query(name: impl Into<String>, key: SecretString) -> Self {
-        Self { place: Place::Query(name.into()), key }
+        Self {
+            place: Place::Query(name.into()),
+            key,
+        }
     }
 }
 
@@ -145,10 +166,17 @@ impl Authenticator for ApiKey {
 }
 
 /// Sets a header that holds a secret.
-pub(crate) fn set_header(request: &mut Request, name: HeaderName, value: &str) -> Result<Generation> {
+pub(crate) fn set_header(
+    request: &mut Request,
+    name: HeaderName,
+    value: &str,
+) -> Result<Generation> {
     let invalid = |_| {
-        Error::new(ErrorKind::ConfigInvalid, "the credential holds a character that a header cannot carry")
-            .with_help("look for a line break or another stray character in it")
+        Error::new(
+            ErrorKind::ConfigInvalid,
+            "the credential holds a character that a header cannot carry",
+        )
+        .with_help("look for a line break or another stray character in it")
     };
     let mut value = HeaderValue::from_str(value).map_err(invalid)?;
     value.set_sensitive(true);

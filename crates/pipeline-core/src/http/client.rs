@@ -1,4 +1,5 @@
-//! The HTTP client: what it is made of. What happens to a request is in [`lifecycle`](crate::http::client::lifecycle).
+//! The HTTP client: what it is made of. What happens to a request is in
+//! [`lifecycle`](crate::http::client::lifecycle).
 
 pub(crate) mod address;
 pub(crate) mod breaker;
@@ -86,7 +87,8 @@ struct Scope {
     headers: HeaderMap,
 }
 
-/// Whether web pages that came in the place of answers can be a portal's, which answers everything from then on.
+/// Whether web pages that came in the place of answers can be a portal's, which answers everything
+/// from then on.
 #[derive(Debug, Default)]
 pub(crate) struct Portal {
     /// Requests sent so far.
@@ -107,7 +109,9 @@ impl Portal {
     pub(crate) fn observe(&self, request: u64, is_web_page: bool) {
         if is_web_page {
             let next = self.sent.load(Ordering::Relaxed) + 1;
-            let _ = self.begun.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self
+                .begun
+                .compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
         } else if (1..=request + 1).contains(&self.begun.load(Ordering::Relaxed)) {
             self.is_none.store(true, Ordering::Relaxed);
         }
@@ -163,19 +167,20 @@ impl HttpClient {
         HttpClientBuilder::new(context, base)
     }
 
-    /// The base URL without its path, which comes before those of requests when they are sent: requests are made with the
-    /// vendor's own paths, as `client.base().join("/v1/charges")`.
+    /// The base URL without its path, which comes before those of requests when they are sent:
+    /// requests are made with the vendor's own paths, as `client.base().join("/v1/charges")`.
     pub fn base(&self) -> &Url {
         &self.inner.base
     }
 
-    /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected clock's.
+    /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected
+    /// clock's.
     pub fn now(&self) -> DateTime<Utc> {
         self.inner.now()
     }
 
-    /// The earlier of the vendor's clock and the injected one: what had happened by then has happened, even if one of them is
-    /// wrong.
+    /// The earlier of the vendor's clock and the injected one: what had happened by then has
+    /// happened, even if one of them is wrong.
     pub fn earlier_now(&self) -> DateTime<Utc> {
         self.inner.now().min(self.inner.clock.now())
     }
@@ -185,44 +190,66 @@ impl HttpClient {
         TimeDelta::milliseconds(self.inner.skew.load(Ordering::Relaxed))
     }
 
-    /// A request for one of the vendor's paths, at the base URL or another origin that the client knows. The path of that URL
-    /// comes before it when it is sent.
-    pub(crate) fn request(&self, method: Method, base: &Url, path: &str) -> Result<Request, url::ParseError> {
+    /// A request for one of the vendor's paths, at the base URL or another origin that the client
+    /// knows. The path of that URL comes before it when it is sent.
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        base: &Url,
+        path: &str,
+    ) -> Result<Request, url::ParseError> {
         let mut request = Request::new(method, root(base).join(path)?);
         request.mount = self.inner.mount(&request.url);
         Ok(request)
     }
 
-    /// The client for one of several accounts that the credentials open. It shares everything with this one, limits
-    /// included; its requests carry these headers, and errors and events name the account with the endpoint.
+    /// The client for one of several accounts that the credentials open. It shares everything with
+    /// this one, limits included; its requests carry these headers, and errors and events name the
+    /// account with the endpoint.
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] when a header cannot be sent.
     pub fn for_account(&self, account: &str, headers: &[(&str, &str)]) -> Result<Self> {
-        let scope = Scope { account: account.to_owned(), headers: header_map(headers.iter().copied())? };
-        Ok(Self { scope: Some(Arc::new(scope)), ..self.clone() })
+        let scope = Scope {
+            account: account.to_owned(),
+            headers: header_map(headers.iter().copied())?,
+        };
+        Ok(Self {
+            scope: Some(Arc::new(scope)),
+            ..self.clone()
+        })
     }
 
-    /// True when a web page has come in the place of an answer, and since then no answer of the vendor's to anything.
+    /// True when a web page has come in the place of an answer, and since then no answer of the
+    /// vendor's to anything.
     pub fn may_be_behind_portal(&self) -> bool {
         let Portal { begun, is_none, .. } = &self.inner.portal;
         begun.load(Ordering::Relaxed) > 0 && !is_none.load(Ordering::Relaxed)
     }
 
-    /// The same client, for requests that are not worth more than so many attempts. It shares everything with this one.
+    /// The same client, for requests that are not worth more than so many attempts. It shares
+    /// everything with this one.
     #[must_use]
     pub fn with_attempts(&self, most: u32) -> Self {
-        Self { attempts: Some(most), ..self.clone() }
+        Self {
+            attempts: Some(most),
+            ..self.clone()
+        }
     }
 
-    /// Adds an origin that requests, and with them the credentials, may go to: one that only the account itself could name,
-    /// such as the host of a part of it. Clones of the client learn it, too.
+    /// Adds an origin that requests, and with them the credentials, may go to: one that only the
+    /// account itself could name, such as the host of a part of it. Clones of the client learn it,
+    /// too.
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] as for [`HttpClientBuilder::build`].
     pub fn add_origin(&self, url: Url) -> Result<()> {
         check_url(&url)?;
-        self.inner.origins.write().unwrap_or_else(PoisonError::into_inner).push(url);
+        self.inner
+            .origins
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(url);
         Ok(())
     }
 
@@ -245,56 +272,85 @@ impl HttpClient {
         request
     }
 
-    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a decision. An empty
-    /// `endpoint` stands for the whole source.
+    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a
+    /// decision. An empty `endpoint` stands for the whole source.
     pub fn notice(&self, endpoint: &str, message: &str) {
-        let endpoint = if endpoint.is_empty() { String::new() } else { self.qualified(endpoint) };
-        self.inner.observer.observe(&Event::Notice { source: &self.inner.source, endpoint: &endpoint, message });
+        let endpoint = if endpoint.is_empty() {
+            String::new()
+        } else {
+            self.qualified(endpoint)
+        };
+        self.inner.observer.observe(&Event::Notice {
+            source: &self.inner.source,
+            endpoint: &endpoint,
+            message,
+        });
     }
 
     /// Tells observers that an endpoint was tried by a check, and whether it can be read.
     pub fn checked(&self, endpoint: &str, availability: &Availability) {
         let endpoint = self.qualified(endpoint);
-        self.inner.observer.observe(&Event::Checked { source: &self.inner.source, endpoint: &endpoint, availability });
+        self.inner.observer.observe(&Event::Checked {
+            source: &self.inner.source,
+            endpoint: &endpoint,
+            availability,
+        });
     }
 
-    /// True when the vendor answered a request for the endpoint, its account included, with other than a refusal.
+    /// True when the vendor answered a request for the endpoint, its account included, with other
+    /// than a refusal.
     pub fn has_answered(&self, endpoint: &str) -> bool {
-        self.inner.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(endpoint)
+        self.inner
+            .answered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(endpoint)
     }
 
-    /// The error of a success that does not have what was asked for, in the vendor's words where it has some: an error object in
-    /// the place of records, or a sentence in the place of JSON.
+    /// The error of a success that does not have what was asked for, in the vendor's words where it
+    /// has some: an error object in the place of records, or a sentence in the place of JSON.
     pub(crate) fn explained(&self, error: Error, request: &Request, response: &Response) -> Error {
         let is_refusal = says_error(&response.body);
         if !is_refusal && !is_prose(&response.body) {
             return error;
         }
         // What the request carried is known since it was sent.
-        let words = redact::excerpt(&response.body, &self.inner.redactor.learn([])).unwrap_or_default();
+        let words =
+            redact::excerpt(&response.body, &self.inner.redactor.learn([])).unwrap_or_default();
         let error = if is_refusal {
-            Error::new(ErrorKind::Refused, "the server reported an error in a successful response").with_help(REFUSED)
+            Error::new(
+                ErrorKind::Refused,
+                "the server reported an error in a successful response",
+            )
+            .with_help(REFUSED)
         } else {
             error
         };
-        error.with_context("answer", words).with_context("path", request.url.path())
+        error
+            .with_context("answer", words)
+            .with_context("path", request.url.path())
     }
 
     /// Tells observers of characters that could not be read and are U+FFFD now.
     pub(crate) fn tell_repaired(&self, endpoint: &str, characters: u64) {
-        self.inner.tell_repaired(&self.qualified(endpoint), characters);
+        self.inner
+            .tell_repaired(&self.qualified(endpoint), characters);
     }
 
     /// The limit that decides how long so many requests take, in words, and how long that is.
     ///
     /// # Errors
     /// As [`left`](Self::left).
-    pub async fn forecast(&self, call: &Call<'_>, requests: u64) -> Result<Option<(String, Duration)>> {
+    pub async fn forecast(
+        &self,
+        call: &Call<'_>,
+        requests: u64,
+    ) -> Result<Option<(String, Duration)>> {
         self.inner.limiter.forecast(call.buckets, requests).await
     }
 
-    /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a run by. None when there is
-    /// no such bucket, or nobody knows its quota.
+    /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a
+    /// run by. None when there is no such bucket, or nobody knows its quota.
     ///
     /// # Errors
     /// When what earlier runs spent cannot be read.
@@ -302,7 +358,8 @@ impl HttpClient {
         self.inner.limiter.left(bucket).await
     }
 
-    /// What was used of each limit so far, by the name of its bucket. Buckets that no request counted against are left out.
+    /// What was used of each limit so far, by the name of its bucket. Buckets that no request
+    /// counted against are left out.
     pub fn usage(&self) -> Vec<BucketUse> {
         self.inner.limiter.usage()
     }
@@ -310,42 +367,79 @@ impl HttpClient {
     /// Sends a request and reads its response to the end.
     ///
     /// # Errors
-    /// When the vendor refuses, or when the retries are used up; nobody has to retry what this returns. The context holds
-    /// `endpoint`, `path`, and `status` and `request_id` if an answer came. [`ErrorKind::CursorExpired`] when the vendor
-    /// refuses the position, and [`ErrorKind::RateLimited`] with the context `resume_at` when it asks for a pause longer
-    /// than this run may wait.
+    /// When the vendor refuses, or when the retries are used up; nobody has to retry what this
+    /// returns. The context holds `endpoint`, `path`, and `status` and `request_id` if an answer
+    /// came. [`ErrorKind::CursorExpired`] when the vendor refuses the position, and
+    /// [`ErrorKind::RateLimited`] with the context `resume_at` when it asks for a pause longer than
+    /// this run may wait.
     pub async fn send(&self, request: &Request, call: &Call<'_>) -> Result<Response> {
-        // A task of its own, so that it goes on while whoever sent it is busy with something else: a request that stands in
-        // line for a limit, or holds a place under it, would otherwise hold up everybody behind it.
+        // A task of its own, so that it goes on while whoever sent it is busy with something else:
+        // a request that stands in line for a limit, or holds a place under it, would otherwise
+        // hold up everybody behind it.
         let (inner, request) = (Arc::clone(&self.inner), self.scoped(request));
-        let (endpoint, buckets, attempts) = (self.qualified(call.endpoint), call.buckets.to_vec(), self.attempts);
-        let room = Room { hold: Hold::current(), usual: self.inner.usual(call.endpoint) };
-        let exchange = async move {
-            let call = Call { endpoint: &endpoint, buckets: &buckets };
-            Exchange::new(&inner, &request, &call, Target::Memory(room))?.at_most(attempts).run().await
+        let (endpoint, buckets, attempts) = (
+            self.qualified(call.endpoint),
+            call.buckets.to_vec(),
+            self.attempts,
+        );
+        let room = Room {
+            hold: Hold::current(),
+            usual: self.inner.usual(call.endpoint),
         };
-        let panicked = |error| Error::new(ErrorKind::Unexpected, "a request's task panicked").with_source(error);
-        let received = AbortOnDropHandle::new(tokio::spawn(exchange)).await.map_err(panicked)??;
+        let exchange = async move {
+            let call = Call {
+                endpoint: &endpoint,
+                buckets: &buckets,
+            };
+            Exchange::new(&inner, &request, &call, Target::Memory(room))?
+                .at_most(attempts)
+                .run()
+                .await
+        };
+        let panicked = |error| {
+            Error::new(ErrorKind::Unexpected, "a request's task panicked").with_source(error)
+        };
+        let received = AbortOnDropHandle::new(tokio::spawn(exchange))
+            .await
+            .map_err(panicked)??;
         let body = match &received.body {
             Body::Memory(body) => body.clone(),
             Body::Spool(_) => bytes::Bytes::new(),
         };
-        self.inner.tell_repaired(&self.qualified(call.endpoint), received.repaired);
+        self.inner
+            .tell_repaired(&self.qualified(call.endpoint), received.repaired);
         let body = received.leased(body);
         let is_ignored = received.is_ignored;
-        Ok(Response { status: received.status, headers: received.headers, body, is_ignored, lease: received.lease })
+        Ok(Response {
+            status: received.status,
+            headers: received.headers,
+            body,
+            is_ignored,
+            lease: received.lease,
+        })
     }
 
-    /// Sends a request and writes its response to a temporary file, however large, compressed as it comes. Its lines are
-    /// judged on the way, so the file is complete when this returns.
+    /// Sends a request and writes its response to a temporary file, however large, compressed as it
+    /// comes. Its lines are judged on the way, so the file is complete when this returns.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor did not finish the answer three times: a request for
-    /// less may succeed.
-    pub async fn download(&self, request: &Request, call: &Call<'_>, lines: Lines) -> Result<Spool> {
+    /// As [`send`](Self::send), and [`ErrorKind::TooLarge`] when the vendor did not finish the
+    /// answer three times: a request for less may succeed.
+    pub async fn download(
+        &self,
+        request: &Request,
+        call: &Call<'_>,
+        lines: Lines,
+    ) -> Result<Spool> {
         let (request, endpoint) = (self.scoped(request), self.qualified(call.endpoint));
-        let call = Call { endpoint: &endpoint, buckets: call.buckets };
-        let received = Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?.at_most(self.attempts).run().await?;
+        let call = Call {
+            endpoint: &endpoint,
+            buckets: call.buckets,
+        };
+        let received = Exchange::new(&self.inner, &request, &call, Target::Spool(lines))?
+            .at_most(self.attempts)
+            .run()
+            .await?;
         match received.body {
             Body::Spool(_) if received.is_ignored => Ok(Spool::empty()),
             Body::Spool(spool) => {
@@ -362,20 +456,34 @@ impl Inner {
         self.clock.now() + TimeDelta::milliseconds(self.skew.load(Ordering::Relaxed))
     }
 
-    /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time, a failure may be another
-    /// server's than the vendor's, and a year is no difference between clocks that agree on certificates.
+    /// Learns how far the vendor's clock is from ours. An answer from a cache is from another time,
+    /// a failure may be another server's than the vendor's, and a year is no difference between
+    /// clocks that agree on certificates.
     pub(crate) fn learn_time(&self, status: StatusCode, headers: &HeaderMap, latency: Duration) {
-        let is_of_another = status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let is_of_another =
+            status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         if is_of_another || headers.contains_key(http::header::AGE) {
             return;
         }
-        let Some(theirs) = date(headers).map(DateTime::<Utc>::from) else { return };
+        let Some(theirs) = date(headers).map(DateTime::<Utc>::from) else {
+            return;
+        };
         let ahead = theirs - self.clock.now();
         if ahead.abs() > LARGEST_SKEW {
             return;
         }
-        let is_skewed = ahead.abs().to_std().is_ok_and(|difference| difference > CLOCK_TOLERANCE + latency);
-        self.skew.store(if is_skewed { ahead.num_milliseconds() } else { 0 }, Ordering::Relaxed);
+        let is_skewed = ahead
+            .abs()
+            .to_std()
+            .is_ok_and(|difference| difference > CLOCK_TOLERANCE + latency);
+        self.skew.store(
+            if is_skewed {
+                ahead.num_milliseconds()
+            } else {
+                0
+            },
+            Ordering::Relaxed,
+        );
     }
 
     /// Takes note that an answer for an endpoint was taken.
@@ -391,18 +499,30 @@ impl Inner {
         let mut usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
         match usual.get(endpoint) {
             Some(known) => Arc::clone(known),
-            None => Arc::clone(usual.entry(endpoint.to_owned()).or_insert_with(|| Arc::new(AtomicUsize::new(FIRST_BODY)))),
+            None => Arc::clone(
+                usual
+                    .entry(endpoint.to_owned())
+                    .or_insert_with(|| Arc::new(AtomicUsize::new(FIRST_BODY))),
+            ),
         }
     }
 
     pub(crate) fn fork_rng(&self) -> fastrand::Rng {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
+        self.rng
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fork()
     }
 
-    /// The path that comes before those of the vendor at the origin of a URL: that of the base URL that leads there.
+    /// The path that comes before those of the vendor at the origin of a URL: that of the base URL
+    /// that leads there.
     pub(crate) fn mount(&self, url: &Url) -> String {
         let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
-        origins.iter().find(|known| known.origin() == url.origin()).map_or("", mount).to_owned()
+        origins
+            .iter()
+            .find(|known| known.origin() == url.origin())
+            .map_or("", mount)
+            .to_owned()
     }
 
     /// The request as it is sent.
@@ -417,16 +537,24 @@ impl Inner {
 
     fn tell_repaired(&self, endpoint: &str, characters: u64) {
         if characters > 0 {
-            self.observer.observe(&Event::Repaired { source: &self.source, endpoint, characters });
+            self.observer.observe(&Event::Repaired {
+                source: &self.source,
+                endpoint,
+                characters,
+            });
         }
     }
 
-    /// Refuses a request that would carry the credentials to where they do not belong, or in the clear.
+    /// Refuses a request that would carry the credentials to where they do not belong, or in the
+    /// clear.
     pub(crate) fn check_origin(&self, url: &Url) -> Result<()> {
         let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
         if !origins.iter().any(|known| known.origin() == url.origin()) {
-            return Err(Error::new(ErrorKind::Unexpected, "the request goes to a host that the credentials are not meant for")
-                .with_context("host", url.host_str().unwrap_or_default()));
+            return Err(Error::new(
+                ErrorKind::Unexpected,
+                "the request goes to a host that the credentials are not meant for",
+            )
+            .with_context("host", url.host_str().unwrap_or_default()));
         }
         Ok(())
     }

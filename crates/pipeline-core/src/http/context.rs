@@ -10,8 +10,8 @@ use crate::http::auth::{MemoryTokens, TokenStore};
 use crate::http::client::RetryPolicy;
 use crate::rate_limit::{MemoryLimits, RateLimitStore};
 
-/// What a connector is given besides its configuration. The default is what a program wants: the network, the system
-/// clock, limits and tokens in memory.
+/// What a connector is given besides its configuration. The default is what a program wants: the
+/// network, the system clock, limits and tokens in memory.
 ///
 /// ```
 /// use pipeline_core::BuildContext;
@@ -37,13 +37,15 @@ pub struct BuildContext {
     pub observer: Arc<dyn Observer>,
     /// How failed requests are tried again.
     pub retry: RetryPolicy,
-    /// Largest response body in memory, after decompression. Default 64 MiB; less where a run's memory has no room for one.
+    /// Largest response body in memory, after decompression. Default 64 MiB; less where a run's
+    /// memory has no room for one.
     pub max_body: u64,
     /// Longest time to establish a connection. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest time without a byte. Default 60 s.
     pub read_timeout: Duration,
-    /// Longest time for one attempt of a response that is held in memory. Default 300 s; spooled responses have a least pace instead.
+    /// Longest time for one attempt of a response that is held in memory. Default 300 s; spooled
+    /// responses have a least pace instead.
     pub total_timeout: Duration,
     /// Seed of the jitter; none: from the system.
     pub seed: Option<u64>,
@@ -71,7 +73,10 @@ impl Default for BuildContext {
 impl BuildContext {
     /// Creates the default context for the source of this name.
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into(), ..Self::default() }
+        Self {
+            source: source.into(),
+            ..Self::default()
+        }
     }
 
     /// Names the source in events and errors.

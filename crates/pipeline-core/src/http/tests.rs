@@ -76,7 +76,10 @@ impl Reply {
     }
 
     pub(super) fn refused() -> Self {
-        Self::Broken(TransportError::Connect { host: "api.test".into(), source: "connection refused".into() })
+        Self::Broken(TransportError::Connect {
+            host: "api.test".into(),
+            source: "connection refused".into(),
+        })
     }
 }
 
@@ -87,12 +90,21 @@ impl fmt::Debug for Scripted {
 }
 
 impl Scripted {
-    pub(super) fn new(script: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(
+        script: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Self::slow(Duration::ZERO, script)
     }
 
-    pub(super) fn slow(latency: Duration, script: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), latency, seen: Mutex::default() })
+    pub(super) fn slow(
+        latency: Duration,
+        script: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            script: Box::new(script),
+            latency,
+            seen: Mutex::default(),
+        })
     }
 
     /// One answer after the other; the last for ever.
@@ -125,14 +137,20 @@ impl HttpService for Scripted {
                 let body = futures::stream::iter(pieces).filter_map(|piece| async {
                     match piece {
                         Piece::Data(data) => Some(Ok(data)),
-                        Piece::Break => Some(Err(TransportError::Interrupted("reset by peer".into()))),
+                        Piece::Break => {
+                            Some(Err(TransportError::Interrupted("reset by peer".into())))
+                        }
                         Piece::Pause(pause) => {
                             sleep(pause).await;
                             None
                         }
                     }
                 });
-                Ok(RawResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Box::pin(body) })
+                Ok(RawResponse {
+                    status: StatusCode::from_u16(status).unwrap(),
+                    headers,
+                    body: Box::pin(body),
+                })
             }
         }
     }
@@ -150,8 +168,16 @@ impl Observer for Events {
 
 pub(super) fn context(transport: &Arc<Scripted>) -> BuildContext {
     let transport: Arc<dyn HttpService> = Arc::clone(transport) as _;
-    let clock = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
-    BuildContext { source: "test".into(), transport: Some(transport), clock, seed: Some(7), ..BuildContext::default() }
+    let clock = Arc::new(TokioClock::starting_at(
+        "2026-01-01T00:00:00Z".parse().unwrap(),
+    ));
+    BuildContext {
+        source: "test".into(),
+        transport: Some(transport),
+        clock,
+        seed: Some(7),
+        ..BuildContext::default()
+    }
 }
 
 pub(super) fn base() -> Url {
@@ -159,15 +185,23 @@ pub(super) fn base() -> Url {
 }
 
 pub(super) fn client(transport: &Arc<Scripted>) -> HttpClient {
-    HttpClient::builder(&context(transport), base()).build().unwrap()
+    HttpClient::builder(&context(transport), base())
+        .build()
+        .unwrap()
 }
 
 pub(super) fn request() -> Request {
     Request::new(Method::GET, base().join("v1/things").unwrap())
 }
 
-pub(super) const NO_LIMIT: Call<'static> = Call { endpoint: "things", buckets: &[] };
-pub(super) const LIMITED: Call<'static> = Call { endpoint: "things", buckets: &[Cow::Borrowed("read")] };
+pub(super) const NO_LIMIT: Call<'static> = Call {
+    endpoint: "things",
+    buckets: &[],
+};
+pub(super) const LIMITED: Call<'static> = Call {
+    endpoint: "things",
+    buckets: &[Cow::Borrowed("read")],
+};
 
 pub(super) async fn gzip(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

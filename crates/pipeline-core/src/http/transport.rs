@@ -30,7 +30,8 @@ use crate::message::Request;
 /// Sends one request once: the seam where a replay or a fault injector takes the network's place.
 #[async_trait]
 pub trait HttpService: Send + Sync + fmt::Debug {
-    /// Sends the request and returns as soon as the headers are there. Follows no redirect and retries nothing.
+    /// Sends the request and returns as soon as the headers are there. Follows no redirect and
+    /// retries nothing.
     async fn call(&self, request: Request) -> Result<RawResponse, TransportError>;
 }
 
@@ -48,13 +49,19 @@ impl RawResponse {
     /// A response that is complete in memory.
     pub fn full(status: StatusCode, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
         let body = body.into();
-        Self { status, headers, body: Box::pin(futures::stream::once(async move { Ok(body) })) }
+        Self {
+            status,
+            headers,
+            body: Box::pin(futures::stream::once(async move { Ok(body) })),
+        }
     }
 }
 
 impl fmt::Debug for RawResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawResponse").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("RawResponse")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,5 +73,8 @@ pub(crate) fn transport(context: &BuildContext) -> Result<Arc<dyn HttpService>> 
     #[cfg(feature = "reqwest")]
     return Ok(Arc::new(ReqwestTransport::new(context.connect_timeout)?));
     #[cfg(not(feature = "reqwest"))]
-    Err(Error::new(ErrorKind::ConfigInvalid, "there is no transport").with_help("turn on the feature `reqwest`, or supply a transport"))
+    Err(
+        Error::new(ErrorKind::ConfigInvalid, "there is no transport")
+            .with_help("turn on the feature `reqwest`, or supply a transport"),
+    )
 }

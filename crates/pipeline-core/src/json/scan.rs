@@ -1,9 +1,11 @@
 //! Proves text to be JSON, and notes where the members of its records stand, in one pass.
 //!
-//! What is accepted is what `serde_json` accepts when it reads a `RawValue`: numbers of any length, any escape of four
-//! digits, any depth, names that come twice, and no byte more than the grammar has. A test holds the two against each other.
+//! What is accepted is what `serde_json` accepts when it reads a `RawValue`: numbers of any length,
+//! any escape of four digits, any depth, names that come twice, and no byte more than the grammar
+//! has. A test holds the two against each other.
 //!
-//! Functions take the place of a thing's first byte and return the place after its last; none when it is damaged.
+//! Functions take the place of a thing's first byte and return the place after its last; none when
+//! it is damaged.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,16 +17,16 @@ const BLOCK: usize = 32;
 /// Bytes that a member has at least in most vendors' records.
 const BYTES_PER_MEMBER: usize = 48;
 
-/// The most members of one record. Vendors' records have thousands where they have many; what has more is no record of theirs,
-/// and would take 32 bytes of memory for each, several times over.
+/// The most members of one record. Vendors' records have thousands where they have many; what has
+/// more is no record of theirs, and would take 32 bytes of memory for each, several times over.
 pub const MOST_MEMBERS: usize = 250_000;
 
 /// The most bytes of buffers that a thread keeps for its next text.
 const SPARE_BYTES: usize = 4 << 20;
 
 thread_local! {
-    /// The largest buffers of the texts that this thread is done with. Without them an eighth of the time that cutting a page
-    /// takes goes into new memory.
+    /// The largest buffers of the texts that this thread is done with. Without them an eighth of
+    /// the time that cutting a page takes goes into new memory.
     static SPARE: Cell<Option<Members>> = const { Cell::new(None) };
 }
 
@@ -36,9 +38,15 @@ pub struct Span {
 }
 
 impl Span {
-    #[expect(clippy::cast_possible_truncation, reason = "larger texts are refused before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "larger texts are refused before"
+    )]
     fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
     }
 
     /// Where it starts and ends.
@@ -100,7 +108,8 @@ pub struct Member {
     pub compact: Option<Span>,
 }
 
-/// The members of one or many records, those of each in its order; and what their nested values are without white space.
+/// The members of one or many records, those of each in its order; and what their nested values are
+/// without white space.
 #[derive(Debug, Default)]
 pub struct Members {
     /// The members.
@@ -118,9 +127,14 @@ impl Members {
         size_of::<Member>() * self.all.len() + self.compact.len()
     }
 
-    /// With room for what a text of this length may hold: a buffer that grows is copied and leaves its memory behind.
+    /// With room for what a text of this length may hold: a buffer that grows is copied and leaves
+    /// its memory behind.
     pub fn with_room_for(length: usize) -> Self {
-        let mut members = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let mut members = SPARE
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         members.clear();
         members.all.reserve(length / BYTES_PER_MEMBER);
         members.compact.reserve(length / 2);
@@ -134,8 +148,14 @@ impl Members {
         }
         // A thread that is ending has no use for them.
         let _ = SPARE.try_with(|spare| {
-            let larger = spare.take().filter(|kept| kept.all.capacity() > all.capacity());
-            spare.set(Some(larger.unwrap_or(Self { all, compact, ..Self::default() })));
+            let larger = spare
+                .take()
+                .filter(|kept| kept.all.capacity() > all.capacity());
+            spare.set(Some(larger.unwrap_or(Self {
+                all,
+                compact,
+                ..Self::default()
+            })));
         });
     }
 
@@ -153,8 +173,8 @@ impl Members {
         }
     }
 
-    /// Adds the members of the object at `at`, as they stand in the text. None also when there are more than
-    /// [`MOST_MEMBERS`].
+    /// Adds the members of the object at `at`, as they stand in the text. None also when there are
+    /// more than [`MOST_MEMBERS`].
     pub fn add(&mut self, record: &[u8], at: usize) -> Option<usize> {
         let most = self.all.len() + MOST_MEMBERS;
         members(record, at, |key, start| {
@@ -167,16 +187,25 @@ impl Members {
                 b'{' | b'[' => nested(record, start, &mut self.open, &mut self.compact)?,
                 _ => value(record, start)?,
             };
-            let compact = (self.compact.len() > before).then(|| Span::new(before, self.compact.len()));
-            self.all.push(Member { key, value: Span::new(start, end), compact });
+            let compact =
+                (self.compact.len() > before).then(|| Span::new(before, self.compact.len()));
+            self.all.push(Member {
+                key,
+                value: Span::new(start, end),
+                compact,
+            });
             Some(end)
         })
     }
 }
 
-/// Steps over the object at `at`. `value` is told of every member its name and where its value begins, and
-/// says where the value ends.
-pub fn members(json: &[u8], at: usize, mut value: impl FnMut(Key, usize) -> Option<usize>) -> Option<usize> {
+/// Steps over the object at `at`. `value` is told of every member its name and where its value
+/// begins, and says where the value ends.
+pub fn members(
+    json: &[u8],
+    at: usize,
+    mut value: impl FnMut(Key, usize) -> Option<usize>,
+) -> Option<usize> {
     let mut at = space(json, at + 1);
     if json.get(at) == Some(&b'}') {
         return Some(at + 1);
@@ -188,7 +217,13 @@ pub fn members(json: &[u8], at: usize, mut value: impl FnMut(Key, usize) -> Opti
         if json.get(at) != Some(&b':') {
             return None;
         }
-        at = value(Key { span: Span::new(start, end), is_escaped }, space(json, at + 1))?;
+        at = value(
+            Key {
+                span: Span::new(start, end),
+                is_escaped,
+            },
+            space(json, at + 1),
+        )?;
         at = space(json, at);
         match json.get(at)? {
             b',' => at = space(json, at + 1),
@@ -198,8 +233,13 @@ pub fn members(json: &[u8], at: usize, mut value: impl FnMut(Key, usize) -> Opti
     }
 }
 
-/// Steps over the array at `at`. `element` is told where each element begins, and says where it ends.
-pub fn elements(json: &[u8], at: usize, mut element: impl FnMut(usize) -> Option<usize>) -> Option<usize> {
+/// Steps over the array at `at`. `element` is told where each element begins, and says where it
+/// ends.
+pub fn elements(
+    json: &[u8],
+    at: usize,
+    mut element: impl FnMut(usize) -> Option<usize>,
+) -> Option<usize> {
     let mut at = space(json, at + 1);
     if json.get(at) == Some(&b']') {
         return Some(at + 1);
@@ -248,9 +288,14 @@ impl Compact for Vec<u8> {
     }
 }
 
-/// Steps over the object or array at `at`, and appends it without its white space if it has some. `open` is for the
-/// brackets that are open, so that no depth exhausts the stack.
-fn nested(json: &[u8], mut at: usize, open: &mut Vec<u8>, compact: &mut impl Compact) -> Option<usize> {
+/// Steps over the object or array at `at`, and appends it without its white space if it has some.
+/// `open` is for the brackets that are open, so that no depth exhausts the stack.
+fn nested(
+    json: &[u8],
+    mut at: usize,
+    open: &mut Vec<u8>,
+    compact: &mut impl Compact,
+) -> Option<usize> {
     let (first, mut kept) = (at, at);
     let mut skip = |at: usize| {
         let after = space(json, at);
@@ -341,10 +386,11 @@ fn eight(json: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*json.get(at..)?.first_chunk()?))
 }
 
-/// Marks the high bit of the first byte that cannot stand inside a string as it is, and perhaps of bytes after it: a quote,
-/// a backslash, or one below a space.
+/// Marks the high bit of the first byte that cannot stand inside a string as it is, and perhaps of
+/// bytes after it: a quote, a backslash, or one below a space.
 fn special(bytes: u64) -> u64 {
-    // Flipping this bit puts the quote in the place of the space, and what is below the space stays below.
+    // Flipping this bit puts the quote in the place of the space, and what is below the space stays
+    // below.
     let low = (bytes ^ (LOW * 0x02)).wrapping_sub(LOW * 0x21);
     let backslash = (bytes ^ (LOW * u64::from(b'\\'))).wrapping_sub(LOW);
     // A byte of 0x80 and above is none of them; a borrow comes from a marked byte only.
@@ -373,7 +419,8 @@ pub fn string(json: &[u8], start: usize) -> Option<(usize, bool)> {
     rest_of_string(json, start, at)
 }
 
-/// The same of a string that goes on at `at` with an escape or with what is no ASCII, or that ends a text.
+/// The same of a string that goes on at `at` with an escape or with what is no ASCII, or that ends
+/// a text.
 #[cold]
 fn rest_of_string(json: &[u8], start: usize, mut at: usize) -> Option<(usize, bool)> {
     // Bytes of which one has its high bit set when the text is not ASCII.
@@ -409,7 +456,11 @@ fn rest_of_string(json: &[u8], start: usize, mut at: usize) -> Option<(usize, bo
 fn escape(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
-        b'u' => json.get(at + 1..at + 5)?.iter().all(u8::is_ascii_hexdigit).then_some(at + 5),
+        b'u' => json
+            .get(at + 1..at + 5)?
+            .iter()
+            .all(u8::is_ascii_hexdigit)
+            .then_some(at + 5),
         _ => None,
     }
 }
@@ -430,7 +481,11 @@ fn number(json: &[u8], mut at: usize) -> Option<usize> {
     if json[at] == b'-' {
         at += 1;
     }
-    at = if json.get(at) == Some(&b'0') { at + 1 } else { digits(json, at)? };
+    at = if json.get(at) == Some(&b'0') {
+        at + 1
+    } else {
+        digits(json, at)?
+    };
     if json.get(at) == Some(&b'.') {
         at = digits(json, at + 1)?;
     }

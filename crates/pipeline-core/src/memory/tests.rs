@@ -23,10 +23,16 @@ async fn held(hold: &Hold, bytes: usize) -> Lease {
 #[test]
 fn a7_what_a_destination_keeps_leaves_room_for_the_rest_of_the_process_beside_any_budget() {
     let of = |mib: usize| MemoryBudget::of_destination(mib * MIB) / MIB;
-    assert_eq!([of(0), of(64), of(128), of(256), of(1024), of(16 * 1024)], [8, 8, 16, 32, 48, 48]);
+    assert_eq!(
+        [of(0), of(64), of(128), of(256), of(1024), of(16 * 1024)],
+        [8, 8, 16, 32, 48, 48]
+    );
     for mib in [1, 64, 256, 1024] {
         let beside = MemoryBudget::new(mib * MIB).total() / MIB - mib + of(mib);
-        assert!(beside <= 96, "{beside} MiB of the 128 that a process may take beside {mib}");
+        assert!(
+            beside <= 96,
+            "{beside} MiB of the 128 that a process may take beside {mib}"
+        );
     }
 }
 
@@ -36,7 +42,11 @@ fn a_budget_has_room_for_a_page_of_32_mib_and_for_others_beside_it() {
         let memory = MemoryBudget::new(budget);
         assert!(memory.total() <= budget.max(MIB) + 48 * MIB, "{memory:?}");
         assert!(memory.most() < memory.total(), "{memory:?}");
-        assert!(budget < 64 * MIB || memory.most() / BODY_FACTOR >= 32 * MIB, "{memory:?}: {}", memory.most());
+        assert!(
+            budget < 64 * MIB || memory.most() / BODY_FACTOR >= 32 * MIB,
+            "{memory:?}: {}",
+            memory.most()
+        );
         assert!(memory.most() <= LARGEST);
     }
 }
@@ -61,11 +71,18 @@ async fn a_hold_takes_no_more_than_one_may() {
     let lease = held(&hold, 50).await;
     let more = hold.lease();
     assert_eq!(more.most(), 10);
-    assert_eq!(more.grow_patiently(11).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        more.grow_patiently(11).await.unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
     let waits = timeout(Duration::from_hours(1), other.room_for_body(1_000)).await;
     assert!(waits.is_err(), "not while the first has room to grow");
     drop((lease, more, hold));
-    assert_eq!(other.room_for_body(1_000).await.bytes(), 60, "as much as one may");
+    assert_eq!(
+        other.room_for_body(1_000).await.bytes(),
+        60,
+        "as much as one may"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,13 +147,22 @@ async fn bytes_that_somebody_keeps_make_nobody_wait_for_ever() {
     let (staged, next) = (budget.staged(), budget.hold());
     staged.take(10);
     let lease = next.lease();
-    assert!(timeout(FIRST_PATIENCE * 4, lease.grow_patiently(40)).await.is_err(), "while rows could be written");
+    assert!(
+        timeout(FIRST_PATIENCE * 4, lease.grow_patiently(40))
+            .await
+            .is_err(),
+        "while rows could be written"
+    );
     drop(staged);
-    timeout(FIRST_PATIENCE * 2, lease.grow_patiently(40)).await.unwrap().unwrap();
+    timeout(FIRST_PATIENCE * 2, lease.grow_patiently(40))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(budget.held(), 100);
 }
 
-/// Slices that read pages of any size, some with lists read ahead of their turn, and one hand that writes what they stage.
+/// Slices that read pages of any size, some with lists read ahead of their turn, and one hand that
+/// writes what they stage.
 struct Run {
     budget: MemoryBudget,
     staged: Mutex<Vec<Lease>>,
@@ -176,18 +202,26 @@ impl Run {
 
     async fn slice(&self, mut random: fastrand::Rng) {
         for _ in 0..20 {
-            let page = self.body(&self.budget.hold(), random.usize(0..=self.most)).await;
+            let page = self
+                .body(&self.budget.hold(), random.usize(0..=self.most))
+                .await;
             self.stage(page);
         }
     }
 
-    /// Lists that are begun five at a time and taken in order, each with more pages that are read in their turn.
+    /// Lists that are begun five at a time and taken in order, each with more pages that are read
+    /// in their turn.
     async fn family(&self, mut random: fastrand::Rng) {
         let lengths: Vec<usize> = (0..5).map(|_| random.usize(0..=self.most)).collect();
-        let mut holds: Vec<Option<Hold>> = lengths.iter().map(|_| Some(self.budget.with_hold(true, false))).collect();
+        let mut holds: Vec<Option<Hold>> = lengths
+            .iter()
+            .map(|_| Some(self.budget.with_hold(true, false)))
+            .collect();
         let started = |(length, hold): (&usize, &Option<Hold>)| {
             let (length, hold) = (*length, hold.clone());
-            futures::future::maybe_done(Box::pin(async move { self.body(hold.as_ref().unwrap(), length).await }))
+            futures::future::maybe_done(Box::pin(async move {
+                self.body(hold.as_ref().unwrap(), length).await
+            }))
         };
         let mut begun: Vec<_> = lengths.iter().zip(&holds).map(started).collect();
         for index in 0..begun.len() {
@@ -196,12 +230,16 @@ impl Run {
                 for work in &mut begun[index..] {
                     let _ = std::pin::Pin::new(work).poll(context);
                 }
-                std::pin::Pin::new(&mut begun[index]).take_output().map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+                std::pin::Pin::new(&mut begun[index])
+                    .take_output()
+                    .map_or(std::task::Poll::Pending, std::task::Poll::Ready)
             });
             let page = page.await;
             holds[index] = None;
             self.stage(page);
-            let rest = self.body(&self.budget.hold(), random.usize(0..=self.most)).await;
+            let rest = self
+                .body(&self.budget.hold(), random.usize(0..=self.most))
+                .await;
             self.stage(rest);
         }
     }
@@ -223,22 +261,43 @@ async fn a7_the_sum_of_permits_is_bounded_and_everybody_gets_through() {
         let total = random.usize(100..2_000);
         let budget = MemoryBudget::with(total, total * 6 / 7);
         let most = budget.most() / BODY_FACTOR;
-        let run = Run { budget, staged: Mutex::default(), most };
+        let run = Run {
+            budget,
+            staged: Mutex::default(),
+            most,
+        };
         let started = Instant::now();
         let (slices, families) = (random.usize(1..12), random.usize(0..6));
         let mut forks = std::iter::repeat_with(|| random.fork());
-        let mut work: Vec<_> = forks.by_ref().take(slices).map(|random| run.slice(random).boxed()).collect();
-        work.extend(forks.take(families).map(|random| run.family(random).boxed()));
+        let mut work: Vec<_> = forks
+            .by_ref()
+            .take(slices)
+            .map(|random| run.slice(random).boxed())
+            .collect();
+        work.extend(
+            forks
+                .take(families)
+                .map(|random| run.family(random).boxed()),
+        );
         let all = futures::future::join_all(work);
         tokio::select! {
             _ = all => {}
             () = run.write() => {}
             () = sleep(Duration::from_hours(2)) => panic!("seed {seed}: {:?}", run.budget),
         }
-        // Rows are taken after their page was given back, when somebody else may have had its room already.
+        // Rows are taken after their page was given back, when somebody else may have had its room
+        // already.
         let beyond = total / 3;
-        assert!(run.budget.peak() <= total + beyond, "seed {seed}: {} of {total}", run.budget.peak());
-        assert!(started.elapsed() < Duration::from_mins(10), "seed {seed}: {:?}", started.elapsed());
+        assert!(
+            run.budget.peak() <= total + beyond,
+            "seed {seed}: {} of {total}",
+            run.budget.peak()
+        );
+        assert!(
+            started.elapsed() < Duration::from_mins(10),
+            "seed {seed}: {:?}",
+            started.elapsed()
+        );
         drop(run.staged);
         assert_eq!(run.budget.held(), 0, "seed {seed}");
     }

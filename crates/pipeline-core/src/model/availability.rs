@@ -10,7 +10,8 @@ pub enum Availability {
     Available,
     /// It cannot, because of a permission, a plan or a product that is not enabled.
     Unavailable(String),
-    /// It cannot, for a reason of the vendor's own or because it is not there: no permission changes that.
+    /// It cannot, for a reason of the vendor's own or because it is not there: no permission
+    /// changes that.
     Refused(String),
     /// It could not be told.
     Failed(String),

@@ -26,8 +26,9 @@ pub struct Coverage {
     pub since: Since,
     /// Where the configuration had it begin when it was last planned.
     pub wanted: Since,
-    /// Where the last plan would have ended by the earlier of the vendor's clock and ours. An end that lies behind it was taken
-    /// from a clock that may be wrong: the next plan begins here again.
+    /// Where the last plan would have ended by the earlier of the vendor's clock and ours. An end
+    /// that lies behind it was taken from a clock that may be wrong: the next plan begins here
+    /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
     /// The newest cursor value of a record: whatever the clocks say, nothing newer was there.
@@ -38,7 +39,12 @@ pub struct Coverage {
 impl Coverage {
     /// What a first plan covers.
     pub fn new(since: Since, until: Option<DateTime<Utc>>) -> Self {
-        Self { since, wanted: since, until, newest: None }
+        Self {
+            since,
+            wanted: since,
+            until,
+            newest: None,
+        }
     }
 
     /// Takes note of a record.
@@ -46,11 +52,16 @@ impl Coverage {
         self.newest = self.newest.max(newest);
     }
 
-    /// How far everything is read, of a plan that ended at `end`, when one made now would end at `present`.
+    /// How far everything is read, of a plan that ended at `end`, when one made now would end at
+    /// `present`.
     fn safe(self, end: DateTime<Utc>, present: DateTime<Utc>) -> DateTime<Utc> {
         let safe = self.until.map_or(end, |until| end.min(until));
         // Both clocks said so, and were wrong. Only the records are left to go by.
-        if safe > present + JITTER { self.newest.map_or(present, |newest| newest.min(present)) } else { safe }
+        if safe > present + JITTER {
+            self.newest.map_or(present, |newest| newest.min(present))
+        } else {
+            safe
+        }
     }
 }
 
@@ -62,28 +73,39 @@ impl EndpointState {
         }
     }
 
-    /// Takes ends back that lie behind what is surely read, so that what lies between is read again. `present` is where a plan
-    /// that is made now would end.
+    /// Takes ends back that lie behind what is surely read, so that what lies between is read
+    /// again. `present` is where a plan that is made now would end.
     pub fn take_back(&mut self, present: DateTime<Utc>, newest_first: bool) {
-        let planned = self.slices.values().filter_map(|slice| Some(slice.window?.until)).max();
-        let Some(end) = planned.max(self.cursor) else { return };
+        let planned = self
+            .slices
+            .values()
+            .filter_map(|slice| Some(slice.window?.until))
+            .max();
+        let Some(end) = planned.max(self.cursor) else {
+            return;
+        };
         let unknown = Coverage::new(Since::Beginning, None);
         let safe = self.coverage.unwrap_or(unknown).safe(end, present);
         if safe >= end {
             return;
         }
         self.cursor = self.cursor.map(|cursor| cursor.min(safe));
-        self.slices.retain(|_, slice| slice.end_at(safe, newest_first));
+        self.slices
+            .retain(|_, slice| slice.end_at(safe, newest_first));
     }
 }
 
 impl SliceState {
     /// Ends the slice no later than an instant. False when nothing is left of it.
     fn end_at(&mut self, end: DateTime<Utc>, newest_first: bool) -> bool {
-        let Some(window) = self.window.filter(|window| window.until > end) else { return true };
+        let Some(window) = self.window.filter(|window| window.until > end) else {
+            return true;
+        };
         let until = match (&self.position, self.reached) {
             // What it is to go on behind stays inside: vendors refuse a record that does not match.
-            (Position::At(_), Some(reached)) if newest_first => end.max(reached + TimeDelta::seconds(1)).min(window.until),
+            (Position::At(_), Some(reached)) if newest_first => {
+                end.max(reached + TimeDelta::seconds(1)).min(window.until)
+            }
             _ => end,
         };
         if matches!(self.position, Position::At(_)) && !newest_first {
@@ -106,19 +128,44 @@ mod tests {
     }
 
     fn covered(until: Option<i64>) -> EndpointState {
-        EndpointState { coverage: Some(Coverage::new(Since::Beginning, until.map(second))), ..EndpointState::default() }
+        EndpointState {
+            coverage: Some(Coverage::new(Since::Beginning, until.map(second))),
+            ..EndpointState::default()
+        }
     }
 
     #[test]
     fn the_newest_record_that_was_ever_read_is_kept() {
         let mut state = covered(None);
         let slice = state.add_slice(SliceState::default());
-        for (page, newest, expected) in [(1, None, None), (2, Some(50), Some(50)), (3, Some(40), Some(50)), (4, None, Some(50))] {
-            let (from, to) = (state.slices[&slice].position.clone(), Position::At(page.to_string()));
+        for (page, newest, expected) in [
+            (1, None, None),
+            (2, Some(50), Some(50)),
+            (3, Some(40), Some(50)),
+            (4, None, Some(50)),
+        ] {
+            let (from, to) = (
+                state.slices[&slice].position.clone(),
+                Position::At(page.to_string()),
+            );
             let (endpoint, newest) = (EndpointId::new("shop", "orders"), newest.map(second));
-            let change = Change::Advance { endpoint, plan: 0, slice, from, to, reached: None, newest, seen: vec![], gaps: vec![] };
+            let change = Change::Advance {
+                endpoint,
+                plan: 0,
+                slice,
+                from,
+                to,
+                reached: None,
+                newest,
+                seen: vec![],
+                gaps: vec![],
+            };
             state.apply(&change).unwrap();
-            assert_eq!(state.coverage.unwrap().newest, expected.map(second), "after page {page}");
+            assert_eq!(
+                state.coverage.unwrap().newest,
+                expected.map(second),
+                "after page {page}"
+            );
         }
     }
 
@@ -138,28 +185,74 @@ mod tests {
     #[test]
     fn clocks_that_differ_by_a_minute_are_both_right() {
         let safe = |end| {
-            Coverage { newest: Some(second(900)), ..Coverage::new(Since::Beginning, Some(second(end))) }.safe(second(end), second(2_000))
+            Coverage {
+                newest: Some(second(900)),
+                ..Coverage::new(Since::Beginning, Some(second(end)))
+            }
+            .safe(second(end), second(2_000))
         };
-        assert_eq!([1_500, 2_060, 2_061].map(safe), [second(1_500), second(2_060), second(900)]);
+        assert_eq!(
+            [1_500, 2_060, 2_061].map(safe),
+            [second(1_500), second(2_060), second(900)]
+        );
     }
 
     #[test]
     fn a_slice_ends_where_it_is_safe_or_is_dropped() {
         let ended = |since, until, position: Position, newest_first| {
-            let window = Some(Window { since: Some(second(since)), until: second(until) });
-            let mut slice = SliceState { window, position, reached: Some(second(500)), ..SliceState::default() };
-            slice.end_at(second(1_000), newest_first).then(|| (slice.window.unwrap().until.timestamp(), slice.position))
+            let window = Some(Window {
+                since: Some(second(since)),
+                until: second(until),
+            });
+            let mut slice = SliceState {
+                window,
+                position,
+                reached: Some(second(500)),
+                ..SliceState::default()
+            };
+            slice
+                .end_at(second(1_000), newest_first)
+                .then(|| (slice.window.unwrap().until.timestamp(), slice.position))
         };
         let at = || Position::At("or_1".to_owned());
-        assert_eq!(ended(0, 1_001, at(), false), Some((1_000, Position::Start)), "oldest first: it is read again");
-        assert_eq!(ended(0, 1_000, at(), false), Some((1_000, at())), "it ended there");
+        assert_eq!(
+            ended(0, 1_001, at(), false),
+            Some((1_000, Position::Start)),
+            "oldest first: it is read again"
+        );
+        assert_eq!(
+            ended(0, 1_000, at(), false),
+            Some((1_000, at())),
+            "it ended there"
+        );
         assert_eq!(ended(0, 1_001, at(), true), Some((1_000, at())));
-        assert_eq!(ended(999, 2_000, Position::Start, true), Some((1_000, Position::Start)));
-        assert_eq!(ended(1_000, 2_000, Position::Start, true), None, "nothing is left of it");
-        let mut late = SliceState { position: at(), reached: Some(second(1_500)), ..SliceState::default() };
-        late.window = Some(Window { since: None, until: second(2_000) });
+        assert_eq!(
+            ended(999, 2_000, Position::Start, true),
+            Some((1_000, Position::Start))
+        );
+        assert_eq!(
+            ended(1_000, 2_000, Position::Start, true),
+            None,
+            "nothing is left of it"
+        );
+        let mut late = SliceState {
+            position: at(),
+            reached: Some(second(1_500)),
+            ..SliceState::default()
+        };
+        late.window = Some(Window {
+            since: None,
+            until: second(2_000),
+        });
         assert!(late.end_at(second(1_000), false));
-        assert_eq!((late.window.unwrap().until, late.position), (second(1_000), Position::Start), "oldest first, whatever was reached");
-        assert!(SliceState::default().end_at(second(1_000), true), "one without a window has no end");
+        assert_eq!(
+            (late.window.unwrap().until, late.position),
+            (second(1_000), Position::Start),
+            "oldest first, whatever was reached"
+        );
+        assert!(
+            SliceState::default().end_at(second(1_000), true),
+            "one without a window has no end"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Units that cannot be read while the rest can: what a failure of one of them means for the others.
+//! Units that cannot be read while the rest can: what a failure of one of them means for the
+//! others.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,10 @@ use crate::model::state::{Gap, SliceState};
 /// Temporary failures in a row after which it is the vendor that does not work, and not a unit.
 const OUTAGE: usize = 3;
 
-/// Refusals in a row after which it is the endpoint that is refused, whether something could be read before or not. A key that
-/// may read the last of a hundred parents reads it; a portal that answers in the vendor's place, which refuses everything, and
-/// a key that may read none of ten thousand are found out.
+/// Refusals in a row after which it is the endpoint that is refused, whether something could be
+/// read before or not. A key that may read the last of a hundred parents reads it; a portal that
+/// answers in the vendor's place, which refuses everything, and a key that may read none of ten
+/// thousand are found out.
 const MOST_REFUSED: usize = 100;
 
 /// A unit of an endpoint that a page passes over.
@@ -24,10 +26,11 @@ pub struct Missed {
     pub reason: String,
     /// How it is read later.
     pub slice: SliceState,
-    /// Columns, with their values as JSON, that select the rows which an earlier sync stored of it. A refresh carries those
-    /// over.
+    /// Columns, with their values as JSON, that select the rows which an earlier sync stored of it.
+    /// A refresh carries those over.
     pub keep: BTreeMap<String, String>,
-    /// True when an outage that has ended since could be the reason: then it is asked for once more before the run ends.
+    /// True when an outage that has ended since could be the reason: then it is asked for once more
+    /// before the run ends.
     pub in_doubt: bool,
     /// True when it was read, and some of its records cannot be rows.
     pub rejected: bool,
@@ -36,16 +39,42 @@ pub struct Missed {
 impl Missed {
     /// The gap that is stored of it when it was passed over now.
     pub fn into_gap(self, now: DateTime<Utc>) -> Gap {
-        let Self { name, reason, slice, keep, rejected, .. } = self;
-        Gap { name, reason, since: now, tried: now, attempts: 1, keep, stale: false, given_up: false, rejected, slice }
+        let Self {
+            name,
+            reason,
+            slice,
+            keep,
+            rejected,
+            ..
+        } = self;
+        Gap {
+            name,
+            reason,
+            since: now,
+            tried: now,
+            attempts: 1,
+            keep,
+            stale: false,
+            given_up: false,
+            rejected,
+            slice,
+        }
     }
 
     /// A unit that could not be read, and how to read it later.
     pub fn new(name: impl Into<String>, slice: SliceState) -> Self {
-        Self { name: name.into(), reason: String::new(), slice, keep: BTreeMap::new(), in_doubt: false, rejected: false }
+        Self {
+            name: name.into(),
+            reason: String::new(),
+            slice,
+            keep: BTreeMap::new(),
+            in_doubt: false,
+            rejected: false,
+        }
     }
 
-    /// Rows that an earlier sync stored of the unit have this value, written as JSON, in this column.
+    /// Rows that an earlier sync stored of the unit have this value, written as JSON, in this
+    /// column.
     #[must_use]
     pub fn keeping(mut self, column: impl Into<String>, json: impl Into<String>) -> Self {
         self.keep.insert(column.into(), json.into());
@@ -60,8 +89,8 @@ impl Missed {
     }
 }
 
-/// True for a failure that can be a unit's own. Others concern the credentials, the limits, this machine or the program, and
-/// so every unit alike.
+/// True for a failure that can be a unit's own. Others concern the credentials, the limits, this
+/// machine or the program, and so every unit alike.
 pub fn is_of_unit(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::ConfigInvalid
@@ -87,11 +116,12 @@ pub fn is_of_unit(error: &Error) -> bool {
 
 /// Decides, unit after unit, whether a failure is one unit's or the endpoint's.
 ///
-/// * A refusal, or an answer that makes no sense, is the unit's: the vendor answers. When nothing but refusals came,
-///   it is the endpoint that is refused.
-/// * A temporary failure, retries used up, is the unit's once the vendor has answered for another unit afterwards. Three in a
-///   row are an outage, and end the endpoint with nothing passed over. What was passed over for such a failure is asked for
-///   once more at the end of the run, when an outage that it fell into has passed.
+/// * A refusal, or an answer that makes no sense, is the unit's: the vendor answers. When nothing
+///   but refusals came, it is the endpoint that is refused.
+/// * A temporary failure, retries used up, is the unit's once the vendor has answered for another
+///   unit afterwards. Three in a row are an outage, and end the endpoint with nothing passed over.
+///   What was passed over for such a failure is asked for once more at the end of the run, when an
+///   outage that it fell into has passed.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Units that failed in a way that an outage could explain, since the last answer.
@@ -113,9 +143,13 @@ impl Tally {
         Self::default()
     }
 
-    /// For a walk that goes on where an earlier run stopped: a few units that are all refused say nothing about the endpoint.
+    /// For a walk that goes on where an earlier run stopped: a few units that are all refused say
+    /// nothing about the endpoint.
     pub fn resumed() -> Self {
-        Self { readable: true, ..Self::default() }
+        Self {
+            readable: true,
+            ..Self::default()
+        }
     }
 
     /// Takes a unit that failed.
@@ -127,7 +161,10 @@ impl Tally {
             return Err(error);
         }
         // An answer for another unit can have been asked for before this one failed.
-        let missed = Missed { in_doubt: error.status() != ErrorStatus::Permanent, ..missed.because(&error) };
+        let missed = Missed {
+            in_doubt: error.status() != ErrorStatus::Permanent,
+            ..missed.because(&error)
+        };
         if error.status() == ErrorStatus::Permanent {
             self.confirm();
             self.confirmed.push(missed);
@@ -163,7 +200,8 @@ impl Tally {
         !self.doubted.is_empty()
     }
 
-    /// True while nothing but refusals came: whether it is the endpoint that is refused shows with the units that follow.
+    /// True while nothing but refusals came: whether it is the endpoint that is refused shows with
+    /// the units that follow.
     pub fn is_refused(&self) -> bool {
         self.refusal.is_some()
     }
@@ -173,14 +211,19 @@ impl Tally {
         self.confirmed.extend(missed);
     }
 
-    /// The units that may be passed over now, to be put into the page whose position does so. Nothing while it is in doubt
-    /// whether it is the endpoint that fails.
+    /// The units that may be passed over now, to be put into the page whose position does so.
+    /// Nothing while it is in doubt whether it is the endpoint that fails.
     pub fn take(&mut self) -> Vec<Missed> {
-        if self.refusal.is_some() { Vec::new() } else { std::mem::take(&mut self.confirmed) }
+        if self.refusal.is_some() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.confirmed)
+        }
     }
 
-    /// The units that are passed over at a place where no other unit follows. `probe` asks the vendor for something that
-    /// was read before; it is not run unless the last units leave a doubt.
+    /// The units that are passed over at a place where no other unit follows. `probe` asks the
+    /// vendor for something that was read before; it is not run unless the last units leave a
+    /// doubt.
     ///
     /// # Errors
     /// The probe's, or the refusal when there was nothing else.
@@ -192,7 +235,8 @@ impl Tally {
         self.conclude()
     }
 
-    /// The units that are passed over at the end of everything, where nothing can be asked for any more.
+    /// The units that are passed over at the end of everything, where nothing can be asked for any
+    /// more.
     ///
     /// # Errors
     /// The refusal when there was nothing else, and the last failure when it leaves a doubt.
@@ -223,7 +267,9 @@ mod tests {
     }
 
     fn outage() -> Error {
-        Error::new(ErrorKind::Unavailable, "down").temporary().persistent()
+        Error::new(ErrorKind::Unavailable, "down")
+            .temporary()
+            .persistent()
     }
 
     fn names(missed: Vec<Missed>) -> Vec<String> {
@@ -248,9 +294,15 @@ mod tests {
         let mut tally = Tally::new();
         tally.failed(unit("a"), refusal()).unwrap();
         assert!(tally.take().is_empty());
-        assert_eq!(tally.finish(up()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            tally.finish(up()).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         let mut tally = Tally::new();
-        let refused = (0..MOST_REFUSED).map(|_| tally.failed(unit("a"), refusal()).is_err()).filter(|failed| *failed).count();
+        let refused = (0..MOST_REFUSED)
+            .map(|_| tally.failed(unit("a"), refusal()).is_err())
+            .filter(|failed| *failed)
+            .count();
         assert_eq!(refused, 1);
     }
 
@@ -299,9 +351,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_concerns_every_unit_is_not_a_gap() {
-        for kind in [ErrorKind::Unauthenticated, ErrorKind::RateLimited, ErrorKind::Cancelled, ErrorKind::Disk, ErrorKind::Unexpected] {
+        for kind in [
+            ErrorKind::Unauthenticated,
+            ErrorKind::RateLimited,
+            ErrorKind::Cancelled,
+            ErrorKind::Disk,
+            ErrorKind::Unexpected,
+        ] {
             let mut tally = Tally::resumed();
-            assert_eq!(tally.failed(unit("a"), Error::new(kind, "no")).unwrap_err().kind(), kind);
+            assert_eq!(
+                tally
+                    .failed(unit("a"), Error::new(kind, "no"))
+                    .unwrap_err()
+                    .kind(),
+                kind
+            );
         }
     }
 }

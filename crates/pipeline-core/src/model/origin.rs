@@ -1,4 +1,5 @@
-//! Whose data a source reads: what tells one account from another, so that no table ever holds two of them.
+//! Whose data a source reads: what tells one account from another, so that no table ever holds two
+//! of them.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub struct Origin {
     /// Which of the account's worlds it is, in words: `test mode`, `region eu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
-    /// The vendor's host. None for one on this machine: that of a test, or of a tunnel, whose port says nothing.
+    /// The vendor's host. None for one on this machine: that of a test, or of a tunnel, whose port
+    /// says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
@@ -24,7 +26,10 @@ pub struct Origin {
 impl Origin {
     /// An account with an id.
     pub fn of_account(account: impl Into<String>) -> Self {
-        Self { account: Some(account.into()), ..Self::default() }
+        Self {
+            account: Some(account.into()),
+            ..Self::default()
+        }
     }
 
     /// Adds which of the account's worlds it is.
@@ -37,7 +42,10 @@ impl Origin {
     /// Adds the host of a URL, unless it is this machine.
     #[must_use]
     pub fn host(mut self, url: &url::Url) -> Self {
-        self.host = url.host_str().filter(|_| !is_loopback(url)).map(str::to_ascii_lowercase);
+        self.host = url
+            .host_str()
+            .filter(|_| !is_loopback(url))
+            .map(str::to_ascii_lowercase);
         self
     }
 
@@ -46,15 +54,21 @@ impl Origin {
         *self == Self::default()
     }
 
-    /// Whether this is another account than `other`. What only one of the two knows is no difference; where both know the
-    /// account itself, it does not matter by which host it is reached.
+    /// Whether this is another account than `other`. What only one of the two knows is no
+    /// difference; where both know the account itself, it does not matter by which host it is
+    /// reached.
     pub fn differs_from(&self, other: &Self) -> bool {
-        let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
+        let differ = |one: &Option<String>, other: &Option<String>| {
+            one.is_some() && other.is_some() && one != other
+        };
         let is_named = self.account.is_some() && other.account.is_some();
-        differ(&self.account, &other.account) || differ(&self.realm, &other.realm) || !is_named && differ(&self.host, &other.host)
+        differ(&self.account, &other.account)
+            || differ(&self.realm, &other.realm)
+            || !is_named && differ(&self.host, &other.host)
     }
 
-    /// Whether the account is known now, and was not before: that it is the same is then assumed and not proved.
+    /// Whether the account is known now, and was not before: that it is the same is then assumed
+    /// and not proved.
     pub fn is_assumed(&self, before: &Self) -> bool {
         self.account.is_some() && before.account.is_none() && !before.is_unknown()
     }
@@ -81,7 +95,9 @@ impl Origin {
 
     /// The refusal to read this into what `before` was read into.
     pub fn refusal(&self, source: &str, before: &Self) -> Error {
-        let message = format!("source `{source}` was read from {before}, and now its credentials belong to {self}");
+        let message = format!(
+            "source `{source}` was read from {before}, and now its credentials belong to {self}"
+        );
         Error::new(ErrorKind::ConfigInvalid, message).with_help(format!(
             "to keep both, give this one a source name of its own; to replace what is there, run `pipeline state reset {source} --yes` and \
              sync again; if the credentials were changed by mistake, put the old ones back"

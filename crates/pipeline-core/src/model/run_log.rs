@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorKind;
 use crate::model::state::EndpointId;
 
-/// The right to read a source into a destination: given back when it is dropped, or when the process ends in whatever way.
+/// The right to read a source into a destination: given back when it is dropped, or when the
+/// process ends in whatever way.
 pub type Claim = Box<dyn Any + Send + Sync>;
 
 /// Most runs that a destination remembers; the oldest are forgotten first.
@@ -69,7 +70,17 @@ pub struct EndpointRecord {
 impl RunRecord {
     /// A run that starts.
     pub fn started(run: impl Into<String>, started: DateTime<Utc>, sources: Vec<String>) -> Self {
-        Self { run: run.into(), started, took: None, sources, rows: 0, commits: 0, failure: None, error: None, endpoints: Vec::new() }
+        Self {
+            run: run.into(),
+            started,
+            took: None,
+            sources,
+            rows: 0,
+            commits: 0,
+            failure: None,
+            error: None,
+            endpoints: Vec::new(),
+        }
     }
 
     /// Says how serious it was.

@@ -25,8 +25,8 @@ pub enum DataType {
     },
     /// Text.
     String,
-    /// Text: the id of another object. Vendors that embed such objects on request may send the object in the place of its id;
-    /// then the column holds the object's own `id`.
+    /// Text: the id of another object. Vendors that embed such objects on request may send the
+    /// object in the place of its id; then the column holds the object's own `id`.
     Reference,
     /// A calendar day, written `YYYY-MM-DD`.
     Date,
@@ -64,7 +64,8 @@ pub enum TimeFormat {
 /// One column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Field {
-    /// The column's name, which is that of the member in the vendor's record unless its values stand elsewhere.
+    /// The column's name, which is that of the member in the vendor's record unless its values
+    /// stand elsewhere.
     pub name: Cow<'static, str>,
     /// The column's type.
     pub data_type: DataType,
@@ -75,15 +76,19 @@ pub struct Field {
 
 /// A place inside a member of a record.
 ///
-/// Its column repeats what the member, a column itself, holds anyway. So a value that does not fit is null in the column
-/// and lost nowhere; a number in quotes counts as a number, and the first instant of a day in UTC as that day.
+/// Its column repeats what the member, a column itself, holds anyway. So a value that does not fit
+/// is null in the column and lost nowhere; a number in quotes counts as a number, and the first
+/// instant of a day in UTC as that day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inside {
-    /// The member: an object such as `{"plan": "gold"}`, or a list of entries such as `[{"id": 42, "value": "gold"}]`.
+    /// The member: an object such as `{"plan": "gold"}`, or a list of entries such as
+    /// `[{"id": 42, "value": "gold"}]`.
     pub member: Cow<'static, str>,
-    /// The value's name: a member of the object, or what tells its entry of the list from the others.
+    /// The value's name: a member of the object, or what tells its entry of the list from the
+    /// others.
     pub name: Cow<'static, str>,
-    /// For a list: the members of an entry that hold the name and the value, such as `id` and `value`.
+    /// For a list: the members of an entry that hold the name and the value, such as `id` and
+    /// `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<(&'static str, &'static str)>,
 }
@@ -91,7 +96,11 @@ pub struct Inside {
 impl Field {
     /// A column with a name known at compile time.
     pub const fn new(name: &'static str, data_type: DataType) -> Self {
-        Self { name: Cow::Borrowed(name), data_type, inside: None }
+        Self {
+            name: Cow::Borrowed(name),
+            data_type,
+            inside: None,
+        }
     }
 }
 
@@ -104,13 +113,24 @@ const HASH_DIGITS: usize = 6;
 /// What marks a name that is taken.
 const TAKEN: &str = "__u";
 
-/// The name of a column that is called after something in the account: small letters and digits of ASCII, and `_`.
+/// The name of a column that is called after something in the account: small letters and digits of
+/// ASCII, and `_`.
 ///
-/// It depends on nothing but what it is called after, and is another one for any two `originals`. `name` is the original,
-/// perhaps with something before it. One that holds more than a column's name can is written without, and gets a hash of
-/// the original; so does one that looks as if it had got one. When `is_taken` says so of what comes out, it gets `__u`.
+/// It depends on nothing but what it is called after, and is another one for any two `originals`.
+/// `name` is the original, perhaps with something before it. One that holds more than a column's
+/// name can is written without, and gets a hash of the original; so does one that looks as if it
+/// had got one. When `is_taken` says so of what comes out, it gets `__u`.
 pub fn column_name(name: &str, original: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let mut plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    let mut plain: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
     if plain.is_empty() || plain.starts_with(|first: char| first.is_ascii_digit()) {
         plain.insert(0, '_');
     }
@@ -128,11 +148,13 @@ pub fn column_name(name: &str, original: &str, is_taken: impl Fn(&str) -> bool) 
 
 /// True for a name that ends as one does that was made different from another.
 fn looks_marked(name: &str) -> bool {
-    let is_hash = |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hash =
+        |end: &str| end.len() == HASH_DIGITS && end.bytes().all(|byte| byte.is_ascii_hexdigit());
     name.ends_with(TAKEN) || name.rsplit_once("__").is_some_and(|(_, end)| is_hash(end))
 }
 
-/// The declared columns of a stream. Every column may be null; what is not declared goes to `_extra`.
+/// The declared columns of a stream. Every column may be null; what is not declared goes to
+/// `_extra`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Schema {
@@ -143,8 +165,9 @@ impl Schema {
     /// A schema of columns known at compile time, as `cargo xtask codegen` writes them.
     ///
     /// The columns must be a constant of their own when a function of yours makes them. Written as
-    /// `Schema::from_static(&[text("id")])` the array would be a temporary value, which Rust cannot drop in a constant
-    /// (error E0493, "destructor of `[Field; 1]` cannot be evaluated at compile-time").
+    /// `Schema::from_static(&[text("id")])` the array would be a temporary value, which Rust cannot
+    /// drop in a constant (error E0493, "destructor of `[Field; 1]` cannot be evaluated at
+    /// compile-time").
     ///
     /// ```
     /// use pipeline_core::{DataType, Field, Schema};
@@ -158,7 +181,9 @@ impl Schema {
     /// assert_eq!(SCHEMA.fields().len(), 2);
     /// ```
     pub const fn from_static(fields: &'static [Field]) -> Self {
-        Self { fields: Cow::Borrowed(fields) }
+        Self {
+            fields: Cow::Borrowed(fields),
+        }
     }
 
     /// The columns, in order.
@@ -183,7 +208,11 @@ impl Schema {
         let fields = self.fields.to_mut();
         match fields.iter_mut().find(|field| field.name == name) {
             Some(field) => field.data_type = data_type,
-            None => fields.push(Field { name, data_type, inside: None }),
+            None => fields.push(Field {
+                name,
+                data_type,
+                inside: None,
+            }),
         }
         self
     }

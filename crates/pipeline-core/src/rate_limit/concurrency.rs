@@ -1,14 +1,16 @@
 //! How many requests at once a vendor lets through, where it does not say so.
 //!
-//! Pure, as [`Control`](crate::rate_limit::adaptive::controller::Control) is. Who is refused far below the rate that was learned, or is told so, has too
-//! many requests under way: their number is cut, and comes back slowly. What it was at the refusal is remembered, and gone
-//! beyond ever so carefully.
+//! Pure, as [`Control`](crate::rate_limit::adaptive::controller::Control) is. Who is refused far
+//! below the rate that was learned, or is told so, has too many requests under way: their number is
+//! cut, and comes back slowly. What it was at the refusal is remembered, and gone beyond ever so
+//! carefully.
 
 use std::time::Duration;
 
 /// Slots that come back in a second, and beyond the number that was refused.
 const RECOVERY: (f64, f64) = (0.5, 0.05);
-/// Part of the requests under way that remains after there were too many: while nobody knows how many are allowed, and later.
+/// Part of the requests under way that remains after there were too many: while nobody knows how
+/// many are allowed, and later.
 const CUT: (f64, f64) = (0.75, 0.9);
 /// What is refused within this part of the number that was refused before is the same limit.
 const SAME: f64 = 0.3;
@@ -36,7 +38,9 @@ impl Slots {
         let (slots, since) = self.cut?;
         let back = slots + RECOVERY.0 * now.saturating_sub(since).as_secs_f64();
         Some(match self.met {
-            Some(met) if back > met => met.max(slots) + (back - met.max(slots)) * RECOVERY.1 / RECOVERY.0,
+            Some(met) if back > met => {
+                met.max(slots) + (back - met.max(slots)) * RECOVERY.1 / RECOVERY.0
+            }
             _ => back,
         })
     }
@@ -48,11 +52,16 @@ impl Slots {
 
     /// A request was refused because so many were under way, itself included.
     pub(crate) fn too_many(&mut self, now: Duration, under_way: u32) {
-        if self.cut.is_some_and(|(_, since)| now.saturating_sub(since) <= ONE_EVENT) {
+        if self
+            .cut
+            .is_some_and(|(_, since)| now.saturating_sub(since) <= ONE_EVENT)
+        {
             return;
         }
         let met = f64::from(under_way) - 1.0;
-        let is_same = self.met.is_some_and(|known| (met - known).abs() <= SAME * known);
+        let is_same = self
+            .met
+            .is_some_and(|known| (met - known).abs() <= SAME * known);
         let cut = if is_same { CUT.1 } else { CUT.0 };
         self.met = Some(met.max(1.0));
         self.cut = Some(((f64::from(under_way) * cut).floor().max(1.0), now));

@@ -28,15 +28,21 @@ pub struct RateHint {
 }
 
 impl RateHint {
-    /// Keeps only a part of what is told, between 0 and 1: the rest of the limit is left to the account's other programs, so
-    /// that nothing is left for this one when only that reserve is.
+    /// Keeps only a part of what is told, between 0 and 1: the rest of the limit is left to the
+    /// account's other programs, so that nothing is left for this one when only that reserve is.
     pub fn share(self, part: f64) -> Self {
         if self.concurrency {
             return self;
         }
         let reserve = self.limit.map_or(0.0, |limit| limit * (1.0 - part));
-        let remaining = self.remaining.map(|remaining| (remaining - reserve).max(0.0));
-        Self { limit: self.limit.map(|limit| limit * part), remaining, ..self }
+        let remaining = self
+            .remaining
+            .map(|remaining| (remaining - reserve).max(0.0));
+        Self {
+            limit: self.limit.map(|limit| limit * part),
+            remaining,
+            ..self
+        }
     }
 
     /// True when nothing is left.
@@ -44,15 +50,20 @@ impl RateHint {
         self.remaining.is_some_and(|left| left <= 0.0)
     }
 
-    /// Without what no limit can be: numbers that are negative or not finite, windows without a length, and times that nobody
-    /// lives to see, which are cut to such as can be added to any other.
+    /// Without what no limit can be: numbers that are negative or not finite, windows without a
+    /// length, and times that nobody lives to see, which are cut to such as can be added to any
+    /// other.
     pub(crate) fn plausible(self) -> Self {
-        let number = |number: Option<f64>| number.filter(|number| number.is_finite() && *number >= 0.0);
+        let number =
+            |number: Option<f64>| number.filter(|number| number.is_finite() && *number >= 0.0);
         Self {
             limit: number(self.limit),
             remaining: number(self.remaining),
             reset: self.reset.map(|reset| reset.min(LONGEST_PAUSE)),
-            window: self.window.filter(|window| !window.is_zero()).map(|window| window.min(LONGEST_PAUSE)),
+            window: self
+                .window
+                .filter(|window| !window.is_zero())
+                .map(|window| window.min(LONGEST_PAUSE)),
             ..self
         }
     }
@@ -100,7 +111,8 @@ pub enum RateHeaders {
         /// What that tells.
         unit: ResetUnit,
     },
-    /// `RateLimit` and `RateLimit-Policy` as the IETF's httpapi group drafts them, in every revision's spelling.
+    /// `RateLimit` and `RateLimit-Policy` as the IETF's httpapi group drafts them, in every
+    /// revision's spelling.
     Ietf,
 }
 
@@ -113,8 +125,12 @@ impl RateHeaders {
         unit: ResetUnit::EpochSeconds,
     };
     /// `ratelimit-*`, reset in seconds since 1970.
-    pub const GITLAB: Self =
-        Self::Plain { limit: "ratelimit-limit", remaining: "ratelimit-remaining", reset: "ratelimit-reset", unit: ResetUnit::EpochSeconds };
+    pub const GITLAB: Self = Self::Plain {
+        limit: "ratelimit-limit",
+        remaining: "ratelimit-remaining",
+        reset: "ratelimit-reset",
+        unit: ResetUnit::EpochSeconds,
+    };
     /// `x-rate-limit-*`, reset in seconds since 1970.
     pub const TWITTER: Self = Self::Plain {
         limit: "x-rate-limit-limit",
@@ -123,17 +139,31 @@ impl RateHeaders {
         unit: ResetUnit::EpochSeconds,
     };
     /// `x-rate-limit`, `x-rate-limit-remaining` and `ratelimit-reset`, reset in seconds from now.
-    pub const DELTA: Self =
-        Self::Plain { limit: "x-rate-limit", remaining: "x-rate-limit-remaining", reset: "ratelimit-reset", unit: ResetUnit::DeltaSeconds };
+    pub const DELTA: Self = Self::Plain {
+        limit: "x-rate-limit",
+        remaining: "x-rate-limit-remaining",
+        reset: "ratelimit-reset",
+        unit: ResetUnit::DeltaSeconds,
+    };
 
     /// Reads the headers. `now` is the vendor's wall clock.
     pub fn parse(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
         let mut hints = match self {
-            Self::Plain { limit, remaining, reset, unit } => {
+            Self::Plain {
+                limit,
+                remaining,
+                reset,
+                unit,
+            } => {
                 let limit = text(headers, limit).and_then(number);
                 let remaining = text(headers, remaining).and_then(number);
                 let reset = text(headers, reset).and_then(|text| reset_in(&text, *unit, now));
-                vec![RateHint { limit, remaining, reset, ..RateHint::default() }]
+                vec![RateHint {
+                    limit,
+                    remaining,
+                    reset,
+                    ..RateHint::default()
+                }]
             }
             Self::Ietf => ietf(headers, now),
         };
@@ -143,7 +173,11 @@ impl RateHeaders {
 
     /// A reader that applies everything these headers say to one bucket.
     pub fn for_bucket(self, bucket: impl Into<Cow<'static, str>>) -> BucketReader {
-        BucketReader { headers: self, bucket: bucket.into(), share: 1.0 }
+        BucketReader {
+            headers: self,
+            bucket: bucket.into(),
+            share: 1.0,
+        }
     }
 }
 
@@ -156,7 +190,8 @@ pub struct BucketReader {
 }
 
 impl BucketReader {
-    /// Uses only a part of the limit that the vendor tells, between 0 and 1; see [`Quota::share`](crate::rate_limit::Quota::share).
+    /// Uses only a part of the limit that the vendor tells, between 0 and 1; see
+    /// [`Quota::share`](crate::rate_limit::Quota::share).
     pub fn share(mut self, part: f64) -> Self {
         self.share = part.clamp(0.01, 1.0);
         self
@@ -166,26 +201,38 @@ impl BucketReader {
 impl RateReader for BucketReader {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let hints = self.headers.parse(answer.headers, now).into_iter();
-        hints.map(|hint| (self.bucket.clone(), hint.share(self.share))).collect()
+        hints
+            .map(|hint| (self.bucket.clone(), hint.share(self.share)))
+            .collect()
     }
 }
 
 /// Policies that one answer tells of, at most: what is beyond is not a vendor's.
 const MOST_ITEMS: usize = 32;
 
-/// The longest pause that a header can ask for, a hundred years: short enough to be added to any time.
+/// The longest pause that a header can ask for, a hundred years: short enough to be added to any
+/// time.
 const LONGEST_PAUSE: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// How long `Retry-After` asks to wait: seconds, whole or not, or a date in any of HTTP's three forms. A date counts from
-/// the response's own `Date`, so that a wrong local clock does not matter. Nonsense is no answer.
+/// How long `Retry-After` asks to wait: seconds, whole or not, or a date in any of HTTP's three
+/// forms. A date counts from the response's own `Date`, so that a wrong local clock does not
+/// matter. Nonsense is no answer.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER.as_str())?;
     if let Some(seconds) = number(value.clone()) {
-        return Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE));
+        return Some(
+            Duration::try_from_secs_f64(seconds)
+                .unwrap_or(LONGEST_PAUSE)
+                .min(LONGEST_PAUSE),
+        );
     }
     let at = httpdate::parse_http_date(&value).ok()?;
     let from = date(headers).unwrap_or_else(|| now.into());
-    Some(at.duration_since(from).unwrap_or_default().min(LONGEST_PAUSE))
+    Some(
+        at.duration_since(from)
+            .unwrap_or_default()
+            .min(LONGEST_PAUSE),
+    )
 }
 
 /// The response's own time.
@@ -194,7 +241,11 @@ pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::trim);
+    let mut values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(str::trim);
     let first = values.next()?.to_owned();
     Some(values.fold(first, |all, value| all + "," + value))
 }
@@ -203,7 +254,9 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 fn number(text: impl AsRef<str>) -> Option<f64> {
     let text = text.as_ref().trim();
     let looks_right = text.starts_with(|first: char| first.is_ascii_digit());
-    text.parse().ok().filter(|number: &f64| looks_right && number.is_finite())
+    text.parse()
+        .ok()
+        .filter(|number: &f64| looks_right && number.is_finite())
 }
 
 fn reset_in(text: &str, unit: ResetUnit, now: DateTime<Utc>) -> Option<Duration> {
@@ -226,7 +279,10 @@ fn reset_in(text: &str, unit: ResetUnit, now: DateTime<Utc>) -> Option<Duration>
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "casts from float saturate, and no date is that far away")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "casts from float saturate, and no date is that far away"
+)]
 fn millis(number: f64) -> i64 {
     number as i64
 }
@@ -239,7 +295,10 @@ struct Item {
 
 impl Item {
     fn get(&self, key: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value.as_str())
     }
 
     fn number(&self, key: &str) -> Option<f64> {
@@ -247,7 +306,8 @@ impl Item {
     }
 
     fn seconds(&self, key: &str) -> Option<Duration> {
-        self.number(key).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        self.number(key)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 }
 
@@ -256,10 +316,21 @@ fn items(text: &str) -> Vec<Item> {
     let parse = |item: &str| {
         let mut parts = split_unquoted(item, ';').into_iter();
         let name = unquoted(parts.next().unwrap_or_default());
-        let pair = |part: &str| part.split_once('=').map(|(key, value)| (key.trim().to_ascii_lowercase(), unquoted(value)));
-        Item { name, parameters: parts.filter_map(pair).collect() }
+        let pair = |part: &str| {
+            part.split_once('=')
+                .map(|(key, value)| (key.trim().to_ascii_lowercase(), unquoted(value)))
+        };
+        Item {
+            name,
+            parameters: parts.filter_map(pair).collect(),
+        }
     };
-    split_unquoted(text, ',').into_iter().filter(|item| !item.trim().is_empty()).take(MOST_ITEMS).map(parse).collect()
+    split_unquoted(text, ',')
+        .into_iter()
+        .filter(|item| !item.trim().is_empty())
+        .take(MOST_ITEMS)
+        .map(parse)
+        .collect()
 }
 
 fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
@@ -271,13 +342,18 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     .collect()
 }
 
-/// Reads the IETF draft's headers: revision 8 and later name each policy, revision 7 has one dictionary, and older ones
-/// have a header for each number.
+/// Reads the IETF draft's headers: revision 8 and later name each policy, revision 7 has one
+/// dictionary, and older ones have a header for each number.
 fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
-    let policies = text(headers, "ratelimit-policy").map(|text| items(&text)).unwrap_or_default();
+    let policies = text(headers, "ratelimit-policy")
+        .map(|text| items(&text))
+        .unwrap_or_default();
     let Some(state) = text(headers, "ratelimit") else {
         // A policy says something by itself.
-        return ietf_separate(headers, &policies, now).map_or_else(|| policies.iter().map(ietf_policy).collect(), |hint| vec![hint]);
+        return ietf_separate(headers, &policies, now).map_or_else(
+            || policies.iter().map(ietf_policy).collect(),
+            |hint| vec![hint],
+        );
     };
     let members = items(&state);
     if members.iter().any(|item| item.name.contains('=')) {
@@ -293,7 +369,15 @@ fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
         hint.window = window_of(&policies, hint.limit);
         return vec![hint];
     }
-    members.iter().map(|item| ietf_named(item, policies.iter().find(|policy| policy.name == item.name))).collect()
+    members
+        .iter()
+        .map(|item| {
+            ietf_named(
+                item,
+                policies.iter().find(|policy| policy.name == item.name),
+            )
+        })
+        .collect()
 }
 
 fn ietf_named(item: &Item, policy: Option<&Item>) -> RateHint {
@@ -323,13 +407,18 @@ fn ietf_separate(headers: &HeaderMap, policies: &[Item], now: DateTime<Utc>) -> 
     Some(RateHint {
         limit,
         remaining: text(headers, "ratelimit-remaining").and_then(number),
-        reset: text(headers, "ratelimit-reset").and_then(|text| reset_in(&text, ResetUnit::Auto, now)),
+        reset: text(headers, "ratelimit-reset")
+            .and_then(|text| reset_in(&text, ResetUnit::Auto, now)),
         window: window_of(&told, limit).or_else(|| window_of(policies, limit)),
         ..RateHint::default()
     })
 }
 
-/// The window of the policy that has this limit, where policies are named by their limit: `100;w=60`.
+/// The window of the policy that has this limit, where policies are named by their limit:
+/// `100;w=60`.
 fn window_of(policies: &[Item], limit: Option<f64>) -> Option<Duration> {
-    policies.iter().filter(|policy| limit.is_some() && number(&policy.name) == limit).find_map(|policy| policy.seconds("w"))
+    policies
+        .iter()
+        .filter(|policy| limit.is_some() && number(&policy.name) == limit)
+        .find_map(|policy| policy.seconds("w"))
 }

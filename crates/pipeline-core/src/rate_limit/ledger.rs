@@ -1,4 +1,5 @@
-//! What a run leaves to the next about its limits: how much of a long quota is used, and what answers have taught.
+//! What a run leaves to the next about its limits: how much of a long quota is used, and what
+//! answers have taught.
 
 use std::fmt::Debug;
 use std::io::Write;
@@ -34,7 +35,8 @@ pub struct Spent {
     pub permits: u32,
 }
 
-/// What a vendor's answers have taught about a bucket that nobody documents, or that differs from what is documented.
+/// What a vendor's answers have taught about a bucket that nobody documents, or that differs from
+/// what is documented.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
     /// When it was last seen to hold.
@@ -48,7 +50,8 @@ pub struct Learned {
     /// Requests at once that the vendor lets through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// Requests in the quota's own span that headers told, where the declared quota is only what the vendor publishes.
+    /// Requests in the quota's own span that headers told, where the declared quota is only what
+    /// the vendor publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<f64>,
 }
@@ -72,8 +75,8 @@ pub trait LimitLedger: Send + Sync + Debug {
     async fn save(&self, key: &BucketKey, record: &BucketRecord) -> Result<()>;
 }
 
-/// Keeps each bucket in a small file of JSON, which is replaced as a whole. Losing one costs a few refused requests, so it
-/// is not synced to disk; one that cannot be read counts as lost.
+/// Keeps each bucket in a small file of JSON, which is replaced as a whole. Losing one costs a few
+/// refused requests, so it is not synced to disk; one that cannot be read counts as lost.
 #[derive(Clone, Debug)]
 pub struct FileLedger {
     directory: PathBuf,
@@ -90,12 +93,15 @@ struct Versioned {
 impl FileLedger {
     /// Keeps the files in a directory, which is made when the first is written.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self {
+            directory: directory.into(),
+        }
     }
 
     fn path(&self, key: &BucketKey) -> PathBuf {
         let bucket = blake3::hash(key.bucket.as_bytes()).to_hex();
-        self.directory.join(format!("{:016x}-{}.json", key.account, &bucket[..16]))
+        self.directory
+            .join(format!("{:016x}-{}.json", key.account, &bucket[..16]))
     }
 }
 
@@ -105,7 +111,9 @@ impl LimitLedger for FileLedger {
         match tokio::fs::read(self.path(key)).await {
             Ok(text) => {
                 let kept = serde_json::from_slice::<Versioned>(&text).ok();
-                Ok(kept.filter(|kept| kept.version == VERSION && kept.bucket == key.bucket).map(|kept| kept.record))
+                Ok(kept
+                    .filter(|kept| kept.version == VERSION && kept.bucket == key.bucket)
+                    .map(|kept| kept.record))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
@@ -113,11 +121,18 @@ impl LimitLedger for FileLedger {
     }
 
     async fn save(&self, key: &BucketKey, record: &BucketRecord) -> Result<()> {
-        let kept = Versioned { version: VERSION, bucket: key.bucket.clone(), record: record.clone() };
+        let kept = Versioned {
+            version: VERSION,
+            bucket: key.bucket.clone(),
+            record: record.clone(),
+        };
         let text = serde_json::to_vec(&kept).map_err(|error| failed(error.into()))?;
         let (directory, path) = (self.directory.clone(), self.path(key));
         let written = tokio::task::spawn_blocking(move || replace(&directory, &path, &text)).await;
-        written.map_err(std::io::Error::other).and_then(|written| written).map_err(failed)
+        written
+            .map_err(std::io::Error::other)
+            .and_then(|written| written)
+            .map_err(failed)
     }
 }
 
@@ -130,7 +145,10 @@ fn replace(directory: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Disk, "what is known about limits cannot be read or written")
-        .with_help("see that the directory of limits is there and belongs to the user who runs this")
-        .with_source(error)
+    Error::new(
+        ErrorKind::Disk,
+        "what is known about limits cannot be read or written",
+    )
+    .with_help("see that the directory of limits is there and belongs to the user who runs this")
+    .with_source(error)
 }

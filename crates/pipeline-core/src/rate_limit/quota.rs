@@ -1,4 +1,5 @@
-//! Rate limits: quotas per named bucket, and the store in which they are reserved before a request is sent.
+//! Rate limits: quotas per named bucket, and the store in which they are reserved before a request
+//! is sent.
 
 use std::fmt::{self, Debug};
 use std::num::NonZeroU32;
@@ -11,8 +12,9 @@ use crate::rate_limit::ledger::Learned;
 
 /// What a vendor allows in one bucket.
 ///
-/// Two rules hold together: requests are spaced by the rate once `burst` of them went out at once, and no window of
-/// length `per`, wherever it starts, holds more than `permits`. The second is what vendors count.
+/// Two rules hold together: requests are spaced by the rate once `burst` of them went out at once,
+/// and no window of length `per`, wherever it starts, holds more than `permits`. The second is what
+/// vendors count.
 ///
 /// ```
 /// use pipeline_core::rate_limit::Quota;
@@ -30,15 +32,16 @@ pub struct Quota {
     pub burst: NonZeroU32,
     /// Requests that may be under way at the same time; none: no limit.
     pub concurrency: Option<NonZeroU32>,
-    /// Part of a limit found out by asking that is used, from 0 to 1; of a known limit the part is in `permits`.
+    /// Part of a limit found out by asking that is used, from 0 to 1; of a known limit the part is
+    /// in `permits`.
     pub part: f64,
     /// True for what the vendor publishes for every account; see [`published`](Self::published).
     pub is_published: bool,
 }
 
 impl Quota {
-    /// `n` a second, with a burst of a tenth of that: enough to make up for a late timer, and gentle to a vendor that
-    /// counts in shorter spans.
+    /// `n` a second, with a burst of a tenth of that: enough to make up for a late timer, and
+    /// gentle to a vendor that counts in shorter spans.
     pub fn per_second(n: u32) -> Self {
         Self::new(n, Duration::from_secs(1), n / 10)
     }
@@ -56,11 +59,25 @@ impl Quota {
     /// A limit that the vendor does not document: it is found out by asking, carefully at first.
     pub fn unknown() -> Self {
         let per = Duration::from_secs(1);
-        Self { permits: f64::INFINITY, per, burst: NonZeroU32::MAX, concurrency: None, part: 1.0, is_published: false }
+        Self {
+            permits: f64::INFINITY,
+            per,
+            burst: NonZeroU32::MAX,
+            concurrency: None,
+            part: 1.0,
+            is_published: false,
+        }
     }
 
     fn new(n: u32, per: Duration, burst: u32) -> Self {
-        Self { permits: f64::from(n.max(1)), per, burst: at_least_one(burst), concurrency: None, part: 1.0, is_published: false }
+        Self {
+            permits: f64::from(n.max(1)),
+            per,
+            burst: at_least_one(burst),
+            concurrency: None,
+            part: 1.0,
+            is_published: false,
+        }
     }
 
     /// False for a limit that has to be found out.
@@ -80,7 +97,8 @@ impl Quota {
         self
     }
 
-    /// Keeps only a part of the quota, between 0 and 1, and leaves the rest to the account's other programs.
+    /// Keeps only a part of the quota, between 0 and 1, and leaves the rest to the account's other
+    /// programs.
     pub fn share(mut self, part: f64) -> Self {
         let part = part.clamp(0.01, 1.0);
         self.permits *= part;
@@ -89,8 +107,9 @@ impl Quota {
         self
     }
 
-    /// It is what the vendor publishes for every account, and not what whoever runs this allows: what answers tell of the
-    /// account's own limit over the same span takes its place, be it lower or higher.
+    /// It is what the vendor publishes for every account, and not what whoever runs this allows:
+    /// what answers tell of the account's own limit over the same span takes its place, be it lower
+    /// or higher.
     pub fn published(mut self) -> Self {
         self.is_published = true;
         self
@@ -99,7 +118,11 @@ impl Quota {
     /// The same of another number of permits.
     pub(crate) fn of(self, permits: f64) -> Self {
         let burst = whole(f64::from(self.burst.get()) * permits / self.permits);
-        Self { permits, burst: at_least_one(burst), ..self }
+        Self {
+            permits,
+            burst: at_least_one(burst),
+            ..self
+        }
     }
 
     /// Permits a second.
@@ -107,15 +130,23 @@ impl Quota {
         self.permits / self.per.as_secs_f64()
     }
 
-    /// Time until the last of so many requests can be sent, from what is left of the current window.
+    /// Time until the last of so many requests can be sent, from what is left of the current
+    /// window.
     pub(crate) fn time_for(&self, requests: u64, left: Left) -> Duration {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-        let paced = self.interval().saturating_mul(requests.saturating_sub(self.burst.get()));
+        let paced = self
+            .interval()
+            .saturating_mul(requests.saturating_sub(self.burst.get()));
         let later = requests.saturating_sub(left.permits);
         let windows = match later.checked_sub(1) {
-            // Where nothing was spent so far, the first comes back when the first that is spent now does.
+            // Where nothing was spent so far, the first comes back when the first that is spent now
+            // does.
             Some(others) => {
-                let next = if left.next.is_zero() { self.per } else { left.next };
+                let next = if left.next.is_zero() {
+                    self.per
+                } else {
+                    left.next
+                };
                 next.saturating_add(self.per.saturating_mul(others / self.ceiling()))
             }
             None => Duration::ZERO,
@@ -125,7 +156,8 @@ impl Quota {
 
     /// Time between two permits at the steady rate.
     pub(crate) fn interval(&self) -> Duration {
-        self.per.div_f64(self.permits.max(f64::MIN_POSITIVE).max(1e-6))
+        self.per
+            .div_f64(self.permits.max(f64::MIN_POSITIVE).max(1e-6))
     }
 
     /// Most permits in any window of length `per`.
@@ -154,7 +186,11 @@ pub(crate) fn at_least_one(n: u32) -> NonZeroU32 {
 }
 
 /// The integer part, within the range of the type.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from float saturate")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts from float saturate"
+)]
 pub(crate) fn whole(n: f64) -> u32 {
     n as u32
 }
@@ -213,10 +249,14 @@ pub trait RateLimitStore: Send + Sync + Debug {
     /// Pauses a bucket for everybody: the vendor said so.
     async fn block(&self, key: &BucketKey, wait: Duration) -> Result<()>;
 
-    /// What is left of a bucket's quota, to plan a run by. By default a store knows of nothing that was spent.
+    /// What is left of a bucket's quota, to plan a run by. By default a store knows of nothing that
+    /// was spent.
     async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Left> {
         let _ = key;
-        Ok(Left { permits: quota.ceiling(), next: Duration::ZERO })
+        Ok(Left {
+            permits: quota.ceiling(),
+            next: Duration::ZERO,
+        })
     }
 
     /// What answers taught about a bucket in an earlier run. By default nothing is kept.
@@ -234,17 +274,26 @@ pub trait RateLimitStore: Send + Sync + Debug {
 
 /// The generic cell rate algorithm: spaces permits by the quota's rate, with its burst.
 ///
-/// `arrival` is the bucket's only state, the theoretical arrival time of the next permit, and `now` the time, both since
-/// the same origin. Gives the new state, or how long to wait. A cost above the burst is granted when the bucket is full.
-pub fn gcra(arrival: Duration, now: Duration, quota: &Quota, cost: u32) -> Result<Duration, Duration> {
+/// `arrival` is the bucket's only state, the theoretical arrival time of the next permit, and `now`
+/// the time, both since the same origin. Gives the new state, or how long to wait. A cost above the
+/// burst is granted when the bucket is full.
+pub fn gcra(
+    arrival: Duration,
+    now: Duration,
+    quota: &Quota,
+    cost: u32,
+) -> Result<Duration, Duration> {
     let interval = quota.interval();
-    let next = arrival.max(now).saturating_add(interval.saturating_mul(cost));
+    let next = arrival
+        .max(now)
+        .saturating_add(interval.saturating_mul(cost));
     let tolerance = interval.saturating_mul(quota.burst.get().max(cost));
     let wait = next.saturating_sub(tolerance).saturating_sub(now);
     if wait.is_zero() { Ok(next) } else { Err(wait) }
 }
 
-/// The state of [`gcra`] after a change of the rate: what was spent is the same number of permits as before.
+/// The state of [`gcra`] after a change of the rate: what was spent is the same number of permits
+/// as before.
 pub fn rescale(arrival: Duration, now: Duration, from: &Quota, to: &Quota) -> Duration {
     let (old, new) = (from.interval(), to.interval());
     let ahead = arrival.saturating_sub(now);

@@ -12,15 +12,20 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::rate_limit::ledger::{BucketRecord, Learned, LimitLedger, Spent};
-use crate::rate_limit::quota::{BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, rescale};
+use crate::rate_limit::quota::{
+    BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, rescale,
+};
 
-/// What was spent of a quota of this length or more is written down: a process can start anew before it has passed.
+/// What was spent of a quota of this length or more is written down: a process can start anew
+/// before it has passed.
 const KEPT: Duration = Duration::from_mins(1);
-/// Permits that were spent in the same part of a quota's length are written down as if all had been spent with the last.
+/// Permits that were spent in the same part of a quota's length are written down as if all had been
+/// spent with the last.
 const GRAINS: u32 = 60;
 /// What the monotonic time begins with, so that what an earlier run spent lies at a time too.
 const ORIGIN: Duration = Duration::from_hours(32 * 24);
-/// What is spent is written down in this part of a quota, so that a large one is not written at every request.
+/// What is spent is written down in this part of a quota, so that a large one is not written at
+/// every request.
 const NOTED_PART: u32 = 100;
 
 /// Buckets in the memory of this process, on its monotonic clock.
@@ -64,13 +69,21 @@ impl Bucket {
             self.arrival = rescale(self.arrival, now, &before, &charge.pace);
         }
         let blocked = self.blocked_until.saturating_sub(now);
-        let paced = gcra(self.arrival, now, &charge.pace, charge.cost).err().unwrap_or_default();
-        blocked.max(paced).max(self.window_wait(now, &charge.quota, charge.cost))
+        let paced = gcra(self.arrival, now, &charge.pace, charge.cost)
+            .err()
+            .unwrap_or_default();
+        blocked
+            .max(paced)
+            .max(self.window_wait(now, &charge.quota, charge.cost))
     }
 
     /// Forgets what no longer counts.
     fn expire(&mut self, now: Duration, quota: &Quota) {
-        while let Some((_, cost)) = self.granted.front().filter(|(at, _)| at.saturating_add(quota.per) <= now) {
+        while let Some((_, cost)) = self
+            .granted
+            .front()
+            .filter(|(at, _)| at.saturating_add(quota.per) <= now)
+        {
             self.used -= cost;
             self.granted.pop_front();
         }
@@ -85,7 +98,9 @@ impl Bucket {
         let mut oldest = self.granted.iter();
         let mut wait = Duration::ZERO;
         while excess > 0 {
-            let Some((at, cost)) = oldest.next() else { break };
+            let Some((at, cost)) = oldest.next() else {
+                break;
+            };
             excess = excess.saturating_sub(*cost);
             wait = at.saturating_add(quota.per).saturating_sub(now);
         }
@@ -102,17 +117,24 @@ impl Bucket {
         }
     }
 
-    /// What was spent, as it is written down. Grains lie at fixed times, so that what is read and written again by run after run
-    /// does not grow younger.
+    /// What was spent, as it is written down. Grains lie at fixed times, so that what is read and
+    /// written again by run after run does not grow younger.
     fn spent(&self, now: Duration, wall: DateTime<Utc>) -> Vec<Spent> {
         let mut spent: Vec<Spent> = Vec::new();
-        let grain = i64::try_from(self.grain.as_millis()).unwrap_or(i64::MAX).max(1);
+        let grain = i64::try_from(self.grain.as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1);
         for &(at, permits) in self.granted.iter().filter(|_| self.is_kept) {
             let ago = TimeDelta::from_std(now.saturating_sub(at)).unwrap_or(TimeDelta::MAX);
             let at = wall.checked_sub_signed(ago).unwrap_or(wall);
             match spent.last_mut() {
-                Some(last) if last.at.timestamp_millis() / grain == at.timestamp_millis() / grain => {
-                    *last = Spent { at: at.max(last.at), permits: last.permits.saturating_add(permits) };
+                Some(last)
+                    if last.at.timestamp_millis() / grain == at.timestamp_millis() / grain =>
+                {
+                    *last = Spent {
+                        at: at.max(last.at),
+                        permits: last.permits.saturating_add(permits),
+                    };
                 }
                 _ => spent.push(Spent { at, permits }),
             }
@@ -127,9 +149,17 @@ impl Bucket {
 }
 
 impl MemoryLimits {
-    /// Buckets that go on where the run before this one ended. The clock tells how long ago that was.
+    /// Buckets that go on where the run before this one ended. The clock tells how long ago that
+    /// was.
     pub fn kept(ledger: Arc<dyn LimitLedger>, clock: Arc<dyn Clock>) -> Self {
-        Self { kept: Some(Kept { ledger, clock, writing: AsyncMutex::default() }), ..Self::default() }
+        Self {
+            kept: Some(Kept {
+                ledger,
+                clock,
+                writing: AsyncMutex::default(),
+            }),
+            ..Self::default()
+        }
     }
 
     fn now(&self) -> Duration {
@@ -151,7 +181,8 @@ impl MemoryLimits {
         {
             let (now, wall) = (self.now(), kept.clock.now());
             for Spent { at, permits } in record.spent {
-                // What lies in the future was written by a clock that was ahead: it counts as spent now.
+                // What lies in the future was written by a clock that was ahead: it counts as spent
+                // now.
                 let ago = (wall - at).to_std().unwrap_or_default();
                 bucket.granted.push_back((now.saturating_sub(ago), permits));
                 bucket.used += permits;
@@ -166,13 +197,18 @@ impl MemoryLimits {
     }
 
     async fn write(&self, key: &BucketKey) -> Result<()> {
-        let Some(kept) = &self.kept else { return Ok(()) };
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
         let _turn = kept.writing.lock().await;
         let (now, wall) = (self.now(), kept.clock.now());
         let record = self.with(|buckets| {
             let bucket = buckets.entry(key.clone()).or_default();
             bucket.unwritten = 0;
-            BucketRecord { spent: bucket.spent(now, wall), learned: bucket.learned }
+            BucketRecord {
+                spent: bucket.spent(now, wall),
+                learned: bucket.learned,
+            }
         });
         kept.ledger.save(key, &record).await
     }
@@ -190,13 +226,22 @@ impl RateLimitStore for MemoryLimits {
         let (grant, due) = self.with(|buckets| {
             let mut binding: Option<(Duration, &str)> = None;
             for charge in charges {
-                let wait = buckets.entry(charge.key.clone()).or_default().wait(now, charge);
+                let wait = buckets
+                    .entry(charge.key.clone())
+                    .or_default()
+                    .wait(now, charge);
                 if wait > binding.map_or(Duration::ZERO, |(longest, _)| longest) {
                     binding = Some((wait, &charge.key.bucket));
                 }
             }
             if let Some((wait, bucket)) = binding {
-                return (Grant::Wait { wait, bucket: bucket.to_owned() }, Vec::new());
+                return (
+                    Grant::Wait {
+                        wait,
+                        bucket: bucket.to_owned(),
+                    },
+                    Vec::new(),
+                );
             }
             let mut due = Vec::new();
             for charge in charges {
@@ -231,8 +276,16 @@ impl RateLimitStore for MemoryLimits {
             let bucket = buckets.entry(key.clone()).or_default();
             bucket.expire(now, quota);
             let permits = quota.ceiling().saturating_sub(bucket.used);
-            let next = bucket.granted.front().map(|(at, _)| at.saturating_add(quota.per).saturating_sub(now));
-            Left { permits, next: next.unwrap_or_default().max(bucket.blocked_until.saturating_sub(now)) }
+            let next = bucket
+                .granted
+                .front()
+                .map(|(at, _)| at.saturating_add(quota.per).saturating_sub(now));
+            Left {
+                permits,
+                next: next
+                    .unwrap_or_default()
+                    .max(bucket.blocked_until.saturating_sub(now)),
+            }
         }))
     }
 

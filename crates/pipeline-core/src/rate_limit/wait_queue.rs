@@ -1,7 +1,8 @@
 //! Lines in which everybody keeps his place.
 //!
-//! A request that needs several limits leaves the lines of the wider ones while it waits for the narrowest. Were it the last in
-//! them afterwards, the narrow limit would stand unused for as long as the wider one is busy.
+//! A request that needs several limits leaves the lines of the wider ones while it waits for the
+//! narrowest. Were it the last in them afterwards, the narrow limit would stand unused for as long
+//! as the wider one is busy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,8 @@ struct Place<'l> {
 }
 
 impl Line {
-    /// Waits to be the head. The lower a ticket is, the nearer is the place; nobody else has the same.
+    /// Waits to be the head. The lower a ticket is, the nearer is the place; nobody else has the
+    /// same.
     pub(crate) async fn enter(self: &Arc<Self>, ticket: u64) -> Head {
         let turn = Arc::new(Notify::new());
         self.queue().waiting.insert(ticket, Arc::clone(&turn));
@@ -89,12 +91,22 @@ mod tests {
     fn whoever_has_the_lowest_ticket_is_next_whenever_it_came() {
         let line = Arc::<Line>::default();
         let head = line.enter(5).now_or_never().unwrap();
-        let mut waiting: Vec<_> = [7, 2, 9, 4].map(|ticket| Box::pin(line.enter(ticket))).into();
-        assert!(waiting.iter_mut().all(|waiter| waiter.now_or_never().is_none()));
+        let mut waiting: Vec<_> = [7, 2, 9, 4]
+            .map(|ticket| Box::pin(line.enter(ticket)))
+            .into();
+        assert!(
+            waiting
+                .iter_mut()
+                .all(|waiter| waiter.now_or_never().is_none())
+        );
         drop(head);
         // Of 2, 4, 7 and 9, where they stand above.
         for (index, others) in [(1, [0, 2, 3]), (3, [0, 2, 2]), (0, [2, 2, 2])] {
-            assert!(others.into_iter().all(|other| (&mut waiting[other]).now_or_never().is_none()));
+            assert!(
+                others
+                    .into_iter()
+                    .all(|other| (&mut waiting[other]).now_or_never().is_none())
+            );
             drop((&mut waiting[index]).now_or_never().unwrap());
         }
         drop((&mut waiting[2]).now_or_never().unwrap());

@@ -13,7 +13,13 @@ pub(crate) fn at(time: &str) -> chrono::DateTime<chrono::Utc> {
 
 /// A request to the shop that most tests ask.
 pub(crate) fn request(query: &[(&str, &str)]) -> crate::message::Request {
-    let mut request = crate::message::Request::new(crate::http::Method::GET, "https://shop.test/api/orders".parse().unwrap());
-    request.query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut request = crate::message::Request::new(
+        crate::http::Method::GET,
+        "https://shop.test/api/orders".parse().unwrap(),
+    );
+    request.query = query
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     request
 }

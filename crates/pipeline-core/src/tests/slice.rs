@@ -4,7 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::{at, request};
-use crate::connector::slice::{Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time, render_time};
+use crate::connector::slice::{
+    Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time,
+    render_time,
+};
 use crate::model::state::{EndpointState, Position, SliceState, Window};
 use crate::{Coverage, Since, TimeFormat};
 
@@ -13,7 +16,11 @@ fn seconds() -> Windows {
 }
 
 fn days() -> Windows {
-    Windows { newest_first: false, oldest: Oldest::At(day("2026-01-28")), ..Windows::newest_first("from", "to", TimeFormat::Date) }
+    Windows {
+        newest_first: false,
+        oldest: Oldest::At(day("2026-01-28")),
+        ..Windows::newest_first("from", "to", TimeFormat::Date)
+    }
 }
 
 fn day(day: &str) -> DateTime<Utc> {
@@ -29,22 +36,48 @@ fn state(windows: &[(i64, i64, Position, Option<i64>)]) -> EndpointState {
     let noon = |offset: i64| at("12:00:00") + TimeDelta::seconds(offset);
     let mut state = EndpointState::default();
     for (since, until, position, reached) in windows {
-        let window = Some(Window { since: Some(noon(*since)), until: noon(*until) });
-        state.add_slice(SliceState { window, position: position.clone(), reached: reached.map(noon), ..SliceState::default() });
+        let window = Some(Window {
+            since: Some(noon(*since)),
+            until: noon(*until),
+        });
+        state.add_slice(SliceState {
+            window,
+            position: position.clone(),
+            reached: reached.map(noon),
+            ..SliceState::default()
+        });
     }
     state
 }
 
 /// Planned windows, oldest first: `since..until`, without the day, and the query.
-fn planned(windows: &Windows, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> String {
+fn planned(
+    windows: &Windows,
+    state: &EndpointState,
+    range: TimeRange,
+    now: DateTime<Utc>,
+) -> String {
     let mut slices = windows.plan(state, range, now);
-    assert!(slices.iter().all(|slice| slice.position == Position::Start && slice.reached.is_none()));
+    assert!(
+        slices
+            .iter()
+            .all(|slice| slice.position == Position::Start && slice.reached.is_none())
+    );
     slices.sort_by_key(|slice| slice.window.map(|window| (window.since, window.until)));
     let time = |time: DateTime<Utc>| time.format("%d %H:%M:%S").to_string().replace("31 ", "");
     let show = |slice: &SliceState| {
         let window = slice.window.unwrap();
-        let query = slice.query.iter().fold(String::new(), |text, (name, value)| format!("{text} {name}={value}"));
-        format!("{}..{}{query}", window.since.map_or_else(|| "open".to_owned(), time), time(window.until))
+        let query = slice
+            .query
+            .iter()
+            .fold(String::new(), |text, (name, value)| {
+                format!("{text} {name}={value}")
+            });
+        format!(
+            "{}..{}{query}",
+            window.since.map_or_else(|| "open".to_owned(), time),
+            time(window.until)
+        )
     };
     slices.iter().map(show).collect::<Vec<_>>().join(", ")
 }
@@ -53,14 +86,38 @@ fn planned(windows: &Windows, state: &EndpointState, range: TimeRange, now: Date
 fn the_first_plan_covers_what_is_wanted() {
     let now = at("12:00:30") + TimeDelta::milliseconds(500);
     let from = |start| TimeRange::since(at(start));
-    let to = |start, end| TimeRange { start: Some(at(start)), end: Some(at(end)) };
-    let lagging = Windows { lag: TimeDelta::seconds(20), ..seconds() };
-    let steps = Windows { step: Some(TimeDelta::seconds(10)), ..seconds() };
-    let fractions = Windows { step: Some(TimeDelta::milliseconds(10_400)), ..seconds() };
-    let nothing = Windows { step: Some(TimeDelta::zero()), ..seconds() };
-    let partitioned = Windows { partition: Some(("status", &["open", "closed"])), ..seconds() };
-    let dated = Windows { oldest: Oldest::At(at("11:59:59")), ..seconds() };
-    let half_second = TimeRange { start: Some(at("12:00:00.5")), end: Some(at("12:00:10.5")) };
+    let to = |start, end| TimeRange {
+        start: Some(at(start)),
+        end: Some(at(end)),
+    };
+    let lagging = Windows {
+        lag: TimeDelta::seconds(20),
+        ..seconds()
+    };
+    let steps = Windows {
+        step: Some(TimeDelta::seconds(10)),
+        ..seconds()
+    };
+    let fractions = Windows {
+        step: Some(TimeDelta::milliseconds(10_400)),
+        ..seconds()
+    };
+    let nothing = Windows {
+        step: Some(TimeDelta::zero()),
+        ..seconds()
+    };
+    let partitioned = Windows {
+        partition: Some(("status", &["open", "closed"])),
+        ..seconds()
+    };
+    let dated = Windows {
+        oldest: Oldest::At(at("11:59:59")),
+        ..seconds()
+    };
+    let half_second = TimeRange {
+        start: Some(at("12:00:00.5")),
+        end: Some(at("12:00:10.5")),
+    };
     for (slicer, range, expected) in [
         (&seconds(), TimeRange::all(), "open..12:00:31"),
         (&seconds(), from("12:00:00"), "12:00:00..12:00:31"),
@@ -73,56 +130,170 @@ fn the_first_plan_covers_what_is_wanted() {
         (&lagging, to("12:00:00", "12:00:05"), "12:00:00..12:00:05"),
         (&lagging, from("12:00:20"), ""),
         (&steps, TimeRange::all(), "open..12:00:31"),
-        (&steps, from("12:00:00"), "12:00:00..12:00:01, 12:00:01..12:00:11, 12:00:11..12:00:21, 12:00:21..12:00:31"),
-        (&fractions, from("12:00:12"), "12:00:12..12:00:20, 12:00:20..12:00:31"),
-        (&nothing, from("12:00:29"), "12:00:29..12:00:30, 12:00:30..12:00:31"),
-        (&partitioned, from("12:00:00"), "12:00:00..12:00:31 status=open, 12:00:00..12:00:31 status=closed"),
+        (
+            &steps,
+            from("12:00:00"),
+            "12:00:00..12:00:01, 12:00:01..12:00:11, 12:00:11..12:00:21, 12:00:21..12:00:31",
+        ),
+        (
+            &fractions,
+            from("12:00:12"),
+            "12:00:12..12:00:20, 12:00:20..12:00:31",
+        ),
+        (
+            &nothing,
+            from("12:00:29"),
+            "12:00:29..12:00:30, 12:00:30..12:00:31",
+        ),
+        (
+            &partitioned,
+            from("12:00:00"),
+            "12:00:00..12:00:31 status=open, 12:00:00..12:00:31 status=closed",
+        ),
         (&dated, TimeRange::all(), "11:59:59..12:00:31"),
         (&dated, from("12:00:00"), "12:00:00..12:00:31"),
     ] {
-        assert_eq!(planned(slicer, &EndpointState::default(), range, now), expected, "{range:?} {slicer:?}");
+        assert_eq!(
+            planned(slicer, &EndpointState::default(), range, now),
+            expected,
+            "{range:?} {slicer:?}"
+        );
     }
 }
 
 #[test]
 fn the_next_plan_starts_at_the_cursor_less_the_lookback() {
-    let state = EndpointState { cursor: Some(at("12:00:00")), ..EndpointState::default() };
-    let back = Windows { lookback: TimeDelta::seconds(30), lag: TimeDelta::seconds(1), ..seconds() };
-    let lagging = Windows { lookback: TimeDelta::zero(), ..back.clone() };
+    let state = EndpointState {
+        cursor: Some(at("12:00:00")),
+        ..EndpointState::default()
+    };
+    let back = Windows {
+        lookback: TimeDelta::seconds(30),
+        lag: TimeDelta::seconds(1),
+        ..seconds()
+    };
+    let lagging = Windows {
+        lookback: TimeDelta::zero(),
+        ..back.clone()
+    };
     let plan = |slicer: &Windows, range| planned(slicer, &state, range, at("12:10:00"));
-    assert_eq!(plan(&seconds(), TimeRange::all()), "11:59:59..12:10:01", "the last second was not over");
-    assert_eq!(plan(&lagging, TimeRange::all()), "12:00:00..12:10:00", "the last second was over");
+    assert_eq!(
+        plan(&seconds(), TimeRange::all()),
+        "11:59:59..12:10:01",
+        "the last second was not over"
+    );
+    assert_eq!(
+        plan(&lagging, TimeRange::all()),
+        "12:00:00..12:10:00",
+        "the last second was over"
+    );
     assert_eq!(plan(&back, TimeRange::all()), "11:59:30..12:10:00");
-    assert_eq!(plan(&back, TimeRange::since(at("11:59:50"))), "11:59:50..12:10:00", "not before what the user wants");
-    assert_eq!(plan(&back, TimeRange::since(at("12:05:00"))), "12:00:00..12:10:00", "a later start leaves no gap");
-    assert_eq!(plan(&back, TimeRange { start: None, end: Some(at("11:00:00")) }), "");
+    assert_eq!(
+        plan(&back, TimeRange::since(at("11:59:50"))),
+        "11:59:50..12:10:00",
+        "not before what the user wants"
+    );
+    assert_eq!(
+        plan(&back, TimeRange::since(at("12:05:00"))),
+        "12:00:00..12:10:00",
+        "a later start leaves no gap"
+    );
+    assert_eq!(
+        plan(
+            &back,
+            TimeRange {
+                start: None,
+                end: Some(at("11:00:00"))
+            }
+        ),
+        ""
+    );
 }
 
 #[test]
 fn a_resumed_plan_adds_what_is_new() {
-    let lagging = Windows { lag: TimeDelta::seconds(1), ..seconds() };
+    let lagging = Windows {
+        lag: TimeDelta::seconds(1),
+        ..seconds()
+    };
     let unread = state(&[(-600, 0, Position::Start, None)]);
-    let plan = |slicer: &Windows, state: &EndpointState, now| planned(slicer, state, TimeRange::all(), at(now));
+    let plan = |slicer: &Windows, state: &EndpointState, now| {
+        planned(slicer, state, TimeRange::all(), at(now))
+    };
     assert_eq!(plan(&seconds(), &unread, "12:00:10"), "12:00:00..12:00:11");
     assert_eq!(plan(&seconds(), &unread, "11:59:59"), "", "nothing is new");
-    assert_eq!(plan(&lagging, &state(&[(-600, 0, Position::End, None)]), "12:00:10"), "12:00:00..12:00:10");
+    assert_eq!(
+        plan(
+            &lagging,
+            &state(&[(-600, 0, Position::End, None)]),
+            "12:00:10"
+        ),
+        "12:00:00..12:00:10"
+    );
 }
 
 #[test]
 fn a_resumed_plan_reads_again_what_late_records_may_have_joined() {
-    let back = Windows { lookback: TimeDelta::seconds(60), lag: TimeDelta::seconds(1), ..seconds() };
-    let oldest_first = Windows { newest_first: false, ..back.clone() };
+    let back = Windows {
+        lookback: TimeDelta::seconds(60),
+        lag: TimeDelta::seconds(1),
+        ..seconds()
+    };
+    let oldest_first = Windows {
+        newest_first: false,
+        ..back.clone()
+    };
     let running = || Position::At("x".to_owned());
-    let plan = |slicer: &Windows, windows: &[_]| planned(slicer, &state(windows), TimeRange::all(), at("12:00:10"));
+    let plan = |slicer: &Windows, windows: &[_]| {
+        planned(slicer, &state(windows), TimeRange::all(), at("12:00:10"))
+    };
     for (slicer, windows, expected) in [
-        (&back, vec![(-600, 0, Position::Start, None)], "12:00:00..12:00:10"),
-        (&back, vec![(-600, 0, running(), None)], "12:00:00..12:00:10"),
-        (&back, vec![(-600, 0, running(), Some(-20))], "11:59:41..12:00:00, 12:00:00..12:00:10"),
-        (&back, vec![(-600, 0, running(), Some(-300))], "11:59:00..12:00:00, 12:00:00..12:00:10"),
-        (&back, vec![(-600, -300, Position::Start, None), (-300, 0, Position::End, None)], "11:59:00..12:00:00, 12:00:00..12:00:10"),
-        (&back, vec![(-600, -30, Position::Start, None), (-30, 0, Position::End, None)], "11:59:30..12:00:00, 12:00:00..12:00:10"),
-        (&oldest_first, vec![(-600, 0, running(), Some(-20))], "12:00:00..12:00:10"),
-        (&oldest_first, vec![(-600, 0, Position::End, None)], "11:59:00..12:00:00, 12:00:00..12:00:10"),
+        (
+            &back,
+            vec![(-600, 0, Position::Start, None)],
+            "12:00:00..12:00:10",
+        ),
+        (
+            &back,
+            vec![(-600, 0, running(), None)],
+            "12:00:00..12:00:10",
+        ),
+        (
+            &back,
+            vec![(-600, 0, running(), Some(-20))],
+            "11:59:41..12:00:00, 12:00:00..12:00:10",
+        ),
+        (
+            &back,
+            vec![(-600, 0, running(), Some(-300))],
+            "11:59:00..12:00:00, 12:00:00..12:00:10",
+        ),
+        (
+            &back,
+            vec![
+                (-600, -300, Position::Start, None),
+                (-300, 0, Position::End, None),
+            ],
+            "11:59:00..12:00:00, 12:00:00..12:00:10",
+        ),
+        (
+            &back,
+            vec![
+                (-600, -30, Position::Start, None),
+                (-30, 0, Position::End, None),
+            ],
+            "11:59:30..12:00:00, 12:00:00..12:00:10",
+        ),
+        (
+            &oldest_first,
+            vec![(-600, 0, running(), Some(-20))],
+            "12:00:00..12:00:10",
+        ),
+        (
+            &oldest_first,
+            vec![(-600, 0, Position::End, None)],
+            "11:59:00..12:00:00, 12:00:00..12:00:10",
+        ),
     ] {
         assert_eq!(plan(slicer, &windows), expected, "{windows:?}");
     }
@@ -130,52 +301,137 @@ fn a_resumed_plan_reads_again_what_late_records_may_have_joined() {
 
 #[test]
 fn days_are_whole_and_the_last_one_is_inside() {
-    let yesterday = Windows { lag: TimeDelta::days(1), ..days() };
-    let back = Windows { lookback: TimeDelta::days(2), ..yesterday.clone() };
+    let yesterday = Windows {
+        lag: TimeDelta::days(1),
+        ..days()
+    };
+    let back = Windows {
+        lookback: TimeDelta::days(2),
+        ..yesterday.clone()
+    };
     let rendered = |slicer: &Windows, state: &EndpointState, range: TimeRange| {
         let show = |slice: &SliceState| {
             let mut request = request(&[("x", "1")]);
             slicer.apply(slice, &mut request).unwrap();
-            request.full_url().query().unwrap().replace("from=2026-01-", "").replace("&to=2026-01-", "-").replace("&x=1", "")
+            request
+                .full_url()
+                .query()
+                .unwrap()
+                .replace("from=2026-01-", "")
+                .replace("&to=2026-01-", "-")
+                .replace("&x=1", "")
         };
-        let mut days: Vec<String> = slicer.plan(state, range, at("12:00:00")).iter().map(show).collect();
+        let mut days: Vec<String> = slicer
+            .plan(state, range, at("12:00:00"))
+            .iter()
+            .map(show)
+            .collect();
         days.sort();
         days.join(" ")
     };
     let first = EndpointState::default();
-    let next = EndpointState { cursor: Some(day("2026-01-30")), ..first.clone() };
-    let daily = Windows { step: Some(TimeDelta::hours(36)), ..days() };
-    let until = |end| TimeRange { start: None, end: Some(end) };
-    assert_eq!(rendered(&days(), &first, TimeRange::all()), "28-31", "today included");
+    let next = EndpointState {
+        cursor: Some(day("2026-01-30")),
+        ..first.clone()
+    };
+    let daily = Windows {
+        step: Some(TimeDelta::hours(36)),
+        ..days()
+    };
+    let until = |end| TimeRange {
+        start: None,
+        end: Some(end),
+    };
+    assert_eq!(
+        rendered(&days(), &first, TimeRange::all()),
+        "28-31",
+        "today included"
+    );
     assert_eq!(rendered(&yesterday, &first, TimeRange::all()), "28-30");
-    assert_eq!(rendered(&yesterday, &first, until(day("2026-01-30"))), "28-29", "the end is not wanted");
-    assert_eq!(rendered(&days(), &first, until(day("2026-01-30"))), "28-29", "whatever the lag");
+    assert_eq!(
+        rendered(&yesterday, &first, until(day("2026-01-30"))),
+        "28-29",
+        "the end is not wanted"
+    );
+    assert_eq!(
+        rendered(&days(), &first, until(day("2026-01-30"))),
+        "28-29",
+        "whatever the lag"
+    );
     assert_eq!(rendered(&daily, &first, TimeRange::all()), "28-29 30-31");
-    assert_eq!(rendered(&days(), &next, TimeRange::all()), "29-31", "the last day was not over");
+    assert_eq!(
+        rendered(&days(), &next, TimeRange::all()),
+        "29-31",
+        "the last day was not over"
+    );
     assert_eq!(rendered(&yesterday, &next, TimeRange::all()), "30-30");
     assert_eq!(rendered(&back, &next, TimeRange::all()), "28-30");
 }
 
 #[test]
 fn a_window_is_sent_as_the_vendor_writes_time() {
-    let window = Some(Window { since: Some(at("11:00:00")), until: at("12:00:00") });
-    let slice = SliceState { window, query: vec![("status".to_owned(), "open".to_owned())], ..SliceState::default() };
+    let window = Some(Window {
+        since: Some(at("11:00:00")),
+        until: at("12:00:00"),
+    });
+    let slice = SliceState {
+        window,
+        query: vec![("status".to_owned(), "open".to_owned())],
+        ..SliceState::default()
+    };
     let sent = |format, slice: &SliceState| {
         let mut request = request(&[("since", "0")]);
-        Windows { format, ..seconds() }.apply(slice, &mut request).unwrap();
+        Windows {
+            format,
+            ..seconds()
+        }
+        .apply(slice, &mut request)
+        .unwrap();
         request.query.sort();
-        request.query.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+        request
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("&")
     };
-    assert_eq!(sent(TimeFormat::UnixSeconds, &slice), "since=1769857200&status=open&until=1769860800");
-    assert_eq!(sent(TimeFormat::UnixMillis, &slice), "since=1769857200000&status=open&until=1769860800000");
-    assert_eq!(sent(TimeFormat::Rfc3339, &slice), "since=2026-01-31T11:00:00Z&status=open&until=2026-01-31T12:00:00Z");
-    let open = SliceState { window: Some(Window { since: None, until: at("12:00:00") }), ..SliceState::default() };
-    assert_eq!(sent(TimeFormat::UnixSeconds, &open), "since=0&until=1769860800", "no lower bound is sent");
+    assert_eq!(
+        sent(TimeFormat::UnixSeconds, &slice),
+        "since=1769857200&status=open&until=1769860800"
+    );
+    assert_eq!(
+        sent(TimeFormat::UnixMillis, &slice),
+        "since=1769857200000&status=open&until=1769860800000"
+    );
+    assert_eq!(
+        sent(TimeFormat::Rfc3339, &slice),
+        "since=2026-01-31T11:00:00Z&status=open&until=2026-01-31T12:00:00Z"
+    );
+    let open = SliceState {
+        window: Some(Window {
+            since: None,
+            until: at("12:00:00"),
+        }),
+        ..SliceState::default()
+    };
+    assert_eq!(
+        sent(TimeFormat::UnixSeconds, &open),
+        "since=0&until=1769860800",
+        "no lower bound is sent"
+    );
 }
 
 fn running(since: Option<&str>, until: &str, reached: &str) -> SliceState {
-    let window = Some(Window { since: since.map(at), until: at(until) });
-    SliceState { window, position: Position::At("x".to_owned()), reached: Some(at(reached)), ..SliceState::default() }
+    let window = Some(Window {
+        since: since.map(at),
+        until: at(until),
+    });
+    SliceState {
+        window,
+        position: Position::At("x".to_owned()),
+        reached: Some(at(reached)),
+        ..SliceState::default()
+    }
 }
 
 #[test]
@@ -190,53 +446,135 @@ fn a_slice_that_cannot_be_cut_is_not_split() {
         window("12:00:00", "12:00:30", "13:00:00"),
         running(None, "12:00:30", "12:00:30"),
         running(None, "12:00:30", "13:00:00"),
-        SliceState { reached: None, ..window("12:00:00", "12:00:30", "12:00:20") },
-        SliceState { position: Position::End, ..window("12:00:00", "12:00:30", "12:00:20") },
-        SliceState { window: None, ..window("12:00:00", "12:00:30", "12:00:20") },
+        SliceState {
+            reached: None,
+            ..window("12:00:00", "12:00:30", "12:00:20")
+        },
+        SliceState {
+            position: Position::End,
+            ..window("12:00:00", "12:00:30", "12:00:20")
+        },
+        SliceState {
+            window: None,
+            ..window("12:00:00", "12:00:30", "12:00:20")
+        },
     ] {
         assert_eq!(seconds().split(&slice), None, "{slice:?}");
     }
-    let oldest_first = Windows { newest_first: false, ..seconds() };
-    assert_eq!(oldest_first.split(&window("12:00:00", "12:00:30", "12:00:20")), None);
-    assert_eq!(Whole.split(&window("12:00:00", "12:00:30", "12:00:20")), None);
+    let oldest_first = Windows {
+        newest_first: false,
+        ..seconds()
+    };
+    assert_eq!(
+        oldest_first.split(&window("12:00:00", "12:00:30", "12:00:20")),
+        None
+    );
+    assert_eq!(
+        Whole.split(&window("12:00:00", "12:00:30", "12:00:20")),
+        None
+    );
 }
 
 #[test]
 fn a_slice_without_a_lower_bound_gives_what_is_far_away() {
-    let (kept, given) = seconds().split(&running(None, "12:00:30", "12:00:20")).unwrap();
+    let (kept, given) = seconds()
+        .split(&running(None, "12:00:30", "12:00:20"))
+        .unwrap();
     let boundary = at("12:00:20") - TimeDelta::seconds(10 * 32);
-    assert_eq!(kept.window, Some(Window { since: Some(boundary), until: at("12:00:30") }));
-    assert_eq!(given.window, Some(Window { since: None, until: boundary }));
+    assert_eq!(
+        kept.window,
+        Some(Window {
+            since: Some(boundary),
+            until: at("12:00:30")
+        })
+    );
+    assert_eq!(
+        given.window,
+        Some(Window {
+            since: None,
+            until: boundary
+        })
+    );
 }
 
 #[test]
 fn a_restart_reads_the_unread_rest() {
     let slice = running(Some("11:00:00"), "12:00:00", "11:30:00.5");
     let restarted = seconds().restart(&slice).unwrap();
-    assert_eq!(restarted.window, Some(Window { since: Some(at("11:00:00")), until: at("11:30:01") }), "the second reached is read again");
-    assert_eq!((restarted.position, restarted.reached), (Position::Start, slice.reached));
-    assert_eq!(seconds().restart(&running(None, "12:00:00", "13:00:00")).unwrap().window.unwrap().until, at("12:00:00"));
-    assert_eq!(seconds().restart(&running(Some("11:00:00"), "12:00:00", "10:00:00")), None);
-    assert_eq!(seconds().restart(&SliceState { reached: None, ..slice.clone() }), None);
-    assert_eq!(Windows { newest_first: false, ..seconds() }.restart(&slice), None);
+    assert_eq!(
+        restarted.window,
+        Some(Window {
+            since: Some(at("11:00:00")),
+            until: at("11:30:01")
+        }),
+        "the second reached is read again"
+    );
+    assert_eq!(
+        (restarted.position, restarted.reached),
+        (Position::Start, slice.reached)
+    );
+    assert_eq!(
+        seconds()
+            .restart(&running(None, "12:00:00", "13:00:00"))
+            .unwrap()
+            .window
+            .unwrap()
+            .until,
+        at("12:00:00")
+    );
+    assert_eq!(
+        seconds().restart(&running(Some("11:00:00"), "12:00:00", "10:00:00")),
+        None
+    );
+    assert_eq!(
+        seconds().restart(&SliceState {
+            reached: None,
+            ..slice.clone()
+        }),
+        None
+    );
+    assert_eq!(
+        Windows {
+            newest_first: false,
+            ..seconds()
+        }
+        .restart(&slice),
+        None
+    );
     assert_eq!(Whole.restart(&slice), None);
 }
 
 #[test]
 fn a_list_that_is_whole_or_has_a_start_is_planned_once() {
-    let start = StartTime { param: "start_time", format: TimeFormat::UnixSeconds, earliest: second(1) };
+    let start = StartTime {
+        param: "start_time",
+        format: TimeFormat::UnixSeconds,
+        earliest: second(1),
+    };
     let planned = state(&[(0, 1, Position::End, None)]);
     let none = EndpointState::default();
     let now = at("12:00:00");
-    assert_eq!(Whole.plan(&none, TimeRange::since(now), now), [SliceState::default()]);
+    assert_eq!(
+        Whole.plan(&none, TimeRange::since(now), now),
+        [SliceState::default()]
+    );
     for slicer in [&Whole as &dyn Slicer, &start] {
         assert_eq!(slicer.plan(&planned, TimeRange::all(), now), []);
     }
-    for (range, expected) in [(TimeRange::all(), "1"), (TimeRange::since(second(5)), "5"), (TimeRange::since(at("13:00:00")), "1769860800")]
-    {
+    for (range, expected) in [
+        (TimeRange::all(), "1"),
+        (TimeRange::since(second(5)), "5"),
+        (TimeRange::since(at("13:00:00")), "1769860800"),
+    ] {
         let mut request = request(&[]);
-        start.apply(&start.plan(&none, range, now)[0], &mut request).unwrap();
-        assert_eq!(request.query, [("start_time".to_owned(), expected.to_owned())], "not in the future");
+        start
+            .apply(&start.plan(&none, range, now)[0], &mut request)
+            .unwrap();
+        assert_eq!(
+            request.query,
+            [("start_time".to_owned(), expected.to_owned())],
+            "not in the future"
+        );
     }
 }
 
@@ -334,36 +672,94 @@ proptest! {
     }
 }
 
-/// What a configuration wants that begins earlier than before: cut as any plan is, and up to the instant that is covered.
+/// What a configuration wants that begins earlier than before: cut as any plan is, and up to the
+/// instant that is covered.
 #[test]
 fn a2_what_lies_before_the_covered_part_is_cut_like_a_plan() {
     let before = |windows: &Windows, since: Since| {
         let slices = windows.before(since, second(1_000)).unwrap();
-        let window =
-            |slice: &SliceState| slice.window.map(|window| (window.since.map(|since| since.timestamp()), window.until.timestamp()));
-        slices.iter().map(|slice| (window(slice).unwrap(), slice.query.len())).collect::<Vec<_>>()
+        let window = |slice: &SliceState| {
+            slice.window.map(|window| {
+                (
+                    window.since.map(|since| since.timestamp()),
+                    window.until.timestamp(),
+                )
+            })
+        };
+        slices
+            .iter()
+            .map(|slice| (window(slice).unwrap(), slice.query.len()))
+            .collect::<Vec<_>>()
     };
-    let steps = Windows { step: Some(TimeDelta::seconds(400)), ..seconds() };
-    let parts = Windows { partition: Some(("status", &["open", "closed"])), ..seconds() };
+    let steps = Windows {
+        step: Some(TimeDelta::seconds(400)),
+        ..seconds()
+    };
+    let parts = Windows {
+        partition: Some(("status", &["open", "closed"])),
+        ..seconds()
+    };
     assert_eq!(before(&seconds(), Since::Beginning), [((None, 1_000), 0)]);
-    assert_eq!(before(&seconds(), Since::At(second(0))), [((Some(0), 1_000), 0)]);
-    assert_eq!(before(&steps, Since::At(second(0))), [((Some(600), 1_000), 0), ((Some(200), 600), 0), ((Some(0), 200), 0)]);
-    assert_eq!(before(&parts, Since::At(second(0))), [((Some(0), 1_000), 1), ((Some(0), 1_000), 1)]);
     assert_eq!(
-        StartTime { param: "start", format: TimeFormat::UnixSeconds, earliest: second(0) }.before(Since::Beginning, second(9)),
+        before(&seconds(), Since::At(second(0))),
+        [((Some(0), 1_000), 0)]
+    );
+    assert_eq!(
+        before(&steps, Since::At(second(0))),
+        [
+            ((Some(600), 1_000), 0),
+            ((Some(200), 600), 0),
+            ((Some(0), 200), 0)
+        ]
+    );
+    assert_eq!(
+        before(&parts, Since::At(second(0))),
+        [((Some(0), 1_000), 1), ((Some(0), 1_000), 1)]
+    );
+    assert_eq!(
+        StartTime {
+            param: "start",
+            format: TimeFormat::UnixSeconds,
+            earliest: second(0)
+        }
+        .before(Since::Beginning, second(9)),
         None
     );
 }
 
-/// Behind the newest record there was nothing, unless the clock was wrong by which that was asked: to ask once more costs nothing.
+/// Behind the newest record there was nothing, unless the clock was wrong by which that was asked:
+/// to ask once more costs nothing.
 #[test]
 fn a3_a_sync_begins_behind_the_newest_record_that_was_seen() {
-    let windows = Windows { lag: TimeDelta::seconds(10), lookback: TimeDelta::seconds(100), ..seconds() };
-    for (newest, since) in [(None, 900), (Some(990), 900), (Some(899), 900), (Some(700), 701)] {
-        let coverage = Coverage { newest: newest.map(second), ..Coverage::new(Since::Beginning, None) };
-        let state = EndpointState { cursor: Some(second(1_000)), coverage: Some(coverage), ..EndpointState::default() };
+    let windows = Windows {
+        lag: TimeDelta::seconds(10),
+        lookback: TimeDelta::seconds(100),
+        ..seconds()
+    };
+    for (newest, since) in [
+        (None, 900),
+        (Some(990), 900),
+        (Some(899), 900),
+        (Some(700), 701),
+    ] {
+        let coverage = Coverage {
+            newest: newest.map(second),
+            ..Coverage::new(Since::Beginning, None)
+        };
+        let state = EndpointState {
+            cursor: Some(second(1_000)),
+            coverage: Some(coverage),
+            ..EndpointState::default()
+        };
         let window = windows.plan(&state, TimeRange::all(), second(2_000))[0].window;
-        assert_eq!(window, Some(Window { since: Some(second(since)), until: second(1_991) }), "{newest:?}");
+        assert_eq!(
+            window,
+            Some(Window {
+                since: Some(second(since)),
+                until: second(1_991)
+            }),
+            "{newest:?}"
+        );
     }
 }
 
@@ -373,7 +769,11 @@ fn a2_a_start_is_a_day_or_a_time_that_is_over() {
     let cases = [
         ("2026-01-31", Some("2026-01-31T00:00:00Z"), true),
         (" 2026-01-31 ", Some("2026-01-31T00:00:00Z"), true),
-        ("2026-01-31T12:00:00+02:00", Some("2026-01-31T10:00:00Z"), true),
+        (
+            "2026-01-31T12:00:00+02:00",
+            Some("2026-01-31T10:00:00Z"),
+            true,
+        ),
         ("2026-01-31 12:00:00", Some("2026-01-31T12:00:00Z"), true),
         ("2026-11-30", Some("2026-11-30T00:00:00Z"), false),
         ("9999-12-31", Some("9999-12-31T00:00:00Z"), false),
@@ -384,6 +784,10 @@ fn a2_a_start_is_a_day_or_a_time_that_is_over() {
     for (text, read, is_taken) in cases {
         let start = parse_start(text);
         assert_eq!(start, read.map(|time| time.parse().unwrap()), "{text:?}");
-        assert_eq!(start.is_some_and(|start| check_start(start, now).is_ok()), is_taken, "{text:?}");
+        assert_eq!(
+            start.is_some_and(|start| check_start(start, now).is_ok()),
+            is_taken,
+            "{text:?}"
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    ArrayBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
+    StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, new_null_array};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
@@ -23,14 +23,18 @@ pub(super) fn arrow_type(data_type: DataType) -> ArrowType {
         DataType::Int64 => ArrowType::Int64,
         DataType::Float64 => ArrowType::Float64,
         DataType::Decimal { precision, scale } => ArrowType::Decimal128(precision, scale),
-        DataType::String | DataType::Reference | DataType::Json | DataType::Object | DataType::Array => ArrowType::Utf8,
+        DataType::String
+        | DataType::Reference
+        | DataType::Json
+        | DataType::Object
+        | DataType::Array => ArrowType::Utf8,
         DataType::Date => ArrowType::Date32,
         DataType::Timestamp(_) => ArrowType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
     }
 }
 
-/// One declared column. Vendors declare far more members than a page of records fills, so nothing is kept of a column until
-/// a value comes.
+/// One declared column. Vendors declare far more members than a page of records fills, so nothing
+/// is kept of a column until a value comes.
 pub(super) struct Column {
     pub(super) values: Values,
     arrow_type: ArrowType,
@@ -42,10 +46,16 @@ pub(super) struct Column {
 impl Column {
     pub(super) fn new(data_type: DataType) -> Self {
         let (values, arrow_type) = (Values::new(data_type), arrow_type(data_type));
-        Self { values, arrow_type, has_values: false, leading: 0 }
+        Self {
+            values,
+            arrow_type,
+            has_values: false,
+            leading: 0,
+        }
     }
 
-    /// Appends a JSON value, or null for none; false when the value does not fit and null was appended in its place, or its id.
+    /// Appends a JSON value, or null for none; false when the value does not fit and null was
+    /// appended in its place, or its id.
     pub(super) fn push(&mut self, json: Option<&str>, scratch: &mut String) -> bool {
         if !self.has_values {
             if json.is_none() {
@@ -89,19 +99,25 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// Without room for any value: the first page of many a list has few, and each column would take kilobytes for them.
+    /// Without room for any value: the first page of many a list has few, and each column would
+    /// take kilobytes for them.
     pub(super) fn new(data_type: DataType) -> Self {
         match data_type {
             DataType::Bool => Self::Bool(BooleanBuilder::with_capacity(0)),
             DataType::Int64 => Self::Int64(Int64Builder::with_capacity(0)),
             DataType::Float64 => Self::Float64(Float64Builder::with_capacity(0)),
-            DataType::Decimal { precision, scale } => {
-                Self::Decimal { values: Decimal128Builder::with_capacity(0).with_data_type(arrow_type(data_type)), precision, scale }
-            }
+            DataType::Decimal { precision, scale } => Self::Decimal {
+                values: Decimal128Builder::with_capacity(0).with_data_type(arrow_type(data_type)),
+                precision,
+                scale,
+            },
             DataType::String => Self::String(StringBuilder::with_capacity(0, 0)),
             DataType::Reference => Self::Reference(StringBuilder::with_capacity(0, 0)),
             DataType::Date => Self::Date(Date32Builder::with_capacity(0)),
-            DataType::Timestamp(format) => Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC), format),
+            DataType::Timestamp(format) => Self::Timestamp(
+                TimestampMicrosecondBuilder::with_capacity(0).with_timezone(UTC),
+                format,
+            ),
             DataType::Json => Self::Json(StringBuilder::with_capacity(0, 0), None),
             DataType::Object => Self::Json(StringBuilder::with_capacity(0, 0), Some('{')),
             DataType::Array => Self::Json(StringBuilder::with_capacity(0, 0), Some('[')),
@@ -114,7 +130,9 @@ impl Values {
             Self::Bool(_) => values::boolean(json).is_some(),
             Self::Int64(_) => values::int64(json).is_some(),
             Self::Float64(_) => values::float64(json, scratch).is_some(),
-            Self::Decimal { precision, scale, .. } => values::decimal(json, *precision, *scale).is_some(),
+            Self::Decimal {
+                precision, scale, ..
+            } => values::decimal(json, *precision, *scale).is_some(),
             Self::String(_) | Self::Reference(_) => values::text(json, scratch).is_some(),
             Self::Date(_) => values::date(json).is_some(),
             Self::Timestamp(_, format) => values::timestamp(json, *format, scratch).is_some(),
@@ -122,11 +140,16 @@ impl Values {
         }
     }
 
-    /// What a value counts as that is kept elsewhere as it is written: a number in quotes as the number, the first instant
-    /// of a day in UTC as the day.
+    /// What a value counts as that is kept elsewhere as it is written: a number in quotes as the
+    /// number, the first instant of a day in UTC as the day.
     pub(super) fn lenient<'j>(&self, json: &'j str) -> Cow<'j, str> {
-        let text = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E'));
+        let text = json
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        let is_number = |text: &&str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E'))
+        };
         match self {
             Self::Int64(_) | Self::Float64(_) => text.filter(is_number).unwrap_or(json).into(),
             Self::Date(_) => {
@@ -143,7 +166,9 @@ impl Values {
             Self::Int64(values) => values.append_nulls(count),
             Self::Float64(values) => values.append_nulls(count),
             Self::Decimal { values, .. } => values.append_nulls(count),
-            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => values.append_nulls(count),
+            Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
+                values.append_nulls(count)
+            }
             Self::Date(values) => values.append_nulls(count),
             Self::Timestamp(values, _) => values.append_nulls(count),
         }
@@ -161,7 +186,11 @@ impl Values {
             Self::Bool(values) => append!(values, values::boolean),
             Self::Int64(values) => append!(values, values::int64),
             Self::Float64(values) => append!(values, |json| values::float64(json, scratch)),
-            Self::Decimal { values, precision, scale } => append!(values, |json| values::decimal(json, *precision, *scale)),
+            Self::Decimal {
+                values,
+                precision,
+                scale,
+            } => append!(values, |json| values::decimal(json, *precision, *scale)),
             Self::String(values) => append!(values, |json| values::text(json, scratch)),
             Self::Reference(values) => {
                 if let Some(object) = json.filter(|json| json.starts_with('{')) {
@@ -171,8 +200,12 @@ impl Values {
                 append!(values, |json| values::text(json, scratch))
             }
             Self::Date(values) => append!(values, values::date),
-            Self::Timestamp(values, format) => append!(values, |json| values::timestamp(json, *format, scratch)),
-            Self::Json(values, begin) => append!(values, |json| begin.is_none_or(|begin| json.starts_with(begin)).then_some(json)),
+            Self::Timestamp(values, format) => {
+                append!(values, |json| values::timestamp(json, *format, scratch))
+            }
+            Self::Json(values, begin) => append!(values, |json| begin
+                .is_none_or(|begin| json.starts_with(begin))
+                .then_some(json)),
         }
     }
 
@@ -191,11 +224,17 @@ impl Values {
             Self::Decimal { values, .. } => Arc::new(values.finish()),
             Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
                 let bytes = values.values_slice().len();
-                finish!(values, StringBuilder::with_capacity(values.len(), bytes + bytes / 8))
+                finish!(
+                    values,
+                    StringBuilder::with_capacity(values.len(), bytes + bytes / 8)
+                )
             }
             Self::Date(values) => finish!(values, Date32Builder::with_capacity(values.len())),
             Self::Timestamp(values, _) => {
-                finish!(values, TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC))
+                finish!(
+                    values,
+                    TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone(UTC)
+                )
             }
         }
     }

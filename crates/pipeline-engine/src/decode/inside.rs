@@ -1,4 +1,5 @@
-//! Columns whose values stand inside a member: in an object, or in a list of entries that have a name and a value.
+//! Columns whose values stand inside a member: in an object, or in a list of entries that have a
+//! name and a value.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,8 +15,8 @@ pub(super) struct Container {
     /// For a list: the members of an entry that hold the name and the value.
     entries: Option<(&'static str, &'static str)>,
     columns: HashMap<Vec<u8>, usize>,
-    /// Names as they are written, and their columns, in the order in which they came first: records of one stream have
-    /// them in the same.
+    /// Names as they are written, and their columns, in the order in which they came first: records
+    /// of one stream have them in the same.
     order: Vec<(Vec<u8>, Option<usize>)>,
 }
 
@@ -23,20 +24,41 @@ impl Container {
     /// The members that fields stand inside of, of those that are columns themselves.
     pub(super) fn of(fields: &[Field], columns: &HashMap<Vec<u8>, usize>) -> Vec<Self> {
         let mut containers: Vec<Self> = Vec::new();
-        let inner = fields.iter().zip(0..).filter_map(|(field, column)| Some((field.inside.as_ref()?, column)));
-        for (Inside { member, name, entries }, inner) in inner {
-            let Some(column) = columns.get(member.as_bytes()).copied() else { continue };
+        let inner = fields
+            .iter()
+            .zip(0..)
+            .filter_map(|(field, column)| Some((field.inside.as_ref()?, column)));
+        for (
+            Inside {
+                member,
+                name,
+                entries,
+            },
+            inner,
+        ) in inner
+        {
+            let Some(column) = columns.get(member.as_bytes()).copied() else {
+                continue;
+            };
             let is_it = |known: &Self| known.column == column && known.entries == *entries;
             let index = containers.iter().position(is_it).unwrap_or_else(|| {
-                containers.push(Self { column, entries: *entries, columns: HashMap::new(), order: Vec::new() });
+                containers.push(Self {
+                    column,
+                    entries: *entries,
+                    columns: HashMap::new(),
+                    order: Vec::new(),
+                });
                 containers.len() - 1
             });
-            containers[index].columns.insert(name.as_bytes().to_vec(), inner);
+            containers[index]
+                .columns
+                .insert(name.as_bytes().to_vec(), inner);
         }
         containers
     }
 
-    /// Finds the value of each column in the member, and where it stands; of several with one name the last comes last.
+    /// Finds the value of each column in the member, and where it stands; of several with one name
+    /// the last comes last.
     pub(super) fn find(&mut self, json: &[u8], mut found: impl FnMut(usize, Range<usize>)) {
         let (mut index, entries) = (0, self.entries);
         let mut named = |name: &[u8], value: Option<Range<usize>>| {
@@ -82,7 +104,8 @@ impl Container {
 fn plain(written: &[u8]) -> Cow<'_, [u8]> {
     match written {
         [b'"', name @ .., b'"'] if memchr::memchr(b'\\', name).is_none() => name.into(),
-        [b'"', ..] => serde_json::from_slice::<String>(written).map_or(written.into(), |name| name.into_bytes().into()),
+        [b'"', ..] => serde_json::from_slice::<String>(written)
+            .map_or(written.into(), |name| name.into_bytes().into()),
         _ => written.into(),
     }
 }

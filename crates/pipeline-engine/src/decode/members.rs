@@ -18,7 +18,10 @@ pub(super) struct Text<'r> {
 impl<'r> Text<'r> {
     /// A member's value, without white space around its parts.
     fn value(self, member: Member) -> &'r str {
-        member.compact.map_or_else(|| member.value.of_text(self.record), |compact| compact.of_text(self.compact))
+        member.compact.map_or_else(
+            || member.value.of_text(self.record),
+            |compact| compact.of_text(self.compact),
+        )
     }
 
     /// A member's name as it is written, with its quotes.
@@ -28,7 +31,10 @@ impl<'r> Text<'r> {
 
     /// The same without its quotes.
     fn written(self, member: Member) -> &'r str {
-        self.key(member).strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or_default()
+        self.key(member)
+            .strip_prefix('"')
+            .and_then(|name| name.strip_suffix('"'))
+            .unwrap_or_default()
     }
 
     /// What a member's name means.
@@ -37,12 +43,15 @@ impl<'r> Text<'r> {
     }
 }
 
-/// The members of the record read last, by what becomes of them; buffers are used again for the next.
+/// The members of the record read last, by what becomes of them; buffers are used again for the
+/// next.
 pub(super) struct Members {
-    /// The written names of columns, with their quotes; none for columns whose values stand inside a member.
+    /// The written names of columns, with their quotes; none for columns whose values stand inside
+    /// a member.
     names: Vec<Option<String>>,
     columns: HashMap<Vec<u8>, usize>,
-    /// The column that came after each column last time: records of one stream have their members in the same order.
+    /// The column that came after each column last time: records of one stream have their members
+    /// in the same order.
     successors: Vec<usize>,
     declared: Vec<Option<Member>>,
     containers: Vec<Container>,
@@ -53,9 +62,19 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(fields: &[Field]) -> Self {
-        let named = |field: &Field| field.inside.is_none().then(|| serde_json::Value::from(&*field.name).to_string());
-        let own = fields.iter().zip(0..).filter(|(field, _)| field.inside.is_none());
-        let columns: HashMap<Vec<u8>, usize> = own.map(|(field, column)| (field.name.as_bytes().to_vec(), column)).collect();
+        let named = |field: &Field| {
+            field
+                .inside
+                .is_none()
+                .then(|| serde_json::Value::from(&*field.name).to_string())
+        };
+        let own = fields
+            .iter()
+            .zip(0..)
+            .filter(|(field, _)| field.inside.is_none());
+        let columns: HashMap<Vec<u8>, usize> = own
+            .map(|(field, column)| (field.name.as_bytes().to_vec(), column))
+            .collect();
         Self {
             successors: (0..=fields.len()).collect(),
             declared: vec![None; fields.len()],
@@ -104,13 +123,25 @@ impl Members {
 
     /// Finds what columns show of the inside of members.
     fn look_inside(&mut self, text: Text<'_>) {
-        let Self { containers, declared, .. } = self;
+        let Self {
+            containers,
+            declared,
+            ..
+        } = self;
         for container in containers {
-            let Some(member) = declared[container.column] else { continue };
+            let Some(member) = declared[container.column] else {
+                continue;
+            };
             container.find(text.value(member).as_bytes(), |column, place| {
                 let inner = match member.compact {
-                    Some(compact) => Member { compact: Some(compact.part(place)), ..member },
-                    None => Member { value: member.value.part(place), ..member },
+                    Some(compact) => Member {
+                        compact: Some(compact.part(place)),
+                        ..member
+                    },
+                    None => Member {
+                        value: member.value.part(place),
+                        ..member
+                    },
                 };
                 declared[column] = Some(inner);
             });
@@ -119,7 +150,9 @@ impl Members {
 
     /// The value of a column; none when it is absent or null.
     pub(super) fn value<'r>(&self, column: usize, text: Text<'r>) -> Option<&'r str> {
-        self.declared[column].map(|member| text.value(member)).filter(|value| *value != "null")
+        self.declared[column]
+            .map(|member| text.value(member))
+            .filter(|value| *value != "null")
     }
 
     /// Moves a column's member to those that no column holds.
@@ -140,7 +173,9 @@ impl Members {
 
     /// Keys of earlier values that a later one replaced.
     pub(super) fn repeated<'r>(&self, text: Text<'r>) -> impl Iterator<Item = &'r str> {
-        self.repeated.iter().map(move |member| text.written(*member))
+        self.repeated
+            .iter()
+            .map(move |member| text.written(*member))
     }
 
     /// Keys that are not declared.
@@ -151,13 +186,18 @@ impl Members {
     /// Keys and values of members that no column holds, in the record's order.
     pub(super) fn extra<'r>(&mut self, text: Text<'r>) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.unknown.append(&mut self.misfits);
-        self.unknown.sort_unstable_by_key(|member| member.key.span.range().start);
-        self.unknown.iter().map(move |member| (text.written(*member), text.value(*member)))
+        self.unknown
+            .sort_unstable_by_key(|member| member.key.span.range().start);
+        self.unknown
+            .iter()
+            .map(move |member| (text.written(*member), text.value(*member)))
     }
 
     /// Keeps the last of several unknown members with one name.
     fn drop_repeated_unknown(&mut self, text: Text<'_>) {
-        let Self { unknown, repeated, .. } = self;
+        let Self {
+            unknown, repeated, ..
+        } = self;
         if unknown.len() < 2 {
             return;
         }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+};
 use arrow_array::{Array, RecordBatch};
 use chrono::{DateTime, Utc};
 use pipeline_core::{DataType, RecordPath, TimeFormat, split};
@@ -24,7 +26,13 @@ fn schema() -> Schema {
         .with("flag", DataType::Bool)
         .with("int", DataType::Int64)
         .with("float", DataType::Float64)
-        .with("money", DataType::Decimal { precision: 10, scale: 2 })
+        .with(
+            "money",
+            DataType::Decimal {
+                precision: 10,
+                scale: 2,
+            },
+        )
         .with("text", DataType::String)
         .with("day", DataType::Date)
         .with("seconds", DataType::Timestamp(TimeFormat::UnixSeconds))
@@ -41,7 +49,8 @@ fn decoder() -> Decoder {
     Decoder::new(&schema(), &["id".into()])
 }
 
-/// Decodes a record that nobody has read yet. Cut from a page, which proves it to be JSON, it must give the same row.
+/// Decodes a record that nobody has read yet. Cut from a page, which proves it to be JSON, it must
+/// give the same row.
 fn decode(json: impl Into<bytes::Bytes>) -> Result<RecordBatch, Rejection> {
     let decode = |record: &RawRecord| {
         let mut decoder = decoder();
@@ -69,8 +78,16 @@ fn cell(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
         ArrowType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
         ArrowType::Float64 => format!("{:?}", column.as_primitive::<Float64Type>().value(row)),
         ArrowType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(row),
-        ArrowType::Date32 => column.as_primitive::<Date32Type>().value_as_date(row).unwrap().to_string(),
-        ArrowType::Timestamp(..) => column.as_primitive::<TimestampMicrosecondType>().value_as_datetime(row).unwrap().to_string(),
+        ArrowType::Date32 => column
+            .as_primitive::<Date32Type>()
+            .value_as_date(row)
+            .unwrap()
+            .to_string(),
+        ArrowType::Timestamp(..) => column
+            .as_primitive::<TimestampMicrosecondType>()
+            .value_as_datetime(row)
+            .unwrap()
+            .to_string(),
         _ => format!("{:?}", column.as_string::<i32>().value(row)),
     })
 }
@@ -82,17 +99,32 @@ fn shown(json: &str) -> String {
         Err(rejection) => return format!("rejected: {rejection}"),
     };
     let mut shown = String::new();
-    for field in schema().fields().iter().map(|field| &*field.name).chain([EXTRA]).filter(|name| *name != "id") {
+    for field in schema()
+        .fields()
+        .iter()
+        .map(|field| &*field.name)
+        .chain([EXTRA])
+        .filter(|name| *name != "id")
+    {
         if let Some(value) = cell(&batch, field, 0) {
             write!(shown, "{field} = {value}; ").unwrap();
         }
     }
-    if shown.is_empty() { "(nothing)".to_owned() } else { shown.trim_end_matches("; ").to_owned() }
+    if shown.is_empty() {
+        "(nothing)".to_owned()
+    } else {
+        shown.trim_end_matches("; ").to_owned()
+    }
 }
 
 /// Decodes `{"id":"x",<members>}` for every line.
 fn table(lines: &[&str]) -> String {
-    lines.iter().fold(String::new(), |table, members| format!("{table}{members}\n    {}\n", shown(&format!("{{\"id\":\"x\",{members}}}"))))
+    lines.iter().fold(String::new(), |table, members| {
+        format!(
+            "{table}{members}\n    {}\n",
+            shown(&format!("{{\"id\":\"x\",{members}}}"))
+        )
+    })
 }
 
 #[test]
@@ -255,33 +287,63 @@ fn what_is_not_a_record_is_rejected_with_the_reason() {
         r#"{"id":"x","new":[1,]}"#,
     ];
     let table = cases.iter().fold(String::new(), |table, json| {
-        format!("{table}{json:?}\n    {}\n", decode((*json).to_owned()).map_or_else(|reason| reason.to_string(), |_| "accepted".to_owned()))
+        format!(
+            "{table}{json:?}\n    {}\n",
+            decode((*json).to_owned())
+                .map_or_else(|reason| reason.to_string(), |_| "accepted".to_owned())
+        )
     });
     insta::assert_snapshot!("rejections", table);
-    assert_eq!(decode(&b"{\"id\":\"x\",\"new\":\"\xff\"}"[..]).unwrap_err(), Rejection::NotJson);
+    assert_eq!(
+        decode(&b"{\"id\":\"x\",\"new\":\"\xff\"}"[..]).unwrap_err(),
+        Rejection::NotJson
+    );
 }
 
 #[test]
 fn a_rejected_record_leaves_no_trace() {
     let mut decoder = decoder();
     let at = DateTime::UNIX_EPOCH;
-    decoder.push(&RawRecord::upsert(r#"{"id":"a","int":1}"#), at).unwrap();
+    decoder
+        .push(&RawRecord::upsert(r#"{"id":"a","int":1}"#), at)
+        .unwrap();
     let bytes = decoder.bytes();
-    for rejected in [r#"{"int":5,"new":1,"float":"x","int":6}"#, r#"{"id":"b","int":5,"new":1"#, "7"] {
+    for rejected in [
+        r#"{"int":5,"new":1,"float":"x","int":6}"#,
+        r#"{"id":"b","int":5,"new":1"#,
+        "7",
+    ] {
         decoder.push(&RawRecord::upsert(rejected), at).unwrap_err();
     }
-    decoder.push(&RawRecord::upsert(r#"{"id":"c"}"#), at).unwrap();
-    assert_eq!((decoder.len(), decoder.bytes(), decoder.drift()), (2, bytes + 10, Vec::new()));
+    decoder
+        .push(&RawRecord::upsert(r#"{"id":"c"}"#), at)
+        .unwrap();
+    assert_eq!(
+        (decoder.len(), decoder.bytes(), decoder.drift()),
+        (2, bytes + 10, Vec::new())
+    );
     let batch = decoder.finish().unwrap().unwrap();
-    assert_eq!((cell(&batch, "id", 0), cell(&batch, "int", 0)), (Some("\"a\"".to_owned()), Some("1".to_owned())));
-    assert_eq!((cell(&batch, "id", 1), cell(&batch, "int", 1), cell(&batch, EXTRA, 1)), (Some("\"c\"".to_owned()), None, None));
+    assert_eq!(
+        (cell(&batch, "id", 0), cell(&batch, "int", 0)),
+        (Some("\"a\"".to_owned()), Some("1".to_owned()))
+    );
+    assert_eq!(
+        (
+            cell(&batch, "id", 1),
+            cell(&batch, "int", 1),
+            cell(&batch, EXTRA, 1)
+        ),
+        (Some("\"c\"".to_owned()), None, None)
+    );
 }
 
 #[test]
 fn a_batch_is_finished_once() {
     let mut decoder = decoder();
     assert!(decoder.finish().unwrap().is_none());
-    decoder.push(&RawRecord::upsert(r#"{"id":"a"}"#), DateTime::UNIX_EPOCH).unwrap();
+    decoder
+        .push(&RawRecord::upsert(r#"{"id":"a"}"#), DateTime::UNIX_EPOCH)
+        .unwrap();
     assert_eq!(decoder.finish().unwrap().unwrap().num_rows(), 1);
     assert!(decoder.is_empty() && decoder.bytes() == 0 && decoder.finish().unwrap().is_none());
 }
@@ -290,30 +352,59 @@ fn a_batch_is_finished_once() {
 fn a_tombstone_holds_the_key_only() {
     let mut decoder = decoder();
     let at: DateTime<Utc> = "2026-01-31T12:00:00Z".parse().unwrap();
-    decoder.push(&RawRecord::delete(r#"{"int":1,"id":"a","new":1,"float":"x","new":2}"#), at).unwrap();
+    decoder
+        .push(
+            &RawRecord::delete(r#"{"int":1,"id":"a","new":1,"float":"x","new":2}"#),
+            at,
+        )
+        .unwrap();
     assert_eq!(decoder.drift(), Vec::new());
-    decoder.push(&RawRecord::upsert(r#"{"id":"b"}"#), at).unwrap();
+    decoder
+        .push(&RawRecord::upsert(r#"{"id":"b"}"#), at)
+        .unwrap();
     let batch = decoder.finish().unwrap().unwrap();
     let columns = ["id", "int", "float", EXTRA, DELETED, SYNCED_AT];
-    let shown = |row| columns.map(|name| cell(&batch, name, row).unwrap_or_default()).join("|");
+    let shown = |row| {
+        columns
+            .map(|name| cell(&batch, name, row).unwrap_or_default())
+            .join("|")
+    };
     assert_eq!(shown(0), r#""a"||||true|2026-01-31 12:00:00"#);
     assert_eq!(shown(1), r#""b"||||false|2026-01-31 12:00:00"#);
-    assert_eq!(decoder.push(&RawRecord::delete(r#"{"int":1}"#), at), Err(Rejection::MissingKey));
+    assert_eq!(
+        decoder.push(&RawRecord::delete(r#"{"int":1}"#), at),
+        Err(Rejection::MissingKey)
+    );
 }
 
 #[test]
 fn a_tombstone_of_many_rows_holds_what_they_have_in_common() {
     let mut decoder = decoder();
-    let mut push = |json: &'static str| decoder.push(&RawRecord::delete_matching(json), DateTime::UNIX_EPOCH);
+    let mut push =
+        |json: &'static str| decoder.push(&RawRecord::delete_matching(json), DateTime::UNIX_EPOCH);
     assert_eq!(push(r#"{"int":1}"#), Ok(()));
-    assert_eq!(push("{}"), Err(Rejection::MissingKey), "that would be every row");
+    assert_eq!(
+        push("{}"),
+        Err(Rejection::MissingKey),
+        "that would be every row"
+    );
     assert_eq!(push(r#"{"int":null}"#), Err(Rejection::MissingKey));
-    assert_eq!(push(r#"{"int":1,"new":2}"#), Err(Rejection::MissingKey), "no column holds what is new");
+    assert_eq!(
+        push(r#"{"int":1,"new":2}"#),
+        Err(Rejection::MissingKey),
+        "no column holds what is new"
+    );
     assert_eq!(push(r#"{"int":"1"}"#), Err(Rejection::InvalidKey));
     assert_eq!(push(r#"{"int":1,"json":{}}"#), Err(Rejection::InvalidKey));
-    assert_eq!(push(r#"{"id":"a","int":1}"#), Err(Rejection::InvalidKey), "that is one row");
+    assert_eq!(
+        push(r#"{"id":"a","int":1}"#),
+        Err(Rejection::InvalidKey),
+        "that is one row"
+    );
     let batch = decoder.finish().unwrap().unwrap();
-    let shown = ["id", "int", EXTRA, DELETED].map(|name| cell(&batch, name, 0).unwrap_or_default()).join("|");
+    let shown = ["id", "int", EXTRA, DELETED]
+        .map(|name| cell(&batch, name, 0).unwrap_or_default())
+        .join("|");
     assert_eq!((batch.num_rows(), shown.as_str()), (1, "|1||true"));
 }
 
@@ -325,20 +416,39 @@ fn key_columns_are_checked_in_every_form() {
     };
     assert_eq!(push(&[], "{}"), Ok(()));
     assert_eq!(push(&["id", "int"], r#"{"int":1,"id":"a"}"#), Ok(()));
-    assert_eq!(push(&["id", "int"], r#"{"id":"a"}"#), Err(Rejection::MissingKey));
+    assert_eq!(
+        push(&["id", "int"], r#"{"id":"a"}"#),
+        Err(Rejection::MissingKey)
+    );
     assert_eq!(push(&["int"], r#"{"int":"1"}"#), Err(Rejection::InvalidKey));
     assert_eq!(push(&["json"], r#"{"json":1}"#), Ok(()));
-    assert_eq!(push(&["json"], r#"{"json":[1]}"#), Err(Rejection::InvalidKey));
-    assert_eq!(push(&["undeclared"], r#"{"undeclared":1}"#), Err(Rejection::MissingKey));
+    assert_eq!(
+        push(&["json"], r#"{"json":[1]}"#),
+        Err(Rejection::InvalidKey)
+    );
+    assert_eq!(
+        push(&["undeclared"], r#"{"undeclared":1}"#),
+        Err(Rejection::MissingKey)
+    );
 }
 
 #[test]
 fn drift_is_counted_by_kind_and_field_and_told_once() {
     let mut decoder = decoder();
-    for json in [r#"{"id":"a","new":1,"int":"x"}"#, r#"{"id":"b","new":1,"new":2,"id":"c"}"#, r#"{"id":"c","int":1.5,"text":"\udead"}"#] {
-        decoder.push(&RawRecord::upsert(json), DateTime::UNIX_EPOCH).unwrap();
+    for json in [
+        r#"{"id":"a","new":1,"int":"x"}"#,
+        r#"{"id":"b","new":1,"new":2,"id":"c"}"#,
+        r#"{"id":"c","int":1.5,"text":"\udead"}"#,
+    ] {
+        decoder
+            .push(&RawRecord::upsert(json), DateTime::UNIX_EPOCH)
+            .unwrap();
     }
-    let drift = |field: &str, kind, count| Drift { field: field.to_owned(), kind, count };
+    let drift = |field: &str, kind, count| Drift {
+        field: field.to_owned(),
+        kind,
+        count,
+    };
     let expected = [
         drift("new", DriftKind::UnknownField, 2),
         drift("int", DriftKind::TypeMismatch, 2),
@@ -356,23 +466,49 @@ fn objects_used_as_maps_do_not_fill_the_memory() {
     (0..50_000).for_each(|key| write!(json, r#","key_{key}":{key}"#).unwrap());
     json.push('}');
     let mut decoder = decoder();
-    decoder.push(&RawRecord::upsert(json.clone()), DateTime::UNIX_EPOCH).unwrap();
+    decoder
+        .push(&RawRecord::upsert(json.clone()), DateTime::UNIX_EPOCH)
+        .unwrap();
     let drift = decoder.drift();
     assert_eq!(drift.len(), MAX_COUNTED_FIELDS + 1);
     assert_eq!(drift.iter().map(|drift| drift.count).sum::<u64>(), 50_000);
     let batch = decoder.finish().unwrap().unwrap();
-    assert_eq!(batch.column_by_name(EXTRA).unwrap().as_string::<i32>().value(0), json.replace(r#""id":"a","#, ""));
+    assert_eq!(
+        batch
+            .column_by_name(EXTRA)
+            .unwrap()
+            .as_string::<i32>()
+            .value(0),
+        json.replace(r#""id":"a","#, "")
+    );
 }
 
 #[test]
 fn deep_nesting_does_not_exhaust_the_stack() {
     let deep = format!("{}{}", "[ ".repeat(200_000), "]".repeat(200_000));
-    let batch = decode(format!(r#"{{"id":"x","json":{deep},"new":{deep},"int":{deep}}}"#)).unwrap();
+    let batch = decode(format!(
+        r#"{{"id":"x","json":{deep},"new":{deep},"int":{deep}}}"#
+    ))
+    .unwrap();
     let compact = deep.replace(' ', "");
-    assert_eq!(batch.column_by_name("json").unwrap().as_string::<i32>().value(0), compact);
-    let extra = batch.column_by_name(EXTRA).unwrap().as_string::<i32>().value(0);
+    assert_eq!(
+        batch
+            .column_by_name("json")
+            .unwrap()
+            .as_string::<i32>()
+            .value(0),
+        compact
+    );
+    let extra = batch
+        .column_by_name(EXTRA)
+        .unwrap()
+        .as_string::<i32>()
+        .value(0);
     assert_eq!(extra, format!(r#"{{"new":{compact},"int":{compact}}}"#));
-    assert_eq!(decode(format!(r#"{{"id":"x","json":{}"#, "[".repeat(200_000))).unwrap_err(), Rejection::NotJson);
+    assert_eq!(
+        decode(format!(r#"{{"id":"x","json":{}"#, "[".repeat(200_000))).unwrap_err(),
+        Rejection::NotJson
+    );
     assert_eq!(decode("[".repeat(200_000)).unwrap_err(), Rejection::NotJson);
     assert_eq!(decode(deep).unwrap_err(), Rejection::NotAnObject);
 }
@@ -381,9 +517,21 @@ fn deep_nesting_does_not_exhaust_the_stack() {
 fn the_schema_names_types_and_marks_json() {
     let schema = Decoder::arrow_schema(&schema());
     let shown = schema.fields().iter().fold(String::new(), |shown, field| {
-        let json = if field.metadata().get("json").is_some_and(|json| json == "true") { " json" } else { "" };
+        let json = if field
+            .metadata()
+            .get("json")
+            .is_some_and(|json| json == "true")
+        {
+            " json"
+        } else {
+            ""
+        };
         let nullable = if field.is_nullable() { "" } else { " not null" };
-        format!("{shown}{} {:?}{nullable}{json}\n", field.name(), field.data_type())
+        format!(
+            "{shown}{} {:?}{nullable}{json}\n",
+            field.name(),
+            field.data_type()
+        )
     });
     insta::assert_snapshot!("arrow_schema", shown);
 }
@@ -395,16 +543,26 @@ fn any_json() -> impl Strategy<Value = String> {
         any::<bool>().prop_map(|value| value.to_string()),
         "-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?",
         any::<i64>().prop_map(|value| value.to_string()),
-        any::<f64>().prop_filter("JSON has no such number", |value| value.is_finite()).prop_map(|value| format!("{value:?}")),
+        any::<f64>()
+            .prop_filter("JSON has no such number", |value| value.is_finite())
+            .prop_map(|value| format!("{value:?}")),
         any_string(),
         "\"[0-9]{4}-[01][0-9]-[0-3][0-9](T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:00)?)?\"",
         (0..4_000_000_000_000_i64).prop_map(|value| value.to_string()),
         "\"-?[0-9]{1,9}(\\.[0-9]{0,3})?\"",
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
-        let array = prop::collection::vec(inner.clone(), 0..5).prop_map(|values| format!("[ {} ]", values.join(" ,\n")));
+        let array = prop::collection::vec(inner.clone(), 0..5)
+            .prop_map(|values| format!("[ {} ]", values.join(" ,\n")));
         let object = prop::collection::vec((any_string(), inner), 0..5).prop_map(|members| {
-            format!("{{\t{} }}", members.iter().map(|(key, value)| format!("{key} : {value}")).collect::<Vec<_>>().join(", "))
+            format!(
+                "{{\t{} }}",
+                members
+                    .iter()
+                    .map(|(key, value)| format!("{key} : {value}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         });
         prop_oneof![array, object]
     })
@@ -418,8 +576,16 @@ fn any_string() -> impl Strategy<Value = String> {
 }
 
 fn any_member() -> impl Strategy<Value = (String, String)> {
-    let names: Vec<String> = schema().fields().iter().skip(1).map(|field| format!("\"{}\"", field.name)).collect();
-    (prop_oneof![4 => prop::sample::select(names), 1 => any_string(), 1 => Just("\"unknown\"".to_owned())], any_json())
+    let names: Vec<String> = schema()
+        .fields()
+        .iter()
+        .skip(1)
+        .map(|field| format!("\"{}\"", field.name))
+        .collect();
+    (
+        prop_oneof![4 => prop::sample::select(names), 1 => any_string(), 1 => Just("\"unknown\"".to_owned())],
+        any_json(),
+    )
 }
 
 /// Members by key, or by the key as written when it is no text; the last of several counts.
@@ -437,10 +603,16 @@ impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Self::Value, A::Error> {
                 let mut members = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-                    members.insert(serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned()), value);
+                    members.insert(
+                        serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned()),
+                        value,
+                    );
                 }
                 Ok(RawMembers(members))
             }
@@ -467,55 +639,92 @@ fn is_recovered(batch: &RecordBatch, name: &str, json: &str) -> bool {
     let column = batch.column_by_name(name).unwrap();
     let text = || serde_json::from_str::<String>(json).unwrap();
     match schema().field(name).unwrap().data_type {
-        DataType::Bool => column.as_boolean().value(0) == serde_json::from_str::<bool>(json).unwrap(),
+        DataType::Bool => {
+            column.as_boolean().value(0) == serde_json::from_str::<bool>(json).unwrap()
+        }
         DataType::Int64 => column.as_primitive::<Int64Type>().value(0).to_string() == json,
         DataType::Float64 => {
             let value = column.as_primitive::<Float64Type>().value(0);
             let number = json.parse::<f64>().unwrap();
-            value == number && value.is_sign_negative() == number.is_sign_negative() && same_digits(json, value)
+            value == number
+                && value.is_sign_negative() == number.is_sign_negative()
+                && same_digits(json, value)
         }
         DataType::Decimal { .. } => {
             let number = json.trim_matches('"');
             plain(&column.as_primitive::<Decimal128Type>().value_as_string(0)) == plain(number)
         }
         DataType::String | DataType::Reference => column.as_string::<i32>().value(0) == text(),
-        DataType::Date => column.as_primitive::<Date32Type>().value_as_date(0).unwrap().to_string() == text(),
+        DataType::Date => {
+            column
+                .as_primitive::<Date32Type>()
+                .value_as_date(0)
+                .unwrap()
+                .to_string()
+                == text()
+        }
         DataType::Timestamp(format) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(0);
             let time = DateTime::from_timestamp_micros(micros).unwrap();
             match format {
-                TimeFormat::UnixSeconds => time.timestamp().to_string() == json && micros % 1_000_000 == 0,
-                TimeFormat::UnixMillis => time.timestamp_millis().to_string() == json && micros % 1_000 == 0,
-                TimeFormat::Date => time.format("%Y-%m-%d").to_string() == text() && micros % 86_400_000_000 == 0,
+                TimeFormat::UnixSeconds => {
+                    time.timestamp().to_string() == json && micros % 1_000_000 == 0
+                }
+                TimeFormat::UnixMillis => {
+                    time.timestamp_millis().to_string() == json && micros % 1_000 == 0
+                }
+                TimeFormat::Date => {
+                    time.format("%Y-%m-%d").to_string() == text() && micros % 86_400_000_000 == 0
+                }
                 TimeFormat::Rfc3339 => {
                     let text = text();
-                    let normal = if text.ends_with('Z') || text[19..].contains(['+', '-']) { text } else { text + "Z" };
+                    let normal = if text.ends_with('Z') || text[19..].contains(['+', '-']) {
+                        text
+                    } else {
+                        text + "Z"
+                    };
                     DateTime::parse_from_rfc3339(&normal).unwrap().to_utc() == time
                 }
             }
         }
-        DataType::Json | DataType::Object | DataType::Array => column.as_string::<i32>().value(0) == without_space(json),
+        DataType::Json | DataType::Object | DataType::Array => {
+            column.as_string::<i32>().value(0) == without_space(json)
+        }
     }
 }
 
 /// A number of at most 15 digits, or one that a double prints back.
 fn same_digits(json: &str, value: f64) -> bool {
     let digits = |text: &str| {
-        let mantissa = text.split(['e', 'E']).next().unwrap().replace(['-', '.'], "");
-        mantissa.trim_start_matches('0').trim_end_matches('0').to_owned()
+        let mantissa = text
+            .split(['e', 'E'])
+            .next()
+            .unwrap()
+            .replace(['-', '.'], "");
+        mantissa
+            .trim_start_matches('0')
+            .trim_end_matches('0')
+            .to_owned()
     };
     let written = digits(json);
-    written.len() <= 15 || written == digits(&format!("{value:e}")) || written == digits(&format!("{value:.16e}"))
+    written.len() <= 15
+        || written == digits(&format!("{value:e}"))
+        || written == digits(&format!("{value:.16e}"))
 }
 
-/// A decimal number as sign, digits without zeros at either end, and the power of ten of the last digit.
+/// A decimal number as sign, digits without zeros at either end, and the power of ten of the last
+/// digit.
 fn plain(number: &str) -> (bool, String, i64) {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
+    let (whole, fraction) = mantissa
+        .trim_start_matches('-')
+        .split_once('.')
+        .unwrap_or((mantissa.trim_start_matches('-'), ""));
     let digits = format!("{whole}{fraction}");
     let trimmed = digits.trim_end_matches('0');
     let dropped = digits.len() - trimmed.len();
-    let power = exponent.parse::<i64>().unwrap() - i64::try_from(fraction.len()).unwrap() + i64::try_from(dropped).unwrap();
+    let power = exponent.parse::<i64>().unwrap() - i64::try_from(fraction.len()).unwrap()
+        + i64::try_from(dropped).unwrap();
     let digits = trimmed.trim_start_matches('0').to_owned();
     let power = if digits.is_empty() { 0 } else { power };
     (number.starts_with('-'), digits, power)

@@ -1,6 +1,7 @@
 //! JSON values as the values of columns: exactly, or not at all.
 //!
-//! Every function takes the text of one valid JSON value that is not null, and returns none when the type cannot hold it.
+//! Every function takes the text of one valid JSON value that is not null, and returns none when
+//! the type cannot hold it.
 
 use std::fmt::Write as _;
 
@@ -27,11 +28,16 @@ pub(super) fn boolean(json: &str) -> Option<bool> {
 
 /// A whole number without point or exponent. Minus zero is none: its sign would be lost.
 pub(super) fn int64(json: &str) -> Option<i64> {
-    if json == "-0" { None } else { json.parse().ok() }
+    if json == "-0" {
+        None
+    } else {
+        json.parse().ok()
+    }
 }
 
-/// A number that its nearest double gives back: printing the double, in its shortest form or with 17 digits, yields the
-/// same digits. So a vendor's doubles fit, and longer numbers and larger integers do not.
+/// A number that its nearest double gives back: printing the double, in its shortest form or with
+/// 17 digits, yields the same digits. So a vendor's doubles fit, and longer numbers and larger
+/// integers do not.
 pub(super) fn float64(json: &str, scratch: &mut String) -> Option<f64> {
     let value: f64 = json.parse().ok()?;
     let is_zero = significant_digits(json).next().is_none();
@@ -46,22 +52,34 @@ pub(super) fn float64(json: &str, scratch: &mut String) -> Option<f64> {
         scratch.clear();
         print(scratch).is_ok() && significant_digits(json).eq(significant_digits(scratch))
     };
-    (is_same(&|text| write!(text, "{value:e}")) || is_same(&|text| write!(text, "{value:.16e}"))).then_some(value)
+    (is_same(&|text| write!(text, "{value:e}")) || is_same(&|text| write!(text, "{value:.16e}")))
+        .then_some(value)
 }
 
 /// The digits of a number from the first to the last that is not zero.
 fn significant_digits(number: &str) -> impl Iterator<Item = u8> {
     let mantissa = number.split(['e', 'E']).next().unwrap_or(number);
     let is_significant = |byte: u8| matches!(byte, b'1'..=b'9');
-    let start = mantissa.bytes().position(is_significant).unwrap_or(mantissa.len());
-    let end = mantissa.bytes().rposition(is_significant).map_or(start, |last| last + 1);
+    let start = mantissa
+        .bytes()
+        .position(is_significant)
+        .unwrap_or(mantissa.len());
+    let end = mantissa
+        .bytes()
+        .rposition(is_significant)
+        .map_or(start, |last| last + 1);
     mantissa[start..end].bytes().filter(u8::is_ascii_digit)
 }
 
-/// A number, or a string that holds one, as a whole number of units of `10^-scale`. Never rounded; minus zero is none.
+/// A number, or a string that holds one, as a whole number of units of `10^-scale`. Never rounded;
+/// minus zero is none.
 pub(super) fn decimal(json: &str, precision: u8, scale: i8) -> Option<i128> {
-    let number = json.strip_prefix('"').map_or(Some(json), |rest| rest.strip_suffix('"'))?;
-    let (is_negative, number) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
+    let number = json
+        .strip_prefix('"')
+        .map_or(Some(json), |rest| rest.strip_suffix('"'))?;
+    let (is_negative, number) = number
+        .strip_prefix('-')
+        .map_or((false, number), |rest| (true, rest));
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (number, 0),
@@ -95,7 +113,9 @@ pub(super) fn decimal(json: &str, precision: u8, scale: i8) -> Option<i128> {
 /// The text that a string stands for; none when it is not Unicode, as with half a surrogate pair.
 pub(super) fn text<'a>(json: &'a str, scratch: &'a mut String) -> Option<&'a str> {
     let mut rest = json.strip_prefix('"')?.strip_suffix('"')?;
-    let Some(mut at) = memchr::memchr(b'\\', rest.as_bytes()) else { return Some(rest) };
+    let Some(mut at) = memchr::memchr(b'\\', rest.as_bytes()) else {
+        return Some(rest);
+    };
     scratch.clear();
     loop {
         scratch.push_str(&rest[..at]);
@@ -143,14 +163,16 @@ pub(super) fn date(json: &str) -> Option<i32> {
     i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
 
-/// Microseconds since 1970. None for finer fractions, leap seconds, and years outside 1 to 9999, which a mistaken unit
-/// yields and few databases know.
+/// Microseconds since 1970. None for finer fractions, leap seconds, and years outside 1 to 9999,
+/// which a mistaken unit yields and few databases know.
 pub(super) fn timestamp(json: &str, format: TimeFormat, scratch: &mut String) -> Option<i64> {
     let time: DateTime<Utc> = match format {
         TimeFormat::UnixSeconds => DateTime::from_timestamp_secs(int64(json)?)?,
         TimeFormat::UnixMillis => DateTime::from_timestamp_millis(int64(json)?)?,
         TimeFormat::Rfc3339 | TimeFormat::Date => parse_time(text(json, scratch)?, format)?,
     };
-    let is_exact = time.nanosecond() < 1_000_000_000 && time.nanosecond().is_multiple_of(1_000) && (1..=9999).contains(&time.year());
+    let is_exact = time.nanosecond() < 1_000_000_000
+        && time.nanosecond().is_multiple_of(1_000)
+        && (1..=9999).contains(&time.year());
     is_exact.then(|| time.timestamp_micros())
 }

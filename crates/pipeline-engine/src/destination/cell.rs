@@ -3,8 +3,13 @@
 use std::fmt::Write as _;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+};
+use arrow_array::{
+    Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
+    StringArray,
+};
 use arrow_array::{ArrayRef, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, TimeUnit};
 use pipeline_core::{Error, ErrorKind, Result};
@@ -16,7 +21,11 @@ pub const JSON: &str = "json";
 
 /// True when the column's text is JSON.
 pub fn is_json(field: &Field) -> bool {
-    field.name() == EXTRA || field.metadata().get(JSON).is_some_and(|value| value == "true")
+    field.name() == EXTRA
+        || field
+            .metadata()
+            .get(JSON)
+            .is_some_and(|value| value == "true")
 }
 
 /// One value of a batch.
@@ -43,8 +52,8 @@ pub enum Cell<'a> {
 }
 
 impl Cell<'_> {
-    /// Appends the value as plain text: decimals with all their digits, days as `YYYY-MM-DD` and instants as
-    /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sort as they should. Null appends nothing.
+    /// Appends the value as plain text: decimals with all their digits, days as `YYYY-MM-DD` and
+    /// instants as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sort as they should. Null appends nothing.
     pub fn push_text(&self, out: &mut String) {
         // Writing to a string cannot fail.
         let _ = match *self {
@@ -86,7 +95,16 @@ impl<'a> Column<'a> {
     /// [`ErrorKind::Unsupported`] when a column's Arrow type is none that the engine produces.
     pub fn of(batch: &'a RecordBatch) -> Result<Vec<Self>> {
         let fields = batch.schema_ref().fields();
-        fields.iter().zip(batch.columns()).map(|(field, array)| Ok(Self { name: field.name(), values: values(field, array)? })).collect()
+        fields
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, array)| {
+                Ok(Self {
+                    name: field.name(),
+                    values: values(field, array)?,
+                })
+            })
+            .collect()
     }
 
     /// The column's name.
@@ -104,7 +122,9 @@ impl<'a> Column<'a> {
             Values::Bool(array) if valid(array, row) => Cell::Bool(array.value(row)),
             Values::Int64(array) if valid(array, row) => Cell::Int64(array.value(row)),
             Values::Float64(array) if valid(array, row) => Cell::Float64(array.value(row)),
-            Values::Decimal(array, scale) if valid(array, row) => Cell::Decimal(array.value(row), scale),
+            Values::Decimal(array, scale) if valid(array, row) => {
+                Cell::Decimal(array.value(row), scale)
+            }
             Values::String(array) if valid(array, row) => Cell::String(array.value(row)),
             Values::Json(array) if valid(array, row) => Cell::Json(array.value(row)),
             Values::Date(array) if valid(array, row) => Cell::Date(array.value(row)),
@@ -119,15 +139,22 @@ fn values<'a>(field: &Field, array: &'a ArrayRef) -> Result<Values<'a>> {
         DataType::Boolean => Values::Bool(array.as_boolean()),
         DataType::Int64 => Values::Int64(array.as_primitive::<Int64Type>()),
         DataType::Float64 => Values::Float64(array.as_primitive::<Float64Type>()),
-        DataType::Decimal128(_, scale) => Values::Decimal(array.as_primitive::<Decimal128Type>(), *scale),
+        DataType::Decimal128(_, scale) => {
+            Values::Decimal(array.as_primitive::<Decimal128Type>(), *scale)
+        }
         DataType::Utf8 if is_json(field) => Values::Json(array.as_string::<i32>()),
         DataType::Utf8 => Values::String(array.as_string::<i32>()),
         DataType::Date32 => Values::Date(array.as_primitive::<Date32Type>()),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => Values::Timestamp(array.as_primitive::<TimestampMicrosecondType>()),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            Values::Timestamp(array.as_primitive::<TimestampMicrosecondType>())
+        }
         other => {
-            return Err(Error::new(ErrorKind::Unsupported, "a column has a type that destinations do not know")
-                .with_context("column", field.name())
-                .with_context("type", other.to_string()));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a column has a type that destinations do not know",
+            )
+            .with_context("column", field.name())
+            .with_context("type", other.to_string()));
         }
     })
 }
@@ -154,7 +181,11 @@ fn push_timestamp(out: &mut String, micros: i64) -> std::fmt::Result {
     push_date(out, micros.div_euclid(DAY))?;
     let micros = micros.rem_euclid(DAY);
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    for (separator, number) in [('T', seconds / 3600), (':', seconds / 60 % 60), (':', seconds % 60)] {
+    for (separator, number) in [
+        ('T', seconds / 3600),
+        (':', seconds / 60 % 60),
+        (':', seconds % 60),
+    ] {
         out.push(separator);
         push_two(out, number);
     }
@@ -165,16 +196,22 @@ fn push_timestamp(out: &mut String, micros: i64) -> std::fmt::Result {
     out.write_char('Z')
 }
 
-/// Appends the day of the proleptic Gregorian calendar, by the arithmetic of 400-year eras that begin on 1 March.
+/// Appends the day of the proleptic Gregorian calendar, by the arithmetic of 400-year eras that
+/// begin on 1 March.
 fn push_date(out: &mut String, days: i64) -> std::fmt::Result {
     const ERA: i64 = 146_097;
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     match year {
         0..=9999 => {
@@ -228,7 +265,10 @@ mod tests {
             (Cell::Date(2_932_897), "+10000-01-01"),
             (Cell::Timestamp(0), "1970-01-01T00:00:00.000000Z"),
             (Cell::Timestamp(-1), "1969-12-31T23:59:59.999999Z"),
-            (Cell::Timestamp(1_709_210_096_123_456), "2024-02-29T12:34:56.123456Z"),
+            (
+                Cell::Timestamp(1_709_210_096_123_456),
+                "2024-02-29T12:34:56.123456Z",
+            ),
         ] {
             assert_eq!(text(cell), expected, "{cell:?}");
         }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::destination::TableId;
 use crate::destination::cell::{Cell, Column};
 
-/// Selects rows of a table's visible generation. They are carried over when the next generation is published.
+/// Selects rows of a table's visible generation. They are carried over when the next generation is
+/// published.
 ///
-/// A carried row keeps all its values, `_synced_at` included. It counts as written before every row of the next
-/// generation: one with the same key replaces it, and a tombstone deletes it.
+/// A carried row keeps all its values, `_synced_at` included. It counts as written before every row
+/// of the next generation: one with the same key replaces it, and a tombstone deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// The table.
@@ -20,7 +21,13 @@ pub struct Keep {
 impl Keep {
     /// Returns the parsed condition.
     pub fn condition(&self) -> Condition {
-        Condition { columns: self.values.iter().map(|(name, json)| (name.clone(), Wanted::parse(json))).collect() }
+        Condition {
+            columns: self
+                .values
+                .iter()
+                .map(|(name, json)| (name.clone(), Wanted::parse(json)))
+                .collect(),
+        }
     }
 }
 
@@ -31,11 +38,20 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Returns a function that is true for the rows that are selected. A column that is missing holds null.
+    /// Returns a function that is true for the rows that are selected. A column that is missing
+    /// holds null.
     pub fn bind<'a>(&'a self, columns: &'a [Column<'a>]) -> impl Fn(usize) -> bool + 'a {
         let place = |name: &str| columns.iter().find(|column| column.name() == name);
-        let bound: Vec<_> = self.columns.iter().map(|(name, wanted)| (place(name), wanted)).collect();
-        move |row| bound.iter().all(|(column, wanted)| wanted.is(column.map_or(Cell::Null, |column| column.cell(row))))
+        let bound: Vec<_> = self
+            .columns
+            .iter()
+            .map(|(name, wanted)| (place(name), wanted))
+            .collect();
+        move |row| {
+            bound.iter().all(|(column, wanted)| {
+                wanted.is(column.map_or(Cell::Null, |column| column.cell(row)))
+            })
+        }
     }
 }
 
@@ -54,17 +70,25 @@ impl Wanted {
     fn parse(json: &str) -> Self {
         let json = json.trim();
         match json.as_bytes().first() {
-            Some(b'"') => serde_json::from_str(json).map_or_else(|_| Self::Raw(json.to_owned()), Self::Text),
+            Some(b'"') => {
+                serde_json::from_str(json).map_or_else(|_| Self::Raw(json.to_owned()), Self::Text)
+            }
             _ => match json {
                 "null" => Self::Null,
                 "true" => Self::Bool(true),
                 "false" => Self::Bool(false),
-                number => number.parse().map_or_else(|_| Self::Raw(number.to_owned()), Self::Int),
+                number => number
+                    .parse()
+                    .map_or_else(|_| Self::Raw(number.to_owned()), Self::Int),
             },
         }
     }
 
-    #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "a column of floating-point numbers holds the same loss")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::float_cmp,
+        reason = "a column of floating-point numbers holds the same loss"
+    )]
     fn is(&self, cell: Cell<'_>) -> bool {
         match (self, cell) {
             (Self::Null, Cell::Null) => true,
@@ -75,9 +99,8 @@ impl Wanted {
             (Self::Raw(wanted), Cell::Float64(value)) => wanted.parse() == Ok(value),
             (Self::Text(wanted), Cell::String(text)) => wanted == text,
             (wanted, Cell::Json(json)) => *wanted == Self::parse(json),
-            (Self::Text(wanted), Cell::Decimal(..) | Cell::Date(_) | Cell::Timestamp(_)) | (Self::Raw(wanted), Cell::Decimal(..)) => {
-                *wanted == text_of(cell)
-            }
+            (Self::Text(wanted), Cell::Decimal(..) | Cell::Date(_) | Cell::Timestamp(_))
+            | (Self::Raw(wanted), Cell::Decimal(..)) => *wanted == text_of(cell),
             (Self::Int(wanted), Cell::Decimal(..)) => wanted.to_string() == text_of(cell),
             _ => false,
         }

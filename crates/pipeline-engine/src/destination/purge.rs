@@ -25,7 +25,9 @@ pub struct Purge {
 impl Purge {
     /// True when a table is to be purged.
     pub fn wants(&self, table: &TableId) -> bool {
-        let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        let is = |wanted: &Option<String>, name: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == name)
+        };
         is(&self.source, &table.source) && is(&self.stream, &table.stream)
     }
 }
@@ -47,7 +49,8 @@ pub struct PurgedTable {
     /// The table.
     #[serde(flatten)]
     pub table: TableId,
-    /// Rows removed: deleted ones, their tombstones, older versions, and rows of refreshes that were abandoned.
+    /// Rows removed: deleted ones, their tombstones, older versions, and rows of refreshes that
+    /// were abandoned.
     pub rows: u64,
     /// Why nothing was removed although there may be something.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -30,7 +30,13 @@ impl DestinationRegistry {
     /// Adds a destination.
     pub fn add<C: DestinationConfig>(&mut self) -> &mut Self {
         let schema = schemars::schema_for!(C).to_value();
-        self.destinations.insert(C::NAME, Registered { schema, configure: configure::<C> });
+        self.destinations.insert(
+            C::NAME,
+            Registered {
+                schema,
+                configure: configure::<C>,
+            },
+        );
         self
     }
 
@@ -51,23 +57,32 @@ impl DestinationRegistry {
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] with the context `field`, the path of the wrong member.
-    pub fn configure(&self, name: &str, config: serde_json::Value) -> Result<ConfiguredDestination> {
+    pub fn configure(
+        &self,
+        name: &str,
+        config: serde_json::Value,
+    ) -> Result<ConfiguredDestination> {
         (self.get(name)?.configure)(config)
     }
 
     fn get(&self, name: &str) -> Result<&Registered> {
         self.destinations.get(name).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
-            Error::new(ErrorKind::ConfigInvalid, format!("unknown destination `{name}`"))
-                .with_context("field", "type")
-                .with_help(format!("known destinations: {}", known.join(", ")))
+            Error::new(
+                ErrorKind::ConfigInvalid,
+                format!("unknown destination `{name}`"),
+            )
+            .with_context("field", "type")
+            .with_help(format!("known destinations: {}", known.join(", ")))
         })
     }
 }
 
 fn configure<C: DestinationConfig>(config: serde_json::Value) -> Result<ConfiguredDestination> {
-    let config: C = serde_path_to_error::deserialize(config)
-        .map_err(|error| Error::new(ErrorKind::ConfigInvalid, error.inner().to_string()).with_context("field", error.path().to_string()))?;
+    let config: C = serde_path_to_error::deserialize(config).map_err(|error| {
+        Error::new(ErrorKind::ConfigInvalid, error.inner().to_string())
+            .with_context("field", error.path().to_string())
+    })?;
     Ok(ConfiguredDestination(Box::new(config)))
 }
 
@@ -139,7 +154,10 @@ mod tests {
         }
 
         async fn open(&self, _: OpenContext) -> Result<Arc<dyn Destination>> {
-            Err(Error::new(ErrorKind::Destination, "there is nothing to open"))
+            Err(Error::new(
+                ErrorKind::Destination,
+                "there is nothing to open",
+            ))
         }
     }
 
@@ -148,14 +166,39 @@ mod tests {
         let mut registry = DestinationRegistry::default();
         registry.add::<Nowhere>();
         assert_eq!(registry.names().collect::<Vec<_>>(), ["nowhere"]);
-        assert_eq!(registry.spec("nowhere").unwrap()["required"], serde_json::json!(["rows"]));
-        let configured = registry.configure("nowhere", serde_json::json!({ "rows": 1 })).unwrap();
-        assert_eq!((configured.location().to_string().as_str(), configured.exists().await.unwrap()), ("nowhere://", true));
-        assert_eq!(configured.open(OpenContext::default()).await.unwrap_err().kind(), ErrorKind::Destination);
+        assert_eq!(
+            registry.spec("nowhere").unwrap()["required"],
+            serde_json::json!(["rows"])
+        );
+        let configured = registry
+            .configure("nowhere", serde_json::json!({ "rows": 1 }))
+            .unwrap();
+        assert_eq!(
+            (
+                configured.location().to_string().as_str(),
+                configured.exists().await.unwrap()
+            ),
+            ("nowhere://", true)
+        );
+        assert_eq!(
+            configured
+                .open(OpenContext::default())
+                .await
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Destination
+        );
 
-        let wrong = registry.configure("nowhere", serde_json::json!({ "rows": "x" })).unwrap_err();
-        assert_eq!((wrong.kind(), wrong.context_value("field")), (ErrorKind::ConfigInvalid, Some("rows")));
-        let unknown = registry.configure("elsewhere", serde_json::json!({})).unwrap_err();
+        let wrong = registry
+            .configure("nowhere", serde_json::json!({ "rows": "x" }))
+            .unwrap_err();
+        assert_eq!(
+            (wrong.kind(), wrong.context_value("field")),
+            (ErrorKind::ConfigInvalid, Some("rows"))
+        );
+        let unknown = registry
+            .configure("elsewhere", serde_json::json!({}))
+            .unwrap_err();
         assert_eq!(unknown.help(), Some("known destinations: nowhere"));
     }
 }

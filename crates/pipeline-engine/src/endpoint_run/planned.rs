@@ -22,7 +22,10 @@ pub(super) struct Planned {
 impl Planned {
     /// Now, as far as the client knows the vendor's clock.
     pub(super) fn by(client: &HttpClient) -> Self {
-        Self { theirs: client.now(), ahead: client.ahead() }
+        Self {
+            theirs: client.now(),
+            ahead: client.ahead(),
+        }
     }
 
     /// By this machine's clock.
@@ -30,13 +33,16 @@ impl Planned {
         self.theirs - self.ahead
     }
 
-    /// Fails when a plan that ends by the vendor's clock has left out more than that: what it has is not everything.
+    /// Fails when a plan that ends by the vendor's clock has left out more than that: what it has
+    /// is not everything.
     pub(super) fn check(self, slicer: &dyn Slicer) -> Result<(), Error> {
         if -self.ahead <= FAR_BEHIND || slicer.end(self.theirs).is_none() {
             return Ok(());
         }
         let (behind, end) = (span(-self.ahead), self.theirs.format("%Y-%m-%d %H:%M UTC"));
-        let message = format!("the server's clock is {behind} behind this machine's: records from {end} on were not requested");
+        let message = format!(
+            "the server's clock is {behind} behind this machine's: records from {end} on were not requested"
+        );
         Err(Error::new(ErrorKind::Unavailable, message)
             .with_help("check this machine's clock; if it is right, the sync after the server's clock is right reads those records"))
     }

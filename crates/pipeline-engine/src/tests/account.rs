@@ -11,8 +11,8 @@ use pipeline_core::http::HttpClient;
 use pipeline_core::slice::{TimeRange, Windows};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
-    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Origin, Page, Plan, RawRecord, Result, Schema,
-    Session, StreamDef, TimeFormat, TokioClock, declarative,
+    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Origin,
+    Page, Plan, RawRecord, Result, Schema, Session, StreamDef, TimeFormat, TokioClock, declarative,
 };
 
 use super::fake::{Fake, open_as};
@@ -58,17 +58,32 @@ impl Account {
                 .with("created", DataType::Timestamp(TimeFormat::UnixSeconds))
                 .with("value", DataType::Int64)
         };
-        let windows = Windows { lookback: TimeDelta::minutes(10), ..Windows::newest_first("since", "until", TimeFormat::UnixSeconds) };
+        let windows = Windows {
+            lookback: TimeDelta::minutes(10),
+            ..Windows::newest_first("since", "until", TimeFormat::UnixSeconds)
+        };
         let orders = Endpoint::get("orders", "/orders")
-            .feeds(StreamDef::new("orders", schema()).primary_key(["id"]), "data")
-            .feeds(StreamDef::new("lines", schema()).primary_key(["id"]), "lines")
+            .feeds(
+                StreamDef::new("orders", schema()).primary_key(["id"]),
+                "data",
+            )
+            .feeds(
+                StreamDef::new("lines", schema()).primary_key(["id"]),
+                "lines",
+            )
             .cursor("created", TimeFormat::UnixSeconds)
             .slices(windows)
             .incremental();
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
-        let order = |(index, created)| Order { id: Some(format!("or_{index:05}")), created, value: 0 };
+        let order = |(index, created)| Order {
+            id: Some(format!("or_{index:05}")),
+            created,
+            value: 0,
+        };
         Arc::new(Self {
-            client: HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap(),
+            client: HttpClient::builder(&context, "https://shop.test".parse().unwrap())
+                .build()
+                .unwrap(),
             endpoints: vec![orders],
             orders: Mutex::new(created.enumerate().map(order).collect()),
             served: AtomicUsize::new(0),
@@ -89,7 +104,11 @@ impl Account {
     pub(super) fn skewed(count: i64) -> Arc<Self> {
         let span = 10_000_000;
         let created = move |index| {
-            if index < count / 10 { index * span * 19 / 2 / count } else { span * 19 / 20 + (index - count / 10) * span / 18 / count }
+            if index < count / 10 {
+                index * span * 19 / 2 / count
+            } else {
+                span * 19 / 20 + (index - count / 10) * span / 18 / count
+            }
         };
         Self::new((0..count).map(move |index| NOW.timestamp() - span + created(index)))
     }
@@ -107,7 +126,13 @@ impl Account {
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self.orders.lock().unwrap().iter().filter_map(|order| order.id.clone()).collect();
+        let mut ids: Vec<String> = self
+            .orders
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|order| order.id.clone())
+            .collect();
         ids.sort();
         ids
     }
@@ -138,8 +163,11 @@ impl Account {
     /// The orders made since an instant.
     pub(super) fn ids_since(&self, start: DateTime<Utc>) -> Vec<String> {
         let orders = self.orders.lock().unwrap();
-        let mut ids: Vec<String> =
-            orders.iter().filter(|order| order.created >= start.timestamp()).filter_map(|order| order.id.clone()).collect();
+        let mut ids: Vec<String> = orders
+            .iter()
+            .filter(|order| order.created >= start.timestamp())
+            .filter_map(|order| order.id.clone())
+            .collect();
         ids.sort();
         ids
     }
@@ -153,14 +181,21 @@ impl Account {
     pub(super) fn grow(&self, count: i64) {
         let mut orders = self.orders.lock().unwrap();
         for index in 0..count {
-            orders.push(Order { id: Some(format!("or_new{index:04}")), created: NOW.timestamp() + index / 10, value: 0 });
+            orders.push(Order {
+                id: Some(format!("or_new{index:04}")),
+                created: NOW.timestamp() + index / 10,
+                value: 0,
+            });
         }
     }
 
     /// Changes orders that the lookback reads again.
     pub(super) fn touch_newest(&self, count: usize) {
         let mut orders = self.orders.lock().unwrap();
-        let newest = orders.iter_mut().filter(|order| order.created < NOW.timestamp()).rev();
+        let newest = orders
+            .iter_mut()
+            .filter(|order| order.created < NOW.timestamp())
+            .rev();
         newest.take(count).for_each(|order| order.value += 1);
     }
 
@@ -173,7 +208,11 @@ impl Account {
     }
 
     pub(super) fn add_without_key(&self) {
-        self.orders.lock().unwrap().push(Order { id: None, created: NOW.timestamp() - 5, value: 0 });
+        self.orders.lock().unwrap().push(Order {
+            id: None,
+            created: NOW.timestamp() - 5,
+            value: 0,
+        });
     }
 
     /// Answers with one response of several pages, which breaks before the given one.
@@ -187,18 +226,30 @@ impl Account {
         let orders = self.orders.lock().unwrap();
         let mut found: Vec<&Order> = orders
             .iter()
-            .filter(|order| window.since.is_none_or(|since| order.created >= since.timestamp()) && order.created < window.until.timestamp())
+            .filter(|order| {
+                window
+                    .since
+                    .is_none_or(|since| order.created >= since.timestamp())
+                    && order.created < window.until.timestamp()
+            })
             .collect();
         found.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
         let start = match position {
             Position::At(last) => {
-                1 + found.iter().position(|order| order.id.as_deref() == Some(last)).expect("a cursor that matches the filter")
+                1 + found
+                    .iter()
+                    .position(|order| order.id.as_deref() == Some(last))
+                    .expect("a cursor that matches the filter")
             }
             _ => 0,
         };
         let page: Vec<&Order> = found[start..].iter().take(PAGE).copied().collect();
         let more = start + page.len() < found.len();
-        let advance = if more { Advance::Next(page.last().unwrap().id.clone().unwrap()) } else { Advance::End };
+        let advance = if more {
+            Advance::Next(page.last().unwrap().id.clone().unwrap())
+        } else {
+            Advance::End
+        };
         let records: Vec<RawRecord> = page.into_iter().map(record).collect();
         Page::new(vec![records.clone(), records], Some(advance))
     }
@@ -228,8 +279,14 @@ impl Account {
 }
 
 fn record(order: &Order) -> RawRecord {
-    let id = order.id.as_ref().map_or_else(|| "null".to_owned(), |id| format!("{id:?}"));
-    RawRecord::upsert(format!(r#"{{"id":{id},"created":{},"value":{}}}"#, order.created, order.value))
+    let id = order
+        .id
+        .as_ref()
+        .map_or_else(|| "null".to_owned(), |id| format!("{id:?}"));
+    RawRecord::upsert(format!(
+        r#"{{"id":{id},"created":{},"value":{}}}"#,
+        order.created, order.value
+    ))
 }
 
 #[async_trait::async_trait]
@@ -251,15 +308,22 @@ impl Connector for Account {
     }
 
     async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
-        let mut plan = Plan { endpoints: self.endpoints.clone(), ..Plan::default() };
+        let mut plan = Plan {
+            endpoints: self.endpoints.clone(),
+            ..Plan::default()
+        };
         match *self.closed.lock().unwrap() {
             Some(ErrorKind::Unsupported) => {
-                plan.skip_endpoint("orders", Error::new(ErrorKind::Unsupported, "nothing is configured for it"));
+                plan.skip_endpoint(
+                    "orders",
+                    Error::new(ErrorKind::Unsupported, "nothing is configured for it"),
+                );
             }
             Some(kind) => return Err(Error::new(kind, "the account is closed")),
             None => {
                 plan.origin = self.origin.lock().unwrap().clone();
-                plan.notices.push(format!("reads {}", endpoints.join(" and ")));
+                plan.notices
+                    .push(format!("reads {}", endpoints.join(" and ")));
             }
         }
         Ok(open_as(self, plan))
@@ -267,13 +331,25 @@ impl Connector for Account {
 }
 
 impl Fake for Account {
-    fn read<'a>(&'a self, _endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        _endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         if let Some((parts, breaks_at)) = *self.parts.lock().unwrap() {
             let part = move |index| match breaks_at {
-                Some(at) if at == index => Err(Error::new(ErrorKind::Decode, "the file is damaged")),
-                _ if index == parts => Ok(Page::new(vec![Vec::new(), Vec::new()], Some(Advance::End))),
+                Some(at) if at == index => {
+                    Err(Error::new(ErrorKind::Decode, "the file is damaged"))
+                }
+                _ if index == parts => {
+                    Ok(Page::new(vec![Vec::new(), Vec::new()], Some(Advance::End)))
+                }
                 _ => {
-                    let order = Order { id: Some(format!("or_{index}")), created: 1, value: 0 };
+                    let order = Order {
+                        id: Some(format!("or_{index}")),
+                        created: 1,
+                        value: 0,
+                    };
                     Ok(Page::new(vec![vec![record(&order)], Vec::new()], None))
                 }
             };
@@ -283,7 +359,9 @@ impl Fake for Account {
         stream::try_unfold(Some(position), move |position| {
             let slice = slice.clone();
             async move {
-                let Some(position) = position else { return Ok(None) };
+                let Some(position) = position else {
+                    return Ok(None);
+                };
                 self.serve(&position).await?;
                 let page = self.page(&slice, &position);
                 let next = match &page.advance {

@@ -8,8 +8,8 @@ use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
-    Account, Advance, BuildContext, Catalog, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Page, Plan, RawRecord, Result,
-    Schema, Session, StreamDef, TokioClock, declarative,
+    Account, Advance, BuildContext, Catalog, CheckReport, Connector, DataType, Endpoint, Error,
+    ErrorKind, Page, Plan, RawRecord, Result, Schema, Session, StreamDef, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -34,16 +34,23 @@ impl Companies {
     /// `whole`: the lists are read whole by every sync. Without `column` there is one account.
     fn new(whole: bool, column: Option<&'static str>) -> Arc<Self> {
         let orders = || {
-            let schema = Schema::default().with("id", DataType::String).with("value", DataType::Int64);
+            let schema = Schema::default()
+                .with("id", DataType::String)
+                .with("value", DataType::Int64);
             StreamDef::new("orders", schema).primary_key(["id"])
         };
         let list = Endpoint::get("orders", "/orders").feeds(orders(), "data");
         let list = if whole { list } else { list.incremental() };
-        let feed = Endpoint::get("changes", "/changes").feeds(orders(), "data").incremental().last();
+        let feed = Endpoint::get("changes", "/changes")
+            .feeds(orders(), "data")
+            .incremental()
+            .last();
         let told = |endpoint: Endpoint| column.into_iter().fold(endpoint, Endpoint::by_account);
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         Arc::new(Self {
-            client: HttpClient::builder(&context, "https://companies.test".parse().unwrap()).build().unwrap(),
+            client: HttpClient::builder(&context, "https://companies.test".parse().unwrap())
+                .build()
+                .unwrap(),
             endpoints: vec![told(feed), told(list)],
             accounts: Mutex::default(),
             closed: Mutex::default(),
@@ -57,11 +64,25 @@ impl Companies {
     }
 
     fn accounts(&self, ids: &[&str], named: bool) {
-        *self.accounts.lock().unwrap() = ids.iter().map(|id| Account { id: (*id).into(), named }).collect();
+        *self.accounts.lock().unwrap() = ids
+            .iter()
+            .map(|id| Account {
+                id: (*id).into(),
+                named,
+            })
+            .collect();
     }
 
-    async fn sync(self: &Arc<Self>, store: &Arc<Store>, streams: Selection) -> (Summary, Vec<String>) {
-        let source = Source { name: "shop".to_owned(), connector: self.clone(), streams };
+    async fn sync(
+        self: &Arc<Self>,
+        store: &Arc<Store>,
+        streams: Selection,
+    ) -> (Summary, Vec<String>) {
+        let source = Source {
+            name: "shop".to_owned(),
+            connector: self.clone(),
+            streams,
+        };
         let mut job = Job::new("run", store.clone(), vec![source]);
         job.options = Options::default().max_slices(1);
         job.clock = Arc::new(TokioClock::starting_at(NOW));
@@ -89,25 +110,45 @@ impl Connector for Companies {
         if accounts.is_empty() {
             return Ok(open(self));
         }
-        let wanted = || self.endpoints.iter().filter(|endpoint| endpoints.contains(&endpoint.name()));
-        let of = |account: Account| wanted().map(move |endpoint| endpoint.clone().of_account(account.clone()));
-        let mut plan = Plan { endpoints: accounts.into_iter().flat_map(of).collect(), ..Plan::default() };
+        let wanted = || {
+            self.endpoints
+                .iter()
+                .filter(|endpoint| endpoints.contains(&endpoint.name()))
+        };
+        let of = |account: Account| {
+            wanted().map(move |endpoint| endpoint.clone().of_account(account.clone()))
+        };
+        let mut plan = Plan {
+            endpoints: accounts.into_iter().flat_map(of).collect(),
+            ..Plan::default()
+        };
         for id in self.closed.lock().unwrap().iter() {
-            plan.skip_account(*id, Error::new(ErrorKind::PermissionDenied, "the company has left"));
+            plan.skip_account(
+                *id,
+                Error::new(ErrorKind::PermissionDenied, "the company has left"),
+            );
         }
         Ok(open_as(self, plan))
     }
 }
 
 impl Fake for Companies {
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, _slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        _slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         self.read.lock().unwrap().push(endpoint.id("").endpoint);
         let account = endpoint.account().map(|account| account.id.to_string());
         let page = if account.is_some() && account.as_deref() == *self.refused.lock().unwrap() {
             Err(Error::new(ErrorKind::PermissionDenied, "refused"))
         } else {
             let order = RawRecord::upsert(r#"{"id":"o1","value":1}"#);
-            let records = if endpoint.is_last() { Vec::new() } else { vec![order] };
+            let records = if endpoint.is_last() {
+                Vec::new()
+            } else {
+                vec![order]
+            };
             Ok(Page::new(vec![records], Some(Advance::End)))
         };
         stream::once(async { page }).boxed()
@@ -117,16 +158,36 @@ impl Fake for Companies {
 #[tokio::test]
 async fn accounts_are_read_one_after_the_other_into_the_same_tables() {
     let (store, companies) = (Store::new(), Companies::new(false, Some("company")));
-    assert_eq!(Catalog::of(companies.endpoints()).streams[0].primary_key, ["company", "id"]);
+    assert_eq!(
+        Catalog::of(companies.endpoints()).streams[0].primary_key,
+        ["company", "id"]
+    );
     companies.found(&["a", "b"]);
     let (summary, read) = companies.sync(&store, Selection::All).await;
-    assert_eq!(store.ids("orders"), ["a/o1", "b/o1"], "the same id is two orders");
-    assert_eq!(read, ["orders@a", "changes@a", "orders@b", "changes@b"], "a feed waits for the lists of its account alone");
-    assert!(summary.endpoints.iter().all(|endpoint| matches!(endpoint.outcome, Outcome::Done)));
+    assert_eq!(
+        store.ids("orders"),
+        ["a/o1", "b/o1"],
+        "the same id is two orders"
+    );
+    assert_eq!(
+        read,
+        ["orders@a", "changes@a", "orders@b", "changes@b"],
+        "a feed waits for the lists of its account alone"
+    );
+    assert!(
+        summary
+            .endpoints
+            .iter()
+            .all(|endpoint| matches!(endpoint.outcome, Outcome::Done))
+    );
     assert!(store.state("orders").is_untouched() && !store.state("orders@a").is_untouched());
     companies.found(&["a", "b", "c"]);
     companies.sync(&store, Selection::All).await;
-    assert_eq!(store.ids("orders"), ["a/o1", "b/o1", "c/o1"], "an account that is new starts nothing again");
+    assert_eq!(
+        store.ids("orders"),
+        ["a/o1", "b/o1", "c/o1"],
+        "an account that is new starts nothing again"
+    );
 }
 
 #[tokio::test]
@@ -140,12 +201,35 @@ async fn an_account_that_is_gone_or_closed_is_told_and_fails_no_other() {
         companies.closed.lock().unwrap().push("b");
         *companies.refused.lock().unwrap() = Some("c");
         let (summary, _) = companies.sync(&store, named()).await;
-        let unavailable = summary.endpoints.iter().filter(|endpoint| matches!(endpoint.outcome, Outcome::Unavailable { .. }));
-        let mut refused: Vec<_> = unavailable.map(|endpoint| endpoint.id.endpoint.as_str()).collect();
+        let unavailable = summary
+            .endpoints
+            .iter()
+            .filter(|endpoint| matches!(endpoint.outcome, Outcome::Unavailable { .. }));
+        let mut refused: Vec<_> = unavailable
+            .map(|endpoint| endpoint.id.endpoint.as_str())
+            .collect();
         refused.sort_unstable();
-        assert_eq!(refused, ["changes@b", "changes@c", "changes@d", "orders@b", "orders@c", "orders@d"]);
-        assert_eq!(summary.failure(), None, "nobody asked for these accounts by name");
-        let expected: &[&str] = if whole { &["a/o1"] } else { &["a/o1", "b/o1", "c/o1", "d/o1"] };
+        assert_eq!(
+            refused,
+            [
+                "changes@b",
+                "changes@c",
+                "changes@d",
+                "orders@b",
+                "orders@c",
+                "orders@d"
+            ]
+        );
+        assert_eq!(
+            summary.failure(),
+            None,
+            "nobody asked for these accounts by name"
+        );
+        let expected: &[&str] = if whole {
+            &["a/o1"]
+        } else {
+            &["a/o1", "b/o1", "c/o1", "d/o1"]
+        };
         assert_eq!(store.ids("orders"), expected);
     }
 }
@@ -157,22 +241,39 @@ async fn an_account_that_was_asked_for_and_is_closed_is_a_failure() {
     companies.closed.lock().unwrap().push("b");
     *companies.refused.lock().unwrap() = Some("c");
     let (summary, _) = companies.sync(&store, Selection::All).await;
-    let failed = summary.endpoints.iter().filter(|endpoint| matches!(endpoint.outcome, Outcome::Failed { .. }));
-    let failed: Vec<_> = failed.map(|endpoint| endpoint.id.account().unwrap()).collect();
-    assert_eq!(failed, ["b", "b"], "a stream of another that may not be read is none");
+    let failed = summary
+        .endpoints
+        .iter()
+        .filter(|endpoint| matches!(endpoint.outcome, Outcome::Failed { .. }));
+    let failed: Vec<_> = failed
+        .map(|endpoint| endpoint.id.account().unwrap())
+        .collect();
+    assert_eq!(
+        failed,
+        ["b", "b"],
+        "a stream of another that may not be read is none"
+    );
     assert_eq!(store.ids("orders"), ["a/o1"]);
 }
 
 #[tokio::test]
 async fn a_source_that_begins_to_tell_accounts_apart_replaces_its_rows() {
     let store = Store::new();
-    Companies::new(false, None).sync(&store, Selection::All).await;
+    Companies::new(false, None)
+        .sync(&store, Selection::All)
+        .await;
     assert_eq!(store.ids("orders"), ["o1"]);
     let companies = Companies::new(false, Some("company"));
     companies.found(&["a", "b"]);
     companies.sync(&store, Selection::All).await;
     assert_eq!(store.ids("orders"), ["a/o1", "b/o1"]);
     assert!(store.state("orders").is_untouched());
-    let (summary, read) = Companies::new(false, None).sync(&store, Selection::All).await;
-    assert_eq!((store.ids("orders"), summary.endpoints.len()), (vec!["o1".to_owned()], 2), "{read:?}");
+    let (summary, read) = Companies::new(false, None)
+        .sync(&store, Selection::All)
+        .await;
+    assert_eq!(
+        (store.ids("orders"), summary.endpoints.len()),
+        (vec!["o1".to_owned()], 2),
+        "{read:?}"
+    );
 }

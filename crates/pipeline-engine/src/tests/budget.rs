@@ -7,8 +7,8 @@ use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
-    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, ErrorKind, Page, RawRecord, Result, Schema, Session, StreamDef,
-    TokioClock, declarative,
+    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, ErrorKind, Page, RawRecord,
+    Result, Schema, Session, StreamDef, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -29,13 +29,22 @@ struct List {
 
 impl List {
     fn new(incremental: bool) -> Arc<Self> {
-        let schema = Schema::default().with("id", DataType::String).with("value", DataType::Int64);
-        let taxes = Endpoint::get("taxes", "/taxes").feeds(StreamDef::new("taxes", schema).primary_key(["id"]), "data");
+        let schema = Schema::default()
+            .with("id", DataType::String)
+            .with("value", DataType::Int64);
+        let taxes = Endpoint::get("taxes", "/taxes")
+            .feeds(StreamDef::new("taxes", schema).primary_key(["id"]), "data");
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
-        let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap()).build().unwrap();
+        let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap())
+            .build()
+            .unwrap();
         Arc::new(Self {
             client,
-            endpoints: vec![if incremental { taxes.incremental() } else { taxes }],
+            endpoints: vec![if incremental {
+                taxes.incremental()
+            } else {
+                taxes
+            }],
             pages: Mutex::default(),
             hang_after: Mutex::default(),
         })
@@ -48,11 +57,22 @@ impl List {
     }
 
     async fn sync(self: &Arc<Self>, store: &Arc<Store>, budget: Option<&str>) -> Summary {
-        let source = Source { name: "shop".to_owned(), connector: self.clone(), streams: Selection::All };
-        let mut job = Job::new("run", Arc::clone(store) as Arc<dyn Destination>, vec![source]);
+        let source = Source {
+            name: "shop".to_owned(),
+            connector: self.clone(),
+            streams: Selection::All,
+        };
+        let mut job = Job::new(
+            "run",
+            Arc::clone(store) as Arc<dyn Destination>,
+            vec![source],
+        );
         job.clock = Arc::new(TokioClock::starting_at(NOW));
         if let Some(share) = budget {
-            let budget = ErrorBudget { streams: [("taxes".to_owned(), share.parse().unwrap())].into(), ..ErrorBudget::default() };
+            let budget = ErrorBudget {
+                streams: [("taxes".to_owned(), share.parse().unwrap())].into(),
+                ..ErrorBudget::default()
+            };
             job.budgets.insert("shop".to_owned(), budget);
         }
         sync(job).await.unwrap()
@@ -79,21 +99,48 @@ impl Connector for List {
 }
 
 impl Fake for List {
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         let pages = self.pages.lock().unwrap().clone();
         let start = match &slice.position {
             Position::At(at) => at.parse().unwrap(),
             _ => 0,
         };
-        let (count, is_whole) = (pages.len(), endpoint.mode() == pipeline_core::SyncMode::FullRefresh);
-        let end = move || if is_whole { Advance::End } else { Advance::CaughtUp(count.to_string()) };
+        let (count, is_whole) = (
+            pages.len(),
+            endpoint.mode() == pipeline_core::SyncMode::FullRefresh,
+        );
+        let end = move || {
+            if is_whole {
+                Advance::End
+            } else {
+                Advance::CaughtUp(count.to_string())
+            }
+        };
         let page = move |(index, records): (usize, Vec<String>)| {
-            let advance = if index + 1 < count { Advance::Next((index + 1).to_string()) } else { end() };
-            Ok(Page::new(vec![records.into_iter().map(RawRecord::upsert).collect()], Some(advance)))
+            let advance = if index + 1 < count {
+                Advance::Next((index + 1).to_string())
+            } else {
+                end()
+            };
+            Ok(Page::new(
+                vec![records.into_iter().map(RawRecord::upsert).collect()],
+                Some(advance),
+            ))
         };
         let nothing = (start >= count).then(|| Ok(Page::new(vec![Vec::new()], Some(end()))));
         let hang_after = *self.hang_after.lock().unwrap();
-        let pages = stream::iter(pages.into_iter().enumerate().skip(start).map(page).chain(nothing));
+        let pages = stream::iter(
+            pages
+                .into_iter()
+                .enumerate()
+                .skip(start)
+                .map(page)
+                .chain(nothing),
+        );
         let paced = pages.enumerate().then(move |(read, page)| async move {
             // A commit falls between any two pages.
             tokio::time::sleep(std::time::Duration::from_secs(11)).await;
@@ -125,14 +172,21 @@ fn bad(kind: &str, index: usize) -> String {
 
 fn failure(summary: &Summary) -> String {
     match &summary.endpoints[0].outcome {
-        Outcome::Failed { error } => format!("{}: {}\n{}", error.kind, error.message, error.help.clone().unwrap_or_default()),
+        Outcome::Failed { error } => format!(
+            "{}: {}\n{}",
+            error.kind,
+            error.message,
+            error.help.clone().unwrap_or_default()
+        ),
         other => format!("{other:?}"),
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a5_a_list_whose_records_are_all_rejected_does_not_replace_its_table() {
-    for kind in ["renamed", "retyped", "a list", "null", "repeated", "a string"] {
+    for kind in [
+        "renamed", "retyped", "a list", "null", "repeated", "a string",
+    ] {
         for (count, page) in [(50, 100), (50, 7), (50, 1), (4, 100), (1, 100)] {
             let (store, list) = (Store::new(), List::new(false));
             list.set((0..count).map(good), page);
@@ -145,11 +199,19 @@ async fn a5_a_list_whose_records_are_all_rejected_does_not_replace_its_table() {
                     Some(ErrorKind::Rejected),
                     "{kind}, {count} in pages of {page}, attempt {attempt}: {summary:?}"
                 );
-                assert_eq!(store.len("taxes"), count, "{kind}, {count} in pages of {page}");
+                assert_eq!(
+                    store.len("taxes"),
+                    count,
+                    "{kind}, {count} in pages of {page}"
+                );
             }
             list.set((0..=count).map(good), page);
             assert_eq!(list.sync(&store, None).await.failure(), None);
-            assert_eq!(store.len("taxes"), count + 1, "{kind}: a list that is right again is read whole");
+            assert_eq!(
+                store.len("taxes"),
+                count + 1,
+                "{kind}: a list that is right again is read whole"
+            );
         }
     }
 }
@@ -162,13 +224,31 @@ async fn a5_a_refresh_that_failed_or_was_killed_is_not_complete_where_the_next_o
             let (store, list) = (Store::new(), List::new(false));
             list.set((0..count).map(good), page);
             list.sync(&store, None).await;
-            list.set((0..count).map(|index| if index < bad_ones { bad("renamed", index) } else { good(index) }), page);
+            list.set(
+                (0..count).map(|index| {
+                    if index < bad_ones {
+                        bad("renamed", index)
+                    } else {
+                        good(index)
+                    }
+                }),
+                page,
+            );
             *list.hang_after.lock().unwrap() = Some(pages);
-            let killed = tokio::time::timeout(std::time::Duration::from_hours(1), list.sync(&store, None)).await;
+            let killed =
+                tokio::time::timeout(std::time::Duration::from_hours(1), list.sync(&store, None))
+                    .await;
             *list.hang_after.lock().unwrap() = None;
             let summary = list.sync(&store, None).await;
-            let what = format!("{bad_ones} of {count}, killed after {pages} pages: {}", killed.is_err());
-            assert_eq!((summary.failure(), store.len("taxes")), (Some(ErrorKind::Rejected), count), "{what}");
+            let what = format!(
+                "{bad_ones} of {count}, killed after {pages} pages: {}",
+                killed.is_err()
+            );
+            assert_eq!(
+                (summary.failure(), store.len("taxes")),
+                (Some(ErrorKind::Rejected), count),
+                "{what}"
+            );
         }
     }
 }
@@ -179,13 +259,28 @@ async fn a5_an_incremental_stream_does_not_pass_over_records_that_are_rejected_e
     list.set((0..300).map(good), 100);
     list.sync(&store, None).await;
     assert_eq!(store.len("taxes"), 300);
-    let records = |renamed: bool| (0..500).map(move |index| if renamed && index >= 400 { bad("renamed", index) } else { good(index) });
+    let records = |renamed: bool| {
+        (0..500).map(move |index| {
+            if renamed && index >= 400 {
+                bad("renamed", index)
+            } else {
+                good(index)
+            }
+        })
+    };
     list.set(records(true), 100);
     for _ in 0..3 {
         let summary = list.sync(&store, None).await;
         assert_eq!(summary.failure(), Some(ErrorKind::Rejected), "{summary:?}");
-        assert_eq!(store.len("taxes"), 400, "what could be read before is there");
-        assert!(store.len("_rejected") >= 100, "what could not be read can be looked at");
+        assert_eq!(
+            store.len("taxes"),
+            400,
+            "what could be read before is there"
+        );
+        assert!(
+            store.len("_rejected") >= 100,
+            "what could not be read can be looked at"
+        );
     }
     list.set(records(false), 100);
     assert_eq!(list.sync(&store, None).await.failure(), None);
@@ -205,10 +300,29 @@ async fn a5_the_share_decides_and_can_be_set_for_a_stream() {
     ] {
         for first in [true, false] {
             let (store, list) = (Store::new(), List::new(false));
-            let is_bad = |index| if first { index < rejected } else { index % 1_000 >= 1_000 - rejected };
-            list.set((0..1_000).map(|index| if is_bad(index) { bad("renamed", index) } else { good(index) }), 100);
+            let is_bad = |index| {
+                if first {
+                    index < rejected
+                } else {
+                    index % 1_000 >= 1_000 - rejected
+                }
+            };
+            list.set(
+                (0..1_000).map(|index| {
+                    if is_bad(index) {
+                        bad("renamed", index)
+                    } else {
+                        good(index)
+                    }
+                }),
+                100,
+            );
             let summary = list.sync(&store, share).await;
-            assert_eq!(summary.failure().is_some(), fails, "{rejected}, {share:?}, first: {first}: {summary:?}");
+            assert_eq!(
+                summary.failure().is_some(),
+                fails,
+                "{rejected}, {share:?}, first: {first}: {summary:?}"
+            );
             assert_eq!(store.len("taxes"), if fails { 0 } else { 1_000 - rejected });
         }
     }
@@ -217,7 +331,10 @@ async fn a5_the_share_decides_and_can_be_set_for_a_stream() {
 #[tokio::test(start_paused = true)]
 async fn a5_the_failure_says_how_many_why_where_and_what_to_do() {
     let (store, list) = (Store::new(), List::new(false));
-    list.set((0..50).map(|index| bad(if index < 5 { "retyped" } else { "renamed" }, index)), 100);
+    list.set(
+        (0..50).map(|index| bad(if index < 5 { "retyped" } else { "renamed" }, index)),
+        100,
+    );
     let summary = list.sync(&store, None).await;
     insta::assert_snapshot!(failure(&summary), @r"
     rejected: 50 of 50 records of `taxes` cannot be rows; the most frequent reason: the record has no primary key
@@ -226,8 +343,8 @@ async fn a5_the_failure_says_how_many_why_where_and_what_to_do() {
     assert_eq!(summary.endpoints[0].streams[0].rejected, 50);
 }
 
-/// A rule that somebody added to the destination, such as a unique index, refuses rows of a stream that is read on: the sync stops
-/// before their page, and reads them when the rule is gone.
+/// A rule that somebody added to the destination, such as a unique index, refuses rows of a stream
+/// that is read on: the sync stops before their page, and reads them when the rule is gone.
 #[tokio::test(start_paused = true)]
 async fn f4_an_incremental_stream_does_not_pass_over_rows_that_the_destination_refuses_en_masse() {
     let (store, list) = (Store::new(), List::new(true));
@@ -247,24 +364,45 @@ async fn f4_an_incremental_stream_does_not_pass_over_rows_that_the_destination_r
     assert_eq!(list.sync(&store, None).await.failure(), None);
     assert_eq!(store.len("taxes"), 500, "nothing was passed over");
     let summary = list.sync(&store, None).await;
-    assert_eq!((summary.failure(), summary.endpoints[0].streams[0].records), (None, 0), "and it goes on behind them");
+    assert_eq!(
+        (summary.failure(), summary.endpoints[0].streams[0].records),
+        (None, 0),
+        "and it goes on behind them"
+    );
 }
 
 /// As few as may be rejected are passed over, and can be looked at.
 #[tokio::test(start_paused = true)]
 async fn f4_a_few_refused_rows_are_rejected_records() {
-    for (refused, budget, failure) in [(9, None, None), (10, None, Some(ErrorKind::Rejected)), (1, Some("0%"), Some(ErrorKind::Rejected))] {
+    for (refused, budget, failure) in [
+        (9, None, None),
+        (10, None, Some(ErrorKind::Rejected)),
+        (1, Some("0%"), Some(ErrorKind::Rejected)),
+    ] {
         let (store, list) = (Store::new(), List::new(true));
         list.set((0..100).map(good), 100);
         (0..refused).for_each(|index| store.refuse(&format!("tx_{index}")));
-        assert_eq!(list.sync(&store, budget).await.failure(), failure, "{refused}, {budget:?}");
-        assert_eq!((store.len("taxes"), store.len("_rejected")), (100 - refused, refused), "{refused}, {budget:?}");
+        assert_eq!(
+            list.sync(&store, budget).await.failure(),
+            failure,
+            "{refused}, {budget:?}"
+        );
+        assert_eq!(
+            (store.len("taxes"), store.len("_rejected")),
+            (100 - refused, refused),
+            "{refused}, {budget:?}"
+        );
         let next = list.sync(&store, budget).await;
-        assert_eq!(next.failure(), failure, "{refused}, {budget:?}: the same as before");
+        assert_eq!(
+            next.failure(),
+            failure,
+            "{refused}, {budget:?}: the same as before"
+        );
     }
 }
 
-/// A refresh of which the destination refuses too much is not published, whenever it was interrupted, and begins anew.
+/// A refresh of which the destination refuses too much is not published, whenever it was
+/// interrupted, and begins anew.
 #[tokio::test(start_paused = true)]
 async fn f4_a_refresh_that_the_destination_refuses_keeps_the_table() {
     for (page, killed_after) in [(100, None), (20, None), (20, Some(4)), (20, Some(14))] {
@@ -274,12 +412,17 @@ async fn f4_a_refresh_that_the_destination_refuses_keeps_the_table() {
         list.set((0..310).map(good), page);
         (0..40).for_each(|index| store.refuse(&format!("tx_{index}")));
         *list.hang_after.lock().unwrap() = killed_after;
-        let _ = tokio::time::timeout(std::time::Duration::from_hours(1), list.sync(&store, None)).await;
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_hours(1), list.sync(&store, None)).await;
         *list.hang_after.lock().unwrap() = None;
         for _ in 0..3 {
             let summary = list.sync(&store, None).await;
             let what = format!("pages of {page}, killed after {killed_after:?}");
-            assert_eq!((summary.failure(), store.len("taxes")), (Some(ErrorKind::Rejected), 300), "{what}");
+            assert_eq!(
+                (summary.failure(), store.len("taxes")),
+                (Some(ErrorKind::Rejected), 300),
+                "{what}"
+            );
         }
         (0..40).for_each(|index| store.accept(&format!("tx_{index}")));
         assert_eq!(list.sync(&store, None).await.failure(), None);

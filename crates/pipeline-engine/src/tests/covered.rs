@@ -1,4 +1,5 @@
-//! Whose records a source has, and from when on: what a sync does when the configuration says something else than before.
+//! Whose records a source has, and from when on: what a sync does when the configuration says
+//! something else than before.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +26,9 @@ impl Notices {
     /// What the runs since the last question said of starts.
     fn of_starts(&self) -> Vec<String> {
         let said = std::mem::take(&mut *self.0.lock().unwrap());
-        said.into_iter().filter(|message| message.starts_with("the start was moved")).collect()
+        said.into_iter()
+            .filter(|message| message.starts_with("the start was moved"))
+            .collect()
     }
 }
 
@@ -42,13 +45,29 @@ async fn told(store: &Arc<Store>, account: &Arc<Account>, notices: &Arc<Notices>
 /// A destination that keeps every row which is written has each once.
 #[tokio::test(start_paused = true)]
 async fn a2_a_start_moved_back_reads_what_is_older_exactly_once() {
-    let starts = [Some(60), Some(400), Some(100), Some(430), None, None, Some(5)];
+    let starts = [
+        Some(60),
+        Some(400),
+        Some(100),
+        Some(430),
+        None,
+        None,
+        Some(5),
+    ];
     let read = [60, 400, 400, 430, 500, 500, 500];
-    let (store, account, notices) = (Store::appending(), Account::evenly(500), Arc::new(Notices::default()));
+    let (store, account, notices) = (
+        Store::appending(),
+        Account::evenly(500),
+        Arc::new(Notices::default()),
+    );
     for (start, minutes) in starts.into_iter().zip(read) {
         account.start_at(start.map(minutes_ago));
         told(&store, &account, &notices).await;
-        assert_eq!(store.ids("orders"), account.ids_since(minutes_ago(minutes)), "from {start:?} on");
+        assert_eq!(
+            store.ids("orders"),
+            account.ids_since(minutes_ago(minutes)),
+            "from {start:?} on"
+        );
     }
     insta::assert_snapshot!(notices.of_starts().join("\n"), @r"
     the start was moved back: what is older is read now, beside what is new (orders)
@@ -59,7 +78,8 @@ async fn a2_a_start_moved_back_reads_what_is_older_exactly_once() {
     ");
 }
 
-/// The older part is like any other plan: a run that is killed goes on, and what is new meanwhile comes as well.
+/// The older part is like any other plan: a run that is killed goes on, and what is new meanwhile
+/// comes as well.
 #[tokio::test(start_paused = true)]
 async fn a2_the_older_part_survives_a_kill_after_any_page() {
     for pages in 0..30 {
@@ -68,14 +88,20 @@ async fn a2_the_older_part_survives_a_kill_after_any_page() {
         run(&store, &account).await;
         account.start_at(None);
         account.hang_after(account.pages_served() + pages);
-        let killed = tokio::time::timeout(std::time::Duration::from_hours(1), run(&store, &account)).await;
+        let killed =
+            tokio::time::timeout(std::time::Duration::from_hours(1), run(&store, &account)).await;
         account.hang_after(usize::MAX);
         account.grow(3);
         tokio::time::sleep(std::time::Duration::from_mins(5)).await;
         for _ in 0..2 {
             run(&store, &account).await;
         }
-        assert_eq!(store.ids("orders"), account.ids(), "killed after {pages} pages: {}", killed.is_err());
+        assert_eq!(
+            store.ids("orders"),
+            account.ids(),
+            "killed after {pages} pages: {}",
+            killed.is_err()
+        );
     }
 }
 
@@ -88,46 +114,97 @@ async fn a2_a_start_moved_back_during_a_refresh_is_part_of_it() {
     account.hang_after(account.pages_served() + 4);
     let mut refresh = job(&store, &account);
     refresh.options.full_refresh = true;
-    assert!(tokio::time::timeout(std::time::Duration::from_hours(1), sync(refresh)).await.is_err());
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_hours(1), sync(refresh))
+            .await
+            .is_err()
+    );
     account.hang_after(usize::MAX);
     account.start_at(Some(minutes_ago(250)));
     run(&store, &account).await;
     assert_eq!(store.ids("orders"), account.ids_since(minutes_ago(250)));
 }
 
-/// States of earlier releases say nothing of where they began: what the configuration wants then is taken for it.
+/// States of earlier releases say nothing of where they began: what the configuration wants then is
+/// taken for it.
 #[tokio::test(start_paused = true)]
 async fn a2_a_state_of_an_earlier_release_is_adopted() {
     let (store, account) = (Store::appending(), Account::evenly(100));
     account.start_at(Some(minutes_ago(50)));
     run(&store, &account).await;
-    store.change_state("orders", |state| (state.coverage, state.origin) = (None, None));
+    store.change_state("orders", |state| {
+        (state.coverage, state.origin) = (None, None)
+    });
     for minutes in [50, 80] {
         account.start_at(Some(minutes_ago(minutes)));
         account.belong_to(Origin::of_account("acct_1"));
         run(&store, &account).await;
         assert_eq!(store.ids("orders"), account.ids_since(minutes_ago(minutes)));
     }
-    assert_eq!(store.state("orders").origin, Some(Origin::of_account("acct_1")));
+    assert_eq!(
+        store.state("orders").origin,
+        Some(Origin::of_account("acct_1"))
+    );
 }
 
 /// What a source was read from, and what it is to be read from now: refused or not.
 #[tokio::test(start_paused = true)]
 async fn a1_another_account_is_refused_before_anything_is_read() {
     let test = || Origin::of_account("acct_TEST").realm("test mode");
-    let unknown = |realm: &str, url: &str| Origin::default().realm(realm).host(&url.parse().unwrap());
+    let unknown =
+        |realm: &str, url: &str| Origin::default().realm(realm).host(&url.parse().unwrap());
     let (vendor, gateway) = ("https://api.vendor.test", "https://gateway.example");
     let cases = [
         ("the same", test(), test(), true),
-        ("another account and mode", test(), Origin::of_account("acct_LIVE").realm("live mode"), false),
-        ("another account", test(), Origin::of_account("acct_2").realm("test mode"), false),
-        ("another mode of it", test(), Origin::of_account("acct_TEST").realm("live mode"), false),
-        ("a key that may not tell", test(), unknown("test mode", vendor), true),
-        ("a key that may not tell, of another mode", test(), unknown("live mode", vendor), false),
+        (
+            "another account and mode",
+            test(),
+            Origin::of_account("acct_LIVE").realm("live mode"),
+            false,
+        ),
+        (
+            "another account",
+            test(),
+            Origin::of_account("acct_2").realm("test mode"),
+            false,
+        ),
+        (
+            "another mode of it",
+            test(),
+            Origin::of_account("acct_TEST").realm("live mode"),
+            false,
+        ),
+        (
+            "a key that may not tell",
+            test(),
+            unknown("test mode", vendor),
+            true,
+        ),
+        (
+            "a key that may not tell, of another mode",
+            test(),
+            unknown("live mode", vendor),
+            false,
+        ),
         ("nothing is known", test(), Origin::default(), true),
-        ("another host of the same account", test().host(&vendor.parse().unwrap()), test().host(&gateway.parse().unwrap()), true),
-        ("another host", unknown("live mode", vendor), unknown("live mode", gateway), false),
-        ("another port of this machine", unknown("live mode", "http://127.0.0.1:1"), unknown("live mode", "http://localhost:2"), true),
+        (
+            "another host of the same account",
+            test().host(&vendor.parse().unwrap()),
+            test().host(&gateway.parse().unwrap()),
+            true,
+        ),
+        (
+            "another host",
+            unknown("live mode", vendor),
+            unknown("live mode", gateway),
+            false,
+        ),
+        (
+            "another port of this machine",
+            unknown("live mode", "http://127.0.0.1:1"),
+            unknown("live mode", "http://localhost:2"),
+            true,
+        ),
     ];
     for (case, before, now, is_read) in cases {
         for full_refresh in [false, true] {
@@ -142,22 +219,44 @@ async fn a1_another_account_is_refused_before_anything_is_read() {
             again.options.full_refresh = full_refresh;
             let summary = sync(again).await.unwrap();
             if is_read {
-                assert_eq!((summary.failure(), store.len("orders")), (None, 35), "{case}");
+                assert_eq!(
+                    (summary.failure(), store.len("orders")),
+                    (None, 35),
+                    "{case}"
+                );
                 continue;
             }
             assert_eq!(summary.failure(), Some(ErrorKind::ConfigInvalid), "{case}");
-            assert_eq!((store.state("orders"), account.pages_served(), store.len("orders")), (state, pages, 30), "{case}");
+            assert_eq!(
+                (
+                    store.state("orders"),
+                    account.pages_served(),
+                    store.len("orders")
+                ),
+                (state, pages, 30),
+                "{case}"
+            );
         }
     }
 }
 
-/// A key that may not tell its account forgets nothing: the one that comes after it is still compared.
+/// A key that may not tell its account forgets nothing: the one that comes after it is still
+/// compared.
 #[tokio::test(start_paused = true)]
 async fn a1_what_was_known_of_an_account_outlives_a_key_that_may_not_tell() {
     let (store, account) = (Store::new(), Account::evenly(30));
-    for (name, is_read) in [(Some("acct_1"), true), (None, true), (Some("acct_2"), false), (Some("acct_1"), true)] {
+    for (name, is_read) in [
+        (Some("acct_1"), true),
+        (None, true),
+        (Some("acct_2"), false),
+        (Some("acct_1"), true),
+    ] {
         account.belong_to(name.map_or(Origin::default(), Origin::of_account));
-        assert_eq!(run(&store, &account).await.failure().is_none(), is_read, "{name:?}");
+        assert_eq!(
+            run(&store, &account).await.failure().is_none(),
+            is_read,
+            "{name:?}"
+        );
     }
 }
 
@@ -169,10 +268,16 @@ async fn a1_after_a_reset_the_other_account_replaces_what_is_there() {
     run(&store, &account).await;
     let other = Account::with_gaps(&[60, 60, 60]);
     other.belong_to(Origin::of_account("acct_2"));
-    assert_eq!(run(&store, &other).await.failure(), Some(ErrorKind::ConfigInvalid));
+    assert_eq!(
+        run(&store, &other).await.failure(),
+        Some(ErrorKind::ConfigInvalid)
+    );
     store.change_state("orders", |state| *state = state.reset());
     assert_eq!(run(&store, &other).await.failure(), None);
-    assert_eq!((store.len("orders"), store.state("orders").origin), (3, Some(Origin::of_account("acct_2"))));
+    assert_eq!(
+        (store.len("orders"), store.state("orders").origin),
+        (3, Some(Origin::of_account("acct_2")))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,14 +287,17 @@ async fn a1_the_refusal_names_both_accounts_and_the_ways_out() {
     run(&store, &account).await;
     account.belong_to(Origin::of_account("acct_LIVE").realm("live mode"));
     let summary = run(&store, &account).await;
-    let Outcome::Failed { error } = outcome(&summary) else { panic!("{summary:?}") };
+    let Outcome::Failed { error } = outcome(&summary) else {
+        panic!("{summary:?}")
+    };
     insta::assert_snapshot!(format!("{}\n{}", error.message, error.help.as_deref().unwrap_or_default()), @r"
     source `shop` was read from account acct_TEST (test mode), and now its credentials belong to account acct_LIVE (live mode)
     to keep both, give this one a source name of its own; to replace what is there, run `pipeline state reset shop --yes` and sync again; if the credentials were changed by mistake, put the old ones back
     ");
 }
 
-/// Nothing proves that an account which is known only now is the one whose rows are stored. That is told once, with both ways out.
+/// Nothing proves that an account which is known only now is the one whose rows are stored. That is
+/// told once, with both ways out.
 #[tokio::test(start_paused = true)]
 async fn f6_an_account_that_is_known_only_later_is_a_notice() {
     let (store, account) = (Store::new(), Account::evenly(3));
@@ -198,11 +306,20 @@ async fn f6_an_account_that_is_known_only_later_is_a_notice() {
     account.belong_to(Origin::of_account("acct_B").realm("test mode"));
     for told in [1, 0] {
         let said = Arc::new(Notices::default());
-        let summary = sync(job(&store, &account).observer(said.clone())).await.unwrap();
+        let summary = sync(job(&store, &account).observer(said.clone()))
+            .await
+            .unwrap();
         assert_eq!(summary.failure(), None);
         let notices = said.0.lock().unwrap().clone();
-        let names =
-            |notice: &&String| ["acct_B", "state reset shop --yes", "a source name of its own"].iter().all(|text| notice.contains(text));
+        let names = |notice: &&String| {
+            [
+                "acct_B",
+                "state reset shop --yes",
+                "a source name of its own",
+            ]
+            .iter()
+            .all(|text| notice.contains(text))
+        };
         assert_eq!(notices.iter().filter(names).count(), told, "{notices:?}");
     }
 }

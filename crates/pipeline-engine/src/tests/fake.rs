@@ -10,7 +10,11 @@ use pipeline_core::{Connector, Endpoint, Page, Plan, Reader, Result, Session};
 /// A connector whose runs have no state of their own.
 pub(super) trait Fake: Connector {
     /// See [`Session::read`].
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         Reader::new(self.client().clone()).read(endpoint, slice)
     }
 }
@@ -24,7 +28,10 @@ struct Run<C> {
 
 /// Begins a run that reads what a connector declares.
 pub(super) fn open<C: Fake>(connector: Arc<C>) -> Arc<dyn Session> {
-    let plan = Plan { endpoints: connector.endpoints().to_vec(), ..Plan::default() };
+    let plan = Plan {
+        endpoints: connector.endpoints().to_vec(),
+        ..Plan::default()
+    };
     open_as(connector, plan)
 }
 
@@ -42,7 +49,11 @@ impl<C: Fake> Session for Run<C> {
         &self.plan
     }
 
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         self.connector.read(endpoint, slice)
     }
 }

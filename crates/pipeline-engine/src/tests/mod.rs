@@ -29,7 +29,11 @@ use self::store::Store;
 use super::{CancellationToken, Job, Outcome, Selection, Source, Summary, sync};
 
 fn job(store: &Arc<Store>, account: &Arc<Account>) -> Job {
-    let source = Source { name: "shop".to_owned(), connector: account.clone(), streams: Selection::All };
+    let source = Source {
+        name: "shop".to_owned(),
+        connector: account.clone(),
+        streams: Selection::All,
+    };
     let mut job = Job::new("run", store.clone(), vec![source]);
     job.clock = Arc::new(TokioClock::starting_at(account::NOW));
     job.options.commit_bytes = 2_000;
@@ -53,7 +57,11 @@ async fn everything_is_read_once() {
     assert_eq!(store.ids("orders"), account.ids());
     assert_eq!(summary.endpoints[0].streams[0].rows, 1_000);
     assert!(summary.commits > 10, "{} commits", summary.commits);
-    assert_eq!(store.state("orders").slices.len(), 0, "finished windows are dropped");
+    assert_eq!(
+        store.state("orders").slices.len(),
+        0,
+        "finished windows are dropped"
+    );
 }
 
 #[derive(Debug, Default)]
@@ -78,9 +86,15 @@ async fn running_slices_are_split_until_all_workers_are_busy() {
         assert_eq!(store.ids("orders"), account.ids());
         let serial = account::LATENCY * 4_000 / u32::try_from(account::PAGE).unwrap();
         let ratio = serial.as_secs_f64() / started.elapsed().as_secs_f64();
-        assert!(ratio > 6.0, "{ratio:.1} times as fast as one page after the other");
+        assert!(
+            ratio > 6.0,
+            "{ratio:.1} times as fast as one page after the other"
+        );
         let pages = account.pages_served();
-        assert!(pages <= 4_000 / account::PAGE + 2 * splits.0.load(Ordering::Relaxed) + 2, "{pages} pages");
+        assert!(
+            pages <= 4_000 / account::PAGE + 2 * splits.0.load(Ordering::Relaxed) + 2,
+            "{pages} pages"
+        );
     }
 }
 
@@ -101,7 +115,12 @@ async fn a_run_killed_after_any_page_is_resumed_without_loss_or_repetition() {
         account.hang_after(usize::MAX);
         let summary = run(&store, &account).await;
         assert!(matches!(outcome(&summary), Outcome::Done));
-        assert_eq!(store.ids("orders"), account.ids(), "killed after {pages} pages: {}", killed.is_err());
+        assert_eq!(
+            store.ids("orders"),
+            account.ids(),
+            "killed after {pages} pages: {}",
+            killed.is_err()
+        );
     }
 }
 
@@ -112,12 +131,22 @@ async fn a_destination_that_fails_at_any_commit_loses_and_repeats_nothing() {
         store.fail_at_commit(commit);
         let failed = sync(job(&store, &account)).await;
         if let Ok(summary) = &failed {
-            assert!(matches!(summary.failure(), None | Some(ErrorKind::Destination)), "{summary:?}");
-            assert!(summary.failure().is_some() || store.ids("orders") == account.ids(), "commit {commit} failed: {summary:?}");
+            assert!(
+                matches!(summary.failure(), None | Some(ErrorKind::Destination)),
+                "{summary:?}"
+            );
+            assert!(
+                summary.failure().is_some() || store.ids("orders") == account.ids(),
+                "commit {commit} failed: {summary:?}"
+            );
         }
         store.fail_at_commit(usize::MAX);
         run(&store, &account).await;
-        assert_eq!(store.ids("orders"), account.ids(), "failed at commit {commit}");
+        assert_eq!(
+            store.ids("orders"),
+            account.ids(),
+            "failed at commit {commit}"
+        );
     }
 }
 
@@ -137,7 +166,10 @@ async fn cancelling_commits_what_was_read_and_the_next_run_goes_on() {
     let before = account.pages_served();
     run(&store, &account).await;
     assert_eq!(store.ids("orders"), account.ids());
-    assert!(account.pages_served() - before <= (2_000 - kept) / account::PAGE + 60, "finished pages are not read again");
+    assert!(
+        account.pages_served() - before <= (2_000 - kept) / account::PAGE + 60,
+        "finished pages are not read again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +182,11 @@ async fn the_next_sync_reads_what_is_new_and_writes_what_is_new_or_changed() {
     let summary = run(&store, &account).await;
     let orders = &summary.endpoints[0].streams[0];
     assert_eq!((orders.rows, orders.records > 28), (28, true), "{orders:?}");
-    assert_eq!(orders.unchanged, orders.records - 28, "what the lookback reads again is recognised");
+    assert_eq!(
+        orders.unchanged,
+        orders.records - 28,
+        "what the lookback reads again is recognised"
+    );
     let again = run(&store, &account).await;
     assert_eq!(again.endpoints[0].streams[0].rows, 0);
 }
@@ -162,7 +198,10 @@ async fn a_record_that_changes_back_is_written_again() {
     for value in [1, 0] {
         account.set_newest(value);
         run(&store, &account).await;
-        assert_eq!(store.value_of("orders", account.ids().last().unwrap()), value);
+        assert_eq!(
+            store.value_of("orders", account.ids().last().unwrap()),
+            value
+        );
     }
 }
 
@@ -174,11 +213,23 @@ async fn a_full_refresh_replaces_the_table_in_one_step() {
     account.hang_after(account.pages_served() + 10);
     let mut refresh = job(&store, &account);
     refresh.options.full_refresh = true;
-    assert!(tokio::time::timeout(Duration::from_hours(1), sync(refresh)).await.is_err());
-    assert_eq!(store.ids("orders").len(), 300, "an unfinished refresh is invisible");
+    assert!(
+        tokio::time::timeout(Duration::from_hours(1), sync(refresh))
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        store.ids("orders").len(),
+        300,
+        "an unfinished refresh is invisible"
+    );
     account.hang_after(usize::MAX);
     run(&store, &account).await;
-    assert_eq!(store.ids("orders"), account.ids(), "the next run finishes the refresh");
+    assert_eq!(
+        store.ids("orders"),
+        account.ids(),
+        "the next run finishes the refresh"
+    );
     assert!(!store.state("orders").refreshing);
 }
 
@@ -193,7 +244,10 @@ async fn a_stream_selected_later_is_complete() {
     sync(select(&["orders"])).await.unwrap();
     assert!(store.ids("lines").is_empty());
     sync(select(&["orders", "lines"])).await.unwrap();
-    assert_eq!((store.ids("lines").len(), store.ids("orders").len()), (100, 100));
+    assert_eq!(
+        (store.ids("lines").len(), store.ids("orders").len()),
+        (100, 100)
+    );
     let unknown = sync(select(&["order"])).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::ConfigInvalid);
     insta::assert_snapshot!(format!("{unknown}\n{}", unknown.help().unwrap()), @r"
@@ -205,11 +259,27 @@ async fn a_stream_selected_later_is_complete() {
 #[tokio::test(start_paused = true)]
 async fn failures_reach_as_far_as_they_must() {
     let cases = [
-        (Fault::Fails(ErrorKind::PermissionDenied), Selection::All, "unavailable"),
-        (Fault::Fails(ErrorKind::PermissionDenied), Selection::Named(vec!["orders".to_owned()]), "permission_denied"),
+        (
+            Fault::Fails(ErrorKind::PermissionDenied),
+            Selection::All,
+            "unavailable",
+        ),
+        (
+            Fault::Fails(ErrorKind::PermissionDenied),
+            Selection::Named(vec!["orders".to_owned()]),
+            "permission_denied",
+        ),
         (Fault::Fails(ErrorKind::Refused), Selection::All, "refused"),
-        (Fault::Fails(ErrorKind::Unavailable), Selection::All, "unavailable_error"),
-        (Fault::Fails(ErrorKind::Unauthenticated), Selection::All, "unauthenticated"),
+        (
+            Fault::Fails(ErrorKind::Unavailable),
+            Selection::All,
+            "unavailable_error",
+        ),
+        (
+            Fault::Fails(ErrorKind::Unauthenticated),
+            Selection::All,
+            "unauthenticated",
+        ),
     ];
     for (fault, streams, expected) in cases {
         let (store, account) = (Store::new(), Account::evenly(300));
@@ -219,12 +289,17 @@ async fn failures_reach_as_far_as_they_must() {
         let summary = sync(job).await.unwrap();
         let found = match outcome(&summary) {
             Outcome::Unavailable { .. } => "unavailable".to_owned(),
-            Outcome::Failed { error } if error.kind == ErrorKind::Unavailable => "unavailable_error".to_owned(),
+            Outcome::Failed { error } if error.kind == ErrorKind::Unavailable => {
+                "unavailable_error".to_owned()
+            }
             Outcome::Failed { error } => error.kind.to_string(),
             other => format!("{other:?}"),
         };
         assert_eq!(found, expected);
-        assert!(!store.ids("orders").is_empty(), "the pages before the failure are committed");
+        assert!(
+            !store.ids("orders").is_empty(),
+            "the pages before the failure are committed"
+        );
         account.fault_after(usize::MAX, fault);
         run(&store, &account).await;
         assert_eq!(store.ids("orders"), account.ids());
@@ -236,7 +311,12 @@ struct Said(Mutex<Vec<String>>);
 
 impl Observer for Said {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::Notice { source, message: text, .. } = event {
+        if let Event::Notice {
+            source,
+            message: text,
+            ..
+        } = event
+        {
             self.0.lock().unwrap().push(format!("{source}: {text}"));
         }
     }
@@ -249,18 +329,36 @@ async fn an_account_that_nothing_can_be_learned_of_is_not_read() {
     let (state, said) = (store.state("orders"), Arc::new(Said::default()));
     account.grow(10);
     account.close(Some(ErrorKind::Unauthenticated));
-    let summary = sync(job(&store, &account).observer(said.clone())).await.unwrap();
-    assert!(matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated), "{summary:?}");
-    assert_eq!(store.state("orders"), state, "nothing is planned for it either");
+    let summary = sync(job(&store, &account).observer(said.clone()))
+        .await
+        .unwrap();
+    assert!(
+        matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unauthenticated),
+        "{summary:?}"
+    );
+    assert_eq!(
+        store.state("orders"),
+        state,
+        "nothing is planned for it either"
+    );
     account.close(Some(ErrorKind::Unsupported));
-    assert_eq!(run(&store, &account).await.endpoints.len(), 0, "it is left out");
+    assert_eq!(
+        run(&store, &account).await.endpoints.len(),
+        0,
+        "it is left out"
+    );
     let mut named = job(&store, &account);
     named.sources[0].streams = Selection::Named(vec!["orders".to_owned()]);
     let summary = sync(named).await.unwrap();
-    assert!(matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unsupported), "{summary:?}");
+    assert!(
+        matches!(outcome(&summary), Outcome::Failed { error } if error.kind == ErrorKind::Unsupported),
+        "{summary:?}"
+    );
     assert_eq!(store.state("orders"), state);
     account.close(None);
-    sync(job(&store, &account).observer(said.clone())).await.unwrap();
+    sync(job(&store, &account).observer(said.clone()))
+        .await
+        .unwrap();
     assert_eq!(store.ids("orders"), account.ids());
     assert_eq!(*said.0.lock().unwrap(), ["shop: reads orders"]);
 }
@@ -272,15 +370,24 @@ async fn a_lost_position_restarts_the_rest_of_the_slice() {
     let summary = run(&store, &account).await;
     assert!(matches!(outcome(&summary), Outcome::Done), "{summary:?}");
     assert_eq!(store.ids("orders"), account.ids());
-    assert!(account.pages_served() < 300 / account::PAGE + 60, "only the rest was read again");
+    assert!(
+        account.pages_served() < 300 / account::PAGE + 60,
+        "only the rest was read again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_writers_cannot_both_commit() {
     let (store, account) = (Store::appending(), Account::evenly(300));
     let (first, second) = tokio::join!(sync(job(&store, &account)), sync(job(&store, &account)));
-    let failures: Vec<_> = [first, second].into_iter().map(|result| result.map_or_else(|e| Some(e.kind()), |s| s.failure())).collect();
-    assert!(failures.contains(&Some(ErrorKind::CheckpointConflict)), "{failures:?}");
+    let failures: Vec<_> = [first, second]
+        .into_iter()
+        .map(|result| result.map_or_else(|e| Some(e.kind()), |s| s.failure()))
+        .collect();
+    assert!(
+        failures.contains(&Some(ErrorKind::CheckpointConflict)),
+        "{failures:?}"
+    );
     run(&store, &account).await;
     assert_eq!(store.ids("orders"), account.ids());
 }
@@ -292,7 +399,11 @@ async fn what_cannot_be_a_row_is_kept_with_the_reason() {
     let summary = run(&store, &account).await;
     assert_eq!(summary.endpoints[0].streams[0].rejected, 1);
     assert_eq!(store.ids("orders").len(), 50);
-    assert_eq!(store.len("_rejected"), 2, "one for each stream that it was meant for");
+    assert_eq!(
+        store.len("_rejected"),
+        2,
+        "one for each stream that it was meant for"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,8 +411,14 @@ async fn a_response_of_several_pages_is_committed_whole_or_not_at_all() {
     let (store, account) = (Store::appending(), Account::evenly(0));
     account.stream_of_parts(10, Some(6));
     let summary = run(&store, &account).await;
-    assert!(matches!(outcome(&summary), Outcome::Failed { .. }), "{summary:?}");
-    assert!(store.ids("orders").is_empty(), "a part of a response must not be visible");
+    assert!(
+        matches!(outcome(&summary), Outcome::Failed { .. }),
+        "{summary:?}"
+    );
+    assert!(
+        store.ids("orders").is_empty(),
+        "a part of a response must not be visible"
+    );
     account.stream_of_parts(10, None);
     run(&store, &account).await;
     assert_eq!(store.ids("orders").len(), 10);
@@ -314,13 +431,23 @@ async fn a_dry_run_plans_and_writes_nothing() {
     let mut dry = job(&store, &account);
     dry.options.dry_run = true;
     let summary = sync(dry).await.unwrap();
-    assert_eq!((summary.endpoints[0].unfinished, account.pages_served(), store.commits()), (1, 0, 0));
+    assert_eq!(
+        (
+            summary.endpoints[0].unfinished,
+            account.pages_served(),
+            store.commits()
+        ),
+        (1, 0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_commit_log_hash_does_not_depend_on_the_order_of_pages() {
     let total = |store: &Store| {
-        let hashes = store.log().into_iter().map(|commit| u128::from_str_radix(&commit.content_hash, 16).unwrap());
+        let hashes = store
+            .log()
+            .into_iter()
+            .map(|commit| u128::from_str_radix(&commit.content_hash, 16).unwrap());
         hashes.fold(0, u128::wrapping_add)
     };
     let (one, other, account) = (Store::new(), Store::new(), Account::evenly(500));
@@ -329,7 +456,12 @@ async fn the_commit_log_hash_does_not_depend_on_the_order_of_pages() {
     serial.options.max_slices = 1;
     sync(serial).await.unwrap();
     assert_eq!(total(&one), total(&other));
-    assert!(one.state_at(&EndpointId::new("shop", "orders")).slices.values().all(|slice| slice.position == Position::End));
+    assert!(
+        one.state_at(&EndpointId::new("shop", "orders"))
+            .slices
+            .values()
+            .all(|slice| slice.position == Position::End)
+    );
 }
 
 proptest! {

@@ -3,7 +3,10 @@
 use super::*;
 
 fn named(run: &str, job: Job) -> Job {
-    Job { run: run.to_owned(), ..job }
+    Job {
+        run: run.to_owned(),
+        ..job
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -12,12 +15,24 @@ async fn d5_the_second_of_two_overlapping_syncs_is_refused_before_it_asks_the_ve
     let first = tokio::spawn(sync(named("first", job(&store, &account))));
     tokio::time::sleep(account::LATENCY * 20).await;
     let other = Account::evenly(2_000);
-    let refused = sync(named("second", job(&store, &other))).await.expect_err("the first holds the claim");
-    assert_eq!((refused.kind(), other.pages_served()), (ErrorKind::CheckpointConflict, 0));
+    let refused = sync(named("second", job(&store, &other)))
+        .await
+        .expect_err("the first holds the claim");
+    assert_eq!(
+        (refused.kind(), other.pages_served()),
+        (ErrorKind::CheckpointConflict, 0)
+    );
     let summary = first.await.unwrap().unwrap();
-    assert!(matches!(outcome(&summary), Outcome::Done), "the first is not hurt: {summary:?}");
+    assert!(
+        matches!(outcome(&summary), Outcome::Done),
+        "the first is not hurt: {summary:?}"
+    );
     assert_eq!(store.ids("orders"), account.ids());
-    assert_eq!(store.recorded().len(), 1, "a run that was refused has not begun");
+    assert_eq!(
+        store.recorded().len(),
+        1,
+        "a run that was refused has not begun"
+    );
     run(&store, &account).await;
 }
 
@@ -30,7 +45,14 @@ async fn d5_a_dry_run_claims_and_records_nothing() {
     dry.options.dry_run = true;
     sync(dry).await.unwrap();
     first.await.unwrap().unwrap();
-    assert_eq!(store.recorded().iter().map(|run| run.run.as_str()).collect::<Vec<_>>(), ["first"]);
+    assert_eq!(
+        store
+            .recorded()
+            .iter()
+            .map(|run| run.run.as_str())
+            .collect::<Vec<_>>(),
+        ["first"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,7 +65,11 @@ async fn d10_every_run_is_remembered_with_its_end_and_the_last_success() {
     sync(named("failed", job(&store, &account))).await.unwrap();
     account.fault_after(usize::MAX, Fault::Fails(ErrorKind::Unavailable));
     account.hang_after(account.pages_served());
-    let killed = tokio::time::timeout(Duration::from_hours(1), sync(named("killed", job(&store, &account)))).await;
+    let killed = tokio::time::timeout(
+        Duration::from_hours(1),
+        sync(named("killed", job(&store, &account))),
+    )
+    .await;
     assert!(killed.is_err());
     account.hang_after(usize::MAX);
     let cancelled = named("cancelled", job(&store, &account));
@@ -51,31 +77,68 @@ async fn d10_every_run_is_remembered_with_its_end_and_the_last_success() {
     sync(cancelled).await.unwrap();
     let runs = store.recorded();
     let of_run = |name: &str| runs.iter().find(|run| run.run == name).unwrap();
-    let (good, failed, killed, cancelled) = (of_run("good"), of_run("failed"), of_run("killed"), of_run("cancelled"));
-    assert_eq!((good.rows, &good.failure, &good.sources), (600, &None, &vec!["shop".to_owned()]));
+    let (good, failed, killed, cancelled) = (
+        of_run("good"),
+        of_run("failed"),
+        of_run("killed"),
+        of_run("cancelled"),
+    );
+    assert_eq!(
+        (good.rows, &good.failure, &good.sources),
+        (600, &None, &vec!["shop".to_owned()])
+    );
     assert!(good.took.is_some() && good.commits > 0, "{good:?}");
     let succeeded = good.endpoints[0].succeeded;
-    assert_eq!((good.endpoints[0].status.as_str(), succeeded.is_some()), ("done", true));
+    assert_eq!(
+        (good.endpoints[0].status.as_str(), succeeded.is_some()),
+        ("done", true)
+    );
     assert_eq!(failed.failure.as_deref(), Some("unavailable"));
-    assert_eq!((failed.endpoints[0].status.as_str(), failed.endpoints[0].succeeded), ("failed", succeeded));
+    assert_eq!(
+        (
+            failed.endpoints[0].status.as_str(),
+            failed.endpoints[0].succeeded
+        ),
+        ("failed", succeeded)
+    );
     assert!(failed.endpoints[0].error.is_some(), "{failed:?}");
-    assert_eq!((killed.took, killed.endpoints.len()), (None, 0), "a run that was killed has no end");
+    assert_eq!(
+        (killed.took, killed.endpoints.len()),
+        (None, 0),
+        "a run that was killed has no end"
+    );
     assert_eq!(cancelled.failure.as_deref(), Some("cancelled"));
-    assert_eq!(cancelled.endpoints[0].succeeded, succeeded, "carried over the run that was killed");
+    assert_eq!(
+        cancelled.endpoints[0].succeeded, succeeded,
+        "carried over the run that was killed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn d10_a_run_that_cannot_be_recorded_is_a_notice_and_not_a_failure() {
-    let (store, account, said) = (Store::new(), Account::evenly(300), Arc::new(Said::default()));
+    let (store, account, said) = (
+        Store::new(),
+        Account::evenly(300),
+        Arc::new(Said::default()),
+    );
     store.forget_runs();
-    let summary = sync(job(&store, &account).observer(said.clone())).await.unwrap();
+    let summary = sync(job(&store, &account).observer(said.clone()))
+        .await
+        .unwrap();
     assert_eq!(summary.failure(), None);
     let notices = said.0.lock().unwrap().clone();
-    assert_eq!(notices.iter().filter(|notice| notice.contains("could not be recorded")).count(), 2, "{notices:?}");
+    assert_eq!(
+        notices
+            .iter()
+            .filter(|notice| notice.contains("could not be recorded"))
+            .count(),
+        2,
+        "{notices:?}"
+    );
 }
 
-/// What the vendor answers wrongly at the same place in two runs is not announced as temporary; what fails elsewhere, or in a way
-/// that passes, is.
+/// What the vendor answers wrongly at the same place in two runs is not announced as temporary;
+/// what fails elsewhere, or in a way that passes, is.
 #[tokio::test(start_paused = true)]
 async fn f10_what_failed_before_at_the_same_place_is_said_to_last() {
     for (kind, lasts) in [(ErrorKind::Decode, true), (ErrorKind::Unavailable, false)] {
@@ -85,11 +148,26 @@ async fn f10_what_failed_before_at_the_same_place_is_said_to_last() {
         for run in ["first", "second", "third"] {
             let summary = sync(named(run, job(&store, &account))).await.unwrap();
             assert_eq!(summary.failure(), Some(kind));
-            let rows: u64 = summary.endpoints.iter().flat_map(|endpoint| &endpoint.streams).map(|stream| stream.rows).sum();
+            let rows: u64 = summary
+                .endpoints
+                .iter()
+                .flat_map(|endpoint| &endpoint.streams)
+                .map(|stream| stream.rows)
+                .sum();
             told.push((rows > 0, summary.lasts()));
         }
-        assert_eq!(told, [(true, false), (false, lasts), (false, lasts)], "{kind}");
+        assert_eq!(
+            told,
+            [(true, false), (false, lasts), (false, lasts)],
+            "{kind}"
+        );
         account.fault_after(usize::MAX, Fault::Fails(kind));
-        assert_eq!(sync(named("last", job(&store, &account))).await.unwrap().failure(), None);
+        assert_eq!(
+            sync(named("last", job(&store, &account)))
+                .await
+                .unwrap()
+                .failure(),
+            None
+        );
     }
 }

@@ -11,8 +11,8 @@ use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, SliceState};
 use pipeline_core::{
-    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Event, Observer, Page, RawRecord, Result, Schema,
-    Session, StreamDef, TokioClock, declarative,
+    Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Event,
+    Observer, Page, RawRecord, Result, Schema, Session, StreamDef, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -24,7 +24,8 @@ use crate::{Job, Outcome, Selection, Source, Summary, sync};
 /// What a list has to give: ids and values, or what it fails with.
 type Orders = std::result::Result<Vec<(&'static str, i64)>, ErrorKind>;
 
-/// Shops whose orders go into one table, each from a list of its own, and a feed of changes to all of them.
+/// Shops whose orders go into one table, each from a list of its own, and a feed of changes to all
+/// of them.
 #[derive(Debug)]
 struct Shops {
     client: HttpClient,
@@ -40,8 +41,14 @@ struct Notices(Mutex<Vec<String>>);
 
 impl Observer for Notices {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::Notice { endpoint, message, .. } = event {
-            self.0.lock().unwrap().push(format!("{endpoint}: {message}"));
+        if let Event::Notice {
+            endpoint, message, ..
+        } = event
+        {
+            self.0
+                .lock()
+                .unwrap()
+                .push(format!("{endpoint}: {message}"));
         }
     }
 }
@@ -53,7 +60,12 @@ struct Feed {
 }
 
 impl Slicer for Feed {
-    fn plan(&self, _state: &EndpointState, _range: TimeRange, _now: DateTime<Utc>) -> Vec<SliceState> {
+    fn plan(
+        &self,
+        _state: &EndpointState,
+        _range: TimeRange,
+        _now: DateTime<Utc>,
+    ) -> Vec<SliceState> {
         vec![SliceState::default()]
     }
 
@@ -67,28 +79,48 @@ impl Slicer for Feed {
 }
 
 impl Shops {
-    /// `whole`: the lists are read whole by every sync. `expired`: the feed has lost its place from the second sync on.
+    /// `whole`: the lists are read whole by every sync. `expired`: the feed has lost its place from
+    /// the second sync on.
     fn new(whole: bool, expired: bool) -> Arc<Self> {
         let orders = || {
-            let schema = Schema::default().with("id", DataType::String).with("value", DataType::Int64);
+            let schema = Schema::default()
+                .with("id", DataType::String)
+                .with("value", DataType::Int64);
             StreamDef::new("orders", schema).primary_key(["id"])
         };
         let list = |name| {
             let endpoint = Endpoint::get(name, "/orders").feeds(orders(), "data");
-            if whole { endpoint } else { endpoint.incremental() }
+            if whole {
+                endpoint
+            } else {
+                endpoint.incremental()
+            }
         };
-        let feed = Endpoint::get("changes", "/changes").feeds(orders(), "data").slices(Feed { expired }).incremental().last();
+        let feed = Endpoint::get("changes", "/changes")
+            .feeds(orders(), "data")
+            .slices(Feed { expired })
+            .incremental()
+            .last();
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         Arc::new(Self {
-            client: HttpClient::builder(&context, "https://shops.test".parse().unwrap()).build().unwrap(),
+            client: HttpClient::builder(&context, "https://shops.test".parse().unwrap())
+                .build()
+                .unwrap(),
             endpoints: vec![feed, list("a"), list("b")],
-            lists: Mutex::new(BTreeMap::from([("a", Ok(vec![("a1", 1), ("a2", 1)])), ("b", Ok(vec![("b1", 1)])), ("changes", Ok(vec![]))])),
+            lists: Mutex::new(BTreeMap::from([
+                ("a", Ok(vec![("a1", 1), ("a2", 1)])),
+                ("b", Ok(vec![("b1", 1)])),
+                ("changes", Ok(vec![])),
+            ])),
             read: Mutex::default(),
         })
     }
 
     fn has(&self, endpoint: &'static str, orders: &[(&'static str, i64)]) {
-        self.lists.lock().unwrap().insert(endpoint, Ok(orders.to_vec()));
+        self.lists
+            .lock()
+            .unwrap()
+            .insert(endpoint, Ok(orders.to_vec()));
     }
 
     fn fails(&self, endpoint: &'static str, kind: ErrorKind) {
@@ -96,7 +128,11 @@ impl Shops {
     }
 
     async fn sync(self: &Arc<Self>, store: &Arc<Store>) -> (Summary, Vec<String>) {
-        let source = Source { name: "shop".to_owned(), connector: self.clone(), streams: Selection::All };
+        let source = Source {
+            name: "shop".to_owned(),
+            connector: self.clone(),
+            streams: Selection::All,
+        };
         let notices = Arc::new(Notices::default());
         let mut job = Job::new("run", store.clone(), vec![source]).observer(notices.clone());
         job.clock = Arc::new(TokioClock::starting_at(NOW));
@@ -127,12 +163,21 @@ impl Connector for Shops {
 }
 
 impl Fake for Shops {
-    fn read<'a>(&'a self, endpoint: &'a Endpoint, _slice: SliceState) -> BoxStream<'a, Result<Page>> {
+    fn read<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        _slice: SliceState,
+    ) -> BoxStream<'a, Result<Page>> {
         self.read.lock().unwrap().push(endpoint.name().to_owned());
         let page = match &self.lists.lock().unwrap()[endpoint.name()] {
             Ok(orders) => {
-                let record = |(id, value): &(&str, i64)| RawRecord::upsert(format!(r#"{{"id":"{id}","value":{value}}}"#));
-                Ok(Page::new(vec![orders.iter().map(record).collect()], Some(Advance::End)))
+                let record = |(id, value): &(&str, i64)| {
+                    RawRecord::upsert(format!(r#"{{"id":"{id}","value":{value}}}"#))
+                };
+                Ok(Page::new(
+                    vec![orders.iter().map(record).collect()],
+                    Some(Advance::End),
+                ))
             }
             Err(kind) => Err(Error::new(*kind, "the shop is closed")),
         };
@@ -149,13 +194,25 @@ async fn a_table_of_several_lists_is_published_when_all_of_them_are_read() {
     shops.has("b", &[("b1", 1)]);
     let (_, read) = shops.sync(&store).await;
     assert_eq!(store.ids("orders"), ["a1", "a2", "b1"]);
-    assert_eq!(read, ["b", "changes"], "what the first run has read is not read again");
+    assert_eq!(
+        read,
+        ["b", "changes"],
+        "what the first run has read is not read again"
+    );
 
     shops.has("a", &[("a2", 1)]);
     let (summary, read) = shops.sync(&store).await;
-    assert_eq!(store.ids("orders"), ["a2", "b1"], "what vanished from a list vanishes from the table");
+    assert_eq!(
+        store.ids("orders"),
+        ["a2", "b1"],
+        "what vanished from a list vanishes from the table"
+    );
     assert_eq!(read, ["a", "b", "changes"], "the feed comes last");
-    let rows: Vec<u64> = summary.endpoints.iter().map(|endpoint| endpoint.streams[0].rows).collect();
+    let rows: Vec<u64> = summary
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.streams[0].rows)
+        .collect();
     assert_eq!(rows, [0, 1, 1], "each endpoint's rows are its own");
 }
 
@@ -167,14 +224,21 @@ async fn a_list_that_may_not_be_read_holds_up_no_other() {
     shops.has("a", &[("a3", 1)]);
     let (summary, _) = shops.sync(&store).await;
     assert_eq!(store.ids("orders"), ["a3"]);
-    assert!(matches!(summary.endpoints[2].outcome, Outcome::Unavailable { .. }), "{summary:?}");
+    assert!(
+        matches!(summary.endpoints[2].outcome, Outcome::Unavailable { .. }),
+        "{summary:?}"
+    );
     shops.has("b", &[("b2", 1)]);
     shops.sync(&store).await;
     assert_eq!(store.ids("orders"), ["a3", "b2"]);
     shops.fails("a", ErrorKind::PermissionDenied);
     shops.fails("b", ErrorKind::PermissionDenied);
     shops.sync(&store).await;
-    assert_eq!(store.ids("orders"), ["a3", "b2"], "nothing to show is no reason to show nothing");
+    assert_eq!(
+        store.ids("orders"),
+        ["a3", "b2"],
+        "nothing to show is no reason to show nothing"
+    );
 }
 
 #[tokio::test]
@@ -184,12 +248,22 @@ async fn a_feed_writes_into_the_generation_that_the_lists_fill() {
     shops.has("changes", &[("a1", 7), ("b9", 7)]);
     shops.fails("b", ErrorKind::Unavailable);
     shops.sync(&store).await;
-    assert_eq!(store.ids("orders"), ["a1", "a2", "b1"], "the generation is not complete");
+    assert_eq!(
+        store.ids("orders"),
+        ["a1", "a2", "b1"],
+        "the generation is not complete"
+    );
     shops.has("changes", &[]);
     shops.has("b", &[("b1", 2)]);
     shops.sync(&store).await;
     assert_eq!(store.ids("orders"), ["a1", "a2", "b1", "b9"]);
-    assert_eq!((store.value_of("orders", "a1"), store.value_of("orders", "b1")), (7, 2));
+    assert_eq!(
+        (
+            store.value_of("orders", "a1"),
+            store.value_of("orders", "b1")
+        ),
+        (7, 2)
+    );
 }
 
 #[tokio::test]
@@ -198,10 +272,17 @@ async fn lists_are_read_again_when_the_feed_has_a_gap() {
     shops.sync(&store).await;
     shops.has("a", &[("a2", 3)]);
     let (_, read) = shops.sync(&store).await;
-    assert_eq!(store.ids("orders"), ["a2", "b1"], "what vanished while nobody listened is gone");
+    assert_eq!(
+        store.ids("orders"),
+        ["a2", "b1"],
+        "what vanished while nobody listened is gone"
+    );
     assert_eq!(store.value_of("orders", "a2"), 3);
     assert_eq!(read[..3], ["a", "b", "changes"]);
-    assert!(read[3].starts_with("changes: changes since the last sync can no longer be read"), "{read:?}");
+    assert!(
+        read[3].starts_with("changes: changes since the last sync can no longer be read"),
+        "{read:?}"
+    );
 }
 
 #[tokio::test]
@@ -209,13 +290,22 @@ async fn b8_what_shares_a_table_is_read_again_with_what_was_reset() {
     let (store, shops) = (Store::new(), Shops::new(false, false));
     shops.sync(&store).await;
     for (reset, order, before, after) in [
-        ("changes", "a3", ["a1", "a2", "a3", "b1"].as_slice(), ["a3", "b1"].as_slice()),
+        (
+            "changes",
+            "a3",
+            ["a1", "a2", "a3", "b1"].as_slice(),
+            ["a3", "b1"].as_slice(),
+        ),
         ("a", "a4", &["a3", "a4", "b1"], &["a4", "b1"]),
         ("b", "a5", &["a4", "a5", "b1"], &["a5", "b1"]),
     ] {
         shops.has("a", &[(order, 3)]);
         shops.sync(&store).await;
-        assert_eq!(store.ids("orders"), before, "{reset}: nothing is begun again");
+        assert_eq!(
+            store.ids("orders"),
+            before,
+            "{reset}: nothing is begun again"
+        );
         store.reset(reset);
         shops.sync(&store).await;
         assert_eq!(store.ids("orders"), after, "{reset}: what is gone is gone");
@@ -226,28 +316,57 @@ async fn b8_what_shares_a_table_is_read_again_with_what_was_reset() {
 async fn a13_a_feed_goes_on_beside_a_damaged_table_unless_its_own_position_is_lost() {
     let (store, shops) = (Store::new(), Shops::new(false, false));
     shops.sync(&store).await;
-    let table = TableId { source: "shop".to_owned(), stream: "orders".to_owned() };
-    let damage = Damage { table: Some(table), what: "rows are missing".to_owned(), help: "read it again".to_owned() };
+    let table = TableId {
+        source: "shop".to_owned(),
+        stream: "orders".to_owned(),
+    };
+    let damage = Damage {
+        table: Some(table),
+        what: "rows are missing".to_owned(),
+        help: "read it again".to_owned(),
+    };
     store.damage(vec![damage]);
     shops.has("changes", &[("a1", 7)]);
     let (summary, read) = shops.sync(&store).await;
-    let is_failed =
-        |index: usize| matches!(&summary.endpoints[index].outcome, Outcome::Failed { error } if error.kind == ErrorKind::Destination);
-    assert_eq!((is_failed(0), is_failed(1), is_failed(2)), (false, true, true), "{summary:?}");
-    assert_eq!((read[0].as_str(), store.value_of("orders", "a1")), ("changes", 7));
+    let is_failed = |index: usize| matches!(&summary.endpoints[index].outcome, Outcome::Failed { error } if error.kind == ErrorKind::Destination);
+    assert_eq!(
+        (is_failed(0), is_failed(1), is_failed(2)),
+        (false, true, true),
+        "{summary:?}"
+    );
+    assert_eq!(
+        (read[0].as_str(), store.value_of("orders", "a1")),
+        ("changes", 7)
+    );
     store.forget("changes");
     let (summary, read) = shops.sync(&store).await;
-    assert_eq!((summary.failure(), read), (Some(ErrorKind::Destination), vec![]));
-    assert!(store.state("changes").is_untouched(), "it does not begin anew, as if nothing had happened meanwhile");
+    assert_eq!(
+        (summary.failure(), read),
+        (Some(ErrorKind::Destination), vec![])
+    );
+    assert!(
+        store.state("changes").is_untouched(),
+        "it does not begin anew, as if nothing had happened meanwhile"
+    );
 }
 
 #[tokio::test]
 async fn a13_lists_that_every_sync_reads_whole_repair_their_table() {
     let (store, shops) = (Store::new(), Shops::new(true, false));
     shops.sync(&store).await;
-    let table = TableId { source: "shop".to_owned(), stream: "orders".to_owned() };
-    store.damage(vec![Damage { table: Some(table), what: "rows are missing".to_owned(), help: "read it again".to_owned() }]);
+    let table = TableId {
+        source: "shop".to_owned(),
+        stream: "orders".to_owned(),
+    };
+    store.damage(vec![Damage {
+        table: Some(table),
+        what: "rows are missing".to_owned(),
+        help: "read it again".to_owned(),
+    }]);
     shops.has("a", &[("a2", 3)]);
     let (summary, _) = shops.sync(&store).await;
-    assert_eq!((summary.failure(), store.ids("orders")), (None, vec!["a2".to_owned(), "b1".to_owned()]));
+    assert_eq!(
+        (summary.failure(), store.ids("orders")),
+        (None, vec!["a2".to_owned(), "b1".to_owned()])
+    );
 }

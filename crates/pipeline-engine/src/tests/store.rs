@@ -12,7 +12,8 @@ use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
 
 use crate::destination::{
-    Commit, CommitRecord, Damage, Delivery, Depth, Destination, Generation, Keep, Refused, Status, Table, Transaction,
+    Commit, CommitRecord, Damage, Delivery, Depth, Destination, Generation, Keep, Refused, Status,
+    Table, Transaction,
 };
 
 type Rows = Vec<(String, i64)>;
@@ -110,7 +111,11 @@ impl Store {
 
     /// Loses what is stored of an endpoint.
     pub(super) fn forget(&self, endpoint: &str) {
-        self.contents.lock().unwrap().states.remove(&EndpointId::new("shop", endpoint));
+        self.contents
+            .lock()
+            .unwrap()
+            .states
+            .remove(&EndpointId::new("shop", endpoint));
     }
 
     /// Resets what is stored of an endpoint.
@@ -144,11 +149,21 @@ impl Store {
     }
 
     pub(super) fn value_of(&self, table: &str, id: &str) -> i64 {
-        self.rows(table).into_iter().find(|(known, _)| known == id).unwrap().1
+        self.rows(table)
+            .into_iter()
+            .find(|(known, _)| known == id)
+            .unwrap()
+            .1
     }
 
     fn rows(&self, table: &str) -> Rows {
-        self.contents.lock().unwrap().tables.get(&(table.to_owned(), false)).cloned().unwrap_or_default()
+        self.contents
+            .lock()
+            .unwrap()
+            .tables
+            .get(&(table.to_owned(), false))
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(super) fn state(&self, endpoint: &str) -> EndpointState {
@@ -156,11 +171,24 @@ impl Store {
     }
 
     pub(super) fn change_state(&self, endpoint: &str, change: impl FnOnce(&mut EndpointState)) {
-        change(self.contents.lock().unwrap().states.get_mut(&EndpointId::new("shop", endpoint)).unwrap());
+        change(
+            self.contents
+                .lock()
+                .unwrap()
+                .states
+                .get_mut(&EndpointId::new("shop", endpoint))
+                .unwrap(),
+        );
     }
 
     pub(super) fn state_at(&self, endpoint: &EndpointId) -> EndpointState {
-        self.contents.lock().unwrap().states.get(endpoint).cloned().unwrap_or_default()
+        self.contents
+            .lock()
+            .unwrap()
+            .states
+            .get(endpoint)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// What was to stay when tables were published. The rows are not carried over here.
@@ -188,11 +216,17 @@ impl Destination for Store {
     }
 
     async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
-        let Some(claims) = &self.claims else { return Ok(Box::new(())) };
+        let Some(claims) = &self.claims else {
+            return Ok(Box::new(()));
+        };
         if claims.lock().unwrap().insert(source.to_owned()) {
             return Ok(Box::new(Claimed(Arc::clone(claims), source.to_owned())));
         }
-        Err(Error::new(ErrorKind::CheckpointConflict, format!("another sync reads {source}")).with_context("run", run))
+        Err(Error::new(
+            ErrorKind::CheckpointConflict,
+            format!("another sync reads {source}"),
+        )
+        .with_context("run", run))
     }
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
@@ -208,7 +242,15 @@ impl Destination for Store {
     }
 
     async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        Ok(self.runs.lock().unwrap().iter().rev().take(limit).cloned().collect())
+        Ok(self
+            .runs
+            .lock()
+            .unwrap()
+            .iter()
+            .rev()
+            .take(limit)
+            .cloned()
+            .collect())
     }
 
     async fn verify(&self, _: Depth) -> Result<Vec<Damage>> {
@@ -216,18 +258,34 @@ impl Destination for Store {
     }
 
     async fn prepare(&self, tables: &[Arc<Table>]) -> Result<()> {
-        self.prepared.lock().unwrap().extend(tables.iter().map(|table| table.stream.clone()));
+        self.prepared
+            .lock()
+            .unwrap()
+            .extend(tables.iter().map(|table| table.stream.clone()));
         Ok(())
     }
 
     async fn states(&self, source: &str) -> Result<BTreeMap<EndpointId, EndpointState>> {
         let states = self.contents.lock().unwrap().states.clone();
-        Ok(states.into_iter().filter(|(id, _)| id.source == source).collect())
+        Ok(states
+            .into_iter()
+            .filter(|(id, _)| id.source == source)
+            .collect())
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        if self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |busy| busy.checked_sub(1)).is_ok() {
-            return Err(Error::new(ErrorKind::Destination, "the store is used by another process").temporary());
+        if self
+            .busy
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |busy| {
+                busy.checked_sub(1)
+            })
+            .is_ok()
+        {
+            return Err(Error::new(
+                ErrorKind::Destination,
+                "the store is used by another process",
+            )
+            .temporary());
         }
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let fails = attempt == self.fail_at.load(Ordering::Relaxed);
@@ -260,8 +318,16 @@ impl Transaction for Staged {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64> {
         let (unwanted, rows) = (self.refuses.lock().unwrap(), rows_of(&batch));
         let is_refused = |id: &str| table.stream != "_rejected" && unwanted.contains(id);
-        let refused = rows.iter().enumerate().filter(|(_, (id, _))| is_refused(id));
-        self.refused = refused.map(|(row, _)| Refused { row, reason: "it breaks a rule".to_owned() }).collect();
+        let refused = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (id, _))| is_refused(id));
+        self.refused = refused
+            .map(|(row, _)| Refused {
+                row,
+                reason: "it breaks a rule".to_owned(),
+            })
+            .collect();
         self.batches.push((Arc::clone(table), batch));
         Ok(0)
     }
@@ -277,15 +343,24 @@ impl Transaction for Staged {
         let mut contents = self.contents.lock().unwrap();
         let mut next = contents.clone();
         for change in &commit.changes {
-            next.states.entry(change.endpoint().clone()).or_default().apply(change)?;
+            next.states
+                .entry(change.endpoint().clone())
+                .or_default()
+                .apply(change)?;
         }
         for table in &commit.discard {
             next.tables.remove(&(table.stream.clone(), true));
         }
         for (table, batch) in &self.batches {
-            let rows = next.tables.entry((table.stream.clone(), table.generation == Generation::Next)).or_default();
+            let rows = next
+                .tables
+                .entry((table.stream.clone(), table.generation == Generation::Next))
+                .or_default();
             let refuses = self.refuses.lock().unwrap();
-            for row in rows_of(batch).into_iter().filter(|(id, _)| table.stream == "_rejected" || !refuses.contains(id)) {
+            for row in rows_of(batch)
+                .into_iter()
+                .filter(|(id, _)| table.stream == "_rejected" || !refuses.contains(id))
+            {
                 if self.upserts && table.primary_key.iter().any(|column| column == "id") {
                     rows.retain(|(id, _)| *id != row.0);
                 }
@@ -294,7 +369,10 @@ impl Transaction for Staged {
         }
         next.kept.extend(commit.keep.iter().cloned());
         for table in &commit.publish {
-            let published = next.tables.remove(&(table.stream.clone(), true)).unwrap_or_default();
+            let published = next
+                .tables
+                .remove(&(table.stream.clone(), true))
+                .unwrap_or_default();
             next.tables.insert((table.stream.clone(), false), published);
         }
         let sequence = next.log.len() as u64 + 1;
@@ -305,9 +383,32 @@ impl Transaction for Staged {
 }
 
 fn rows_of(batch: &RecordBatch) -> Rows {
-    let text = |name: &str| batch.column_by_name(name).map(|column| column.as_string::<i32>().clone());
-    let (accounts, ids) = (text("company"), batch.column_by_name("id").unwrap_or(batch.column(0)).as_string::<i32>());
-    let id = |row| accounts.as_ref().map_or(String::new(), |accounts| format!("{}/", accounts.value(row))) + ids.value(row);
-    let values = batch.column_by_name("value").map(|values| values.as_primitive::<Int64Type>().clone());
-    (0..batch.num_rows()).map(|row| (id(row), values.as_ref().map_or(0, |values| values.value(row)))).collect()
+    let text = |name: &str| {
+        batch
+            .column_by_name(name)
+            .map(|column| column.as_string::<i32>().clone())
+    };
+    let (accounts, ids) = (
+        text("company"),
+        batch
+            .column_by_name("id")
+            .unwrap_or(batch.column(0))
+            .as_string::<i32>(),
+    );
+    let id = |row| {
+        accounts.as_ref().map_or(String::new(), |accounts| {
+            format!("{}/", accounts.value(row))
+        }) + ids.value(row)
+    };
+    let values = batch
+        .column_by_name("value")
+        .map(|values| values.as_primitive::<Int64Type>().clone());
+    (0..batch.num_rows())
+        .map(|row| {
+            (
+                id(row),
+                values.as_ref().map_or(0, |values| values.value(row)),
+            )
+        })
+        .collect()
 }

@@ -1,9 +1,11 @@
-//! A Stripe account whose objects are written down one by one, so that they can change, vanish and tell of it.
+//! A Stripe account whose objects are written down one by one, so that they can change, vanish and
+//! tell of it.
 //!
-//! The lists of [`world`](crate::world) are computed and stand still. Here everything is kept in memory: objects of every
-//! list, the lists inside objects, the lists of other objects, the events that tell of changes, and connected accounts
-//! that have all of that themselves. What an event carries is deliberately of no use: its object has been in another
-//! version of the API and says so.
+//! The lists of [`world`](crate::world) are computed and stand still. Here everything is kept in
+//! memory: objects of every list, the lists inside objects, the lists of other objects, the events
+//! that tell of changes, and connected accounts that have all of that themselves. What an event
+//! carries is deliberately of no use: its object has been in another version of the API and says
+//! so.
 
 mod answer;
 mod changes;
@@ -36,13 +38,19 @@ pub struct StripeBook {
     pub streams: Vec<String>,
     /// How many things happen while each page of a list is on its way.
     pub changes_per_page: u64,
-    /// How many connected accounts there are: then the list `accounts` has these, and otherwise some that nobody can read.
+    /// How many connected accounts there are: then the list `accounts` has these, and otherwise
+    /// some that nobody can read.
     pub connected: u64,
 }
 
 impl Default for StripeBook {
     fn default() -> StripeBook {
-        StripeBook { objects: 30, streams: Vec::new(), changes_per_page: 0, connected: 0 }
+        StripeBook {
+            objects: 30,
+            streams: Vec::new(),
+            changes_per_page: 0,
+            connected: 0,
+        }
     }
 }
 
@@ -117,7 +125,10 @@ impl Shelf {
 
     /// The objects that belong to one, the newest first.
     pub(crate) fn of(&self, parent: &str) -> impl Iterator<Item = &Kept> {
-        self.objects.iter().rev().filter(move |kept| !kept.gone && kept.parent.as_deref() == Some(parent))
+        self.objects
+            .iter()
+            .rev()
+            .filter(move |kept| !kept.gone && kept.parent.as_deref() == Some(parent))
     }
 
     pub(crate) fn alive(&self) -> impl DoubleEndedIterator<Item = &Kept> {
@@ -156,11 +167,26 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn new(written: Option<&StripeBook>, seed: u64, now: i64, days: u32) -> std::io::Result<Book> {
+    pub(crate) fn new(
+        written: Option<&StripeBook>,
+        seed: u64,
+        now: i64,
+        days: u32,
+    ) -> std::io::Result<Book> {
         let definitions: Vec<Definition> = serde_json::from_str(DEFINITIONS)?;
-        let settings = written.cloned().unwrap_or(StripeBook { objects: 0, ..StripeBook::default() });
+        let settings = written.cloned().unwrap_or(StripeBook {
+            objects: 0,
+            ..StripeBook::default()
+        });
         let connected = settings.connected;
-        let mut book = Book { settings, definitions, accounts: BTreeMap::new(), is_written: written.is_some(), seed, drawn: 0 };
+        let mut book = Book {
+            settings,
+            definitions,
+            accounts: BTreeMap::new(),
+            is_written: written.is_some(),
+            seed,
+            drawn: 0,
+        };
         let own = book.account("", now, days);
         book.accounts.insert(String::new(), own);
         for number in 0..connected {
@@ -189,12 +215,22 @@ impl Book {
     }
 
     fn account(&mut self, name: &str, now: i64, days: u32) -> Account {
-        let mut account = Account { shelves: vec![Shelf::default(); self.definitions.len()], events: Vec::new() };
+        let mut account = Account {
+            shelves: vec![Shelf::default(); self.definitions.len()],
+            events: Vec::new(),
+        };
         let span = i64::from(days) * DAY;
-        let count = i64::try_from(self.settings.objects).unwrap_or(i64::MAX).max(1);
+        let count = i64::try_from(self.settings.objects)
+            .unwrap_or(i64::MAX)
+            .max(1);
         for table in self.parents_first() {
-            let is_kept = self.settings.streams.is_empty() || self.settings.streams.contains(&self.definitions[table].name);
-            let is_own = name.is_empty() || self.definitions[table].parent.as_deref() != Some("accounts");
+            let is_kept = self.settings.streams.is_empty()
+                || self
+                    .settings
+                    .streams
+                    .contains(&self.definitions[table].name);
+            let is_own =
+                name.is_empty() || self.definitions[table].parent.as_deref() != Some("accounts");
             let is_accounts = self.definitions[table].name == "accounts";
             if is_accounts && name.is_empty() && self.settings.connected > 0 {
                 for number in 0..self.settings.connected {
@@ -209,7 +245,11 @@ impl Book {
             }
             for index in 0..i64::try_from(self.settings.objects).unwrap_or(0) {
                 // A block of each list has one second of creation, as bulk imports do.
-                let index = if index % 8 < 3 { index - index % 8 } else { index };
+                let index = if index % 8 < 3 {
+                    index - index % 8
+                } else {
+                    index
+                };
                 let created = now - span + span * 9 / 10 * index / count;
                 let parent = self.parent(&account, table);
                 if self.definitions[table].parent.is_some() && parent.is_none() {
@@ -226,7 +266,10 @@ impl Book {
     fn parents_first(&self) -> Vec<usize> {
         let depth = |table: usize| {
             let mut depth = 0;
-            let mut at = self.definitions[table].parent.as_deref().or(self.loose_parent(table));
+            let mut at = self.definitions[table]
+                .parent
+                .as_deref()
+                .or(self.loose_parent(table));
             while let Some(parent) = at {
                 depth += 1;
                 at = self.definitions[self.table(parent)].parent.as_deref();
@@ -238,29 +281,45 @@ impl Book {
         order
     }
 
-    /// The table that has this one inside its objects although it is a list of its own: refunds and payments.
+    /// The table that has this one inside its objects although it is a list of its own: refunds and
+    /// payments.
     fn loose_parent(&self, table: usize) -> Option<&str> {
         let name = &self.definitions[table].name;
-        let owner = self.definitions.iter().find(|owner| owner.nested.iter().any(|nested| nested.table == *name));
+        let owner = self
+            .definitions
+            .iter()
+            .find(|owner| owner.nested.iter().any(|nested| nested.table == *name));
         owner.map(|owner| owner.name.as_str())
     }
 
     pub(crate) fn table(&self, name: &str) -> usize {
-        self.definitions.iter().position(|definition| definition.name == name).unwrap_or(0)
+        self.definitions
+            .iter()
+            .position(|definition| definition.name == name)
+            .unwrap_or(0)
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.definitions.iter().position(|definition| definition.name == name)
+        self.definitions
+            .iter()
+            .position(|definition| definition.name == name)
     }
 
     /// Some object of the table that this one belongs to.
     pub(crate) fn parent(&mut self, account: &Account, table: usize) -> Option<String> {
-        let owner = self.definitions[table].parent.clone().or_else(|| self.loose_parent(table).map(str::to_owned))?;
+        let owner = self.definitions[table]
+            .parent
+            .clone()
+            .or_else(|| self.loose_parent(table).map(str::to_owned))?;
         let owner = self.table(&owner);
         let number = self.next();
         let alive: Vec<&Kept> = account.shelves[owner].alive().collect();
         // One in four belongs to the first, which has more than comes with it therefore.
-        let index = if number.is_multiple_of(4) { 0 } else { usize::try_from(number % alive.len().max(1) as u64).unwrap_or(0) };
+        let index = if number.is_multiple_of(4) {
+            0
+        } else {
+            usize::try_from(number % alive.len().max(1) as u64).unwrap_or(0)
+        };
         alive.get(index).map(|kept| kept.id.clone())
     }
 
@@ -270,7 +329,13 @@ impl Book {
     }
 
     /// An object that is not there yet.
-    pub(crate) fn fresh(&mut self, table: usize, id: Option<String>, parent: Option<String>, created: i64) -> Kept {
+    pub(crate) fn fresh(
+        &mut self,
+        table: usize,
+        id: Option<String>,
+        parent: Option<String>,
+        created: i64,
+    ) -> Kept {
         let number = self.next();
         let definition = &self.definitions[table];
         let id = id.unwrap_or_else(|| format!("{}{number:016x}", definition.prefix));
@@ -284,21 +349,46 @@ impl Book {
         if ["prices", "tax_rates"].contains(&definition.name.as_str()) {
             fields.insert("active".to_owned(), Value::from(number.is_multiple_of(2)));
         }
-        Kept { id, created, parent, fields, gone: false }
+        Kept {
+            id,
+            created,
+            parent,
+            fields,
+            gone: false,
+        }
     }
 
-    /// An object as Stripe writes it, with lists inside it as far as they are asked for; `whole` has all entries of them.
-    pub(crate) fn render(&self, account: &Account, table: usize, kept: &Kept, expand: &[String], whole: bool) -> Value {
+    /// An object as Stripe writes it, with lists inside it as far as they are asked for; `whole`
+    /// has all entries of them.
+    pub(crate) fn render(
+        &self,
+        account: &Account,
+        table: usize,
+        kept: &Kept,
+        expand: &[String],
+        whole: bool,
+    ) -> Value {
         let definition = &self.definitions[table];
         let mut object = Map::new();
         object.insert("id".to_owned(), Value::from(kept.id.clone()));
         object.insert("object".to_owned(), Value::from(definition.object.clone()));
         object.extend(kept.fields.clone());
-        for nested in definition.nested.iter().filter(|nested| nested.always || expand.contains(&nested.member)) {
+        for nested in definition
+            .nested
+            .iter()
+            .filter(|nested| nested.always || expand.contains(&nested.member))
+        {
             let inner = self.table(&nested.table);
             let entries: Vec<&Kept> = account.shelves[inner].of(&kept.id).collect();
-            let shown = if whole { entries.len() } else { EMBEDDED.min(entries.len()) };
-            let data: Vec<Value> = entries[..shown].iter().map(|entry| self.render(account, inner, entry, &[], false)).collect();
+            let shown = if whole {
+                entries.len()
+            } else {
+                EMBEDDED.min(entries.len())
+            };
+            let data: Vec<Value> = entries[..shown]
+                .iter()
+                .map(|entry| self.render(account, inner, entry, &[], false))
+                .collect();
             let list = json!({ "object": "list", "data": data, "has_more": shown < entries.len(), "total_count": entries.len(),
                 "url": self.definitions[inner].path });
             object.insert(nested.member.clone(), list);
@@ -308,14 +398,18 @@ impl Book {
 
     /// The objects of a list, as a complete reading of it has them.
     pub(crate) fn records(&self, account: &str, stream: &str) -> Vec<Value> {
-        let (Some(account), Some(table)) = (self.accounts.get(account), self.find(stream)) else { return Vec::new() };
+        let (Some(account), Some(table)) = (self.accounts.get(account), self.find(stream)) else {
+            return Vec::new();
+        };
         let expand = &self.definitions[table].expand;
         account.shelves[table]
             .alive()
             .map(|kept| {
                 let mut record = self.render(account, table, kept, expand, true);
                 if let (Value::Object(record), Some(parent)) = (&mut record, &kept.parent) {
-                    record.entry("_parent").or_insert_with(|| Value::from(parent.clone()));
+                    record
+                        .entry("_parent")
+                        .or_insert_with(|| Value::from(parent.clone()));
                 }
                 record
             })
@@ -334,7 +428,8 @@ pub struct StripeAccount<'a> {
 }
 
 impl StripeAccount<'_> {
-    /// Lets so many things happen now: objects are made, changed and deleted, and events tell of it.
+    /// Lets so many things happen now: objects are made, changed and deleted, and events tell of
+    /// it.
     pub fn happen(&self, things: u64) {
         let now = self.service.now();
         if let Some(mut book) = self.service.book() {
@@ -342,7 +437,8 @@ impl StripeAccount<'_> {
         }
     }
 
-    /// Lets objects of every list be deleted, changed and made, several in one second, and events tell of it.
+    /// Lets objects of every list be deleted, changed and made, several in one second, and events
+    /// tell of it.
     pub fn happen_everywhere(&self) {
         let now = self.service.now();
         if let Some(mut book) = self.service.book() {
@@ -357,10 +453,13 @@ impl StripeAccount<'_> {
         }
     }
 
-    /// The objects of a list as a complete reading of it has them, with all entries of the lists inside them. The key's own
-    /// account is the empty name.
+    /// The objects of a list as a complete reading of it has them, with all entries of the lists
+    /// inside them. The key's own account is the empty name.
     pub fn records(&self, account: &str, stream: &str) -> Vec<Value> {
-        self.service.book().map(|book| book.records(account, stream)).unwrap_or_default()
+        self.service
+            .book()
+            .map(|book| book.records(account, stream))
+            .unwrap_or_default()
     }
 
     /// Connects an account of this name, which has objects already.
@@ -371,7 +470,8 @@ impl StripeAccount<'_> {
         }
     }
 
-    /// Lets an account revoke the platform's access: it is not listed any more, and requests for it are refused.
+    /// Lets an account revoke the platform's access: it is not listed any more, and requests for it
+    /// are refused.
     pub fn disconnect(&self, name: &str) {
         if let Some(mut book) = self.service.book() {
             book.disconnect(name);
@@ -380,12 +480,23 @@ impl StripeAccount<'_> {
 
     /// The names of all accounts; that of the key's own is empty.
     pub fn accounts(&self) -> Vec<String> {
-        self.service.book().map(|book| book.accounts.keys().cloned().collect()).unwrap_or_default()
+        self.service
+            .book()
+            .map(|book| book.accounts.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The names of all lists.
     pub fn streams(&self) -> Vec<String> {
-        self.service.book().map(|book| book.definitions.iter().map(|list| list.name.clone()).collect()).unwrap_or_default()
+        self.service
+            .book()
+            .map(|book| {
+                book.definitions
+                    .iter()
+                    .map(|list| list.name.clone())
+                    .collect()
+            })
+            .unwrap_or_default()
     }
 
     /// The server's clock, in seconds since 1970.
@@ -395,7 +506,12 @@ impl StripeAccount<'_> {
 
     /// How many events there are, of all accounts.
     pub fn events(&self) -> usize {
-        self.service.book().map_or(0, |book| book.accounts.values().map(|account| account.events.len()).sum())
+        self.service.book().map_or(0, |book| {
+            book.accounts
+                .values()
+                .map(|account| account.events.len())
+                .sum()
+        })
     }
 
     /// Lets a key expire after so many further requests.
@@ -412,18 +528,34 @@ impl StripeAccount<'_> {
 
     /// How many objects the events name that come after so many events; each counts once.
     pub fn named_since(&self, events: usize) -> usize {
-        let object =
-            |told: &Told| Some((told.body["data"]["object"]["object"].as_str()?.to_owned(), told.body["data"]["object"]["id"].to_string()));
+        let object = |told: &Told| {
+            Some((
+                told.body["data"]["object"]["object"].as_str()?.to_owned(),
+                told.body["data"]["object"]["id"].to_string(),
+            ))
+        };
         let named = |book: &Book| -> BTreeSet<(String, String)> {
-            book.accounts.values().flat_map(|account| account.events.iter().skip(events)).filter_map(object).collect()
+            book.accounts
+                .values()
+                .flat_map(|account| account.events.iter().skip(events))
+                .filter_map(object)
+                .collect()
         };
         self.service.book().map_or(0, |book| named(&book).len())
     }
 
     /// Makes an object with these members. Gives its id.
-    pub fn make(&self, account: &str, stream: &str, parent: Option<&str>, members: Value) -> Option<String> {
+    pub fn make(
+        &self,
+        account: &str,
+        stream: &str,
+        parent: Option<&str>,
+        members: Value,
+    ) -> Option<String> {
         let now = self.service.now();
-        self.service.book()?.make(account, stream, parent, members, now)
+        self.service
+            .book()?
+            .make(account, stream, parent, members, now)
     }
 
     /// Changes members of an object, or deletes it when there are none, without a word.
@@ -433,7 +565,8 @@ impl StripeAccount<'_> {
         }
     }
 
-    /// Tells of an object by an event of this name, which happened so many seconds ago and shows only now.
+    /// Tells of an object by an event of this name, which happened so many seconds ago and shows
+    /// only now.
     pub fn tell(&self, account: &str, kind: &str, object: Value, seconds_ago: i64) {
         let now = self.service.now() - seconds_ago;
         if let Some(mut book) = self.service.book() {

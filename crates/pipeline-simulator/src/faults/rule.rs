@@ -1,4 +1,5 @@
-//! What goes wrong with certain requests: a list that is refused, a record that is poisoned, a day that never comes, an outage.
+//! What goes wrong with certain requests: a list that is refused, a record that is poisoned, a day
+//! that never comes, an outage.
 
 use std::ops::Range;
 
@@ -64,7 +65,8 @@ pub enum Spoil {
     Line(String),
     /// The right answer, broken off in its middle.
     Cut,
-    /// The right answer with this many records at most, which says that no more follow. Totals stay what they are.
+    /// The right answer with this many records at most, which says that no more follow. Totals stay
+    /// what they are.
     Short(usize),
     /// No answer: the connection closes.
     Silence,
@@ -73,7 +75,11 @@ pub enum Spoil {
 impl Spoil {
     /// An error in the vendor's envelope.
     pub fn error(status: u16, message: impl Into<String>) -> Spoil {
-        Spoil::Error { status, message: message.into(), code: None }
+        Spoil::Error {
+            status,
+            message: message.into(),
+            code: None,
+        }
     }
 }
 
@@ -90,23 +96,42 @@ impl Asked {
     pub(crate) fn new(uri: &Uri, more: Vec<(String, String)>, now: i64) -> Asked {
         let mut parameters = pairs(uri);
         parameters.extend(more);
-        Asked { vendor: Vendor::of(uri.path()), path: percent_decoded(uri.path()), parameters, now }
+        Asked {
+            vendor: Vendor::of(uri.path()),
+            path: percent_decoded(uri.path()),
+            parameters,
+            now,
+        }
     }
 
     fn value(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 /// A query's parameters.
 pub(crate) fn pairs(uri: &Uri) -> Vec<(String, String)> {
-    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map(|query| query.0)
+        .unwrap_or_default()
 }
 
 impl Rule {
-    /// Spoils the requests of a path for ever. In the pattern `*` stands for one segment, and `**` at its end for any rest.
+    /// Spoils the requests of a path for ever. In the pattern `*` stands for one segment, and `**`
+    /// at its end for any rest.
     pub fn poison(path: impl Into<String>, spoil: Spoil) -> Rule {
-        Rule { requests: Requests { path: path.into(), ..Requests::default() }, spoil, times: None, hits: 0 }
+        Rule {
+            requests: Requests {
+                path: path.into(),
+                ..Requests::default()
+            },
+            spoil,
+            times: None,
+            hits: 0,
+        }
     }
 
     /// Refuses the requests of a path for ever, in the vendor's envelope.
@@ -140,7 +165,8 @@ impl Rule {
         self
     }
 
-    /// Applies to requests that name this text, such as an id, in the path or in the value of a parameter.
+    /// Applies to requests that name this text, such as an id, in the path or in the value of a
+    /// parameter.
     #[must_use]
     pub fn with(mut self, text: impl Into<String>) -> Rule {
         self.requests.texts.push(text.into());
@@ -150,7 +176,9 @@ impl Rule {
     /// Applies to requests with this value of a parameter.
     #[must_use]
     pub fn when(mut self, parameter: impl Into<String>, value: impl Into<String>) -> Rule {
-        self.requests.parameters.push((parameter.into(), value.into()));
+        self.requests
+            .parameters
+            .push((parameter.into(), value.into()));
         self
     }
 
@@ -194,9 +222,13 @@ impl Rule {
         applies
     }
 
-    /// Whether nothing of the right answer is needed, which is then neither made nor counted against a limit.
+    /// Whether nothing of the right answer is needed, which is then neither made nor counted
+    /// against a limit.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(self.spoil, Spoil::Error { status: 503, .. } | Spoil::Silence)
+        matches!(
+            self.spoil,
+            Spoil::Error { status: 503, .. } | Spoil::Silence
+        )
     }
 
     /// Whether the right answer's text is changed, so that it must not be compressed.
@@ -207,20 +239,37 @@ impl Rule {
 
 impl Requests {
     fn include(&self, asked: &Asked) -> bool {
-        let names = |text: &String| asked.path.contains(text) || asked.parameters.iter().any(|(_, value)| value.contains(text));
+        let names = |text: &String| {
+            asked.path.contains(text)
+                || asked
+                    .parameters
+                    .iter()
+                    .any(|(_, value)| value.contains(text))
+        };
         fits(&self.path, &asked.path)
             && self.vendor.is_none_or(|vendor| vendor == asked.vendor)
             && self.texts.iter().all(names)
-            && self.parameters.iter().all(|(name, value)| asked.value(name) == Some(value))
+            && self
+                .parameters
+                .iter()
+                .all(|(name, value)| asked.value(name) == Some(value))
             && self.absent.iter().all(|name| asked.value(name).is_none())
             && self.day.is_none_or(|day| covers(asked, day))
-            && self.between.as_ref().is_none_or(|seconds| seconds.contains(&asked.now))
+            && self
+                .between
+                .as_ref()
+                .is_none_or(|seconds| seconds.contains(&asked.now))
     }
 }
 
 fn covers(asked: &Asked, day: NaiveDate) -> bool {
-    let bound = |name: &str| asked.value(name).and_then(|text| text.parse::<NaiveDate>().ok());
-    bound("from_date").is_some_and(|from| from <= day) && bound("to_date").is_some_and(|to| day <= to)
+    let bound = |name: &str| {
+        asked
+            .value(name)
+            .and_then(|text| text.parse::<NaiveDate>().ok())
+    };
+    bound("from_date").is_some_and(|from| from <= day)
+        && bound("to_date").is_some_and(|to| day <= to)
 }
 
 /// Whether a path is one of a pattern.
@@ -255,13 +304,29 @@ mod tests {
             (refuse("/v1/charges"), "/v1/charges?limit=1", true),
             (refuse("/v1/charges"), "/v1/charges/ch_1", false),
             (refuse("/v1/*/tax_ids"), "/v1/customers/tax_ids", true),
-            (refuse("/v1/customers/*/tax_ids"), "/v1/customers/tax_ids", false),
+            (
+                refuse("/v1/customers/*/tax_ids"),
+                "/v1/customers/tax_ids",
+                false,
+            ),
             (refuse("/v1/treasury/**"), "/v1/treasury/a/b", true),
             (refuse("/v1/plans/a b+c"), "/v1/plans/a%20b%2Bc", true),
-            (refuse("/**").with("cus_2"), "/v1/tax_ids?customer=cus_2", true),
-            (refuse("/**").with("cus_2"), "/v1/tax_ids?customer=cus_3", false),
+            (
+                refuse("/**").with("cus_2"),
+                "/v1/tax_ids?customer=cus_2",
+                true,
+            ),
+            (
+                refuse("/**").with("cus_2"),
+                "/v1/tax_ids?customer=cus_3",
+                false,
+            ),
             (refuse("/**").when("id", "7"), "/a?id=77", false),
-            (refuse("/**").without("customer"), "/a?customer=cus_2", false),
+            (
+                refuse("/**").without("customer"),
+                "/a?customer=cus_2",
+                false,
+            ),
             (refuse("/**").day(day("2026-10-02")), days, true),
             (refuse("/**").day(day("2026-10-04")), days, false),
             (refuse("/**").only(Vendor::Zendesk), "/v1/charges", false),

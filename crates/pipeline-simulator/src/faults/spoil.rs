@@ -26,11 +26,13 @@ const ENDS: [(&str, Value); 8] = [
     ("cursor", Value::Null),
 ];
 
-/// What is sent instead of the right answer. None of the answers that the right one may be replaced by is made of it before
-/// the limits and the credentials have let it pass.
+/// What is sent instead of the right answer. None of the answers that the right one may be replaced
+/// by is made of it before the limits and the credentials have let it pass.
 pub(crate) async fn spoiled(spoil: &Spoil, vendor: Vendor, right: Response) -> Response {
     match spoil {
-        Spoil::Error { .. } | Spoil::Redirect | Spoil::Page(_) | Spoil::Silence => instead(spoil, vendor),
+        Spoil::Error { .. } | Spoil::Redirect | Spoil::Page(_) | Spoil::Silence => {
+            instead(spoil, vendor)
+        }
         Spoil::Cut => cut(right),
         Spoil::Line(line) => edited(right, |body| with_line(body, line)).await,
         Spoil::Short(records) => edited(right, |body| shortened(body, *records)).await,
@@ -41,19 +43,31 @@ pub(crate) async fn spoiled(spoil: &Spoil, vendor: Vendor, right: Response) -> R
 pub(crate) fn instead(spoil: &Spoil, vendor: Vendor) -> Response {
     let status = |status: u16| StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     match spoil {
-        Spoil::Error { status: number, message, code } => error_of(vendor, status(*number), message, code.as_deref()),
-        Spoil::Redirect => (StatusCode::FOUND, [(header::LOCATION, "/login")], page("Sign in")).into_response(),
+        Spoil::Error {
+            status: number,
+            message,
+            code,
+        } => error_of(vendor, status(*number), message, code.as_deref()),
+        Spoil::Redirect => (
+            StatusCode::FOUND,
+            [(header::LOCATION, "/login")],
+            page("Sign in"),
+        )
+            .into_response(),
         Spoil::Page(number) => (status(*number), page("Not what was asked for")).into_response(),
         // The connection closes before a byte of the body, of which more was announced.
         _ => {
-            let broken = stream::once(async { Err::<Bytes, _>(std::io::Error::other("closed on purpose")) });
+            let broken =
+                stream::once(async { Err::<Bytes, _>(std::io::Error::other("closed on purpose")) });
             Response::new(Body::from_stream(broken))
         }
     }
 }
 
 fn page(title: &str) -> Response {
-    let page = format!("<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>");
+    let page = format!(
+        "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
+    );
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
@@ -64,14 +78,19 @@ async fn edited(right: Response, edit: impl FnOnce(&[u8]) -> Vec<u8>) -> Respons
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let body = edit(&body);
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response::from_parts(parts, Body::from(body))
 }
 
 /// A text with a line put into it at the end of the line that its middle is in.
 fn with_line(body: &[u8], line: &str) -> Vec<u8> {
     let half = body.len() / 2;
-    let at = body[half..].iter().position(|byte| *byte == b'\n').map_or(half, |after| half + after + 1);
+    let at = body[half..]
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(half, |after| half + after + 1);
     [&body[..at], line.as_bytes(), b"\n", &body[at..]].concat()
 }
 
@@ -85,7 +104,9 @@ fn shortened(body: &[u8], records: usize) -> Vec<u8> {
         Ok(mut page @ Value::Object(_)) => {
             for (_, member) in page.as_object_mut().into_iter().flatten() {
                 match member {
-                    Value::Array(list) if list.first().is_some_and(Value::is_object) => list.truncate(records),
+                    Value::Array(list) if list.first().is_some_and(Value::is_object) => {
+                        list.truncate(records)
+                    }
                     // `meta`, `links`, `pagination`.
                     Value::Object(_) => end(member),
                     _ => {}
@@ -114,9 +135,9 @@ mod tests {
 
     #[test]
     fn a_short_page_ends_the_list_and_keeps_its_total() {
-        let body =
-            json!({ "users": [{ "id": 1 }, { "id": 2 }], "count": 9, "next_page": "x", "meta": { "has_more": true }, "tags": ["a"] });
-        let short: Value = serde_json::from_slice(&shortened(body.to_string().as_bytes(), 1)).unwrap_or_default();
+        let body = json!({ "users": [{ "id": 1 }, { "id": 2 }], "count": 9, "next_page": "x", "meta": { "has_more": true }, "tags": ["a"] });
+        let short: Value =
+            serde_json::from_slice(&shortened(body.to_string().as_bytes(), 1)).unwrap_or_default();
         let expected = json!({ "users": [{ "id": 1 }], "count": 9, "next_page": null, "meta": { "has_more": false }, "tags": ["a"] });
         assert_eq!(short, expected);
         assert_eq!(shortened(b"[1,2]", 1), b"[1]");

@@ -33,7 +33,12 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn new(refresh: String) -> Tokens {
-        Tokens { access: HashMap::new(), refresh, paired: None, issued: 0 }
+        Tokens {
+            access: HashMap::new(),
+            refresh,
+            paired: None,
+            issued: 0,
+        }
     }
 
     fn issue(&mut self, life: Duration, now: Instant) -> String {
@@ -71,17 +76,36 @@ struct TokenRequest {
 /// `POST /oauth/tokens` for client credentials and refresh tokens.
 pub(crate) async fn issue(State(service): State<Arc<Service>>, body: Bytes) -> Response {
     let Ok(request) = serde_json::from_slice::<TokenRequest>(&body) else {
-        return refuse(StatusCode::BAD_REQUEST, "invalid_request", "The request is missing a required parameter.");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "The request is missing a required parameter.",
+        );
     };
     let account = &service.simulation.zendesk;
     if request.client_id != account.client_id || request.client_secret != account.client_secret {
-        return refuse(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed.");
+        return refuse(
+            StatusCode::UNAUTHORIZED,
+            "invalid_client",
+            "Client authentication failed.",
+        );
     }
-    if request.expires_in.is_some_and(|seconds| !LIVES.contains(&seconds)) {
-        return refuse(StatusCode::BAD_REQUEST, "invalid_request", "expires_in must be between 300 and 172800.");
+    if request
+        .expires_in
+        .is_some_and(|seconds| !LIVES.contains(&seconds))
+    {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "expires_in must be between 300 and 172800.",
+        );
     }
     let asked = request.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
-    let (life, now, mut state) = (asked.min(account.token_lifetime), Instant::now(), service.state());
+    let (life, now, mut state) = (
+        asked.min(account.token_lifetime),
+        Instant::now(),
+        service.state(),
+    );
     let mut answer = json!({ "token_type": "bearer", "scope": "read" });
     match request.grant_type.as_str() {
         "client_credentials" => answer["access_token"] = Value::from(state.tokens.issue(life, now)),
@@ -91,10 +115,18 @@ pub(crate) async fn issue(State(service): State<Arc<Service>>, body: Bytes) -> R
             answer["refresh_token"] = Value::from(refresh);
         }
         "refresh_token" => {
-            return refuse(StatusCode::BAD_REQUEST, "invalid_grant", "The refresh token is invalid, expired or already used.");
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                "invalid_grant",
+                "The refresh token is invalid, expired or already used.",
+            );
         }
         _ => {
-            return refuse(StatusCode::BAD_REQUEST, "unsupported_grant_type", "The grant type is not supported.");
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                "The grant type is not supported.",
+            );
         }
     }
     // Zendesk tells the life of a token only to those who asked for one.
@@ -105,15 +137,26 @@ pub(crate) async fn issue(State(service): State<Arc<Service>>, body: Bytes) -> R
 }
 
 fn refuse(status: StatusCode, error: &str, description: &str) -> Response {
-    (status, axum::Json(json!({ "error": error, "error_description": description }))).into_response()
+    (
+        status,
+        axum::Json(json!({ "error": error, "error_description": description })),
+    )
+        .into_response()
 }
 
 /// Accepts `Basic email/token:token` and bearer tokens that were issued and live.
 pub(crate) fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if let Some(token) = header.strip_prefix("Bearer ") {
         let expires = service.state().tokens.access.get(token).copied();
-        return if expires.is_some_and(|expires| Instant::now() < expires) { Ok(()) } else { Err(super::invalid_token()) };
+        return if expires.is_some_and(|expires| Instant::now() < expires) {
+            Ok(())
+        } else {
+            Err(super::invalid_token())
+        };
     }
     let account = &service.simulation.zendesk;
     let expected = STANDARD.encode(format!("{}/token:{}", account.email, account.token));

@@ -63,7 +63,11 @@ impl LogTable {
     /// The id of the record that an event has in the table.
     pub(crate) fn id(self, event: u32) -> u64 {
         let own = FIRST + STEP * u64::from(event);
-        if self == LogTable::Comments { own + 1 } else { own }
+        if self == LogTable::Comments {
+            own + 1
+        } else {
+            own
+        }
     }
 
     pub(crate) fn named(name: &str) -> Option<LogTable> {
@@ -72,9 +76,12 @@ impl LogTable {
 }
 
 impl EventLog {
-    /// So many events, spread over the tickets: the last one of each is when the ticket changed last.
+    /// So many events, spread over the tickets: the last one of each is when the ticket changed
+    /// last.
     pub(crate) fn new(tickets: &Timeline, count: u64, key: u64) -> EventLog {
-        let each = |ticket: u64| count / tickets.count.max(1) + u64::from(ticket < count % tickets.count.max(1));
+        let each = |ticket: u64| {
+            count / tickets.count.max(1) + u64::from(ticket < count % tickets.count.max(1))
+        };
         let mut events = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         for ticket in 0..tickets.count {
             let (number, last) = (each(ticket), tickets.at(ticket));
@@ -85,11 +92,19 @@ impl EventLog {
                     _ => Kind::Touch,
                 };
                 let time = last - GAP * i64::try_from(left).unwrap_or(0);
-                events.push(Event { time, ticket: u32::try_from(ticket).unwrap_or(u32::MAX), kind });
+                events.push(Event {
+                    time,
+                    ticket: u32::try_from(ticket).unwrap_or(u32::MAX),
+                    kind,
+                });
             }
         }
         events.sort_by_key(|event| event.time);
-        let mut log = EventLog { events: Vec::new(), of_ticket: Vec::new(), redacted: BTreeSet::new() };
+        let mut log = EventLog {
+            events: Vec::new(),
+            of_ticket: Vec::new(),
+            redacted: BTreeSet::new(),
+        };
         for event in events {
             log.push(event);
         }
@@ -107,13 +122,26 @@ impl EventLog {
 
     /// Adds an event, which happens now.
     pub(crate) fn add(&mut self, ticket: u64, kind: Kind, now: i64) {
-        self.push(Event { time: now, ticket: u32::try_from(ticket).unwrap_or(u32::MAX), kind });
+        self.push(Event {
+            time: now,
+            ticket: u32::try_from(ticket).unwrap_or(u32::MAX),
+            kind,
+        });
     }
 
     /// Blackens the first comment of a ticket. False when it has none.
     pub(crate) fn redact(&mut self, ticket: u64, now: i64) -> bool {
-        let known = usize::try_from(ticket).ok().and_then(|ticket| self.of_ticket.get(ticket));
-        let Some(first) = known.and_then(|events| events.iter().copied().find(|event| self.has_comment(*event))) else { return false };
+        let known = usize::try_from(ticket)
+            .ok()
+            .and_then(|ticket| self.of_ticket.get(ticket));
+        let Some(first) = known.and_then(|events| {
+            events
+                .iter()
+                .copied()
+                .find(|event| self.has_comment(*event))
+        }) else {
+            return false;
+        };
         self.redacted.insert(first);
         self.add(ticket, Kind::Redact(first), now);
         true
@@ -121,13 +149,21 @@ impl EventLog {
 
     /// Blackens all comments of a ticket, of which no event tells.
     pub(crate) fn blacken(&mut self, ticket: u64) {
-        let comments: Vec<u32> = self.of(ticket).iter().copied().filter(|event| self.has_comment(*event)).collect();
+        let comments: Vec<u32> = self
+            .of(ticket)
+            .iter()
+            .copied()
+            .filter(|event| self.has_comment(*event))
+            .collect();
         self.redacted.extend(comments);
     }
 
     /// What the comments of a ticket say now, the first one first.
     pub(crate) fn texts(&self, ticket: u64) -> Vec<String> {
-        let comments = self.of(ticket).iter().filter(|event| self.has_comment(**event) && !self.redacted.contains(event));
+        let comments = self
+            .of(ticket)
+            .iter()
+            .filter(|event| self.has_comment(**event) && !self.redacted.contains(event));
         comments.map(|event| self.body(*event)).collect()
     }
 
@@ -139,21 +175,32 @@ impl EventLog {
     pub(crate) fn from(&self, time: i64, until: i64) -> impl Iterator<Item = (i64, u64)> + '_ {
         let start = self.events.partition_point(|event| event.time < time);
         let events = self.events[start..].iter().zip(start as u64..);
-        events.map(|(event, index)| (event.time, index)).take_while(move |(time, _)| *time <= until)
+        events
+            .map(|(event, index)| (event.time, index))
+            .take_while(move |(time, _)| *time <= until)
     }
 
     /// The events of one ticket.
     pub(crate) fn of(&self, ticket: u64) -> &[u32] {
-        usize::try_from(ticket).ok().and_then(|ticket| self.of_ticket.get(ticket)).map_or(&[], Vec::as_slice)
+        usize::try_from(ticket)
+            .ok()
+            .and_then(|ticket| self.of_ticket.get(ticket))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The records of a table of the log, as positions, that are older than a second.
     pub(crate) fn shown(&self, table: LogTable, until: i64) -> impl Iterator<Item = u32> + '_ {
-        let events = self.events.iter().zip(0_u32..).filter(move |(event, _)| event.time < until).map(|(_, index)| index);
+        let events = self
+            .events
+            .iter()
+            .zip(0_u32..)
+            .filter(move |(event, _)| event.time < until)
+            .map(|(_, index)| index);
         events.filter(move |index| table != LogTable::Comments || self.has_comment(*index))
     }
 
-    /// A record as the API sends it: of an event the one with whole comments, of a comment the one within.
+    /// A record as the API sends it: of an event the one with whole comments, of a comment the one
+    /// within.
     pub(crate) fn record(&self, world: &World, table: LogTable, event: u32) -> Value {
         match table {
             LogTable::Events => self.export(world, event, true),
@@ -178,11 +225,26 @@ impl EventLog {
             child
         };
         let children = match kind {
-            Kind::Open => vec![child("Create", json!({ "status": "new", "priority": "normal" })), comment()],
-            Kind::Reply => vec![comment(), child("Change", json!({ "status": "open", "previous_value": "new" }))],
-            Kind::Touch => vec![child("Change", json!({ "priority": "high", "previous_value": "normal" }))],
+            Kind::Open => vec![
+                child("Create", json!({ "status": "new", "priority": "normal" })),
+                comment(),
+            ],
+            Kind::Reply => vec![
+                comment(),
+                child(
+                    "Change",
+                    json!({ "status": "open", "previous_value": "new" }),
+                ),
+            ],
+            Kind::Touch => vec![child(
+                "Change",
+                json!({ "priority": "high", "previous_value": "normal" }),
+            )],
             Kind::Redact(redacted) => {
-                vec![child("CommentRedactionEvent", json!({ "comment_id": LogTable::Comments.id(redacted) }))]
+                vec![child(
+                    "CommentRedactionEvent",
+                    json!({ "comment_id": LogTable::Comments.id(redacted) }),
+                )]
             }
         };
         json!({
@@ -205,7 +267,10 @@ impl EventLog {
         if self.redacted.contains(&event) {
             return "\u{2587}\u{2587}\u{2587}\u{2587}".to_owned();
         }
-        format!("Message {} about the order", draw(u64::from(event), 11) % 1_000_000)
+        format!(
+            "Message {} about the order",
+            draw(u64::from(event), 11) % 1_000_000
+        )
     }
 
     /// A comment within the event that it came with. Of some the channel is a plain text.
@@ -232,7 +297,10 @@ impl EventLog {
         let mut comment = self.comment_event(world, event);
         let members = comment.as_object_mut()?;
         members.retain(|name, _| name != "event_type" && name != "via_reference_id");
-        members.insert("via".to_owned(), json!({ "channel": "web", "source": { "from": {}, "to": {}, "rel": null } }));
+        members.insert(
+            "via".to_owned(),
+            json!({ "channel": "web", "source": { "from": {}, "to": {}, "rel": null } }),
+        );
         members.insert("metadata".to_owned(), json!({ "system": {}, "custom": {} }));
         Some(comment)
     }
@@ -242,7 +310,8 @@ impl EventLog {
         let Event { time, ticket, kind } = self.events[event as usize];
         let id = LogTable::Audits.id(event);
         let field = |kind: &str, field: &str, value: &str, previous: Option<&str>| {
-            let mut event = json!({ "id": id + 2, "type": kind, "field_name": field, "value": value });
+            let mut event =
+                json!({ "id": id + 2, "type": kind, "field_name": field, "value": value });
             if let Some(previous) = previous {
                 event["previous_value"] = previous.into();
             }
@@ -260,7 +329,9 @@ impl EventLog {
             Kind::Reply => vec![comment(), field("Change", "status", "open", Some("new"))],
             Kind::Touch => vec![field("Change", "priority", "high", Some("normal"))],
             Kind::Redact(redacted) => {
-                vec![json!({ "id": id + 2, "type": "CommentRedactionEvent", "comment_id": LogTable::Comments.id(redacted) })]
+                vec![
+                    json!({ "id": id + 2, "type": "CommentRedactionEvent", "comment_id": LogTable::Comments.id(redacted) }),
+                ]
             }
         };
         json!({
@@ -283,11 +354,17 @@ fn updater(world: &World, event: u32) -> Value {
     }
     let table = world.table("users");
     let user = draw(u64::from(event), 5) % world.count(table).max(1);
-    world.tables[table].id(user).parse::<u64>().map_or(Value::Null, Value::from)
+    world.tables[table]
+        .id(user)
+        .parse::<u64>()
+        .map_or(Value::Null, Value::from)
 }
 
 pub(crate) fn iso(seconds: i64) -> String {
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default().format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    DateTime::from_timestamp(seconds, 0)
+        .unwrap_or_default()
+        .format("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
 }
 
 fn merge(into: &mut Value, more: Value) {

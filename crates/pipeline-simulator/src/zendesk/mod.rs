@@ -18,7 +18,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use self::answer::{account_limited, backpressure, export_limited, forbidden, list_limited, no_help_center, not_found, unknown};
+use self::answer::{
+    account_limited, backpressure, export_limited, forbidden, list_limited, no_help_center,
+    not_found, unknown,
+};
 pub(crate) use self::answer::{error, invalid_token, throttled};
 use self::query::Query;
 use self::table::Pages;
@@ -34,11 +37,24 @@ pub(crate) async fn get(
     Pairs(pairs): Pairs<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let Some((brand, path)) = brands::of_path(&service, uri.path()) else { return unknown() };
-    let path = path.trim_start_matches("/api/v2/").trim_end_matches(".json");
+    let Some((brand, path)) = brands::of_path(&service, uri.path()) else {
+        return unknown();
+    };
+    let path = path
+        .trim_start_matches("/api/v2/")
+        .trim_end_matches(".json");
     // Community lists exist at two paths.
-    let path = path.strip_prefix("help_center/community/").map_or_else(|| path.to_owned(), |rest| format!("community/{rest}"));
-    let (query, target) = (Query { brand, pairs, path: path.clone() }, Target::of(&service.world, &path));
+    let path = path
+        .strip_prefix("help_center/community/")
+        .map_or_else(|| path.to_owned(), |rest| format!("community/{rest}"));
+    let (query, target) = (
+        Query {
+            brand,
+            pairs,
+            path: path.clone(),
+        },
+        Target::of(&service.world, &path),
+    );
     let mut budgets = None;
     let answer = auth::authenticate(&service, &headers)
         .and_then(|()| admit(&service, &path, &target).map(|left| budgets = Some(left)))
@@ -83,8 +99,12 @@ impl Target {
         let parts: Vec<&str> = path.split('/').collect();
         match *parts.as_slice() {
             ["incremental", "ticket_events"] => Target::TicketEvents,
-            ["tickets", ticket, "audits"] => Target::Audits { ticket: ticket.to_owned() },
-            ["tickets", ticket, "comments"] => Target::Comments { ticket: ticket.to_owned() },
+            ["tickets", ticket, "audits"] => Target::Audits {
+                ticket: ticket.to_owned(),
+            },
+            ["tickets", ticket, "comments"] => Target::Comments {
+                ticket: ticket.to_owned(),
+            },
             ["search", "export"] => Target::Search,
             ["routing", "attributes", "definitions"] => Target::Definitions,
             ["users", "me"] => Target::Me,
@@ -97,10 +117,22 @@ impl Target {
     fn list(world: &World, parts: &[&str]) -> Option<Target> {
         world.tables.iter().enumerate().find_map(|(table, known)| {
             let pattern: Vec<&str> = known.list.as_ref()?.path.split('/').collect();
-            let fits =
-                pattern.len() == parts.len() && pattern.iter().zip(parts).all(|(known, part)| known.starts_with('{') || known == part);
-            let owner = || pattern.iter().zip(parts).find(|(known, _)| **known == "{id}").map(|(_, part)| (*part).to_owned());
-            fits.then(|| Target::List { table, owner: owner() })
+            let fits = pattern.len() == parts.len()
+                && pattern
+                    .iter()
+                    .zip(parts)
+                    .all(|(known, part)| known.starts_with('{') || known == part);
+            let owner = || {
+                pattern
+                    .iter()
+                    .zip(parts)
+                    .find(|(known, _)| **known == "{id}")
+                    .map(|(_, part)| (*part).to_owned())
+            };
+            fits.then(|| Target::List {
+                table,
+                owner: owner(),
+            })
         })
     }
 
@@ -120,7 +152,12 @@ impl Target {
     /// The limit of its own that a request counts against.
     fn limit<'w>(&self, world: &'w World) -> Option<&'w str> {
         match self {
-            Target::List { table, .. } => world.tables[*table].list.as_ref()?.limit.as_deref().filter(|limit| *limit != "export"),
+            Target::List { table, .. } => world.tables[*table]
+                .list
+                .as_ref()?
+                .limit
+                .as_deref()
+                .filter(|limit| *limit != "export"),
             Target::Audits { .. } => Some("ticket_audits"),
             Target::Search => Some("search_export"),
             _ => None,
@@ -138,8 +175,15 @@ fn allow(service: &Service, path: &str, target: &Target) -> Result<(), Response>
         Target::List { table, .. } => service.world.tables[*table].list.as_ref(),
         _ => None,
     };
-    let is_paid = list.and_then(|list| list.plan).is_none_or(|plan| plan.is_in(account.plan));
-    if !is_paid || account.forbidden.iter().any(|name| name == target.name(&service.world)) {
+    let is_paid = list
+        .and_then(|list| list.plan)
+        .is_none_or(|plan| plan.is_in(account.plan));
+    if !is_paid
+        || account
+            .forbidden
+            .iter()
+            .any(|name| name == target.name(&service.world))
+    {
         return Err(forbidden(list.is_some_and(|list| list.empty_403)));
     }
     Ok(())
@@ -150,10 +194,19 @@ fn relieve(service: &Service) -> Result<(), Response> {
     let every = service.simulation.zendesk.backpressure_every;
     let mut state = service.state();
     state.relieved += 1;
-    if every > 0 && state.relieved.is_multiple_of(every) { Err(backpressure()) } else { Ok(()) }
+    if every > 0 && state.relieved.is_multiple_of(every) {
+        Err(backpressure())
+    } else {
+        Ok(())
+    }
 }
 
-fn route(service: &Service, path: &str, target: Target, query: &Query) -> Result<Response, Response> {
+fn route(
+    service: &Service,
+    path: &str,
+    target: Target,
+    query: &Query,
+) -> Result<Response, Response> {
     let world = &*service.world;
     match target {
         Target::List { table, owner } => {
@@ -191,25 +244,43 @@ fn owner_of(service: &Service, table: usize, id: &str, path: &str) -> Result<Row
     let world = &*service.world;
     if path.starts_with("tickets/") && world.tables[table].name != "side_conversation_events" {
         let index = tickets::find(service, id)?;
-        return Ok(Row { table: world.table("tickets"), index });
+        return Ok(Row {
+            table: world.table("tickets"),
+            index,
+        });
     }
-    let owner = world.tables[table].parent.map(|(owner, ..)| owner).or_else(|| world.tables[table].like_table());
+    let owner = world.tables[table]
+        .parent
+        .map(|(owner, ..)| owner)
+        .or_else(|| world.tables[table].like_table());
     let owner = owner.ok_or_else(not_found)?;
     let index = world.tables[owner].index(id);
-    index.map(|index| Row { table: owner, index }).filter(|row| world.exists(*row)).ok_or_else(not_found)
+    index
+        .map(|index| Row {
+            table: owner,
+            index,
+        })
+        .filter(|row| world.exists(*row))
+        .ok_or_else(not_found)
 }
 
 fn is_help_center(path: &str) -> bool {
     path.starts_with("help_center/") || path.starts_with("community/")
 }
 
-/// Every request counts against the account, the Help Center's against a budget of their own; all exports together have a
-/// budget besides, and so have some lists.
+/// Every request counts against the account, the Help Center's against a budget of their own; all
+/// exports together have a budget besides, and so have some lists.
 fn admit(service: &Service, path: &str, target: &Target) -> Result<ZendeskBudgets, Response> {
     let endpoint = target.limit(&service.world);
-    let call = ZendeskCall { help_center: is_help_center(path), export: path.starts_with("incremental/"), endpoint };
+    let call = ZendeskCall {
+        help_center: is_help_center(path),
+        export: path.starts_with("incremental/"),
+        endpoint,
+    };
     let operation = operation(service, path, target);
-    let admitted = service.admit(Vendor::Zendesk, &operation, |gate, now| gate.zendesk(call, now));
+    let admitted = service.admit(Vendor::Zendesk, &operation, |gate, now| {
+        gate.zendesk(call, now)
+    });
     admitted.map_err(|(budgets, wait)| {
         let mut response = match (budgets.account.remaining, call.export) {
             (0, _) => account_limited(),
@@ -217,7 +288,9 @@ fn admit(service: &Service, path: &str, target: &Target) -> Result<ZendeskBudget
             (_, false) => list_limited(),
         };
         announce(path, &budgets, &mut response);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         response
     })
 }
@@ -225,7 +298,10 @@ fn admit(service: &Service, path: &str, target: &Target) -> Result<ZendeskBudget
 /// The route, with braces where ids are.
 fn operation(service: &Service, path: &str, target: &Target) -> String {
     let route = match target {
-        Target::List { table, .. } => service.world.tables[*table].list.as_ref().map_or(path, |list| &list.path),
+        Target::List { table, .. } => service.world.tables[*table]
+            .list
+            .as_ref()
+            .map_or(path, |list| &list.path),
         Target::Audits { .. } => "tickets/{id}/audits",
         Target::Comments { .. } => "tickets/{id}/comments",
         _ => path,
@@ -233,11 +309,15 @@ fn operation(service: &Service, path: &str, target: &Target) -> String {
     format!("GET /api/v2/{route}")
 }
 
-/// No header shows the export budget: these are the account's numbers on every answer, in one of the spellings in use. The
-/// Help Center doesn't tell when its minute ends.
+/// No header shows the export budget: these are the account's numbers on every answer, in one of
+/// the spellings in use. The Help Center doesn't tell when its minute ends.
 fn announce(path: &str, budgets: &ZendeskBudgets, response: &mut Response) {
     let headers = response.headers_mut();
-    let Budget { limit, remaining, reset } = budgets.account;
+    let Budget {
+        limit,
+        remaining,
+        reset,
+    } = budgets.account;
     headers.insert("x-rate-limit", HeaderValue::from(limit));
     headers.insert("x-rate-limit-remaining", HeaderValue::from(remaining));
     if !is_help_center(path) {
@@ -248,14 +328,27 @@ fn announce(path: &str, budgets: &ZendeskBudgets, response: &mut Response) {
         } else {
             ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
         };
-        for (name, value) in names.into_iter().zip([u64::from(limit), u64::from(remaining), whole_seconds(reset)]) {
+        for (name, value) in
+            names
+                .into_iter()
+                .zip([u64::from(limit), u64::from(remaining), whole_seconds(reset)])
+        {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         }
     }
     // The only counter of a list that was ever seen in a header.
-    if let Some((name, budget)) = budgets.endpoint.as_ref().filter(|(name, _)| name == "tags_index") {
+    if let Some((name, budget)) = budgets
+        .endpoint
+        .as_ref()
+        .filter(|(name, _)| name == "tags_index")
+    {
         let name = format!("zendesk-ratelimit-{}", name.replace('_', "-"));
-        let value = format!("total={}; remaining={}; resets={}", budget.limit, budget.remaining, whole_seconds(budget.reset));
+        let value = format!(
+            "total={}; remaining={}; resets={}",
+            budget.limit,
+            budget.remaining,
+            whole_seconds(budget.reset)
+        );
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
@@ -265,7 +358,14 @@ fn announce(path: &str, budgets: &ZendeskBudgets, response: &mut Response) {
 /// The first user, who is the administrator that the credentials belong to.
 fn me(world: &World) -> Response {
     let mut text = Vec::new();
-    world.write(Row { table: world.table("users"), index: 0 }, &[], &mut text);
+    world.write(
+        Row {
+            table: world.table("users"),
+            index: 0,
+        },
+        &[],
+        &mut text,
+    );
     let mut user: Value = serde_json::from_slice(&text).unwrap_or_default();
     user["role"] = Value::from("admin");
     axum::Json(json!({ "user": user })).into_response()

@@ -1,4 +1,5 @@
-//! How Zendesk lists the records of a table: the part of the data file that says where, and with which quirks.
+//! How Zendesk lists the records of a table: the part of the data file that says where, and with
+//! which quirks.
 
 use serde::Deserialize;
 
@@ -8,7 +9,8 @@ use crate::ledger::Fate;
 /// Where and how the records of a table are listed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Listing {
-    /// Under `/api/v2/`. `{id}` is the id of the record that owns the list; other braces stand for any id.
+    /// Under `/api/v2/`. `{id}` is the id of the record that owns the list; other braces stand for
+    /// any id.
     pub(crate) path: String,
     /// The member of the answer that holds the records.
     pub(crate) key: String,
@@ -23,7 +25,8 @@ pub(crate) struct Listing {
     pub(crate) range: Option<Range>,
     #[serde(default)]
     pub(crate) help_center: bool,
-    /// The table whose every record has a list of its own, of `per` records, in one of `one_in` cases.
+    /// The table whose every record has a list of its own, of `per` records, in one of `one_in`
+    /// cases.
     #[serde(default)]
     pub(crate) parent: Option<String>,
     #[serde(default = "one")]

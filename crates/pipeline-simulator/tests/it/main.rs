@@ -27,7 +27,8 @@ struct Answer {
 
 impl Answer {
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     fn text(&self) -> String {
@@ -41,10 +42,18 @@ impl Answer {
 
 impl Api {
     async fn start(simulation: Simulation) -> Api {
-        // The client wants a TLS provider even for plain HTTP. A second installation is refused, harmlessly.
+        // The client wants a TLS provider even for plain HTTP. A second installation is refused,
+        // harmlessly.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Api { simulator: Simulator::start(simulation).await.unwrap(), client }
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Api {
+            simulator: Simulator::start(simulation).await.unwrap(),
+            client,
+        }
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
@@ -60,24 +69,41 @@ impl Api {
     }
 
     async fn zendesk(&self, path: &str) -> Answer {
-        send(self.get(path).basic_auth("admin@example.com/token", Some("sim_token"))).await
+        send(
+            self.get(path)
+                .basic_auth("admin@example.com/token", Some("sim_token")),
+        )
+        .await
     }
 
     async fn mixpanel(&self, path: &str) -> Answer {
-        send(self.get(path).basic_auth("sim.service-account", Some("sim_secret"))).await
+        send(
+            self.get(path)
+                .basic_auth("sim.service-account", Some("sim_secret")),
+        )
+        .await
     }
 }
 
 async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
-    Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    Answer {
+        status,
+        headers,
+        body: response.bytes().await.unwrap().to_vec(),
+    }
 }
 
 /// The ids of a page's records, as strings.
 fn ids(records: &Value, field: &str) -> Vec<String> {
     let text = |id: &Value| id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-    records.as_array().unwrap().iter().map(|record| text(&record[field])).collect()
+    records
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| text(&record[field]))
+        .collect()
 }
 
 fn sorted(mut ids: Vec<String>) -> Vec<String> {

@@ -15,9 +15,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A place with the name by which another process finds it, such as a URL, and what removes it when it is dropped.
+    /// A place with the name by which another process finds it, such as a URL, and what removes it
+    /// when it is dropped.
     pub fn new(name: impl Into<String>, held: impl Any + Send + Sync) -> Self {
-        Self { name: name.into(), _held: Some(Box::new(held)) }
+        Self {
+            name: name.into(),
+            _held: Some(Box::new(held)),
+        }
     }
 
     /// An empty folder, with nothing beside it.
@@ -30,7 +34,10 @@ impl Scratch {
 
     /// A folder that is there already, and stays.
     pub fn at(folder: impl AsRef<Path>) -> Self {
-        Self { name: text(folder.as_ref()), _held: None }
+        Self {
+            name: text(folder.as_ref()),
+            _held: None,
+        }
     }
 
     /// A place of which the process that made it has given the name.
@@ -56,14 +63,17 @@ impl Debug for Scratch {
 }
 
 fn text(path: &Path) -> String {
-    path.to_str().expect("folders of tests have plain names").to_owned()
+    path.to_str()
+        .expect("folders of tests have plain names")
+        .to_owned()
 }
 
 /// A folder below a file, and one that cannot be written.
 pub(super) fn unusable_folders() -> Vec<Scratch> {
     let (below, locked) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::write(below.path().join("file"), "not a folder").unwrap();
-    let folder = |parent: TempDir, name: &str| Scratch::new(text(&parent.path().join(name)), parent);
+    let folder =
+        |parent: TempDir, name: &str| Scratch::new(text(&parent.path().join(name)), parent);
     let mut permissions = fs::metadata(locked.path()).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(locked.path(), permissions).unwrap();

@@ -1,4 +1,5 @@
-//! What the limiter is compared with: a rate that somebody configured, and the rule of the AWS SDKs.
+//! What the limiter is compared with: a rate that somebody configured, and the rule of the AWS
+//! SDKs.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -34,7 +35,14 @@ const LEAST: f64 = 0.5;
 impl Rule {
     pub(crate) fn cubic() -> Self {
         let measured = (0.0, 0.0, 0.0);
-        Self::Cubic(Mutex::new(Cubic { origin: Instant::now(), is_on: false, rate: 0.0, last_max: 0.0, refused: 0.0, measured }))
+        Self::Cubic(Mutex::new(Cubic {
+            origin: Instant::now(),
+            is_on: false,
+            rate: 0.0,
+            last_max: 0.0,
+            refused: 0.0,
+            measured,
+        }))
     }
 
     /// Requests a second; infinite before the first refusal.
@@ -43,7 +51,11 @@ impl Rule {
             Self::Fixed(rate) => *rate,
             Self::Cubic(cubic) => {
                 let cubic = cubic.lock().unwrap_or_else(PoisonError::into_inner);
-                if cubic.is_on { cubic.rate } else { f64::INFINITY }
+                if cubic.is_on {
+                    cubic.rate
+                } else {
+                    f64::INFINITY
+                }
             }
         }
     }
@@ -56,7 +68,11 @@ impl Rule {
         let half = (now * 2.0).floor() / 2.0;
         let (count, since, smooth) = cubic.measured;
         cubic.measured = if half > since {
-            (1.0, half, (count + 1.0) / (half - since) * SMOOTHING + smooth * (1.0 - SMOOTHING))
+            (
+                1.0,
+                half,
+                (count + 1.0) / (half - since) * SMOOTHING + smooth * (1.0 - SMOOTHING),
+            )
         } else {
             (count + 1.0, since, smooth)
         };
@@ -64,7 +80,11 @@ impl Rule {
             let plateau = (cubic.last_max * (1.0 - BETA) / SCALE).cbrt();
             SCALE * (now - cubic.refused - plateau).powi(3) + cubic.last_max
         } else {
-            let before = if cubic.is_on { cubic.rate.min(cubic.measured.2) } else { cubic.measured.2 };
+            let before = if cubic.is_on {
+                cubic.rate.min(cubic.measured.2)
+            } else {
+                cubic.measured.2
+            };
             (cubic.last_max, cubic.refused, cubic.is_on) = (before, now, true);
             before * BETA
         };
@@ -81,7 +101,10 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     pub(crate) fn new(rule: Rule) -> Self {
-        Self { rule, last: tokio::sync::Mutex::new(None) }
+        Self {
+            rule,
+            last: tokio::sync::Mutex::new(None),
+        }
     }
 
     /// Waits for a turn.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use pipeline_core::http::{Call, HttpClient, Method, Request, RetryPolicy};
-use pipeline_core::rate_limit::{BucketKey, BucketRecord, Learned, LimitLedger, MemoryLimits, Quota, RateHeaders};
+use pipeline_core::rate_limit::{
+    BucketKey, BucketRecord, Learned, LimitLedger, MemoryLimits, Quota, RateHeaders,
+};
 use pipeline_core::{BuildContext, TokioClock};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -16,7 +18,10 @@ use super::baselines::{Pacer, Rule};
 use super::server::{Arrival, Count, Line, Says, Server};
 use crate::output::Outcome;
 
-const CALL: Call<'static> = Call { endpoint: "things", buckets: &[Cow::Borrowed("read")] };
+const CALL: Call<'static> = Call {
+    endpoint: "things",
+    buckets: &[Cow::Borrowed("read")],
+};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +83,10 @@ pub(crate) struct Figures {
 
 /// Runs a scene on a clock of its own.
 pub(crate) fn run(scene: &Scene, limiter: Limiter, seed: u64) -> Outcome<Figures> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
     runtime.block_on(async {
         let epoch = "2026-01-01T00:00:00Z".parse()?;
         let mut server = Server::new((scene.count)(seed), scene.says, epoch, seed);
@@ -92,16 +100,31 @@ pub(crate) fn run(scene: &Scene, limiter: Limiter, seed: u64) -> Outcome<Figures
             clients.push(Client::new(scene, limiter, &server, &ledger, client, seed)?);
         }
         let plan = match (&clients[0], scene.planned) {
-            (Client::Ours(client, _), Some(requests)) => client.forecast(&CALL, requests).await?.map(|(limit, time)| {
-                let hours = time.as_secs_f64() / 3600.0;
-                format!("{requests} requests planned ({limit}), the last of them after {hours} h")
-            }),
+            (Client::Ours(client, _), Some(requests)) => client
+                .forecast(&CALL, requests)
+                .await?
+                .map(|(limit, time)| {
+                    let hours = time.as_secs_f64() / 3600.0;
+                    format!(
+                        "{requests} requests planned ({limit}), the last of them after {hours} h"
+                    )
+                }),
             _ => None,
         };
-        let workers = clients.iter().flat_map(|client| (0..scene.workers).map(move |_| client.ask_for_ever(end)));
+        let workers = clients
+            .iter()
+            .flat_map(|client| (0..scene.workers).map(move |_| client.ask_for_ever(end)));
         join_all(workers).await;
-        let learned = ledger.0.lock().unwrap_or_else(PoisonError::into_inner).and_then(|(_, learned)| learned);
-        Ok(Figures { plan, learned, ..figures(scene, &server) })
+        let learned = ledger
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .and_then(|(_, learned)| learned);
+        Ok(Figures {
+            plan,
+            learned,
+            ..figures(scene, &server)
+        })
     })
 }
 
@@ -130,7 +153,14 @@ enum Client {
 }
 
 impl Client {
-    fn new(scene: &Scene, limiter: Limiter, server: &Arc<Server>, ledger: &Arc<LastKept>, number: usize, seed: u64) -> Outcome<Self> {
+    fn new(
+        scene: &Scene,
+        limiter: Limiter,
+        server: &Arc<Server>,
+        ledger: &Arc<LastKept>,
+        number: usize,
+        seed: u64,
+    ) -> Outcome<Self> {
         let rule = match limiter {
             Limiter::Ours => return Self::ours(scene, server, ledger, number, seed),
             Limiter::Fixed => Rule::Fixed(scene.fixed),
@@ -139,18 +169,33 @@ impl Client {
         Ok(Self::Baseline(Pacer::new(rule), Arc::clone(server), number))
     }
 
-    fn ours(scene: &Scene, server: &Arc<Server>, ledger: &Arc<LastKept>, number: usize, seed: u64) -> Outcome<Self> {
+    fn ours(
+        scene: &Scene,
+        server: &Arc<Server>,
+        ledger: &Arc<LastKept>,
+        number: usize,
+        seed: u64,
+    ) -> Outcome<Self> {
         let url = Url::parse("https://api.test/things")?;
         let clock = Arc::new(TokioClock::starting_at(server.epoch));
         let context = BuildContext::default()
-            .transport(Arc::new(Line { server: Arc::clone(server), client: number }))
+            .transport(Arc::new(Line {
+                server: Arc::clone(server),
+                client: number,
+            }))
             .clock(Arc::clone(&clock) as _)
             .limits(Arc::new(MemoryLimits::kept(Arc::clone(ledger) as _, clock)))
             // A run that waits for hours is what some scenes measure.
-            .retry(RetryPolicy::default().max_server_delay(Duration::from_hours(24)).max_elapsed(Duration::from_hours(24)))
+            .retry(
+                RetryPolicy::default()
+                    .max_server_delay(Duration::from_hours(24))
+                    .max_elapsed(Duration::from_hours(24)),
+            )
             .seed(seed + number as u64);
         let account = number.to_string();
-        let mut builder = HttpClient::builder(&context, url.clone()).account(&[&account]).quota("read", scene.quota);
+        let mut builder = HttpClient::builder(&context, url.clone())
+            .account(&[&account])
+            .quota("read", scene.quota);
         let headers = match scene.says {
             Says::GitHub => Some(RateHeaders::GITHUB),
             Says::Zendesk => Some(RateHeaders::DELTA),
@@ -190,7 +235,10 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
     let (from, end) = match &count {
         Count::Window { seconds, phase, .. } => {
             let begin = |at: f64| (at - phase) / seconds;
-            (begin(scene.steady).ceil() * seconds + phase, begin(scene.seconds).floor() * seconds + phase)
+            (
+                begin(scene.steady).ceil() * seconds + phase,
+                begin(scene.seconds).floor() * seconds + phase,
+            )
         }
         _ => (scene.steady, scene.seconds),
     };
@@ -202,15 +250,37 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
             .map(|n| server.allowed(from + n * step) * step)
             .sum::<f64>()
     };
-    let accepted = |from: f64, to: f64| arrivals.iter().filter(|it| it.accepted && from <= it.at && it.at < to).count() as f64;
-    let sent = |from: f64, to: f64| arrivals.iter().filter(|it| from <= it.at && it.at < to).count() as f64;
-    let refused = |from: f64, to: f64| 1000.0 * (sent(from, to) - accepted(from, to)) / sent(from, to).max(1.0);
-    let mut spans = std::iter::successors(Some(0.0), |from| Some(from + 1.0)).take_while(|from| from + 5.0 <= scene.seconds);
-    let converged = spans.find(|from| accepted(*from, from + 5.0) >= 0.9 * allowed(*from, from + 5.0));
+    let accepted = |from: f64, to: f64| {
+        arrivals
+            .iter()
+            .filter(|it| it.accepted && from <= it.at && it.at < to)
+            .count() as f64
+    };
+    let sent = |from: f64, to: f64| {
+        arrivals
+            .iter()
+            .filter(|it| from <= it.at && it.at < to)
+            .count() as f64
+    };
+    let refused = |from: f64, to: f64| {
+        1000.0 * (sent(from, to) - accepted(from, to)) / sent(from, to).max(1.0)
+    };
+    let mut spans = std::iter::successors(Some(0.0), |from| Some(from + 1.0))
+        .take_while(|from| from + 5.0 <= scene.seconds);
+    let converged =
+        spans.find(|from| accepted(*from, from + 5.0) >= 0.9 * allowed(*from, from + 5.0));
     let shares: Vec<f64> = (0..scene.clients)
-        .map(|client| arrivals.iter().filter(|it| it.client == client && it.accepted && it.at >= from).count() as f64)
+        .map(|client| {
+            arrivals
+                .iter()
+                .filter(|it| it.client == client && it.accepted && it.at >= from)
+                .count() as f64
+        })
         .collect();
-    let (sum, squares) = (shares.iter().sum::<f64>(), shares.iter().map(|share| share * share).sum::<f64>());
+    let (sum, squares) = (
+        shares.iter().sum::<f64>(),
+        shares.iter().map(|share| share * share).sum::<f64>(),
+    );
     Figures {
         used: accepted(from, end) / allowed(from, end),
         used_all: accepted(0.0, scene.seconds) / allowed(0.0, scene.seconds),
@@ -227,15 +297,17 @@ fn figures(scene: &Scene, server: &Server) -> Figures {
     }
 }
 
-/// Most that arrived in any span in which the server counts, beyond what it allows there. A fixed window is counted as the
-/// server does; everything else in any span.
+/// Most that arrived in any span in which the server counts, beyond what it allows there. A fixed
+/// window is counted as the server does; everything else in any span.
 fn overrun(arrivals: &[Arrival], count: &Count, from: f64) -> f64 {
     let mut within = std::collections::VecDeque::new();
     let mut most = 0.0_f64;
     for arrival in arrivals.iter().filter(|it| it.at >= from) {
         let (span, allowed) = count.span(arrival.at);
         let begin = match count {
-            Count::Window { seconds, phase, .. } => ((arrival.at - phase) / seconds).floor() * seconds + phase,
+            Count::Window { seconds, phase, .. } => {
+                ((arrival.at - phase) / seconds).floor() * seconds + phase
+            }
             _ => arrival.at - span,
         };
         within.push_back(arrival.at);

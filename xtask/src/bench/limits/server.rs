@@ -1,11 +1,14 @@
-//! The servers that the limiter is measured against: how they count, what they say about it, and who else uses them.
+//! The servers that the limiter is measured against: how they count, what they say about it, and
+//! who else uses them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pipeline_core::http::{HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::http::{
+    HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError,
+};
 use tokio::time::{Instant, sleep};
 
 use super::random::{MEAN_LATENCY, Random};
@@ -14,32 +17,64 @@ use super::random::{MEAN_LATENCY, Random};
 #[derive(Clone, Debug)]
 pub(crate) enum Count {
     /// A bucket that fills at a rate that may change, up to what comes in one second.
-    Bucket { rate: fn(f64) -> f64, tokens: f64, at: f64 },
+    Bucket {
+        rate: fn(f64) -> f64,
+        tokens: f64,
+        at: f64,
+    },
     /// So many in each window, which may change; the first began at `phase`.
-    Window { permits: fn(f64) -> f64, seconds: f64, phase: f64, current: f64, used: f64 },
+    Window {
+        permits: fn(f64) -> f64,
+        seconds: f64,
+        phase: f64,
+        current: f64,
+        used: f64,
+    },
     /// So many in any window.
-    Log { permits: usize, seconds: f64, accepted: VecDeque<f64> },
+    Log {
+        permits: usize,
+        seconds: f64,
+        accepted: VecDeque<f64>,
+    },
 }
 
 impl Count {
     pub(crate) fn bucket(rate: fn(f64) -> f64) -> Self {
-        Self::Bucket { rate, tokens: rate(0.0), at: 0.0 }
+        Self::Bucket {
+            rate,
+            tokens: rate(0.0),
+            at: 0.0,
+        }
     }
 
     pub(crate) fn window(permits: fn(f64) -> f64, seconds: f64, phase: f64) -> Self {
-        Self::Window { permits, seconds, phase, current: f64::NEG_INFINITY, used: 0.0 }
+        Self::Window {
+            permits,
+            seconds,
+            phase,
+            current: f64::NEG_INFINITY,
+            used: 0.0,
+        }
     }
 
     pub(crate) fn log(permits: usize, seconds: f64) -> Self {
-        Self::Log { permits, seconds, accepted: VecDeque::new() }
+        Self::Log {
+            permits,
+            seconds,
+            accepted: VecDeque::new(),
+        }
     }
 
     /// What is allowed a second.
     pub(crate) fn allowed(&self, now: f64) -> f64 {
         match self {
             Self::Bucket { rate, .. } => rate(now),
-            Self::Window { permits, seconds, .. } => permits(now) / seconds,
-            Self::Log { permits, seconds, .. } => *permits as f64 / seconds,
+            Self::Window {
+                permits, seconds, ..
+            } => permits(now) / seconds,
+            Self::Log {
+                permits, seconds, ..
+            } => *permits as f64 / seconds,
         }
     }
 
@@ -47,8 +82,12 @@ impl Count {
     pub(crate) fn span(&self, now: f64) -> (f64, f64) {
         match self {
             Self::Bucket { rate, .. } => (1.0, 2.0 * rate(now)),
-            Self::Window { permits, seconds, .. } => (*seconds, permits(now)),
-            Self::Log { permits, seconds, .. } => (*seconds, *permits as f64),
+            Self::Window {
+                permits, seconds, ..
+            } => (*seconds, permits(now)),
+            Self::Log {
+                permits, seconds, ..
+            } => (*seconds, *permits as f64),
         }
     }
 
@@ -74,14 +113,24 @@ impl Count {
                 *at = now;
                 *tokens
             }
-            Self::Window { permits, seconds, phase, current, used } => {
+            Self::Window {
+                permits,
+                seconds,
+                phase,
+                current,
+                used,
+            } => {
                 let number = ((now - *phase) / *seconds).floor();
                 if number > *current {
                     (*current, *used) = (number, 0.0);
                 }
                 permits(now) - *used
             }
-            Self::Log { permits, seconds, accepted } => {
+            Self::Log {
+                permits,
+                seconds,
+                accepted,
+            } => {
                 while accepted.front().is_some_and(|at| *at + *seconds <= now) {
                     accepted.pop_front();
                 }
@@ -95,7 +144,9 @@ impl Count {
         match self {
             Self::Bucket { .. } => 1.0,
             Self::Window { seconds, phase, .. } => seconds - (now - phase).rem_euclid(*seconds),
-            Self::Log { seconds, accepted, .. } => accepted.front().map_or(0.0, |at| at + seconds - now),
+            Self::Log {
+                seconds, accepted, ..
+            } => accepted.front().map_or(0.0, |at| at + seconds - now),
         }
     }
 }
@@ -152,8 +203,22 @@ struct State {
 impl Server {
     pub(crate) fn new(count: Count, says: Says, epoch: DateTime<Utc>, seed: u64) -> Self {
         let random = Random::new(seed);
-        let state = State { began: None, count, random, arrivals: Vec::new(), under_way: 0, foreign: (0.0, 0.0) };
-        Self { says, slots: None, storm: (0.0, 0.0), foreign: |_| 0.0, epoch, state: Mutex::new(state) }
+        let state = State {
+            began: None,
+            count,
+            random,
+            arrivals: Vec::new(),
+            under_way: 0,
+            foreign: (0.0, 0.0),
+        };
+        Self {
+            says,
+            slots: None,
+            storm: (0.0, 0.0),
+            foreign: |_| 0.0,
+            epoch,
+            state: Mutex::new(state),
+        }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -168,8 +233,14 @@ impl Server {
     /// What is allowed to the measured clients at a time, a second.
     pub(crate) fn allowed(&self, now: f64) -> f64 {
         let is_storm = self.storm.0 <= now && now < self.storm.1;
-        let at_once = self.slots.map_or(f64::INFINITY, |slots| f64::from(slots) / MEAN_LATENCY);
-        if is_storm { 0.0 } else { self.with(|state| state.count.allowed(now)).min(at_once) * (1.0 - (self.foreign)(now)) }
+        let at_once = self
+            .slots
+            .map_or(f64::INFINITY, |slots| f64::from(slots) / MEAN_LATENCY);
+        if is_storm {
+            0.0
+        } else {
+            self.with(|state| state.count.allowed(now)).min(at_once) * (1.0 - (self.foreign)(now))
+        }
     }
 
     /// Everything that arrived, and how the server counts.
@@ -183,12 +254,18 @@ impl Server {
         sleep(half).await;
         let (accepted, headers) = self.with(|state| {
             state.under_way += 1;
-            let now = state.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+            let now = state
+                .began
+                .map_or(0.0, |began| began.elapsed().as_secs_f64());
             self.others(state, now);
             let is_storm = self.storm.0 <= now && now < self.storm.1;
             let has_slot = self.slots.is_none_or(|slots| state.under_way <= slots);
             let accepted = !is_storm && has_slot && state.count.take(now, 1.0);
-            state.arrivals.push(Arrival { at: now, client, accepted });
+            state.arrivals.push(Arrival {
+                at: now,
+                client,
+                accepted,
+            });
             (accepted, self.headers(state, now, accepted))
         });
         sleep(half).await;
@@ -214,10 +291,14 @@ impl Server {
                 headers.insert(name, value);
             }
         };
-        let wall = self.epoch + TimeDelta::from_std(Duration::from_secs_f64(now)).unwrap_or_default();
+        let wall =
+            self.epoch + TimeDelta::from_std(Duration::from_secs_f64(now)).unwrap_or_default();
         let date = |at: DateTime<Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         set("date", date(wall));
-        let (left, reset) = (state.count.left(now).max(0.0).floor(), state.count.reset(now));
+        let (left, reset) = (
+            state.count.left(now).max(0.0).floor(),
+            state.count.reset(now),
+        );
         let (span, permits) = state.count.span(now);
         let at = wall + TimeDelta::from_std(Duration::from_secs_f64(reset)).unwrap_or_default();
         match self.says {
@@ -232,14 +313,22 @@ impl Server {
                 set("ratelimit-reset", reset.floor().to_string());
             }
             Says::Ietf => {
-                set("ratelimit-policy", format!("\"default\";q={permits};w={span}"));
-                set("ratelimit", format!("\"default\";r={left};t={}", reset.ceil()));
+                set(
+                    "ratelimit-policy",
+                    format!("\"default\";q={permits};w={span}"),
+                );
+                set(
+                    "ratelimit",
+                    format!("\"default\";r={left};t={}", reset.ceil()),
+                );
             }
             Says::Nothing | Says::RetrySeconds | Says::RetryDate => {}
         }
         match self.says {
             Says::Nothing => {}
-            Says::RetryDate if !accepted => set("retry-after", date(at + TimeDelta::milliseconds(999))),
+            Says::RetryDate if !accepted => {
+                set("retry-after", date(at + TimeDelta::milliseconds(999)))
+            }
             _ if !accepted => set("retry-after", reset.ceil().to_string()),
             _ => {}
         }
@@ -258,7 +347,11 @@ pub(crate) struct Line {
 impl HttpService for Line {
     async fn call(&self, _request: Request) -> Result<RawResponse, TransportError> {
         let (accepted, headers) = self.server.answer(self.client).await;
-        let status = if accepted { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+        let status = if accepted {
+            StatusCode::OK
+        } else {
+            StatusCode::TOO_MANY_REQUESTS
+        };
         Ok(RawResponse::full(status, headers, "{}"))
     }
 }

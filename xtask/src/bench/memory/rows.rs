@@ -53,30 +53,92 @@ const FLAT: &[&str] = &[
 const TICKETS: &[&str] = &["tickets"];
 
 pub(super) fn all() -> Vec<Row> {
-    let stripe = |name, streams, answer| Row { name, source: STRIPE, streams, answer };
-    let zendesk = |name, answer| Row { name, source: ZENDESK, streams: TICKETS, answer };
+    let stripe = |name, streams, answer| Row {
+        name,
+        source: STRIPE,
+        streams,
+        answer,
+    };
+    let zendesk = |name, answer| Row {
+        name,
+        source: ZENDESK,
+        streams: TICKETS,
+        answer,
+    };
     vec![
-        stripe("all lists, pages of 30 MB of 1 KB records, lists of records among them", &[], |asked| list(asked, 30 * MIB, KIB)),
-        stripe("60 parents with pages of 0.1 MB for each", FAMILIES, |asked| family(asked, MIB / 10)),
-        stripe("60 parents with pages of 1 MB for each", FAMILIES, |asked| family(asked, MIB)),
-        stripe("60 parents with pages of 4 MB for each", FAMILIES, |asked| family(asked, 4 * MIB)),
-        stripe("60 parents with pages of 10 MB for each", FAMILIES, |asked| family(asked, 10 * MIB)),
-        stripe("24 lists, one page of 1 MB", FLAT, |asked| list(asked, MIB, KIB)),
-        stripe("24 lists, one page of 4 MB", FLAT, |asked| list(asked, 4 * MIB, KIB)),
-        stripe("24 lists, one page of 12 MB", FLAT, |asked| list(asked, 12 * MIB, KIB)),
-        stripe("24 lists, one page of 30 MB", FLAT, |asked| list(asked, 30 * MIB, KIB)),
-        stripe("records without a key, 9 MB a page, for 30 s", &["charges"], |asked| keyless(asked, 9 * MIB)),
-        stripe("one page of 59 MiB of `{\"a\":1}`", &["tax_ids"], |asked| repeated(asked, "{\"a\":1}", 59 * MIB)),
-        stripe("one record of 10 million members", &["tax_ids"], |asked| {
-            one(asked, |out| (0..10_000_000).try_for_each(|_| out.write_all(b",\"a\":1")))
+        stripe(
+            "all lists, pages of 30 MB of 1 KB records, lists of records among them",
+            &[],
+            |asked| list(asked, 30 * MIB, KIB),
+        ),
+        stripe(
+            "60 parents with pages of 0.1 MB for each",
+            FAMILIES,
+            |asked| family(asked, MIB / 10),
+        ),
+        stripe(
+            "60 parents with pages of 1 MB for each",
+            FAMILIES,
+            |asked| family(asked, MIB),
+        ),
+        stripe(
+            "60 parents with pages of 4 MB for each",
+            FAMILIES,
+            |asked| family(asked, 4 * MIB),
+        ),
+        stripe(
+            "60 parents with pages of 10 MB for each",
+            FAMILIES,
+            |asked| family(asked, 10 * MIB),
+        ),
+        stripe("24 lists, one page of 1 MB", FLAT, |asked| {
+            list(asked, MIB, KIB)
         }),
-        stripe("names that no other record has, 240 pages", &["charges"], names),
-        stripe("one record of 10 MB", &["tax_ids"], |asked| one(asked, |out| text(out, 10 * MIB))),
-        stripe("one record of 40 MB", &["tax_ids"], |asked| one(asked, |out| text(out, 40 * MIB))),
-        stripe("one record of 63 MB", &["tax_ids"], |asked| one(asked, |out| text(out, 63 * MIB))),
-        zendesk("Zendesk exports, 1,000 records of 5 KB", |asked| export(asked, 5 * KIB)),
-        zendesk("Zendesk exports, 1,000 records of 30 KB", |asked| export(asked, 30 * KIB)),
-        zendesk("Zendesk exports, 1,000 records of 60 KB", |asked| export(asked, 60 * KIB)),
+        stripe("24 lists, one page of 4 MB", FLAT, |asked| {
+            list(asked, 4 * MIB, KIB)
+        }),
+        stripe("24 lists, one page of 12 MB", FLAT, |asked| {
+            list(asked, 12 * MIB, KIB)
+        }),
+        stripe("24 lists, one page of 30 MB", FLAT, |asked| {
+            list(asked, 30 * MIB, KIB)
+        }),
+        stripe(
+            "records without a key, 9 MB a page, for 30 s",
+            &["charges"],
+            |asked| keyless(asked, 9 * MIB),
+        ),
+        stripe("one page of 59 MiB of `{\"a\":1}`", &["tax_ids"], |asked| {
+            repeated(asked, "{\"a\":1}", 59 * MIB)
+        }),
+        stripe("one record of 10 million members", &["tax_ids"], |asked| {
+            one(asked, |out| {
+                (0..10_000_000).try_for_each(|_| out.write_all(b",\"a\":1"))
+            })
+        }),
+        stripe(
+            "names that no other record has, 240 pages",
+            &["charges"],
+            names,
+        ),
+        stripe("one record of 10 MB", &["tax_ids"], |asked| {
+            one(asked, |out| text(out, 10 * MIB))
+        }),
+        stripe("one record of 40 MB", &["tax_ids"], |asked| {
+            one(asked, |out| text(out, 40 * MIB))
+        }),
+        stripe("one record of 63 MB", &["tax_ids"], |asked| {
+            one(asked, |out| text(out, 63 * MIB))
+        }),
+        zendesk("Zendesk exports, 1,000 records of 5 KB", |asked| {
+            export(asked, 5 * KIB)
+        }),
+        zendesk("Zendesk exports, 1,000 records of 30 KB", |asked| {
+            export(asked, 30 * KIB)
+        }),
+        zendesk("Zendesk exports, 1,000 records of 60 KB", |asked| {
+            export(asked, 60 * KIB)
+        }),
         stripe("nesting of 5 million", &["tax_ids"], |asked| {
             one(asked, |out| {
                 out.write_all(b",\"a\":")?;
@@ -85,14 +147,25 @@ pub(super) fn all() -> Vec<Row> {
             })
         }),
         stripe("one record of 50,000 keys", &["tax_ids"], |asked| {
-            one(asked, |out| (0..50_000).try_for_each(|key| write!(out, ",\"key_{key}\":{key}")))
+            one(asked, |out| {
+                (0..50_000).try_for_each(|key| write!(out, ",\"key_{key}\":{key}"))
+            })
         }),
-        stripe("compressed to a thousandth, without an end", &["tax_ids"], endless),
+        stripe(
+            "compressed to a thousandth, without an end",
+            &["tax_ids"],
+            endless,
+        ),
     ]
 }
 
 /// A list of records of a list, four of them for each of the parents.
-const FAMILIES: &[&str] = &["customer_balance_transactions", "payment_methods", "customer_cards", "customer_tax_ids"];
+const FAMILIES: &[&str] = &[
+    "customer_balance_transactions",
+    "payment_methods",
+    "customer_cards",
+    "customer_tax_ids",
+];
 
 /// What Stripe answers besides lists.
 fn other(asked: &Asked) -> Option<Vec<Part>> {
@@ -104,7 +177,9 @@ fn other(asked: &Asked) -> Option<Vec<Part>> {
 }
 
 fn empty() -> Vec<Part> {
-    vec![Part::Text("{\"object\":\"list\",\"data\":[],\"has_more\":false}".to_owned())]
+    vec![Part::Text(
+        "{\"object\":\"list\",\"data\":[],\"has_more\":false}".to_owned(),
+    )]
 }
 
 /// The only page of a list.
@@ -126,7 +201,10 @@ fn list(asked: &Asked, bytes: usize, record: usize) -> Vec<Part> {
                 text_of(out, number, record.saturating_sub(100))?;
                 out.write_all(b"\"")?;
                 if !inside.is_empty() {
-                    write!(out, ",\"{inside}\":{{\"object\":\"list\",\"has_more\":false,\"data\":[]}}")?;
+                    write!(
+                        out,
+                        ",\"{inside}\":{{\"object\":\"list\",\"has_more\":false,\"data\":[]}}"
+                    )?;
                 }
                 out.write_all(b"}")?;
             }
@@ -149,7 +227,11 @@ fn inside(path: &str) -> &'static str {
 
 /// Sixty customers, and lists of each.
 fn family(asked: &Asked, bytes: usize) -> Vec<Part> {
-    if asked.path == "/v1/customers" { list(asked, 60 * KIB, KIB) } else { list(asked, bytes, KIB) }
+    if asked.path == "/v1/customers" {
+        list(asked, 60 * KIB, KIB)
+    } else {
+        list(asked, bytes, KIB)
+    }
 }
 
 /// Pages of records of which only the last of each has a key.
@@ -157,7 +239,12 @@ fn keyless(asked: &Asked, bytes: usize) -> Vec<Part> {
     if let Some(other) = other(asked) {
         return other;
     }
-    let page = asked.query.get("starting_after").and_then(|after| after.strip_prefix("ch_")?.parse().ok()).unwrap_or(0_u64) + 1;
+    let page = asked
+        .query
+        .get("starting_after")
+        .and_then(|after| after.strip_prefix("ch_")?.parse().ok())
+        .unwrap_or(0_u64)
+        + 1;
     vec![
         Part::Made(
             "keyless".to_owned(),
@@ -171,7 +258,10 @@ fn keyless(asked: &Asked, bytes: usize) -> Vec<Part> {
                 Ok(())
             }),
         ),
-        Part::Text(format!("{{\"id\":\"ch_{page}\",\"created\":{}}}]}}", 1_760_000_000 - page)),
+        Part::Text(format!(
+            "{{\"id\":\"ch_{page}\",\"created\":{}}}]}}",
+            1_760_000_000 - page
+        )),
     ]
 }
 
@@ -229,11 +319,23 @@ fn names(asked: &Asked) -> Vec<Part> {
     if let Some(other) = other(asked) {
         return other;
     }
-    let page = asked.query.get("starting_after").and_then(|after| after.strip_prefix("ch_")?.parse().ok()).unwrap_or(0_u64) / 100;
-    let mut text = format!("{{\"object\":\"list\",\"has_more\":{},\"data\":[", page < 240);
+    let page = asked
+        .query
+        .get("starting_after")
+        .and_then(|after| after.strip_prefix("ch_")?.parse().ok())
+        .unwrap_or(0_u64)
+        / 100;
+    let mut text = format!(
+        "{{\"object\":\"list\",\"has_more\":{},\"data\":[",
+        page < 240
+    );
     for number in page * 100 + 1..=page * 100 + 100 {
         let comma = if number % 100 == 1 { "" } else { "," };
-        let _ = write!(text, "{comma}{{\"id\":\"ch_{number}\",\"created\":{}", 1_760_000_000 - number);
+        let _ = write!(
+            text,
+            "{comma}{{\"id\":\"ch_{number}\",\"created\":{}",
+            1_760_000_000 - number
+        );
         for name in 0..100 {
             let _ = write!(text, ",\"name_{number}_{name}\":1");
         }
@@ -247,11 +349,24 @@ fn names(asked: &Asked) -> Vec<Part> {
 fn export(asked: &Asked, record: usize) -> Vec<Part> {
     if !asked.path.starts_with("/api/v2/incremental/tickets/cursor") {
         // No custom fields, and nothing else either.
-        let name = asked.path.trim_start_matches("/api/v2/").trim_end_matches(".json");
-        return vec![Part::Text(format!("{{\"{name}\":[],\"meta\":{{\"has_more\":false}}}}"))];
+        let name = asked
+            .path
+            .trim_start_matches("/api/v2/")
+            .trim_end_matches(".json");
+        return vec![Part::Text(format!(
+            "{{\"{name}\":[],\"meta\":{{\"has_more\":false}}}}"
+        ))];
     }
-    let page: usize = asked.query.get("cursor").and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
-    let tail = format!("],\"after_cursor\":\"{}\",\"end_of_stream\":{}}}", page + 1, page >= 2);
+    let page: usize = asked
+        .query
+        .get("cursor")
+        .and_then(|cursor| cursor.parse().ok())
+        .unwrap_or(0);
+    let tail = format!(
+        "],\"after_cursor\":\"{}\",\"end_of_stream\":{}}}",
+        page + 1,
+        page >= 2
+    );
     vec![
         Part::Made(
             format!("export {page}"),
@@ -260,7 +375,11 @@ fn export(asked: &Asked, record: usize) -> Vec<Part> {
                 for number in 0..1_000 {
                     let comma = if number == 0 { "" } else { "," };
                     let id = page * 1_000 + number;
-                    write!(out, "{comma}{{\"id\":{},\"generated_timestamp\":1767300000,\"description\":\"", id + 1)?;
+                    write!(
+                        out,
+                        "{comma}{{\"id\":{},\"generated_timestamp\":1767300000,\"description\":\"",
+                        id + 1
+                    )?;
                     text_of(out, number, record)?;
                     out.write_all(b"\"}")?;
                 }
@@ -278,7 +397,10 @@ fn endless(asked: &Asked) -> Vec<Part> {
     }
     let zeros = vec![0_u8; 16 * MIB];
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    let member = encoder.write_all(&zeros).and_then(|()| encoder.finish()).unwrap_or_default();
+    let member = encoder
+        .write_all(&zeros)
+        .and_then(|()| encoder.finish())
+        .unwrap_or_default();
     vec![Part::Endless(member)]
 }
 
@@ -290,7 +412,10 @@ mod tests {
     use super::*;
 
     fn sent(path: &str) -> String {
-        let asked = Asked { path: path.to_owned(), query: HashMap::new() };
+        let asked = Asked {
+            path: path.to_owned(),
+            query: HashMap::new(),
+        };
         let mut out = Vec::new();
         for part in list(&asked, 4 * KIB, KIB) {
             match part {
@@ -306,8 +431,20 @@ mod tests {
     fn records_have_the_lists_that_stripe_documents_inside_them() {
         let lists = |path: &str, member: &str| {
             let body: serde_json::Value = serde_json::from_str(&sent(path)).unwrap();
-            body["data"].as_array().unwrap().iter().filter(|record| record[member]["object"] == "list").count()
+            body["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|record| record[member]["object"] == "list")
+                .count()
         };
-        assert_eq!([lists("/v1/credit_notes", "lines"), lists("/v1/subscriptions", "items"), lists("/v1/charges", "lines")], [4, 4, 0]);
+        assert_eq!(
+            [
+                lists("/v1/credit_notes", "lines"),
+                lists("/v1/subscriptions", "items"),
+                lists("/v1/charges", "lines")
+            ],
+            [4, 4, 0]
+        );
     }
 }

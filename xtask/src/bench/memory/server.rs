@@ -24,7 +24,8 @@ type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()>>;
 pub(super) enum Part {
     /// This, compressed when it is sent.
     Text(String),
-    /// What a function makes: compressed once, and sent again whenever it is asked for by the same name.
+    /// What a function makes: compressed once, and sent again whenever it is asked for by the same
+    /// name.
     Made(String, Make),
     /// The same bytes until the client has had enough.
     Endless(Vec<u8>),
@@ -65,19 +66,30 @@ fn serve(stream: &TcpStream, answer: Answer, cache: &Cache) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut stream = stream;
     loop {
-        let Some(asked) = read(&mut reader)? else { return Ok(()) };
+        let Some(asked) = read(&mut reader)? else {
+            return Ok(());
+        };
         let mut body = Vec::new();
         let mut endless = None;
         for part in answer(&asked) {
             match part {
-                Part::Text(text) => body.push(Arc::new(compressed(&|out| out.write_all(text.as_bytes()))?)),
+                Part::Text(text) => {
+                    body.push(Arc::new(compressed(&|out| out.write_all(text.as_bytes()))?))
+                }
                 Part::Made(name, make) => body.push(made(cache, name, &*make)?),
                 Part::Endless(bytes) => endless = Some(bytes),
             }
         }
         let length: usize = body.iter().map(|part| part.len()).sum();
-        let length = if endless.is_some() { "Connection: close".to_owned() } else { format!("Content-Length: {length}") };
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n{length}\r\n\r\n")?;
+        let length = if endless.is_some() {
+            "Connection: close".to_owned()
+        } else {
+            format!("Content-Length: {length}")
+        };
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n{length}\r\n\r\n"
+        )?;
         for part in body {
             stream.write_all(&part)?;
         }
@@ -87,7 +99,11 @@ fn serve(stream: &TcpStream, answer: Answer, cache: &Cache) -> io::Result<()> {
     }
 }
 
-fn made(cache: &Cache, name: String, make: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<Arc<Vec<u8>>> {
+fn made(
+    cache: &Cache,
+    name: String,
+    make: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<Arc<Vec<u8>>> {
     let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = cache.get(&name) {
         return Ok(Arc::clone(known));
@@ -114,7 +130,15 @@ fn read(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Asked>> {
     while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
-    let url = url::Url::parse("http://localhost").and_then(|base| base.join(&target)).map_err(io::Error::other)?;
-    let query = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-    Ok(Some(Asked { path: url.path().to_owned(), query }))
+    let url = url::Url::parse("http://localhost")
+        .and_then(|base| base.join(&target))
+        .map_err(io::Error::other)?;
+    let query = url
+        .query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    Ok(Some(Asked {
+        path: url.path().to_owned(),
+        query,
+    }))
 }

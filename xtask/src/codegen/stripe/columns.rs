@@ -12,13 +12,17 @@ use super::verify::verify;
 /// Starts the header's line with the hash of the rest of the file.
 const SEAL: &str = "//! Seal: ";
 
-/// Members that objects have only when a request expands them. The specification does not tell them from others: it says of
-/// every member with an object inside that it can be expanded. [`verify`] finds those that are in neither of the two tables.
+/// Members that objects have only when a request expands them. The specification does not tell them
+/// from others: it says of every member with an object inside that it can be expanded. [`verify`]
+/// finds those that are in neither of the two tables.
 const INCLUDABLE: &[(&str, &[&str])] = &[
     ("charge", &["refunds"]),
     ("checkout.session", &["line_items"]),
     ("coupon", &["applies_to", "currency_options"]),
-    ("customer", &["cash_balance", "sources", "subscriptions", "tax", "tax_ids"]),
+    (
+        "customer",
+        &["cash_balance", "sources", "subscriptions", "tax", "tax_ids"],
+    ),
     ("invoice", &["confirmation_secret", "payments"]),
     ("issuing.card", &["cvc", "number"]),
     ("issuing.token", &["network_data"]),
@@ -31,14 +35,23 @@ const INCLUDABLE: &[(&str, &[&str])] = &[
     ("treasury.transaction", &["entries"]),
 ];
 
-/// Members that are there without being asked for, although objects may be without them: what not every object has. All of
-/// them where there are none named.
+/// Members that are there without being asked for, although objects may be without them: what not
+/// every object has. All of them where there are none named.
 const PRESENT: &[(&str, &[&str])] = &[
     ("account", &[]),
     ("capability", &[]),
     ("card", &["networks"]),
     ("charge", &["presentment_details", "radar_options"]),
-    ("checkout.session", &["branding_settings", "name_collection", "phone_number_collection", "presentment_details", "tax_id_collection"]),
+    (
+        "checkout.session",
+        &[
+            "branding_settings",
+            "name_collection",
+            "phone_number_collection",
+            "presentment_details",
+            "tax_id_collection",
+        ],
+    ),
     ("climate.order", &["beneficiary"]),
     ("customer", &["invoice_settings"]),
     ("customer_cash_balance_transaction", &[]),
@@ -47,32 +60,54 @@ const PRESENT: &[(&str, &[&str])] = &[
     ("identity.verification_session", &["related_person"]),
     ("invoice", &["threshold_reason"]),
     ("invoiceitem", &["proration_details"]),
-    ("payment_intent", &["amount_details", "hooks", "payment_details", "presentment_details"]),
+    (
+        "payment_intent",
+        &[
+            "amount_details",
+            "hooks",
+            "payment_details",
+            "presentment_details",
+        ],
+    ),
     ("payment_link", &["name_collection"]),
     ("payment_method", &[]),
     ("payment_method_configuration", &[]),
     ("person", &[]),
-    ("refund", &["destination_details", "next_action", "presentment_details"]),
+    (
+        "refund",
+        &["destination_details", "next_action", "presentment_details"],
+    ),
     ("scheduled_query_run", &["error"]),
     ("shipping_rate", &["fixed_amount"]),
     ("subscription", &["presentment_details"]),
     ("terminal.configuration", &[]),
     ("terminal.location", &[]),
-    ("treasury.received_debit", &["initiating_payment_method_details"]),
+    (
+        "treasury.received_debit",
+        &["initiating_payment_method_details"],
+    ),
 ];
 
 /// The members of an object that come only when they are asked for.
 pub(super) fn includable(object: &str) -> &'static [&'static str] {
-    INCLUDABLE.iter().find(|(known, _)| *known == object).map_or(&[], |(_, members)| members)
+    INCLUDABLE
+        .iter()
+        .find(|(known, _)| *known == object)
+        .map_or(&[], |(_, members)| members)
 }
 
 /// Whether a member is known to be there without being asked for.
 pub(super) fn is_present(object: &str, member: &str) -> bool {
-    PRESENT.iter().any(|(known, members)| *known == object && (members.is_empty() || members.contains(&member)))
+    PRESENT.iter().any(|(known, members)| {
+        *known == object && (members.is_empty() || members.contains(&member))
+    })
 }
 
 /// Members that hold seconds since 1970 although the specification does not say so.
-const UNTAGGED_TIMES: &[(&str, &str)] = &[("subscription_item", "created"), ("topup", "expected_availability_date")];
+const UNTAGGED_TIMES: &[(&str, &str)] = &[
+    ("subscription_item", "created"),
+    ("topup", "expected_availability_date"),
+];
 
 pub(super) const TIMESTAMP: &str = "Timestamp(UnixSeconds)";
 
@@ -92,26 +127,56 @@ pub(super) fn is_sent(stream: &Stream, member: &str) -> bool {
 pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
     let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
     verify(spec, stream).map_err(wrong)?;
-    let component = spec.components.schemas.get(stream.object).ok_or_else(|| wrong("its object is missing".to_owned()))?;
+    let component = spec
+        .components
+        .schemas
+        .get(stream.object)
+        .ok_or_else(|| wrong("its object is missing".to_owned()))?;
     let mut columns = Vec::new();
-    for (name, property) in component.properties.iter().filter(|(name, _)| is_sent(stream, name)) {
+    for (name, property) in component
+        .properties
+        .iter()
+        .filter(|(name, _)| is_sent(stream, name))
+    {
         let is_time = UNTAGGED_TIMES.contains(&(stream.object, name));
-        let data_type = if is_time { Ok(TIMESTAMP) } else { data_type(property) };
-        columns.push(Column { name: name.clone(), data_type: data_type.map_err(|what| wrong(format!("`{name}`: {what}")))? });
+        let data_type = if is_time {
+            Ok(TIMESTAMP)
+        } else {
+            data_type(property)
+        };
+        columns.push(Column {
+            name: name.clone(),
+            data_type: data_type.map_err(|what| wrong(format!("`{name}`: {what}")))?,
+        });
     }
-    if let Some(parent) = stream.parent_id.filter(|parent| !component.properties.contains_key(*parent)) {
-        columns.push(Column { name: parent.to_owned(), data_type: "String" });
+    if let Some(parent) = stream
+        .parent_id
+        .filter(|parent| !component.properties.contains_key(*parent))
+    {
+        columns.push(Column {
+            name: parent.to_owned(),
+            data_type: "String",
+        });
     }
-    if let Some(owner) = stream.owner.filter(|owner| !columns.iter().any(|column| column.name == *owner)) {
+    if let Some(owner) = stream
+        .owner
+        .filter(|owner| !columns.iter().any(|column| column.name == *owner))
+    {
         return Err(wrong(format!("the column `{owner}` of its owner is missing")).into());
     }
     // The key first, the parent's part of it before the record's own.
-    columns.sort_by_key(|column| stream.key.iter().position(|member| *member == column.name).unwrap_or(usize::MAX));
+    columns.sort_by_key(|column| {
+        stream
+            .key
+            .iter()
+            .position(|member| *member == column.name)
+            .unwrap_or(usize::MAX)
+    });
     Ok(columns)
 }
 
-/// The column that holds a member. Everything that is no scalar is JSON; every component of the file is an object, so that what
-/// refers to one is too.
+/// The column that holds a member. Everything that is no scalar is JSON; every component of the
+/// file is an object, so that what refers to one is too.
 pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
     if !property.any_of.is_empty() {
         let is_text = |alternative: &Property| alternative.kind.as_deref() == Some("string");
@@ -122,7 +187,13 @@ pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
             _ => "Json",
         });
     }
-    let Some(kind) = property.kind.as_deref() else { return Ok(if is_object(property) { "Object" } else { "Json" }) };
+    let Some(kind) = property.kind.as_deref() else {
+        return Ok(if is_object(property) {
+            "Object"
+        } else {
+            "Json"
+        });
+    };
     match (kind, property.format.as_deref()) {
         ("boolean", None) => Ok("Bool"),
         ("integer", Some("unix-time")) => Ok(TIMESTAMP),
@@ -131,7 +202,10 @@ pub(crate) fn data_type(property: &Property) -> Result<&'static str, String> {
         ("string", None | Some("currency" | "decimal")) => Ok("String"),
         ("array", _) => Ok("Array"),
         ("object", _) => Ok("Object"),
-        (kind, format) => Err(format!("there is no column for the type `{kind}` with the format `{}`", format.unwrap_or_default())),
+        (kind, format) => Err(format!(
+            "there is no column for the type `{kind}` with the format `{}`",
+            format.unwrap_or_default()
+        )),
     }
 }
 
@@ -141,7 +215,11 @@ fn is_object(property: &Property) -> bool {
 
 /// The text of `schemas.rs`.
 pub(crate) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
-    let used: BTreeSet<&str> = columns.iter().flatten().map(|column| column.data_type.split('(').next().unwrap_or_default()).collect();
+    let used: BTreeSet<&str> = columns
+        .iter()
+        .flatten()
+        .map(|column| column.data_type.split('(').next().unwrap_or_default())
+        .collect();
     let used: Vec<&str> = used.into_iter().collect();
     let mut body = format!(
         "use pipeline_core::DataType::{{{}}};\nuse pipeline_core::Field;\nuse pipeline_core::TimeFormat::UnixSeconds;\n\n",
@@ -149,13 +227,26 @@ pub(crate) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
     );
     body.push_str("/// Columns of a stream; empty when it is not known.\npub(crate) fn columns(stream: &str) -> &'static [Field] {\n    match stream {\n");
     for stream in streams {
-        let _ = writeln!(body, "        \"{}\" => {},", stream.name, stream.name.to_uppercase());
+        let _ = writeln!(
+            body,
+            "        \"{}\" => {},",
+            stream.name,
+            stream.name.to_uppercase()
+        );
     }
     body.push_str("        _ => &[],\n    }\n}\n");
     for (stream, columns) in streams.iter().zip(columns) {
-        let _ = writeln!(body, "\nconst {}: &[Field] = &[", stream.name.to_uppercase());
+        let _ = writeln!(
+            body,
+            "\nconst {}: &[Field] = &[",
+            stream.name.to_uppercase()
+        );
         for column in columns {
-            let _ = writeln!(body, "    Field::new(\"{}\", {}),", column.name, column.data_type);
+            let _ = writeln!(
+                body,
+                "    Field::new(\"{}\", {}),",
+                column.name, column.data_type
+            );
         }
         body.push_str("];\n");
     }

@@ -58,14 +58,26 @@ const PREFIXES: &[(&str, &str)] = &[
 ];
 
 /// Values without which a record has no list of its own, see the table of streams.
-const NEEDED: &[(&str, &str, &str)] = &[("payout", "automatic", "true"), ("payout", "reconciliation_status", "\"completed\"")];
+const NEEDED: &[(&str, &str, &str)] = &[
+    ("payout", "automatic", "true"),
+    ("payout", "reconciliation_status", "\"completed\""),
+];
 
 /// The `number`th object of a component, with those of its members that are sent.
-pub(super) fn object(spec: &Spec, component: &str, number: u64, is_sent: impl Fn(&str) -> bool) -> Map<String, Value> {
-    let Some(property) = spec.components.schemas.get(component) else { return Map::new() };
+pub(super) fn object(
+    spec: &Spec,
+    component: &str,
+    number: u64,
+    is_sent: impl Fn(&str) -> bool,
+) -> Map<String, Value> {
+    let Some(property) = spec.components.schemas.get(component) else {
+        return Map::new();
+    };
     let mut members = Map::new();
     for (name, member) in property.properties.iter().filter(|(name, _)| is_sent(name)) {
-        let needed = NEEDED.iter().find(|(object, needed, _)| *object == component && needed == name);
+        let needed = NEEDED
+            .iter()
+            .find(|(object, needed, _)| *object == component && needed == name);
         let value = match (name.as_str(), needed) {
             (_, Some((_, _, value))) => serde_json::from_str(value).ok(),
             ("id", _) => Some(id(component, number).into()),
@@ -86,7 +98,10 @@ fn id(component: &str, number: u64) -> String {
     let prefix = PREFIXES
         .iter()
         .find(|(object, _)| *object == component)
-        .map_or_else(|| component.replace('.', "_"), |(_, prefix)| (*prefix).to_owned());
+        .map_or_else(
+            || component.replace('.', "_"),
+            |(_, prefix)| (*prefix).to_owned(),
+        );
     format!("{prefix}_fixture{number}")
 }
 
@@ -96,12 +111,23 @@ fn value(spec: &Spec, name: &str, property: &Property, depth: usize) -> Option<V
         return Some(Value::Null);
     }
     if let Some(expansion) = &property.expansion {
-        let kind = expansion.one_of.iter().find_map(Property::component).unwrap_or("example");
+        let kind = expansion
+            .one_of
+            .iter()
+            .find_map(Property::component)
+            .unwrap_or("example");
         return Some(id(kind, 1).into());
     }
-    if let Some(component) = property.component().or_else(|| property.any_of.iter().find_map(Property::component)) {
+    if let Some(component) = property
+        .component()
+        .or_else(|| property.any_of.iter().find_map(Property::component))
+    {
         let component = spec.components.schemas.get(component)?;
-        return if depth < MAX_DEPTH { nested(spec, component, depth) } else { None };
+        return if depth < MAX_DEPTH {
+            nested(spec, component, depth)
+        } else {
+            None
+        };
     }
     if let Some(first) = property.values.first() {
         return Some(first.clone());
@@ -128,13 +154,20 @@ fn nested(spec: &Spec, component: &Property, depth: usize) -> Option<Value> {
             .find_map(Property::component)
             .and_then(|first| nested(spec, spec.components.schemas.get(first)?, depth));
     }
-    let required = component.properties.iter().filter(|(name, _)| component.required.contains(name));
-    let members = required.filter_map(|(name, member)| Some((name.clone(), value(spec, name, member, depth + 1)?)));
+    let required = component
+        .properties
+        .iter()
+        .filter(|(name, _)| component.required.contains(name));
+    let members = required
+        .filter_map(|(name, member)| Some((name.clone(), value(spec, name, member, depth + 1)?)));
     Some(Value::Object(members.collect()))
 }
 
 fn is_scalar(property: &Property) -> bool {
-    matches!(property.kind.as_deref(), Some("string" | "integer" | "number" | "boolean"))
+    matches!(
+        property.kind.as_deref(),
+        Some("string" | "integer" | "number" | "boolean")
+    )
 }
 
 fn text(name: &str, format: Option<&str>) -> &'static str {

@@ -9,7 +9,10 @@ use pipeline_core::{BuildContext, Catalog, Connector};
 use super::super::Result;
 
 /// Where the table stands in the README.
-const MARKERS: [&str; 2] = ["<!-- streams: written by `cargo xtask codegen stripe` -->\n", "<!-- end of streams -->\n"];
+const MARKERS: [&str; 2] = [
+    "<!-- streams: written by `cargo xtask codegen stripe` -->\n",
+    "<!-- end of streams -->\n",
+];
 
 /// What the connector, as it is built, does with a stream.
 #[derive(Clone, Debug)]
@@ -22,20 +25,40 @@ pub(crate) struct Facts {
 }
 
 /// The facts of every stream, with so many columns each.
-pub(super) fn facts(streams: &[&'static Stream], columns: impl Fn(&Stream) -> usize) -> Result<BTreeMap<&'static str, Facts>> {
-    let stripe = Stripe::new(StripeConfig::new("sk_test_fixture"), BuildContext::default())?;
+pub(super) fn facts(
+    streams: &[&'static Stream],
+    columns: impl Fn(&Stream) -> usize,
+) -> Result<BTreeMap<&'static str, Facts>> {
+    let stripe = Stripe::new(
+        StripeConfig::new("sk_test_fixture"),
+        BuildContext::default(),
+    )?;
     let catalog = Catalog::of(stripe.endpoints()).streams;
     let mut facts = BTreeMap::new();
     for stream in streams {
-        let described = catalog.iter().find(|entry| entry.name == stream.name).ok_or_else(|| format!("nothing feeds `{}`", stream.name))?;
+        let described = catalog
+            .iter()
+            .find(|entry| entry.name == stream.name)
+            .ok_or_else(|| format!("nothing feeds `{}`", stream.name))?;
         // Besides its list, the feed of changes.
-        let feeding = stripe.endpoints().iter().filter(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name)).count();
+        let feeding = stripe
+            .endpoints()
+            .iter()
+            .filter(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name))
+            .count();
         let reads = match (described.mode, feeding) {
             ("full refresh", _) => "everything",
             (_, 1) => "new",
             _ => "new and changed",
         };
-        facts.insert(stream.name, Facts { columns: columns(stream), reads, deletes: described.deletes.clone() });
+        facts.insert(
+            stream.name,
+            Facts {
+                columns: columns(stream),
+                reads,
+                deletes: described.deletes.clone(),
+            },
+        );
     }
     Ok(facts)
 }
@@ -45,10 +68,21 @@ pub(crate) fn table(streams: &[&Stream], facts: &BTreeMap<&'static str, Facts>) 
     let mut table =
         "| Stream | List | Key | Columns | A sync reads | Deletions | Note |\n| --- | --- | --- | --- | --- | --- | --- |\n".to_owned();
     for stream in streams {
-        let Some(Facts { columns, reads, deletes }) = facts.get(stream.name) else { continue };
+        let Some(Facts {
+            columns,
+            reads,
+            deletes,
+        }) = facts.get(stream.name)
+        else {
+            continue;
+        };
         let (name, path, key) = (stream.name, stream.path, stream.key.join("`, `"));
         let place = place(stream);
-        let _ = writeln!(table, "| `{name}` | `{path}` | `{key}` | {columns} | {reads}{place} | {deletes} | {} |", stream.note);
+        let _ = writeln!(
+            table,
+            "| `{name}` | `{path}` | `{key}` | {columns} | {reads}{place} | {deletes} | {} |",
+            stream.note
+        );
     }
     table
 }
@@ -58,7 +92,10 @@ fn place(stream: &Stream) -> String {
     match stream.place {
         Place::Account => String::new(),
         Place::Each { parent, when: None } => format!(", one list for each of the `{parent}`"),
-        Place::Each { parent, when: Some(_) } => format!(", one list for each of the `{parent}` that have one"),
+        Place::Each {
+            parent,
+            when: Some(_),
+        } => format!(", one list for each of the `{parent}` that have one"),
         Place::Inside { parent, member } => format!(", `{member}` of the `{parent}`, completed"),
     }
 }
@@ -66,7 +103,10 @@ fn place(stream: &Stream) -> String {
 /// The README with another table.
 pub(crate) fn replace_between(text: &str, table: &str) -> Result<String> {
     let [begin, end] = MARKERS;
-    let parts = text.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
-    let (before, after) = parts.ok_or("the README has lost the markers around its table of streams")?;
+    let parts = text
+        .split_once(begin)
+        .and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
+    let (before, after) =
+        parts.ok_or("the README has lost the markers around its table of streams")?;
     Ok(format!("{before}{begin}\n{table}\n{end}{after}"))
 }

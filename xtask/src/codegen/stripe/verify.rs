@@ -8,7 +8,11 @@ use super::columns::TIMESTAMP;
 
 /// Finds what the table says about a stream and the specification does not.
 pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
-    let component = spec.components.schemas.get(stream.object).ok_or_else(|| format!("there is no object `{}`", stream.object))?;
+    let component = spec
+        .components
+        .schemas
+        .get(stream.object)
+        .ok_or_else(|| format!("there is no object `{}`", stream.object))?;
     verify_request(spec, stream)?;
     verify_object(component, stream)?;
     verify_expansions(spec, component, stream)?;
@@ -17,47 +21,77 @@ pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
     verify_lists(spec, component, stream)
 }
 
-/// Finds a column that can only ever be null, because nobody asks for what it holds. Needs no specification.
+/// Finds a column that can only ever be null, because nobody asks for what it holds. Needs no
+/// specification.
 pub(super) fn verify_columns(stream: &Stream) -> Result<(), String> {
     let schema = stream.schema();
-    let is_null = |name: &&str| columns::includable(stream.object).contains(name) && !stream.expand.contains(name);
-    match schema.fields().iter().map(|field| &*field.name).find(is_null) {
-        Some(column) => Err(format!("nothing asks for the column `{column}`, which would always be null")),
+    let is_null = |name: &&str| {
+        columns::includable(stream.object).contains(name) && !stream.expand.contains(name)
+    };
+    match schema
+        .fields()
+        .iter()
+        .map(|field| &*field.name)
+        .find(is_null)
+    {
+        Some(column) => Err(format!(
+            "nothing asks for the column `{column}`, which would always be null"
+        )),
         None => verify_inside(stream),
     }
 }
 
 /// What a stream's own list is asked for is asked for where its objects come inside others as well.
 fn verify_inside(stream: &Stream) -> Result<(), String> {
-    let Place::Inside { parent, member } = stream.place else { return Ok(()) };
+    let Place::Inside { parent, member } = stream.place else {
+        return Ok(());
+    };
     let asked = self::stream(parent).map_or(&[][..], |parent| parent.expand);
-    match stream.expand.iter().map(|inner| format!("{member}.data.{inner}")).find(|path| !asked.contains(&path.as_str())) {
+    match stream
+        .expand
+        .iter()
+        .map(|inner| format!("{member}.data.{inner}"))
+        .find(|path| !asked.contains(&path.as_str()))
+    {
         Some(path) => Err(format!("what it is inside of is not asked for `{path}`")),
         None => Ok(()),
     }
 }
 
-/// Every member that could be one of those that come only when they are asked for is known to be one or not to be, and no
-/// discount, of which there is no list, is left as an id.
+/// Every member that could be one of those that come only when they are asked for is known to be
+/// one or not to be, and no discount, of which there is no list, is left as an id.
 fn verify_asked_for(component: &Property, stream: &Stream) -> Result<(), String> {
     for name in &component.expandable {
-        let Some(property) = component.properties.get(name) else { continue };
+        let Some(property) = component.properties.get(name) else {
+            continue;
+        };
         if property.is_array_of("discount") && !stream.expand.contains(&name.as_str()) {
-            return Err(format!("nothing expands the discounts in `{name}`, which are in no list"));
+            return Err(format!(
+                "nothing expands the discounts in `{name}`, which are in no list"
+            ));
         }
-        let may_be_absent = !component.required.contains(name) && !property.nullable && property.expansion.is_none();
-        let is_known = columns::includable(stream.object).contains(&name.as_str()) || columns::is_present(stream.object, name);
+        let may_be_absent = !component.required.contains(name)
+            && !property.nullable
+            && property.expansion.is_none();
+        let is_known = columns::includable(stream.object).contains(&name.as_str())
+            || columns::is_present(stream.object, name);
         if may_be_absent && !property.is_array_of_references() && !is_known {
-            return Err(format!("it is not known whether `{name}` comes without being asked for"));
+            return Err(format!(
+                "it is not known whether `{name}` comes without being asked for"
+            ));
         }
     }
     Ok(())
 }
 
-/// Finds an event that is asked for and does not exist. Stripe does not refuse such a name: it sends nothing.
+/// Finds an event that is asked for and does not exist. Stripe does not refuse such a name: it
+/// sends nothing.
 pub(super) fn verify_events(spec: &Spec) -> Result<(), String> {
     let known = spec.event_types();
-    match event_types().into_iter().find(|name| !known.contains(name.as_str())) {
+    match event_types()
+        .into_iter()
+        .find(|name| !known.contains(name.as_str()))
+    {
         Some(name) => Err(format!("there is no event `{name}`")),
         None => Ok(()),
     }
@@ -69,28 +103,59 @@ fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
     let filter = stream.cursor.map(|_| "created");
     let partition = stream.partition.map(|(name, _)| name);
     let expand = (!stream.expand.is_empty()).then_some("expand");
-    let paging = if stream.paged { &["limit", "starting_after"][..] } else { &[] };
-    let sent: Vec<&str> = fixed.chain(filter).chain(partition).chain(expand).chain(paging.iter().copied()).collect();
+    let paging = if stream.paged {
+        &["limit", "starting_after"][..]
+    } else {
+        &[]
+    };
+    let sent: Vec<&str> = fixed
+        .chain(filter)
+        .chain(partition)
+        .chain(expand)
+        .chain(paging.iter().copied())
+        .collect();
     verify_operation(spec, stream.path, &sent)?;
     let places = stream.path.matches('{').count();
-    let named = stream.query.iter().filter(|(_, value)| value.contains('{')).count();
+    let named = stream
+        .query
+        .iter()
+        .filter(|(_, value)| value.contains('{'))
+        .count();
     if !stream.objects.is_none_or(|list| spec.has_object(list)) {
-        return Err(format!("there are no single objects of {}", stream.object_list()));
+        return Err(format!(
+            "there are no single objects of {}",
+            stream.object_list()
+        ));
     }
     match stream.place {
-        Place::Account if places + named > 0 => Err("a list of the account names no parent".to_owned()),
-        Place::Each { .. } | Place::Inside { .. } if places > 1 || places + named == 0 => Err("the parent is not named".to_owned()),
+        Place::Account if places + named > 0 => {
+            Err("a list of the account names no parent".to_owned())
+        }
+        Place::Each { .. } | Place::Inside { .. } if places > 1 || places + named == 0 => {
+            Err("the parent is not named".to_owned())
+        }
         _ => Ok(()),
     }
 }
 
 /// A GET takes these query parameters and requires no others.
 fn verify_operation(spec: &Spec, path: &str, sent: &[&str]) -> Result<(), String> {
-    let get = spec.get(path).ok_or_else(|| format!("GET {path} does not exist"))?;
-    if let Some(required) = get.query().find(|parameter| parameter.required && !sent.contains(&parameter.name.as_str())) {
-        return Err(format!("the list requires the parameter `{}`", required.name));
+    let get = spec
+        .get(path)
+        .ok_or_else(|| format!("GET {path} does not exist"))?;
+    if let Some(required) = get
+        .query()
+        .find(|parameter| parameter.required && !sent.contains(&parameter.name.as_str()))
+    {
+        return Err(format!(
+            "the list requires the parameter `{}`",
+            required.name
+        ));
     }
-    match sent.iter().find(|name| !get.takes().any(|known| known == **name)) {
+    match sent
+        .iter()
+        .find(|name| !get.takes().any(|known| known == **name))
+    {
         Some(name) => Err(format!("the list does not take the parameter `{name}`")),
         None => Ok(()),
     }
@@ -98,24 +163,43 @@ fn verify_operation(spec: &Spec, path: &str, sent: &[&str]) -> Result<(), String
 
 /// The object has its key, and its cursor is a time.
 fn verify_object(component: &Property, stream: &Stream) -> Result<(), String> {
-    let property = |name: &str| component.properties.get(name).ok_or_else(|| format!("the object has no member `{name}`"));
-    for member in stream.key.iter().filter(|member| stream.parent_id != Some(**member)) {
+    let property = |name: &str| {
+        component
+            .properties
+            .get(name)
+            .ok_or_else(|| format!("the object has no member `{name}`"))
+    };
+    for member in stream
+        .key
+        .iter()
+        .filter(|member| stream.parent_id != Some(**member))
+    {
         property(member)?;
     }
     if property("object")?.values != [stream.object] {
-        return Err(format!("the object does not call itself `{}`", stream.object));
+        return Err(format!(
+            "the object does not call itself `{}`",
+            stream.object
+        ));
     }
     match stream.cursor {
-        Some(cursor) if columns::data_type(property(cursor)?)? != TIMESTAMP => Err(format!("the cursor `{cursor}` is not a time")),
+        Some(cursor) if columns::data_type(property(cursor)?)? != TIMESTAMP => {
+            Err(format!("the cursor `{cursor}` is not a time"))
+        }
         _ => Ok(()),
     }
 }
 
-/// What is expanded can be: the first member by the object, what follows `data.` by the objects of that list.
+/// What is expanded can be: the first member by the object, what follows `data.` by the objects of
+/// that list.
 fn verify_expansions(spec: &Spec, component: &Property, stream: &Stream) -> Result<(), String> {
     for path in stream.expand {
-        let (member, below) = path.split_once(".data.").map_or((*path, None), |(member, below)| (member, Some(below)));
-        let can = |component: &Property, member: &str| component.expandable.iter().any(|known| known == member);
+        let (member, below) = path
+            .split_once(".data.")
+            .map_or((*path, None), |(member, below)| (member, Some(below)));
+        let can = |component: &Property, member: &str| {
+            component.expandable.iter().any(|known| known == member)
+        };
         if !can(component, member) {
             return Err(format!("`{member}` cannot be expanded"));
         }
@@ -130,10 +214,15 @@ fn verify_expansions(spec: &Spec, component: &Property, stream: &Stream) -> Resu
     Ok(())
 }
 
-/// Every list inside the object is read to its end: as a stream of its own, or by a request for the rest.
+/// Every list inside the object is read to its end: as a stream of its own, or by a request for the
+/// rest.
 fn verify_lists(spec: &Spec, component: &Property, stream: &Stream) -> Result<(), String> {
     for Inner { path, query, .. } in stream.inner {
-        let sent: Vec<&str> = query.iter().map(|(name, _)| *name).chain(["limit", "starting_after"]).collect();
+        let sent: Vec<&str> = query
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(["limit", "starting_after"])
+            .collect();
         verify_operation(spec, path, &sent)?;
     }
     if let Some(parent) = stream.parent()
@@ -141,7 +230,11 @@ fn verify_lists(spec: &Spec, component: &Property, stream: &Stream) -> Result<()
     {
         return Err(format!("there is no stream `{parent}`"));
     }
-    let lists = component.properties.iter().filter(|(_, property)| property.is_list()).map(|(name, _)| name.as_str());
+    let lists = component
+        .properties
+        .iter()
+        .filter(|(_, property)| property.is_list())
+        .map(|(name, _)| name.as_str());
     for member in lists.filter(|member| columns::is_sent(stream, member)) {
         let is_inner = stream.inner.iter().any(|inner| inner.member == member);
         let feeds = streams()

@@ -8,15 +8,27 @@ use pipeline_core::Deletes;
 use super::Result;
 
 /// Where the tables stand.
-const MARKERS: [&str; 2] = ["<!-- streams: written by `cargo xtask codegen zendesk` -->\n", "<!-- end of streams -->\n"];
+const MARKERS: [&str; 2] = [
+    "<!-- streams: written by `cargo xtask codegen zendesk` -->\n",
+    "<!-- end of streams -->\n",
+];
 
 /// The README with other tables.
 pub(super) fn with_tables(text: &str) -> Result<String> {
     let [begin, end] = MARKERS;
-    let parts = text.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
-    let (before, after) = parts.ok_or("the README of the connector has lost the markers around its tables of streams")?;
-    let tables: Vec<String> = FAMILIES.iter().map(|(family, lists)| table(family, lists)).collect();
-    Ok(format!("{before}{begin}\n{}\n{end}{after}", tables.join("\n")))
+    let parts = text
+        .split_once(begin)
+        .and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
+    let (before, after) = parts
+        .ok_or("the README of the connector has lost the markers around its tables of streams")?;
+    let tables: Vec<String> = FAMILIES
+        .iter()
+        .map(|(family, lists)| table(family, lists))
+        .collect();
+    Ok(format!(
+        "{before}{begin}\n{}\n{end}{after}",
+        tables.join("\n")
+    ))
 }
 
 fn table(family: &str, lists: &[List]) -> String {
@@ -26,11 +38,19 @@ fn table(family: &str, lists: &[List]) -> String {
     for list in lists.iter().filter(|list| !list.last) {
         let path = list.path.trim_start_matches("/api/v2/");
         for (index, stream) in list.streams.iter().enumerate() {
-            let request = if index == 0 { format!("`{path}`") } else { format!("the same as `{}`", list.streams[0].name) };
+            let request = if index == 0 {
+                format!("`{path}`")
+            } else {
+                format!("the same as `{}`", list.streams[0].name)
+            };
             let key = stream.key.join(", ");
             let columns = stream.schema().fields().len();
             let (reads, deletions, note) = (reads(list), deletions(list, stream), stream.note);
-            let _ = writeln!(table, "| `{}` | {request} | {reads} | {key} | {deletions} | {columns} | {note} |", stream.name);
+            let _ = writeln!(
+                table,
+                "| `{}` | {request} | {reads} | {key} | {deletions} | {columns} | {note} |",
+                stream.name
+            );
         }
     }
     table

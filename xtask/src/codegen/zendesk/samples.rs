@@ -1,4 +1,5 @@
-//! Fixture cases of plain lists, made of the shapes that the OpenAPI files describe. The values are invented.
+//! Fixture cases of plain lists, made of the shapes that the OpenAPI files describe. The values are
+//! invented.
 
 use std::path::PathBuf;
 
@@ -23,9 +24,14 @@ const UNTIL_SECONDS: &str = "1795348739";
 pub(super) fn cases(api: &Api) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for list in lists().filter(|list| is_plain(list)) {
-        let folder = root().join("fixtures/zendesk").join(format!("list_{}", list.name));
+        let folder = root()
+            .join("fixtures/zendesk")
+            .join(format!("list_{}", list.name));
         let mut exchanges = exchanges(api, list)?;
-        if ["/api/v2/help_center/", "/api/v2/community/"].iter().any(|beginning| list.path.starts_with(beginning)) {
+        if ["/api/v2/help_center/", "/api/v2/community/"]
+            .iter()
+            .any(|beginning| list.path.starts_with(beginning))
+        {
             exchanges.push(brands(api)?);
         }
         // Which fields the account has would be asked for before, with requests of their own.
@@ -39,9 +45,15 @@ pub(super) fn cases(api: &Api) -> Result<Vec<(PathBuf, String)>> {
             "streams": list.streams.iter().map(|stream| stream.name).collect::<Vec<_>>(),
             "now": NOW,
         });
-        let exchanges = exchanges.iter().enumerate().map(|(index, exchange)| (format!("{:03}.json", index + 1), exchange));
+        let exchanges = exchanges
+            .iter()
+            .enumerate()
+            .map(|(index, exchange)| (format!("{:03}.json", index + 1), exchange));
         for (name, value) in exchanges.chain([("case.json".to_owned(), &case)]) {
-            files.push((folder.join(name), format!("{}\n", serde_json::to_string_pretty(value)?)));
+            files.push((
+                folder.join(name),
+                format!("{}\n", serde_json::to_string_pretty(value)?),
+            ));
         }
     }
     Ok(files)
@@ -50,7 +62,9 @@ pub(super) fn cases(api: &Api) -> Result<Vec<(PathBuf, String)>> {
 /// Lists without a parent, whose one stream stands in the answer as it is.
 fn is_plain(list: &List) -> bool {
     let [stream] = list.streams else { return false };
-    list.parent.is_none() && matches!(stream.columns, Columns::Listed) && !stream.records.contains('/')
+    list.parent.is_none()
+        && matches!(stream.columns, Columns::Listed)
+        && !stream.records.contains('/')
 }
 
 /// Two pages of a list by cursor, one of any other.
@@ -64,16 +78,30 @@ fn exchanges(api: &Api, list: &List) -> Result<Vec<Value>> {
     };
     let Walk::Cursor(_) = list.walk else {
         let envelope = match list.walk {
-            Walk::CursorExport => json!({ "after_cursor": "MTc5MzY5NzI0MC4wfHwzfA==", "after_url": null, "end_of_stream": true }),
-            Walk::TimeExport => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null, "end_of_stream": true }),
-            Walk::TimePages | Walk::CursorFeed => json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null }),
+            Walk::CursorExport => {
+                json!({ "after_cursor": "MTc5MzY5NzI0MC4wfHwzfA==", "after_url": null, "end_of_stream": true })
+            }
+            Walk::TimeExport => {
+                json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null, "end_of_stream": true })
+            }
+            Walk::TimePages | Walk::CursorFeed => {
+                json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null })
+            }
             Walk::Numbered => json!({ "count": 2, "next_page": null, "previous_page": null }),
             Walk::Once | Walk::Cursor(_) => json!({}),
         };
-        let mut exchanges = vec![exchange(list, &[], page(vec![record(1)?, record(2)?], envelope.clone()))];
+        let mut exchanges = vec![exchange(
+            list,
+            &[],
+            page(vec![record(1)?, record(2)?], envelope.clone()),
+        )];
         if list.walk == Walk::TimePages {
             // Nothing but a time that stands still says that this export is at its end.
-            exchanges.push(exchange(list, &[("start_time", "1793697240")], page(vec![record(2)?], envelope)));
+            exchanges.push(exchange(
+                list,
+                &[("start_time", "1793697240")],
+                page(vec![record(2)?], envelope),
+            ));
         }
         return Ok(exchanges);
     };
@@ -82,15 +110,25 @@ fn exchanges(api: &Api, list: &List) -> Result<Vec<Value>> {
     let end = json!({ "meta": { "has_more": false, "after_cursor": "ZW5k", "before_cursor": "Yw==" }, "links": links });
     Ok(vec![
         exchange(list, &[], page(vec![record(1)?, record(2)?], first)),
-        exchange(list, &[("page[after]", "YSs/Yg==")], page(vec![record(3)?], end)),
+        exchange(
+            list,
+            &[("page[after]", "YSs/Yg==")],
+            page(vec![record(3)?], end),
+        ),
     ])
 }
 
-/// The one brand of the account, whose Help Center is read: which there are is asked for before any list of one.
+/// The one brand of the account, whose Help Center is read: which there are is asked for before any
+/// list of one.
 fn brands(api: &Api) -> Result<Value> {
-    let list = lists().find(|list| list.name == "brands").ok_or("there is no list of brands")?;
+    let list = lists()
+        .find(|list| list.name == "brands")
+        .ok_or("there is no list of brands")?;
     let mut brand = record(api, list, 1)?;
-    brand.extend([("subdomain".to_owned(), json!("acme")), ("has_help_center".to_owned(), json!(true))]);
+    brand.extend([
+        ("subdomain".to_owned(), json!("acme")),
+        ("has_help_center".to_owned(), json!(true)),
+    ]);
     let body = json!({ "brands": [brand], "meta": { "has_more": false, "after_cursor": "ZW5k", "before_cursor": "Yg==" }, "links": { "next": null, "prev": null } });
     Ok(exchange(list, &[], body))
 }
@@ -99,8 +137,15 @@ fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {
     let (path, records) = described(list, &list.streams[0]);
     let mut record = api.item(path, records)?.sample(number);
     let is_marked = |name: &str| matches!(name, "deleted" | "is_deleted");
-    record.iter_mut().filter(|(name, _)| is_marked(name)).for_each(|(_, value)| *value = Value::from(number == 2));
-    for key in list.streams[0].key.iter().filter(|key| **key != "time" && **key != "type") {
+    record
+        .iter_mut()
+        .filter(|(name, _)| is_marked(name))
+        .for_each(|(_, value)| *value = Value::from(number == 2));
+    for key in list.streams[0]
+        .key
+        .iter()
+        .filter(|key| **key != "time" && **key != "type")
+    {
         if let Some(Value::String(text)) = record.get_mut(*key) {
             *text = format!("{key} {number}");
         }
@@ -110,7 +155,11 @@ fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {
 
 /// A request as the connector makes it, and its answer.
 fn exchange(list: &List, page: &[(&str, &str)], body: Value) -> Value {
-    let mut query: Vec<(String, String)> = list.query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut query: Vec<(String, String)> = list
+        .query
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     let mut add = |name: &str, value: &str| query.push((name.to_owned(), value.to_owned()));
     match list.walk {
         Walk::Cursor(size) => add("page[size]", &size.to_string()),
@@ -129,11 +178,17 @@ fn exchange(list: &List, page: &[(&str, &str)], body: Value) -> Value {
             add("filter[created_at][]", UNTIL_TEXT);
         }
         Reads::Since => add("since", START_TEXT),
-        Reads::Search => add("query", &format!("updated_at>={START_TEXT} updated_at<={UNTIL_TEXT}")),
+        Reads::Search => add(
+            "query",
+            &format!("updated_at>={START_TEXT} updated_at<={UNTIL_TEXT}"),
+        ),
         Reads::Changes(_) | Reads::NewestFirst | Reads::Everything | Reads::Parents => {}
     }
     query.retain(|(known, _)| !page.iter().any(|(name, _)| known == name));
-    query.extend(page.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    query.extend(
+        page.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     query.sort();
     let headers = json!({ "content-type": "application/json", "x-rate-limit": "700", "x-rate-limit-remaining": "699" });
     json!({

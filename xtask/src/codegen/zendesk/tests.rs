@@ -43,10 +43,26 @@ fn a_list_tells_what_it_holds_whatever_its_braces_are_called() {
         .filter(|(_, property)| !property.write_only)
         .map(|(name, property)| format!("{name}: {}", data_type(&name, &property).unwrap()))
         .collect();
-    assert_eq!(columns, ["created: Timestamp(Rfc3339)", "id: Int64", "note: String", "via: Json", "when_at: Timestamp(Rfc3339)"]);
-    assert_eq!(api.item("/api/v2/things", "things").unwrap_err().to_string(), "GET /api/v2/things is not described");
     assert_eq!(
-        api.item("/api/v2/tickets/{id}/things", "others").unwrap_err().to_string(),
+        columns,
+        [
+            "created: Timestamp(Rfc3339)",
+            "id: Int64",
+            "note: String",
+            "via: Json",
+            "when_at: Timestamp(Rfc3339)"
+        ]
+    );
+    assert_eq!(
+        api.item("/api/v2/things", "things")
+            .unwrap_err()
+            .to_string(),
+        "GET /api/v2/things is not described"
+    );
+    assert_eq!(
+        api.item("/api/v2/tickets/{id}/things", "others")
+            .unwrap_err()
+            .to_string(),
         "GET /api/v2/tickets/{ticket_id}/things answers no `others`"
     );
 }
@@ -58,12 +74,21 @@ fn invented_values_are_always_the_same_and_have_no_other_members() {
     let sample = serde_json::to_string(&item.sample(3)).unwrap();
     assert_eq!(sample, serde_json::to_string(&item.sample(3)).unwrap());
     let names: Vec<String> = item.sample(1).into_iter().map(|(name, _)| name).collect();
-    assert!(names.iter().all(|name| ["id", "created", "note", "via", "when_at"].contains(&name.as_str())), "{names:?}");
+    assert!(
+        names
+            .iter()
+            .all(|name| ["id", "created", "note", "via", "when_at"].contains(&name.as_str())),
+        "{names:?}"
+    );
 }
 
 #[test]
 fn a_type_without_a_column_is_an_error() {
-    let property = Property { kind: Some("file".to_owned()), format: None, write_only: false };
+    let property = Property {
+        kind: Some("file".to_owned()),
+        format: None,
+        write_only: false,
+    };
     assert!(data_type("x", &property).is_err());
 }
 

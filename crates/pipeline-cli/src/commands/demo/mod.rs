@@ -1,4 +1,5 @@
-//! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that no record is missing or duplicated.
+//! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that no record is missing or
+//! duplicated.
 
 mod proof;
 
@@ -19,8 +20,8 @@ use crate::{args, units};
 
 const DATABASE: &str = "demo.db";
 
-/// The streams that are read: not all of them, because lists that need a request per record, or allow ten requests a minute, take
-/// minutes under the limits of a live account.
+/// The streams that are read: not all of them, because lists that need a request per record, or
+/// allow ten requests a minute, take minutes under the limits of a live account.
 const STREAMS: [(&str, &[&str]); 3] = [
     (
         "payments",
@@ -42,7 +43,20 @@ const STREAMS: [(&str, &[&str]); 3] = [
             "subscriptions",
         ],
     ),
-    ("support", &["brands", "groups", "macros", "organizations", "ticket_metrics", "tickets", "user_identities", "users", "views"]),
+    (
+        "support",
+        &[
+            "brands",
+            "groups",
+            "macros",
+            "organizations",
+            "ticket_metrics",
+            "tickets",
+            "user_identities",
+            "users",
+            "views",
+        ],
+    ),
     ("product", &["cohorts", "engage", "export"]),
 ];
 
@@ -57,8 +71,13 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
     let half = total(&simulator) / 2;
     let (binary, file) = (binary()?, place.config());
     match blocking(move || killed_sync(&binary, &file, half)).await? {
-        Crash::Killed(rows) => console.print(&format!("   killed after {} committed rows\n\n", units::number(rows))),
-        Crash::Ended(status) if status.success() => console.print("   it finished before it could be killed\n\n"),
+        Crash::Killed(rows) => console.print(&format!(
+            "   killed after {} committed rows\n\n",
+            units::number(rows)
+        )),
+        Crash::Ended(status) if status.success() => {
+            console.print("   it finished before it could be killed\n\n")
+        }
         Crash::Ended(_) => return Err(failed("first")),
     }
 
@@ -78,12 +97,21 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
         console.print(&next(started.elapsed()));
     }
     simulator.stop().await;
-    Ok(if verdict.is_exact() { Exit::Done } else { Exit::Bug })
+    Ok(if verdict.is_exact() {
+        Exit::Done
+    } else {
+        Exit::Bug
+    })
 }
 
 fn simulation(charges: u64) -> Simulation {
     Simulation {
-        stripe: StripeWorld { charges, customers: 600, live: true, ..StripeWorld::default() },
+        stripe: StripeWorld {
+            charges,
+            customers: 600,
+            live: true,
+            ..StripeWorld::default()
+        },
         limits: Limits::live(),
         latency: std::time::Duration::from_millis(40),
         ..Simulation::default()
@@ -92,7 +120,11 @@ fn simulation(charges: u64) -> Simulation {
 
 fn total(simulator: &Simulator) -> u64 {
     let truth = simulator.truth();
-    STREAMS.iter().flat_map(|(_, streams)| *streams).map(|stream| truth.count(stream)).sum()
+    STREAMS
+        .iter()
+        .flat_map(|(_, streams)| *streams)
+        .map(|stream| truth.count(stream))
+        .sum()
 }
 
 fn introduce(simulator: &Simulator, console: &Console) {
@@ -107,7 +139,8 @@ fn introduce(simulator: &Simulator, console: &Console) {
     ));
 }
 
-/// Where the demo keeps its files: `demo.db` in the current folder, and the rest in a folder that is removed at the end.
+/// Where the demo keeps its files: `demo.db` in the current folder, and the rest in a folder that
+/// is removed at the end.
 struct Place {
     folder: PathBuf,
     database: PathBuf,
@@ -116,7 +149,10 @@ struct Place {
 impl Place {
     fn new() -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Failure::usage(format!("the demo cannot write its files: {}", reason(&error)), "run it in a writable folder")
+            Failure::usage(
+                format!("the demo cannot write its files: {}", reason(&error)),
+                "run it in a writable folder",
+            )
         };
         let database = std::env::current_dir().map_err(failed)?.join(DATABASE);
         if database.exists() {
@@ -138,13 +174,21 @@ impl Place {
 
     fn write(&self, simulator: &Simulator) -> Result<()> {
         let database = self.database.display().to_string().replace('\\', "/");
-        let mut text = simulate::configuration(simulator, "rk_live_sim", &database) + "\n[sync]\ncommit_interval = \"500ms\"\n";
+        let mut text = simulate::configuration(simulator, "rk_live_sim", &database)
+            + "\n[sync]\ncommit_interval = \"500ms\"\n";
         for (source, streams) in STREAMS {
             let header = format!("[sources.{source}]\n");
             text = text.replace(&header, &format!("{header}streams = {streams:?}\n"));
         }
-        std::fs::write(self.config(), text)
-            .map_err(|error| Failure::usage(format!("the demo's configuration cannot be written: {}", reason(&error)), "free some space"))
+        std::fs::write(self.config(), text).map_err(|error| {
+            Failure::usage(
+                format!(
+                    "the demo's configuration cannot be written: {}",
+                    reason(&error)
+                ),
+                "free some space",
+            )
+        })
     }
 }
 
@@ -163,7 +207,13 @@ fn next(elapsed: std::time::Duration) -> String {
 }
 
 fn binary() -> Result<PathBuf> {
-    std::env::current_exe().map_err(|error| Failure::new(Exit::Bug, format!("the program's executable cannot be located: {error}"), None))
+    std::env::current_exe().map_err(|error| {
+        Failure::new(
+            Exit::Bug,
+            format!("the program's executable cannot be located: {error}"),
+            None,
+        )
+    })
 }
 
 fn sync(binary: &Path, config: &Path) -> Command {
@@ -173,7 +223,11 @@ fn sync(binary: &Path, config: &Path) -> Command {
 }
 
 fn failed(which: &str) -> Failure {
-    Failure::new(Exit::Bug, format!("the {which} sync did not finish"), Some("see its output above"))
+    Failure::new(
+        Exit::Bug,
+        format!("the {which} sync did not finish"),
+        Some("see its output above"),
+    )
 }
 
 /// How the first sync ended.
@@ -186,7 +240,10 @@ enum Crash {
 
 /// Starts a sync and kills it once `rows_wanted` rows are committed.
 fn killed_sync(binary: &Path, config: &Path, rows_wanted: u64) -> std::io::Result<Crash> {
-    let mut child = sync(binary, config).args(["--output", "json"]).stdout(Stdio::piped()).spawn()?;
+    let mut child = sync(binary, config)
+        .args(["--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()?;
     let killed = kill_after(&mut child, rows_wanted);
     if killed.is_some() {
         child.kill()?;
@@ -212,8 +269,18 @@ fn kill_after(child: &mut Child, rows_wanted: u64) -> Option<u64> {
     None
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
-    let failed = |error: String| Failure::new(Exit::Bug, format!("the sync cannot be started: {error}"), None);
-    let ended = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?;
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let failed = |error: String| {
+        Failure::new(
+            Exit::Bug,
+            format!("the sync cannot be started: {error}"),
+            None,
+        )
+    };
+    let ended = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     ended.map_err(|error| failed(error.to_string()))
 }

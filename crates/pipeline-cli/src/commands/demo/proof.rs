@@ -41,7 +41,12 @@ impl Verdict {
             let _ = writeln!(text, "   WRONG  {line}");
         }
         if self.is_exact() {
-            let _ = writeln!(text, "   {} tables, {} rows: every record is there exactly once.", self.tables, units::number(self.rows));
+            let _ = writeln!(
+                text,
+                "   {} tables, {} rows: every record is there exactly once.",
+                self.tables,
+                units::number(self.rows)
+            );
         }
         text
     }
@@ -49,17 +54,27 @@ impl Verdict {
 
 /// Refuses a database that the demo did not write, so that nothing of the user's is overwritten.
 pub(super) fn is_demo(database: &Path) -> Result<()> {
-    let commits = open(database)
-        .and_then(|connection| connection.query_row("SELECT count(*) FROM _pipeline_commits", [], |row| row.get::<_, i64>(0)));
+    let commits = open(database).and_then(|connection| {
+        connection.query_row("SELECT count(*) FROM _pipeline_commits", [], |row| {
+            row.get::<_, i64>(0)
+        })
+    });
     commits.map(drop).map_err(|_| {
-        Failure::usage(format!("{} was not written by the demo", database.display()), "move it, or run the demo in another folder")
+        Failure::usage(
+            format!("{} was not written by the demo", database.display()),
+            "move it, or run the demo in another folder",
+        )
     })
 }
 
 /// Compares the ids in every table that the truth knows.
 pub(super) fn compare(database: &Path, truth: &Truth) -> Result<Verdict> {
     let compared = open(database).and_then(|connection| {
-        let mut verdict = Verdict { tables: 0, rows: 0, wrong: Vec::new() };
+        let mut verdict = Verdict {
+            tables: 0,
+            rows: 0,
+            wrong: Vec::new(),
+        };
         for (table, stream) in tables(&connection)? {
             if truth.tables().contains(&stream.as_str()) {
                 let found = ids(&connection, &table)?;
@@ -78,20 +93,36 @@ fn difference(table: &str, found: &[String], expected: &[String]) -> Option<Stri
     if found == expected {
         return None;
     }
-    let (distinct, wanted): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected.iter().collect());
-    let (missing, surplus) = (wanted.difference(&distinct).count(), distinct.difference(&wanted).count());
-    Some(format!("{table}: {missing} missing, {surplus} unknown, {} duplicated", found.len() - distinct.len()))
+    let (distinct, wanted): (BTreeSet<_>, BTreeSet<_>) =
+        (found.iter().collect(), expected.iter().collect());
+    let (missing, surplus) = (
+        wanted.difference(&distinct).count(),
+        distinct.difference(&wanted).count(),
+    );
+    Some(format!(
+        "{table}: {missing} missing, {surplus} unknown, {} duplicated",
+        found.len() - distinct.len()
+    ))
 }
 
 /// Who pays most, and how often they ask for help.
 pub(super) fn question(database: &Path) -> Result<String> {
     let answered = open(database).and_then(|connection| {
-        let mut table = Table::new([("   CUSTOMER", Align::Left), ("REVENUE", Align::Right), ("TICKETS", Align::Right)]);
+        let mut table = Table::new([
+            ("   CUSTOMER", Align::Left),
+            ("REVENUE", Align::Right),
+            ("TICKETS", Align::Right),
+        ]);
         let mut statement = connection.prepare(QUESTION)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (email, cents, tickets): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            table.row([format!("   {email}"), money(cents), units::number(tickets.unsigned_abs())]);
+            let (email, cents, tickets): (String, i64, i64) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            table.row([
+                format!("   {email}"),
+                money(cents),
+                units::number(tickets.unsigned_abs()),
+            ]);
         }
         Ok(table.render())
     });
@@ -99,7 +130,11 @@ pub(super) fn question(database: &Path) -> Result<String> {
 }
 
 fn money(cents: i64) -> String {
-    format!("{}.{:02}", units::number(cents.unsigned_abs() / 100), cents.unsigned_abs() % 100)
+    format!(
+        "{}.{:02}",
+        units::number(cents.unsigned_abs() / 100),
+        cents.unsigned_abs() % 100
+    )
 }
 
 fn open(database: &Path) -> SqlResult<Connection> {
@@ -108,18 +143,32 @@ fn open(database: &Path) -> SqlResult<Connection> {
 
 /// Every table with its stream's name.
 fn tables(connection: &Connection) -> SqlResult<Vec<(String, String)>> {
-    let mut statement = connection.prepare("SELECT name, stream FROM _pipeline_tables ORDER BY name")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let mut statement =
+        connection.prepare("SELECT name, stream FROM _pipeline_tables ORDER BY name")?;
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn ids(connection: &Connection, table: &str) -> SqlResult<Vec<String>> {
     let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let columns: Vec<String> = statement.query_map([table], |row| row.get(0))?.collect::<SqlResult<_>>()?;
-    let id = IDS.into_iter().find(|id| columns.iter().any(|column| column == id)).unwrap_or("rowid");
-    let mut statement = connection.prepare(&format!("SELECT CAST(\"{id}\" AS TEXT) FROM \"{table}\" ORDER BY 1"))?;
+    let columns: Vec<String> = statement
+        .query_map([table], |row| row.get(0))?
+        .collect::<SqlResult<_>>()?;
+    let id = IDS
+        .into_iter()
+        .find(|id| columns.iter().any(|column| column == id))
+        .unwrap_or("rowid");
+    let mut statement = connection.prepare(&format!(
+        "SELECT CAST(\"{id}\" AS TEXT) FROM \"{table}\" ORDER BY 1"
+    ))?;
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
 fn failed(error: rusqlite::Error) -> Failure {
-    Failure::new(Exit::Destination, format!("the demo's database cannot be read: {error}"), None)
+    Failure::new(
+        Exit::Destination,
+        format!("the demo's database cannot be read: {error}"),
+        None,
+    )
 }

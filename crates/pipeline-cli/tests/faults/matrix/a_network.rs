@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::acts::{
-    answer_and_close, bytes, close, half_a_body, half_a_chunked_body, reset, reset_after_head, silence, status, trickle, web_page,
+    answer_and_close, bytes, close, half_a_body, half_a_chunked_body, reset, reset_after_head,
+    silence, status, trickle, web_page,
 };
 use crate::between::Then;
 use crate::deeds::{address_without_listener, localhost, restored, unknown_host};
@@ -152,7 +153,9 @@ fn half_a_head() -> crate::between::Act {
 
 /// An answer with so many headers of so many bytes.
 fn head_of(headers: usize, length: usize) -> String {
-    let lines: Vec<String> = (0..headers).map(|number| format!("x-{number}: {}\r\n", "a".repeat(length))).collect();
+    let lines: Vec<String> = (0..headers)
+        .map(|number| format!("x-{number}: {}\r\n", "a".repeat(length)))
+        .collect();
     let lines = lines.concat();
     format!("HTTP/1.1 200 OK\r\n{lines}content-length: 2\r\n\r\n{{}}")
 }

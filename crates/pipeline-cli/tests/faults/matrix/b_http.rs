@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
-use crate::acts::{edit, edit_bytes, first_page, gzip, header, instead, redirect, refusal, status, throttled, web_page, with_header};
+use crate::acts::{
+    edit, edit_bytes, first_page, gzip, header, instead, redirect, refusal, status, throttled,
+    web_page, with_header,
+};
 use crate::between::{Answer, Trouble};
 use crate::scenario::{Scenario, Store};
 use crate::stage;
@@ -16,12 +19,18 @@ const ALL_COUPONS: (&str, &str) = ("SELECT count(*) FROM payments_coupons", "20"
 
 /// The faults of this group.
 pub(crate) fn http() -> Vec<Fault> {
-    [throttling(), refusals(), redirects(), bodies()].into_iter().flatten().collect()
+    [throttling(), refusals(), redirects(), bodies()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn throttling() -> Vec<Fault> {
     let stripe = Scenario::stripe;
-    let zendesk = || Scenario::zendesk().trouble(Trouble::new("/api/v2/groups", throttled(Some(("retry-after", "1")))).times(1));
+    let zendesk = || {
+        Scenario::zendesk()
+            .trouble(Trouble::new("/api/v2/groups", throttled(Some(("retry-after", "1")))).times(1))
+    };
     let mut nonsense = fault(
         "B04",
         "`Retry-After` is 0, negative, no number, or ages",
@@ -29,16 +38,29 @@ fn throttling() -> Vec<Fault> {
         "0 or 4",
         "small nonsense is a short wait; a wait longer than `--max-wait` ends the stream at its last commit, and says when to resume",
     );
-    for (case, value) in [("zero", "0"), ("negative", "-5"), ("no_number", "abc"), ("a_fraction", "0.5"), ("empty", "")] {
-        nonsense = nonsense.plays(case, stripe().once(CHARGES, throttled(Some(("retry-after", value)))));
+    for (case, value) in [
+        ("zero", "0"),
+        ("negative", "-5"),
+        ("no_number", "abc"),
+        ("a_fraction", "0.5"),
+        ("empty", ""),
+    ] {
+        nonsense = nonsense.plays(
+            case,
+            stripe().once(CHARGES, throttled(Some(("retry-after", value)))),
+        );
     }
     for (case, value) in [
         ("thirty_years", "1000000000"),
         ("beyond_64_bits", "18446744073709551616"),
         ("forty_digits", "9999999999999999999999999999999999999999"),
     ] {
-        let waits =
-            stripe().always(CHARGES, throttled(Some(("retry-after", value)))).for_at_most("3s").exits(4).unharmed(&["coupons"]).at_most(30);
+        let waits = stripe()
+            .always(CHARGES, throttled(Some(("retry-after", value))))
+            .for_at_most("3s")
+            .exits(4)
+            .unharmed(&["coupons"])
+            .at_most(30);
         nonsense = nonsense.plays(case, waits);
     }
     vec![
@@ -62,19 +84,41 @@ fn throttling() -> Vec<Fault> {
             "an_hour_apart",
             stripe().once(
                 CHARGES,
-                with_header(throttled(Some(("retry-after", "Sun, 01 Nov 2026 10:00:01 GMT"))), "date", "Sun, 01 Nov 2026 10:00:00 GMT"),
+                with_header(
+                    throttled(Some(("retry-after", "Sun, 01 Nov 2026 10:00:01 GMT"))),
+                    "date",
+                    "Sun, 01 Nov 2026 10:00:00 GMT",
+                ),
             ),
         )
         .core("http::tests::faults::b02_a_date_counts_from_the_servers_clock_and_not_from_ours"),
-        fault("B03", "429 without any header", Wait, "0", "requests become slower, and faster again when they are accepted")
-            .plays("twice", stripe().trouble(Trouble::new(CHARGES, throttled(None)).times(2)))
-            .core("http::tests::faults::b03_a_429_without_headers_slows_the_bucket_down"),
+        fault(
+            "B03",
+            "429 without any header",
+            Wait,
+            "0",
+            "requests become slower, and faster again when they are accepted",
+        )
+        .plays(
+            "twice",
+            stripe().trouble(Trouble::new(CHARGES, throttled(None)).times(2)),
+        )
+        .core("http::tests::faults::b03_a_429_without_headers_slows_the_bucket_down"),
         nonsense
             .core("http::tests::faults::b04_nonsense_in_retry_after_is_bounded")
             .core("http::tests::headers::retry_after_in_every_form"),
-        fault("B05", "503 with `Retry-After`: maintenance", Wait, "0", "as long as was asked for; it counts as an outage")
-            .plays("one_second", stripe().once(CHARGES, with_header(status(503, ""), "retry-after", "1")))
-            .core("http::tests::faults::b05_maintenance_waits_as_told_and_counts_as_an_outage"),
+        fault(
+            "B05",
+            "503 with `Retry-After`: maintenance",
+            Wait,
+            "0",
+            "as long as was asked for; it counts as an outage",
+        )
+        .plays(
+            "one_second",
+            stripe().once(CHARGES, with_header(status(503, ""), "retry-after", "1")),
+        )
+        .core("http::tests::faults::b05_maintenance_waits_as_told_and_counts_as_an_outage"),
     ]
 }
 
@@ -88,7 +132,10 @@ fn refusals() -> Vec<Fault> {
         "eight attempts with growing pauses; then the stream ends at its last commit",
     );
     for code in [500, 502, 504, 529] {
-        errors = errors.plays(case(code), stripe().once(CHARGES, status(code, "")).at_least(5));
+        errors = errors.plays(
+            case(code),
+            stripe().once(CHARGES, status(code, "")).at_least(5),
+        );
     }
     let mut refused = fault(
         "B08",
@@ -98,11 +145,24 @@ fn refusals() -> Vec<Fault> {
         "no second try; the vendor's words are shown; other streams go on",
     );
     for code in [400, 402, 404, 405, 406, 410, 411, 418, 422, 426, 451, 499] {
-        let scenario = stripe().always(CHARGES, refusal(code, "Not for this account.")).exits(4).says("Not for this account.");
-        refused = refused.plays(case(code), scenario.says("charges").unharmed(&["coupons"]).at_most(12));
+        let scenario = stripe()
+            .always(CHARGES, refusal(code, "Not for this account."))
+            .exits(4)
+            .says("Not for this account.");
+        refused = refused.plays(
+            case(code),
+            scenario.says("charges").unharmed(&["coupons"]).at_most(12),
+        );
     }
     for code in [300, 600, 999] {
-        refused = refused.plays(case(code), stripe().always(CHARGES, status(code, "")).for_at_most("4s").exits(4).unharmed(&["coupons"]));
+        refused = refused.plays(
+            case(code),
+            stripe()
+                .always(CHARGES, status(code, ""))
+                .for_at_most("4s")
+                .exits(4)
+                .unharmed(&["coupons"]),
+        );
     }
     vec![
         errors
@@ -152,16 +212,34 @@ fn redirects() -> Vec<Fault> {
             "4",
             "links give their cursor and no host",
         )
-        .plays("in_a_circle", stripe().always(CHARGES, redirect(302, "/v1/charges")).exits(4).unharmed(&["coupons"]).at_most(12))
-        .plays("to_the_machines_metadata", stripe().always(CHARGES, redirect(302, "http://169.254.169.254/latest")).exits(4).at_most(12))
+        .plays(
+            "in_a_circle",
+            stripe()
+                .always(CHARGES, redirect(302, "/v1/charges"))
+                .exits(4)
+                .unharmed(&["coupons"])
+                .at_most(12),
+        )
+        .plays(
+            "to_the_machines_metadata",
+            stripe()
+                .always(CHARGES, redirect(302, "http://169.254.169.254/latest"))
+                .exits(4)
+                .at_most(12),
+        )
         .plays(
             "a_link_elsewhere",
-            Scenario::zendesk()
-                .with("groups", 250)
-                .always("/api/v2/groups", edit(|text| text.replace("http://127.0.0.1", "http://169.254.169.254"))),
+            Scenario::zendesk().with("groups", 250).always(
+                "/api/v2/groups",
+                edit(|text| text.replace("http://127.0.0.1", "http://169.254.169.254")),
+            ),
         )
         .core("connector::paginate::tests::the_next_url_is_followed_within_the_host_only")
-        .test("connector-zendesk", "--lib", "tests::c02_c25_a_link_gives_its_cursor_and_no_host"),
+        .test(
+            "connector-zendesk",
+            "--lib",
+            "tests::c02_c25_a_link_gives_its_cursor_and_no_host",
+        ),
     ]
 }
 
@@ -171,7 +249,13 @@ fn nobody_comes(code: u16) {
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("http://{}/v1/charges", elsewhere.local_addr().unwrap());
     let scenario = Scenario::stripe().always(CHARGES, redirect(code, &location));
-    stage::play(&scenario.exits(4).says("redirect").unharmed(&["coupons"]).at_most(12));
+    stage::play(
+        &scenario
+            .exits(4)
+            .says("redirect")
+            .unharmed(&["coupons"])
+            .at_most(12),
+    );
     assert!(elsewhere.accept().is_err(), "the redirect was followed");
 }
 
@@ -185,16 +269,30 @@ fn bodies() -> Vec<Fault> {
         "this is never an empty list: a table that is read as a whole keeps its rows",
     );
     for (case, body) in [
-        ("an_error", r#"{"error":{"type":"api_error","message":"Something went wrong."}}"#),
+        (
+            "an_error",
+            r#"{"error":{"type":"api_error","message":"Something went wrong."}}"#,
+        ),
         ("an_empty_object", "{}"),
         ("nothing", ""),
         ("null", "null"),
-        ("null_for_the_list", r#"{"object":"list","has_more":false,"url":"/v1/coupons","data":null}"#),
-        ("an_object_for_the_list", r#"{"object":"list","has_more":false,"url":"/v1/coupons","data":{}}"#),
+        (
+            "null_for_the_list",
+            r#"{"object":"list","has_more":false,"url":"/v1/coupons","data":null}"#,
+        ),
+        (
+            "an_object_for_the_list",
+            r#"{"object":"list","has_more":false,"url":"/v1/coupons","data":{}}"#,
+        ),
     ] {
         hollow = hollow.plays(
             case,
-            stripe().prepared().always(COUPONS, status(200, body)).for_at_most("4s").exits(4).stores(ALL_COUPONS.0, ALL_COUPONS.1),
+            stripe()
+                .prepared()
+                .always(COUPONS, status(200, body))
+                .for_at_most("4s")
+                .exits(4)
+                .stores(ALL_COUPONS.0, ALL_COUPONS.1),
         );
     }
     vec![

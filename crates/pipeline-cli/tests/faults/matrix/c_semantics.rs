@@ -1,8 +1,8 @@
 //! C: cursors, pages, limits, and time, as vendors document them and do not.
 
 use crate::acts::{
-    cursor_cycle, cursor_of_request, empty_page, ever_new_cursor, header, limited_to, rename_all, reversed, set_all, set_first, throttled,
-    with_header,
+    cursor_cycle, cursor_of_request, empty_page, ever_new_cursor, header, limited_to, rename_all,
+    reversed, set_all, set_first, throttled, with_header,
 };
 use crate::between::Trouble;
 use crate::runs::{a_clock_that_is_ahead, a_clock_that_is_far_behind};
@@ -15,7 +15,10 @@ const GROUPS: &str = "/api/v2/groups";
 
 /// The faults of this group.
 pub(crate) fn semantics() -> Vec<Fault> {
-    [cursors(), changes(), shapes(), limits()].into_iter().flatten().collect()
+    [cursors(), changes(), shapes(), limits()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A list of three pages that goes on by cursors.
@@ -55,15 +58,35 @@ fn changes() -> Vec<Fault> {
         )
         .core("connector::paginate::tests::a_deleted_id_is_recovered_from_by_the_one_before_it")
         .core("connector::paginate::tests::a_counted_list_recovers_as_the_other_one_does")
-        .test("pipeline-cli", "--test=acceptance", "zendesk_changes::c17_the_second_at_the_border_of_pages_is_written_once"),
-        fault("C07", "A record is updated while the list is read", Absorb, "0", "the newest version is the one that is stored").test(
+        .test(
+            "pipeline-cli",
+            "--test=acceptance",
+            "zendesk_changes::c17_the_second_at_the_border_of_pages_is_written_once",
+        ),
+        fault(
+            "C07",
+            "A record is updated while the list is read",
+            Absorb,
+            "0",
+            "the newest version is the one that is stored",
+        )
+        .test(
             "pipeline-cli",
             "--test=acceptance",
             "stripe::c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is",
         ),
-        fault("C08", "More records share a second than fit on a page", Absorb, "0", "they are read page by page")
-            .plays("250_charges_in_a_second", Scenario::stripe().with("burst", 1_000))
-            .engine("tests::one_second_with_many_records_is_read_page_by_page"),
+        fault(
+            "C08",
+            "More records share a second than fit on a page",
+            Absorb,
+            "0",
+            "they are read page by page",
+        )
+        .plays(
+            "250_charges_in_a_second",
+            Scenario::stripe().with("burst", 1_000),
+        )
+        .engine("tests::one_second_with_many_records_is_read_page_by_page"),
         fault(
             "C09",
             "A record with an old time appears late",
@@ -77,18 +100,61 @@ fn changes() -> Vec<Fault> {
             "--test=acceptance",
             "stripe_events::c29_an_event_that_shows_late_is_found_and_no_event_is_followed_twice",
         ),
-        fault("C10", "A page is not in the documented order", Absorb, "0 or 4", "the position is never beyond what is unread")
-            .plays("a_page_in_reverse", Scenario::stripe().once(CHARGES, reversed()).exits_with_any(&[0, 4])),
-        fault("C11", "The vendor's clock is ahead or behind", Absorb, "0 or 4", "a position never passes the earlier of the two clocks")
-            .does("a_day_ahead", || a_clock_that_is_ahead("Mon, 30 Aug 2027 00:00:00 GMT"))
-            .does("days_behind", a_clock_that_is_far_behind)
-            .does("in_the_year_9999", || a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT"))
-            .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once")
-            .test("pipeline-cli", "--test=acceptance", "clocks::a3_c11_a_difference_of_minutes_is_a_notice"),
-        fault("C12", "The cursor has expired", Absorb, "0", "that part of the list is read again, and nothing is doubled")
-            .engine("tests::a_lost_position_restarts_the_rest_of_the_slice")
-            .test("connector-mixpanel", "--test=account", "c46_a_scan_whose_session_expired_begins_again")
-            .test("pipeline-cli", "--test=acceptance", "zendesk_changes::c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing"),
+        fault(
+            "C10",
+            "A page is not in the documented order",
+            Absorb,
+            "0 or 4",
+            "the position is never beyond what is unread",
+        )
+        .plays(
+            "a_page_in_reverse",
+            Scenario::stripe()
+                .once(CHARGES, reversed())
+                .exits_with_any(&[0, 4]),
+        ),
+        fault(
+            "C11",
+            "The vendor's clock is ahead or behind",
+            Absorb,
+            "0 or 4",
+            "a position never passes the earlier of the two clocks",
+        )
+        .does("a_day_ahead", || {
+            a_clock_that_is_ahead("Mon, 30 Aug 2027 00:00:00 GMT")
+        })
+        .does("days_behind", a_clock_that_is_far_behind)
+        .does("in_the_year_9999", || {
+            a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT")
+        })
+        .test(
+            "pipeline-cli",
+            "--test=acceptance",
+            "clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once",
+        )
+        .test(
+            "pipeline-cli",
+            "--test=acceptance",
+            "clocks::a3_c11_a_difference_of_minutes_is_a_notice",
+        ),
+        fault(
+            "C12",
+            "The cursor has expired",
+            Absorb,
+            "0",
+            "that part of the list is read again, and nothing is doubled",
+        )
+        .engine("tests::a_lost_position_restarts_the_rest_of_the_slice")
+        .test(
+            "connector-mixpanel",
+            "--test=account",
+            "c46_a_scan_whose_session_expired_begins_again",
+        )
+        .test(
+            "pipeline-cli",
+            "--test=acceptance",
+            "zendesk_changes::c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing",
+        ),
     ]
 }
 

@@ -16,7 +16,9 @@ pub(crate) fn content() -> Vec<Fault> {
 
 /// A page of which one record is odd. The next refresh stores it as it is.
 fn odd(name: &'static str, value: impl Into<String>) -> Scenario {
-    Scenario::stripe().once(CHARGES, set_first(name, value)).refreshed()
+    Scenario::stripe()
+        .once(CHARGES, set_first(name, value))
+        .refreshed()
 }
 
 /// Damages the text of a page.
@@ -33,9 +35,15 @@ fn texts() -> Vec<Fault> {
     );
     let damages: [(&str, Damage); 5] = [
         ("cut", |text| format!("{}}}", &text[..text.len() / 2])),
-        ("a_comma_too_many", |text| text.replacen("\"currency\"", ",\"currency\"", 1)),
-        ("garbage_inside", |text| text.replacen("\"currency\":", "\"currency\" # ", 1)),
-        ("garbage_after_its_end", |text| format!("{text}<!-- cached -->")),
+        ("a_comma_too_many", |text| {
+            text.replacen("\"currency\"", ",\"currency\"", 1)
+        }),
+        ("garbage_inside", |text| {
+            text.replacen("\"currency\":", "\"currency\" # ", 1)
+        }),
+        ("garbage_after_its_end", |text| {
+            format!("{text}<!-- cached -->")
+        }),
         ("nan", |text| first_member("amount", "NaN", text)),
     ];
     for (case, damage) in damages {
@@ -104,24 +112,44 @@ fn sizes() -> Vec<Fault> {
         )
         .plays(
             "a_record_of_8_mib",
-            odd("description", format!("\"{}\"", "x".repeat(8 << 20)))
-                .stores("SELECT max(length(description)) FROM payments_charges", "8388608"),
+            odd("description", format!("\"{}\"", "x".repeat(8 << 20))).stores(
+                "SELECT max(length(description)) FROM payments_charges",
+                "8388608",
+            ),
         )
         .plays(
             "a_page_of_70_mib",
             stripe()
-                .always(CHARGES, edit(|text| first_member("description", &format!("\"{}\"", "x".repeat(70 << 20)), text)))
+                .always(
+                    CHARGES,
+                    edit(|text| {
+                        first_member(
+                            "description",
+                            &format!("\"{}\"", "x".repeat(70 << 20)),
+                            text,
+                        )
+                    }),
+                )
                 .for_at_most("4s")
                 .exits(4)
                 .unharmed(&["coupons"]),
         )
         .core("http::tests::bodies::a_line_has_a_longest_length"),
-        fault("D08", "An object has 50 000 members", Absorb, "0", "members without a column stay in one JSON column")
-            .plays(
-                "in_a_record",
-                odd("metadata", many_members()).stores("SELECT count(*) FROM payments_charges WHERE length(metadata) > 1000000", "1"),
-            )
-            .engine("decode::tests::objects_used_as_maps_do_not_fill_the_memory"),
+        fault(
+            "D08",
+            "An object has 50 000 members",
+            Absorb,
+            "0",
+            "members without a column stay in one JSON column",
+        )
+        .plays(
+            "in_a_record",
+            odd("metadata", many_members()).stores(
+                "SELECT count(*) FROM payments_charges WHERE length(metadata) > 1000000",
+                "1",
+            ),
+        )
+        .engine("decode::tests::objects_used_as_maps_do_not_fill_the_memory"),
     ]
 }
 
@@ -167,11 +195,19 @@ fn not_utf8_line(body: Vec<u8>) -> Vec<u8> {
 
 fn replaced(body: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = body.windows(from.len()).position(|window| window == from);
-    let at = at.unwrap_or_else(|| panic!("there is no {} in {}", String::from_utf8_lossy(from), String::from_utf8_lossy(&body)));
+    let at = at.unwrap_or_else(|| {
+        panic!(
+            "there is no {} in {}",
+            String::from_utf8_lossy(from),
+            String::from_utf8_lossy(&body)
+        )
+    });
     [&body[..at], to, &body[at + from.len()..]].concat()
 }
 
 fn many_members() -> String {
-    let members: Vec<String> = (0..50_000).map(|number| format!("\"a_member_{number}\": {number}")).collect();
+    let members: Vec<String> = (0..50_000)
+        .map(|number| format!("\"a_member_{number}\": {number}"))
+        .collect();
     format!("{{{}}}", members.join(", "))
 }

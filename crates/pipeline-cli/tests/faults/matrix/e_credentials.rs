@@ -2,7 +2,10 @@
 
 use crate::acts::{change, echo, header, status};
 use crate::between::{Answer, Trouble};
-use crate::deeds::{empty_secret_file, no_secret_file, readable_secret_file, restored, restored_without_secret, secret_file_with_newline};
+use crate::deeds::{
+    empty_secret_file, no_secret_file, readable_secret_file, restored, restored_without_secret,
+    secret_file_with_newline,
+};
 use crate::scenario::{KEY, Scenario};
 use crate::table::Reaction::{Absorb, FailRun, Reauth, Retry};
 use crate::table::{Fault, fault};
@@ -18,10 +21,19 @@ fn oauth() -> Scenario {
 fn living(seconds: &'static str) -> Scenario {
     let token = change(move |_, answer| {
         let text = String::from_utf8(answer.body).unwrap();
-        let at = text.find("\"expires_in\":").unwrap_or_else(|| panic!("no `expires_in` in the answer for tokens"));
+        let at = text
+            .find("\"expires_in\":")
+            .unwrap_or_else(|| panic!("no `expires_in` in the answer for tokens"));
         let end = at + text[at..].find([',', '}']).unwrap();
-        let member = if seconds.is_empty() { "\"other\":1".to_owned() } else { format!("\"expires_in\":{seconds}") };
-        Answer { body: format!("{}{member}{}", &text[..at], &text[end..]).into_bytes(), ..answer }
+        let member = if seconds.is_empty() {
+            "\"other\":1".to_owned()
+        } else {
+            format!("\"expires_in\":{seconds}")
+        };
+        Answer {
+            body: format!("{}{member}{}", &text[..at], &text[end..]).into_bytes(),
+            ..answer
+        }
     });
     oauth().always(TOKENS, token)
 }
@@ -36,7 +48,13 @@ pub(crate) fn credentials() -> Vec<Fault> {
         "0",
         "nonsense is replaced by a default or a bound; tokens are renewed early",
     );
-    for (case, seconds) in [("nothing", ""), ("zero", "0"), ("ages", "99999999999999"), ("a_text", "\"7200\""), ("negative", "-1")] {
+    for (case, seconds) in [
+        ("nothing", ""),
+        ("zero", "0"),
+        ("ages", "99999999999999"),
+        ("a_text", "\"7200\""),
+        ("negative", "-1"),
+    ] {
         lives = lives.plays(case, living(seconds).exits(0));
     }
     vec![

@@ -1,8 +1,9 @@
 //! F: signals, disks, damaged files, clocks, and rivals.
 
 use crate::deeds::{
-    cut_data_file, cut_database, database_restored, dropped_state, empty_data_file, flipped_data_file, lake_moved_away, lost_data_file,
-    lost_manifest, state_of_the_future, state_restored, torn_state,
+    cut_data_file, cut_database, database_restored, dropped_state, empty_data_file,
+    flipped_data_file, lake_moved_away, lost_data_file, lost_manifest, state_of_the_future,
+    state_restored, torn_state,
 };
 use crate::runs::{Stop, killed, paused, stopped, three_sources, two_at_once};
 use crate::scenario::{Scenario, Store};
@@ -11,7 +12,10 @@ use crate::table::{Fault, fault};
 
 /// The faults of this group.
 pub(crate) fn process() -> Vec<Fault> {
-    [ends(), disks(), machines()].into_iter().flatten().collect()
+    [ends(), disks(), machines()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn ends() -> Vec<Fault> {
@@ -27,25 +31,68 @@ fn ends() -> Vec<Fault> {
     }
     vec![
         kills
-            .test("pipeline-cli", "--test=it", "kill::sqlite_holds_each_record_once_however_often_the_sync_is_killed")
-            .test("destination-sqlite", "--test=it", "killed_anywhere_it_goes_on_where_it_was")
-            .test("destination-parquet", "--test=it", "killed_anywhere_it_goes_on_where_it_was")
-            .test("destination-jsonl", "--test=it", "killed_anywhere_it_goes_on_where_it_was"),
-        fault("F02", "SIGINT or SIGTERM, once or twice", FailRun, "4", "the first commits and ends; the second ends at once")
-            .does("an_interrupt", || stopped(&[Stop::Interrupt]))
-            .does("a_termination", || stopped(&[Stop::Terminate]))
-            .does("two_interrupts", || stopped(&[Stop::Interrupt, Stop::Interrupt]))
-            .test("pipeline-cli", "--test=it", "interrupts::an_interrupt_ends_within_two_seconds_with_4_and_the_next_run_goes_on"),
+            .test(
+                "pipeline-cli",
+                "--test=it",
+                "kill::sqlite_holds_each_record_once_however_often_the_sync_is_killed",
+            )
+            .test(
+                "destination-sqlite",
+                "--test=it",
+                "killed_anywhere_it_goes_on_where_it_was",
+            )
+            .test(
+                "destination-parquet",
+                "--test=it",
+                "killed_anywhere_it_goes_on_where_it_was",
+            )
+            .test(
+                "destination-jsonl",
+                "--test=it",
+                "killed_anywhere_it_goes_on_where_it_was",
+            ),
+        fault(
+            "F02",
+            "SIGINT or SIGTERM, once or twice",
+            FailRun,
+            "4",
+            "the first commits and ends; the second ends at once",
+        )
+        .does("an_interrupt", || stopped(&[Stop::Interrupt]))
+        .does("a_termination", || stopped(&[Stop::Terminate]))
+        .does("two_interrupts", || {
+            stopped(&[Stop::Interrupt, Stop::Interrupt])
+        })
+        .test(
+            "pipeline-cli",
+            "--test=it",
+            "interrupts::an_interrupt_ends_within_two_seconds_with_4_and_the_next_run_goes_on",
+        ),
     ]
 }
 
-const STORES: [(&str, Store); 3] = [("into_sqlite", Store::Sqlite), ("into_parquet", Store::Parquet), ("into_json_lines", Store::Jsonl)];
+const STORES: [(&str, Store); 3] = [
+    ("into_sqlite", Store::Sqlite),
+    ("into_parquet", Store::Parquet),
+    ("into_json_lines", Store::Jsonl),
+];
 
 fn disks() -> Vec<Fault> {
-    let mut full =
-        fault("F03", "The disk is full", FailRun, "5", "what was committed stays, and nothing is said to be committed that is not");
+    let mut full = fault(
+        "F03",
+        "The disk is full",
+        FailRun,
+        "5",
+        "what was committed stays, and nothing is said to be committed that is not",
+    );
     for (case, store) in STORES {
-        full = full.plays(case, Scenario::stripe().into(store).shell("ulimit -f 40").exits(5));
+        full = full.plays(
+            case,
+            Scenario::stripe()
+                .into(store)
+                .shell("ulimit -f 40")
+                .exits(5),
+        );
     }
     let mut damaged = fault(
         "F05",
@@ -54,21 +101,53 @@ fn disks() -> Vec<Fault> {
         "5",
         "damage is noticed at the start and never taken for emptiness; `--full-refresh` replaces a damaged table; a folder without its manifest is moved away, or restored. `pipeline check --deep` compares contents",
     );
-    let lake = |store| Scenario::stripe().into(store).prepared().exits(5).says("charges").refreshed();
+    let lake = |store| {
+        Scenario::stripe()
+            .into(store)
+            .prepared()
+            .exits(5)
+            .says("charges")
+            .refreshed()
+    };
     for (case, store) in [("parquet", Store::Parquet), ("json_lines", Store::Jsonl)] {
         damaged = damaged
-            .plays(named("a_cut_file_of", case), lake(store).before(cut_data_file))
-            .plays(named("an_empty_file_of", case), lake(store).before(empty_data_file))
-            .plays(named("a_lost_file_of", case), lake(store).before(lost_data_file))
-            .plays(named("other_bytes_in", case), lake(store).before(flipped_data_file).args(&["check", "--deep"]))
+            .plays(
+                named("a_cut_file_of", case),
+                lake(store).before(cut_data_file),
+            )
+            .plays(
+                named("an_empty_file_of", case),
+                lake(store).before(empty_data_file),
+            )
+            .plays(
+                named("a_lost_file_of", case),
+                lake(store).before(lost_data_file),
+            )
+            .plays(
+                named("other_bytes_in", case),
+                lake(store)
+                    .before(flipped_data_file)
+                    .args(&["check", "--deep"]),
+            )
             .plays(
                 named("a_lost_manifest_of", case),
-                Scenario::stripe().into(store).prepared().exits(5).says("_manifest").before(lost_manifest).repair(lake_moved_away),
+                Scenario::stripe()
+                    .into(store)
+                    .prepared()
+                    .exits(5)
+                    .says("_manifest")
+                    .before(lost_manifest)
+                    .repair(lake_moved_away),
             );
     }
     let database = || Scenario::stripe().prepared().exits(5);
     vec![
-        full.test("pipeline-cli", "--test=it", "failures::a_full_disk_of_temporary_files_ends_with_5").test(
+        full.test(
+            "pipeline-cli",
+            "--test=it",
+            "failures::a_full_disk_of_temporary_files_ends_with_5",
+        )
+        .test(
             "destination-files",
             "--test=it",
             "a_full_disk_while_writing_or_finishing_loses_nothing",
@@ -80,16 +159,51 @@ fn disks() -> Vec<Fault> {
             "5",
             "nothing is committed that is not on the disk",
         )
-        .test("pipeline-cli", "--test=it", "failures::a_destination_that_cannot_be_written_ends_with_5")
-        .test("destination-parquet", "--test=it", "a6_what_cannot_be_moved_is_not_committed")
-        .test("destination-files", "--test=it", "a_full_disk_while_writing_or_finishing_loses_nothing"),
+        .test(
+            "pipeline-cli",
+            "--test=it",
+            "failures::a_destination_that_cannot_be_written_ends_with_5",
+        )
+        .test(
+            "destination-parquet",
+            "--test=it",
+            "a6_what_cannot_be_moved_is_not_committed",
+        )
+        .test(
+            "destination-files",
+            "--test=it",
+            "a_full_disk_while_writing_or_finishing_loses_nothing",
+        ),
         damaged
-            .plays("a_torn_checkpoint", database().before(torn_state).repair(state_restored))
-            .plays("checkpoints_that_were_dropped", database().before(dropped_state).repair(crate::deeds::state_made_again))
-            .plays("a_cut_database", database().before(cut_database).repair(database_restored))
-            .test("destination-parquet", "--test=it", "damage_is_never_taken_for_emptiness")
-            .test("destination-parquet", "--test=it", "a12_a_damaged_table_is_replaced_by_a_refresh")
-            .test("destination-parquet", "--test=it", "a4_lost_manifests_are_an_error_and_never_an_empty_state"),
+            .plays(
+                "a_torn_checkpoint",
+                database().before(torn_state).repair(state_restored),
+            )
+            .plays(
+                "checkpoints_that_were_dropped",
+                database()
+                    .before(dropped_state)
+                    .repair(crate::deeds::state_made_again),
+            )
+            .plays(
+                "a_cut_database",
+                database().before(cut_database).repair(database_restored),
+            )
+            .test(
+                "destination-parquet",
+                "--test=it",
+                "damage_is_never_taken_for_emptiness",
+            )
+            .test(
+                "destination-parquet",
+                "--test=it",
+                "a12_a_damaged_table_is_replaced_by_a_refresh",
+            )
+            .test(
+                "destination-parquet",
+                "--test=it",
+                "a4_lost_manifests_are_an_error_and_never_an_empty_state",
+            ),
     ]
 }
 

@@ -8,7 +8,13 @@ use crate::table::{Fault, fault, not_applicable};
 
 /// The faults of this group.
 pub(crate) fn sinks() -> Vec<Fault> {
-    let changed = || Scenario::stripe().prepared().exits(5).says("charges").refreshed();
+    let changed = || {
+        Scenario::stripe()
+            .prepared()
+            .exits(5)
+            .says("charges")
+            .refreshed()
+    };
     vec![
         fault(
             "G01",

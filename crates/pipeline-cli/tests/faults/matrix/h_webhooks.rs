@@ -46,7 +46,11 @@ pub(crate) fn workers() -> Vec<Fault> {
     vec![
         not_applicable("I01", "The coordinator is down", NO_WORKERS),
         not_applicable("I02", "A worker dies with grants of a limit", NO_WORKERS),
-        not_applicable("I03", "The network between worker and coordinator is cut", NO_WORKERS),
+        not_applicable(
+            "I03",
+            "The network between worker and coordinator is cut",
+            NO_WORKERS,
+        ),
         not_applicable("I04", "The clocks of the machines differ", NO_WORKERS),
         not_applicable("I05", "Eight workers start at once", NO_WORKERS),
     ]

@@ -8,12 +8,14 @@ use crate::message::Request;
 use crate::model::record::Advance;
 use crate::model::state::Position;
 
-/// Walks a list as another paginator does, and compares what came with what the vendor counts. A record that comes twice
-/// counts once: a page that repeats another one must not stand for the one that is missing.
+/// Walks a list as another paginator does, and compares what came with what the vendor counts. A
+/// record that comes twice counts once: a page that repeats another one must not stand for the one
+/// that is missing.
 ///
-/// A list that ends with fewer records than the vendor counted last is read once more from its start: records that were
-/// deleted meanwhile move the others to pages that were read already. One that ends short again fails, so that nothing is
-/// taken for deleted which was only left out. More records than counted are fine: some came while the list was read.
+/// A list that ends with fewer records than the vendor counted last is read once more from its
+/// start: records that were deleted meanwhile move the others to pages that were read already. One
+/// that ends short again fails, so that nothing is taken for deleted which was only left out. More
+/// records than counted are fine: some came while the list was read.
 ///
 /// ```
 /// use pipeline_core::paginate::{AfterLastId, Counted, Paginator};
@@ -46,8 +48,8 @@ struct Place {
 }
 
 impl<P> Counted<P> {
-    /// Counts what `paginator` walks through. `total` is the path in an answer where the vendor says how many records the whole
-    /// list has. Answers without it are not compared.
+    /// Counts what `paginator` walks through. `total` is the path in an answer where the vendor
+    /// says how many records the whole list has. Answers without it are not compared.
     pub fn new(paginator: P, total: &'static str) -> Self {
         Self { paginator, total }
     }
@@ -56,14 +58,33 @@ impl<P> Counted<P> {
 impl Place {
     /// Reads a position. One that was stored before anybody counted is the other paginator's own.
     fn of(position: &Position) -> Self {
-        let Some(text) = current(position) else { return Self { seen: Some(0), ..Self::default() } };
-        serde_json::from_str(text).unwrap_or_else(|_| Self { at: Some(text.to_owned()), ..Self::default() })
+        let Some(text) = current(position) else {
+            return Self {
+                seen: Some(0),
+                ..Self::default()
+            };
+        };
+        serde_json::from_str(text).unwrap_or_else(|_| Self {
+            at: Some(text.to_owned()),
+            ..Self::default()
+        })
     }
 
-    /// Where the list goes on: the other paginator's position as it is, unless there is something to compare.
+    /// Where the list goes on: the other paginator's position as it is, unless there is something
+    /// to compare.
     fn next(self) -> Advance {
         match &self {
-            Self { at: Some(at), seen: None, .. } | Self { at: Some(at), total: None, again: false, .. } => Advance::Next(at.clone()),
+            Self {
+                at: Some(at),
+                seen: None,
+                ..
+            }
+            | Self {
+                at: Some(at),
+                total: None,
+                again: false,
+                ..
+            } => Advance::Next(at.clone()),
             _ => Advance::Next(self.text()),
         }
     }
@@ -85,15 +106,30 @@ impl<P: Paginator> Paginator for Counted<P> {
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let place = Place::of(at);
-        let total = page.envelope.text(self.total).and_then(|text| text.parse().ok()).or(place.total);
+        let total = page
+            .envelope
+            .text(self.total)
+            .and_then(|text| text.parse().ok())
+            .or(place.total);
         let seen = place.seen.map(|seen| seen + page.fresh as u64);
         match self.paginator.advance(&place.inner(), page)? {
             // How much was counted would make of every position another one.
             Advance::Next(next) if place.at.as_ref() == Some(&next) => Err(not_advancing(&next)),
-            Advance::Next(next) => Ok(Place { at: Some(next), seen, total, again: place.again }.next()),
+            Advance::Next(next) => Ok(Place {
+                at: Some(next),
+                seen,
+                total,
+                again: place.again,
+            }
+            .next()),
             Advance::End => match seen.zip(total) {
                 Some((seen, total)) if seen < total && place.again => Err(short(seen, total)),
-                Some((seen, total)) if seen < total => Ok(Place { seen: Some(0), again: true, ..Place::default() }.next()),
+                Some((seen, total)) if seen < total => Ok(Place {
+                    seen: Some(0),
+                    again: true,
+                    ..Place::default()
+                }
+                .next()),
                 _ => Ok(Advance::End),
             },
             caught_up @ Advance::CaughtUp(_) => Ok(caught_up),
@@ -103,7 +139,13 @@ impl<P: Paginator> Paginator for Counted<P> {
     fn recover(&self, at: &Position) -> Option<Position> {
         let place = Place::of(at);
         match self.paginator.recover(&place.inner())? {
-            Position::At(earlier) => Some(Position::At(Place { at: Some(earlier), ..place }.text())),
+            Position::At(earlier) => Some(Position::At(
+                Place {
+                    at: Some(earlier),
+                    ..place
+                }
+                .text(),
+            )),
             other => Some(other),
         }
     }

@@ -102,7 +102,10 @@ impl Paginator for CursorField {
     }
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let token = page.envelope.text(self.token).filter(|token| !token.is_empty());
+        let token = page
+            .envelope
+            .text(self.token)
+            .filter(|token| !token.is_empty());
         let more = match self.more {
             Some(more) => more.read(page)?,
             None => token.is_some(),
@@ -112,7 +115,9 @@ impl Paginator for CursorField {
             (true, None) => Err(missing(self.token)),
             (false, Some(token)) if self.resumable => Ok(Advance::CaughtUp(token)),
             // Nothing new: the place to go on from is where we are.
-            (false, None) if self.resumable => Ok(current(at).map_or(Advance::End, |token| Advance::CaughtUp(token.to_owned()))),
+            (false, None) if self.resumable => {
+                Ok(current(at).map_or(Advance::End, |token| Advance::CaughtUp(token.to_owned())))
+            }
             (false, _) => Ok(Advance::End),
         }
     }
@@ -120,8 +125,8 @@ impl Paginator for CursorField {
 
 /// The next page starts after the last record of this one.
 ///
-/// The position remembers the ids of the last few records: a list refuses an id that was deleted meanwhile, and going
-/// back to the one before it neither repeats nor skips a row.
+/// The position remembers the ids of the last few records: a list refuses an id that was deleted
+/// meanwhile, and going back to the one before it neither repeats nor skips a row.
 ///
 /// ```
 /// use pipeline_core::http::{Method, Request};
@@ -153,15 +158,30 @@ impl Paginator for AfterLastId {
     }
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        if !page.envelope.flag(self.more).ok_or_else(|| missing(self.more))? {
+        if !page
+            .envelope
+            .flag(self.more)
+            .ok_or_else(|| missing(self.more))?
+        {
             return Ok(Advance::End);
         }
         if page.records.is_empty() {
-            return Err(Error::new(ErrorKind::Decode, "the list says that there is more but the page is empty"));
+            return Err(Error::new(
+                ErrorKind::Decode,
+                "the list says that there is more but the page is empty",
+            ));
         }
         let remembered = page.records.len().saturating_sub(REMEMBERED_IDS);
-        let ids: Option<Vec<String>> = page.records[remembered..].iter().map(|record| record.scalar(self.id)).collect();
-        let ids = ids.ok_or_else(|| Error::new(ErrorKind::Decode, "a record has no id, so the next page cannot be asked for"))?;
+        let ids: Option<Vec<String>> = page.records[remembered..]
+            .iter()
+            .map(|record| record.scalar(self.id))
+            .collect();
+        let ids = ids.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Decode,
+                "a record has no id, so the next page cannot be asked for",
+            )
+        })?;
         let last = ids.last().map_or("", String::as_str);
         if current(at).is_some_and(|ids| last_id(ids) == last) {
             return Err(super::not_advancing(last));
@@ -177,8 +197,8 @@ impl Paginator for AfterLastId {
 
 /// A window that slides over time: the response says where it ends, and the next page starts there.
 ///
-/// The boundary instant is sent again at the head of the next page, so pages repeat rows. The last page's end is where
-/// the next sync goes on.
+/// The boundary instant is sent again at the head of the next page, so pages repeat rows. The last
+/// page's end is where the next sync goes on.
 ///
 /// ```
 /// use pipeline_core::http::{Method, Request};
@@ -212,12 +232,20 @@ impl Paginator for TimeWindow {
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let start = request_value(page.request, self.since);
         let until = page.envelope.text(self.until);
-        let done = page.envelope.flag(self.done).unwrap_or(page.records.is_empty());
+        let done = page
+            .envelope
+            .flag(self.done)
+            .unwrap_or(page.records.is_empty());
         match until {
             Some(until) if done => Ok(Advance::CaughtUp(until)),
-            Some(until) if start.as_deref() == Some(until.as_str()) => Err(super::not_advancing(&until)),
+            Some(until) if start.as_deref() == Some(until.as_str()) => {
+                Err(super::not_advancing(&until))
+            }
             Some(until) => Ok(Advance::Next(until)),
-            None if done => Ok(current(at).map(ToOwned::to_owned).or(start).map_or(Advance::End, Advance::CaughtUp)),
+            None if done => Ok(current(at)
+                .map(ToOwned::to_owned)
+                .or(start)
+                .map_or(Advance::End, Advance::CaughtUp)),
             None => Err(missing(self.until)),
         }
     }
@@ -233,11 +261,18 @@ impl Paginator for TimeWindow {
 }
 
 fn request_value(request: &Request, name: &str) -> Option<String> {
-    request.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    request
+        .query
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.clone())
 }
 
 /// The error for a body that lacks what tells whether the list goes on.
 fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::Decode, "the response lacks the member that tells whether the list goes on")
-        .with_context("member", path.to_owned())
+    Error::new(
+        ErrorKind::Decode,
+        "the response lacks the member that tells whether the list goes on",
+    )
+    .with_context("member", path.to_owned())
 }

@@ -74,7 +74,9 @@ impl Paginator for LinkHeader {
 ///
 /// Credentials follow the request, so another origin is refused, whoever stored it.
 fn follow(at: &Position, request: &mut Request) -> Result<()> {
-    let Some(next) = current(at) else { return Ok(()) };
+    let Some(next) = current(at) else {
+        return Ok(());
+    };
     let url = same_origin(request, next)?;
     request.query = url.query_pairs().into_owned().collect();
     request.url = url;
@@ -83,7 +85,9 @@ fn follow(at: &Position, request: &mut Request) -> Result<()> {
 }
 
 fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
-    let Some(url) = url.filter(|url| !url.is_empty()) else { return Ok(Advance::End) };
+    let Some(url) = url.filter(|url| !url.is_empty()) else {
+        return Ok(Advance::End);
+    };
     let url = same_origin(page.request, &url)?;
     let mut parameters: Vec<_> = url.query_pairs().into_owned().collect();
     parameters.sort();
@@ -92,7 +96,8 @@ fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
     if url.path() == page.request.url.path() && parameters == sent {
         return Err(super::not_advancing(url.path()));
     }
-    // Only path and query are kept: a stored position outlives a change of host, and never names one.
+    // Only path and query are kept: a stored position outlives a change of host, and never names
+    // one.
     let place = &url[url::Position::BeforePath..url::Position::AfterQuery];
     // A path that begins with two slashes would be read as a host.
     let prefix = if place.starts_with("//") { "/." } else { "" };
@@ -100,15 +105,30 @@ fn next(page: &PageView<'_>, url: Option<String>) -> Result<Advance> {
 }
 
 fn same_origin(current: &Request, next: &str) -> Result<Url> {
-    let invalid = |message: &str| Error::new(ErrorKind::Decode, message).with_help("report this: the vendor's link was not followed");
-    let mut url = current.url.join(next).map_err(|error| invalid("the link to the next page is not a URL").with_source(error))?;
+    let invalid = |message: &str| {
+        Error::new(ErrorKind::Decode, message)
+            .with_help("report this: the vendor's link was not followed")
+    };
+    let mut url = current
+        .url
+        .join(next)
+        .map_err(|error| invalid("the link to the next page is not a URL").with_source(error))?;
     if url.origin() != current.url.origin() {
-        return Err(invalid("the link to the next page leads to another host, where credentials must not go"));
+        return Err(invalid(
+            "the link to the next page leads to another host, where credentials must not go",
+        ));
     }
-    // A gateway writes the path of the base URL into links, or leaves the vendor's own there, which is what is asked for.
-    let below = |path: &str| path.strip_prefix(&*current.mount).filter(|own| own.starts_with('/')).map(str::to_owned);
+    // A gateway writes the path of the base URL into links, or leaves the vendor's own there, which
+    // is what is asked for.
+    let below = |path: &str| {
+        path.strip_prefix(&*current.mount)
+            .filter(|own| own.starts_with('/'))
+            .map(str::to_owned)
+    };
     // The vendor's own paths may begin like the base URL's.
-    if let Some(own) = below(url.path()).filter(|own| below(current.url.path()).is_none() || below(own).is_some()) {
+    if let Some(own) =
+        below(url.path()).filter(|own| below(current.url.path()).is_none() || below(own).is_some())
+    {
         url.set_path(&own);
     }
     Ok(url)
@@ -116,12 +136,18 @@ fn same_origin(current: &Request, next: &str) -> Result<Url> {
 
 /// Reads one `Link` header: each target, and whether it is the next page.
 ///
-/// Targets may hold commas and semicolons; parameter names and relations ignore case; one `rel` may list several.
+/// Targets may hold commas and semicolons; parameter names and relations ignore case; one `rel` may
+/// list several.
 fn parse_links(header: &str) -> Result<Vec<(String, bool)>> {
     let mut links = Vec::new();
     let mut rest = header;
     while let Some((_, from_target)) = rest.split_once('<') {
-        let unclosed = || Error::new(ErrorKind::Decode, "the link header holds a target without an end");
+        let unclosed = || {
+            Error::new(
+                ErrorKind::Decode,
+                "the link header holds a target without an end",
+            )
+        };
         let (target, after) = from_target.split_once('>').ok_or_else(unclosed)?;
         let (parameters, remaining) = split_outside_quotes(after, ',');
         rest = remaining;
@@ -132,8 +158,10 @@ fn parse_links(header: &str) -> Result<Vec<(String, bool)>> {
             parameters = remaining;
             if let Some((name, value)) = parameter.split_once('=') {
                 let relations = value.trim().trim_matches('"');
-                is_next |=
-                    name.trim().eq_ignore_ascii_case("rel") && relations.split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
+                is_next |= name.trim().eq_ignore_ascii_case("rel")
+                    && relations
+                        .split_whitespace()
+                        .any(|rel| rel.eq_ignore_ascii_case("next"));
             }
         }
         links.push((target.to_owned(), is_next));
@@ -148,7 +176,9 @@ fn split_outside_quotes(text: &str, separator: char) -> (&str, &str) {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
-            _ if character == separator && !quoted => return (&text[..at], &text[at + character.len_utf8()..]),
+            _ if character == separator && !quoted => {
+                return (&text[..at], &text[at + character.len_utf8()..]);
+            }
             _ => {}
         }
     }

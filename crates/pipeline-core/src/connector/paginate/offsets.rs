@@ -37,10 +37,16 @@ impl Paginator for PageNumber {
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let number = count_at(at, self.first)?;
-        let total = self.total_pages.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
+        let total = self
+            .total_pages
+            .and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
         let next = number.saturating_add(1);
         let past_total = total.is_some_and(|total| next >= total.saturating_add(self.first));
-        Ok(if page.records.is_empty() || past_total { Advance::End } else { Advance::Next(next.to_string()) })
+        Ok(if page.records.is_empty() || past_total {
+            Advance::End
+        } else {
+            Advance::Next(next.to_string())
+        })
     }
 
     fn shifts(&self) -> bool {
@@ -48,7 +54,8 @@ impl Paginator for PageNumber {
     }
 }
 
-/// Rows are counted; an empty page, or the total, ends the list. A short page does not: servers lower limits silently.
+/// Rows are counted; an empty page, or the total, ends the list. A short page does not: servers
+/// lower limits silently.
 ///
 /// ```
 /// use pipeline_core::http::{Method, Request};
@@ -77,9 +84,15 @@ impl Paginator for Offset {
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let next = count_at(at, 0)?.saturating_add(page.records.len() as u64);
-        let total = self.total.and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
+        let total = self
+            .total
+            .and_then(|path| page.envelope.text(path)?.parse::<u64>().ok());
         let complete = page.records.is_empty() || total.is_some_and(|total| next >= total);
-        Ok(if complete { Advance::End } else { Advance::Next(next.to_string()) })
+        Ok(if complete {
+            Advance::End
+        } else {
+            Advance::Next(next.to_string())
+        })
     }
 
     fn shifts(&self) -> bool {
@@ -89,6 +102,8 @@ impl Paginator for Offset {
 
 fn count_at(at: &Position, first: u64) -> Result<u64> {
     current(at).map_or(Ok(first), |text| {
-        text.parse().map_err(|error| Error::new(ErrorKind::Decode, "the stored position is not a number").with_source(error))
+        text.parse().map_err(|error| {
+            Error::new(ErrorKind::Decode, "the stored position is not a number").with_source(error)
+        })
     })
 }

@@ -1,4 +1,5 @@
-//! OAuth 2: access tokens that are fetched, refreshed once for everybody, and whose refresh tokens rotate.
+//! OAuth 2: access tokens that are fetched, refreshed once for everybody, and whose refresh tokens
+//! rotate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicTokenResponse};
 use oauth2::{
-    AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
+    AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, RefreshToken, RequestTokenError,
+    Scope, TokenResponse, TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
@@ -31,16 +33,19 @@ const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
 const FRESH: f64 = 0.75;
 /// Pause after a failed replacement of a token that is still good.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-type Client = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+type Client =
+    BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
-/// Authenticates with OAuth 2 access tokens: client credentials, or a refresh token that may rotate.
+/// Authenticates with OAuth 2 access tokens: client credentials, or a refresh token that may
+/// rotate.
 ///
-/// A token is replaced after three quarters of its life, or when the vendor refuses it, by one request however many tasks
-/// wait for it.
+/// A token is replaced after three quarters of its life, or when the vendor refuses it, by one
+/// request however many tasks wait for it.
 ///
-/// With a refresh token both tokens are kept in the [`TokenStore`]: a pair is stored before it is used, and a process that
-/// begins uses the stored access token as long as it is good. That makes refreshes rare, and with them the moment that no
-/// client can make safe: between the vendor's answer, which kills the old pair, and the end of writing the new one.
+/// With a refresh token both tokens are kept in the [`TokenStore`]: a pair is stored before it is
+/// used, and a process that begins uses the stored access token as long as it is good. That makes
+/// refreshes rare, and with them the moment that no client can make safe: between the vendor's
+/// answer, which kills the old pair, and the end of writing the new one.
 ///
 /// ```
 /// use pipeline_core::BuildContext;
@@ -63,8 +68,8 @@ pub struct OAuth2 {
     life: Duration,
     tokens: Arc<dyn TokenStore>,
     clock: Arc<dyn Clock>,
-    /// The stored pair's name. It depends on the configured token, so that a newly configured one is not passed over for
-    /// an older one in the store.
+    /// The stored pair's name. It depends on the configured token, so that a newly configured one
+    /// is not passed over for an older one in the store.
     key: String,
     state: Mutex<State>,
 }
@@ -88,7 +93,9 @@ impl State {
 
 impl fmt::Debug for OAuth2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuth2").field("token_url", &self.client.token_uri().url().as_str()).finish_non_exhaustive()
+        f.debug_struct("OAuth2")
+            .field("token_url", &self.client.token_uri().url().as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,11 +104,17 @@ impl OAuth2 {
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] when the URL is not https, or there is no transport.
-    pub fn client_credentials(context: &BuildContext, token_url: &Url, client_id: &str, client_secret: &SecretString) -> Result<Self> {
+    pub fn client_credentials(
+        context: &BuildContext,
+        token_url: &Url,
+        client_id: &str,
+        client_secret: &SecretString,
+    ) -> Result<Self> {
         Self::new(context, token_url, client_id, Some(client_secret), None)
     }
 
-    /// Gets tokens with a refresh token. The one in the token store, if any, is newer than the configured one.
+    /// Gets tokens with a refresh token. The one in the token store, if any, is newer than the
+    /// configured one.
     ///
     /// # Errors
     /// As [`client_credentials`](Self::client_credentials).
@@ -112,7 +125,13 @@ impl OAuth2 {
         client_secret: Option<&SecretString>,
         refresh_token: SecretString,
     ) -> Result<Self> {
-        Self::new(context, token_url, client_id, client_secret, Some(refresh_token))
+        Self::new(
+            context,
+            token_url,
+            client_id,
+            client_secret,
+            Some(refresh_token),
+        )
     }
 
     fn new(
@@ -123,11 +142,19 @@ impl OAuth2 {
         configured: Option<SecretString>,
     ) -> Result<Self> {
         check_url(token_url)?;
-        let mut client = BasicClient::new(ClientId::new(client_id.to_owned())).set_auth_type(AuthType::RequestBody);
+        let mut client = BasicClient::new(ClientId::new(client_id.to_owned()))
+            .set_auth_type(AuthType::RequestBody);
         if let Some(secret) = client_secret {
             client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
         }
-        let identity = [token_url.as_str(), client_id, configured.as_ref().map_or("", |token| token.expose_secret())].join("\n");
+        let identity = [
+            token_url.as_str(),
+            client_id,
+            configured
+                .as_ref()
+                .map_or("", |token| token.expose_secret()),
+        ]
+        .join("\n");
         Ok(Self {
             client: client.set_token_uri(TokenUrl::from_url(token_url.clone())),
             client_secret: client_secret.cloned(),
@@ -160,8 +187,8 @@ impl OAuth2 {
         self
     }
 
-    /// Sends a JSON object to the token endpoint, where the standard says a form. Further parameters that are whole numbers
-    /// are sent as numbers.
+    /// Sends a JSON object to the token endpoint, where the standard says a form. Further
+    /// parameters that are whole numbers are sent as numbers.
     pub fn json_body(mut self) -> Self {
         self.endpoint.json = true;
         self
@@ -173,7 +200,8 @@ impl OAuth2 {
         self
     }
 
-    /// Gets another access token than the one there was. The caller holds the state, so there is one replacement at a time.
+    /// Gets another access token than the one there was. The caller holds the state, so there is
+    /// one replacement at a time.
     async fn replace(&self, state: &mut State, refused: Option<SecretString>) -> Result<()> {
         let Some(configured) = &self.configured else {
             let answer = self.request(None).await?;
@@ -185,25 +213,45 @@ impl OAuth2 {
         if self.save_unsaved(state).await? {
             return Ok(());
         }
-        let stored = self.tokens.load(&self.key).await?.map(|text| Pair::read(&text)).transpose()?;
-        let current = stored.unwrap_or_else(|| Pair { refresh: configured.clone(), access: None });
+        let stored = self
+            .tokens
+            .load(&self.key)
+            .await?
+            .map(|text| Pair::read(&text))
+            .transpose()?;
+        let current = stored.unwrap_or_else(|| Pair {
+            refresh: configured.clone(),
+            access: None,
+        });
         state.refresh = Some(current.refresh.clone());
-        if let Some(newer) = current.access.as_ref().filter(|access| access.is_newer_than(refused.as_ref(), self.clock.now())) {
+        if let Some(newer) = current
+            .access
+            .as_ref()
+            .filter(|access| access.is_newer_than(refused.as_ref(), self.clock.now()))
+        {
             state.accept(newer.clone());
             return Ok(());
         }
-        // The answer kills the token it was got with, so it is asked for only once it is sure that it can be kept.
+        // The answer kills the token it was got with, so it is asked for only once it is sure that
+        // it can be kept.
         self.tokens.save(&self.key, &current.text()).await?;
         let answer = self.request(Some(current.refresh.clone())).await?;
-        let rotated = answer.refresh_token().map_or(current.refresh, |token| token.secret().clone().into());
-        state.unsaved = Some(Pair { refresh: rotated, access: Some(self.access(&answer)) });
+        let rotated = answer
+            .refresh_token()
+            .map_or(current.refresh, |token| token.secret().clone().into());
+        state.unsaved = Some(Pair {
+            refresh: rotated,
+            access: Some(self.access(&answer)),
+        });
         self.save_unsaved(state).await?;
         Ok(())
     }
 
     /// Stores the pair that was got last, and only then uses it. False when there is none.
     async fn save_unsaved(&self, state: &mut State) -> Result<bool> {
-        let Some(pair) = &state.unsaved else { return Ok(false) };
+        let Some(pair) = &state.unsaved else {
+            return Ok(false);
+        };
         self.tokens.save(&self.key, &pair.text()).await?;
         if let Some(Pair { access, refresh }) = state.unsaved.take() {
             state.refresh = Some(refresh);
@@ -214,20 +262,31 @@ impl OAuth2 {
         Ok(true)
     }
 
-    /// The answer's access token and when it ends, which the answer says, or the token itself, or nobody.
+    /// The answer's access token and when it ends, which the answer says, or the token itself, or
+    /// nobody.
     fn access(&self, answer: &BasicTokenResponse) -> Access {
         let now = self.clock.now();
         let token = answer.access_token().secret();
         let told = answer.expires_in().filter(|life| !life.is_zero());
-        let life = told.or_else(|| jwt_life(token, now)).unwrap_or(self.life).min(LONGEST_LIFE);
-        Access { token: token.clone().into(), stale: now + life.mul_f64(FRESH), expires: now + life }
+        let life = told
+            .or_else(|| jwt_life(token, now))
+            .unwrap_or(self.life)
+            .min(LONGEST_LIFE);
+        Access {
+            token: token.clone().into(),
+            stale: now + life.mul_f64(FRESH),
+            expires: now + life,
+        }
     }
 
     async fn request(&self, refresh: Option<SecretString>) -> Result<BasicTokenResponse> {
         let scopes = self.scopes.iter().cloned().map(Scope::new);
         let answer = if let Some(token) = refresh {
             let token = RefreshToken::new(token.expose_secret().to_owned());
-            let mut request = self.client.exchange_refresh_token(&token).add_scopes(scopes);
+            let mut request = self
+                .client
+                .exchange_refresh_token(&token)
+                .add_scopes(scopes);
             for (name, value) in &self.endpoint.params {
                 request = request.add_extra_param(name, value);
             }
@@ -255,16 +314,24 @@ fn refused(code: &BasicErrorResponseType) -> Error {
             "the refresh token is expired, revoked or already used",
             "re-authorise this source and configure the new refresh token; no two deployments can share one. A process that dies after the vendor's answer and before it is stored loses the token; client credentials, where the vendor has them, cannot be lost",
         ),
-        BasicErrorResponseType::InvalidScope => {
-            (ErrorKind::ConfigInvalid, "the token endpoint refuses the scope", "ask only for scopes that the client was given")
-        }
-        _ => (ErrorKind::Unauthenticated, "the token endpoint refuses the client", "check the client's id and secret, and what it may do"),
+        BasicErrorResponseType::InvalidScope => (
+            ErrorKind::ConfigInvalid,
+            "the token endpoint refuses the scope",
+            "ask only for scopes that the client was given",
+        ),
+        _ => (
+            ErrorKind::Unauthenticated,
+            "the token endpoint refuses the client",
+            "check the client's id and secret, and what it may do",
+        ),
     };
     let code = match code {
         BasicErrorResponseType::Extension(_) => "other",
         standard => standard.as_ref(),
     };
-    Error::new(kind, message).with_help(help).with_context("oauth_error", code)
+    Error::new(kind, message)
+        .with_help(help)
+        .with_context("oauth_error", code)
 }
 
 #[async_trait]
@@ -273,17 +340,26 @@ impl Authenticator for OAuth2 {
         let mut state = self.state.lock().await;
         let now = self.clock.now();
         let held = state.access.as_ref().map(|access| access.token.clone());
-        if state.access.as_ref().is_none_or(|access| access.stale <= now)
+        if state
+            .access
+            .as_ref()
+            .is_none_or(|access| access.stale <= now)
             && let Err(error) = self.replace(&mut state, held).await
         {
             match &mut state.access {
                 // The old one is still good: try later.
-                Some(access) if error.is_temporary() && self.clock.now() < access.expires => access.stale = self.clock.now() + TRY_AGAIN,
+                Some(access) if error.is_temporary() && self.clock.now() < access.expires => {
+                    access.stale = self.clock.now() + TRY_AGAIN
+                }
                 _ => return Err(error.with_operation("getting an access token")),
             }
         }
         if let Some(access) = &state.access {
-            set_header(request, AUTHORIZATION, &format!("Bearer {}", access.token.expose_secret()))?;
+            set_header(
+                request,
+                AUTHORIZATION,
+                &format!("Bearer {}", access.token.expose_secret()),
+            )?;
         }
         Ok(state.generation)
     }
@@ -292,7 +368,9 @@ impl Authenticator for OAuth2 {
         let mut state = self.state.lock().await;
         if state.generation <= refused {
             let refused = state.access.take().map(|access| access.token);
-            self.replace(&mut state, refused).await.map_err(|error| error.with_operation("getting an access token"))?;
+            self.replace(&mut state, refused)
+                .await
+                .map_err(|error| error.with_operation("getting an access token"))?;
         }
         Ok(true)
     }
@@ -300,6 +378,14 @@ impl Authenticator for OAuth2 {
     async fn secrets(&self) -> Vec<SecretString> {
         let state = self.state.lock().await;
         let access = state.access.as_ref().map(|access| access.token.clone());
-        [self.client_secret.clone(), self.configured.clone(), state.refresh.clone(), access].into_iter().flatten().collect()
+        [
+            self.client_secret.clone(),
+            self.configured.clone(),
+            state.refresh.clone(),
+            access,
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }

@@ -1,4 +1,5 @@
-//! The token endpoint as the OAuth library sees it: over our own transport, retried, and made to speak as the standard says.
+//! The token endpoint as the OAuth library sees it: over our own transport, retried, and made to
+//! speak as the standard says.
 
 use std::fmt;
 use std::pin::Pin;
@@ -47,7 +48,9 @@ pub(crate) struct TokenEndpoint {
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenEndpoint").field("path", &self.url.path()).finish_non_exhaustive()
+        f.debug_struct("TokenEndpoint")
+            .field("path", &self.url.path())
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,22 +78,35 @@ impl TokenEndpoint {
     /// Sends a request to the token endpoint, and again while it fails for a passing reason.
     async fn request(&self, request: HttpRequest) -> Result<HttpResponse> {
         let request = self.encode(request)?;
-        let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let rng = self
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let mut backoff = Backoff::new(&RETRY, rng);
         let mut attempt = 1;
         loop {
             let (error, after) = match timeout(TIMEOUT, self.call_once(request.clone())).await {
                 Ok(Ok(answer)) if !is_passing(answer.status()) => return Ok(answer),
                 Ok(Ok(answer)) => {
-                    let error = Error::new(ErrorKind::Unavailable, "the token endpoint failed").temporary();
+                    let error =
+                        Error::new(ErrorKind::Unavailable, "the token endpoint failed").temporary();
                     let error = error.with_context("status", answer.status().as_u16().to_string());
                     (error, retry_after(answer.headers(), self.clock.now()))
                 }
                 Ok(Err(error)) => (error, None),
-                Err(_) => (Error::new(ErrorKind::Unavailable, "the token endpoint did not answer in time").temporary(), None),
+                Err(_) => (
+                    Error::new(
+                        ErrorKind::Unavailable,
+                        "the token endpoint did not answer in time",
+                    )
+                    .temporary(),
+                    None,
+                ),
             };
             let wait = backoff.next(after);
-            if attempt == RETRY.max_attempts || !error.is_temporary() || wait > RETRY.max_server_delay.mul_f64(1.2) {
+            if attempt == RETRY.max_attempts
+                || !error.is_temporary()
+                || wait > RETRY.max_server_delay.mul_f64(1.2)
+            {
                 return Err(error);
             }
             attempt += 1;
@@ -100,18 +116,30 @@ impl TokenEndpoint {
 
     async fn call_once(&self, request: Request) -> Result<HttpResponse> {
         let secrets = secrets(&request);
-        let raw = self.transport.call(request).await.map_err(transport_error)?;
+        let raw = self
+            .transport
+            .call(request)
+            .await
+            .map_err(transport_error)?;
         let (status, headers) = (raw.status, raw.headers.clone());
-        let chunks = body::decoded(raw, TIMEOUT, body::IN_MEMORY).await.map_err(transport_error)?;
+        let chunks = body::decoded(raw, TIMEOUT, body::IN_MEMORY)
+            .await
+            .map_err(transport_error)?;
         let body = body::read_small(chunks, MAX_ANSWER).await?;
         if let Some(error) = somebody_else(status, &body, &secrets) {
             return Err(error);
         }
         let mut response = http::Response::new(normalized(&body).unwrap_or_else(|| body.to_vec()));
         // Vendors answer 201, too, and not all say that it is JSON.
-        *response.status_mut() = if status.is_success() { StatusCode::OK } else { status };
+        *response.status_mut() = if status.is_success() {
+            StatusCode::OK
+        } else {
+            status
+        };
         *response.headers_mut() = headers;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
 
@@ -122,9 +150,16 @@ impl TokenEndpoint {
         encoded.body = body.into();
         if self.json {
             let pairs = url::form_urlencoded::parse(&encoded.body);
-            let members: serde_json::Map<_, _> = pairs.map(|(name, value)| (name.to_string(), self.json_value(&name, &value))).collect();
-            encoded.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let invalid = |error| Error::new(ErrorKind::Unexpected, "the token request cannot be encoded").with_source(error);
+            let members: serde_json::Map<_, _> = pairs
+                .map(|(name, value)| (name.to_string(), self.json_value(&name, &value)))
+                .collect();
+            encoded
+                .headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let invalid = |error| {
+                Error::new(ErrorKind::Unexpected, "the token request cannot be encoded")
+                    .with_source(error)
+            };
             encoded.body = serde_json::to_vec(&members).map_err(invalid)?.into();
         }
         Ok(encoded)
@@ -138,7 +173,8 @@ impl TokenEndpoint {
     }
 }
 
-/// The error of an answer that is not the token endpoint's: a redirect, or a web page. Nothing of it is quoted but its title.
+/// The error of an answer that is not the token endpoint's: a redirect, or a web page. Nothing of
+/// it is quoted but its title.
 fn somebody_else(status: StatusCode, body: &[u8], secrets: &Secrets) -> Option<Error> {
     let is_page = status.is_success() && body.trim_ascii_start().starts_with(b"<");
     let message = if status.is_redirection() {
@@ -161,11 +197,22 @@ fn somebody_else(status: StatusCode, body: &[u8], secrets: &Secrets) -> Option<E
 /// What a token request carries that must not be shown.
 fn secrets(request: &Request) -> Secrets {
     const NAMES: [&str; 2] = ["client_secret", "refresh_token"];
-    let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(redact::header_values);
-    let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&request.body).unwrap_or_default();
-    let members = json.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
-    let form = url::form_urlencoded::parse(&request.body).into_owned().chain(members);
-    let values = form.filter(|(name, _)| NAMES.contains(&&**name)).map(|(_, value)| value);
+    let header = request
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .map(redact::header_values);
+    let json: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&request.body).unwrap_or_default();
+    let members = json
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let form = url::form_urlencoded::parse(&request.body)
+        .into_owned()
+        .chain(members);
+    let values = form
+        .filter(|(name, _)| NAMES.contains(&&**name))
+        .map(|(_, value)| value);
     Secrets::new(header.into_iter().flatten().chain(values))
 }
 
@@ -174,15 +221,20 @@ fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
-/// Makes an answer what the standard asks for: vendors leave out the type, and write the life as text or as nonsense.
+/// Makes an answer what the standard asks for: vendors leave out the type, and write the life as
+/// text or as nonsense.
 fn normalized(body: &[u8]) -> Option<Vec<u8>> {
-    let mut members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let mut members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(body).ok()?;
     if members.contains_key("access_token") {
-        members.entry("token_type").or_insert_with(|| "bearer".into());
+        members
+            .entry("token_type")
+            .or_insert_with(|| "bearer".into());
     }
     if let Some(life) = members.remove("expires_in") {
         let number = life.as_f64().or_else(|| life.as_str()?.trim().parse().ok());
-        if let Some(seconds) = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+        if let Some(seconds) = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        {
             members.insert("expires_in".to_owned(), seconds.as_secs().into());
         }
     }

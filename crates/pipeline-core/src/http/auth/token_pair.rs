@@ -21,9 +21,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// True for a token that is good for a while and is not the one that was refused or has grown old.
+    /// True for a token that is good for a while and is not the one that was refused or has grown
+    /// old.
     pub(crate) fn is_newer_than(&self, known: Option<&SecretString>, now: DateTime<Utc>) -> bool {
-        self.stale > now && known.is_none_or(|known| known.expose_secret() != self.token.expose_secret())
+        self.stale > now
+            && known.is_none_or(|known| known.expose_secret() != self.token.expose_secret())
     }
 }
 
@@ -61,19 +63,38 @@ impl Pair {
         })?;
         let time = |seconds: Option<i64>| DateTime::from_timestamp(seconds?, 0);
         let times = time(stored.replace_at).zip(time(stored.expires_at));
-        let access = stored.access_token.zip(times).map(|(token, (stale, expires))| Access { token, stale, expires });
-        Ok(Self { refresh: stored.refresh_token, access })
+        let access = stored
+            .access_token
+            .zip(times)
+            .map(|(token, (stale, expires))| Access {
+                token,
+                stale,
+                expires,
+            });
+        Ok(Self {
+            refresh: stored.refresh_token,
+            access,
+        })
     }
 }
 
-/// How long a token lives that says so itself: a JSON Web Token, three parts of which the second holds `exp`.
+/// How long a token lives that says so itself: a JSON Web Token, three parts of which the second
+/// holds `exp`.
 pub(crate) fn jwt_life(token: &str, now: DateTime<Utc>) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Claims {
         exp: i64,
     }
     let mut parts = token.split('.');
-    let (_head, claims, _signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
-    let claims: Claims = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-    (DateTime::from_timestamp(claims.exp, 0)? - now).to_std().ok().filter(|life| !life.is_zero())
+    let (_head, claims, _signature, None) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next())
+    else {
+        return None;
+    };
+    let claims: Claims =
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    (DateTime::from_timestamp(claims.exp, 0)? - now)
+        .to_std()
+        .ok()
+        .filter(|life| !life.is_zero())
 }

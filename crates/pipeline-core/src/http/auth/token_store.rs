@@ -36,8 +36,9 @@ pub trait TokenStore: Send + Sync + Debug {
     /// Stores a token durably before it is first used: after a crash the old one is worth nothing.
     async fn save(&self, key: &str, token: &SecretString) -> Result<()>;
 
-    /// Keeps others who use the same store from replacing this token until the lock is dropped: of two processes that
-    /// refresh at once, one would be left with a dead token. Default: there are no others.
+    /// Keeps others who use the same store from replacing this token until the lock is dropped: of
+    /// two processes that refresh at once, one would be left with a dead token. Default: there are
+    /// no others.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when another process holds it for too long.
@@ -49,7 +50,9 @@ pub trait TokenStore: Send + Sync + Debug {
 
 /// Holds a token's lock until dropped, or until the process ends.
 #[derive(Debug)]
-pub struct TokenLock(#[expect(dead_code, reason = "closing the file releases the lock")] Option<File>);
+pub struct TokenLock(
+    #[expect(dead_code, reason = "closing the file releases the lock")] Option<File>,
+);
 
 /// Keeps tokens until the process ends.
 #[derive(Debug, Default)]
@@ -58,17 +61,25 @@ pub struct MemoryTokens(Mutex<HashMap<String, SecretString>>);
 #[async_trait]
 impl TokenStore for MemoryTokens {
     async fn load(&self, key: &str) -> Result<Option<SecretString>> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+        Ok(self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned())
     }
 
     async fn save(&self, key: &str, token: &SecretString) -> Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), token.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.to_owned(), token.clone());
         Ok(())
     }
 }
 
-/// Keeps each token in a file of its own that only the owner can read. A file is replaced as a whole and synced to disk,
-/// so that a crash leaves the old token or the new one.
+/// Keeps each token in a file of its own that only the owner can read. A file is replaced as a
+/// whole and synced to disk, so that a crash leaves the old token or the new one.
 #[derive(Clone, Debug)]
 pub struct FileTokens {
     directory: PathBuf,
@@ -78,11 +89,14 @@ pub struct FileTokens {
 impl FileTokens {
     /// Keeps the files in a directory, which is made when the first token is saved.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), patience: PATIENCE }
+        Self {
+            directory: directory.into(),
+            patience: PATIENCE,
+        }
     }
 
-    /// How long to wait for another process that gets the same token. Default one minute: as long as a request for a token may
-    /// take.
+    /// How long to wait for another process that gets the same token. Default one minute: as long
+    /// as a request for a token may take.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -90,7 +104,8 @@ impl FileTokens {
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        self.directory.join(format!("{}.token", blake3::hash(key.as_bytes()).to_hex()))
+        self.directory
+            .join(format!("{}.token", blake3::hash(key.as_bytes()).to_hex()))
     }
 }
 
@@ -98,7 +113,9 @@ impl FileTokens {
 impl TokenStore for FileTokens {
     async fn load(&self, key: &str) -> Result<Option<SecretString>> {
         match tokio::fs::read_to_string(self.path(key)).await {
-            Ok(token) => Ok(Some(token.trim_end().to_owned()).filter(|token| !token.is_empty()).map(Into::into)),
+            Ok(token) => Ok(Some(token.trim_end().to_owned())
+                .filter(|token| !token.is_empty())
+                .map(Into::into)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
@@ -108,7 +125,10 @@ impl TokenStore for FileTokens {
         let (directory, path, token) = (self.directory.clone(), self.path(key), token.clone());
         let write = move || replace(&directory, &path, token.expose_secret());
         let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(std::io::Error::other).and_then(|written| written).map_err(failed)
+        written
+            .map_err(std::io::Error::other)
+            .and_then(|written| written)
+            .map_err(failed)
     }
 
     async fn lock(&self, key: &str) -> Result<TokenLock> {
@@ -118,7 +138,9 @@ impl TokenStore for FileTokens {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < self.patience => sleep(LOOK_AGAIN).await,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < self.patience => {
+                    sleep(LOOK_AGAIN).await
+                }
                 Err(TryLockError::WouldBlock) => return Err(held(&mut file, self.patience)),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -130,7 +152,12 @@ impl TokenStore for FileTokens {
 
 fn open_lock(directory: &Path, path: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(directory)?;
-    File::options().read(true).write(true).create(true).truncate(false).open(path)
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 /// Says who holds a lock, for those who wait for it.
@@ -144,16 +171,30 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
 fn held(file: &mut File, patience: Duration) -> Error {
     let mut holder = String::new();
     // Where a lock keeps others from reading, too, nobody is named.
-    let named = file.rewind().and_then(|()| (&*file).take(HOLDER).read_to_string(&mut holder)).ok();
-    let process = named.and_then(|_| holder.trim().parse::<u32>().ok()).map(|id| format!("process {id}"));
+    let named = file
+        .rewind()
+        .and_then(|()| (&*file).take(HOLDER).read_to_string(&mut holder))
+        .ok();
+    let process = named
+        .and_then(|_| holder.trim().parse::<u32>().ok())
+        .map(|id| format!("process {id}"));
     let process = process.unwrap_or_else(|| "another process".to_owned());
-    Error::new(ErrorKind::Unavailable, format!("{process} has held the lock of this source's token for {} s", patience.as_secs()))
-        .temporary()
-        .with_help(format!("see whether {process} is stopped or hangs, and end it; then run again"))
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "{process} has held the lock of this source's token for {} s",
+            patience.as_secs()
+        ),
+    )
+    .temporary()
+    .with_help(format!(
+        "see whether {process} is stopped or hangs, and end it; then run again"
+    ))
 }
 
-/// Removes what processes left behind that died while they wrote this token, before it was given its name. The caller holds the
-/// token's lock, so nobody writes it now; what other tokens' processes write is left alone, until they have been dead for long.
+/// Removes what processes left behind that died while they wrote this token, before it was given
+/// its name. The caller holds the token's lock, so nobody writes it now; what other tokens'
+/// processes write is left alone, until they have been dead for long.
 fn sweep(directory: &Path, path: &Path) -> std::io::Result<()> {
     let own = part_of(path);
     let lock = path.with_extension("lock").metadata()?.modified()?;
@@ -163,7 +204,9 @@ fn sweep(directory: &Path, path: &Path) -> std::io::Result<()> {
         let Some(name) = name.to_str() else { continue };
         let is_old = || {
             let written = entry.metadata().and_then(|data| data.modified()).ok();
-            written.and_then(|written| lock.duration_since(written).ok()).is_some_and(|age| age > OLD)
+            written
+                .and_then(|written| lock.duration_since(written).ok())
+                .is_some_and(|age| age > OLD)
         };
         let is_part = name.ends_with(PART) || name.starts_with(UNNAMED);
         if name.ends_with(PART) && name.starts_with(&own) || is_part && is_old() {
@@ -178,13 +221,19 @@ fn sweep(directory: &Path, path: &Path) -> std::io::Result<()> {
 
 /// What the names of a token's unfinished files begin with.
 fn part_of(path: &Path) -> String {
-    format!("{}.", path.file_stem().unwrap_or_default().to_string_lossy())
+    format!(
+        "{}.",
+        path.file_stem().unwrap_or_default().to_string_lossy()
+    )
 }
 
 fn replace(directory: &Path, path: &Path, token: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     // Temporary files are made for the owner only.
-    let mut file = tempfile::Builder::new().prefix(&part_of(path)).suffix(PART).tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(&part_of(path))
+        .suffix(PART)
+        .tempfile_in(directory)?;
     file.write_all(token.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -195,6 +244,8 @@ fn replace(directory: &Path, path: &Path, token: &str) -> std::io::Result<()> {
 
 fn failed(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Disk, "the token store cannot be read or written")
-        .with_help("see that the directory of tokens is there and belongs to the user who runs this")
+        .with_help(
+            "see that the directory of tokens is there and belongs to the user who runs this",
+        )
         .with_source(error)
 }

@@ -11,10 +11,21 @@ use crate::http::body::{CHUNK, USUAL_RATIO};
 /// Bytes of the window, as a power of two, that any gzip file may use.
 const WINDOW: u8 = 15;
 
-/// The text of a gzip file, of however many members. Ends with an error when the file is damaged or cut off.
-pub(crate) fn gunzipped(wire: BoxStream<'static, io::Result<Bytes>>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let file = Gunzip { wire, input: Bytes::new(), member: Decompress::new_gzip(WINDOW), has_ended: false, has_more: false };
-    stream::try_unfold(file, |mut file| async move { Ok(file.next().await?.map(|piece| (piece, file))) })
+/// The text of a gzip file, of however many members. Ends with an error when the file is damaged or
+/// cut off.
+pub(crate) fn gunzipped(
+    wire: BoxStream<'static, io::Result<Bytes>>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let file = Gunzip {
+        wire,
+        input: Bytes::new(),
+        member: Decompress::new_gzip(WINDOW),
+        has_ended: false,
+        has_more: false,
+    };
+    stream::try_unfold(file, |mut file| async move {
+        Ok(file.next().await?.map(|piece| (piece, file)))
+    })
 }
 
 struct Gunzip {
@@ -49,10 +60,14 @@ impl Gunzip {
         if self.has_ended {
             self.member = Decompress::new_gzip(WINDOW);
         }
-        let mut piece = Vec::with_capacity((self.input.len() * USUAL_RATIO).clamp(CHUNK, 8 * CHUNK));
+        let mut piece =
+            Vec::with_capacity((self.input.len() * USUAL_RATIO).clamp(CHUNK, 8 * CHUNK));
         let before = self.member.total_in();
-        let status = self.member.decompress_vec(&self.input, &mut piece, FlushDecompress::None)?;
-        self.input.advance(usize::try_from(self.member.total_in() - before).unwrap_or(usize::MAX));
+        let status = self
+            .member
+            .decompress_vec(&self.input, &mut piece, FlushDecompress::None)?;
+        self.input
+            .advance(usize::try_from(self.member.total_in() - before).unwrap_or(usize::MAX));
         self.has_ended = status == Status::StreamEnd;
         self.has_more = !self.has_ended && piece.len() == piece.capacity();
         Ok(piece)

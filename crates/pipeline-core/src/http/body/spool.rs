@@ -1,4 +1,5 @@
-//! Responses too large for memory: written to a temporary file as they come, proved complete, then read line by line.
+//! Responses too large for memory: written to a temporary file as they come, proved complete, then
+//! read line by line.
 
 use std::io::{self, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,8 @@ type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 
 /// A complete response on disk, compressed as the vendor sent it, deleted when dropped.
 pub struct Spool {
-    /// The body, decompressed while it is read. Never locked: it lets the spool be shared between threads.
+    /// The body, decompressed while it is read. Never locked: it lets the spool be shared between
+    /// threads.
     chunks: Mutex<Chunks>,
     /// Read, but not handed out.
     buffer: BytesMut,
@@ -43,18 +45,26 @@ pub struct Spool {
 
 impl std::fmt::Debug for Spool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spool").field("bytes", &self.length).finish_non_exhaustive()
+        f.debug_struct("Spool")
+            .field("bytes", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
 impl Spool {
     /// A response without a line.
     pub(crate) fn empty() -> Self {
-        Self { chunks: Mutex::new(stream::empty().boxed()), buffer: BytesMut::new(), beginning: Bytes::new(), length: 0, repaired: 0 }
+        Self {
+            chunks: Mutex::new(stream::empty().boxed()),
+            buffer: BytesMut::new(),
+            beginning: Bytes::new(),
+            length: 0,
+            repaired: 0,
+        }
     }
 
-    /// Writes a body to disk as it is on the wire, and judges its lines on the way. No piece comes later than `idle` after
-    /// the one before.
+    /// Writes a body to disk as it is on the wire, and judges its lines on the way. No piece comes
+    /// later than `idle` after the one before.
     pub(crate) async fn write(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Self> {
         let headers = raw.headers.clone();
         let (copy, raw) = copied(raw)?;
@@ -62,18 +72,31 @@ impl Spool {
         let (file, failure) = {
             let mut copy = copy.lock().await;
             let flushed = copy.file.flush().await;
-            (copy.file.get_ref().try_clone().await.map_err(disk)?, copy.failure.take().or_else(|| flushed.err()))
+            (
+                copy.file.get_ref().try_clone().await.map_err(disk)?,
+                copy.failure.take().or_else(|| flushed.err()),
+            )
         };
         // The body also ends where the disk is full.
         if let Some(failure) = failure {
             return Err(disk(failure));
         }
-        let Judged { beginning, length, repaired } = read?;
-        Ok(Self { chunks: Mutex::new(reread(file, &headers).await?), buffer: BytesMut::new(), beginning, length, repaired })
+        let Judged {
+            beginning,
+            length,
+            repaired,
+        } = read?;
+        Ok(Self {
+            chunks: Mutex::new(reread(file, &headers).await?),
+            buffer: BytesMut::new(),
+            beginning,
+            length,
+            repaired,
+        })
     }
 
-    /// The next lines, no more than `bytes` of them unless the first is longer, without the last newline; none at the end.
-    /// A line is never cut. Halves of surrogate pairs are U+FFFD in it.
+    /// The next lines, no more than `bytes` of them unless the first is longer, without the last
+    /// newline; none at the end. A line is never cut. Halves of surrogate pairs are U+FFFD in it.
     pub async fn next_lines(&mut self, bytes: usize) -> Result<Option<Bytes>> {
         let mut scanned = 0;
         loop {
@@ -82,13 +105,26 @@ impl Spool {
                 return Ok(Some(mend(lines.slice(..end)).0));
             }
             scanned = self.buffer.len();
-            let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let Some(chunk) = chunks.try_next().await.map_err(|error| disk(io::Error::other(error)))? else {
+            let chunks = self
+                .chunks
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner);
+            let Some(chunk) = chunks
+                .try_next()
+                .await
+                .map_err(|error| disk(io::Error::other(error)))?
+            else {
                 let rest = self.buffer.split().freeze();
-                let rest = rest.strip_suffix(b"\n").map_or(rest.clone(), |lines| rest.slice_ref(lines));
+                let rest = rest
+                    .strip_suffix(b"\n")
+                    .map_or(rest.clone(), |lines| rest.slice_ref(lines));
                 return Ok(Some(mend(rest).0).filter(|rest| !rest.is_empty()));
             };
-            self.buffer.reserve(if self.buffer.is_empty() { bytes + chunk.len() } else { chunk.len() });
+            self.buffer.reserve(if self.buffer.is_empty() {
+                bytes + chunk.len()
+            } else {
+                chunk.len()
+            });
             self.buffer.extend_from_slice(&chunk);
         }
     }
@@ -116,7 +152,10 @@ struct Copy {
 /// A body that leaves a copy on disk.
 fn copied(raw: RawResponse) -> Result<(Arc<tokio::sync::Mutex<Copy>>, RawResponse)> {
     let file = File::from_std(tempfile::tempfile().map_err(disk)?);
-    let copy = Arc::new(tokio::sync::Mutex::new(Copy { file: BufWriter::with_capacity(BLOCK, file), failure: None }));
+    let copy = Arc::new(tokio::sync::Mutex::new(Copy {
+        file: BufWriter::with_capacity(BLOCK, file),
+        failure: None,
+    }));
     let target = Arc::clone(&copy);
     let body = raw.body.and_then(move |chunk| {
         let target = Arc::clone(&target);
@@ -129,7 +168,13 @@ fn copied(raw: RawResponse) -> Result<(Arc<tokio::sync::Mutex<Copy>>, RawRespons
             Ok(chunk)
         }
     });
-    Ok((copy, RawResponse { body: body.boxed(), ..raw }))
+    Ok((
+        copy,
+        RawResponse {
+            body: body.boxed(),
+            ..raw
+        },
+    ))
 }
 
 /// What is known of a body that was read to its end.
@@ -142,7 +187,9 @@ struct Judged {
 
 /// Reads a body to its end.
 async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged> {
-    let mut chunks = body::decoded(raw, idle, body::TO_DISK).await.map_err(interrupted)?;
+    let mut chunks = body::decoded(raw, idle, body::TO_DISK)
+        .await
+        .map_err(interrupted)?;
     let most = lines.most;
     let mut judge = Judge::new(lines);
     let mut beginning = BytesMut::new();
@@ -151,7 +198,10 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged>
     while let Some(chunk) = chunks.try_next().await.map_err(interrupted)? {
         length += chunk.len() as u64;
         if length > most {
-            return Err(Error::new(ErrorKind::TooLarge, "the answer is larger than it should be"));
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "the answer is larger than it should be",
+            ));
         }
         beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
         if beginning.first() == Some(&b'<') {
@@ -165,28 +215,41 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged>
         judge.chunk(&chunk)?;
         lease.shrink(judge.line.len());
     }
-    Ok(Judged { beginning: beginning.freeze(), length, repaired: judge.end()? })
+    Ok(Judged {
+        beginning: beginning.freeze(),
+        length,
+        repaired: judge.end()?,
+    })
 }
 
 /// The copy, from its beginning. It was read once, so that no limit of the network applies.
 async fn reread(mut file: File, headers: &HeaderMap) -> Result<Chunks> {
     file.seek(SeekFrom::Start(0)).await.map_err(disk)?;
     let wire = ReaderStream::with_capacity(file, BLOCK).boxed();
-    body::decompressed(headers, wire).await.map_err(transport_error)
+    body::decompressed(headers, wire)
+        .await
+        .map_err(transport_error)
 }
 
 /// An answer that stops coming is one that the vendor cannot finish: a smaller one may come whole.
 pub(crate) fn interrupted(error: TransportError) -> Error {
     match error {
-        TransportError::Timeout(_) => Error::new(ErrorKind::TooLarge, error.to_string()).temporary().with_source(error),
+        TransportError::Timeout(_) => Error::new(ErrorKind::TooLarge, error.to_string())
+            .temporary()
+            .with_source(error),
         error => transport_error(error),
     }
 }
 
-/// Where the last line ends that fits into `bytes`, or else the first one beyond. The first `scanned` bytes were too few.
+/// Where the last line ends that fits into `bytes`, or else the first one beyond. The first
+/// `scanned` bytes were too few.
 fn last_line_end(buffer: &[u8], bytes: usize, scanned: usize) -> Option<usize> {
     let (within, beyond) = buffer.split_at_checked(bytes)?;
-    let end = if scanned < bytes { memchr::memrchr(b'\n', within) } else { None };
+    let end = if scanned < bytes {
+        memchr::memrchr(b'\n', within)
+    } else {
+        None
+    };
     let from = scanned.saturating_sub(bytes);
     end.or_else(|| Some(bytes + from + memchr::memchr(b'\n', &beyond[from..])?))
 }
@@ -208,7 +271,15 @@ struct Judge {
 
 impl Judge {
     fn new(lines: Lines) -> Self {
-        Self { lines, line: BytesMut::new(), number: 0, malformed: 0, last: 0, error: None, repaired: 0 }
+        Self {
+            lines,
+            line: BytesMut::new(),
+            number: 0,
+            malformed: 0,
+            last: 0,
+            error: None,
+            repaired: 0,
+        }
     }
 
     /// Cuts at byte 0x0A only: other line separators are legal inside JSON strings.
@@ -228,8 +299,12 @@ impl Judge {
         }
         self.line.extend_from_slice(rest);
         if self.line.len() > MAX_LINE {
-            let message = format!("a line of the response is longer than {} MiB", MAX_LINE >> 20);
-            return Err(Error::new(ErrorKind::Decode, message).with_context("line", (self.number + 1).to_string()));
+            let message = format!(
+                "a line of the response is longer than {} MiB",
+                MAX_LINE >> 20
+            );
+            return Err(Error::new(ErrorKind::Decode, message)
+                .with_context("line", (self.number + 1).to_string()));
         }
         Ok(())
     }
@@ -245,7 +320,10 @@ impl Judge {
         match (self.lines.check)(&line) {
             Ok(()) => {
                 self.malformed += std::mem::take(&mut self.last);
-                let error = self.error.take().filter(|_| self.malformed > u64::from(self.lines.malformed));
+                let error = self
+                    .error
+                    .take()
+                    .filter(|_| self.malformed > u64::from(self.lines.malformed));
                 error.map_or(Ok(()), Err)
             }
             Err(error) if error.kind() == ErrorKind::Decode && !error.is_temporary() => {
@@ -262,8 +340,13 @@ impl Judge {
     fn end(mut self) -> Result<u64> {
         let line = std::mem::take(&mut self.line);
         self.line(&line)?;
-        let cut_off = |error| Error::new(ErrorKind::Decode, "the response ends within a line").temporary().with_source(error);
-        self.error.map_or(Ok(self.repaired), |error| Err(cut_off(error)))
+        let cut_off = |error| {
+            Error::new(ErrorKind::Decode, "the response ends within a line")
+                .temporary()
+                .with_source(error)
+        };
+        self.error
+            .map_or(Ok(self.repaired), |error| Err(cut_off(error)))
     }
 
     fn located(&self, error: Error) -> Error {
@@ -272,8 +355,15 @@ impl Judge {
 }
 
 fn disk(error: io::Error) -> Error {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge);
-    let message = if is_full { "the disk of temporary files is full" } else { "the response cannot be kept in a temporary file" };
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    let message = if is_full {
+        "the disk of temporary files is full"
+    } else {
+        "the response cannot be kept in a temporary file"
+    };
     Error::new(ErrorKind::Disk, message)
         .with_help("a large response is kept there, compressed, until it is loaded: make room, or set TMPDIR to a folder that has some")
         .with_source(error)

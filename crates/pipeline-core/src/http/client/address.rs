@@ -1,11 +1,14 @@
-//! Where requests go: segments of paths made of ids, and paths below a base URL that has one itself.
+//! Where requests go: segments of paths made of ids, and paths below a base URL that has one
+//! itself.
 
 use url::Url;
 
-/// A text as one segment of a path. Every byte is escaped that RFC 3986 does not call unreserved, so `+`, `%`, `/` and `?` of an
-/// id stay what they are: servers differ in what they take an unescaped `+` for.
+/// A text as one segment of a path. Every byte is escaped that RFC 3986 does not call unreserved,
+/// so `+`, `%`, `/` and `?` of an id stay what they are: servers differ in what they take an
+/// unescaped `+` for.
 ///
-/// None for the empty text, `.` and `..`: escaped or not, URLs take them for a folder, so no path leads to what has such an id.
+/// None for the empty text, `.` and `..`: escaped or not, URLs take them for a folder, so no path
+/// leads to what has such an id.
 ///
 /// ```
 /// use pipeline_core::http::path_segment;
@@ -34,8 +37,9 @@ pub fn path_segment(text: impl AsRef<[u8]>) -> Option<String> {
 /// The address of a vendor's path below a base URL: `/v1/charges` below `https://gateway/shop` is
 /// `https://gateway/shop/v1/charges`.
 ///
-/// Only what is sent without an [`HttpClient`](crate::http::HttpClient) needs this, such as a token endpoint: requests are made with the
-/// vendor's own path, and the client puts that of the base URL before it.
+/// Only what is sent without an [`HttpClient`](crate::http::HttpClient) needs this, such as a token
+/// endpoint: requests are made with the vendor's own path, and the client puts that of the base URL
+/// before it.
 ///
 /// # Errors
 /// When the path is not one that a URL can have.
@@ -62,12 +66,17 @@ mod tests {
 
     /// The segment that a server sees at the end of the path of a URL made of it.
     fn sent(segment: &str) -> Vec<u8> {
-        let url = Url::parse("https://host").unwrap().join(&format!("/v1/plans/{segment}")).unwrap();
+        let url = Url::parse("https://host")
+            .unwrap()
+            .join(&format!("/v1/plans/{segment}"))
+            .unwrap();
         assert_eq!((url.query(), url.fragment()), (None, None), "{segment}");
         let (folder, segment) = url.path().rsplit_once('/').unwrap();
         assert_eq!(folder, "/v1/plans");
         // As a form would be read: some servers take a plus for a space.
-        let (name, _) = url::form_urlencoded::parse(segment.as_bytes()).next().unwrap_or_default();
+        let (name, _) = url::form_urlencoded::parse(segment.as_bytes())
+            .next()
+            .unwrap_or_default();
         name.into_owned().into_bytes()
     }
 
@@ -76,20 +85,39 @@ mod tests {
         for byte in 0..=u8::MAX {
             let segment = path_segment([b'a', byte, b'z']).unwrap();
             let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-            let escaped = if is_plain { format!("a{}z", char::from(byte)) } else { format!("a%{byte:02X}z") };
+            let escaped = if is_plain {
+                format!("a{}z", char::from(byte))
+            } else {
+                format!("a%{byte:02X}z")
+            };
             assert_eq!(segment, escaped);
         }
         for character in (0..=255).map(char::from) {
             let id = format!("a{character}z");
-            assert_eq!(sent(&path_segment(&id).unwrap()), id.as_bytes(), "{character:?}");
+            assert_eq!(
+                sent(&path_segment(&id).unwrap()),
+                id.as_bytes(),
+                "{character:?}"
+            );
         }
     }
 
     #[test]
     fn ids_that_people_choose_arrive_as_they_are() {
-        for id in
-            ["Professional+", "Pro plan $699/month", "735*%24", "%2F", "%", "a?b#c", "a&b=c;d", "...", " ", "\u{1F600}", "größe", "a\\b"]
-        {
+        for id in [
+            "Professional+",
+            "Pro plan $699/month",
+            "735*%24",
+            "%2F",
+            "%",
+            "a?b#c",
+            "a&b=c;d",
+            "...",
+            " ",
+            "\u{1F600}",
+            "größe",
+            "a\\b",
+        ] {
             assert_eq!(sent(&path_segment(id).unwrap()), id.as_bytes(), "{id}");
         }
         for id in ["", ".", ".."] {
@@ -105,7 +133,12 @@ mod tests {
             ("https://host/shop", "https://host/shop/v1/charges"),
             ("https://host/a/b//", "https://host/a/b/v1/charges"),
         ] {
-            assert_eq!(below(&Url::parse(base).unwrap(), "/v1/charges").unwrap().as_str(), expected);
+            assert_eq!(
+                below(&Url::parse(base).unwrap(), "/v1/charges")
+                    .unwrap()
+                    .as_str(),
+                expected
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The circuit breaker: a host that fails again and again is left alone for a while, then asked once.
+//! The circuit breaker: a host that fails again and again is left alone for a while, then asked
+//! once.
 //!
-//! What opens it says that the host, or the way to it, does not work: no connection, no answer, or a gateway's word that nobody
-//! is behind it, for several things that were asked for. A server that fails at what it was asked for is there: such a request
-//! is asked again at growing intervals, within the retry budget, and holds up nobody else.
+//! What opens it says that the host, or the way to it, does not work: no connection, no answer, or
+//! a gateway's word that nobody is behind it, for several things that were asked for. A server that
+//! fails at what it was asked for is there: such a request is asked again at growing intervals,
+//! within the retry budget, and holds up nobody else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -54,7 +56,11 @@ impl Streak {
         self.failures += 1;
         match failure {
             Failure::Way => self.broken = true,
-            Failure::Gateway(path) => match self.paths.iter_mut().find(|known| known.is_none_or(|known| known == path)) {
+            Failure::Gateway(path) => match self
+                .paths
+                .iter_mut()
+                .find(|known| known.is_none_or(|known| known == path))
+            {
                 Some(place) => *place = Some(path),
                 None => self.many = true,
             },
@@ -85,13 +91,24 @@ pub(crate) struct StaysOpen;
 
 impl Breaker {
     /// Waits until a request may pass, but not beyond the deadline.
-    pub(crate) async fn admit(&self, host: &str, deadline: Instant) -> Result<Admission<'_>, StaysOpen> {
+    pub(crate) async fn admit(
+        &self,
+        host: &str,
+        deadline: Instant,
+    ) -> Result<Admission<'_>, StaysOpen> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             match self.enter(host) {
-                Entry::Pass { probe } => return Ok(Admission { breaker: self, host: host.to_owned(), probe, reported: false }),
+                Entry::Pass { probe } => {
+                    return Ok(Admission {
+                        breaker: self,
+                        host: host.to_owned(),
+                        probe,
+                        reported: false,
+                    });
+                }
                 Entry::At(until) if until > deadline => return Err(StaysOpen),
                 Entry::At(until) => sleep_until(until).await,
                 Entry::Probing => timeout_at(deadline, changed).await.map_err(|_| StaysOpen)?,
@@ -113,7 +130,11 @@ impl Breaker {
 
     fn with<T>(&self, host: &str, change: impl FnOnce(&mut State) -> T) -> T {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(hosts.entry(host.to_owned()).or_insert(State::Closed(Streak::default())))
+        change(
+            hosts
+                .entry(host.to_owned())
+                .or_insert(State::Closed(Streak::default())),
+        )
     }
 }
 
@@ -140,13 +161,22 @@ impl Admission<'_> {
 
     /// The host failed in a way that may pass. Gives the pause if that opened the breaker.
     pub(crate) fn failed(mut self, failure: Failure) -> Option<Duration> {
-        let open = |pause| State::Open { until: Instant::now() + pause, pause };
+        let open = |pause| State::Open {
+            until: Instant::now() + pause,
+            pause,
+        };
         let state = self.report(|state| match state {
             State::Closed(streak) => {
                 let streak = streak.with(failure);
-                if streak.opens() { open(FIRST_PAUSE) } else { State::Closed(streak) }
+                if streak.opens() {
+                    open(FIRST_PAUSE)
+                } else {
+                    State::Closed(streak)
+                }
             }
-            State::HalfOpen { .. } if failure == Failure::Answer => State::Closed(Streak::default()),
+            State::HalfOpen { .. } if failure == Failure::Answer => {
+                State::Closed(Streak::default())
+            }
             State::HalfOpen { pause } => open((pause * 2).min(LONGEST_PAUSE)),
             State::Open { .. } => state,
         });
@@ -162,7 +192,8 @@ impl Admission<'_> {
         let probe = self.probe;
         let outcome = self.breaker.with(&self.host, |state| {
             let was_open = matches!(state, State::Open { .. });
-            // An answer to a request from before the breaker opened says nothing new; only the probe decides.
+            // An answer to a request from before the breaker opened says nothing new; only the
+            // probe decides.
             if probe || matches!(state, State::Closed(_)) {
                 *state = change(*state);
             }
@@ -178,7 +209,10 @@ impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.probe && !self.reported {
             self.report(|state| match state {
-                State::HalfOpen { pause } => State::Open { until: Instant::now(), pause },
+                State::HalfOpen { pause } => State::Open {
+                    until: Instant::now(),
+                    pause,
+                },
                 other => other,
             });
         }

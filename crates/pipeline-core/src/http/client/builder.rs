@@ -65,7 +65,8 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Declares a bucket. What the vendor's answers say can lower the quota, and raises a [published](Quota::published) one only.
+    /// Declares a bucket. What the vendor's answers say can lower the quota, and raises a
+    /// [published](Quota::published) one only.
     pub fn quota(mut self, bucket: impl Into<String>, quota: Quota) -> Self {
         self.quotas.push((bucket.into(), quota));
         self
@@ -83,28 +84,29 @@ impl HttpClientBuilder {
         self
     }
 
-    /// The header in which the vendor names the request, for errors and events. Default `x-request-id`.
+    /// The header in which the vendor names the request, for errors and events. Default
+    /// `x-request-id`.
     pub fn request_id_header(mut self, name: &str) -> Self {
         name.clone_into(&mut self.request_id);
         self
     }
 
-    /// A header of requests that answers repeat, such as the version of the API: when one has another value, observers are told
-    /// so once.
+    /// A header of requests that answers repeat, such as the version of the API: when one has
+    /// another value, observers are told so once.
     pub fn repeated_header(mut self, name: &str) -> Self {
         self.repeated = Some(name.to_owned());
         self
     }
 
-    /// A further origin that requests, and with them the credentials, may go to. Its path, if it has one, comes before those of
-    /// requests.
+    /// A further origin that requests, and with them the credentials, may go to. Its path, if it
+    /// has one, comes before those of requests.
     pub fn origin(mut self, url: Url) -> Self {
         self.origins.push(url);
         self
     }
 
-    /// What identifies the account within the host, such as a key's id. Clients of the same account share its buckets;
-    /// without this, all clients of the same host do. Only a hash is kept.
+    /// What identifies the account within the host, such as a key's id. Clients of the same account
+    /// share its buckets; without this, all clients of the same host do. Only a hash is kept.
     pub fn account(mut self, identity: &[&str]) -> Self {
         self.account = identity.iter().map(ToString::to_string).collect();
         self
@@ -119,11 +121,21 @@ impl HttpClientBuilder {
     /// Finishes the client.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when a URL is not https (http is fine for this machine only) or holds credentials,
-    /// when a header cannot be sent, or when there is no transport.
+    /// [`ErrorKind::ConfigInvalid`] when a URL is not https (http is fine for this machine only) or
+    /// holds credentials, when a header cannot be sent, or when there is no transport.
     pub fn build(self) -> Result<HttpClient> {
         let account = self.account_hash();
-        let Self { context, base, mut origins, authenticator, classifier, readers, quotas, retry, .. } = self;
+        let Self {
+            context,
+            base,
+            mut origins,
+            authenticator,
+            classifier,
+            readers,
+            quotas,
+            retry,
+            ..
+        } = self;
         origins.insert(0, base.clone());
         origins.iter().try_for_each(check_url)?;
         let seed = context.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -131,7 +143,9 @@ impl HttpClientBuilder {
             transport: transport(&context)?,
             headers: default_headers(&self.headers)?,
             request_id: HeaderName::try_from(self.request_id).ok(),
-            repeated: self.repeated.and_then(|name| HeaderName::try_from(name).ok()),
+            repeated: self
+                .repeated
+                .and_then(|name| HeaderName::try_from(name).ok()),
             was_told_otherwise: AtomicBool::new(false),
             portal: Portal::default(),
             limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),
@@ -155,12 +169,21 @@ impl HttpClientBuilder {
             skew: AtomicI64::new(0),
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
         };
-        Ok(HttpClient { inner: Arc::new(inner), scope: None, attempts: None })
+        Ok(HttpClient {
+            inner: Arc::new(inner),
+            scope: None,
+            attempts: None,
+        })
     }
 
     fn account_hash(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for part in self.base.host_str().into_iter().chain(self.account.iter().map(String::as_str)) {
+        for part in self
+            .base
+            .host_str()
+            .into_iter()
+            .chain(self.account.iter().map(String::as_str))
+        {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
@@ -172,24 +195,39 @@ impl HttpClientBuilder {
 
 fn default_headers(given: &[(String, String)]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPT_ENCODING));
-    headers.extend(header_map(given.iter().map(|(name, value)| (&**name, &**value)))?);
+    headers.insert(
+        http::header::ACCEPT,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        http::header::ACCEPT_ENCODING,
+        HeaderValue::from_static(ACCEPT_ENCODING),
+    );
+    headers.extend(header_map(
+        given.iter().map(|(name, value)| (&**name, &**value)),
+    )?);
     Ok(headers)
 }
 
 pub(super) fn header_map<'a>(given: impl Iterator<Item = (&'a str, &'a str)>) -> Result<HeaderMap> {
     let header = |(name, value): (&str, &str)| {
-        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
-        pair.ok_or_else(|| Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent").with_context("header", name.to_owned()))
+        let pair = HeaderName::try_from(name)
+            .ok()
+            .zip(HeaderValue::try_from(value).ok());
+        pair.ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "a header cannot be sent")
+                .with_context("header", name.to_owned())
+        })
     };
     given.map(header).collect()
 }
 
 /// Refuses a URL over which credentials would travel in the clear, or that holds some.
 pub(crate) fn check_url(url: &Url) -> Result<()> {
-    let invalid =
-        |message: &str| Err(Error::new(ErrorKind::ConfigInvalid, message).with_context("host", url.host_str().unwrap_or_default()));
+    let invalid = |message: &str| {
+        Err(Error::new(ErrorKind::ConfigInvalid, message)
+            .with_context("host", url.host_str().unwrap_or_default()))
+    };
     if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)) {
         return invalid("the base URL must begin with https://, except for this machine itself");
     }

@@ -20,17 +20,18 @@ pub enum ResponseAction {
     Accept,
     /// Send the request again.
     Retry {
-        /// True when the vendor says that requests come too fast. The narrowest bucket of the request then pauses; use
-        /// [`Throttled`](Self::Throttled) when the vendor says which limit was hit.
+        /// True when the vendor says that requests come too fast. The narrowest bucket of the
+        /// request then pauses; use [`Throttled`](Self::Throttled) when the vendor says which limit
+        /// was hit.
         throttled: bool,
         /// How long the vendor asks to wait; none: what `Retry-After` says, or a growing delay.
         after: Option<Duration>,
     },
-    /// Send the request again, and take a third failure for the sign that a smaller answer should be asked for: the vendor
-    /// ran out of time or broke off.
+    /// Send the request again, and take a third failure for the sign that a smaller answer should
+    /// be asked for: the vendor ran out of time or broke off.
     TooLarge,
-    /// Send the request once more and then give up: the vendor says that trying again does not help, which it can be wrong
-    /// about as far as reading goes.
+    /// Send the request once more and then give up: the vendor says that trying again does not
+    /// help, which it can be wrong about as far as reading goes.
     RetryOnce,
     /// Send the request again, once the limit that the vendor names lets it.
     Throttled {
@@ -45,20 +46,26 @@ pub enum ResponseAction {
     Ignore,
     /// The vendor refuses the position: recover it.
     ResetPagination,
-    /// Fail with this kind; what the user can do about it is told by the second part. For [`ErrorKind::Refused`] it can be left
-    /// out. [`ErrorKind::Unexpected`] is for a request that the vendor calls malformed: a defect of ours.
+    /// Fail with this kind; what the user can do about it is told by the second part. For
+    /// [`ErrorKind::Refused`] it can be left out. [`ErrorKind::Unexpected`] is for a request that
+    /// the vendor calls malformed: a defect of ours.
     Fail(ErrorKind, Option<String>),
 }
 
-/// A vendor's own reading of answers. Asked before the default one; no opinion is the default's turn.
+/// A vendor's own reading of answers. Asked before the default one; no opinion is the default's
+/// turn.
 pub trait Classifier: Send + Sync + Debug {
     /// Says what to do with an answer.
     fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction>;
 }
 
-/// The default reading. Unknown means neither retry nor defect: the vendor refuses, and its words say why.
+/// The default reading. Unknown means neither retry nor defect: the vendor refuses, and its words
+/// say why.
 pub(crate) fn default_action(answer: &Answer<'_>) -> ResponseAction {
-    let retry = |throttled| ResponseAction::Retry { throttled, after: None };
+    let retry = |throttled| ResponseAction::Retry {
+        throttled,
+        after: None,
+    };
     match answer.status.as_u16() {
         200..=299 if is_web_page(answer) => ResponseAction::Fail(ErrorKind::Refused, None),
         200..=299 => ResponseAction::Accept,
@@ -75,7 +82,12 @@ pub(crate) fn default_action(answer: &Answer<'_>) -> ResponseAction {
 
 /// True for HTML, whatever the status says. The content decides over a content type that lies.
 pub(crate) fn is_web_page(answer: &Answer<'_>) -> bool {
-    let declared = answer.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/html"));
+    let declared = answer.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"text/html")
+    });
     match without_bom(answer.body).trim_ascii_start().first() {
         None => declared && answer.status != StatusCode::NO_CONTENT,
         Some(b'<') => true,
@@ -95,7 +107,8 @@ pub(crate) fn is_cut_off(body: &[u8]) -> bool {
     }
 }
 
-/// True for a JSON object with an error, such as one that comes with a success and in the place of records.
+/// True for a JSON object with an error, such as one that comes with a success and in the place of
+/// records.
 pub(crate) fn says_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -104,14 +117,19 @@ pub(crate) fn says_error(body: &[u8]) -> bool {
         #[serde(borrow)]
         errors: Option<&'a RawValue>,
     }
-    let is_told = |value: &RawValue| !matches!(value.get(), "null" | "false" | "\"\"" | "[]" | "{}");
+    let is_told =
+        |value: &RawValue| !matches!(value.get(), "null" | "false" | "\"\"" | "[]" | "{}");
     let envelope = serde_json::from_slice::<Envelope<'_>>(without_bom(body));
     envelope.is_ok_and(|Envelope { error, errors }| error.into_iter().chain(errors).any(is_told))
 }
 
 /// True for a body that does not even begin like JSON: what it says is no record.
 pub(crate) fn is_prose(body: &[u8]) -> bool {
-    without_bom(body).trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic) && serde_json::from_slice::<&RawValue>(body).is_err()
+    without_bom(body)
+        .trim_ascii_start()
+        .first()
+        .is_some_and(u8::is_ascii_alphabetic)
+        && serde_json::from_slice::<&RawValue>(body).is_err()
 }
 
 fn without_bom(body: &[u8]) -> &[u8] {
@@ -142,17 +160,28 @@ mod tests {
     #[test]
     fn what_a_status_means_where_the_vendor_says_nothing() {
         let fail = |kind| ResponseAction::Fail(kind, None);
-        let retry = |throttled| ResponseAction::Retry { throttled, after: None };
+        let retry = |throttled| ResponseAction::Retry {
+            throttled,
+            after: None,
+        };
         let cases = [
             (&[200, 201, 204, 299][..], ResponseAction::Accept),
             (&[401], ResponseAction::RefreshAuth),
             (&[403], fail(ErrorKind::PermissionDenied)),
             (&[404, 410], fail(ErrorKind::NotFound)),
-            (&[407], ResponseAction::Fail(ErrorKind::ConfigInvalid, Some(PROXY_CREDENTIALS.to_owned()))),
+            (
+                &[407],
+                ResponseAction::Fail(ErrorKind::ConfigInvalid, Some(PROXY_CREDENTIALS.to_owned())),
+            ),
             (&[413, 414], fail(ErrorKind::TooLarge)),
             (&[429], retry(true)),
             (&[408, 425, 500, 502, 503, 504, 529, 599], retry(false)),
-            (&[199, 300, 302, 304, 400, 402, 405, 409, 411, 415, 422, 451, 499, 600], fail(ErrorKind::Refused)),
+            (
+                &[
+                    199, 300, 302, 304, 400, 402, 405, 409, 411, 415, 422, 451, 499, 600,
+                ],
+                fail(ErrorKind::Refused),
+            ),
         ];
         for (statuses, expected) in cases {
             for status in statuses {
@@ -163,7 +192,10 @@ mod tests {
 
     #[test]
     fn a_web_page_is_not_an_answer_whatever_its_status_and_its_type_say() {
-        let (refused, accepted) = (ResponseAction::Fail(ErrorKind::Refused, None), ResponseAction::Accept);
+        let (refused, accepted) = (
+            ResponseAction::Fail(ErrorKind::Refused, None),
+            ResponseAction::Accept,
+        );
         let html = Some("Text/HTML; charset=utf-8");
         for (status, content_type, body, expected) in [
             (200, None, "<html>", &refused),
@@ -176,23 +208,52 @@ mod tests {
             (200, html, "[]", &accepted),
             (200, Some("text/plain"), "log in", &accepted),
         ] {
-            assert_eq!(&action(status, content_type, body), expected, "{status} {content_type:?} {body}");
+            assert_eq!(
+                &action(status, content_type, body),
+                expected,
+                "{status} {content_type:?} {body}"
+            );
         }
     }
 
     #[test]
     fn a_document_that_does_not_end_as_it_began_was_cut_off() {
-        for cut in ["", " ", "\u{feff}", "{", "[", "{\"a\":1", "[1", "{]", "[}", "[{}", "{\"a\":[]"] {
+        for cut in [
+            "",
+            " ",
+            "\u{feff}",
+            "{",
+            "[",
+            "{\"a\":1",
+            "[1",
+            "{]",
+            "[}",
+            "[{}",
+            "{\"a\":[]",
+        ] {
             assert!(is_cut_off(cut.as_bytes()), "{cut}");
         }
-        for whole in ["{}", "[]", " [1]\n", "\u{feff}{\"a\":1} ", "1", "null", "\"text"] {
+        for whole in [
+            "{}",
+            "[]",
+            " [1]\n",
+            "\u{feff}{\"a\":1} ",
+            "1",
+            "null",
+            "\"text",
+        ] {
             assert!(!is_cut_off(whole.as_bytes()), "{whole}");
         }
     }
 
     #[test]
     fn an_error_in_the_place_of_records_is_seen_and_an_empty_one_is_not() {
-        for error in [r#"{"error":"busy"}"#, r#"{"errors":[{}],"data":[]}"#, r#"{"error":null,"errors":["x"]}"#, r#"{"error":{"a":1}}"#] {
+        for error in [
+            r#"{"error":"busy"}"#,
+            r#"{"errors":[{}],"data":[]}"#,
+            r#"{"error":null,"errors":["x"]}"#,
+            r#"{"error":{"a":1}}"#,
+        ] {
             assert!(says_error(error.as_bytes()), "{error}");
         }
         for fine in [
@@ -210,10 +271,27 @@ mod tests {
 
     #[test]
     fn words_are_not_json() {
-        for prose in ["Too many requests", " terminated early", "\u{feff}nul", "NaN", "true false"] {
+        for prose in [
+            "Too many requests",
+            " terminated early",
+            "\u{feff}nul",
+            "NaN",
+            "true false",
+        ] {
             assert!(is_prose(prose.as_bytes()), "{prose}");
         }
-        for other in ["", " ", "true", " null ", "12", "{}", "[words]", "\"words\"", "<p>words</p>", "…"] {
+        for other in [
+            "",
+            " ",
+            "true",
+            " null ",
+            "12",
+            "{}",
+            "[words]",
+            "\"words\"",
+            "<p>words</p>",
+            "…",
+        ] {
             assert!(!is_prose(other.as_bytes()), "{other}");
         }
     }

@@ -15,7 +15,10 @@ pub(crate) struct Decoded {
 impl Decoded {
     /// Text as it is.
     pub(crate) fn plain(text: &[u8]) -> Self {
-        Self { bytes: text.to_vec(), at: (0..=text.len()).collect() }
+        Self {
+            bytes: text.to_vec(),
+            at: (0..=text.len()).collect(),
+        }
     }
 
     /// The text.
@@ -30,7 +33,10 @@ impl Decoded {
 
     /// The text with one layer of escapes read; none when it has no escape.
     pub(crate) fn decoded(&self) -> Option<Self> {
-        let mut inner = Self { bytes: Vec::with_capacity(self.bytes.len()), at: Vec::with_capacity(self.at.len()) };
+        let mut inner = Self {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            at: Vec::with_capacity(self.at.len()),
+        };
         let mut from = 0;
         while from < self.bytes.len() {
             let rest = &self.bytes[from..];
@@ -38,7 +44,10 @@ impl Decoded {
             match decoded {
                 Unit::Byte(byte) => inner.push(byte, self.at[from]),
                 Unit::Char(character) => {
-                    character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| inner.push(byte, self.at[from]));
+                    character
+                        .encode_utf8(&mut [0; 4])
+                        .bytes()
+                        .for_each(|byte| inner.push(byte, self.at[from]));
                 }
             }
             from += length;
@@ -63,7 +72,9 @@ enum Unit {
 fn escape(text: &[u8]) -> Option<(Unit, usize)> {
     match text {
         [b'%', digits @ ..] => Some((Unit::Byte(u8::try_from(hex(digits.get(..2)?)?).ok()?), 3)),
-        [b'\\', b'x', digits @ ..] => Some((Unit::Byte(u8::try_from(hex(digits.get(..2)?)?).ok()?), 4)),
+        [b'\\', b'x', digits @ ..] => {
+            Some((Unit::Byte(u8::try_from(hex(digits.get(..2)?)?).ok()?), 4))
+        }
         [b'\\', b'u', digits @ ..] => unicode(digits),
         [b'\\', character, ..] => {
             let byte = match character {
@@ -78,8 +89,14 @@ fn escape(text: &[u8]) -> Option<(Unit, usize)> {
             Some((Unit::Byte(byte), 2))
         }
         [b'&', name @ ..] => {
-            let end = name.iter().take(ENTITY + 1).position(|byte| *byte == b';')?;
-            Some((Unit::Char(entity(std::str::from_utf8(&name[..end]).ok()?)?), end + 2))
+            let end = name
+                .iter()
+                .take(ENTITY + 1)
+                .position(|byte| *byte == b';')?;
+            Some((
+                Unit::Char(entity(std::str::from_utf8(&name[..end]).ok()?)?),
+                end + 2,
+            ))
         }
         _ => None,
     }
@@ -93,7 +110,10 @@ fn unicode(digits: &[u8]) -> Option<(Unit, usize)> {
     }
     let second = hex(digits.get(4..10)?.strip_prefix(b"\\u")?)?;
     let pair = [u16::try_from(first).ok()?, u16::try_from(second).ok()?];
-    char::decode_utf16(pair).next()?.ok().map(|character| (Unit::Char(character), 12))
+    char::decode_utf16(pair)
+        .next()?
+        .ok()
+        .map(|character| (Unit::Char(character), 12))
 }
 
 fn entity(name: &str) -> Option<char> {
@@ -115,7 +135,9 @@ fn entity(name: &str) -> Option<char> {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
+    digits.iter().try_fold(0, |number, digit| {
+        Some(number * 16 + char::from(*digit).to_digit(16)?)
+    })
 }
 
 #[cfg(test)]
@@ -138,10 +160,17 @@ mod tests {
         for (text, expected) in cases {
             let inner = Decoded::plain(text.as_bytes()).decoded().unwrap();
             assert_eq!(std::str::from_utf8(inner.bytes()).unwrap(), expected);
-            assert_eq!(inner.source(0..inner.bytes().len()), 0..text.len(), "{text}");
+            assert_eq!(
+                inner.source(0..inner.bytes().len()),
+                0..text.len(),
+                "{text}"
+            );
         }
         for plain in ["", "100 %", "%zz", "\\q", "&;", "&unknown;", "\\u12", "%"] {
-            assert!(Decoded::plain(plain.as_bytes()).decoded().is_none(), "{plain}");
+            assert!(
+                Decoded::plain(plain.as_bytes()).decoded().is_none(),
+                "{plain}"
+            );
         }
         let outer = Decoded::plain(b"%252F").decoded().unwrap();
         let inner = outer.decoded().unwrap();

@@ -1,5 +1,6 @@
-//! One request on its way through its attempts: memory, breaker, limits, auth, send, observe, classify, act. The order is an
-//! invariant: what waits for memory keeps no place under a limit from others.
+//! One request on its way through its attempts: memory, breaker, limits, auth, send, observe,
+//! classify, act. The order is an invariant: what waits for memory keeps no place under a limit
+//! from others.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::pin::pin;
@@ -96,7 +97,12 @@ enum Step {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(client: &'a Inner, request: &Request, call: &'a Call<'a>, target: Target) -> Result<Self> {
+    pub(crate) fn new(
+        client: &'a Inner,
+        request: &Request,
+        call: &'a Call<'a>,
+        target: Target,
+    ) -> Result<Self> {
         client.check_origin(&request.url)?;
         let mut request = request.clone();
         for (name, value) in &client.headers {
@@ -123,11 +129,13 @@ impl<'a> Exchange<'a> {
 
     /// Bounds the attempts further than the policy does.
     pub(crate) fn at_most(mut self, attempts: Option<u32>) -> Self {
-        self.most_attempts = attempts.map_or(self.most_attempts, |most| most.min(self.most_attempts));
+        self.most_attempts =
+            attempts.map_or(self.most_attempts, |most| most.min(self.most_attempts));
         self
     }
 
-    /// Sends the request until an attempt decides. Waits are between attempts, and outside their timeouts.
+    /// Sends the request until an attempt decides. Waits are between attempts, and outside their
+    /// timeouts.
     pub(crate) async fn run(mut self) -> Result<Received> {
         loop {
             match self.attempt().await {
@@ -152,12 +160,16 @@ impl<'a> Exchange<'a> {
         let again = self.report(&verdict, &hints, &mut turn).await?;
         drop(turn);
         let failure = self.failure_of(facts.status);
-        self.act(verdict, generation, (admission, failure), again).await
+        self.act(verdict, generation, (admission, failure), again)
+            .await
     }
 
-    /// Waits for memory for as long a body as is usual, so that nothing is asked for that there is no room for.
+    /// Waits for memory for as long a body as is usual, so that nothing is asked for that there is
+    /// no room for.
     async fn memory(&mut self) -> Option<Arc<Lease>> {
-        let Target::Memory(room) = &self.target else { return None };
+        let Target::Memory(room) = &self.target else {
+            return None;
+        };
         let lease = room.ready().await;
         self.deadline += lease.waited();
         Some(Arc::new(lease))
@@ -172,7 +184,11 @@ impl<'a> Exchange<'a> {
     }
 
     async fn limits(&mut self) -> Result<Turn> {
-        let turn = self.client.limiter.acquire(self.call.buckets, |obstacle| self.before_wait(obstacle)).await?;
+        let turn = self
+            .client
+            .limiter
+            .acquire(self.call.buckets, |obstacle| self.before_wait(obstacle))
+            .await?;
         if self.sent == 0 {
             // Standing in line is no fault of the request's.
             self.deadline += turn.waited;
@@ -182,11 +198,18 @@ impl<'a> Exchange<'a> {
 
     fn before_wait(&self, obstacle: &Wait) -> Result<()> {
         if obstacle.wait > self.client.retry.max_server_delay.min(FOR_EVER) {
-            return Err(self.too_long(obstacle.wait).with_context("limit", obstacle.limit.clone()));
+            return Err(self
+                .too_long(obstacle.wait)
+                .with_context("limit", obstacle.limit.clone()));
         }
         if obstacle.wait > NOTEWORTHY {
             let (source, endpoint) = (self.client.source.as_str(), self.call.endpoint);
-            self.client.observer.observe(&Event::Waiting { source, endpoint, limit: &obstacle.limit, wait: obstacle.wait });
+            self.client.observer.observe(&Event::Waiting {
+                source,
+                endpoint,
+                limit: &obstacle.limit,
+                wait: obstacle.wait,
+            });
         }
         Ok(())
     }
@@ -198,7 +221,8 @@ impl<'a> Exchange<'a> {
         Ok((request, generation))
     }
 
-    /// What must not be shown: what this request carries, and what the authenticator and earlier requests had.
+    /// What must not be shown: what this request carries, and what the authenticator and earlier
+    /// requests had.
     async fn learn_secrets(&self, authenticated: &Request, generation: Generation) -> Arc<Secrets> {
         let mut values = redact::values(&self.request, authenticated);
         if self.client.redactor.is_new(generation) {
@@ -216,42 +240,70 @@ impl<'a> Exchange<'a> {
         let before = lease.as_ref().map_or(Duration::ZERO, waited);
         let result = match &lease {
             Some(lease) => {
-                let mut received = pin!(receive(self.client, &self.target, authenticated, Some(lease)));
+                let mut received = pin!(receive(
+                    self.client,
+                    &self.target,
+                    authenticated,
+                    Some(lease)
+                ));
                 loop {
                     // A wait for memory is not the vendor's.
-                    let due = started + self.client.total_timeout + lease.waited().saturating_sub(before);
+                    let due =
+                        started + self.client.total_timeout + lease.waited().saturating_sub(before);
                     match timeout_at(due, &mut received).await {
                         Ok(received) => break received,
-                        Err(_) if Instant::now() < started + self.client.total_timeout + lease.waited().saturating_sub(before) => {}
-                        Err(_) => break Err(transport_error(TransportError::Timeout("total")).into()),
+                        Err(_)
+                            if Instant::now()
+                                < started
+                                    + self.client.total_timeout
+                                    + lease.waited().saturating_sub(before) => {}
+                        Err(_) => {
+                            break Err(transport_error(TransportError::Timeout("total")).into());
+                        }
                     }
                 }
             }
             None => receive(self.client, &self.target, authenticated, None).await,
         };
-        let waited = lease.as_ref().map_or(Duration::ZERO, waited).saturating_sub(before);
+        let waited = lease
+            .as_ref()
+            .map_or(Duration::ZERO, waited)
+            .saturating_sub(before);
         self.deadline += match self.target {
             Target::Memory(_) => waited,
             // However long a download takes, it leaves as much time for another attempt.
             Target::Spool(_) => started.elapsed(),
         };
-        Outcome { result, latency: started.elapsed().saturating_sub(waited) }
+        Outcome {
+            result,
+            latency: started.elapsed().saturating_sub(waited),
+        }
     }
 
     /// Learns from the answer before anything is decided, so that everybody profits.
     fn observe(&self, outcome: &Outcome, turn: &Turn) -> (Facts, Vec<Hint>) {
-        let mut facts = Facts { status: None, bytes: 0, request_id: None, latency: outcome.latency };
-        let Ok(received) = &outcome.result else { return (facts, Vec::new()) };
+        let mut facts = Facts {
+            status: None,
+            bytes: 0,
+            request_id: None,
+            latency: outcome.latency,
+        };
+        let Ok(received) = &outcome.result else {
+            return (facts, Vec::new());
+        };
         facts.status = Some(received.status);
         facts.request_id = self.request_id(&received.headers);
         facts.bytes = match &received.body {
             Body::Memory(body) => body.len() as u64,
             Body::Spool(spool) => spool.length(),
         };
-        self.client.learn_time(received.status, &received.headers, outcome.latency);
+        self.client
+            .learn_time(received.status, &received.headers, outcome.latency);
         self.check_repeated(received);
         if received.status.is_success() {
-            self.client.portal.observe(self.number, is_web_page(&self.answer(received)));
+            self.client
+                .portal
+                .observe(self.number, is_web_page(&self.answer(received)));
         }
         let (answer, now) = (self.answer(received), self.client.now());
         let hints: Vec<_> = self
@@ -267,15 +319,34 @@ impl<'a> Exchange<'a> {
 
     /// Tells observers, once, when an answer does not repeat what was asked for.
     fn check_repeated(&self, received: &Received) {
-        let Some(name) = self.client.repeated.as_ref().filter(|_| received.status.is_success()) else { return };
-        let value = |headers: &HeaderMap| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
-        let (Some(asked), Some(answered)) = (value(&self.request.headers), value(&received.headers)) else { return };
+        let Some(name) = self
+            .client
+            .repeated
+            .as_ref()
+            .filter(|_| received.status.is_success())
+        else {
+            return;
+        };
+        let value = |headers: &HeaderMap| {
+            headers
+                .get(name)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
+        };
+        let (Some(asked), Some(answered)) =
+            (value(&self.request.headers), value(&received.headers))
+        else {
+            return;
+        };
         if asked != answered && !self.client.was_told_otherwise.swap(true, Ordering::Relaxed) {
             let answered = redact::request_id(&answered, &self.secrets);
             let message = format!(
                 "answers have the {name} {answered}, and not the {asked} that is asked for: what they hold may differ from what is expected"
             );
-            self.client.observer.observe(&Event::Notice { source: &self.client.source, endpoint: "", message: &message });
+            self.client.observer.observe(&Event::Notice {
+                source: &self.client.source,
+                endpoint: "",
+                message: &message,
+            });
         }
     }
 
@@ -284,14 +355,23 @@ impl<'a> Exchange<'a> {
         let received = match outcome.result {
             Ok(received) => received,
             Err(Missed::GaveWay(length)) => return Verdict::GiveWay(length),
-            Err(Missed::Error(error)) if error.is_temporary() => return Verdict::Retry(None, error),
+            Err(Missed::Error(error)) if error.is_temporary() => {
+                return Verdict::Retry(None, error);
+            }
             Err(Missed::Error(error)) => return Verdict::Fail(error),
         };
         let answer = self.answer(&received);
-        let vendor = self.client.classifier.as_ref().and_then(|classifier| classifier.classify(&answer));
-        let cut_off = received.status != StatusCode::NO_CONTENT && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
+        let vendor = self
+            .client
+            .classifier
+            .as_ref()
+            .and_then(|classifier| classifier.classify(&answer));
+        let cut_off = received.status != StatusCode::NO_CONTENT
+            && matches!(&received.body, Body::Memory(body) if is_cut_off(body));
         let error = |kind, message: &str| self.refusal(kind, message, &received);
-        let asked = |after: Option<Duration>| after.or_else(|| retry_after(&received.headers, self.client.now()));
+        let asked = |after: Option<Duration>| {
+            after.or_else(|| retry_after(&received.headers, self.client.now()))
+        };
         match vendor.unwrap_or_else(|| default_action(&answer)) {
             ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
                 // Its words are records, which an error must not show.
@@ -345,9 +425,10 @@ impl<'a> Exchange<'a> {
         let failure = match verdict {
             Verdict::Accept(_) => None,
             Verdict::GiveWay(_) => Some("dropped, as what is read before needs the memory"),
-            Verdict::Refresh(error) | Verdict::Retry(_, error) | Verdict::Throttled(_, _, error) | Verdict::Fail(error) => {
-                Some(error.message())
-            }
+            Verdict::Refresh(error)
+            | Verdict::Retry(_, error)
+            | Verdict::Throttled(_, _, error)
+            | Verdict::Fail(error) => Some(error.message()),
         };
         self.client.observer.observe(&Event::Attempt(&Attempt {
             at: self.client.now(),
@@ -370,9 +451,9 @@ impl<'a> Exchange<'a> {
     fn failure_of(&self, status: Option<StatusCode>) -> Failure {
         match status.map(|status| status.as_u16()) {
             None => Failure::Way,
-            Some(502..=504 | 520..=530) => {
-                Failure::Gateway(BuildHasherDefault::<DefaultHasher>::default().hash_one(self.request.url.path()))
-            }
+            Some(502..=504 | 520..=530) => Failure::Gateway(
+                BuildHasherDefault::<DefaultHasher>::default().hash_one(self.request.url.path()),
+            ),
             Some(_) => Failure::Answer,
         }
     }
@@ -420,25 +501,42 @@ impl<'a> Exchange<'a> {
             }
             Verdict::Retry(after, error) => {
                 if let Some(wait) = admission.failed(failure) {
-                    self.client.observer.observe(&Event::BreakerOpened { host: &self.host, wait });
+                    self.client.observer.observe(&Event::BreakerOpened {
+                        host: &self.host,
+                        wait,
+                    });
                 }
                 self.retry(after, error).await
             }
         }
     }
 
-    /// The limit that was hit: the one that the headers say is used up, else the request's narrowest bucket.
+    /// The limit that was hit: the one that the headers say is used up, else the request's
+    /// narrowest bucket.
     fn scope(&self, hints: &[Hint]) -> Option<Throttle> {
         let mut used_up = hints.iter().filter(|(_, hint)| hint.is_used_up());
-        match (used_up.clone().find(|(_, hint)| !hint.concurrency), used_up.next()) {
+        match (
+            used_up.clone().find(|(_, hint)| !hint.concurrency),
+            used_up.next(),
+        ) {
             (Some((bucket, _)), _) => Some(Throttle::Rate(bucket.clone())),
             (None, Some((bucket, _))) => Some(Throttle::Concurrency(bucket.clone())),
-            (None, None) => self.client.limiter.narrowest(self.call.buckets).map(|bucket| Throttle::Rate(bucket.into())),
+            (None, None) => self
+                .client
+                .limiter
+                .narrowest(self.call.buckets)
+                .map(|bucket| Throttle::Rate(bucket.into())),
         }
     }
 
-    /// Tells the limits what came of the attempt. After a throttled one, gives who has to wait and for how long.
-    async fn report(&mut self, verdict: &Verdict, hints: &[Hint], turn: &mut Turn) -> Result<Option<Pause>> {
+    /// Tells the limits what came of the attempt. After a throttled one, gives who has to wait and
+    /// for how long.
+    async fn report(
+        &mut self,
+        verdict: &Verdict,
+        hints: &[Hint],
+        turn: &mut Turn,
+    ) -> Result<Option<Pause>> {
         let limiter = &self.client.limiter;
         match verdict {
             Verdict::Accept(_) | Verdict::Refresh(_) | Verdict::Fail(_) | Verdict::GiveWay(_) => {
@@ -449,10 +547,23 @@ impl<'a> Exchange<'a> {
             Verdict::Retry(..) => Ok(None),
             Verdict::Throttled(scope, after, _) => {
                 let wait = self.backoff.next(*after);
-                let Some(scope) = scope.clone().or_else(|| self.scope(hints)) else { return Ok(Some(Pause { wait, by_limit: false })) };
-                let by_limit = limiter.report(turn, &Feedback::Refused(scope.clone(), *after)).await?;
-                let Throttle::Rate(bucket) = &scope else { return Ok(Some(Pause { wait, by_limit: false })) };
-                // Otherwise only this request waits: how fast the others may come, the bucket has just learned.
+                let Some(scope) = scope.clone().or_else(|| self.scope(hints)) else {
+                    return Ok(Some(Pause {
+                        wait,
+                        by_limit: false,
+                    }));
+                };
+                let by_limit = limiter
+                    .report(turn, &Feedback::Refused(scope.clone(), *after))
+                    .await?;
+                let Throttle::Rate(bucket) = &scope else {
+                    return Ok(Some(Pause {
+                        wait,
+                        by_limit: false,
+                    }));
+                };
+                // Otherwise only this request waits: how fast the others may come, the bucket has
+                // just learned.
                 let by_limit = by_limit && (after.is_some() || limiter.is_long(bucket));
                 if by_limit {
                     limiter.pause(bucket, wait).await?;
@@ -463,8 +574,16 @@ impl<'a> Exchange<'a> {
     }
 
     /// Throttled attempts are not failures: only time bounds them.
-    fn throttled(&mut self, again: Option<Pause>, after: Option<Duration>, error: Error) -> Result<Step> {
-        let Pause { wait, by_limit } = again.unwrap_or(Pause { wait: self.backoff.next(after), by_limit: false });
+    fn throttled(
+        &mut self,
+        again: Option<Pause>,
+        after: Option<Duration>,
+        error: Error,
+    ) -> Result<Step> {
+        let Pause { wait, by_limit } = again.unwrap_or(Pause {
+            wait: self.backoff.next(after),
+            by_limit: false,
+        });
         let error = self.check_wait(wait, error)?;
         self.announce_retry(&error, wait);
         Ok(Step::Again(if by_limit { Duration::ZERO } else { wait }))
@@ -484,7 +603,11 @@ impl<'a> Exchange<'a> {
         }
         let error = self.check_wait(wait, error)?;
         let client = self.client;
-        if !self.retrying.get_or_insert_with(|| client.budget.begin()).spend() {
+        if !self
+            .retrying
+            .get_or_insert_with(|| client.budget.begin())
+            .spend()
+        {
             return Err(error.with_help("too many requests fail at the same time: the source is unavailable, run again later"));
         }
         self.announce_retry(&error, wait);
@@ -496,22 +619,38 @@ impl<'a> Exchange<'a> {
         if wait > self.client.retry.max_server_delay.min(FOR_EVER) {
             return Err(self.too_long(wait).with_source(error));
         }
-        if Instant::now() + wait > self.deadline { Err(error) } else { Ok(error) }
+        if Instant::now() + wait > self.deadline {
+            Err(error)
+        } else {
+            Ok(error)
+        }
     }
 
     fn announce_retry(&self, error: &Error, wait: Duration) {
         let (source, endpoint) = (self.client.source.as_str(), self.call.endpoint);
-        self.client.observer.observe(&Event::Retrying { source, endpoint, reason: error.message(), wait });
+        self.client.observer.observe(&Event::Retrying {
+            source,
+            endpoint,
+            reason: error.message(),
+            wait,
+        });
     }
 
     fn too_long(&self, wait: Duration) -> Error {
-        let resume = chrono::TimeDelta::from_std(wait).ok().and_then(|wait| self.client.now().checked_add_signed(wait));
-        let error =
-            Error::new(ErrorKind::RateLimited, "the next request is allowed only after a longer pause than this run may wait").temporary();
+        let resume = chrono::TimeDelta::from_std(wait)
+            .ok()
+            .and_then(|wait| self.client.now().checked_add_signed(wait));
+        let error = Error::new(
+            ErrorKind::RateLimited,
+            "the next request is allowed only after a longer pause than this run may wait",
+        )
+        .temporary();
         match resume {
             Some(at) => {
                 let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-                error.with_help(format!("run again after {at}: it goes on where it stopped")).with_context("resume_at", at)
+                error
+                    .with_help(format!("run again after {at}: it goes on where it stopped"))
+                    .with_context("resume_at", at)
             }
             None => error.with_help("run again later: it goes on where it stopped"),
         }
@@ -522,17 +661,26 @@ impl<'a> Exchange<'a> {
             Body::Memory(body) => body,
             Body::Spool(spool) => spool.beginning(),
         };
-        Answer { request: &self.request, status: received.status, headers: &received.headers, body }
+        Answer {
+            request: &self.request,
+            status: received.status,
+            headers: &received.headers,
+            body,
+        }
     }
 
     fn request_id(&self, headers: &HeaderMap) -> Option<String> {
-        let id = headers.get(self.client.request_id.as_ref()?)?.to_str().ok()?;
+        let id = headers
+            .get(self.client.request_id.as_ref()?)?
+            .to_str()
+            .ok()?;
         Some(redact::request_id(id, &self.secrets))
     }
 
     /// An error about an answer, with what a person needs to look into it.
     fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
-        let mut error = Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
+        let mut error =
+            Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
         if let Some(id) = self.request_id(&received.headers) {
             error = error.with_context("request_id", id);
         }
@@ -562,6 +710,16 @@ impl<'a> Exchange<'a> {
 
 /// Where a redirect leads; only the host, as the rest may hold a secret.
 fn redirect_host(request: &Request, received: &Received) -> Option<String> {
-    let location = received.headers.get(LOCATION).filter(|_| received.status.is_redirection())?.to_str().ok()?;
-    request.url.join(location).ok()?.host_str().map(str::to_owned)
+    let location = received
+        .headers
+        .get(LOCATION)
+        .filter(|_| received.status.is_redirection())?
+        .to_str()
+        .ok()?;
+    request
+        .url
+        .join(location)
+        .ok()?
+        .host_str()
+        .map(str::to_owned)
 }

@@ -41,18 +41,22 @@ pub(crate) struct Room {
 impl Room {
     /// Waits for memory for as long a body as is usual.
     pub(crate) async fn ready(&self) -> Lease {
-        self.hold.room_for_body(self.usual.load(Ordering::Relaxed)).await
+        self.hold
+            .room_for_body(self.usual.load(Ordering::Relaxed))
+            .await
     }
 
     /// Takes note of a body that gave way when so much had come.
     pub(crate) fn gave_way(&self, length: usize) {
-        self.usual.fetch_max(length.saturating_mul(GROWTH), Ordering::Relaxed);
+        self.usual
+            .fetch_max(length.saturating_mul(GROWTH), Ordering::Relaxed);
     }
 
     /// Takes note of a body that came whole: the next ones will not be much shorter.
     pub(crate) fn came(&self, length: usize) {
         let usual = self.usual.load(Ordering::Relaxed);
-        self.usual.store(length.max(usual - usual / 8), Ordering::Relaxed);
+        self.usual
+            .store(length.max(usual - usual / 8), Ordering::Relaxed);
     }
 }
 
@@ -101,17 +105,36 @@ impl From<Error> for Missed {
 }
 
 /// Sends a request once, and reads what comes to its end.
-pub(crate) async fn receive(client: &Inner, target: &Target, request: Request, lease: Option<&Arc<Lease>>) -> Result<Received, Missed> {
+pub(crate) async fn receive(
+    client: &Inner,
+    target: &Target,
+    request: Request,
+    lease: Option<&Arc<Lease>>,
+) -> Result<Received, Missed> {
     let idle = client.read_timeout;
-    let answer = timeout(idle, client.transport.call(client.mounted(request))).await.map_err(|_| TransportError::Timeout("read"));
-    let failed = if let Target::Spool(_) = target { spool::interrupted } else { transport_error };
+    let answer = timeout(idle, client.transport.call(client.mounted(request)))
+        .await
+        .map_err(|_| TransportError::Timeout("read"));
+    let failed = if let Target::Spool(_) = target {
+        spool::interrupted
+    } else {
+        transport_error
+    };
     let raw: RawResponse = answer.and_then(|answer| answer).map_err(failed)?;
     let (status, headers) = (raw.status, raw.headers.clone());
     if let Target::Spool(lines) = target
         && status.is_success()
     {
         let body = Body::Spool(Spool::write(raw, idle, *lines).await?);
-        return Ok(Received { status, headers, body, lease: None, broken: false, is_ignored: false, repaired: 0 });
+        return Ok(Received {
+            status,
+            headers,
+            body,
+            lease: None,
+            broken: false,
+            is_ignored: false,
+            repaired: 0,
+        });
     }
     let (body, broken) = match lease {
         Some(lease) if status.is_success() => (in_memory(client, raw, lease).await?, false),
@@ -120,19 +143,30 @@ pub(crate) async fn receive(client: &Inner, target: &Target, request: Request, l
                 Ok(chunks) => body::read_beginning(chunks, ERROR_BODY).await,
                 Err(_) => (Bytes::new(), false),
             };
-            let broken = !complete || (body.len() < ERROR_BODY && !body.is_empty() && is_cut_off(&body));
+            let broken =
+                !complete || (body.len() < ERROR_BODY && !body.is_empty() && is_cut_off(&body));
             (body, broken)
         }
     };
     // Before anybody reads it: half a character in its words must not hide what a refusal says.
     let (body, repaired) = mend(body);
-    Ok(Received { status, headers, body: Body::Memory(body), lease: lease.cloned(), broken, is_ignored: false, repaired })
+    Ok(Received {
+        status,
+        headers,
+        body: Body::Memory(body),
+        lease: lease.cloned(),
+        broken,
+        is_ignored: false,
+        repaired,
+    })
 }
 
 /// Reads the body of a success.
 async fn in_memory(client: &Inner, raw: RawResponse, lease: &Lease) -> Result<Bytes, Missed> {
     let announced = body::announced(&raw.headers);
-    let chunks = body::decoded(raw, client.read_timeout, body::IN_MEMORY).await.map_err(transport_error)?;
+    let chunks = body::decoded(raw, client.read_timeout, body::IN_MEMORY)
+        .await
+        .map_err(transport_error)?;
     match body::read(chunks, client.max_body, announced, lease).await? {
         Read::Whole(body) => Ok(body),
         Read::GaveWay(length) => Err(Missed::GaveWay(length.max(announced))),

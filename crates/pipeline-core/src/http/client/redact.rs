@@ -22,7 +22,8 @@ const TITLE: usize = 200;
 const ID: usize = 200;
 /// Shorter values are no secrets, and replacing them would make text unreadable.
 const SHORTEST: usize = 4;
-/// An encoded form, or the beginning of a secret that was cut off, is looked for from this length on: less is found by chance.
+/// An encoded form, or the beginning of a secret that was cut off, is looked for from this length
+/// on: less is found by chance.
 const SHORTEST_PART: usize = 8;
 /// How often text may be encoded over itself.
 const LAYERS: usize = 3;
@@ -30,9 +31,10 @@ const LAYERS: usize = 3;
 const MOST_VALUES: usize = 64;
 const REDACTED: &str = "[redacted]";
 
-/// Secrets, and every form in which others may repeat them: as they are, in letters of either case, or backwards; in base64 and base64url, padded or not, alone or within
-/// longer text; in hexadecimal digits of either case. Text is searched as it is and with its escapes read: percent-encoding of
-/// whichever characters, JSON, and HTML.
+/// Secrets, and every form in which others may repeat them: as they are, in letters of either case,
+/// or backwards; in base64 and base64url, padded or not, alone or within longer text; in
+/// hexadecimal digits of either case. Text is searched as it is and with its escapes read:
+/// percent-encoding of whichever characters, JSON, and HTML.
 #[derive(Clone, Default)]
 pub struct Secrets {
     forms: Vec<Form>,
@@ -59,18 +61,31 @@ impl Secrets {
             if value.len() >= SHORTEST {
                 let lower = value.to_ascii_lowercase();
                 if value.len() >= SHORTEST_PART {
-                    forms.push(Form { text: lower.iter().rev().copied().collect(), any_case: true });
+                    forms.push(Form {
+                        text: lower.iter().rev().copied().collect(),
+                        any_case: true,
+                    });
                 }
-                forms.push(Form { text: lower, any_case: true });
-                let encoded = base64_forms(value).into_iter().map(|text| Form { text: text.into_bytes(), any_case: false });
+                forms.push(Form {
+                    text: lower,
+                    any_case: true,
+                });
+                let encoded = base64_forms(value).into_iter().map(|text| Form {
+                    text: text.into_bytes(),
+                    any_case: false,
+                });
                 forms.extend(encoded.filter(|form| form.text.len() >= SHORTEST_PART));
-                forms.push(Form { text: hex(value), any_case: true });
+                forms.push(Form {
+                    text: hex(value),
+                    any_case: true,
+                });
             }
         }
         Self { forms }
     }
 
-    /// The text with `[redacted]` in the place of every secret, and of one whose end was cut off with the text's.
+    /// The text with `[redacted]` in the place of every secret, and of one whose end was cut off
+    /// with the text's.
     pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut spans = Vec::new();
         if !self.forms.is_empty() {
@@ -82,7 +97,11 @@ impl Secrets {
                 view = inner;
             }
         }
-        if spans.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(without(text, spans)) }
+        if spans.is_empty() {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(without(text, spans))
+        }
     }
 
     fn search(&self, view: &Decoded, spans: &mut Vec<Range<usize>>) {
@@ -99,17 +118,30 @@ impl Secrets {
 fn cut_off(bytes: &[u8], form: &[u8]) -> Option<usize> {
     let beginning = form.get(..SHORTEST_PART)?;
     let from = bytes.len().saturating_sub(form.len() - 1);
-    memmem::find_iter(&bytes[from..], beginning).map(|at| from + at).find(|at| form.starts_with(&bytes[*at..]))
+    memmem::find_iter(&bytes[from..], beginning)
+        .map(|at| from + at)
+        .find(|at| form.starts_with(&bytes[*at..]))
 }
 
-/// A value in base64, whole and as a part of something longer: there it can begin at three places of a group, and the characters
-/// at its ends hold bits of what is around it.
+/// A value in base64, whole and as a part of something longer: there it can begin at three places
+/// of a group, and the characters at its ends hold bits of what is around it.
 fn base64_forms(value: &[u8]) -> Vec<String> {
-    let mut forms = vec![STANDARD.encode(value), STANDARD_NO_PAD.encode(value), URL_SAFE.encode(value), URL_SAFE_NO_PAD.encode(value)];
+    let mut forms = vec![
+        STANDARD.encode(value),
+        STANDARD_NO_PAD.encode(value),
+        URL_SAFE.encode(value),
+        URL_SAFE_NO_PAD.encode(value),
+    ];
     for (shift, touched) in [(0, 0), (1, 2), (2, 3)] {
         let bytes = [&[0; 2][..shift], value].concat();
         let whole = bytes.len() * 8 / 6;
-        forms.extend([STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)].map(|text| text[touched..whole].to_owned()));
+        forms.extend(
+            [
+                STANDARD_NO_PAD.encode(&bytes),
+                URL_SAFE_NO_PAD.encode(&bytes),
+            ]
+            .map(|text| text[touched..whole].to_owned()),
+        );
     }
     forms.sort_unstable();
     forms.dedup();
@@ -119,7 +151,15 @@ fn base64_forms(value: &[u8]) -> Vec<String> {
 /// Lower-case digits.
 fn hex(value: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    value.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]).collect()
+    value
+        .iter()
+        .flat_map(|byte| {
+            [
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 0xF)],
+            ]
+        })
+        .collect()
 }
 
 fn without(text: &str, mut spans: Vec<Range<usize>>) -> String {
@@ -127,7 +167,10 @@ fn without(text: &str, mut spans: Vec<Range<usize>>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
     for span in spans {
-        let (from, until) = (text.floor_char_boundary(span.start), text.ceil_char_boundary(span.end));
+        let (from, until) = (
+            text.floor_char_boundary(span.start),
+            text.ceil_char_boundary(span.end),
+        );
         if from > end || end == 0 {
             out.push_str(&text[end..from]);
             out.push_str(REDACTED);
@@ -138,7 +181,8 @@ fn without(text: &str, mut spans: Vec<Range<usize>>) -> String {
     out
 }
 
-/// The secrets of a client: what its requests carried so far, and what its authenticator holds besides.
+/// The secrets of a client: what its requests carried so far, and what its authenticator holds
+/// besides.
 #[derive(Debug, Default)]
 pub(crate) struct Redactor(Mutex<Known>);
 
@@ -159,13 +203,22 @@ impl fmt::Debug for Known {
 impl Redactor {
     /// True when the authenticator has not been asked since this credential was issued.
     pub(crate) fn is_new(&self, generation: Generation) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).generation.replace(generation) != Some(generation)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .generation
+            .replace(generation)
+            != Some(generation)
     }
 
-    /// All secrets so far, these included. Those of a credential that was replaced stay: an answer can be late.
+    /// All secrets so far, these included. Those of a credential that was replaced stay: an answer
+    /// can be late.
     pub(crate) fn learn(&self, values: impl IntoIterator<Item = String>) -> Arc<Secrets> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<String> = values.into_iter().filter(|value| !known.values.contains(value)).collect();
+        let new: Vec<String> = values
+            .into_iter()
+            .filter(|value| !known.values.contains(value))
+            .collect();
         if !new.is_empty() {
             known.values.extend(new);
             let surplus = known.values.len().saturating_sub(MOST_VALUES);
@@ -176,7 +229,8 @@ impl Redactor {
     }
 }
 
-/// The values that authentication added to a request: whole headers, and what of them is the credential.
+/// The values that authentication added to a request: whole headers, and what of them is the
+/// credential.
 pub(crate) fn values(plain: &Request, authenticated: &Request) -> Vec<String> {
     let mut values = Vec::new();
     for (name, value) in &authenticated.headers {
@@ -186,17 +240,24 @@ pub(crate) fn values(plain: &Request, authenticated: &Request) -> Vec<String> {
         let Ok(value) = value.to_str() else { continue };
         values.extend(header_values(value));
     }
-    let added = authenticated.query.iter().filter(|pair| !plain.query.contains(pair));
+    let added = authenticated
+        .query
+        .iter()
+        .filter(|pair| !plain.query.contains(pair));
     values.extend(added.map(|(_, value)| value.clone()));
     values
 }
 
-/// What of a header's value is secret: all of it, the credential, and of a user and a password the pair and the password.
+/// What of a header's value is secret: all of it, the credential, and of a user and a password the
+/// pair and the password.
 pub(crate) fn header_values(value: &str) -> Vec<String> {
     let (scheme, credential) = value.split_once(' ').unwrap_or(("", value));
     let mut values = vec![value.to_owned(), credential.to_owned()];
     if scheme.eq_ignore_ascii_case("basic")
-        && let Some(pair) = STANDARD.decode(credential).ok().and_then(|pair| String::from_utf8(pair).ok())
+        && let Some(pair) = STANDARD
+            .decode(credential)
+            .ok()
+            .and_then(|pair| String::from_utf8(pair).ok())
     {
         let (user, password) = pair.split_once(':').unwrap_or(("", &pair));
         values.push(password.to_owned());
@@ -209,16 +270,29 @@ pub(crate) fn header_values(value: &str) -> Vec<String> {
 /// A vendor's id of a request, fit to be shown: one short word without a secret.
 pub(crate) fn request_id(id: &str, secrets: &Secrets) -> String {
     let hidden = secrets.hide(id);
-    hidden.chars().filter(|character| !character.is_control()).take(ID).collect()
+    hidden
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(ID)
+        .collect()
 }
 
-/// The beginning of a body, fit for an error: no secret, no query string, no control character. Of a web page it is the title.
+/// The beginning of a body, fit for an error: no secret, no query string, no control character. Of
+/// a web page it is the title.
 pub(crate) fn excerpt(body: &[u8], secrets: &Secrets) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = without_queries(&without_masked(&secrets.hide(&text)));
-    let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let text = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     let excerpt = &text[..text.floor_char_boundary(EXCERPT)];
-    if excerpt.starts_with('<') { title(&text) } else { Some(excerpt.to_owned()).filter(|excerpt| !excerpt.is_empty()) }
+    if excerpt.starts_with('<') {
+        title(&text)
+    } else {
+        Some(excerpt.to_owned()).filter(|excerpt| !excerpt.is_empty())
+    }
 }
 
 /// What a web page calls itself, which is all that a person would read of it.
@@ -231,7 +305,9 @@ fn title(page: &str) -> Option<String> {
 }
 
 fn find_ignoring_case(text: &str, part: &str) -> Option<usize> {
-    text.as_bytes().windows(part.len()).position(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+    text.as_bytes()
+        .windows(part.len())
+        .position(|window| window.eq_ignore_ascii_case(part.as_bytes()))
 }
 
 /// Replaces words with asterisks in the middle: a server masked a secret there and left its ends.
@@ -252,7 +328,9 @@ fn without_queries(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('?') {
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\'))
+            .unwrap_or(after.len());
         out.push_str(before);
         out.push('?');
         if after[..end].contains('=') {
@@ -284,19 +362,32 @@ mod tests {
             ("", None),
         ];
         for (body, expected) in cases {
-            assert_eq!(excerpt(body.as_bytes(), &Secrets::default()).as_deref(), expected, "{body}");
+            assert_eq!(
+                excerpt(body.as_bytes(), &Secrets::default()).as_deref(),
+                expected,
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn the_ends_of_a_masked_secret_are_taken_out_too() {
         let cases = [
-            ("Invalid API Key provided: sk_test_*****1234", "Invalid API Key provided: [redacted]"),
-            ("{\"message\":\"The key 'rk_live_***9z' may not\"}", "{\"message\":\"The key '[redacted]' may not\"}"),
+            (
+                "Invalid API Key provided: sk_test_*****1234",
+                "Invalid API Key provided: [redacted]",
+            ),
+            (
+                "{\"message\":\"The key 'rk_live_***9z' may not\"}",
+                "{\"message\":\"The key '[redacted]' may not\"}",
+            ),
             ("2 * 3 *** note **", "2 * 3 *** note **"),
         ];
         for (body, expected) in cases {
-            assert_eq!(excerpt(body.as_bytes(), &Secrets::default()).as_deref(), Some(expected));
+            assert_eq!(
+                excerpt(body.as_bytes(), &Secrets::default()).as_deref(),
+                Some(expected)
+            );
         }
     }
 
@@ -310,7 +401,10 @@ mod tests {
             let hidden = secrets.hide(&whole[..end]);
             assert!(!hidden.contains("sk_live_"), "{hidden}");
         }
-        assert_eq!(secrets.hide(&format!("a {secret}{secret} b {secret}")), "a [redacted] b [redacted]");
+        assert_eq!(
+            secrets.hide(&format!("a {secret}{secret} b {secret}")),
+            "a [redacted] b [redacted]"
+        );
         assert_eq!(secrets.hide("nothing of it"), "nothing of it");
     }
 
@@ -318,7 +412,11 @@ mod tests {
     fn no_more_of_a_body_and_of_a_title_is_shown_than_a_person_reads() {
         let shown = |body: &str| excerpt(body.as_bytes(), &Secrets::default()).unwrap();
         assert_eq!(shown(&"x".repeat(5_000)).len(), 1_024);
-        assert_eq!(shown(&format!("x{}", "é".repeat(5_000))).len(), 1_023, "no character is cut");
+        assert_eq!(
+            shown(&format!("x{}", "é".repeat(5_000))).len(),
+            1_023,
+            "no character is cut"
+        );
         let title = |length: usize| shown(&format!("<title>{}</title>", "x".repeat(length)));
         assert_eq!(title(200), format!("a web page, \"{}\"", "x".repeat(200)));
         assert_eq!(title(201), title(200));
@@ -329,7 +427,10 @@ mod tests {
     #[test]
     fn queries_are_left_out_of_text() {
         for (text, expected) in [
-            ("see https://a.test/b?c=d&e=f for more", "see https://a.test/b?… for more"),
+            (
+                "see https://a.test/b?c=d&e=f for more",
+                "see https://a.test/b?… for more",
+            ),
             ("\"/b?c=d\",'/e?f=g'", "\"/b?…\",'/e?…'"),
             ("really? yes=no", "really? yes=no"),
             ("what??x=1", "what?…"),
@@ -343,7 +444,10 @@ mod tests {
     #[test]
     fn an_id_is_one_short_word_without_a_secret() {
         let secrets = Secrets::new(["sk_live_1234"]);
-        assert_eq!(request_id("req_1\r\n\u{7f}sk_live_1234", &secrets), "req_1[redacted]");
+        assert_eq!(
+            request_id("req_1\r\n\u{7f}sk_live_1234", &secrets),
+            "req_1[redacted]"
+        );
         assert_eq!(request_id(&"x".repeat(300), &secrets).len(), 200);
     }
 
@@ -351,16 +455,25 @@ mod tests {
     fn what_is_too_short_to_be_a_secret_is_left_in_the_text() {
         let secrets = Secrets::new(["abc", "wxyz"]);
         assert_eq!(secrets.hide("abc wxyz"), "abc [redacted]");
-        assert_eq!(secrets.hide("d3h5eg== d3h5eg 7778797a 7778797A"), "[redacted] d3h5eg [redacted] [redacted]");
+        assert_eq!(
+            secrets.hide("d3h5eg== d3h5eg 7778797a 7778797A"),
+            "[redacted] d3h5eg [redacted] [redacted]"
+        );
     }
 
     #[test]
     fn whole_characters_are_taken_out_once_where_secrets_overlap() {
         let secrets = Secrets::new(["abcdefgh", "efghijkl"]);
-        assert_eq!(secrets.hide("abcdefghijkl and efghijkl"), "[redacted] and [redacted]");
+        assert_eq!(
+            secrets.hide("abcdefghijkl and efghijkl"),
+            "[redacted] and [redacted]"
+        );
         assert_eq!(secrets.hide("é%61bcdefghé"), "é[redacted]é");
         assert_eq!(without("éaé", vec![1..3, 3..4]), "[redacted]");
-        assert_eq!(without("abcdef", vec![4..5, 0..1]), "[redacted]bcd[redacted]f");
+        assert_eq!(
+            without("abcdef", vec![4..5, 0..1]),
+            "[redacted]bcd[redacted]f"
+        );
     }
 
     #[test]
@@ -374,27 +487,53 @@ mod tests {
     fn the_credentials_that_replaced_each_other_are_all_kept_up_to_a_number() {
         let redactor = Redactor::default();
         let first = redactor.learn(["secret-0".to_owned()]);
-        assert!(Arc::ptr_eq(&first, &redactor.learn(["secret-0".to_owned()])), "nothing is new");
-        let hides = |secrets: &Secrets, number: usize| secrets.hide(&format!("secret-{number}")) == "[redacted]";
+        assert!(
+            Arc::ptr_eq(&first, &redactor.learn(["secret-0".to_owned()])),
+            "nothing is new"
+        );
+        let hides = |secrets: &Secrets, number: usize| {
+            secrets.hide(&format!("secret-{number}")) == "[redacted]"
+        };
         let all = redactor.learn((0..64).map(|number| format!("secret-{number}")));
         assert!((0..64).all(|number| hides(&all, number)));
         let later = redactor.learn(["secret-64".to_owned()]);
-        assert_eq!([0, 1, 63, 64].map(|number| hides(&later, number)), [false, true, true, true]);
+        assert_eq!(
+            [0, 1, 63, 64].map(|number| hides(&later, number)),
+            [false, true, true, true]
+        );
     }
 
     #[test]
     fn what_authentication_added_is_secret_and_nothing_else() {
-        let mut plain = Request::new(super::super::Method::GET, "https://api.test/things".parse().unwrap());
-        plain.headers.insert("accept", "application/json".parse().unwrap());
+        let mut plain = Request::new(
+            super::super::Method::GET,
+            "https://api.test/things".parse().unwrap(),
+        );
+        plain
+            .headers
+            .insert("accept", "application/json".parse().unwrap());
         plain.set_query("limit", "1000");
         let mut authenticated = plain.clone();
         assert_eq!(values(&plain, &authenticated), [""; 0]);
-        authenticated.headers.insert("authorization", "Bearer sk_live_1234".parse().unwrap());
-        authenticated.headers.insert("accept", "other/than-before".parse().unwrap());
+        authenticated
+            .headers
+            .insert("authorization", "Bearer sk_live_1234".parse().unwrap());
+        authenticated
+            .headers
+            .insert("accept", "other/than-before".parse().unwrap());
         authenticated.set_query("api_key", "sk_live_5678");
         let mut found = values(&plain, &authenticated);
         found.sort();
-        assert_eq!(found, ["Bearer sk_live_1234", "other/than-before", "other/than-before", "sk_live_1234", "sk_live_5678"]);
+        assert_eq!(
+            found,
+            [
+                "Bearer sk_live_1234",
+                "other/than-before",
+                "other/than-before",
+                "sk_live_1234",
+                "sk_live_5678"
+            ]
+        );
     }
 
     #[test]
@@ -403,7 +542,11 @@ mod tests {
         assert_eq!(basic("user:pass")[2..], ["pass", "user:pass"]);
         assert_eq!(basic("user:")[2..], ["", "user", "user:"]);
         assert_eq!(basic("pass")[2..], ["pass", "pass"]);
-        assert_eq!(header_values("Basic ***"), ["Basic ***", "***"], "not base64");
+        assert_eq!(
+            header_values("Basic ***"),
+            ["Basic ***", "***"],
+            "not base64"
+        );
         let bearer = format!("Bearer {}", STANDARD.encode("user:pass"));
         assert_eq!(header_values(&bearer), [bearer.as_str(), &bearer[7..]]);
         assert_eq!(header_values("key"), ["key", "key"]);

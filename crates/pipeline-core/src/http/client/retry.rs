@@ -24,7 +24,8 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// Longest delay that the server may ask for. Default 10 min.
     pub max_server_delay: Duration,
-    /// Longest time spent on one request from when it was first sent, waits included. Default 15 min.
+    /// Longest time spent on one request from when it was first sent, waits included. Default 15
+    /// min.
     pub max_elapsed: Duration,
 }
 
@@ -72,7 +73,8 @@ impl RetryPolicy {
     }
 }
 
-/// Delays with decorrelated jitter: each lies between the shortest one and three times the one before.
+/// Delays with decorrelated jitter: each lies between the shortest one and three times the one
+/// before.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     min: Duration,
@@ -83,18 +85,26 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(policy: &RetryPolicy, rng: fastrand::Rng) -> Self {
-        Self { min: policy.min_delay, max: policy.max_delay.max(policy.min_delay), previous: policy.min_delay, rng }
+        Self {
+            min: policy.min_delay,
+            max: policy.max_delay.max(policy.min_delay),
+            previous: policy.min_delay,
+            rng,
+        }
     }
 
-    /// The next delay. One that the server asked for is never shortened, and drawn out by up to a tenth, so that not
-    /// everybody comes back at once.
+    /// The next delay. One that the server asked for is never shortened, and drawn out by up to a
+    /// tenth, so that not everybody comes back at once.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             let asked = asked.max(self.min);
             return asked.saturating_add(asked.div_f64(10.0).mul_f64(self.rng.f64()));
         }
         let span = self.previous.saturating_mul(3).saturating_sub(self.min);
-        self.previous = self.min.saturating_add(span.mul_f64(self.rng.f64())).min(self.max);
+        self.previous = self
+            .min
+            .saturating_add(span.mul_f64(self.rng.f64()))
+            .min(self.max);
         self.previous
     }
 }
@@ -110,21 +120,30 @@ struct Tokens {
 }
 
 impl RetryBudget {
-    /// Tokens to begin with, and at most. These and the costs are what the AWS SDKs use: some 35 retries at once, then one
-    /// for every 14 requests that succeed.
+    /// Tokens to begin with, and at most. These and the costs are what the AWS SDKs use: some 35
+    /// retries at once, then one for every 14 requests that succeed.
     const CAPACITY: f64 = 500.0;
-    /// Tokens that a retry after a failure costs. One after a refusal by a limit costs none: the limiter spaces these.
+    /// Tokens that a retry after a failure costs. One after a refusal by a limit costs none: the
+    /// limiter spaces these.
     const COST: f64 = 14.0;
-    /// Tokens earned by a request that succeeds at once; one that was retried gives back what its last retry cost.
+    /// Tokens earned by a request that succeeds at once; one that was retried gives back what its
+    /// last retry cost.
     const EARNED: f64 = 1.0;
 
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Tokens { left: Self::CAPACITY, retrying: 0 }))
+        Self(Mutex::new(Tokens {
+            left: Self::CAPACITY,
+            retrying: 0,
+        }))
     }
 
     /// Notes a request that succeeded.
     pub(crate) fn earn(&self, was_retried: bool) {
-        let earned = if was_retried { Self::COST } else { Self::EARNED };
+        let earned = if was_retried {
+            Self::COST
+        } else {
+            Self::EARNED
+        };
         self.with(|tokens| tokens.left = (tokens.left + earned).min(Self::CAPACITY));
     }
 
@@ -144,7 +163,8 @@ impl RetryBudget {
 pub(crate) struct Retrying<'a>(&'a RetryBudget);
 
 impl Retrying<'_> {
-    /// Takes a retry from the budget. The only request that is retried may always go on: it makes no storm.
+    /// Takes a retry from the budget. The only request that is retried may always go on: it makes
+    /// no storm.
     pub(crate) fn spend(&self) -> bool {
         self.0.with(|tokens| {
             let allowed = tokens.left >= RetryBudget::COST || tokens.retrying <= 1;
@@ -174,14 +194,22 @@ mod tests {
 
     /// What `next` gives for many seeds: the least, and the most.
     fn range(next: impl Fn(&mut Backoff) -> Duration) -> (Duration, Duration) {
-        let delays: Vec<_> = (0..2_000).map(|seed| next(&mut Backoff::new(&POLICY, fastrand::Rng::with_seed(seed)))).collect();
-        (delays.iter().copied().min().unwrap_or_default(), delays.iter().copied().max().unwrap_or_default())
+        let delays: Vec<_> = (0..2_000)
+            .map(|seed| next(&mut Backoff::new(&POLICY, fastrand::Rng::with_seed(seed))))
+            .collect();
+        (
+            delays.iter().copied().min().unwrap_or_default(),
+            delays.iter().copied().max().unwrap_or_default(),
+        )
     }
 
     fn lies_within(found: (Duration, Duration), least: f64, most: f64) {
         let (low, high) = (found.0.as_secs_f64(), found.1.as_secs_f64());
         let near = (most - least) / 50.0;
-        assert!(low >= least && low < least + near && high <= most && high > most - near, "{low} to {high}, not {least} to {most}");
+        assert!(
+            low >= least && low < least + near && high <= most && high > most - near,
+            "{low} to {high}, not {least} to {most}"
+        );
     }
 
     #[test]
@@ -194,15 +222,27 @@ mod tests {
             }
         };
         lies_within(range(after(5)), 1.0, 15.0);
-        assert_eq!(range(after(1_000)).1, Duration::from_secs(20), "none is longer than the longest");
+        assert_eq!(
+            range(after(1_000)).1,
+            Duration::from_secs(20),
+            "none is longer than the longest"
+        );
         let mut backoff = Backoff::new(&POLICY, fastrand::Rng::with_seed(1));
         assert_eq!(backoff.next(None), backoff.previous);
     }
 
     #[test]
     fn what_a_server_asks_for_is_never_shortened_and_drawn_out_by_a_tenth() {
-        lies_within(range(|backoff| backoff.next(Some(Duration::from_secs(100)))), 100.0, 110.0);
-        lies_within(range(|backoff| backoff.next(Some(Duration::ZERO))), 1.0, 1.1);
+        lies_within(
+            range(|backoff| backoff.next(Some(Duration::from_secs(100)))),
+            100.0,
+            110.0,
+        );
+        lies_within(
+            range(|backoff| backoff.next(Some(Duration::ZERO))),
+            1.0,
+            1.1,
+        );
         let asked_before = |backoff: &mut Backoff| {
             backoff.next(Some(Duration::from_secs(100)));
             backoff.next(None)
@@ -219,12 +259,21 @@ mod tests {
     fn a_storm_of_retries_ends_with_the_budget_and_successes_earn_it_back() {
         let budget = RetryBudget::new();
         let first = budget.begin();
-        assert_eq!(allowed(&first), 1_000, "the only request that is retried makes no storm");
+        assert_eq!(
+            allowed(&first),
+            1_000,
+            "the only request that is retried makes no storm"
+        );
         let second = budget.begin();
         assert_eq!(allowed(&second), 0, "it has used the budget up");
-        for (successes, was_retried, expected) in
-            [(13, false, 0), (14, false, 1), (27, false, 1), (3, true, 3), (1_000, false, 35), (1_000, true, 35)]
-        {
+        for (successes, was_retried, expected) in [
+            (13, false, 0),
+            (14, false, 1),
+            (27, false, 1),
+            (3, true, 3),
+            (1_000, false, 35),
+            (1_000, true, 35),
+        ] {
             (0..successes).for_each(|_| budget.earn(was_retried));
             assert_eq!(allowed(&second), expected, "after {successes} successes");
         }

@@ -8,7 +8,9 @@ use super::*;
 
 fn show(hint: &RateHint) -> String {
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| number.to_string());
-    let time = |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{}s", time.as_secs_f64()));
+    let time = |time: Option<Duration>| {
+        time.map_or("-".to_owned(), |time| format!("{}s", time.as_secs_f64()))
+    };
     let policy = hint.policy.as_deref().unwrap_or("-");
     let concurrency = if hint.concurrency { " concurrency" } else { "" };
     format!(
@@ -21,51 +23,132 @@ fn show(hint: &RateHint) -> String {
 }
 
 /// A name, how the headers are read, and the headers.
-type Case = (&'static str, RateHeaders, &'static [(&'static str, &'static str)]);
+type Case = (
+    &'static str,
+    RateHeaders,
+    &'static [(&'static str, &'static str)],
+);
 
 #[test]
 fn families_of_headers() {
-    let auto = RateHeaders::Plain { limit: "l", remaining: "r", reset: "t", unit: ResetUnit::Auto };
-    let millis = RateHeaders::Plain { limit: "l", remaining: "r", reset: "t", unit: ResetUnit::EpochMillis };
-    let rfc3339 = RateHeaders::Plain { limit: "l", remaining: "r", reset: "t", unit: ResetUnit::Rfc3339 };
+    let auto = RateHeaders::Plain {
+        limit: "l",
+        remaining: "r",
+        reset: "t",
+        unit: ResetUnit::Auto,
+    };
+    let millis = RateHeaders::Plain {
+        limit: "l",
+        remaining: "r",
+        reset: "t",
+        unit: ResetUnit::EpochMillis,
+    };
+    let rfc3339 = RateHeaders::Plain {
+        limit: "l",
+        remaining: "r",
+        reset: "t",
+        unit: ResetUnit::Rfc3339,
+    };
     // 2026-01-01T00:00:00Z is 1767225600.
     let cases: &[Case] = &[
         (
             "github",
             RateHeaders::GITHUB,
-            &[("x-ratelimit-limit", "5000"), ("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1767229200")],
+            &[
+                ("x-ratelimit-limit", "5000"),
+                ("x-ratelimit-remaining", "4999"),
+                ("x-ratelimit-reset", "1767229200"),
+            ],
         ),
         (
             "gitlab, reset in the past",
             RateHeaders::GITLAB,
-            &[("ratelimit-limit", "60"), ("ratelimit-remaining", "0"), ("ratelimit-reset", "1767225599")],
+            &[
+                ("ratelimit-limit", "60"),
+                ("ratelimit-remaining", "0"),
+                ("ratelimit-reset", "1767225599"),
+            ],
         ),
         (
             "twitter",
             RateHeaders::TWITTER,
-            &[("x-rate-limit-limit", "15"), ("x-rate-limit-remaining", "3"), ("x-rate-limit-reset", "1767226500")],
+            &[
+                ("x-rate-limit-limit", "15"),
+                ("x-rate-limit-remaining", "3"),
+                ("x-rate-limit-reset", "1767226500"),
+            ],
         ),
-        ("delta", RateHeaders::DELTA, &[("x-rate-limit", "700"), ("x-rate-limit-remaining", "699"), ("ratelimit-reset", "43")]),
-        ("delta without reset", RateHeaders::DELTA, &[("x-rate-limit", "700"), ("x-rate-limit-remaining", "699")]),
-        ("delta, nonsense", RateHeaders::DELTA, &[("x-rate-limit", "many"), ("x-rate-limit-remaining", "-1"), ("ratelimit-reset", "NaN")]),
-        ("auto: seconds", auto, &[("l", "10"), ("r", "1"), ("t", "1.5")]),
-        ("auto: epoch", auto, &[("l", "10"), ("r", "1"), ("t", "1767225610")]),
-        ("auto: epoch ms", auto, &[("l", "10"), ("r", "1"), ("t", "1767225610500")]),
-        ("auto: timestamp", auto, &[("l", "10"), ("r", "1"), ("t", "2026-01-01T01:00:20+01:00")]),
+        (
+            "delta",
+            RateHeaders::DELTA,
+            &[
+                ("x-rate-limit", "700"),
+                ("x-rate-limit-remaining", "699"),
+                ("ratelimit-reset", "43"),
+            ],
+        ),
+        (
+            "delta without reset",
+            RateHeaders::DELTA,
+            &[("x-rate-limit", "700"), ("x-rate-limit-remaining", "699")],
+        ),
+        (
+            "delta, nonsense",
+            RateHeaders::DELTA,
+            &[
+                ("x-rate-limit", "many"),
+                ("x-rate-limit-remaining", "-1"),
+                ("ratelimit-reset", "NaN"),
+            ],
+        ),
+        (
+            "auto: seconds",
+            auto,
+            &[("l", "10"), ("r", "1"), ("t", "1.5")],
+        ),
+        (
+            "auto: epoch",
+            auto,
+            &[("l", "10"), ("r", "1"), ("t", "1767225610")],
+        ),
+        (
+            "auto: epoch ms",
+            auto,
+            &[("l", "10"), ("r", "1"), ("t", "1767225610500")],
+        ),
+        (
+            "auto: timestamp",
+            auto,
+            &[("l", "10"), ("r", "1"), ("t", "2026-01-01T01:00:20+01:00")],
+        ),
         ("epoch ms", millis, &[("l", "10"), ("t", "1767225601250")]),
-        ("timestamp", rfc3339, &[("r", "10"), ("t", "2026-01-01T00:01:00Z")]),
+        (
+            "timestamp",
+            rfc3339,
+            &[("r", "10"), ("t", "2026-01-01T00:01:00Z")],
+        ),
         ("none", RateHeaders::GITHUB, &[("x-other", "1")]),
         (
             "ietf 11, a policy alone",
             RateHeaders::Ietf,
-            &[("ratelimit-policy", "\"project\";q=240;w=3600, \"at-once\";q=5;qu=\"concurrent-requests\"")],
+            &[(
+                "ratelimit-policy",
+                "\"project\";q=240;w=3600, \"at-once\";q=5;qu=\"concurrent-requests\"",
+            )],
         ),
-        ("ietf 7, a policy alone", RateHeaders::Ietf, &[("ratelimit-policy", "100;w=60")]),
+        (
+            "ietf 7, a policy alone",
+            RateHeaders::Ietf,
+            &[("ratelimit-policy", "100;w=60")],
+        ),
         (
             "ietf 11",
             RateHeaders::Ietf,
             &[
-                ("ratelimit-policy", "\"burst\";q=100;w=60, \"daily\";q=1000;w=86400"),
+                (
+                    "ratelimit-policy",
+                    "\"burst\";q=100;w=60, \"daily\";q=1000;w=86400",
+                ),
                 ("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=900"),
             ],
         ),
@@ -73,19 +156,49 @@ fn families_of_headers() {
             "ietf 11, concurrency and a tripped policy",
             RateHeaders::Ietf,
             &[
-                ("ratelimit-policy", "\"p\";q=60;w=3600, \"p-concurrency\";q=5;qu=\"concurrent-requests\""),
+                (
+                    "ratelimit-policy",
+                    "\"p\";q=60;w=3600, \"p-concurrency\";q=5;qu=\"concurrent-requests\"",
+                ),
                 ("ratelimit", "\"p\";r=0;t=3600, \"p-concurrency\";r=3"),
             ],
         ),
         (
             "ietf 11, several lines, comma in a name",
             RateHeaders::Ietf,
-            &[("ratelimit-policy", "\"a,b\";q=1;w=2"), ("ratelimit", "\"a,b\";r=0;t=1"), ("ratelimit", "\"c\";r=9;pk=:YQ==:")],
+            &[
+                ("ratelimit-policy", "\"a,b\";q=1;w=2"),
+                ("ratelimit", "\"a,b\";r=0;t=1"),
+                ("ratelimit", "\"c\";r=9;pk=:YQ==:"),
+            ],
         ),
-        ("ietf, names under discussion", RateHeaders::Ietf, &[("ratelimit", "\"p\";a=7;w=8")]),
-        ("ietf 7", RateHeaders::Ietf, &[("ratelimit", "limit=100, remaining=80, reset=54"), ("ratelimit-policy", "100;w=60")]),
-        ("ietf 6", RateHeaders::Ietf, &[("ratelimit-limit", "100, 100;w=60"), ("ratelimit-remaining", "80"), ("ratelimit-reset", "54")]),
-        ("ietf, nonsense", RateHeaders::Ietf, &[("ratelimit", ";;;=,\"\";r=x,,")]),
+        (
+            "ietf, names under discussion",
+            RateHeaders::Ietf,
+            &[("ratelimit", "\"p\";a=7;w=8")],
+        ),
+        (
+            "ietf 7",
+            RateHeaders::Ietf,
+            &[
+                ("ratelimit", "limit=100, remaining=80, reset=54"),
+                ("ratelimit-policy", "100;w=60"),
+            ],
+        ),
+        (
+            "ietf 6",
+            RateHeaders::Ietf,
+            &[
+                ("ratelimit-limit", "100, 100;w=60"),
+                ("ratelimit-remaining", "80"),
+                ("ratelimit-reset", "54"),
+            ],
+        ),
+        (
+            "ietf, nonsense",
+            RateHeaders::Ietf,
+            &[("ratelimit", ";;;=,\"\";r=x,,")],
+        ),
     ];
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let mut table = String::new();
@@ -122,9 +235,16 @@ fn retry_after_in_every_form() {
     let now = "2026-01-02T00:00:00Z".parse().unwrap();
     for (value, expected) in cases {
         let mut headers = HeaderMap::new();
-        headers.insert("date", HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"));
+        headers.insert(
+            "date",
+            HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"),
+        );
         headers.insert("retry-after", value.parse().unwrap());
-        assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs_f64()), expected, "`{value}`");
+        assert_eq!(
+            retry_after(&headers, now).map(|wait| wait.as_secs_f64()),
+            expected,
+            "`{value}`"
+        );
     }
 }
 
@@ -199,7 +319,12 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
         "ratelimit-reset",
     ]);
     prop::collection::vec((names, any_value()), 0..8).prop_map(|pairs| {
-        let pair = |(name, value): (&'static str, Vec<u8>)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(&value).ok()?));
+        let pair = |(name, value): (&'static str, Vec<u8>)| {
+            Some((
+                HeaderName::from_static(name),
+                HeaderValue::from_bytes(&value).ok()?,
+            ))
+        };
         pairs.into_iter().filter_map(pair).collect()
     })
 }
@@ -216,7 +341,11 @@ struct Odd {
 impl HttpService for Odd {
     async fn call(&self, _request: Request) -> Result<RawResponse, TransportError> {
         if self.first.swap(false, std::sync::atomic::Ordering::Relaxed) {
-            return Ok(RawResponse::full(StatusCode::from_u16(self.status).unwrap(), self.headers.clone(), "{}"));
+            return Ok(RawResponse::full(
+                StatusCode::from_u16(self.status).unwrap(),
+                self.headers.clone(),
+                "{}",
+            ));
         }
         Ok(RawResponse::full(StatusCode::OK, HeaderMap::new(), "{}"))
     }
@@ -252,9 +381,22 @@ fn a_header_of_a_mebibyte_is_read_at_once() {
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     for piece in ["9", "\"a\";q=1;w=1,", "\"", ";", "1;w=60,", "limit=1,"] {
         let value = HeaderValue::try_from(piece.repeat((1 << 20) / piece.len())).unwrap();
-        let names = ["retry-after", "ratelimit", "ratelimit-policy", "ratelimit-limit", "x-ratelimit-reset", "date"];
-        let headers: HeaderMap = names.map(|name| (HeaderName::from_static(name), value.clone())).into_iter().collect();
-        assert!(RateHeaders::Ietf.parse(&headers, now).len() <= 32, "{piece}");
+        let names = [
+            "retry-after",
+            "ratelimit",
+            "ratelimit-policy",
+            "ratelimit-limit",
+            "x-ratelimit-reset",
+            "date",
+        ];
+        let headers: HeaderMap = names
+            .map(|name| (HeaderName::from_static(name), value.clone()))
+            .into_iter()
+            .collect();
+        assert!(
+            RateHeaders::Ietf.parse(&headers, now).len() <= 32,
+            "{piece}"
+        );
         RateHeaders::GITHUB.parse(&headers, now);
         retry_after(&headers, now);
     }
@@ -263,21 +405,43 @@ fn a_header_of_a_mebibyte_is_read_at_once() {
 #[test]
 fn what_no_limit_can_be_is_left_out_of_a_hint() {
     let hint = |number: f64, reset, window| {
-        let hint =
-            RateHint { limit: Some(number), remaining: Some(number), reset: Some(reset), window: Some(window), ..RateHint::default() };
-        let RateHint { limit, remaining, reset, window, .. } = hint.plausible();
+        let hint = RateHint {
+            limit: Some(number),
+            remaining: Some(number),
+            reset: Some(reset),
+            window: Some(window),
+            ..RateHint::default()
+        };
+        let RateHint {
+            limit,
+            remaining,
+            reset,
+            window,
+            ..
+        } = hint.plausible();
         (limit, remaining, reset, window)
     };
     let second = Duration::from_secs(1);
     for number in [0.0, 100.0] {
-        assert_eq!(hint(number, second, second), (Some(number), Some(number), Some(second), Some(second)));
+        assert_eq!(
+            hint(number, second, second),
+            (Some(number), Some(number), Some(second), Some(second))
+        );
     }
     for number in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        assert_eq!(hint(number, second, second), (None, None, Some(second), Some(second)), "{number}");
+        assert_eq!(
+            hint(number, second, second),
+            (None, None, Some(second), Some(second)),
+            "{number}"
+        );
     }
     let (.., reset, window) = hint(1.0, Duration::MAX, Duration::MAX);
     let century = Duration::from_hours(876_000);
-    assert_eq!((reset, window), (Some(century), Some(century)), "it can be added to any time");
+    assert_eq!(
+        (reset, window),
+        (Some(century), Some(century)),
+        "it can be added to any time"
+    );
     let (.., reset, window) = hint(1.0, Duration::ZERO, Duration::ZERO);
     assert_eq!((reset, window), (Some(Duration::ZERO), None));
 }
@@ -290,11 +454,42 @@ fn a_window_is_that_of_the_policy_with_the_same_limit() {
             headers.append(*name, HeaderValue::from_static(value));
         }
         let hints = RateHeaders::Ietf.parse(&headers, "2026-01-01T00:00:00Z".parse().unwrap());
-        hints.first().and_then(|hint| hint.window).map(|window| window.as_secs())
+        hints
+            .first()
+            .and_then(|hint| hint.window)
+            .map(|window| window.as_secs())
     };
-    assert_eq!(window(&[("ratelimit-limit", "100, 10;w=1, 100;w=60")]), Some(60));
-    assert_eq!(window(&[("ratelimit-limit", "100"), ("ratelimit-policy", "10;w=1, 100;w=60")]), Some(60));
-    assert_eq!(window(&[("ratelimit", "limit=100, remaining=80"), ("ratelimit-policy", "10;w=1, 100;w=60")]), Some(60));
-    assert_eq!(window(&[("ratelimit", "limit=50, remaining=80"), ("ratelimit-policy", "10;w=1, 100;w=60")]), None);
-    assert_eq!(window(&[("ratelimit", "remaining=80"), ("ratelimit-policy", "\"p\";w=60")]), None, "it may be of another limit");
+    assert_eq!(
+        window(&[("ratelimit-limit", "100, 10;w=1, 100;w=60")]),
+        Some(60)
+    );
+    assert_eq!(
+        window(&[
+            ("ratelimit-limit", "100"),
+            ("ratelimit-policy", "10;w=1, 100;w=60")
+        ]),
+        Some(60)
+    );
+    assert_eq!(
+        window(&[
+            ("ratelimit", "limit=100, remaining=80"),
+            ("ratelimit-policy", "10;w=1, 100;w=60")
+        ]),
+        Some(60)
+    );
+    assert_eq!(
+        window(&[
+            ("ratelimit", "limit=50, remaining=80"),
+            ("ratelimit-policy", "10;w=1, 100;w=60")
+        ]),
+        None
+    );
+    assert_eq!(
+        window(&[
+            ("ratelimit", "remaining=80"),
+            ("ratelimit-policy", "\"p\";w=60")
+        ]),
+        None,
+        "it may be of another limit"
+    );
 }

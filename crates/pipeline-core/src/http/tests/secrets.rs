@@ -9,22 +9,48 @@ use super::*;
 const SECRET: &str = "sk_live_\"51/H+x=y\"";
 
 fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    text.bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// A value with every byte escaped but those that are kept.
 fn percent(text: &str, kept: &str, upper: bool) -> String {
-    let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
-    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() && kept != "none" || kept.as_bytes().contains(&byte);
-    text.bytes().map(|byte| if is_kept(byte) { char::from(byte).to_string() } else { escape(byte) }).collect()
+    let escape = |byte: u8| {
+        if upper {
+            format!("%{byte:02X}")
+        } else {
+            format!("%{byte:02x}")
+        }
+    };
+    let is_kept = |byte: u8| {
+        byte.is_ascii_alphanumeric() && kept != "none" || kept.as_bytes().contains(&byte)
+    };
+    text.bytes()
+        .map(|byte| {
+            if is_kept(byte) {
+                char::from(byte).to_string()
+            } else {
+                escape(byte)
+            }
+        })
+        .collect()
 }
 
 /// A value in every form in which a server may repeat it.
 fn encoded(value: &str) -> Vec<String> {
     let quoted = serde_json::to_string(value).unwrap();
     let escaped = &quoted[1..quoted.len() - 1];
-    let unicode: String = value.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat();
-    let html = value.replace('&', "&amp;").replace('"', "&quot;").replace('/', "&#x2F;");
+    let unicode: String = value
+        .encode_utf16()
+        .map(|unit| format!("\\u{unit:04x}"))
+        .collect::<Vec<_>>()
+        .concat();
+    let html = value
+        .replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('/', "&#x2F;");
     let mut forms = vec![
         value.to_owned(),
         STANDARD.encode(value),
@@ -43,11 +69,17 @@ fn encoded(value: &str) -> Vec<String> {
         percent(value, "-._~/", false),
         percent(value, "none", false),
     ];
-    let twice: Vec<String> = [1, 3, 5].map(|form: usize| percent(&forms[form], "-._~", true)).to_vec();
+    let twice: Vec<String> = [1, 3, 5]
+        .map(|form: usize| percent(&forms[form], "-._~", true))
+        .to_vec();
     let again = percent(&forms[12], "-._~", true);
     forms.extend(twice);
     forms.push(again);
-    forms.extend([value.to_ascii_uppercase(), value.to_ascii_lowercase(), value.chars().rev().collect()]);
+    forms.extend([
+        value.to_ascii_uppercase(),
+        value.to_ascii_lowercase(),
+        value.chars().rev().collect(),
+    ]);
     forms
 }
 
@@ -55,16 +87,30 @@ fn encoded(value: &str) -> Vec<String> {
 fn forms() -> Vec<String> {
     let pair = format!("user:{SECRET}");
     let basic = STANDARD.encode(&pair);
-    let values = [SECRET.to_owned(), format!("Bearer {SECRET}"), pair, basic.clone(), format!("Basic {basic}")];
+    let values = [
+        SECRET.to_owned(),
+        format!("Bearer {SECRET}"),
+        pair,
+        basic.clone(),
+        format!("Basic {basic}"),
+    ];
     values.iter().flat_map(|value| encoded(value)).collect()
 }
 
 /// Echoes all it was sent.
 fn echo(status: u16) -> Arc<Scripted> {
     Scripted::new(move |_, request| {
-        let headers: Vec<_> = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        let raw =
-            format!("got {} with {} and {SECRET} at {}", headers.join("; "), serde_json::to_string(SECRET).unwrap(), request.full_url());
+        let headers: Vec<_> = request
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        let raw = format!(
+            "got {} with {} and {SECRET} at {}",
+            headers.join("; "),
+            serde_json::to_string(SECRET).unwrap(),
+            request.full_url()
+        );
         Reply::status(status, raw)
     })
 }
@@ -72,12 +118,20 @@ fn echo(status: u16) -> Arc<Scripted> {
 async fn scan(status: u16, authenticate: impl Fn(HttpClientBuilder) -> HttpClientBuilder) {
     let events = Arc::new(Events::default());
     let transport = echo(status);
-    let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
-    let client = authenticate(HttpClient::builder(&context, base())).build().unwrap();
+    let context = BuildContext {
+        observer: Arc::clone(&events) as _,
+        ..context(&transport)
+    };
+    let client = authenticate(HttpClient::builder(&context, base()))
+        .build()
+        .unwrap();
     let mut request = request();
     request.set_query("q", "visible");
     let error = client.send(&request, &NO_LIMIT).await.unwrap_err();
-    let shown = format!("{error} {error:?} {client:?} {request:?} {}", events.0.lock().unwrap().join(" "));
+    let shown = format!(
+        "{error} {error:?} {client:?} {request:?} {}",
+        events.0.lock().unwrap().join(" ")
+    );
     for form in forms() {
         assert!(!shown.contains(&form), "{form} in {shown}");
     }
@@ -92,10 +146,22 @@ async fn e07_e09_whatever_the_server_echoes() {
     for status in [400, 401, 500] {
         let key = || SecretString::from(SECRET);
         scan(status, |builder| builder.authenticator(Bearer::new(key()))).await;
-        scan(status, |builder| builder.authenticator(Basic::new(&"user".into(), &key()))).await;
-        scan(status, |builder| builder.authenticator(Basic::new(&key(), &"".into()))).await;
-        scan(status, |builder| builder.authenticator(ApiKey::header(HeaderName::from_static("x-api-key"), key()))).await;
-        scan(status, |builder| builder.authenticator(ApiKey::query("api_key", key()))).await;
+        scan(status, |builder| {
+            builder.authenticator(Basic::new(&"user".into(), &key()))
+        })
+        .await;
+        scan(status, |builder| {
+            builder.authenticator(Basic::new(&key(), &"".into()))
+        })
+        .await;
+        scan(status, |builder| {
+            builder.authenticator(ApiKey::header(HeaderName::from_static("x-api-key"), key()))
+        })
+        .await;
+        scan(status, |builder| {
+            builder.authenticator(ApiKey::query("api_key", key()))
+        })
+        .await;
     }
 }
 
@@ -117,9 +183,15 @@ fn debug_prints_hold_no_secret() {
 #[tokio::test]
 async fn a_credential_that_no_header_can_carry_is_named_as_such() {
     let transport = Scripted::new(|_, _| Reply::json("{}"));
-    let client = HttpClient::builder(&context(&transport), base()).authenticator(Bearer::new("two\nlines".into())).build().unwrap();
+    let client = HttpClient::builder(&context(&transport), base())
+        .authenticator(Bearer::new("two\nlines".into()))
+        .build()
+        .unwrap();
     let error = client.send(&request(), &NO_LIMIT).await.unwrap_err();
-    assert_eq!((error.kind(), transport.count()), (ErrorKind::ConfigInvalid, 0));
+    assert_eq!(
+        (error.kind(), transport.count()),
+        (ErrorKind::ConfigInvalid, 0)
+    );
     assert!(!format!("{error:?}").contains("lines"), "{error:?}");
 }
 
@@ -130,16 +202,36 @@ type Authenticate = dyn Fn(HttpClientBuilder) -> HttpClientBuilder;
 async fn a9_no_form_of_a_credential_leaves_the_client() {
     let key = || SecretString::from(SECRET);
     let builders: [(&str, Box<Authenticate>); 3] = [
-        ("bearer", Box::new(move |builder| builder.authenticator(Bearer::new(key())))),
-        ("basic", Box::new(move |builder| builder.authenticator(Basic::new(&"user".into(), &key())))),
-        ("query", Box::new(move |builder| builder.authenticator(ApiKey::query("api_key", key())))),
+        (
+            "bearer",
+            Box::new(move |builder| builder.authenticator(Bearer::new(key()))),
+        ),
+        (
+            "basic",
+            Box::new(move |builder| builder.authenticator(Basic::new(&"user".into(), &key()))),
+        ),
+        (
+            "query",
+            Box::new(move |builder| builder.authenticator(ApiKey::query("api_key", key()))),
+        ),
     ];
     for (case, authenticate) in builders {
         let all = match case {
-            "bearer" => [SECRET.to_owned(), format!("Bearer {SECRET}"), format!("Authorization: Bearer {SECRET}\r\n")].to_vec(),
+            "bearer" => [
+                SECRET.to_owned(),
+                format!("Bearer {SECRET}"),
+                format!("Authorization: Bearer {SECRET}\r\n"),
+            ]
+            .to_vec(),
             "basic" => {
                 let pair = format!("user:{SECRET}");
-                [SECRET.to_owned(), pair.clone(), STANDARD.encode(&pair), format!("Basic {}", STANDARD.encode(&pair))].to_vec()
+                [
+                    SECRET.to_owned(),
+                    pair.clone(),
+                    STANDARD.encode(&pair),
+                    format!("Basic {}", STANDARD.encode(&pair)),
+                ]
+                .to_vec()
             }
             _ => [SECRET.to_owned(), format!("api_key={SECRET}")].to_vec(),
         };
@@ -148,15 +240,25 @@ async fn a9_no_form_of_a_credential_leaves_the_client() {
             let transport = Scripted::new(move |_, _| {
                 let header = said.replace(['\r', '\n'], "");
                 let reply = Reply::status(400, format!("{{\"said\": \"it is {said}\"}}"));
-                reply.header("x-request-id", format!("req {header}")).header("location", format!("https://{header}.test/"))
+                reply
+                    .header("x-request-id", format!("req {header}"))
+                    .header("location", format!("https://{header}.test/"))
             });
             let events = Arc::new(Events::default());
-            let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
-            let client = authenticate(HttpClient::builder(&context, base())).build().unwrap();
+            let context = BuildContext {
+                observer: Arc::clone(&events) as _,
+                ..context(&transport)
+            };
+            let client = authenticate(HttpClient::builder(&context, base()))
+                .build()
+                .unwrap();
             let error = client.send(&request(), &NO_LIMIT).await.unwrap_err();
             let shown = format!("{error} {error:?} {}", events.0.lock().unwrap().join(" "));
             assert!(!shown.contains(&form), "{case}: {form} in {shown}");
-            assert!(shown.matches("[redacted]").count() >= 2, "{case}: {form} in {shown}");
+            assert!(
+                shown.matches("[redacted]").count() >= 2,
+                "{case}: {form} in {shown}"
+            );
         }
     }
 }
@@ -166,7 +268,14 @@ async fn a9_no_form_of_a_credential_leaves_the_client() {
 async fn a9_tokens_of_a_run_and_the_clients_secret_are_hidden_too() {
     const SECRET: &str = "client-secret-0123456789";
     const FIRST: &str = "refresh-token-0123456789";
-    let all = [SECRET, FIRST, "access-token-number-1", "access-token-number-2", "refresh-token-number-1", "refresh-token-number-2"];
+    let all = [
+        SECRET,
+        FIRST,
+        "access-token-number-1",
+        "access-token-number-2",
+        "refresh-token-number-1",
+        "refresh-token-number-2",
+    ];
     for said in all.iter().flat_map(|value| encoded(value)) {
         let issued = Mutex::new(0);
         let form = said.clone();
@@ -178,13 +287,22 @@ async fn a9_tokens_of_a_run_and_the_clients_secret_are_hidden_too() {
                 return Reply::json(body.to_string());
             }
             let status = if *issued < 2 { 401 } else { 400 };
-            Reply::status(status, format!("{{\"said\": \"{form}\"}}")).header("x-request-id", format!("req-{form}"))
+            Reply::status(status, format!("{{\"said\": \"{form}\"}}"))
+                .header("x-request-id", format!("req-{form}"))
         });
         let events = Arc::new(Events::default());
-        let context = BuildContext { observer: Arc::clone(&events) as _, ..context(&transport) };
+        let context = BuildContext {
+            observer: Arc::clone(&events) as _,
+            ..context(&transport)
+        };
         let url = base().join("oauth/tokens").unwrap();
-        let auth = OAuth2::refresh_token(&context, &url, "client", Some(&SECRET.into()), FIRST.into()).unwrap();
-        let client = HttpClient::builder(&context, base()).authenticator(auth).build().unwrap();
+        let auth =
+            OAuth2::refresh_token(&context, &url, "client", Some(&SECRET.into()), FIRST.into())
+                .unwrap();
+        let client = HttpClient::builder(&context, base())
+            .authenticator(auth)
+            .build()
+            .unwrap();
         let error = client.send(&request(), &NO_LIMIT).await.unwrap_err();
         assert_eq!(error.context_value("status"), Some("400"), "{error}");
         // What is yet to be issued is not a secret.

@@ -1,4 +1,5 @@
-//! How many requests are on their way at once: a process may have so many files open, and a connection is one.
+//! How many requests are on their way at once: a process may have so many files open, and a
+//! connection is one.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,11 +11,13 @@ const MOST: usize = 256;
 /// Requests at once where there are hardly any files.
 const LEAST: usize = 8;
 
-/// The part of the files that requests may have: a destination needs some, and connections that are idle some more.
+/// The part of the files that requests may have: a destination needs some, and connections that are
+/// idle some more.
 const SHARE: u64 = 4;
 
 /// The places of this process, of all sources together.
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(at_once(files()))));
+static PLACES: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(at_once(files()))));
 
 /// Waits for a place, which is kept until the body was read or given up.
 pub(crate) async fn place() -> Option<OwnedSemaphorePermit> {
@@ -28,7 +31,9 @@ pub(crate) fn most_idle() -> usize {
 
 /// Requests at once in a process that may have so many files.
 fn at_once(files: Option<u64>) -> usize {
-    files.map_or(MOST, |files| usize::try_from(files / SHARE).unwrap_or(MOST)).clamp(LEAST, MOST)
+    files
+        .map_or(MOST, |files| usize::try_from(files / SHARE).unwrap_or(MOST))
+        .clamp(LEAST, MOST)
 }
 
 /// Files that this process may have open.
@@ -48,7 +53,14 @@ mod tests {
 
     #[test]
     fn a16_requests_leave_most_files_to_others() {
-        for (files, expected) in [(Some(16), 8), (Some(128), 32), (Some(256), 64), (Some(1024), 256), (Some(u64::MAX), 256), (None, 256)] {
+        for (files, expected) in [
+            (Some(16), 8),
+            (Some(128), 32),
+            (Some(256), 64),
+            (Some(1024), 256),
+            (Some(u64::MAX), 256),
+            (None, 256),
+        ] {
             assert_eq!(at_once(files), expected, "{files:?}");
         }
         assert!(most_idle() >= 2 && most_idle() <= MOST / 4);

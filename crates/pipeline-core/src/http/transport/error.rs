@@ -128,7 +128,9 @@ impl TlsFault {
             Self::UnknownAuthority => "it is signed by an unknown authority, or by itself",
             Self::Certificate => "it is not acceptable",
             Self::ClientCertificate => return format!("{host} asks for a client certificate"),
-            Self::Version => return format!("{host} offers neither TLS 1.2 nor TLS 1.3 with a safe cipher"),
+            Self::Version => {
+                return format!("{host} offers neither TLS 1.2 nor TLS 1.3 with a safe cipher");
+            }
             Self::NotTls => return format!("{host} does not answer in TLS"),
         };
         format!("the TLS certificate of {host} was refused: {reason}")
@@ -144,11 +146,15 @@ impl TlsFault {
                 "a proxy that opens TLS, or a server with an authority of its own, needs the certificate of that authority installed on this \
                  machine, or named by SSL_CERT_FILE"
             }
-            Self::Certificate => "check the base URL, and this machine's certificates (package ca-certificates)",
+            Self::Certificate => {
+                "check the base URL, and this machine's certificates (package ca-certificates)"
+            }
             Self::ClientCertificate => {
                 "client certificates are not supported: use an address of the API that does not ask for one, or a proxy that presents it"
             }
-            Self::Version => "the server, or a proxy on the way, only offers what is no longer safe, and has to be updated",
+            Self::Version => {
+                "the server, or a proxy on the way, only offers what is no longer safe, and has to be updated"
+            }
             Self::NotTls => "check the scheme and the port of the base URL, and the proxy settings",
         }
     }
@@ -157,7 +163,9 @@ impl TlsFault {
 /// What a failure of the transport means for the caller, and whether trying again can help.
 pub(crate) fn transport_error(error: TransportError) -> Error {
     let unsupported = |source: &(dyn std::error::Error + Send + Sync + 'static)| {
-        source.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
+        source
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::Unsupported)
     };
     let (kind, passes) = match &error {
         TransportError::Connect { .. }
@@ -170,7 +178,9 @@ pub(crate) fn transport_error(error: TransportError) -> Error {
         TransportError::Encoding(source) => (ErrorKind::Decode, !unsupported(source.as_ref())),
         TransportError::HeadTooLarge => (ErrorKind::Decode, false),
         TransportError::TooLarge { .. } => (ErrorKind::TooLarge, false),
-        TransportError::ProxyAuthentication { .. } | TransportError::Refused(_) => (ErrorKind::ConfigInvalid, false),
+        TransportError::ProxyAuthentication { .. } | TransportError::Refused(_) => {
+            (ErrorKind::ConfigInvalid, false)
+        }
     };
     let help = match &error {
         TransportError::Connect { .. } | TransportError::ConnectTimeout { .. } => {
@@ -178,15 +188,23 @@ pub(crate) fn transport_error(error: TransportError) -> Error {
         }
         TransportError::Tls { fault, .. } => Some(fault.help()),
         TransportError::ProxyAuthentication { .. } => Some(PROXY_CREDENTIALS),
-        TransportError::ProxyConnect { .. } => {
-            Some("check the proxy settings of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), and that the proxy runs")
+        TransportError::ProxyConnect { .. } => Some(
+            "check the proxy settings of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), and that the proxy runs",
+        ),
+        TransportError::ProxyRefused { .. } => {
+            Some("check that the proxy may connect to this host, or name the host in NO_PROXY")
         }
-        TransportError::ProxyRefused { .. } => Some("check that the proxy may connect to this host, or name the host in NO_PROXY"),
-        TransportError::HeadTooLarge => Some("a proxy, or whoever else answers at this address, adds them: check the base URL"),
+        TransportError::HeadTooLarge => {
+            Some("a proxy, or whoever else answers at this address, adds them: check the base URL")
+        }
         _ => None,
     };
     let converted = Error::new(kind, error.to_string());
-    let converted = if passes { converted.temporary() } else { converted };
+    let converted = if passes {
+        converted.temporary()
+    } else {
+        converted
+    };
     let converted = match help {
         Some(help) => converted.with_help(help),
         None => converted,
@@ -199,4 +217,5 @@ pub(crate) fn transport_error(error: TransportError) -> Error {
 }
 
 /// What to do when a proxy asks for credentials.
-pub(crate) const PROXY_CREDENTIALS: &str = "set them in the proxy's URL, as in HTTPS_PROXY=http://user:password@proxy:port";
+pub(crate) const PROXY_CREDENTIALS: &str =
+    "set them in the proxy's URL, as in HTTPS_PROXY=http://user:password@proxy:port";

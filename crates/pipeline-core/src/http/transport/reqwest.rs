@@ -18,11 +18,12 @@ use crate::http::transport::causes::causes;
 use crate::http::transport::{HttpService, TransportError, connections, tls};
 use crate::message::Request;
 
-/// Sends requests over the network: HTTP/1.1 and 2, rustls with the ring provider and the system's certificates, the
-/// system's proxy. Follows no redirect, and retries only what a server says it has not begun.
+/// Sends requests over the network: HTTP/1.1 and 2, rustls with the ring provider and the system's
+/// certificates, the system's proxy. Follows no redirect, and retries only what a server says it
+/// has not begun.
 ///
-/// A request for this machine itself never goes to a proxy, whatever the environment says: it would carry its credentials
-/// there in the clear.
+/// A request for this machine itself never goes to a proxy, whatever the environment says: it would
+/// carry its credentials there in the clear.
 #[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
@@ -44,7 +45,8 @@ impl ReqwestTransport {
     /// A transport with a connection pool of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when the system's certificates or proxy settings cannot be used.
+    /// [`ErrorKind::ConfigInvalid`] when the system's certificates or proxy settings cannot be
+    /// used.
     pub fn new(connect_timeout: Duration) -> Result<Self> {
         install_provider();
         let client = builder(connect_timeout).build().map_err(|error| {
@@ -52,7 +54,12 @@ impl ReqwestTransport {
                 .with_help("install the system's certificates (package ca-certificates) and check the proxy settings")
                 .with_source(error)
         })?;
-        Ok(Self { client, local: OnceLock::new(), proxies: Arc::new(Matcher::from_system()), connect_timeout })
+        Ok(Self {
+            client,
+            local: OnceLock::new(),
+            proxies: Arc::new(Matcher::from_system()),
+            connect_timeout,
+        })
     }
 
     /// The client for a URL.
@@ -64,7 +71,10 @@ impl ReqwestTransport {
             return Ok(client);
         }
         let refused = |_| TransportError::Refused("the HTTP transport cannot be set up".to_owned());
-        let client = builder(self.connect_timeout).no_proxy().build().map_err(refused)?;
+        let client = builder(self.connect_timeout)
+            .no_proxy()
+            .build()
+            .map_err(refused)?;
         Ok(self.local.get_or_init(|| client))
     }
 
@@ -104,10 +114,17 @@ fn install_provider() {
 #[async_trait]
 impl HttpService for ReqwestTransport {
     async fn call(&self, request: Request) -> Result<RawResponse, TransportError> {
-        let way = Way { host: request.url.host_str().unwrap_or_default().to_owned(), proxy: self.proxy(&request.url) };
+        let way = Way {
+            host: request.url.host_str().unwrap_or_default().to_owned(),
+            proxy: self.proxy(&request.url),
+        };
         let client = self.client(&request.url)?;
         let place = connections::place().await;
-        let sent = client.request(request.method.clone(), request.full_url()).headers(request.headers).body(request.body).send();
+        let sent = client
+            .request(request.method.clone(), request.full_url())
+            .headers(request.headers)
+            .body(request.body)
+            .send();
         let response = sent.await.map_err(|error| way.error(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes_stream().map_err(move |error| {
@@ -115,7 +132,11 @@ impl HttpService for ReqwestTransport {
             let _ = &place;
             way.error(error)
         });
-        Ok(RawResponse { status, headers, body: Box::pin(body) })
+        Ok(RawResponse {
+            status,
+            headers,
+            body: Box::pin(body),
+        })
     }
 }
 
@@ -131,7 +152,11 @@ impl Way {
         let error = error.without_url();
         let host = self.host.clone();
         if let Some(fault) = tls::fault(&error) {
-            TransportError::Tls { host, fault, source: error.into() }
+            TransportError::Tls {
+                host,
+                fault,
+                source: error.into(),
+            }
         } else if is_head_too_large(&error) {
             TransportError::HeadTooLarge
         } else if error.is_connect() {
@@ -152,22 +177,36 @@ impl Way {
             return if error.is_timeout() {
                 TransportError::ConnectTimeout { host }
             } else {
-                TransportError::Connect { host, source: error.into() }
+                TransportError::Connect {
+                    host,
+                    source: error.into(),
+                }
             };
         };
         // The words of a type that reqwest does not show.
-        let tunnel = causes(&error).map(ToString::to_string).find_map(|words| match &*words {
-            "tunnel error: proxy authorization required" => Some(Tunnel::Unauthorized),
-            "tunnel error: unsuccessful" | "tunnel error: unexpected end of file" | "tunnel error: proxy response headers too long" => {
-                Some(Tunnel::Refused)
-            }
-            _ => None,
-        });
+        let tunnel = causes(&error)
+            .map(ToString::to_string)
+            .find_map(|words| match &*words {
+                "tunnel error: proxy authorization required" => Some(Tunnel::Unauthorized),
+                "tunnel error: unsuccessful"
+                | "tunnel error: unexpected end of file"
+                | "tunnel error: proxy response headers too long" => Some(Tunnel::Refused),
+                _ => None,
+            });
         match tunnel {
             Some(Tunnel::Unauthorized) => TransportError::ProxyAuthentication { proxy },
-            Some(Tunnel::Refused) => TransportError::ProxyRefused { proxy, host: self.host.clone(), source: error.into() },
-            None if error.is_timeout() => TransportError::ConnectTimeout { host: format!("{} through the proxy {proxy}", self.host) },
-            None => TransportError::ProxyConnect { proxy, source: error.into() },
+            Some(Tunnel::Refused) => TransportError::ProxyRefused {
+                proxy,
+                host: self.host.clone(),
+                source: error.into(),
+            },
+            None if error.is_timeout() => TransportError::ConnectTimeout {
+                host: format!("{} through the proxy {proxy}", self.host),
+            },
+            None => TransportError::ProxyConnect {
+                proxy,
+                source: error.into(),
+            },
         }
     }
 }

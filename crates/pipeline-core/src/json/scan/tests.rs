@@ -1,4 +1,5 @@
-//! Tests of the proof: what `serde_json` accepts is accepted, what it refuses is refused, and members stand where it finds them.
+//! Tests of the proof: what `serde_json` accepts is accepted, what it refuses is refused, and
+//! members stand where it finds them.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -18,26 +19,42 @@ fn is_json(text: &[u8]) -> bool {
 /// Holds the proof against `serde_json`, and what was found against what that finds.
 fn agree(text: &[u8]) {
     let reference = serde_json::from_slice::<&RawValue>(text);
-    assert_eq!(is_json(text), reference.is_ok(), "{:?}: {reference:?}", String::from_utf8_lossy(text));
+    assert_eq!(
+        is_json(text),
+        reference.is_ok(),
+        "{:?}: {reference:?}",
+        String::from_utf8_lossy(text)
+    );
     let start = space(text, 0);
     if text.get(start) != Some(&b'{') {
         return;
     }
     let mut found = Members::default();
     let end = found.add(text, start).map(|end| space(text, end));
-    assert_eq!(end == Some(text.len()), reference.is_ok(), "{:?}", String::from_utf8_lossy(text));
+    assert_eq!(
+        end == Some(text.len()),
+        reference.is_ok(),
+        "{:?}",
+        String::from_utf8_lossy(text)
+    );
     // A name with half a surrogate pair is one that `serde_json` skips, and does not read.
-    let Ok(expected) = RawRecord::upsert(text.to_vec())
-        .members()
-        .map(|members| members.into_iter().map(|(name, value)| (name.into_owned(), value.to_owned())).collect::<Vec<_>>())
-    else {
+    let Ok(expected) = RawRecord::upsert(text.to_vec()).members().map(|members| {
+        members
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.to_owned()))
+            .collect::<Vec<_>>()
+    }) else {
         return;
     };
     if reference.is_err() {
         return;
     }
     let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let members: Vec<_> = found.all.iter().map(|member| (utf8(&member.key.name(text)), utf8(member.value.of(text)))).collect();
+    let members: Vec<_> = found
+        .all
+        .iter()
+        .map(|member| (utf8(&member.key.name(text)), utf8(member.value.of(text))))
+        .collect();
     assert_eq!(members, expected);
     for member in &found.all {
         let value = utf8(member.value.of(text));
@@ -61,7 +78,8 @@ fn without_space(json: &str) -> String {
     out
 }
 
-/// Each with white space, in an array and as a member, and far from and near to the end of the text.
+/// Each with white space, in an array and as a member, and far from and near to the end of the
+/// text.
 fn agree_everywhere(text: &[u8]) {
     for (before, after) in [
         ("", ""),
@@ -70,7 +88,10 @@ fn agree_everywhere(text: &[u8]) {
         ("[\n  1,\n  ", "\n]"),
         ("{\"a\":", "}"),
         ("{\n  \"a\" : ", ",\n  \"b\": {\n    \"c\": [ ]\n  }\n}"),
-        ("{\"a\":{\"b\": ", "}, \"a string that is longer than a block\": null}"),
+        (
+            "{\"a\":{\"b\": ",
+            "}, \"a string that is longer than a block\": null}",
+        ),
     ] {
         agree(&[before.as_bytes(), text, after.as_bytes()].concat());
     }
@@ -162,9 +183,18 @@ fn hostile_texts_are_judged_as_serde_json_judges_them() {
     for text in texts {
         agree_everywhere(text);
     }
-    for text in
-        ["{\"a\" 1}", "{1:2}", "{\"a\":1 \"b\":2}", "{,}", "{\"\\ud800\":1}", "{\"\\u0061\":1}", "{\"\\x\":1}", "[1]/**/", "[1]//", "{} {}"]
-    {
+    for text in [
+        "{\"a\" 1}",
+        "{1:2}",
+        "{\"a\":1 \"b\":2}",
+        "{,}",
+        "{\"\\ud800\":1}",
+        "{\"\\u0061\":1}",
+        "{\"\\x\":1}",
+        "[1]/**/",
+        "[1]//",
+        "{} {}",
+    ] {
         agree_everywhere(text.as_bytes());
     }
 }
@@ -174,7 +204,10 @@ fn strings_end_at_their_quote_wherever_a_block_ends() {
     for length in 0..40 {
         for special in ["", "\\\"", "\\\\", "\\u00e9", "é", "\u{7f}", "\u{1f}", "\""] {
             for at in 0..=length {
-                agree_everywhere(format!("\"{}{special}{}\"", "x".repeat(at), "y".repeat(length - at)).as_bytes());
+                agree_everywhere(
+                    format!("\"{}{special}{}\"", "x".repeat(at), "y".repeat(length - at))
+                        .as_bytes(),
+                );
             }
         }
     }
@@ -260,19 +293,36 @@ fn document() -> impl Strategy<Value = String> {
         any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
     ];
     leaf.prop_recursive(4, 48, 6, move |inner| {
-        let space = prop::sample::select(vec!["", " ", "\n", "\n      ", "\n                        ", "\r\n\t"]);
-        (prop::collection::vec((any::<String>(), inner), 0..6), any::<bool>(), space).prop_map(|(values, is_object, space)| {
-            let mut json = String::from(if is_object { "{" } else { "[" });
-            for (index, (name, value)) in values.iter().enumerate() {
-                json.push_str(if index > 0 { "," } else { "" });
-                if is_object {
-                    write!(json, "{space}{}{space}:", serde_json::to_string(name).unwrap()).unwrap();
+        let space = prop::sample::select(vec![
+            "",
+            " ",
+            "\n",
+            "\n      ",
+            "\n                        ",
+            "\r\n\t",
+        ]);
+        (
+            prop::collection::vec((any::<String>(), inner), 0..6),
+            any::<bool>(),
+            space,
+        )
+            .prop_map(|(values, is_object, space)| {
+                let mut json = String::from(if is_object { "{" } else { "[" });
+                for (index, (name, value)) in values.iter().enumerate() {
+                    json.push_str(if index > 0 { "," } else { "" });
+                    if is_object {
+                        write!(
+                            json,
+                            "{space}{}{space}:",
+                            serde_json::to_string(name).unwrap()
+                        )
+                        .unwrap();
+                    }
+                    write!(json, "{space}{value}{space}").unwrap();
                 }
-                write!(json, "{space}{value}{space}").unwrap();
-            }
-            json.push(if is_object { '}' } else { ']' });
-            json
-        })
+                json.push(if is_object { '}' } else { ']' });
+                json
+            })
     })
 }
 

@@ -19,7 +19,12 @@ pub(super) struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { most: usize::MAX, taken: 0, places: 0, is_full: false }
+        Self {
+            most: usize::MAX,
+            taken: 0,
+            places: 0,
+            is_full: false,
+        }
     }
 }
 
@@ -31,7 +36,8 @@ impl Room {
         (!self.is_full).then_some(())
     }
 
-    /// Bytes of memory that all of it takes, of which these are the members that were added to last.
+    /// Bytes of memory that all of it takes, of which these are the members that were added to
+    /// last.
     pub(super) fn bytes(&self, members: usize) -> usize {
         self.taken + self.places * RECORD_BYTES + members
     }

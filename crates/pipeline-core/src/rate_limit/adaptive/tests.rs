@@ -1,4 +1,5 @@
-//! The control rule without a client: what never happens, whatever the answers, and what it finds out.
+//! The control rule without a client: what never happens, whatever the answers, and what it finds
+//! out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::float_cmp)]
 
 use std::time::Duration;
@@ -49,13 +50,22 @@ proptest! {
     }
 }
 
-/// Asks one after the other as fast as the rule lets it, with a fixed latency, for a time; counts what was refused.
-fn ask(control: &mut Control, now: &mut Duration, time: Duration, mut allows: impl FnMut(Duration) -> bool) -> (u32, u32) {
+/// Asks one after the other as fast as the rule lets it, with a fixed latency, for a time; counts
+/// what was refused.
+fn ask(
+    control: &mut Control,
+    now: &mut Duration,
+    time: Duration,
+    mut allows: impl FnMut(Duration) -> bool,
+) -> (u32, u32) {
     let (end, mut accepted, mut refused) = (*now + time, 0, 0);
     let mut under_way = std::collections::VecDeque::new();
     let mut next = *now;
     while *now < end {
-        while under_way.front().is_some_and(|sent| *sent + LATENCY <= *now) {
+        while under_way
+            .front()
+            .is_some_and(|sent| *sent + LATENCY <= *now)
+        {
             let sent = under_way.pop_front().unwrap();
             if allows(sent) {
                 accepted += 1;
@@ -68,7 +78,8 @@ fn ask(control: &mut Control, now: &mut Duration, time: Duration, mut allows: im
         while next <= *now && control.gate(*now) == Gate::Open {
             control.granted(*now);
             under_way.push_back(*now);
-            next = next.max(now.saturating_sub(5 * MILLISECOND)) + Duration::from_secs_f64(1.0 / control.rate());
+            next = next.max(now.saturating_sub(5 * MILLISECOND))
+                + Duration::from_secs_f64(1.0 / control.rate());
         }
         *now += MILLISECOND;
     }
@@ -90,7 +101,12 @@ fn bucket(rate: f64) -> impl FnMut(Duration) -> bool {
 #[test]
 fn what_was_accepted_between_two_refusals_is_the_limit() {
     let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
-    ask(&mut control, &mut now, Duration::from_mins(2), bucket(100.0));
+    ask(
+        &mut control,
+        &mut now,
+        Duration::from_mins(2),
+        bucket(100.0),
+    );
     let limit = control.measured().unwrap();
     assert!((99.0..101.0).contains(&limit), "{limit}");
 }
@@ -101,14 +117,22 @@ fn a_part_of_an_unknown_limit_leaves_the_rest_to_others() {
     let mut server = bucket(100.0);
     ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
-    assert!((2800..=3050).contains(&accepted) && refused == 0, "{accepted} {refused}");
+    assert!(
+        (2800..=3050).contains(&accepted) && refused == 0,
+        "{accepted} {refused}"
+    );
 }
 
 #[test]
 fn what_was_learned_is_gone_on_with() {
     let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
     control.resume(now, Some(100.0), None);
-    let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), bucket(100.0));
+    let (accepted, refused) = ask(
+        &mut control,
+        &mut now,
+        Duration::from_mins(1),
+        bucket(100.0),
+    );
     assert!(accepted >= 5880 && refused <= 30, "{accepted} {refused}");
 }
 
@@ -124,7 +148,10 @@ fn a_fixed_window_is_found_by_its_phase_and_then_used_without_a_refusal() {
     };
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let found = control.window().expect("a window");
-    assert_eq!((found.permits(), found.length()), (700.0, Duration::from_mins(1)));
+    assert_eq!(
+        (found.permits(), found.length()),
+        (700.0, Duration::from_mins(1))
+    );
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
     assert!(accepted >= 6900 && refused <= 4, "{accepted} {refused}");
 }
@@ -133,7 +160,10 @@ fn a_fixed_window_is_found_by_its_phase_and_then_used_without_a_refusal() {
 fn sliding(permits: usize) -> impl FnMut(Duration) -> bool {
     let mut accepted = std::collections::VecDeque::new();
     move |now| {
-        while accepted.front().is_some_and(|at| *at + Duration::from_mins(1) <= now) {
+        while accepted
+            .front()
+            .is_some_and(|at| *at + Duration::from_mins(1) <= now)
+        {
             accepted.pop_front();
         }
         let is_left = accepted.len() < permits;
@@ -150,7 +180,10 @@ fn a_sliding_window_is_held_without_a_refusal() {
     let mut server = sliding(700);
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let found = control.window().expect("a window");
-    assert_eq!((found.permits(), found.length()), (700.0, Duration::from_mins(1)));
+    assert_eq!(
+        (found.permits(), found.length()),
+        (700.0, Duration::from_mins(1))
+    );
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
     assert!(accepted >= 6900 && refused <= 2, "{accepted} {refused}");
 }
@@ -168,9 +201,18 @@ fn more_permits_are_found_and_fewer_are_kept_to() {
     };
     for (now_allowed, minutes) in [(700, 4), (300, 4), (1500, 10), (700, 4)] {
         permits.set(now_allowed);
-        ask(&mut control, &mut now, Duration::from_mins(minutes), &mut server);
+        ask(
+            &mut control,
+            &mut now,
+            Duration::from_mins(minutes),
+            &mut server,
+        );
         let found = control.window().map(Window::permits);
-        assert_eq!(found, Some(f64::from(now_allowed)), "after {minutes} minutes");
+        assert_eq!(
+            found,
+            Some(f64::from(now_allowed)),
+            "after {minutes} minutes"
+        );
     }
 }
 
@@ -180,7 +222,10 @@ fn a_part_of_a_window_leaves_the_rest_to_others() {
     let mut server = sliding(700);
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
-    assert!((3300..=3500).contains(&accepted) && refused == 0, "{accepted} {refused}");
+    assert!(
+        (3300..=3500).contains(&accepted) && refused == 0,
+        "{accepted} {refused}"
+    );
 }
 
 #[test]
@@ -192,7 +237,11 @@ fn a_learned_window_gives_each_permit_back_after_its_length() {
         assert_eq!(window.gate(answered(at), 1.0), Gate::Open);
         window.granted(answered(at));
     }
-    assert_eq!(window.gate(answered(7), 1.0), Gate::Answer, "both are under way");
+    assert_eq!(
+        window.gate(answered(7), 1.0),
+        Gate::Answer,
+        "both are under way"
+    );
     window.accepted(answered(8), answered(5));
     window.accepted(answered(9), answered(6));
     assert_eq!(window.gate(answered(10), 1.0), Gate::At(answered(68)));
@@ -249,7 +298,11 @@ fn a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards()
     let mut window = Window::known(1.0, Duration::from_mins(1), at(1));
     window.granted(at(0));
     window.unanswered(at(200), at(0));
-    assert_eq!(window.gate(at(300), 1.0), Gate::Open, "nothing is under way");
+    assert_eq!(
+        window.gate(at(300), 1.0),
+        Gate::Open,
+        "nothing is under way"
+    );
 }
 
 #[test]
@@ -258,25 +311,56 @@ fn too_many_at_once_are_cut_remembered_and_gone_beyond_slowly() {
     assert_eq!((slots.limit(second(100)), slots.met()), (None, None));
     slots.too_many(second(100), 41);
     slots.too_many(second(101), 35);
-    assert_eq!((slots.limit(second(100)), slots.met()), (Some(30.0), Some(40.0)), "refusals of one second are one event");
+    assert_eq!(
+        (slots.limit(second(100)), slots.met()),
+        (Some(30.0), Some(40.0)),
+        "refusals of one second are one event"
+    );
     slots.too_many(second(102), 31);
     slots.too_many(second(104), 11);
-    assert_eq!((slots.limit(second(104)), slots.met()), (Some(8.0), Some(10.0)));
-    assert_eq!(slots.limit(second(108)), Some(10.0), "half a slot a second, up to what is known");
-    assert_eq!(slots.limit(second(128)), Some(11.0), "and one in 20 s beyond");
+    assert_eq!(
+        (slots.limit(second(104)), slots.met()),
+        (Some(8.0), Some(10.0))
+    );
+    assert_eq!(
+        slots.limit(second(108)),
+        Some(10.0),
+        "half a slot a second, up to what is known"
+    );
+    assert_eq!(
+        slots.limit(second(128)),
+        Some(11.0),
+        "and one in 20 s beyond"
+    );
     slots.too_many(second(130), 11);
-    assert_eq!(slots.limit(second(130)), Some(9.0), "the same limit again: less is cut");
+    assert_eq!(
+        slots.limit(second(130)),
+        Some(9.0),
+        "the same limit again: less is cut"
+    );
     slots.too_many(second(140), 13);
-    assert_eq!(slots.limit(second(140)), Some(11.0), "near it: the same limit");
+    assert_eq!(
+        slots.limit(second(140)),
+        Some(11.0),
+        "near it: the same limit"
+    );
     slots.too_many(second(150), 30);
     assert_eq!(slots.limit(second(150)), Some(22.0), "another limit");
     let mut next = Slots::default();
     next.resume(second(5), 10);
-    assert_eq!((next.limit(second(5)), next.limit(second(7)), next.met()), (Some(9.0), Some(10.0), Some(10.0)));
+    assert_eq!(
+        (next.limit(second(5)), next.limit(second(7)), next.met()),
+        (Some(9.0), Some(10.0), Some(10.0))
+    );
 }
 
 fn hint(left: f64, reset: u64) -> RateHint {
-    RateHint { limit: Some(100.0), remaining: Some(left), reset: Some(Duration::from_secs(reset)), ..RateHint::default() }
+    RateHint {
+        limit: Some(100.0),
+        remaining: Some(left),
+        reset: Some(Duration::from_secs(reset)),
+        ..RateHint::default()
+    }
 }
 
 #[test]
@@ -286,10 +370,22 @@ fn answers_that_overtake_each_other_only_lower_what_is_left() {
     // Sent before the news came, so it may be older than these.
     announced.learn(second(11), second(9), &[&hint(60.0, 29)], second(60));
     assert_eq!(announced.gate(second(11), 49), Gate::Open);
-    assert_eq!(announced.gate(second(11), 50), Gate::Answer, "those under way may not be counted yet");
+    assert_eq!(
+        announced.gate(second(11), 50),
+        Gate::Answer,
+        "those under way may not be counted yet"
+    );
     announced.learn(second(12), second(11), &[&hint(60.0, 28)], second(60));
-    assert_eq!(announced.gate(second(12), 50), Gate::Open, "sent after the news: there is more");
+    assert_eq!(
+        announced.gate(second(12), 50),
+        Gate::Open,
+        "sent after the news: there is more"
+    );
     announced.learn(second(13), second(12), &[&hint(0.0, 27)], second(60));
     assert_eq!(announced.gate(second(13), 0), Gate::At(second(41)));
-    assert_eq!((announced.gate(second(41), 0), announced.gate(second(41), 1)), (Gate::Open, Gate::Answer), "one request opens it");
+    assert_eq!(
+        (announced.gate(second(41), 0), announced.gate(second(41), 1)),
+        (Gate::Open, Gate::Answer),
+        "one request opens it"
+    );
 }

@@ -16,12 +16,24 @@ fn every_column_has_its_nulls_where_the_records_have_none() {
             } else {
                 format!(r#"{{"id":"{row}","int":null}}"#)
             };
-            decoder.push(&RawRecord::upsert(record), DateTime::UNIX_EPOCH).unwrap();
+            decoder
+                .push(&RawRecord::upsert(record), DateTime::UNIX_EPOCH)
+                .unwrap();
         }
         let batch = decoder.finish().unwrap().unwrap();
         for field in schema().fields() {
-            let found = (0..batch.num_rows()).map(|row| if cell(&batch, &field.name, row).is_some() { 'v' } else { '-' });
-            let expected = if field.name == "id" { pattern.replace('-', "v") } else { pattern.to_owned() };
+            let found = (0..batch.num_rows()).map(|row| {
+                if cell(&batch, &field.name, row).is_some() {
+                    'v'
+                } else {
+                    '-'
+                }
+            });
+            let expected = if field.name == "id" {
+                pattern.replace('-', "v")
+            } else {
+                pattern.to_owned()
+            };
             assert_eq!(found.collect::<String>(), expected, "{}", field.name);
         }
     }

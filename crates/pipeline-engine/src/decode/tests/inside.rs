@@ -4,41 +4,83 @@ use pipeline_core::{Field, Inside};
 
 use super::*;
 
-fn inside(name: &'static str, data_type: DataType, member: &'static str, inner: &'static str) -> Field {
+fn inside(
+    name: &'static str,
+    data_type: DataType,
+    member: &'static str,
+    inner: &'static str,
+) -> Field {
     let entries = (member == "list").then_some(("id", "value"));
-    Field { inside: Some(Inside { member: member.into(), name: inner.into(), entries }), ..Field::new(name, data_type) }
+    Field {
+        inside: Some(Inside {
+            member: member.into(),
+            name: inner.into(),
+            entries,
+        }),
+        ..Field::new(name, data_type)
+    }
 }
 
 fn schema() -> Schema {
-    Schema::default().with("id", DataType::Int64).with("list", DataType::Json).with("object", DataType::Json).extend([
-        inside("text", DataType::String, "list", "1"),
-        inside("int", DataType::Int64, "list", "2"),
-        inside("money", DataType::Decimal { precision: 38, scale: 9 }, "list", "3"),
-        inside("day", DataType::Date, "list", "4"),
-        inside("flag", DataType::Bool, "list", "5"),
-        inside("many", DataType::Json, "list", "6"),
-        inside("plan", DataType::String, "object", "plan"),
-        inside("seats", DataType::Int64, "object", "seats"),
-        inside("ratio", DataType::Float64, "object", "a \"b\""),
-        inside("nowhere", DataType::String, "absent", "plan"),
-    ])
+    Schema::default()
+        .with("id", DataType::Int64)
+        .with("list", DataType::Json)
+        .with("object", DataType::Json)
+        .extend([
+            inside("text", DataType::String, "list", "1"),
+            inside("int", DataType::Int64, "list", "2"),
+            inside(
+                "money",
+                DataType::Decimal {
+                    precision: 38,
+                    scale: 9,
+                },
+                "list",
+                "3",
+            ),
+            inside("day", DataType::Date, "list", "4"),
+            inside("flag", DataType::Bool, "list", "5"),
+            inside("many", DataType::Json, "list", "6"),
+            inside("plan", DataType::String, "object", "plan"),
+            inside("seats", DataType::Int64, "object", "seats"),
+            inside("ratio", DataType::Float64, "object", "a \"b\""),
+            inside("nowhere", DataType::String, "absent", "plan"),
+        ])
 }
 
-/// Decodes records one after another with one decoder, and shows the inner columns of each, `_extra` and what did not fit.
+/// Decodes records one after another with one decoder, and shows the inner columns of each,
+/// `_extra` and what did not fit.
 fn rows(records: &[&str]) -> String {
     let mut decoder = Decoder::new(&schema(), &["id".into()]);
     for record in records {
-        decoder.push(&RawRecord::upsert((*record).to_owned()), DateTime::UNIX_EPOCH).unwrap();
+        decoder
+            .push(
+                &RawRecord::upsert((*record).to_owned()),
+                DateTime::UNIX_EPOCH,
+            )
+            .unwrap();
     }
     let batch = decoder.finish().unwrap().unwrap();
     let schema = schema();
     let shown = |row: usize| {
-        let names = schema.fields().iter().filter(|field| field.inside.is_some()).map(|field| &*field.name).chain([EXTRA]);
+        let names = schema
+            .fields()
+            .iter()
+            .filter(|field| field.inside.is_some())
+            .map(|field| &*field.name)
+            .chain([EXTRA]);
         let cells = names.filter_map(|name| Some(format!("{name} = {}", cell(&batch, name, row)?)));
         cells.collect::<Vec<_>>().join("; ")
     };
-    let drift = decoder.drift().into_iter().map(|drift| format!("{:?} {} {}", drift.kind, drift.field, drift.count));
-    (0..records.len()).map(shown).chain(drift).collect::<Vec<_>>().join("\n")
+    let drift = decoder
+        .drift()
+        .into_iter()
+        .map(|drift| format!("{:?} {} {}", drift.kind, drift.field, drift.count));
+    (0..records.len())
+        .map(shown)
+        .chain(drift)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -56,9 +98,15 @@ fn values_inside_members_are_columns_and_stay_where_they_are() {
 
     "#);
     let mut decoder = Decoder::new(&schema(), &["id".into()]);
-    decoder.push(&RawRecord::upsert(records[0]), DateTime::UNIX_EPOCH).unwrap();
+    decoder
+        .push(&RawRecord::upsert(records[0]), DateTime::UNIX_EPOCH)
+        .unwrap();
     let batch = decoder.finish().unwrap().unwrap();
-    assert_eq!(cell(&batch, "object", 0).unwrap(), r#""{\"plan\":\"pro\",\"seats\":3}""#, "the member stays whole");
+    assert_eq!(
+        cell(&batch, "object", 0).unwrap(),
+        r#""{\"plan\":\"pro\",\"seats\":3}""#,
+        "the member stays whole"
+    );
 }
 
 #[test]
@@ -98,7 +146,12 @@ fn c50_odd_values_inside_members_are_null_and_told_and_lost_nowhere() {
 #[test]
 fn a_tombstone_has_no_inner_columns() {
     let mut decoder = Decoder::new(&schema(), &["id".into()]);
-    decoder.push(&RawRecord::delete(r#"{"id":1,"object":{"plan":"pro"}}"#), DateTime::UNIX_EPOCH).unwrap();
+    decoder
+        .push(
+            &RawRecord::delete(r#"{"id":1,"object":{"plan":"pro"}}"#),
+            DateTime::UNIX_EPOCH,
+        )
+        .unwrap();
     assert_eq!(cell(&decoder.finish().unwrap().unwrap(), "plan", 0), None);
 }
 

@@ -1,4 +1,5 @@
-//! Whatever stands in the strings of an answer, columns of text are Unicode and columns of JSON are JSON to every reader.
+//! Whatever stands in the strings of an answer, columns of text are Unicode and columns of JSON are
+//! JSON to every reader.
 
 use pipeline_core::json::mend::mend;
 
@@ -26,15 +27,30 @@ fn string() -> impl Strategy<Value = String> {
 
 /// A value with names of its own that occur twice, and numbers that no double holds exactly.
 fn value() -> impl Strategy<Value = String> {
-    let number = prop::sample::select(vec!["0", "-0", "1.50", "1e300", "-12345678901234567890123456789.5", "null", "true"]);
+    let number = prop::sample::select(vec![
+        "0",
+        "-0",
+        "1.50",
+        "1e300",
+        "-12345678901234567890123456789.5",
+        "null",
+        "true",
+    ]);
     let leaf = prop_oneof![string(), number.prop_map(str::to_owned)];
     leaf.prop_recursive(3, 24, 4, |inner| {
         let members = prop::collection::vec((string(), inner.clone()), 0..4);
         let object = members.prop_map(|members| {
-            let members: Vec<String> = members.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            let members: Vec<String> = members
+                .into_iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect();
             format!("{{ {} }}", members.join(" , "))
         });
-        prop_oneof![prop::collection::vec(inner, 0..4).prop_map(|values| format!("[{}]", values.join(", "))), object]
+        prop_oneof![
+            prop::collection::vec(inner, 0..4)
+                .prop_map(|values| format!("[{}]", values.join(", "))),
+            object
+        ]
     })
 }
 
