@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pipeline_core::http::{Bearer, HttpClient};
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::rate_limit::Quota;
-use pipeline_core::slice::Windows;
+use pipeline_core::slice::TimeSlicer;
 use pipeline_core::{
     BuildContext, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Result,
     Schema, StreamDef, TimeFormat,
@@ -66,7 +66,7 @@ fn customers() -> Endpoint {
             more: "has_more",
             id: "id",
         })
-        .slices(Windows::newest_first(
+        .slices(TimeSlicer::newest_first(
             "created[gte]",
             "created[lt]",
             TimeFormat::UnixSeconds,

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use pipeline_core::http::{Method, Request};
 use pipeline_core::paginate::{
     AfterLastId, Counted, CursorField, LinkHeader, More, NextUrl, Offset, PageNumber, PageView,
-    Paginator, SinglePage, TimeWindow,
+    Paginator, SinglePage, WindowCursor,
 };
 use pipeline_core::state::Position;
 use pipeline_core::{Advance, RecordPath, split};
@@ -110,7 +110,7 @@ fuzz_target!(|data: &[u8]| {
         },
         &NextUrl { url: "next" },
         &LinkHeader,
-        &TimeWindow {
+        &WindowCursor {
             since: "since",
             until: "next",
             done: "more",

@@ -175,7 +175,7 @@ pub(crate) fn frequency(
         };
         if is_object(counts) {
             members(counts)?.iter().for_each(|(segment, counts)| {
-                out.push(row(segment).json("counts", counts).build())
+                out.push(row(segment).json("counts", counts).build());
             });
         } else {
             out.push(row("").json("counts", counts).build());

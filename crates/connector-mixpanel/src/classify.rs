@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use pipeline_core::ErrorKind;
 use pipeline_core::http::{Answer, Classifier, ResponseAction, StatusCode};
-use pipeline_core::rate_limit::{RateHeaders, RateHint, Throttle, retry_after};
+use pipeline_core::rate_limit::{RateHeaders, RateLimitInfo, Throttle, retry_after};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -149,7 +149,7 @@ fn in_band_error(answer: &Answer<'_>) -> Option<String> {
 /// left to `Retry-After` or a growing delay.
 fn throttled(answer: &Answer<'_>) -> ResponseAction {
     let hints = RateHeaders::Ietf.parse(answer.headers, DateTime::UNIX_EPOCH);
-    let used_up = hints.into_iter().find(RateHint::is_used_up);
+    let used_up = hints.into_iter().find(RateLimitInfo::is_used_up);
     let (Some(hint), Some((rate, pace))) = (used_up, buckets_of(answer.request)) else {
         return ResponseAction::Retry {
             throttled: true,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::http::{Answer, HttpClientBuilder, Request};
-use pipeline_core::rate_limit::{Quota, RateHeaders, RateHint, RateReader};
+use pipeline_core::rate_limit::{Quota, RateHeaders, RateLimitInfo, RateLimitParser};
 
 /// Raw exports of the last hour.
 pub(crate) const EXPORT: &str = "export";
@@ -93,8 +93,12 @@ struct Rates {
     share: f64,
 }
 
-impl RateReader for Rates {
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<(Cow<'static, str>, RateHint)> {
+impl RateLimitParser for Rates {
+    fn read(
+        &self,
+        answer: &Answer<'_>,
+        now: DateTime<Utc>,
+    ) -> Vec<(Cow<'static, str>, RateLimitInfo)> {
         let Some((rate, pace)) = buckets_of(answer.request) else {
             return Vec::new();
         };

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Request, StatusCode};
 use pipeline_core::paginate::{PageView, Paginator};
-use pipeline_core::slice::{Oldest, Slicer, TimeRange, Windows};
+use pipeline_core::slice::{Oldest, Slicer, TimeRange, TimeSlicer};
 use pipeline_core::state::{EndpointState, Position};
 use pipeline_core::{Advance, RawRecord, RecordPath, split};
 
@@ -318,11 +318,11 @@ fn c29_today_is_the_day_in_the_zone_that_days_are_counted_by() {
         .unwrap()
         .to_utc();
     let auckland = chrono_tz::Pacific::Auckland;
-    let windows = |lag| Windows {
+    let windows = |lag| TimeSlicer {
         step: Some(chrono::TimeDelta::days(30)),
         lag: chrono::TimeDelta::days(lag),
         oldest: Oldest::At(now - chrono::TimeDelta::days(3)),
-        ..Windows::newest_first("from_date", "to_date", pipeline_core::TimeFormat::Date)
+        ..TimeSlicer::newest_first("from_date", "to_date", pipeline_core::TimeFormat::Date)
     };
     let last_day = |calendar: Calendar, lag| {
         let days = ProjectDays {

@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use pipeline_core::gap::{Missed, Tally};
 use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::paginate::AfterLastId;
-use pipeline_core::slice::{Slicer, TimeRange, Windows};
+use pipeline_core::slice::{Slicer, TimeRange, TimeSlicer};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{
     Advance, Endpoint, Error, ErrorKind, Op, Page, RawRecord, Reader, Result, Schema, StreamDef,
@@ -84,7 +84,7 @@ pub(crate) struct Changes {
 pub(crate) fn endpoint(lists: &[Endpoint], reading: Reading) -> Endpoint {
     let heard = routes::heard();
     // Lists that are read only when they are named are not part of the feed.
-    let lists = lists.iter().filter(|list| !list.is_by_name());
+    let lists = lists.iter().filter(|list| !list.is_opt_in());
     let streams = lists
         .flat_map(Endpoint::streams)
         .filter(|stream| heard.contains(stream.name()));
@@ -269,7 +269,8 @@ impl Place {
 
 impl Changes {
     pub(crate) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
-        let windows = Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
+        let windows =
+            TimeSlicer::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds);
         let events = Endpoint::get(CHANGES, "/v1/events")
             .page_size("limit", reading.page_size.into())
             .feeds(

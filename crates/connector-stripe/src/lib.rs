@@ -159,9 +159,9 @@ fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
     let list = list.edition(edition);
     let intervals = list
         .streams()
-        .filter_map(|stream| config.refreshed_every(stream.name()));
+        .filter_map(|stream| config.full_refresh_interval(stream.name()));
     match intervals.min() {
-        Some(interval) => list.refreshed_every(interval),
+        Some(interval) => list.full_refresh_interval(interval),
         None => list,
     }
 }
@@ -170,7 +170,7 @@ fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
 fn by_name(list: Endpoint, key: Key) -> Endpoint {
     let test_only = stream(list.name()).is_some_and(|stream| stream.test_only);
     if test_only && !key.is_test() {
-        list.by_name()
+        list.opt_in()
     } else {
         list
     }

@@ -45,8 +45,8 @@ pub(crate) fn endpoints(known: &[Endpoint], export: impl Fn(String) -> Endpoint)
         let endpoint = export(format!("{PREFIX}{stream}"))
             .feeds(def, "")
             .corrects();
-        Some(if list.is_by_name() {
-            endpoint.by_name()
+        Some(if list.is_opt_in() {
+            endpoint.opt_in()
         } else {
             endpoint
         })

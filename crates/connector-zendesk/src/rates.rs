@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
 use pipeline_core::http::{Answer, HeaderMap};
-use pipeline_core::rate_limit::{Hint, RateHint, RateReader};
+use pipeline_core::rate_limit::{Hint, RateLimitInfo, RateLimitParser};
 
 use crate::limits::{HELP_CENTER, SUPPORT};
 
@@ -33,7 +33,7 @@ pub(crate) struct ZendeskRates {
     pub(crate) share: f64,
 }
 
-impl RateReader for ZendeskRates {
+impl RateLimitParser for ZendeskRates {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let path = answer.request.url.path();
         let served_by = if is_help_center(path) {
@@ -56,7 +56,7 @@ impl RateReader for ZendeskRates {
 
 impl ZendeskRates {
     /// What others may still use counts as used up: `remaining` is the whole account's.
-    fn account(self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<RateHint> {
+    fn account(self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<RateLimitInfo> {
         let number = |names: &[&str]| {
             names
                 .iter()
@@ -71,11 +71,11 @@ impl ZendeskRates {
         let reset = number(&RESET).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let reset =
             reset.unwrap_or_else(|| Duration::from_secs(u64::from(60 - now.second().min(59))));
-        Some(RateHint {
+        Some(RateLimitInfo {
             limit: limit.map(|limit| limit * self.share),
             remaining: remaining.map(|left| (left - others).max(0.0)),
             reset: Some(reset),
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         })
     }
 }
@@ -96,7 +96,7 @@ pub(crate) fn is_help_center(path: &str) -> bool {
 }
 
 /// An endpoint's counter, such as `total=100; remaining=99; resets=43`.
-fn endpoint(text: &str) -> Option<RateHint> {
+fn endpoint(text: &str) -> Option<RateLimitInfo> {
     let value = |name: &str| {
         let pairs = text
             .split(';')
@@ -107,11 +107,11 @@ fn endpoint(text: &str) -> Option<RateHint> {
             .and_then(|(_, value)| number(value))
     };
     let reset = value("resets").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Some(RateHint {
+    Some(RateLimitInfo {
         limit: value("total"),
         remaining: Some(value("remaining")?),
         reset,
-        ..RateHint::default()
+        ..RateLimitInfo::default()
     })
 }
 

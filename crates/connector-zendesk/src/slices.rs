@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::gap::Missed;
 use pipeline_core::http::Request;
-use pipeline_core::slice::{Oldest, Slicer, StartTime, TimeRange, Windows, render_time};
+use pipeline_core::slice::{Oldest, Slicer, StartTime, TimeRange, TimeSlicer, render_time};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
 use pipeline_core::{Result, Since, TimeFormat};
 
@@ -74,7 +74,7 @@ pub(crate) enum Filter {
 /// Spans of time in one of Zendesk's five spellings.
 #[derive(Clone, Debug)]
 pub(crate) struct Filtered {
-    windows: Windows,
+    windows: TimeSlicer,
     filter: Filter,
 }
 
@@ -99,13 +99,13 @@ impl Filtered {
                 Oldest::Open,
             ),
         };
-        let windows = Windows {
+        let windows = TimeSlicer {
             step,
             lag,
             lookback,
             oldest,
             newest_first: false,
-            ..Windows::newest_first("", "", TimeFormat::Rfc3339)
+            ..TimeSlicer::newest_first("", "", TimeFormat::Rfc3339)
         };
         Self { windows, filter }
     }

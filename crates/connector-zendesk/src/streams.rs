@@ -133,7 +133,7 @@ fn child(endpoint: Endpoint, parent: Parent, parents: Endpoint) -> Endpoint {
         None => endpoint,
     };
     let endpoint = if parent.owns {
-        endpoint.gone_with_parent()
+        endpoint.cascade_delete()
     } else {
         endpoint
     };
@@ -197,7 +197,7 @@ fn endpoint(
         endpoint = endpoint.cursor(field, format);
     }
     if list.by_name {
-        endpoint = endpoint.by_name();
+        endpoint = endpoint.opt_in();
     }
     if list.last {
         endpoint = endpoint.corrects();

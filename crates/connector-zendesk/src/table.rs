@@ -225,7 +225,7 @@ impl List {
     }
 
     /// Every row of a parent goes when its list is not found.
-    pub(crate) const fn gone_with_parent(mut self) -> Self {
+    pub(crate) const fn cascade_delete(mut self) -> Self {
         if let Some(parent) = &mut self.parent {
             parent.owns = true;
         }
@@ -242,7 +242,7 @@ impl List {
         self
     }
 
-    pub(crate) const fn by_name(mut self) -> Self {
+    pub(crate) const fn opt_in(mut self) -> Self {
         self.by_name = true;
         self
     }

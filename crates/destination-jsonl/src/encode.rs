@@ -77,7 +77,7 @@ fn push_value(out: &mut String, cell: Cell<'_>) {
             out.push('"');
         }
         Cell::Null | Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Json(_) => {
-            cell.push_text(out)
+            cell.push_text(out);
         }
     }
 }

@@ -109,7 +109,7 @@ impl DestinationFixture for Lines {
         &[Damage {
             name: "an empty manifest",
             inflict: |scratch| {
-                fs::write(scratch.path().join("_manifest/0000000009.json"), "").unwrap()
+                fs::write(scratch.path().join("_manifest/0000000009.json"), "").unwrap();
             },
         }]
     }

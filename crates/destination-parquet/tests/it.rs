@@ -120,7 +120,7 @@ impl DestinationFixture for Lake {
                         &scratch.path().join("_manifest/0000000009.json"),
                         "\"8\"",
                         "\"2\"",
-                    )
+                    );
                 },
             },
             Damage {
@@ -136,7 +136,7 @@ impl DestinationFixture for Lake {
             Damage {
                 name: "garbage as snapshot",
                 inflict: |scratch| {
-                    fs::write(scratch.path().join("_manifest/snapshot.json"), "garbage").unwrap()
+                    fs::write(scratch.path().join("_manifest/snapshot.json"), "garbage").unwrap();
                 },
             },
             Damage {

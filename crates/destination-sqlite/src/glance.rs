@@ -80,7 +80,7 @@ fn uri(path: &Path, immutable: bool) -> String {
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte))
+                uri.push(char::from(*byte));
             }
             // Writing to a string cannot fail.
             byte => drop(write!(uri, "%{byte:02X}")),

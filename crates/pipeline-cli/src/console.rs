@@ -137,7 +137,7 @@ impl Stdout {
     fn recorded<T>(&self, written: io::Result<T>) -> io::Result<T> {
         written.inspect_err(|error| {
             self.0
-                .stdout_failed(io::Error::new(error.kind(), error.to_string()))
+                .stdout_failed(io::Error::new(error.kind(), error.to_string()));
         })
     }
 }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 pub use self::account::Account;
 pub use self::catalog::{Catalog, CatalogStream};
 pub use self::endpoint::{Cursor, Endpoint, ParentMap, SyncMode};
-pub use self::nested_list::NestedList;
+pub use self::nested_list::EmbeddedList;
 pub use self::registry::Registry;
 use self::slice::TimeRange;
 pub use self::stream::{Deletes, RecordExpansion, RecordMap, StreamDef};

@@ -45,8 +45,8 @@ pub mod webhook;
 pub use self::clock::{Clock, SystemClock, TokioClock};
 pub use self::connector::{
     Account, Catalog, CatalogStream, CheckReport, Connector, ConnectorConfig, Cursor, Deletes,
-    Endpoint, NestedList, ParentMap, Plan, RecordExpansion, RecordMap, Registry, Session, Skipped,
-    StreamDef, SyncMode, Unread, paginate, slice,
+    EmbeddedList, Endpoint, ParentMap, Plan, RecordExpansion, RecordMap, Registry, Session,
+    Skipped, StreamDef, SyncMode, Unread, paginate, slice,
 };
 pub use self::declarative::{DeclarativeConnector, Reader, SessionExt};
 pub use self::error::{Error, ErrorKind, ErrorStatus, Result};

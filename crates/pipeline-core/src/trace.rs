@@ -37,7 +37,7 @@ impl Observer for Trace {
                 wait,
             } => tracing::warn!(source, endpoint, reason, ?wait, "retrying"),
             Event::BreakerOpened { host, wait } => {
-                tracing::warn!(host, ?wait, "the host fails; requests to it are paused")
+                tracing::warn!(host, ?wait, "the host fails; requests to it are paused");
             }
             Event::PageRead {
                 endpoint,

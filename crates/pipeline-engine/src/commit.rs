@@ -1,285 +1,375 @@
-//! Group commit: complete pages of all slices go into one open transaction, and are committed with
-//! their positions.
-//!
-//! Tasks stage pages, whose records become rows then; one of them at a time writes what is staged
-//! while the others go on. What a page holds and how far it brings its slice are staged, written
-//! and committed together.
+//! Writes staged rows to the destination and commits them with their positions.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use pipeline_core::state::Change;
-use pipeline_core::{Error, ErrorKind, MemoryBudget, Result};
-use tokio::sync::MutexGuard as AsyncMutexGuard;
+use arrow_array::RecordBatch;
+use pipeline_core::state::{Change, EndpointId};
+use pipeline_core::{Error, ErrorKind, Event, Result};
 
-use super::Job;
+use super::budget::Rejections;
+use super::decode::{Drift, DriftKind, OTHER_FIELDS};
 use super::endpoint_run::EndpointRun;
-use super::staged::{Late, PageRecords, Staged};
-use super::write::{Figures, Writer};
-use crate::destination::TableId;
+use super::held::{Effects, Held};
+use super::patience::patiently;
+use super::rejected::Rejected;
+use super::staged::{Staged, StagedTable, push_change};
+use super::{Job, rejected};
+use crate::destination::{Commit, Generation, Keep, Refused, Table, TableId, Transaction};
 
-/// Collects what tasks have read, writes it, and commits it.
-pub(super) struct Committer {
-    job: Arc<Job>,
-    staged: Mutex<Staged>,
-    /// Locked before `staged` by whoever appends a page, which takes so long that others had better
-    /// do something else.
-    turn: tokio::sync::Mutex<()>,
-    /// Locked before `staged`.
-    writer: tokio::sync::Mutex<Writer>,
-    memory: MemoryBudget,
+/// Names of fields of one table that are counted over a run; what comes beyond is counted as
+/// [`OTHER_FIELDS`].
+const MOST_DRIFT: usize = 1_000;
+
+/// What became of the records that one endpoint read for one table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TableFigures {
+    /// Rows committed.
+    pub(super) rows: u64,
+    /// Rows that the destination held already.
+    pub(super) unchanged: u64,
+    /// Records kept in the table of rejected ones.
+    pub(super) rejected: u64,
 }
 
-/// How much more memory than bytes of records a batch may take before it is written all the same.
-const ROOM: u64 = 2;
+/// What a run has done so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    /// By the endpoint's number in the run.
+    pub(super) tables: BTreeMap<(usize, TableId), TableFigures>,
+    /// Rows that the destination has refused, likewise.
+    pub(super) refused: BTreeMap<(usize, TableId), Rejections>,
+    /// Members kept in `_extra`, by table: by name and reason.
+    pub(super) drift: BTreeMap<TableId, BTreeMap<(String, &'static str), u64>>,
+    /// Endpoints whose last change is committed.
+    pub(super) finished: BTreeSet<EndpointId>,
+    pub(super) commits: u64,
+}
 
-/// How urgently what is staged has to be written.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Pressure {
-    None,
-    /// Somebody should write, if nobody does.
-    Due,
-    /// Whoever stages more has to wait for it.
-    Full,
+/// The open transaction, and what its commit will make true.
+pub(super) struct Committer {
+    job: Arc<Job>,
+    figures: Figures,
+    transaction: Option<Box<dyn Transaction>>,
+    pending: Pending,
+    /// The tables as they are written to now.
+    tables: BTreeMap<TableId, Arc<Table>>,
+    /// Tables whose next generation this run has published: rows go to the visible ones since.
+    published: BTreeSet<TableId>,
+    /// Endpoints that go no further, because the destination refuses their rows.
+    held: Held,
+    /// After a failure nothing is written any more: rows are missing whose positions may be staged.
+    failed: bool,
+}
+
+#[derive(Default)]
+struct Pending {
+    changes: Vec<Change>,
+    finished: Vec<EndpointId>,
+    publish: BTreeSet<TableId>,
+    keep: Vec<Keep>,
+    discard: BTreeSet<TableId>,
+    /// By the endpoint's number in the run; it has none where the engine makes rows of its own.
+    rows: BTreeMap<(Option<usize>, TableId), Written>,
+    bytes: u64,
+    content_hash: u128,
+}
+
+/// Rows of one endpoint for one table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    rows: u64,
+    /// Those that the destination held already.
+    unchanged: u64,
 }
 
 impl Committer {
     pub(super) fn new(job: Arc<Job>) -> Self {
-        let writer = tokio::sync::Mutex::new(Writer::new(Arc::clone(&job)));
-        let memory = MemoryBudget::new(job.options.memory_budget);
-        #[cfg(test)]
-        super::tests::memory::LAST.set(Some(memory.clone()));
         Self {
             job,
-            staged: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            writer,
-            memory,
+            figures: Figures::default(),
+            transaction: None,
+            pending: Pending::default(),
+            tables: BTreeMap::new(),
+            published: BTreeSet::new(),
+            held: Held::default(),
+            failed: false,
         }
     }
 
-    /// Judges what the destination refuses of the endpoints of the run.
-    pub(super) async fn watch(&self, runs: &[Arc<EndpointRun>]) {
-        self.writer.lock().await.watch(runs);
+    /// Judges the rows of these endpoints from now on, which are all of the run.
+    pub(super) fn watch(&mut self, runs: &[Arc<EndpointRun>]) {
+        self.held = Held::new(runs);
     }
 
-    /// The memory of the run.
-    pub(super) fn memory(&self) -> &MemoryBudget {
-        &self.memory
+    /// See [`Held::take_doubtful`].
+    pub(super) fn take_doubtful(&mut self) -> Vec<Arc<EndpointRun>> {
+        self.held.take_doubtful()
     }
 
-    fn staged(&self) -> MutexGuard<'_, Staged> {
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
     }
 
-    /// Takes a page and the change that it makes to a checkpoint. The change is asked for inside,
-    /// so that changes are staged in the order in which they were made. Writes or commits what is
-    /// staged when there is enough of it. Returns the records that only the decoder found to be
-    /// wrong.
-    pub(super) async fn stage(
-        &self,
-        page: Vec<PageRecords<'_>>,
-        change: impl FnOnce() -> Result<Change>,
-    ) -> Result<Vec<Late>> {
-        let (late, pressure) = {
-            let _turn = self.turn.lock().await;
-            let mut staged = self.staged();
-            match change() {
-                Ok(change) => staged.change(change),
-                Err(error) => {
-                    // The page is not taken, but what is wrong with it can be looked at.
-                    if error.kind() == ErrorKind::Rejected {
-                        staged.add_rejected(page, self.job.clock.now());
-                    }
-                    return Err(error);
-                }
+    /// Writes what was staged to the transaction. The tables come back without their rows.
+    pub(super) async fn write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
+        self.check()?;
+        let written = self.try_write(staged).await;
+        self.failed |= written.is_err();
+        written
+    }
+
+    async fn try_write(&mut self, staged: Staged) -> Result<Vec<StagedTable>> {
+        let Staged {
+            mut tables,
+            mut rejected,
+            changes,
+            finished,
+            publish,
+            keep,
+            discard,
+            bytes,
+            content_hash,
+            ..
+        } = staged;
+        for staged in &mut tables {
+            self.write_table(staged, &mut rejected).await?;
+        }
+        self.write_rejected(&rejected).await?;
+        let mut effects = Effects {
+            changes,
+            finished,
+            publish,
+            keep,
+        };
+        self.held.filter(&mut effects);
+        for change in effects.changes {
+            push_change(&mut self.pending.changes, change);
+        }
+        self.pending.finished.extend(effects.finished);
+        self.pending.publish.extend(effects.publish);
+        self.pending.keep.extend(effects.keep);
+        self.pending.discard.extend(discard);
+        self.pending.bytes += bytes;
+        self.pending.content_hash = self.pending.content_hash.wrapping_add(content_hash);
+        Ok(tables)
+    }
+
+    /// Writes the rows of a table, and adds those that the destination refuses to the rejected
+    /// records.
+    async fn write_table(
+        &mut self,
+        staged: &mut StagedTable,
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<()> {
+        let (batches, drift) = staged.finish()?;
+        self.tell_drift(&staged.table, drift);
+        let (mut unchanged, mut refused) = (0, Vec::new());
+        for batch in batches {
+            let (left_out, refusals) = self.write_batch(&staged.table, batch.clone()).await?;
+            unchanged += left_out;
+            refused.extend(rejected::refused(&batch, refusals)?);
+        }
+        // Of several endpoints that feed the table it is not known whose rows they were.
+        let mut refused = refused.into_iter();
+        for (endpoint, rows) in std::mem::take(&mut staged.rows) {
+            let written = self
+                .pending
+                .rows
+                .entry((Some(endpoint), staged.table.id()))
+                .or_default();
+            let left_out = rows.min(unchanged);
+            unchanged -= left_out;
+            let most = usize::try_from(rows - left_out).unwrap_or(usize::MAX);
+            let mut taken = rows - left_out;
+            for refused in refused.by_ref().take(most) {
+                taken -= 1;
+                self.figures
+                    .refused
+                    .entry((endpoint, staged.table.id()))
+                    .or_default()
+                    .add(&refused.reason);
+                rejected.push(Rejected::refused(endpoint, &staged.table, refused));
             }
-            let late = staged.add(page, self.job.clock.now());
-            staged.permit(&self.memory);
-            (late, self.pressure(&staged))
-        };
-        let writer = match pressure {
-            Pressure::None => return Ok(late),
-            Pressure::Due => self.writer.try_lock().ok(),
-            Pressure::Full => Some(self.writer.lock().await),
-        };
-        if let Some(writer) = writer {
-            self.relieve(writer).await?;
+            written.rows += taken;
+            written.unchanged += left_out;
+            self.held.judge(&self.job, endpoint, &self.figures.refused);
         }
-        Ok(late)
-    }
-
-    fn pressure(&self, staged: &Staged) -> Pressure {
-        let options = self.job.options;
-        let reached = |factor: u64| {
-            let batch = factor * options.batch_bytes as u64;
-            staged.bytes >= batch
-                || staged.memory >= ROOM * batch
-                || staged.uncommitted >= options.commit_bytes.saturating_mul(factor)
-        };
-        match () {
-            () if reached(2) => Pressure::Full,
-            () if reached(1) || staged.age() >= options.commit_interval => Pressure::Due,
-            () if staged.memory > 0 && self.memory.is_wanted() => Pressure::Due,
-            () => Pressure::None,
-        }
-    }
-
-    /// Writes what is staged if there is still a reason to, and commits when that is due.
-    async fn relieve(&self, mut writer: AsyncMutexGuard<'_, Writer>) -> Result<()> {
-        let (pressure, is_due) = {
-            let staged = self.staged();
-            let options = self.job.options;
-            (
-                self.pressure(&staged),
-                staged.uncommitted >= options.commit_bytes
-                    || staged.age() >= options.commit_interval,
-            )
-        };
-        if is_due {
-            self.commit_with(&mut writer).await
-        } else if pressure > Pressure::None {
-            self.write_with(&mut writer, Staged::hand_over).await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn commit_with(&self, writer: &mut Writer) -> Result<()> {
-        loop {
-            self.write_with(writer, Staged::hand_over_last).await?;
-            let doubtful = writer.take_doubtful();
-            if doubtful.is_empty() {
-                return writer.commit().await;
-            }
-            doubtful
-                .iter()
-                .try_for_each(|run| self.try_change(|| Ok(run.doubt())))?;
-        }
-    }
-
-    async fn write_with(&self, writer: &mut Writer, part: fn(&mut Staged) -> Staged) -> Result<()> {
-        let tables = writer.write(self.take(part)?).await?;
-        self.staged().take_back(tables);
         Ok(())
     }
 
-    /// Takes what is staged. Nothing is taken any more after a panic in the middle of a page, whose
-    /// position may be staged.
-    fn take(&self, part: fn(&mut Staged) -> Staged) -> Result<Staged> {
-        match self.staged.lock() {
-            Ok(mut staged) => Ok(part(&mut staged)),
-            Err(_) => Err(Error::new(
-                ErrorKind::Unexpected,
-                "a task panicked while it staged a page: nothing more is committed",
+    /// Returns how many rows are left out, and those that the destination refuses.
+    async fn write_batch(
+        &mut self,
+        table: &Arc<Table>,
+        batch: RecordBatch,
+    ) -> Result<(u64, Vec<Refused>)> {
+        let id = table.id();
+        let is_published = self.published.contains(&id);
+        let table = self.tables.entry(id).or_insert_with(|| {
+            let mut table = Arc::clone(table);
+            if is_published {
+                Arc::make_mut(&mut table).generation = Generation::Current;
+            }
+            table
+        });
+        if self.transaction.is_none() {
+            self.transaction = Some(patiently(&self.job, |destination| destination.begin()).await?);
+        }
+        match &mut self.transaction {
+            Some(transaction) => Ok((
+                transaction.write(table, batch).await?,
+                transaction.refused(),
             )),
+            None => Ok((0, Vec::new())),
         }
     }
 
-    /// Stages a change of a checkpoint. It is asked for inside, so that changes are staged in the
-    /// order in which they were made.
-    pub(super) fn change(&self, change: impl FnOnce() -> Change) {
-        let mut staged = self.staged();
-        staged.change(change());
-    }
-
-    /// Stages a change of a checkpoint if there is any, asked for inside as well.
-    ///
-    /// # Errors
-    /// What the asking returns.
-    pub(super) fn try_change(&self, change: impl FnOnce() -> Result<Option<Change>>) -> Result<()> {
-        let mut staged = self.staged();
-        if let Some(change) = change()? {
-            staged.change(change);
+    async fn write_rejected(&mut self, all: &[Rejected]) -> Result<()> {
+        let mut sources: BTreeMap<&str, Vec<&Rejected>> = BTreeMap::new();
+        for rejected in all {
+            self.figures
+                .tables
+                .entry((rejected.endpoint, rejected.table.id()))
+                .or_default()
+                .rejected += 1;
+            sources
+                .entry(&rejected.table.source)
+                .or_default()
+                .push(rejected);
+        }
+        for (source, rejected) in sources {
+            let table = Arc::new(rejected::table(source));
+            if !self.tables.contains_key(&table.id()) {
+                let tables = [Arc::clone(&table)];
+                patiently(&self.job, |destination| destination.prepare(&tables)).await?;
+            }
+            let rows = rejected.len() as u64;
+            let unchanged = match rejected::rows(rejected, self.job.clock.now())? {
+                Some(batch) => {
+                    let (unchanged, refused) = self.write_batch(&table, batch).await?;
+                    if let Some(Refused { reason, .. }) = refused.first() {
+                        let message =
+                            format!("the table of rejected records refuses a row: {reason}");
+                        return Err(Error::new(ErrorKind::Destination, message)
+                            .with_help("remove the rule that was added to that table"));
+                    }
+                    unchanged
+                }
+                None => 0,
+            };
+            self.pending
+                .rows
+                .entry((None, table.id()))
+                .or_default()
+                .rows += rows.saturating_sub(unchanged);
         }
         Ok(())
     }
 
-    /// Stages the last changes of endpoints that are over, all in one step. Tables that they
-    /// refresh are published: what is staged until then belongs to the next generation, what is
-    /// staged later to the visible rows.
-    pub(super) fn finish(&self, runs: &[&EndpointRun]) {
-        let mut staged = self.staged();
-        for run in runs {
-            staged.change(run.finish());
-            staged.finished.push(run.id.clone());
-            if run.refresh {
-                staged
-                    .publish
-                    .extend(run.tables.iter().flatten().map(|table| table.id()));
-                staged.keep.extend(run.kept_rows());
-            }
+    /// Commits what was written, if there is anything.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.check()?;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.changes.is_empty() && pending.rows.is_empty() {
+            return Ok(());
         }
+        let committed = self.try_commit(pending).await;
+        self.failed |= committed.is_err();
+        committed
     }
 
-    /// Empties the next generation of a table at the next commit.
-    pub(super) fn discard(&self, table: TableId) {
-        self.staged().discard.push(table);
-    }
-
-    /// Commits when there is something that was staged long enough ago; leaves that to whoever is
-    /// writing.
-    pub(super) async fn commit_if_due(&self) -> Result<()> {
-        match self.writer.try_lock() {
-            Ok(writer) => self.relieve(writer).await,
-            Err(_) => Ok(()),
+    async fn try_commit(&mut self, pending: Pending) -> Result<()> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => patiently(&self.job, |destination| destination.begin()).await?,
+        };
+        let mut table_rows: BTreeMap<TableId, u64> = BTreeMap::new();
+        for ((_, id), written) in pending.rows.iter().filter(|(_, written)| written.rows > 0) {
+            *table_rows.entry(id.clone()).or_default() += written.rows;
         }
+        let rows = table_rows.values().sum();
+        let commit = Commit {
+            run: self.job.run.clone(),
+            at: self.job.clock.now(),
+            changes: pending.changes,
+            publish: pending.publish.into_iter().collect(),
+            discard: pending.discard.into_iter().collect(),
+            keep: pending.keep,
+            rows: table_rows.into_iter().collect(),
+            bytes: pending.bytes,
+            content_hash: format!("{:032x}", pending.content_hash),
+        };
+        let sequence = transaction.commit(&commit).await?;
+        self.figures.commits += 1;
+        self.figures.finished.extend(pending.finished);
+        for ((endpoint, id), written) in pending.rows {
+            let Some(endpoint) = endpoint else { continue };
+            let figures = self.figures.tables.entry((endpoint, id)).or_default();
+            figures.rows += written.rows;
+            figures.unchanged += written.unchanged;
+        }
+        self.tables.retain(|id, _| !commit.publish.contains(id));
+        self.published.extend(commit.publish);
+        self.job.observer.observe(&Event::Committed {
+            sequence,
+            rows,
+            bytes: pending.bytes,
+        });
+        Ok(())
     }
 
-    /// Commits everything staged, if there is anything.
-    pub(super) async fn commit(&self) -> Result<()> {
-        let mut writer = self.writer.lock().await;
-        self.commit_with(&mut writer).await
+    fn check(&self) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(
+                ErrorKind::Destination,
+                "the destination failed earlier in this run",
+            )
+            .with_help("run again"));
+        }
+        Ok(())
     }
 
-    /// Opens a transaction for a response that has no place to stop inside; what was staged before
-    /// is committed first.
-    pub(super) async fn alone(&self) -> Result<Alone<'_>> {
-        let mut writer = self.writer.lock().await;
-        self.commit_with(&mut writer).await?;
-        Ok(Alone {
-            committer: self,
-            writer,
-            staged: Staged::default(),
-        })
-    }
-
-    /// What is written and committed so far.
-    pub(super) async fn figures(&self) -> Figures {
-        self.writer.lock().await.figures().clone()
-    }
-}
-
-/// A transaction that only one response is written to, while others go on staging. Dropped without
-/// a commit, nothing of the response was ever there.
-pub(super) struct Alone<'a> {
-    committer: &'a Committer,
-    writer: AsyncMutexGuard<'a, Writer>,
-    /// The part of the response that is being written.
-    staged: Staged,
-}
-
-impl Alone<'_> {
-    /// Writes a part of the response.
-    pub(super) async fn write(&mut self, page: Vec<PageRecords<'_>>) -> Result<Vec<Late>> {
-        let late = self.staged.add(page, self.committer.job.clock.now());
-        self.staged.permit(&self.committer.memory);
-        let tables = self.writer.write(self.staged.hand_over()).await?;
-        self.staged.take_back(tables);
-        Ok(late)
-    }
-
-    /// Commits the response with its change, and what others have staged.
-    pub(super) async fn commit(mut self, change: impl FnOnce() -> Result<Change>) -> Result<()> {
+    fn tell_drift(&mut self, table: &Table, drift: Vec<Drift>) {
+        for Drift {
+            field,
+            kind,
+            count: records,
+        } in drift
         {
-            let mut staged = self.committer.staged();
-            staged.change(change()?);
+            let reason = describe(kind);
+            self.job.observer.observe(&Event::Drift {
+                source: &table.source,
+                stream: &table.stream,
+                field: &field,
+                reason,
+                records,
+            });
+            let known = self.figures.drift.entry(table.id()).or_default();
+            // Objects that are used as maps have other names on every page.
+            let is_counted =
+                known.len() < MOST_DRIFT || known.contains_key(&(field.clone(), reason));
+            let field = if is_counted {
+                field
+            } else {
+                OTHER_FIELDS.to_owned()
+            };
+            *known.entry((field, reason)).or_default() += records;
         }
-        self.committer.commit_with(&mut self.writer).await
+    }
+
+    /// Throws away what was written since the last commit.
+    pub(super) fn rollback(&mut self) {
+        self.transaction = None;
+        self.pending = Pending::default();
     }
 }
 
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        self.writer.rollback();
+fn describe(kind: DriftKind) -> &'static str {
+    match kind {
+        DriftKind::UnknownField => "not declared: kept in _extra",
+        DriftKind::TypeMismatch => "does not fit its column: kept in _extra",
+        DriftKind::InnerMismatch => "does not fit its column: kept in the member that it stands in",
+        DriftKind::RepeatedField => "written twice in a record: the last value counts",
     }
 }

@@ -20,6 +20,7 @@ pub mod decode;
 mod dedup;
 mod destination;
 mod endpoint_run;
+mod fair_queue;
 mod held;
 mod metrics;
 mod patience;
@@ -29,12 +30,11 @@ mod remembered;
 mod resolve;
 mod run;
 mod slice_task;
+mod stage;
 mod staged;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod turns;
-mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -301,7 +301,7 @@ impl Request<'_> {
         self.stored
             .edition
             .as_deref()
-            .is_some_and(|edition| self.endpoint.read_edition() != Some(edition))
+            .is_some_and(|edition| self.endpoint.read_version() != Some(edition))
     }
 
     fn start(&self, gaps: &BTreeSet<&str>, now: DateTime<Utc>) -> Start {
@@ -510,7 +510,7 @@ impl Request<'_> {
     fn describe(&self, to: &mut EndpointState) {
         let origin = self.wanted.origin.clone().or(self.stored.origin.as_ref());
         to.origin = Some(origin).filter(|origin| !origin.is_unknown());
-        to.edition = self.endpoint.read_edition().map(ToOwned::to_owned);
+        to.edition = self.endpoint.read_version().map(ToOwned::to_owned);
         to.settings = self
             .endpoint
             .settings()

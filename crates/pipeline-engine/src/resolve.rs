@@ -14,12 +14,12 @@ use pipeline_core::{
     StreamDef, SyncMode, Unread,
 };
 
-use super::commit::Committer;
 use super::damages::Damages;
 use super::decode::Decoder;
 use super::endpoint_run::EndpointRun;
 use super::patience::patiently;
 use super::plan::{Clocks, EndpointPlan, Moved, Request, Wanted, plan};
+use super::stage::Stager;
 use super::summary::{EndpointSummary, Outcome, StreamSummary};
 use super::{Job, Selection, Source, span};
 use crate::destination::{Generation, Table, TableId};
@@ -111,11 +111,7 @@ pub(super) fn check_streams(sources: &[Source]) -> Result<()> {
 
 /// Lets the connectors learn what they must, loads the state of each endpoint, plans it, and
 /// creates its tables. The plans are committed by the caller.
-pub(super) async fn resolve(
-    job: &Job,
-    committer: &Committer,
-    damages: &Damages,
-) -> Result<Resolved> {
+pub(super) async fn resolve(job: &Job, stager: &Stager, damages: &Damages) -> Result<Resolved> {
     let mut readings = Vec::with_capacity(job.sources.len());
     for source in &job.sources {
         readings.push(Reading::ask(job, source, damages).await);
@@ -133,7 +129,7 @@ pub(super) async fn resolve(
         let stored =
             stored.map_err(|error| error.with_context("source", reading.source.name.clone()))?;
         reading.refuse_another(&stored);
-        reading.resolve(job, stored, committer, &mut tables, &mut resolved);
+        reading.resolve(job, stored, stager, &mut tables, &mut resolved);
     }
     if !job.options.dry_run {
         let tables = tables.all();
@@ -277,12 +273,12 @@ impl<'a> Reading<'a> {
         &self,
         job: &Job,
         mut stored: States,
-        committer: &Committer,
+        stager: &Stager,
         tables: &mut Tables,
         resolved: &mut Resolved,
     ) {
         let source = self.source;
-        let again = self.begin_again(job, &stored, committer);
+        let again = self.begin_again(job, &stored, stager);
         let requests = self.requests(&mut stored, job.options.full_refresh || again);
         resolved.gone.extend(self.gone(&stored, again));
         let client = self.session.client();
@@ -299,7 +295,7 @@ impl<'a> Reading<'a> {
         for (request, plan) in requests.iter().zip(plans) {
             let stream_tables = tables.of(source, request, &plan);
             for table in stream_tables.iter().flatten().filter(|_| plan.discard) {
-                committer.discard(table.id());
+                stager.discard(table.id());
             }
             let mut run = EndpointRun::new(
                 source,
@@ -327,7 +323,7 @@ impl<'a> Reading<'a> {
                 });
             }
             if plan.from != plan.to {
-                committer.change(|| Change::Replace {
+                stager.change(|| Change::Replace {
                     endpoint: run.id.clone(),
                     from: plan.from,
                     to: plan.to,
@@ -346,7 +342,7 @@ impl<'a> Reading<'a> {
                 source,
                 endpoint: "",
                 message: &message,
-            })
+            });
         };
         let mut moved: BTreeMap<Moved, BTreeSet<&str>> = BTreeMap::new();
         let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -449,7 +445,7 @@ impl<'a> Reading<'a> {
     /// Forgets what was read when the source had one account and now has several, or the other way
     /// round: its rows have another key, so that everything is read again into tables of their own.
     /// True when that is so.
-    fn begin_again(&self, job: &Job, stored: &States, committer: &Committer) -> bool {
+    fn begin_again(&self, job: &Job, stored: &States, stager: &Stager) -> bool {
         if !self.refused.is_empty() && self.accounts.is_none() {
             return false;
         }
@@ -466,7 +462,7 @@ impl<'a> Reading<'a> {
                 plan: from.plan + 1,
                 ..EndpointState::default()
             };
-            committer.change(|| Change::Replace {
+            stager.change(|| Change::Replace {
                 endpoint: (*id).clone(),
                 from: (*from).clone(),
                 to,
@@ -538,7 +534,7 @@ fn selected(source: &Source, endpoints: &[Endpoint]) -> Vec<Endpoint> {
 /// The streams of an endpoint that are wanted.
 fn wanted<'e>(source: &'e Source, endpoint: &'e Endpoint) -> impl Iterator<Item = &'e StreamDef> {
     endpoint.streams().filter(|stream| match &source.streams {
-        Selection::All => !endpoint.is_by_name(),
+        Selection::All => !endpoint.is_opt_in(),
         Selection::Named(names) => names.iter().any(|wanted| wanted == stream.name()),
     })
 }

@@ -10,18 +10,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Job;
-use super::commit::Committer;
+use super::commit::{Figures, TableFigures};
 use super::damages::Damages;
 use super::endpoint_run::EndpointRun;
+use super::fair_queue::FairQueue;
 use super::remembered::Remembered;
 use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
+use super::stage::Stager;
 use super::summary::{
     DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary,
     Summary,
 };
-use super::turns::Turns;
-use super::write::{Figures, TableFigures};
 
 /// How often the run looks whether a commit is due although no page comes.
 const TICK: Duration = Duration::from_millis(500);
@@ -61,13 +61,13 @@ async fn read(job: &Arc<Job>) -> Result<Summary> {
     let started = Instant::now();
     job.observer.observe(&Event::SyncStarted { run: &job.run });
     let damages = Damages::find(job).await?;
-    let committer = Committer::new(Arc::clone(job));
-    let Resolved { runs, gone } = resolve(job, &committer, &damages).await?;
+    let stager = Stager::new(Arc::clone(job));
+    let Resolved { runs, gone } = resolve(job, &stager, &damages).await?;
     if !job.options.dry_run {
-        committer.commit().await?;
+        stager.commit().await?;
     }
-    committer.watch(&runs).await;
-    let shared = Arc::new(Shared::new(Arc::clone(job), committer));
+    stager.watch(&runs).await;
+    let shared = Arc::new(Shared::new(Arc::clone(job), stager));
     let mut scheduler = Scheduler::new(shared, runs);
     if !job.options.dry_run {
         scheduler.run().await;
@@ -81,7 +81,7 @@ async fn read(job: &Arc<Job>) -> Result<Summary> {
 struct Scheduler {
     shared: Arc<Shared>,
     runs: Vec<Arc<EndpointRun>>,
-    turns: Turns,
+    queue: FairQueue,
     /// Endpoints that publish together, by source and number.
     groups: BTreeMap<(String, usize), Vec<usize>>,
     tasks: JoinSet<Ended>,
@@ -108,11 +108,11 @@ impl Scheduler {
                 .or_default()
                 .push(index);
         }
-        let turns = Turns::new(&runs);
+        let queue = FairQueue::new(&runs);
         Self {
             shared,
             runs,
-            turns,
+            queue,
             groups,
             tasks: JoinSet::new(),
             reading: BTreeMap::new(),
@@ -132,11 +132,11 @@ impl Scheduler {
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = self.shared.wake.notified() => self.find_split(),
-                () = self.shared.committer.memory().wanted() => self.commit_if_due().await,
+                () = self.shared.stager.memory().wanted() => self.commit_if_due().await,
                 _ = tick.tick() => self.commit_if_due().await,
             }
         }
-        if let Err(error) = self.shared.committer.commit().await {
+        if let Err(error) = self.shared.stager.commit().await {
             self.stop(&error);
         } else if let Err(error) = self.take_back_refused().await {
             self.stop(&error);
@@ -158,13 +158,13 @@ impl Scheduler {
     async fn take_back_refused(&self) -> Result<()> {
         for run in self.runs.iter().filter(|run| run.is_refused()) {
             if run.refresh {
-                self.shared.committer.try_change(|| Ok(run.doubt()))?;
+                self.shared.stager.try_change(|| Ok(run.doubt()))?;
             } else {
                 let stored = self.shared.job.destination.states(&run.id.source).await?;
                 run.return_to(stored.get(&run.id).cloned().unwrap_or_default());
             }
         }
-        self.shared.committer.commit().await
+        self.shared.stager.commit().await
     }
 
     /// Tells that an endpoint begins; one without anything to read is done at once.
@@ -195,11 +195,11 @@ impl Scheduler {
         if self.shared.job.cancel.is_cancelled() {
             return;
         }
-        for source in self.turns.sources() {
-            while let Some(index) = self.turns.next(source) {
+        for source in self.queue.sources() {
+            while let Some(index) = self.queue.next(source) {
                 let run = Arc::clone(&self.runs[index]);
                 if !run.source_has_room(options.max_slices) {
-                    self.turns.put_back(index);
+                    self.queue.put_back(index);
                     break;
                 }
                 // One that may begin no other slice is ready again when one of its slices has
@@ -209,7 +209,7 @@ impl Scheduler {
                 };
                 *self.reading.entry(index).or_default() += 1;
                 if run.has_queued() {
-                    self.turns.add(index);
+                    self.queue.add(index);
                 }
                 let shared = Arc::clone(&self.shared);
                 self.tasks.spawn(async move {
@@ -236,7 +236,7 @@ impl Scheduler {
             .keys()
             .filter(|index| self.runs[**index].has_queued())
         {
-            self.turns.add(*index);
+            self.queue.add(*index);
         }
     }
 
@@ -261,10 +261,7 @@ impl Scheduler {
         self.reading.entry(index).and_modify(|count| *count -= 1);
         self.reading.retain(|_, count| *count > 0);
         let read = match result {
-            Ok(SliceEnd::Read) => self
-                .shared
-                .committer
-                .try_change(|| Ok(run.slice_read(slice))),
+            Ok(SliceEnd::Read) => self.shared.stager.try_change(|| Ok(run.slice_read(slice))),
             Ok(SliceEnd::Stopped) => Ok(()),
             Err(error) => self.pass_over(&run, slice, error, answered),
         };
@@ -272,13 +269,13 @@ impl Scheduler {
             self.failed(&run, &error);
         }
         if run.is_over() {
-            if let Err(error) = self.shared.committer.try_change(|| run.conclude()) {
+            if let Err(error) = self.shared.stager.try_change(|| run.conclude()) {
                 self.failed(&run, &error);
             }
             self.complete(index);
-            self.turns.end(index, run.endpoint().is_last());
+            self.queue.end(index, run.endpoint().is_last());
         } else if run.has_queued() {
-            self.turns.add(index);
+            self.queue.add(index);
         }
     }
 
@@ -292,7 +289,7 @@ impl Scheduler {
     ) -> Result<()> {
         let (known, reason) = (run.gap_names(), error.to_string());
         self.shared
-            .committer
+            .stager
             .try_change(|| run.pass_over(slice, error, answered))?;
         for unit in run.gap_names().difference(&known) {
             self.shared.job.observer.observe(&Event::PassedOver {
@@ -313,7 +310,7 @@ impl Scheduler {
             && let Err(error) = run.judge_all()
         {
             self.failed(run, &error);
-            let given_up = self.shared.committer.try_change(|| Ok(run.doubt()));
+            let given_up = self.shared.stager.try_change(|| Ok(run.doubt()));
             debug_assert!(given_up.is_ok(), "the closure cannot fail");
         }
         if run.is_read() && run.complete() {
@@ -322,7 +319,7 @@ impl Scheduler {
                 error: None,
             });
             if !run.refresh {
-                self.shared.committer.finish(&[run]);
+                self.shared.stager.finish(&[run]);
             }
         }
         let Some(group) = self
@@ -338,7 +335,7 @@ impl Scheduler {
             .all(|run| run.is_complete() || run.is_unavailable())
             && group.iter().any(|run| run.is_complete());
         if is_complete {
-            self.shared.committer.finish(&group);
+            self.shared.stager.finish(&group);
         }
     }
 
@@ -372,13 +369,13 @@ impl Scheduler {
     }
 
     async fn commit_if_due(&self) {
-        if let Err(error) = self.shared.committer.commit_if_due().await {
+        if let Err(error) = self.shared.stager.commit_if_due().await {
             self.stop(&error);
         }
     }
 
     async fn summary(&self, elapsed: Duration) -> Summary {
-        let mut figures = self.shared.committer.figures().await;
+        let mut figures = self.shared.stager.figures().await;
         let endpoints = self
             .runs
             .iter()

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 
 use super::Job;
 use super::budget::Rejections;
-use super::commit::Committer;
 use super::decode::Keys;
 use super::dedup::{Dedup, Hashed, PageMark};
 use super::endpoint_run::EndpointRun;
+use super::stage::Stager;
 use super::staged::PageRecords;
 use crate::destination::Table;
 
@@ -25,7 +25,7 @@ const SPLIT_PAGES: f64 = 3.0;
 /// What all slice tasks of a run share.
 pub(super) struct Shared {
     pub(super) job: Arc<Job>,
-    pub(super) committer: Committer,
+    pub(super) stager: Stager,
     /// Told when a slice was added.
     pub(super) wake: Notify,
 }
@@ -40,9 +40,9 @@ pub(super) enum SliceEnd {
 }
 
 impl Shared {
-    pub(super) fn new(job: Arc<Job>, committer: Committer) -> Self {
+    pub(super) fn new(job: Arc<Job>, stager: Stager) -> Self {
         Self {
-            committer,
+            stager,
             wake: Notify::new(),
             job,
         }
@@ -144,7 +144,7 @@ impl<'a> SliceReader<'a> {
                 return Ok(Step::Ended(SliceEnd::Stopped));
             }
             // The others keep room for this page until it is staged.
-            let hold = shared.committer.memory().hold();
+            let hold = shared.stager.memory().hold();
             let page = tokio::select! {
                 biased;
                 () = shared.job.cancel.cancelled() => return Ok(Step::Ended(SliceEnd::Stopped)),
@@ -199,12 +199,12 @@ impl<'a> SliceReader<'a> {
         };
         let late = self
             .shared
-            .committer
+            .stager
             .stage(records, change)
             .await
             .and_then(|late| self.run.reject_late(&late));
         if self.run.refresh {
-            self.shared.committer.try_change(|| Ok(self.run.doubt()))?;
+            self.shared.stager.try_change(|| Ok(self.run.doubt()))?;
         }
         late?;
         self.pages += 1.0;
@@ -217,9 +217,9 @@ impl<'a> SliceReader<'a> {
         mut page: Page,
         pages: &mut BoxStream<'_, Result<Page>>,
     ) -> Result<Option<Advance>> {
-        let mut alone = self.shared.committer.alone().await?;
+        let mut alone = self.shared.stager.alone().await?;
         // While nobody else can write there is nobody to wait for.
-        let urgent = self.shared.committer.memory().urgent();
+        let urgent = self.shared.stager.memory().urgent();
         loop {
             let end = page.advance.clone();
             let Prepared {
@@ -354,9 +354,7 @@ impl<'a> SliceReader<'a> {
         let Some((kept, given)) = run.endpoint().slicer().split(&run.slice(id)) else {
             return false;
         };
-        shared
-            .committer
-            .change(|| run.replan(id, kept, Some(given)));
+        shared.stager.change(|| run.replan(id, kept, Some(given)));
         shared
             .job
             .observer
@@ -394,7 +392,7 @@ impl<'a> SliceReader<'a> {
                 ..slice
             };
             self.shared
-                .committer
+                .stager
                 .change(|| self.run.replan(self.id, doubted, None));
         }
     }
@@ -418,7 +416,7 @@ impl<'a> SliceReader<'a> {
             ..slice
         });
         self.shared
-            .committer
+            .stager
             .change(|| self.run.replan(self.id, restarted, None));
         Ok(Step::Replanned)
     }

@@ -365,7 +365,7 @@ impl Session for HoardingRun {
         }
         let note = move |page: &Page| {
             self.is_read
-                .store(page.advance == Some(Advance::End), Ordering::Relaxed)
+                .store(page.advance == Some(Advance::End), Ordering::Relaxed);
         };
         self.reader.read(endpoint, slice).inspect_ok(note).boxed()
     }

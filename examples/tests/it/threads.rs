@@ -8,7 +8,7 @@ use destination_parquet::ParquetConfig;
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use pipeline_core::http::{HttpClient, HttpClientBuilder, OAuth2, Request, RetryPolicy};
 use pipeline_core::rate_limit::{MemoryLimits, Quota};
-use pipeline_core::slice::{TimeRange, Windows};
+use pipeline_core::slice::{TimeRange, TimeSlicer};
 use pipeline_core::state::{Change, EndpointState, SliceState};
 use pipeline_core::{
     BuildContext, Catalog, CheckReport, Connector, Endpoint, Error, MemoryBudget, Op, Origin, Page,
@@ -69,7 +69,7 @@ shared!(
     Request,
     RetryPolicy
 );
-shared!(Change, EndpointState, SliceState, TimeRange, Windows);
+shared!(Change, EndpointState, SliceState, TimeRange, TimeSlicer);
 shared!(Box<dyn Connector>, Box<dyn Destination>);
 shared!(MixpanelConfig, Stripe, StripeConfig, ZendeskConfig);
 shared!(JsonlConfig, ParquetConfig, SqliteConfig, SqliteDestination);

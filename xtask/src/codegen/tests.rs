@@ -153,7 +153,7 @@ fn a_table_that_the_specification_contradicts_is_refused() {
         (
             |spec| {
                 spec["components"]["schemas"]["coupon"]["x-expandableFields"] =
-                    serde_json::json!([])
+                    serde_json::json!([]);
             },
             "`applies_to` cannot be expanded",
         ),
@@ -180,14 +180,14 @@ fn a_table_that_the_specification_contradicts_is_refused() {
         (
             |spec| {
                 spec["components"]["schemas"]["coupon"]["properties"]["object"]["enum"] =
-                    serde_json::json!(["plan"])
+                    serde_json::json!(["plan"]);
             },
             "the object does not call itself `coupon`",
         ),
         (
             |spec| {
                 spec["components"]["schemas"]["coupon"]["properties"]["created"]["format"] =
-                    serde_json::Value::Null
+                    serde_json::Value::Null;
             },
             "the cursor `created` is not a time",
         ),

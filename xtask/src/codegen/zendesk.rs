@@ -97,9 +97,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     for (path, text) in &outputs {
         if args.check {
-            compare(path, text)?
+            compare(path, text)?;
         } else {
-            write(path, text)?
+            write(path, text)?;
         }
     }
     Ok(())

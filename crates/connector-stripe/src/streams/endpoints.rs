@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::http::Request;
 use pipeline_core::paginate::AfterLastId;
-use pipeline_core::slice::{Slicer, TimeRange, Windows};
+use pipeline_core::slice::{Slicer, TimeRange, TimeSlicer};
 use pipeline_core::state::{EndpointState, SliceState, Window};
 use pipeline_core::{
-    Deletes, Endpoint, NestedList, Result, Schema, Since, StreamDef, SyncMode, TimeFormat,
+    Deletes, EmbeddedList, Endpoint, Result, Schema, Since, StreamDef, SyncMode, TimeFormat,
 };
 
 use super::{ACCOUNT, Place, Stream, operation, stream, streams};
@@ -97,11 +97,11 @@ fn walk(stream: &Stream, reading: Reading, list: &Endpoint) -> Endpoint {
             None => endpoint,
         };
     };
-    let windows = Windows {
+    let windows = TimeSlicer {
         lag: reading.lag,
         lookback: reading.lookback,
         partition: stream.partition,
-        ..Windows::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
+        ..TimeSlicer::newest_first("created[gte]", "created[lt]", TimeFormat::UnixSeconds)
     };
     let endpoint = endpoint.cursor(cursor, TimeFormat::UnixSeconds);
     let endpoint = if stream.ageless {
@@ -123,7 +123,7 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
         };
         if parent == stream.name {
             let rest = list(child, reading).feeds(definition(child, stream.mode), "data");
-            let nested = NestedList::new(member, "has_more", rest).total("total_count");
+            let nested = EmbeddedList::new(member, "has_more", rest).total("total_count");
             // Expanded, it is there, but not in every kind of object: the others' lists are
             // documented to be always there.
             let nested = if stream.expand.contains(&member) {
@@ -132,7 +132,7 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
                 nested
             };
             let column = child.parent_id.or(child.owner);
-            endpoint = endpoint.feeds_nested(
+            endpoint = endpoint.feeds_embedded(
                 column
                     .into_iter()
                     .fold(nested, |nested, column| nested.inherit("id", column)),
@@ -150,8 +150,9 @@ fn complete(mut endpoint: Endpoint, stream: &Stream, reading: Reading) -> Endpoi
             .query
             .iter()
             .fold(rest, |rest, (name, value)| rest.query(*name, *value));
-        endpoint = endpoint
-            .completes(NestedList::new(inner.member, "has_more", rest).total("total_count"));
+        endpoint = endpoint.complete_embedded(
+            EmbeddedList::new(inner.member, "has_more", rest).total("total_count"),
+        );
     }
     endpoint
 }
@@ -223,7 +224,7 @@ fn definition(stream: &Stream, mode: SyncMode) -> StreamDef {
 
 /// Windows over the whole life of the account, whatever the start date.
 #[derive(Debug)]
-struct Everything(Windows);
+struct Everything(TimeSlicer);
 
 impl Slicer for Everything {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {

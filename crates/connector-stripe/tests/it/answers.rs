@@ -515,11 +515,11 @@ async fn one_change_that_cannot_be_fetched_holds_up_no_other_and_heals() {
             refusal(status, "", "", "There was a problem."),
         );
         town.change("/v1/charges", "charge.updated", |charge| {
-            charge["status"] = json!("succeeded")
+            charge["status"] = json!("succeeded");
         })
         .await;
         town.change("/v1/customers", "customer.updated", |customer| {
-            customer["name"] = json!("new")
+            customer["name"] = json!("new");
         })
         .await;
         let statuses = |town: &Town| town.destination.column("s", "charges", "status");
@@ -559,7 +559,7 @@ async fn what_cannot_be_fetched_for_long_comes_with_its_list() {
     let town = Town::new(account);
     town.sync_of(&["charges"]).await;
     town.change("/v1/charges", "charge.updated", |charge| {
-        charge["status"] = json!("succeeded")
+        charge["status"] = json!("succeeded");
     })
     .await;
     let mut syncs = 0;
@@ -582,7 +582,7 @@ async fn an_outage_is_not_taken_for_objects_that_cannot_be_fetched() {
     let town = Town::new(account);
     town.sync_of(&["charges"]).await;
     town.change("/v1/charges", "charge.updated", |charge| {
-        charge["status"] = json!("succeeded")
+        charge["status"] = json!("succeeded");
     })
     .await;
     for index in 0..9 {
@@ -741,7 +741,7 @@ async fn members_that_a_key_may_not_expand_cost_no_stream() {
     );
     // What is fetched by itself is not asked for with them either.
     town.change("/v1/customers", "customer.updated", |customer| {
-        customer["name"] = json!("new")
+        customer["name"] = json!("new");
     })
     .await;
     assert_eq!(

@@ -89,7 +89,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .limits(LIMITS)
     .each("all_articles", None, OF_CONTENT)
-    .by_name(),
+    .opt_in(),
     list(
         "section_subscriptions",
         "/api/v2/help_center/sections/{id}/subscriptions",
@@ -99,7 +99,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .limits(LIMITS)
     .each("sections", None, OF_CONTENT)
-    .by_name(),
+    .opt_in(),
     list(
         "help_center_votes",
         "/api/v2/help_center/votes",
@@ -121,7 +121,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .limits(LIMITS)
     .each("topics", None, OF_CONTENT)
-    .by_name(),
+    .opt_in(),
     list(
         "post_subscriptions",
         "/api/v2/community/posts/{id}/subscriptions",
@@ -131,7 +131,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .limits(LIMITS)
     .each("posts", None, OF_CONTENT)
-    .by_name(),
+    .opt_in(),
     list(
         "post_comments",
         "/api/v2/community/posts/{id}/comments",

@@ -104,7 +104,7 @@ pub(super) const LISTS: &[List] = &[
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
     .limits(EXPORTS)
-    .by_name(),
+    .opt_in(),
     list(
         "routing_attribute_value_changes",
         "/api/v2/incremental/routing/attribute_values",
@@ -116,7 +116,7 @@ pub(super) const LISTS: &[List] = &[
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
     .limits(EXPORTS)
-    .by_name(),
+    .opt_in(),
     list(
         "routing_instance_value_changes",
         "/api/v2/incremental/routing/instance_values",
@@ -128,7 +128,7 @@ pub(super) const LISTS: &[List] = &[
     .reads(Reads::Changes(Duration::ZERO))
     .cursor("time", Rfc3339)
     .limits(EXPORTS)
-    .by_name(),
+    .opt_in(),
     list(
         "audit_logs",
         "/api/v2/audit_logs",

@@ -82,7 +82,7 @@ pub(super) const LISTS: &[List] = &[
         &[stream("ticket_comments", "comments").columns(Columns::Hand(columns::TICKET_COMMENT))],
     )
     .each("ticket_events", None, &[("ticket_id", "ticket_id")])
-    .gone_with_parent()
+    .cascade_delete()
     .last(),
     list(
         "ticket_metric_events",
@@ -104,13 +104,13 @@ pub(super) const LISTS: &[List] = &[
     )
     .limits(&[TICKET_AUDITS, SUPPORT])
     .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
-    .by_name(),
+    .opt_in(),
     // A redaction changes the ticket, so that its audits are read again with the export that says
     // so. An export that lags behind the events does not keep the text for longer.
     list("rewritten_audits", "/api/v2/tickets/{ticket_id}/audits", &[stream("ticket_audits", "audits")])
         .limits(&[TICKET_AUDITS, SUPPORT])
         .each("ticket_events", None, &[("ticket_id", "ticket_id")])
-        .by_name()
+        .opt_in()
         .last(),
     list(
         "side_conversations",
@@ -122,7 +122,7 @@ pub(super) const LISTS: &[List] = &[
     .walk(Walk::Numbered)
     .shared(maps::side_conversation)
     .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
-    .by_name(),
+    .opt_in(),
     list(
         "side_conversation_events",
         "/api/v2/tickets/{ticket_id}/side_conversations/{id}/events",
@@ -132,7 +132,7 @@ pub(super) const LISTS: &[List] = &[
     )
     .walk(Walk::Numbered)
     .each("side_conversations", None, &[("id", "side_conversation_id"), ("ticket_id", "ticket_id")])
-    .by_name(),
+    .opt_in(),
     list(
         "conversation_log",
         "/api/v2/tickets/{id}/conversation_log",
@@ -141,7 +141,7 @@ pub(super) const LISTS: &[List] = &[
             .note("messaging with the turns of bots; one request for each ticket that changed, so read only when named")],
     )
     .each("tickets", Some(maps::is_live), &[("id", "ticket_id")])
-    .by_name(),
+    .opt_in(),
     list(
         "satisfaction_ratings",
         "/api/v2/satisfaction_ratings",
@@ -213,11 +213,11 @@ pub(super) const LISTS: &[List] = &[
     .cursor("updated_at", Rfc3339)
     .query(&[("filter[type]", "ticket"), ALL_TYPES])
     .limits(&[SEARCH_EXPORT, SUPPORT])
-    .by_name(),
+    .opt_in(),
     list(
         "requests",
         "/api/v2/requests",
         &[stream("requests", "requests").note("only those of the configured user, as an end user sees tickets; read only when named")],
     )
-    .by_name(),
+    .opt_in(),
 ];

@@ -575,10 +575,10 @@ async fn a13_nothing_is_committed_to_a_file_that_no_name_leads_to() {
                 .open(config(dir).path)
                 .unwrap()
                 .set_len(0)
-                .unwrap()
+                .unwrap();
         }),
         ("deleted", |dir| {
-            fs::remove_file(dir.join("warehouse.db-wal")).unwrap()
+            fs::remove_file(dir.join("warehouse.db-wal")).unwrap();
         }),
     ];
     for (how, remove) in removals {

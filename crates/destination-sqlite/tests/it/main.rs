@@ -129,7 +129,7 @@ impl DestinationFixture for Sqlite {
             Damage {
                 name: "no database",
                 inflict: |scratch| {
-                    fs::write(config(scratch.path()).path, "garbage ".repeat(1000)).unwrap()
+                    fs::write(config(scratch.path()).path, "garbage ".repeat(1000)).unwrap();
                 },
             },
             Damage {
@@ -140,7 +140,7 @@ impl DestinationFixture for Sqlite {
                         .open(config(scratch.path()).path)
                         .unwrap()
                         .set_len(5000)
-                        .unwrap()
+                        .unwrap();
                 },
             },
         ]

@@ -140,7 +140,7 @@ impl DestinationTable {
                 match value.as_str() {
                     Some(secret) if property.is_secret() => console.hide(secret.to_owned().into()),
                     Some(path) if property.is_path(path) => {
-                        value = config.folder.join(path).display().to_string().into()
+                        value = config.folder.join(path).display().to_string().into();
                     }
                     _ => {}
                 }

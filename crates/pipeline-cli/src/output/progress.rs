@@ -78,7 +78,7 @@ impl Observer for Progress {
         let mut board = self.board();
         match event {
             Event::EndpointStarted { endpoint, .. } => {
-                drop(board.endpoints.entry((*endpoint).clone()).or_default())
+                board.endpoints.entry((*endpoint).clone()).or_default();
             }
             Event::Attempt(attempt) => {
                 let line = board.line(EndpointId::new(attempt.source, attempt.endpoint));
@@ -121,7 +121,7 @@ impl Observer for Progress {
                 board.rows += rows;
             }
             Event::EndpointFinished { endpoint, .. } => {
-                board.line((*endpoint).clone()).finished = true
+                board.line((*endpoint).clone()).finished = true;
             }
             _ => {}
         }
@@ -230,9 +230,9 @@ impl Drawing {
         let thread = std::thread::spawn(move || {
             let wait = |span| matches!(stopped.recv_timeout(span), Err(RecvTimeoutError::Timeout));
             if Console::is_watched() {
-                on_terminal(&progress, &console, wait)
+                on_terminal(&progress, &console, wait);
             } else {
-                in_lines(&progress, &console, wait)
+                in_lines(&progress, &console, wait);
             }
         });
         Self { stop, thread }

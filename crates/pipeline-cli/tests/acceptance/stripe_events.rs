@@ -775,7 +775,7 @@ async fn all_lines_of_a_deleted_draft_go_with_it_whoever_is_selected() {
                     "invoice_line_items",
                     Some(draft),
                     json!({ "invoice": draft }),
-                ))
+                ));
             });
         }
         town.sync().await;

@@ -309,7 +309,7 @@ pub(crate) fn set_all(name: &'static str, text: &'static str) -> Act {
             .as_array_mut()
             .unwrap()
             .iter_mut()
-            .for_each(|record| record[name] = value.clone())
+            .for_each(|record| record[name] = value.clone());
     })
 }
 

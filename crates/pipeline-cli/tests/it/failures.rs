@@ -132,7 +132,7 @@ async fn a_destination_that_cannot_be_written_ends_with_5() {
         sandbox.path("warehouse.db"),
     );
     let mode = |path: &std::path::Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let copy = folder.join("copy-of-pipeline");
     fs::copy(env!("CARGO_BIN_EXE_pipeline"), &copy).unwrap();

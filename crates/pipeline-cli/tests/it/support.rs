@@ -157,7 +157,7 @@ pub(crate) fn ran(mut command: Command) -> Ran {
             // A copy of the program that another thread's child still holds open for writing, for
             // an instant.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::yield_now()
+                std::thread::yield_now();
             }
             output => break output.unwrap(),
         }

@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use crate::connector::account::Account;
-use crate::connector::nested_list::NestedList;
+use crate::connector::nested_list::EmbeddedList;
 use crate::connector::paginate::{Paginator, SinglePage};
-use crate::connector::slice::{Slicer, Whole, parse_time};
+use crate::connector::slice::{SingleSlice, Slicer, parse_time};
 use crate::connector::stream::StreamDef;
 use crate::error::Result;
 use crate::http::Method;
@@ -35,11 +35,11 @@ pub enum SyncMode {
 /// Clones share what is large: a source of many accounts has a clone for each.
 ///
 /// ```
-/// # use pipeline_core::{Endpoint, Schema, StreamDef, SyncMode, TimeFormat, paginate::AfterLastId, slice::Windows};
+/// # use pipeline_core::{Endpoint, Schema, StreamDef, SyncMode, TimeFormat, paginate::AfterLastId, slice::TimeSlicer};
 /// let orders = Endpoint::get("orders", "/v1/orders")
 ///     .feeds(StreamDef::new("orders", Schema::default()).primary_key(["id"]), "data")
 ///     .paginate(AfterLastId { param: "after", more: "has_more", id: "id" })
-///     .slices(Windows::newest_first("created_from", "created_before", TimeFormat::UnixSeconds))
+///     .slices(TimeSlicer::newest_first("created_from", "created_before", TimeFormat::UnixSeconds))
 ///     .incremental();
 /// assert_eq!(orders.mode(), SyncMode::Incremental);
 /// ```
@@ -58,7 +58,7 @@ pub struct Endpoint {
     /// Which of the feeds somebody wants; none: all of them. Apart from the feeds, so that clones
     /// go on sharing those.
     pub(crate) wanted: Option<Arc<[bool]>>,
-    pub(crate) nested: Arc<Vec<NestedList>>,
+    pub(crate) nested: Arc<Vec<EmbeddedList>>,
     pub(crate) paginator: Arc<dyn Paginator>,
     pub(crate) slicer: Arc<dyn Slicer>,
     pub(crate) mode: SyncMode,
@@ -75,7 +75,7 @@ pub struct Endpoint {
     pub(crate) at_most: Option<usize>,
     pub(crate) last: bool,
     pub(crate) corrects: bool,
-    pub(crate) refreshed_every: Option<TimeDelta>,
+    pub(crate) full_refresh_interval: Option<TimeDelta>,
     pub(crate) edition: Option<&'static str>,
     pub(crate) settings: BTreeMap<&'static str, String>,
     pub(crate) parent: Option<Arc<Parent>>,
@@ -152,7 +152,7 @@ impl Endpoint {
             wanted: None,
             nested: Arc::default(),
             paginator: Arc::new(SinglePage),
-            slicer: Arc::new(Whole),
+            slicer: Arc::new(SingleSlice),
             mode: SyncMode::FullRefresh,
             buckets: Arc::default(),
             next_page_buckets: None,
@@ -166,7 +166,7 @@ impl Endpoint {
             at_most: None,
             last: false,
             corrects: false,
-            refreshed_every: None,
+            full_refresh_interval: None,
             edition: None,
             settings: BTreeMap::new(),
             parent: None,
@@ -217,7 +217,7 @@ impl Endpoint {
 
     /// A parent whose list is not found is gone, and so is every row that it [passed something
     /// on](Self::inherit) to. Needs [`for_each`](Self::for_each).
-    pub fn gone_with_parent(mut self) -> Self {
+    pub fn cascade_delete(mut self) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).owns = true;
         }
@@ -259,14 +259,14 @@ impl Endpoint {
 
     /// Completes a list inside each record of the first stream: one that says that there is more is
     /// read to its end from its own path, and the record gets all of it.
-    pub fn completes(mut self, list: NestedList) -> Self {
+    pub fn complete_embedded(mut self, list: EmbeddedList) -> Self {
         Arc::make_mut(&mut self.nested).push(list);
         self
     }
 
     /// Feeds a stream from a list inside each record of the first stream, completed. The stream is
     /// the one that the list's own endpoint feeds.
-    pub fn feeds_nested(mut self, list: NestedList) -> Self {
+    pub fn feeds_embedded(mut self, list: EmbeddedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath(
                 [
@@ -283,7 +283,7 @@ impl Endpoint {
             };
             Arc::make_mut(&mut self.feeds).push(feed);
         }
-        self.completes(NestedList {
+        self.complete_embedded(EmbeddedList {
             is_fed: true,
             ..list
         })
@@ -329,8 +329,8 @@ impl Endpoint {
 
     /// Reads everything again, into a next generation, when that was last begun so long ago: what
     /// changed or vanished without the vendor saying so is right again then.
-    pub fn refreshed_every(mut self, interval: TimeDelta) -> Self {
-        self.refreshed_every = Some(interval);
+    pub fn full_refresh_interval(mut self, interval: TimeDelta) -> Self {
+        self.full_refresh_interval = Some(interval);
         self
     }
 
@@ -398,7 +398,7 @@ impl Endpoint {
 
     /// Read only when the configuration names a stream of it: it costs much, or another stream is
     /// better.
-    pub fn by_name(mut self) -> Self {
+    pub fn opt_in(mut self) -> Self {
         self.by_name = true;
         self
     }
@@ -455,11 +455,11 @@ impl Endpoint {
 
     /// How long a full refresh stays good; none: for ever.
     pub fn refresh_interval(&self) -> Option<TimeDelta> {
-        self.refreshed_every
+        self.full_refresh_interval
     }
 
     /// What records look like, such as the version of the vendor's API.
-    pub fn read_edition(&self) -> Option<&'static str> {
+    pub fn read_version(&self) -> Option<&'static str> {
         self.edition
     }
 
@@ -499,7 +499,7 @@ impl Endpoint {
     }
 
     /// Whether a stream that is fed from the nested list of this number is selected.
-    pub(crate) fn wants_nested(&self, list: usize) -> bool {
+    pub(crate) fn wants_embedded(&self, list: usize) -> bool {
         self.feeds
             .iter()
             .enumerate()
@@ -524,7 +524,7 @@ impl Endpoint {
     }
 
     /// True when it is read only if a stream of it is named.
-    pub fn is_by_name(&self) -> bool {
+    pub fn is_opt_in(&self) -> bool {
         self.by_name
     }
 

@@ -6,7 +6,7 @@ use crate::model::record::{Op, RawRecord, RecordPath};
 
 /// A list inside a record, of which the vendor sends the beginning only.
 #[derive(Clone, Debug)]
-pub struct NestedList {
+pub struct EmbeddedList {
     pub(crate) member: &'static str,
     pub(crate) more: &'static str,
     pub(crate) list: Endpoint,
@@ -18,7 +18,7 @@ pub struct NestedList {
     pub(crate) is_optional: bool,
 }
 
-impl NestedList {
+impl EmbeddedList {
     /// The list in `member` of a record, which goes on when its own member `more` is true.
     ///
     /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for

@@ -20,7 +20,7 @@ mod offsets;
 mod tests;
 
 pub use counted::Counted;
-pub use cursors::{AfterLastId, CursorField, More, SinglePage, TimeWindow};
+pub use cursors::{AfterLastId, CursorField, More, SinglePage, WindowCursor};
 pub use links::{LinkHeader, NextUrl};
 pub use offsets::{Offset, PageNumber};
 

@@ -139,16 +139,16 @@ pub trait Slicer: Send + Sync + Debug {
 ///
 /// ```
 /// use chrono::DateTime;
-/// use pipeline_core::slice::{Slicer, TimeRange, Whole};
+/// use pipeline_core::slice::{Slicer, TimeRange, SingleSlice};
 /// use pipeline_core::state::EndpointState;
 ///
 /// let planned = Whole.plan(&EndpointState::default(), TimeRange::all(), DateTime::UNIX_EPOCH);
 /// assert_eq!(planned.len(), 1);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Whole;
+pub struct SingleSlice;
 
-impl Slicer for Whole {
+impl Slicer for SingleSlice {
     fn plan(
         &self,
         state: &EndpointState,
@@ -231,12 +231,12 @@ impl Slicer for StartTime {
 /// use chrono::TimeDelta;
 /// use pipeline_core::TimeFormat;
 /// use pipeline_core::http::{Method, Request};
-/// use pipeline_core::slice::{Slicer, TimeRange, Windows};
+/// use pipeline_core::slice::{Slicer, TimeRange, TimeSlicer};
 /// use pipeline_core::state::EndpointState;
 ///
 /// let slicer = Windows {
 ///     step: Some(TimeDelta::days(1)),
-///     ..Windows::newest_first("created_from", "created_before", TimeFormat::UnixSeconds)
+///     ..TimeSlicer::newest_first("created_from", "created_before", TimeFormat::UnixSeconds)
 /// };
 /// let since = "2026-01-31T00:00:00Z".parse()?;
 /// let now = "2026-02-01T23:59:59Z".parse()?;
@@ -249,7 +249,7 @@ impl Slicer for StartTime {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Windows {
+pub struct TimeSlicer {
     /// Query parameter of the first instant inside.
     pub since: &'static str,
     /// Query parameter of the end.
@@ -283,7 +283,7 @@ pub enum Oldest {
     At(DateTime<Utc>),
 }
 
-impl Windows {
+impl TimeSlicer {
     /// Windows that are read newest first, have whole seconds and no gap, as a starting point.
     pub fn newest_first(since: &'static str, until: &'static str, format: TimeFormat) -> Self {
         Self {
@@ -417,7 +417,7 @@ impl Windows {
     }
 }
 
-impl Slicer for Windows {
+impl Slicer for TimeSlicer {
     fn plan(&self, state: &EndpointState, range: TimeRange, now: DateTime<Utc>) -> Vec<SliceState> {
         let latest = self.floor(now - self.lag) + self.grain();
         let end = range.end.map_or(latest, |end| latest.min(self.ceil(end)));

@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 
 use super::{List, Reader, Walk, map_records, parents, walk};
 use crate::connector::Endpoint;
-use crate::connector::nested_list::NestedList;
+use crate::connector::nested_list::EmbeddedList;
 use crate::connector::paginate::PageView;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{HeaderMap, Method};
@@ -114,7 +114,7 @@ pub(super) async fn spread(
     }
     let lists = endpoint.nested.iter().enumerate();
     let inside = lists.map(|(index, list)| {
-        if endpoint.wants_nested(index) {
+        if endpoint.wants_embedded(index) {
             entries(list, &owners)
         } else {
             Ok(Vec::new())
@@ -134,8 +134,8 @@ pub(super) async fn spread(
 }
 
 /// The lists that somebody wants.
-fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &NestedList> {
-    let is_wanted = |index| endpoint.wants(0) || endpoint.wants_nested(index);
+fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = &EmbeddedList> {
+    let is_wanted = |index| endpoint.wants(0) || endpoint.wants_embedded(index);
     endpoint
         .nested
         .iter()
@@ -167,7 +167,7 @@ async fn complete(reader: &Reader, endpoint: &Endpoint, record: RawRecord) -> Co
 }
 
 impl Completed {
-    async fn add(&mut self, reader: &Reader, list: &NestedList) -> Result<()> {
+    async fn add(&mut self, reader: &Reader, list: &EmbeddedList) -> Result<()> {
         let Some(beginning) = Beginning::of(list, &self.record)? else {
             return Ok(());
         };
@@ -181,7 +181,7 @@ impl Completed {
 
 /// The entries of a list, of all records. An object that is not a list of the documented shape has
 /// none.
-fn entries(list: &NestedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> {
+fn entries(list: &EmbeddedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> {
     let path = list.entries()?.clone();
     let mut entries = Vec::new();
     for owner in owners {
@@ -205,7 +205,7 @@ fn entries(list: &NestedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> {
 
 /// What the vendor sent of a list that goes on.
 struct Beginning<'a> {
-    list: &'a NestedList,
+    list: &'a EmbeddedList,
     json: Bytes,
     entries: Vec<RawRecord>,
     /// Where the list goes on; its start when the beginning does not tell, and is of no use then.
@@ -215,7 +215,7 @@ struct Beginning<'a> {
 
 impl<'a> Beginning<'a> {
     /// None when there is no list or all of it is there.
-    fn of(list: &'a NestedList, record: &RawRecord) -> Result<Option<Self>> {
+    fn of(list: &'a EmbeddedList, record: &RawRecord) -> Result<Option<Self>> {
         if list.is_missing(record) {
             return Err(Error::new(
                 ErrorKind::Decode,
@@ -342,7 +342,7 @@ impl<'a> Beginning<'a> {
 }
 
 /// False when entries share a key: then none of them tells where the list goes on.
-fn are_distinct(list: &NestedList, entries: &[RawRecord]) -> bool {
+fn are_distinct(list: &EmbeddedList, entries: &[RawRecord]) -> bool {
     let Some(feed) = list.list.feeds.first() else {
         return true;
     };

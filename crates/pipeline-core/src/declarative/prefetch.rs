@@ -115,7 +115,7 @@ mod tests {
         let line = Arc::new(tokio::sync::Semaphore::new(1));
         let place = Arc::clone(&line).acquire_owned().await.unwrap();
         let turn = |line: Arc<tokio::sync::Semaphore>| async move {
-            drop(line.acquire_owned().await.unwrap())
+            drop(line.acquire_owned().await.unwrap());
         };
         let mut ahead = Ahead::new([turn(Arc::clone(&line))].into_iter(), 1);
         ahead.meanwhile(tokio::task::yield_now()).await;

@@ -255,7 +255,7 @@ async fn listed_in(
     let endpoint = things()
         .paginate(CURSOR)
         .cursor("at", crate::TimeFormat::UnixSeconds)
-        .slices(crate::connector::slice::Windows::newest_first(
+        .slices(crate::connector::slice::TimeSlicer::newest_first(
             "since",
             "until",
             crate::TimeFormat::UnixSeconds,
@@ -462,7 +462,7 @@ async fn b20_the_next_sync_does_not_believe_it_either() {
 /// The last second of a page comes once more at the head of the next, and may be all of it.
 #[tokio::test(start_paused = true)]
 async fn c18_a_page_may_repeat_the_one_before_where_the_boundary_comes_again() {
-    let list = things().paginate(crate::connector::paginate::TimeWindow {
+    let list = things().paginate(crate::connector::paginate::WindowCursor {
         since: "since",
         until: "until",
         done: "done",

@@ -49,7 +49,7 @@ use crate::memory::Hold;
 use crate::message::{Request, Response};
 use crate::model::Availability;
 use crate::model::state::EndpointId;
-use crate::rate_limit::{BucketUse, Left, Limiter, RateReader, date};
+use crate::rate_limit::{BucketUse, Limiter, RateLimitParser, Remaining, date};
 
 /// Difference to the vendor's clock that may be latency and rounding.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ pub(crate) struct Inner {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) redactor: Redactor,
     pub(crate) classifier: Option<Arc<dyn Classifier>>,
-    pub(crate) readers: Vec<Arc<dyn RateReader>>,
+    pub(crate) readers: Vec<Arc<dyn RateLimitParser>>,
     pub(crate) headers: HeaderMap,
     pub(crate) request_id: Option<HeaderName>,
     /// The header of requests that answers repeat, and whether one did not.
@@ -354,7 +354,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// When what earlier runs spent cannot be read.
-    pub async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+    pub async fn left(&self, bucket: &str) -> Result<Option<Remaining>> {
         self.inner.limiter.left(bucket).await
     }
 

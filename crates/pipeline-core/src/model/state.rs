@@ -241,7 +241,7 @@ pub struct EndpointState {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refreshing: bool,
     /// When it was last begun to read everything there is; only of endpoints that are
-    /// [read again at intervals](crate::Endpoint::refreshed_every).
+    /// [read again at intervals](crate::Endpoint::full_refresh_interval).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<DateTime<Utc>>,
     /// What the committed records look like, as their [endpoint](crate::Endpoint::edition) said.

@@ -13,13 +13,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, OnceCell};
 
-use crate::rate_limit::adaptive::controller::{Control, Gate};
+use crate::rate_limit::adaptive::controller::{AdaptiveRate, Gate};
 use crate::rate_limit::adaptive::window::Window;
-use crate::rate_limit::concurrency::Slots;
-use crate::rate_limit::headers::RateHint;
+use crate::rate_limit::concurrency::ConcurrencyLimit;
+use crate::rate_limit::headers::RateLimitInfo;
 use crate::rate_limit::ledger::{Learned, LearnedWindow};
-use crate::rate_limit::quota::{BucketKey, Charge, Quota, at_least_one, whole};
-use crate::rate_limit::reported::{Announced, LONG};
+use crate::rate_limit::quota::{BucketKey, Quota, Reservation, at_least_one, whole};
+use crate::rate_limit::reported::{LONG, ReportedLimit};
 use crate::rate_limit::usage::{BucketUse, Counted};
 use crate::rate_limit::wait_queue::Line;
 
@@ -50,9 +50,9 @@ struct State {
     /// The same when the last request was sent: of answers that come together the last finds no
     /// others under way.
     at_once: u32,
-    control: Control,
-    announced: Announced,
-    slots: Slots,
+    control: AdaptiveRate,
+    announced: ReportedLimit,
+    slots: ConcurrencyLimit,
     kept: Option<DateTime<Utc>>,
     counted: Counted,
 }
@@ -60,7 +60,7 @@ struct State {
 /// What stands in the way of a request.
 pub(crate) enum Obstacle {
     /// Too many are under way.
-    Slots,
+    Concurrency,
     /// As the control or the vendor's headers say.
     Gate(Gate),
 }
@@ -70,12 +70,12 @@ impl Bucket {
         let state = State {
             in_flight: 0,
             at_once: 0,
-            control: Control::new(
+            control: AdaptiveRate::new(
                 quota.rate(),
                 if quota.is_known() { 1.0 } else { quota.part },
             ),
-            announced: Announced::default(),
-            slots: Slots::default(),
+            announced: ReportedLimit::default(),
+            slots: ConcurrencyLimit::default(),
             kept: None,
             counted: Counted::default(),
         };
@@ -100,7 +100,7 @@ impl Bucket {
             .slots(now, &self.quota)
             .is_some_and(|slots| state.in_flight >= slots)
         {
-            return Some(Obstacle::Slots);
+            return Some(Obstacle::Concurrency);
         }
         let gates = [
             state.control.gate(now),
@@ -119,7 +119,7 @@ impl Bucket {
     }
 
     /// What one request costs, at the pace of the moment.
-    pub(crate) fn charge(&self, now: Duration) -> Charge {
+    pub(crate) fn charge(&self, now: Duration) -> Reservation {
         let state = self.state();
         let (quota, rate) = (state.allowed(&self.quota), state.rate(now, &self.quota));
         let permits = rate * quota.per.as_secs_f64();
@@ -133,7 +133,7 @@ impl Bucket {
             burst: at_least_one(burst),
             ..quota
         };
-        Charge {
+        Reservation {
             key: self.key.clone(),
             quota,
             pace,
@@ -248,7 +248,7 @@ impl Bucket {
     }
 
     /// Takes note of what the answer to a request says about this bucket.
-    pub(crate) fn learn(&self, now: Duration, sent: Duration, hints: &[&RateHint]) {
+    pub(crate) fn learn(&self, now: Duration, sent: Duration, hints: &[&RateLimitInfo]) {
         let per = if self.quota.is_known() {
             self.quota.per
         } else {
@@ -436,10 +436,10 @@ mod tests {
         assert!(burst_of_many > 2, "{burst_of_many}");
         let slowed = bucket(Quota::per_second(100).burst(100));
         assert_eq!(burst(&slowed), (100, 100.0));
-        let five = RateHint {
+        let five = RateLimitInfo {
             limit: Some(5.0),
             window: Some(second(1)),
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         };
         slowed.learn(second(100), second(99), &[&five]);
         assert_eq!(burst(&slowed), (5, 5.0));
@@ -547,7 +547,7 @@ mod tests {
         );
         assert!(matches!(
             bucket.obstacle(second(101)),
-            Some(Obstacle::Slots)
+            Some(Obstacle::Concurrency)
         ));
         (0..3).for_each(|_| bucket.released());
         assert!(bucket.obstacle(second(101)).is_none(), "5 of 6");
@@ -643,9 +643,9 @@ mod tests {
             bucket.learn(
                 second(100),
                 second(99),
-                &[&RateHint {
+                &[&RateLimitInfo {
                     limit: Some(told),
-                    ..RateHint::default()
+                    ..RateLimitInfo::default()
                 }],
             );
             bucket.allowed().permits

@@ -1,9 +1,9 @@
 //! How many requests at once a vendor lets through, where it does not say so.
 //!
-//! Pure, as [`Control`](crate::rate_limit::adaptive::controller::Control) is. Who is refused far
-//! below the rate that was learned, or is told so, has too many requests under way: their number is
-//! cut, and comes back slowly. What it was at the refusal is remembered, and gone beyond ever so
-//! carefully.
+//! Pure, as [`AdaptiveRate`](crate::rate_limit::adaptive::controller::AdaptiveRate) is. Who is
+//! refused far below the rate that was learned, or is told so, has too many requests under way:
+//! their number is cut, and comes back slowly. What it was at the refusal is remembered, and gone
+//! beyond ever so carefully.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ const ONE_EVENT: Duration = Duration::from_secs(1);
 
 /// The slots of one bucket. Times are since a common origin.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slots {
+pub(crate) struct ConcurrencyLimit {
     /// So many since then.
     cut: Option<(f64, Duration)>,
     /// So many were one too few.
     met: Option<f64>,
 }
 
-impl Slots {
+impl ConcurrencyLimit {
     /// Goes on with what was learned before.
     pub(crate) fn resume(&mut self, now: Duration, met: u32) {
         self.met = Some(f64::from(met.max(1)));

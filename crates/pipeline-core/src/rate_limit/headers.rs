@@ -12,7 +12,7 @@ use crate::message::Answer;
 
 /// What a vendor says about one of its limits.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct RateHint {
+pub struct RateLimitInfo {
     /// Requests allowed in a window, or at once.
     pub limit: Option<f64>,
     /// Requests left.
@@ -27,7 +27,7 @@ pub struct RateHint {
     pub policy: Option<String>,
 }
 
-impl RateHint {
+impl RateLimitInfo {
     /// Keeps only a part of what is told, between 0 and 1: the rest of the limit is left to the
     /// account's other programs, so that nothing is left for this one when only that reserve is.
     pub fn share(self, part: f64) -> Self {
@@ -74,10 +74,10 @@ impl RateHint {
 }
 
 /// A hint and the name of the bucket that it is about.
-pub type Hint = (Cow<'static, str>, RateHint);
+pub type Hint = (Cow<'static, str>, RateLimitInfo);
 
 /// Reads what a vendor says about its limits, and which bucket each saying is about.
-pub trait RateReader: Send + Sync + Debug {
+pub trait RateLimitParser: Send + Sync + Debug {
     /// What an answer says. `now` is the vendor's wall clock.
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint>;
 }
@@ -147,7 +147,7 @@ impl RateHeaders {
     };
 
     /// Reads the headers. `now` is the vendor's wall clock.
-    pub fn parse(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
+    pub fn parse(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateLimitInfo> {
         let mut hints = match self {
             Self::Plain {
                 limit,
@@ -158,17 +158,17 @@ impl RateHeaders {
                 let limit = text(headers, limit).and_then(number);
                 let remaining = text(headers, remaining).and_then(number);
                 let reset = text(headers, reset).and_then(|text| reset_in(&text, *unit, now));
-                vec![RateHint {
+                vec![RateLimitInfo {
                     limit,
                     remaining,
                     reset,
-                    ..RateHint::default()
+                    ..RateLimitInfo::default()
                 }]
             }
             Self::Ietf => ietf(headers, now),
         };
-        hints.retain(RateHint::says_something);
-        hints.into_iter().map(RateHint::plausible).collect()
+        hints.retain(RateLimitInfo::says_something);
+        hints.into_iter().map(RateLimitInfo::plausible).collect()
     }
 
     /// A reader that applies everything these headers say to one bucket.
@@ -198,7 +198,7 @@ impl BucketReader {
     }
 }
 
-impl RateReader for BucketReader {
+impl RateLimitParser for BucketReader {
     fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let hints = self.headers.parse(answer.headers, now).into_iter();
         hints
@@ -344,7 +344,7 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
 
 /// Reads the IETF draft's headers: revision 8 and later name each policy, revision 7 has one
 /// dictionary, and older ones have a header for each number.
-fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
+fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateLimitInfo> {
     let policies = text(headers, "ratelimit-policy")
         .map(|text| items(&text))
         .unwrap_or_default();
@@ -357,7 +357,7 @@ fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
     };
     let members = items(&state);
     if members.iter().any(|item| item.name.contains('=')) {
-        let mut hint = RateHint::default();
+        let mut hint = RateLimitInfo::default();
         for (key, value) in members.iter().filter_map(|item| item.name.split_once('=')) {
             match key.trim() {
                 "limit" => hint.limit = number(value),
@@ -380,37 +380,41 @@ fn ietf(headers: &HeaderMap, now: DateTime<Utc>) -> Vec<RateHint> {
         .collect()
 }
 
-fn ietf_named(item: &Item, policy: Option<&Item>) -> RateHint {
-    RateHint {
+fn ietf_named(item: &Item, policy: Option<&Item>) -> RateLimitInfo {
+    RateLimitInfo {
         // `a` and `w` are the names that the group considers in place of `r` and `t`.
         remaining: item.number("r").or_else(|| item.number("a")),
         reset: item.seconds("t").or_else(|| item.seconds("w")),
         policy: Some(item.name.clone()),
-        ..policy.map_or_else(RateHint::default, ietf_policy)
+        ..policy.map_or_else(RateLimitInfo::default, ietf_policy)
     }
 }
 
 /// What a policy says of itself; older revisions call it by its limit.
-fn ietf_policy(policy: &Item) -> RateHint {
-    RateHint {
+fn ietf_policy(policy: &Item) -> RateLimitInfo {
+    RateLimitInfo {
         limit: policy.number("q").or_else(|| number(&policy.name)),
         window: policy.seconds("w"),
         concurrency: policy.get("qu") == Some("concurrent-requests"),
         policy: Some(policy.name.clone()),
-        ..RateHint::default()
+        ..RateLimitInfo::default()
     }
 }
 
-fn ietf_separate(headers: &HeaderMap, policies: &[Item], now: DateTime<Utc>) -> Option<RateHint> {
+fn ietf_separate(
+    headers: &HeaderMap,
+    policies: &[Item],
+    now: DateTime<Utc>,
+) -> Option<RateLimitInfo> {
     let told = items(&text(headers, "ratelimit-limit")?);
     let limit = told.first().and_then(|item| number(&item.name));
-    Some(RateHint {
+    Some(RateLimitInfo {
         limit,
         remaining: text(headers, "ratelimit-remaining").and_then(number),
         reset: text(headers, "ratelimit-reset")
             .and_then(|text| reset_in(&text, ResetUnit::Auto, now)),
         window: window_of(&told, limit).or_else(|| window_of(policies, limit)),
-        ..RateHint::default()
+        ..RateLimitInfo::default()
     })
 }
 

@@ -14,7 +14,7 @@ use crate::rate_limit::Throttle;
 use crate::rate_limit::adaptive::controller::Gate;
 use crate::rate_limit::bucket::{Bucket, Obstacle};
 use crate::rate_limit::headers::Hint;
-use crate::rate_limit::quota::{BucketKey, Grant, Left, Quota, RateLimitStore};
+use crate::rate_limit::quota::{BucketKey, Decision, Quota, RateLimitStore, Remaining};
 use crate::rate_limit::usage::BucketUse;
 use crate::rate_limit::wait_queue::Head;
 
@@ -148,7 +148,7 @@ impl Limiter {
 
     /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its
     /// quota.
-    pub(crate) async fn left(&self, bucket: &str) -> Result<Option<Left>> {
+    pub(crate) async fn left(&self, bucket: &str) -> Result<Option<Remaining>> {
         match self
             .buckets
             .get(bucket)
@@ -198,7 +198,8 @@ impl Limiter {
                 Some((binding, _)) => (binding, None),
                 None => {
                     let charges: Vec<_> = buckets.iter().map(|bucket| bucket.charge(now)).collect();
-                    let Grant::Wait { wait, bucket } = self.store.reserve(&charges).await? else {
+                    let Decision::Wait { wait, bucket } = self.store.reserve(&charges).await?
+                    else {
                         break;
                     };
                     (
@@ -308,7 +309,7 @@ impl Limiter {
         for bucket in &turn.buckets {
             match feedback {
                 _ if hit.is_some_and(|hit| hit != bucket.key.bucket) => {
-                    bucket.unanswered(now, turn.sent)
+                    bucket.unanswered(now, turn.sent);
                 }
                 Feedback::Accepted => bucket.accepted(now, turn.sent),
                 Feedback::Refused(Throttle::Rate(_), wait) => bucket.refused(now, turn.sent, *wait),
@@ -362,8 +363,8 @@ mod tests {
 
     use async_trait::async_trait;
 
-    use super::super::headers::RateHint;
-    use super::super::quota::Charge;
+    use super::super::headers::RateLimitInfo;
+    use super::super::quota::Reservation;
     use super::*;
     use crate::clock::TokioClock;
 
@@ -376,13 +377,15 @@ mod tests {
 
     #[async_trait]
     impl RateLimitStore for Waits {
-        async fn reserve(&self, _charges: &[Charge]) -> Result<Grant> {
+        async fn reserve(&self, _charges: &[Reservation]) -> Result<Decision> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let wait = self.left.lock().unwrap().pop_front();
-            Ok(wait.map_or(Grant::Granted, |(wait, bucket)| Grant::Wait {
-                wait: second(wait),
-                bucket: bucket.to_owned(),
-            }))
+            Ok(
+                wait.map_or(Decision::Granted, |(wait, bucket)| Decision::Wait {
+                    wait: second(wait),
+                    bucket: bucket.to_owned(),
+                }),
+            )
         }
 
         async fn block(&self, _key: &BucketKey, _wait: Duration) -> Result<()> {
@@ -507,10 +510,10 @@ mod tests {
     async fn an_answer_teaches_about_limits_that_its_request_did_not_count_against() {
         let (_store, limiter) = limiter(&[], &two());
         let turn = limiter.acquire(&BOTH[..1], |_| Ok(())).await.unwrap();
-        let hint = RateHint {
+        let hint = RateLimitInfo {
             limit: Some(5.0),
             concurrency: true,
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         };
         limiter.learn(
             &turn,
@@ -518,7 +521,7 @@ mod tests {
                 ("wide".into(), hint.clone()),
                 (
                     "unheard-of".into(),
-                    RateHint {
+                    RateLimitInfo {
                         limit: Some(1.0),
                         ..hint
                     },

@@ -132,7 +132,7 @@ impl Quota {
 
     /// Time until the last of so many requests can be sent, from what is left of the current
     /// window.
-    pub(crate) fn time_for(&self, requests: u64, left: Left) -> Duration {
+    pub(crate) fn time_for(&self, requests: u64, left: Remaining) -> Duration {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         let paced = self
             .interval()
@@ -206,7 +206,7 @@ pub struct BucketKey {
 
 /// One bucket that a request counts against.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Charge {
+pub struct Reservation {
     /// The bucket.
     pub key: BucketKey,
     /// What is never exceeded: no window holds more.
@@ -219,7 +219,7 @@ pub struct Charge {
 
 /// Answer to a reservation.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Grant {
+pub enum Decision {
     /// Every bucket was charged.
     Granted,
     /// No bucket was charged; ask again after `wait`, because of `bucket`.
@@ -233,7 +233,7 @@ pub enum Grant {
 
 /// What is left of a quota's current window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct Remaining {
     /// Permits that can still be spent before one has to wait.
     pub permits: u32,
     /// How long until one more comes free; zero when nothing was spent.
@@ -244,16 +244,16 @@ pub struct Left {
 #[async_trait]
 pub trait RateLimitStore: Send + Sync + Debug {
     /// Charges all buckets or none.
-    async fn reserve(&self, charges: &[Charge]) -> Result<Grant>;
+    async fn reserve(&self, charges: &[Reservation]) -> Result<Decision>;
 
     /// Pauses a bucket for everybody: the vendor said so.
     async fn block(&self, key: &BucketKey, wait: Duration) -> Result<()>;
 
     /// What is left of a bucket's quota, to plan a run by. By default a store knows of nothing that
     /// was spent.
-    async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Left> {
+    async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Remaining> {
         let _ = key;
-        Ok(Left {
+        Ok(Remaining {
             permits: quota.ceiling(),
             next: Duration::ZERO,
         })

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::rate_limit::adaptive::controller::Gate;
-use crate::rate_limit::headers::RateHint;
+use crate::rate_limit::headers::RateLimitInfo;
 
 /// What is left of a longer window may be used at any pace, until nothing is left.
 pub(crate) const LONG: Duration = Duration::from_mins(1);
@@ -21,7 +21,7 @@ const SHORTEST: Duration = Duration::from_millis(500);
 
 /// The news about one bucket. Times are since a common origin.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Announced {
+pub(crate) struct ReportedLimit {
     /// Requests a second, where a limit and its window are told.
     rate: Option<f64>,
     /// Requests in a window as long as the configured one.
@@ -42,14 +42,14 @@ struct Told {
     is_short: bool,
 }
 
-impl Announced {
+impl ReportedLimit {
     /// Takes note of what the answer to a request said about this bucket, whose configured quota
     /// spans `per`.
     pub(crate) fn learn(
         &mut self,
         now: Duration,
         sent: Duration,
-        hints: &[&RateHint],
+        hints: &[&RateLimitInfo],
         per: Duration,
     ) {
         let slots = hints
@@ -191,32 +191,32 @@ mod tests {
         Duration::from_secs(second)
     }
 
-    fn left(left: f64, reset: u64) -> RateHint {
-        RateHint {
+    fn left(left: f64, reset: u64) -> RateLimitInfo {
+        RateLimitInfo {
             remaining: Some(left),
             reset: Some(second(reset)),
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         }
     }
 
-    fn limit(limit: f64, window: Option<u64>) -> RateHint {
-        RateHint {
+    fn limit(limit: f64, window: Option<u64>) -> RateLimitInfo {
+        RateLimitInfo {
             limit: Some(limit),
             window: window.map(second),
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         }
     }
 
-    fn at_once(limit: f64) -> RateHint {
-        RateHint {
+    fn at_once(limit: f64) -> RateLimitInfo {
+        RateLimitInfo {
             limit: Some(limit),
             concurrency: true,
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         }
     }
 
-    fn told(hints: &[RateHint], per: Duration) -> Announced {
-        let mut announced = Announced::default();
+    fn told(hints: &[RateLimitInfo], per: Duration) -> ReportedLimit {
+        let mut announced = ReportedLimit::default();
         announced.learn(
             second(10),
             second(9),
@@ -228,7 +228,7 @@ mod tests {
 
     /// 50 requests are left until the second 60, as is known since the second 10; then this is
     /// told, in another answer.
-    fn then(now: u64, sent: u64, hint: RateHint) -> Announced {
+    fn then(now: u64, sent: u64, hint: RateLimitInfo) -> ReportedLimit {
         let mut announced = told(&[left(50.0, 50)], MINUTE);
         announced.learn(second(now), second(sent), &[&hint], MINUTE);
         announced
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_an_earlier_run_holds_until_another_is_told() {
-        let mut announced = Announced::default();
+        let mut announced = ReportedLimit::default();
         announced.resume(100.0, second(50));
         assert_eq!(
             (announced.limit(), announced.rate(second(10), 0)),
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_left_is_paced_to_the_earliest_end() {
         let announced = told(
-            &[RateHint {
+            &[RateLimitInfo {
                 limit: Some(120.0),
                 ..left(50.0, 50)
             }],
@@ -324,7 +324,7 @@ mod tests {
         );
         assert_eq!(announced.rate(second(61), 20), Some(2.0), "a new window");
         let unhurried = told(
-            &[RateHint {
+            &[RateLimitInfo {
                 window: Some(second(61)),
                 ..left(50.0, 50)
             }],
@@ -332,7 +332,7 @@ mod tests {
         );
         assert_eq!(unhurried.rate(second(10), 0), None);
         let minute = told(
-            &[RateHint {
+            &[RateLimitInfo {
                 window: Some(MINUTE),
                 ..left(50.0, 50)
             }],

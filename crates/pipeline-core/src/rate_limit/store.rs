@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::rate_limit::ledger::{BucketRecord, Learned, LimitLedger, Spent};
 use crate::rate_limit::quota::{
-    BucketKey, Charge, Grant, Left, Quota, RateLimitStore, gcra, rescale,
+    BucketKey, Decision, Quota, RateLimitStore, Remaining, Reservation, gcra, rescale,
 };
 
 /// What was spent of a quota of this length or more is written down: a process can start anew
@@ -64,7 +64,7 @@ struct Bucket {
 
 impl Bucket {
     /// How long until the cost can be charged; zero: now.
-    fn wait(&mut self, now: Duration, charge: &Charge) -> Duration {
+    fn wait(&mut self, now: Duration, charge: &Reservation) -> Duration {
         if let Some(before) = self.pace.replace(charge.pace) {
             self.arrival = rescale(self.arrival, now, &before, &charge.pace);
         }
@@ -107,7 +107,7 @@ impl Bucket {
         wait
     }
 
-    fn charge(&mut self, now: Duration, charge: &Charge) {
+    fn charge(&mut self, now: Duration, charge: &Reservation) {
         self.arrival = gcra(self.arrival, now, &charge.pace, charge.cost).unwrap_or(self.arrival);
         if charge.quota.is_known() {
             self.granted.push_back((now, charge.cost));
@@ -216,7 +216,7 @@ impl MemoryLimits {
 
 #[async_trait]
 impl RateLimitStore for MemoryLimits {
-    async fn reserve(&self, charges: &[Charge]) -> Result<Grant> {
+    async fn reserve(&self, charges: &[Reservation]) -> Result<Decision> {
         if self.kept.is_some() {
             for charge in charges {
                 self.open(&charge.key).await?;
@@ -236,7 +236,7 @@ impl RateLimitStore for MemoryLimits {
             }
             if let Some((wait, bucket)) = binding {
                 return (
-                    Grant::Wait {
+                    Decision::Wait {
                         wait,
                         bucket: bucket.to_owned(),
                     },
@@ -251,7 +251,7 @@ impl RateLimitStore for MemoryLimits {
                     due.push(charge.key.clone());
                 }
             }
-            (Grant::Granted, due)
+            (Decision::Granted, due)
         });
         // Before the request is sent: one that was forgotten would be spent twice.
         for key in due {
@@ -269,7 +269,7 @@ impl RateLimitStore for MemoryLimits {
         Ok(())
     }
 
-    async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Left> {
+    async fn left(&self, key: &BucketKey, quota: &Quota) -> Result<Remaining> {
         self.open(key).await?;
         let now = self.now();
         Ok(self.with(|buckets| {
@@ -280,7 +280,7 @@ impl RateLimitStore for MemoryLimits {
                 .granted
                 .front()
                 .map(|(at, _)| at.saturating_add(quota.per).saturating_sub(now));
-            Left {
+            Remaining {
                 permits,
                 next: next
                     .unwrap_or_default()

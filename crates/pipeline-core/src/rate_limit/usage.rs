@@ -168,7 +168,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let close = |used: f64, wanted: f64| {
-            assert!((used - wanted).abs() < 1e-9, "{used} instead of {wanted}")
+            assert!((used - wanted).abs() < 1e-9, "{used} instead of {wanted}");
         };
         close(used(&of(&[0.0]), |_| 10.0, 60), 1.0);
         // A run that ends a second after the second window began: by the rate it would have been

@@ -5,21 +5,21 @@ use proptest::prelude::*;
 
 use super::{at, request};
 use crate::connector::slice::{
-    Oldest, Slicer, StartTime, TimeRange, Whole, Windows, check_start, parse_start, parse_time,
-    render_time,
+    Oldest, SingleSlice, Slicer, StartTime, TimeRange, TimeSlicer, check_start, parse_start,
+    parse_time, render_time,
 };
 use crate::model::state::{EndpointState, Position, SliceState, Window};
 use crate::{Coverage, Since, TimeFormat};
 
-fn seconds() -> Windows {
-    Windows::newest_first("since", "until", TimeFormat::UnixSeconds)
+fn seconds() -> TimeSlicer {
+    TimeSlicer::newest_first("since", "until", TimeFormat::UnixSeconds)
 }
 
-fn days() -> Windows {
-    Windows {
+fn days() -> TimeSlicer {
+    TimeSlicer {
         newest_first: false,
         oldest: Oldest::At(day("2026-01-28")),
-        ..Windows::newest_first("from", "to", TimeFormat::Date)
+        ..TimeSlicer::newest_first("from", "to", TimeFormat::Date)
     }
 }
 
@@ -52,7 +52,7 @@ fn state(windows: &[(i64, i64, Position, Option<i64>)]) -> EndpointState {
 
 /// Planned windows, oldest first: `since..until`, without the day, and the query.
 fn planned(
-    windows: &Windows,
+    windows: &TimeSlicer,
     state: &EndpointState,
     range: TimeRange,
     now: DateTime<Utc>,
@@ -90,27 +90,27 @@ fn the_first_plan_covers_what_is_wanted() {
         start: Some(at(start)),
         end: Some(at(end)),
     };
-    let lagging = Windows {
+    let lagging = TimeSlicer {
         lag: TimeDelta::seconds(20),
         ..seconds()
     };
-    let steps = Windows {
+    let steps = TimeSlicer {
         step: Some(TimeDelta::seconds(10)),
         ..seconds()
     };
-    let fractions = Windows {
+    let fractions = TimeSlicer {
         step: Some(TimeDelta::milliseconds(10_400)),
         ..seconds()
     };
-    let nothing = Windows {
+    let nothing = TimeSlicer {
         step: Some(TimeDelta::zero()),
         ..seconds()
     };
-    let partitioned = Windows {
+    let partitioned = TimeSlicer {
         partition: Some(("status", &["open", "closed"])),
         ..seconds()
     };
-    let dated = Windows {
+    let dated = TimeSlicer {
         oldest: Oldest::At(at("11:59:59")),
         ..seconds()
     };
@@ -167,16 +167,16 @@ fn the_next_plan_starts_at_the_cursor_less_the_lookback() {
         cursor: Some(at("12:00:00")),
         ..EndpointState::default()
     };
-    let back = Windows {
+    let back = TimeSlicer {
         lookback: TimeDelta::seconds(30),
         lag: TimeDelta::seconds(1),
         ..seconds()
     };
-    let lagging = Windows {
+    let lagging = TimeSlicer {
         lookback: TimeDelta::zero(),
         ..back.clone()
     };
-    let plan = |slicer: &Windows, range| planned(slicer, &state, range, at("12:10:00"));
+    let plan = |slicer: &TimeSlicer, range| planned(slicer, &state, range, at("12:10:00"));
     assert_eq!(
         plan(&seconds(), TimeRange::all()),
         "11:59:59..12:10:01",
@@ -212,12 +212,12 @@ fn the_next_plan_starts_at_the_cursor_less_the_lookback() {
 
 #[test]
 fn a_resumed_plan_adds_what_is_new() {
-    let lagging = Windows {
+    let lagging = TimeSlicer {
         lag: TimeDelta::seconds(1),
         ..seconds()
     };
     let unread = state(&[(-600, 0, Position::Start, None)]);
-    let plan = |slicer: &Windows, state: &EndpointState, now| {
+    let plan = |slicer: &TimeSlicer, state: &EndpointState, now| {
         planned(slicer, state, TimeRange::all(), at(now))
     };
     assert_eq!(plan(&seconds(), &unread, "12:00:10"), "12:00:00..12:00:11");
@@ -234,17 +234,17 @@ fn a_resumed_plan_adds_what_is_new() {
 
 #[test]
 fn a_resumed_plan_reads_again_what_late_records_may_have_joined() {
-    let back = Windows {
+    let back = TimeSlicer {
         lookback: TimeDelta::seconds(60),
         lag: TimeDelta::seconds(1),
         ..seconds()
     };
-    let oldest_first = Windows {
+    let oldest_first = TimeSlicer {
         newest_first: false,
         ..back.clone()
     };
     let running = || Position::At("x".to_owned());
-    let plan = |slicer: &Windows, windows: &[_]| {
+    let plan = |slicer: &TimeSlicer, windows: &[_]| {
         planned(slicer, &state(windows), TimeRange::all(), at("12:00:10"))
     };
     for (slicer, windows, expected) in [
@@ -301,15 +301,15 @@ fn a_resumed_plan_reads_again_what_late_records_may_have_joined() {
 
 #[test]
 fn days_are_whole_and_the_last_one_is_inside() {
-    let yesterday = Windows {
+    let yesterday = TimeSlicer {
         lag: TimeDelta::days(1),
         ..days()
     };
-    let back = Windows {
+    let back = TimeSlicer {
         lookback: TimeDelta::days(2),
         ..yesterday.clone()
     };
-    let rendered = |slicer: &Windows, state: &EndpointState, range: TimeRange| {
+    let rendered = |slicer: &TimeSlicer, state: &EndpointState, range: TimeRange| {
         let show = |slice: &SliceState| {
             let mut request = request(&[("x", "1")]);
             slicer.apply(slice, &mut request).unwrap();
@@ -334,7 +334,7 @@ fn days_are_whole_and_the_last_one_is_inside() {
         cursor: Some(day("2026-01-30")),
         ..first.clone()
     };
-    let daily = Windows {
+    let daily = TimeSlicer {
         step: Some(TimeDelta::hours(36)),
         ..days()
     };
@@ -381,7 +381,7 @@ fn a_window_is_sent_as_the_vendor_writes_time() {
     };
     let sent = |format, slice: &SliceState| {
         let mut request = request(&[("since", "0")]);
-        Windows {
+        TimeSlicer {
             format,
             ..seconds()
         }
@@ -461,7 +461,7 @@ fn a_slice_that_cannot_be_cut_is_not_split() {
     ] {
         assert_eq!(seconds().split(&slice), None, "{slice:?}");
     }
-    let oldest_first = Windows {
+    let oldest_first = TimeSlicer {
         newest_first: false,
         ..seconds()
     };
@@ -470,7 +470,7 @@ fn a_slice_that_cannot_be_cut_is_not_split() {
         None
     );
     assert_eq!(
-        Whole.split(&window("12:00:00", "12:00:30", "12:00:20")),
+        SingleSlice.split(&window("12:00:00", "12:00:30", "12:00:20")),
         None
     );
 }
@@ -534,14 +534,14 @@ fn a_restart_reads_the_unread_rest() {
         None
     );
     assert_eq!(
-        Windows {
+        TimeSlicer {
             newest_first: false,
             ..seconds()
         }
         .restart(&slice),
         None
     );
-    assert_eq!(Whole.restart(&slice), None);
+    assert_eq!(SingleSlice.restart(&slice), None);
 }
 
 #[test]
@@ -555,10 +555,10 @@ fn a_list_that_is_whole_or_has_a_start_is_planned_once() {
     let none = EndpointState::default();
     let now = at("12:00:00");
     assert_eq!(
-        Whole.plan(&none, TimeRange::since(now), now),
+        SingleSlice.plan(&none, TimeRange::since(now), now),
         [SliceState::default()]
     );
-    for slicer in [&Whole as &dyn Slicer, &start] {
+    for slicer in [&SingleSlice as &dyn Slicer, &start] {
         assert_eq!(slicer.plan(&planned, TimeRange::all(), now), []);
     }
     for (range, expected) in [
@@ -614,7 +614,7 @@ fn asked(slice: &SliceState) -> std::ops::Range<i64> {
 proptest! {
     #[test]
     fn a_plan_asks_for_every_second_once(start in 0_i64..500, length in 1_i64..500, step in prop::option::of(0_i64..200), lag in 0_i64..5, millis in 0_i64..1000) {
-        let slicer = Windows { step: step.map(TimeDelta::seconds), lag: TimeDelta::seconds(lag), ..seconds() };
+        let slicer = TimeSlicer { step: step.map(TimeDelta::seconds), lag: TimeDelta::seconds(lag), ..seconds() };
         let now = second(start + length + lag) + TimeDelta::milliseconds(millis);
         let slices = slicer.plan(&EndpointState::default(), TimeRange::since(second(start)), now);
         let mut all: Vec<i64> = slices.iter().flat_map(asked).collect();
@@ -624,7 +624,7 @@ proptest! {
 
     #[test]
     fn syncs_one_after_another_leave_no_gap(gaps in prop::collection::vec(1_i64..100, 1..8), lookback in 0_i64..50, lag in 0_i64..5) {
-        let slicer = Windows { lookback: TimeDelta::seconds(lookback), lag: TimeDelta::seconds(lag), ..seconds() };
+        let slicer = TimeSlicer { lookback: TimeDelta::seconds(lookback), lag: TimeDelta::seconds(lag), ..seconds() };
         let mut state = EndpointState::default();
         let mut read = std::collections::BTreeSet::new();
         let mut now = 1_000;
@@ -676,7 +676,7 @@ proptest! {
 /// instant that is covered.
 #[test]
 fn a2_what_lies_before_the_covered_part_is_cut_like_a_plan() {
-    let before = |windows: &Windows, since: Since| {
+    let before = |windows: &TimeSlicer, since: Since| {
         let slices = windows.before(since, second(1_000)).unwrap();
         let window = |slice: &SliceState| {
             slice.window.map(|window| {
@@ -691,11 +691,11 @@ fn a2_what_lies_before_the_covered_part_is_cut_like_a_plan() {
             .map(|slice| (window(slice).unwrap(), slice.query.len()))
             .collect::<Vec<_>>()
     };
-    let steps = Windows {
+    let steps = TimeSlicer {
         step: Some(TimeDelta::seconds(400)),
         ..seconds()
     };
-    let parts = Windows {
+    let parts = TimeSlicer {
         partition: Some(("status", &["open", "closed"])),
         ..seconds()
     };
@@ -731,7 +731,7 @@ fn a2_what_lies_before_the_covered_part_is_cut_like_a_plan() {
 /// to ask once more costs nothing.
 #[test]
 fn a3_a_sync_begins_behind_the_newest_record_that_was_seen() {
-    let windows = Windows {
+    let windows = TimeSlicer {
         lag: TimeDelta::seconds(10),
         lookback: TimeDelta::seconds(100),
         ..seconds()

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::at;
-use crate::connector::slice::{Slicer, TimeRange, Windows};
+use crate::connector::slice::{Slicer, TimeRange, TimeSlicer};
 use crate::model::state::{
     Change, CheckpointStore, EndpointId, EndpointState, Gap, MemoryCheckpoints, Position,
     STATE_VERSION, Seen, SliceState, Window,
@@ -792,7 +792,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 /// A plan that is carried out, and the seconds that were read of each status.
 struct Model {
-    slicer: Windows,
+    slicer: TimeSlicer,
     state: EndpointState,
     read: BTreeSet<(String, i64)>,
     pages: u32,
@@ -801,11 +801,11 @@ struct Model {
 
 impl Model {
     fn new(step: Option<i64>, partitioned: bool, lookback: i64) -> Self {
-        let slicer = Windows {
+        let slicer = TimeSlicer {
             step: step.map(TimeDelta::seconds),
             partition: partitioned.then_some(("status", STATUSES)),
             lookback: TimeDelta::seconds(lookback),
-            ..Windows::newest_first("since", "until", TimeFormat::UnixSeconds)
+            ..TimeSlicer::newest_first("since", "until", TimeFormat::UnixSeconds)
         };
         let mut model = Self {
             slicer,

@@ -167,7 +167,7 @@ impl Values {
             Self::Float64(values) => values.append_nulls(count),
             Self::Decimal { values, .. } => values.append_nulls(count),
             Self::String(values) | Self::Reference(values) | Self::Json(values, _) => {
-                values.append_nulls(count)
+                values.append_nulls(count);
             }
             Self::Date(values) => values.append_nulls(count),
             Self::Timestamp(values, _) => values.append_nulls(count),

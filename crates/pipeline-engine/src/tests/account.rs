@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
-use pipeline_core::slice::{TimeRange, Windows};
+use pipeline_core::slice::{TimeRange, TimeSlicer};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
     Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Origin,
@@ -58,9 +58,9 @@ impl Account {
                 .with("created", DataType::Timestamp(TimeFormat::UnixSeconds))
                 .with("value", DataType::Int64)
         };
-        let windows = Windows {
+        let windows = TimeSlicer {
             lookback: TimeDelta::minutes(10),
-            ..Windows::newest_first("since", "until", TimeFormat::UnixSeconds)
+            ..TimeSlicer::newest_first("since", "until", TimeFormat::UnixSeconds)
         };
         let orders = Endpoint::get("orders", "/orders")
             .feeds(

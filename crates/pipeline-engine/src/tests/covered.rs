@@ -133,7 +133,7 @@ async fn a2_a_state_of_an_earlier_release_is_adopted() {
     account.start_at(Some(minutes_ago(50)));
     run(&store, &account).await;
     store.change_state("orders", |state| {
-        (state.coverage, state.origin) = (None, None)
+        (state.coverage, state.origin) = (None, None);
     });
     for minutes in [50, 80] {
         account.start_at(Some(minutes_ago(minutes)));

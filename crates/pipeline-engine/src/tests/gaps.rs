@@ -12,10 +12,10 @@ use pipeline_core::http::{
     HeaderMap, HttpClient, HttpService, RawResponse, Request, StatusCode, TransportError,
 };
 use pipeline_core::paginate::AfterLastId;
-use pipeline_core::slice::{Slicer, TimeRange, Windows};
+use pipeline_core::slice::{Slicer, TimeRange, TimeSlicer};
 use pipeline_core::state::{EndpointState, Gap, SliceState, Window};
 use pipeline_core::{
-    BuildContext, CheckReport, Connector, DataType, Endpoint, ErrorKind, NestedList, Result,
+    BuildContext, CheckReport, Connector, DataType, EmbeddedList, Endpoint, ErrorKind, Result,
     Schema, Session, StreamDef, TimeFormat, TokioClock, declarative,
 };
 use tokio::time::Instant;
@@ -265,7 +265,7 @@ fn new_notes() -> Endpoint {
 }
 
 fn windowed(name: &'static str, path: &'static str) -> Endpoint {
-    let windows = Windows::newest_first("since", "until", TimeFormat::UnixSeconds);
+    let windows = TimeSlicer::newest_first("since", "until", TimeFormat::UnixSeconds);
     list(name, path)
         .cursor("created", TimeFormat::UnixSeconds)
         .slices(windows)
@@ -273,9 +273,9 @@ fn windowed(name: &'static str, path: &'static str) -> Endpoint {
 }
 
 fn orders() -> Endpoint {
-    let lines = NestedList::new("lines", "more", list("lines", "/orders/{id}/lines"))
+    let lines = EmbeddedList::new("lines", "more", list("lines", "/orders/{id}/lines"))
         .inherit("id", "customer");
-    windowed("orders", "/orders").feeds_nested(lines)
+    windowed("orders", "/orders").feeds_embedded(lines)
 }
 
 fn reports() -> Endpoint {

@@ -13,10 +13,10 @@ use pipeline_core::{Coverage, DataType, ErrorKind, RawRecord, Schema, Since, Str
 use super::account::{Account, NOW};
 use super::job;
 use super::store::Store;
-use crate::commit::Committer;
 use crate::decode::{Decoder, DriftKind};
 use crate::dedup::Hashed;
 use crate::destination::{Generation, Table};
+use crate::stage::Stager;
 use crate::staged::{PageRecords, Staged, push_change, with_room};
 
 fn stream() -> StreamDef {
@@ -186,12 +186,12 @@ fn a_batch_takes_no_more_than_a_column_can_address() {
 #[tokio::test]
 async fn nothing_is_committed_after_a_panic_in_the_middle_of_a_page() {
     let store = Store::appending();
-    let committer = Arc::new(Committer::new(Arc::new(job(&store, &Account::evenly(1)))));
-    let panicking = Arc::clone(&committer);
+    let stager = Arc::new(Stager::new(Arc::new(job(&store, &Account::evenly(1)))));
+    let panicking = Arc::clone(&stager);
     let panicked =
         tokio::spawn(async move { panicking.stage(Vec::new(), || panic!("a defect")).await }).await;
     assert!(panicked.unwrap_err().is_panic());
-    let error = committer.commit().await.unwrap_err();
+    let error = stager.commit().await.unwrap_err();
     assert_eq!((error.kind(), store.commits()), (ErrorKind::Unexpected, 0));
 }
 

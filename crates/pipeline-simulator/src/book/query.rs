@@ -250,7 +250,7 @@ fn fits(template: &str, path: &str) -> Option<InPath> {
             (None, None) => return Some(id),
             (Some(expected), Some(found)) if expected == found => {}
             (Some(expected), Some(found)) if expected.starts_with('{') => {
-                id = Some(id_in_path(found))
+                id = Some(id_in_path(found));
             }
             _ => return None,
         }

@@ -105,7 +105,7 @@ fn shortened(body: &[u8], records: usize) -> Vec<u8> {
             for (_, member) in page.as_object_mut().into_iter().flatten() {
                 match member {
                     Value::Array(list) if list.first().is_some_and(Value::is_object) => {
-                        list.truncate(records)
+                        list.truncate(records);
                     }
                     // `meta`, `links`, `pagination`.
                     Value::Object(_) => end(member),

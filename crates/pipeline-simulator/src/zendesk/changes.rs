@@ -77,14 +77,14 @@ impl ZendeskAccount<'_> {
         match change {
             ZendeskChange::Create => {}
             ZendeskChange::Update | ZendeskChange::Redact => {
-                ledger.change(index, now, |entry| entry.updated = now)
+                ledger.change(index, now, |entry| entry.updated = now);
             }
             ZendeskChange::UpdateBySystem => ledger.change(index, now, |_| {}),
             ZendeskChange::Delete => ledger.change(index, now, |entry| {
-                (entry.fate, entry.updated) = (Fate::Deleted, now)
+                (entry.fate, entry.updated) = (Fate::Deleted, now);
             }),
             ZendeskChange::Restore => ledger.change(index, now, |entry| {
-                (entry.fate, entry.updated) = (Fate::Live, now)
+                (entry.fate, entry.updated) = (Fate::Live, now);
             }),
             ZendeskChange::Scrub => ledger.change(index, now, |entry| entry.fate = Fate::Scrubbed),
             ZendeskChange::Remove => ledger.change(index, now, |entry| entry.fate = Fate::Gone),
@@ -105,7 +105,7 @@ impl ZendeskAccount<'_> {
                 ),
                 ZendeskChange::Redact => return events.redact(index, now),
                 ZendeskChange::Scrub if self.service.simulation.zendesk.erases => {
-                    events.blacken(index)
+                    events.blacken(index);
                 }
                 _ => {}
             }

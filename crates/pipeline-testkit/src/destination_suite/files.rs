@@ -159,22 +159,22 @@ fn losses() -> Vec<(&'static str, Loss)> {
     }
     vec![
         ("the folder is gone", |dir, _| {
-            fs::remove_dir_all(dir.join("_manifest")).unwrap()
+            fs::remove_dir_all(dir.join("_manifest")).unwrap();
         }),
         ("the folder is empty", |dir, _| remove(dir, |_| true)),
         ("only the snapshot is left", |dir, _| {
-            remove(dir, |name| name != "snapshot.json")
+            remove(dir, |name| name != "snapshot.json");
         }),
         ("the newest is gone", |dir, _| {
-            remove(dir, |name| name == "0000000014.json")
+            remove(dir, |name| name == "0000000014.json");
         }),
         ("all since the snapshot are gone", |dir, _| {
             remove(dir, |name| {
                 name.starts_with("000000001") && name > "0000000012"
-            })
+            });
         }),
         ("one in the middle is gone", |dir, _| {
-            remove(dir, |name| name == "0000000013.json")
+            remove(dir, |name| name == "0000000013.json");
         }),
         ("an older copy was put back", |dir, older| {
             fs::remove_dir_all(dir.join("_manifest")).unwrap();
@@ -378,7 +378,7 @@ pub async fn a12_a_damaged_file_is_found_and_keeps_only_its_table_from_being_wri
         );
 
         let explained = |error: &pipeline_core::Error| {
-            assert_explained(error, &["charges", what, ways_out[0], ways_out[1]])
+            assert_explained(error, &["charges", what, ways_out[0], ways_out[1]]);
         };
         explained(
             &destination

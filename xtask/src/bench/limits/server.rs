@@ -327,7 +327,7 @@ impl Server {
         match self.says {
             Says::Nothing => {}
             Says::RetryDate if !accepted => {
-                set("retry-after", date(at + TimeDelta::milliseconds(999)))
+                set("retry-after", date(at + TimeDelta::milliseconds(999)));
             }
             _ if !accepted => set("retry-after", reset.ceil().to_string()),
             _ => {}

@@ -74,7 +74,7 @@ fn serve(stream: &TcpStream, answer: Answer, cache: &Cache) -> io::Result<()> {
         for part in answer(&asked) {
             match part {
                 Part::Text(text) => {
-                    body.push(Arc::new(compressed(&|out| out.write_all(text.as_bytes()))?))
+                    body.push(Arc::new(compressed(&|out| out.write_all(text.as_bytes()))?));
                 }
                 Part::Made(name, make) => body.push(made(cache, name, &*make)?),
                 Part::Endless(bytes) => endless = Some(bytes),

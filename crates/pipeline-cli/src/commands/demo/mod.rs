@@ -76,7 +76,7 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
             units::number(rows)
         )),
         Crash::Ended(status) if status.success() => {
-            console.print("   it finished before it could be killed\n\n")
+            console.print("   it finished before it could be killed\n\n");
         }
         Crash::Ended(_) => return Err(failed("first")),
     }

@@ -121,11 +121,11 @@ fn changes() -> Vec<Fault> {
             "a position never passes the earlier of the two clocks",
         )
         .does("a_day_ahead", || {
-            a_clock_that_is_ahead("Mon, 30 Aug 2027 00:00:00 GMT")
+            a_clock_that_is_ahead("Mon, 30 Aug 2027 00:00:00 GMT");
         })
         .does("days_behind", a_clock_that_is_far_behind)
         .does("in_the_year_9999", || {
-            a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT")
+            a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT");
         })
         .test(
             "pipeline-cli",

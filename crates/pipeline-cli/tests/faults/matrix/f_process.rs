@@ -61,7 +61,7 @@ fn ends() -> Vec<Fault> {
         .does("an_interrupt", || stopped(&[Stop::Interrupt]))
         .does("a_termination", || stopped(&[Stop::Terminate]))
         .does("two_interrupts", || {
-            stopped(&[Stop::Interrupt, Stop::Interrupt])
+            stopped(&[Stop::Interrupt, Stop::Interrupt]);
         })
         .test(
             "pipeline-cli",

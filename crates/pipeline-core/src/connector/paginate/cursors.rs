@@ -202,17 +202,17 @@ impl Paginator for AfterLastId {
 ///
 /// ```
 /// use pipeline_core::http::{Method, Request};
-/// use pipeline_core::paginate::{Paginator, TimeWindow};
+/// use pipeline_core::paginate::{Paginator, WindowCursor};
 /// use pipeline_core::state::Position;
 ///
 /// let mut request = Request::new(Method::GET, "https://api.acme.example/orders".parse()?);
-/// let paginator = TimeWindow { since: "start", until: "end_time", done: "end_of_stream" };
+/// let paginator = WindowCursor { since: "start", until: "end_time", done: "end_of_stream" };
 /// paginator.apply(&Position::At("1764547200".to_owned()), &mut request)?;
 /// assert_eq!(request.full_url().as_str(), "https://api.acme.example/orders?start=1764547200");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct TimeWindow {
+pub struct WindowCursor {
     /// Query parameter that takes the start of the window.
     pub since: &'static str,
     /// Path of the window's end in the body.
@@ -221,7 +221,7 @@ pub struct TimeWindow {
     pub done: &'static str,
 }
 
-impl Paginator for TimeWindow {
+impl Paginator for WindowCursor {
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
         if let Some(since) = current(at) {
             request.set_query(self.since, since);

@@ -271,7 +271,7 @@ fn a_deleted_id_is_recovered_from_by_the_one_before_it() {
     assert_eq!(CURSOR.recover(&at("x")), None);
 }
 
-const WINDOW: TimeWindow = TimeWindow {
+const WINDOW: WindowCursor = WindowCursor {
     since: "start_time",
     until: "end_time",
     done: "end_of_stream",

@@ -84,8 +84,8 @@ fn orders() -> Endpoint {
     Endpoint::get("orders", "/orders")
         .feeds(stream("orders"), "data")
         .paginate(PAGES)
-        .feeds_nested(
-            NestedList::new("lines", "more", lines)
+        .feeds_embedded(
+            EmbeddedList::new("lines", "more", lines)
                 .total("count")
                 .inherit("id", "order"),
         )
@@ -317,11 +317,11 @@ async fn a5_a_record_without_the_list_that_a_stream_is_fed_from_is_not_a_record_
         let lines = Endpoint::get("lines", "/orders/{id}/lines")
             .feeds(stream("lines"), "data")
             .paginate(PAGES);
-        let list = NestedList::new("lines", "more", lines).inherit("id", "order");
+        let list = EmbeddedList::new("lines", "more", lines).inherit("id", "order");
         let orders = Endpoint::get("orders", "/orders")
             .feeds(stream("orders"), "data")
             .paginate(PAGES);
-        orders.feeds_nested(if is_optional { list.optional() } else { list })
+        orders.feeds_embedded(if is_optional { list.optional() } else { list })
     };
     for (lines, is_gap, is_gap_if_optional) in [
         ("", true, false),

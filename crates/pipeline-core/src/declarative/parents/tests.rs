@@ -340,7 +340,7 @@ async fn what_belongs_to_a_parent_that_is_not_found_goes_with_it_where_that_is_d
         .unwrap();
     for (endpoint, expected, missed) in [
         (lines(), None, 1),
-        (lines().gone_with_parent(), Some(r#"{"order":"c"}"#), 0),
+        (lines().cascade_delete(), Some(r#"{"order":"c"}"#), 0),
     ] {
         let pages = Reader::new(client.clone()).read(&endpoint, SliceState::default());
         let pages: Vec<Page> = pages.try_collect().await.unwrap();

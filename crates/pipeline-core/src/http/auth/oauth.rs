@@ -349,7 +349,7 @@ impl Authenticator for OAuth2 {
             match &mut state.access {
                 // The old one is still good: try later.
                 Some(access) if error.is_temporary() && self.clock.now() < access.expires => {
-                    access.stale = self.clock.now() + TRY_AGAIN
+                    access.stale = self.clock.now() + TRY_AGAIN;
                 }
                 _ => return Err(error.with_operation("getting an access token")),
             }

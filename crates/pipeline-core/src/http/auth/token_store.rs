@@ -139,7 +139,7 @@ impl TokenStore for FileTokens {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if begun.elapsed() < self.patience => {
-                    sleep(LOOK_AGAIN).await
+                    sleep(LOOK_AGAIN).await;
                 }
                 Err(TryLockError::WouldBlock) => return Err(held(&mut file, self.patience)),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),

@@ -16,7 +16,7 @@ use crate::http::auth::{Anonymous, Authenticator};
 use crate::http::body::ACCEPT_ENCODING;
 use crate::http::transport::transport;
 use crate::http::{BuildContext, HeaderMap, HeaderName, HeaderValue};
-use crate::rate_limit::{Limiter, Quota, RateReader};
+use crate::rate_limit::{Limiter, Quota, RateLimitParser};
 
 /// Builds an [`HttpClient`].
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct HttpClientBuilder {
     account: Vec<String>,
     authenticator: Arc<dyn Authenticator>,
     classifier: Option<Arc<dyn Classifier>>,
-    readers: Vec<Arc<dyn RateReader>>,
+    readers: Vec<Arc<dyn RateLimitParser>>,
     quotas: Vec<(String, Quota)>,
     headers: Vec<(String, String)>,
     request_id: String,
@@ -73,7 +73,7 @@ impl HttpClientBuilder {
     }
 
     /// Reads what answers say about limits; may be given several times.
-    pub fn rate_headers(mut self, reader: impl RateReader + 'static) -> Self {
+    pub fn rate_headers(mut self, reader: impl RateLimitParser + 'static) -> Self {
         self.readers.push(Arc::new(reader));
         self
     }

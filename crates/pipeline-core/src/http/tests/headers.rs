@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn show(hint: &RateHint) -> String {
+fn show(hint: &RateLimitInfo) -> String {
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| number.to_string());
     let time = |time: Option<Duration>| {
         time.map_or("-".to_owned(), |time| format!("{}s", time.as_secs_f64()))
@@ -405,14 +405,14 @@ fn a_header_of_a_mebibyte_is_read_at_once() {
 #[test]
 fn what_no_limit_can_be_is_left_out_of_a_hint() {
     let hint = |number: f64, reset, window| {
-        let hint = RateHint {
+        let hint = RateLimitInfo {
             limit: Some(number),
             remaining: Some(number),
             reset: Some(reset),
             window: Some(window),
-            ..RateHint::default()
+            ..RateLimitInfo::default()
         };
-        let RateHint {
+        let RateLimitInfo {
             limit,
             remaining,
             reset,

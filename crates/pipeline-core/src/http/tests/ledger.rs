@@ -12,15 +12,15 @@ fn key(bucket: &str) -> BucketKey {
     }
 }
 
-async fn spend(store: &MemoryLimits, quota: Quota, times: u32) -> Grant {
-    let charges = [Charge {
+async fn spend(store: &MemoryLimits, quota: Quota, times: u32) -> Decision {
+    let charges = [Reservation {
         key: key("export"),
         quota,
         pace: quota,
         cost: 1,
     }];
     for _ in 0..times {
-        assert_eq!(store.reserve(&charges).await.unwrap(), Grant::Granted);
+        assert_eq!(store.reserve(&charges).await.unwrap(), Decision::Granted);
     }
     store.reserve(&charges).await.unwrap()
 }
@@ -34,7 +34,7 @@ async fn an_hourly_quota_is_not_full_again_after_a_restart() {
     let start = || MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), Arc::clone(&clock));
     let quota = Quota::per_hour(60);
     let first = start();
-    assert_eq!(spend(&first, quota, 20).await, Grant::Granted);
+    assert_eq!(spend(&first, quota, 20).await, Decision::Granted);
     drop(first);
     sleep(20 * MINUTES).await;
     let second = start();
@@ -42,7 +42,7 @@ async fn an_hourly_quota_is_not_full_again_after_a_restart() {
     assert_eq!((left.permits, left.next), (39, 40 * MINUTES));
     assert_eq!(
         spend(&second, quota, 39).await,
-        Grant::Wait {
+        Decision::Wait {
             wait: 40 * MINUTES,
             bucket: "export".into()
         }
@@ -119,7 +119,11 @@ async fn what_was_spent_grows_old_however_often_it_is_written() {
     for run in 0..200 {
         let store =
             MemoryLimits::kept(Arc::new(FileLedger::new(folder.path())), Arc::clone(&clock));
-        assert_eq!(spend(&store, quota, 0).await, Grant::Granted, "run {run}");
+        assert_eq!(
+            spend(&store, quota, 0).await,
+            Decision::Granted,
+            "run {run}"
+        );
         let file = std::fs::read_dir(folder.path())
             .unwrap()
             .next()
@@ -143,7 +147,7 @@ async fn a_quota_of_a_month_outlives_the_process() {
         per: days(30),
         ..Quota::per_hour(60)
     };
-    assert_eq!(spend(&start(), quota, 19).await, Grant::Granted);
+    assert_eq!(spend(&start(), quota, 19).await, Decision::Granted);
     sleep(days(20)).await;
     let left = start().left(&key("export"), &quota).await.unwrap();
     assert_eq!((left.permits, left.next), (40, days(10)));
@@ -161,7 +165,7 @@ async fn what_is_spent_is_written_down_in_grains() {
     let quota = Quota::per_minute(300).burst(300);
     let mut written = Vec::new();
     for (times, pause) in [(1, 0), (1, 0), (1, 300), (3, 1_000), (2, 0), (1, 0)] {
-        let charge = Charge {
+        let charge = Reservation {
             key: key("export"),
             quota,
             pace: quota,
@@ -170,7 +174,7 @@ async fn what_is_spent_is_written_down_in_grains() {
         for _ in 0..times {
             assert_eq!(
                 store.reserve(std::slice::from_ref(&charge)).await.unwrap(),
-                Grant::Granted
+                Decision::Granted
             );
         }
         let spent = ledger
@@ -191,7 +195,7 @@ async fn what_is_spent_is_written_down_in_grains() {
     assert_eq!(written, [vec![], vec![], first, both.clone(), both, last]);
     let short = Quota::per_second(1);
     store
-        .reserve(&[Charge {
+        .reserve(&[Reservation {
             key: key("short"),
             quota: short,
             pace: short,

@@ -15,9 +15,9 @@ impl Logging {
 
 #[async_trait]
 impl RateLimitStore for Logging {
-    async fn reserve(&self, _charges: &[Charge]) -> crate::Result<Grant> {
+    async fn reserve(&self, _charges: &[Reservation]) -> crate::Result<Decision> {
         self.note("limits");
-        Ok(Grant::Granted)
+        Ok(Decision::Granted)
     }
 
     async fn block(&self, _key: &BucketKey, _wait: Duration) -> crate::Result<()> {
@@ -39,7 +39,7 @@ impl Authenticator for Logging {
     }
 }
 
-impl RateReader for Logging {
+impl RateLimitParser for Logging {
     fn read(&self, _answer: &Answer<'_>, _now: chrono::DateTime<chrono::Utc>) -> Vec<Hint> {
         self.note("observe");
         Vec::new()

@@ -19,8 +19,8 @@ fn quota(permits: u32, per: Duration, burst: u32) -> Quota {
     }
 }
 
-fn charge(bucket: &str, quota: Quota) -> Charge {
-    Charge {
+fn charge(bucket: &str, quota: Quota) -> Reservation {
+    Reservation {
         key: BucketKey {
             account: 1,
             bucket: bucket.to_owned(),
@@ -85,7 +85,7 @@ proptest! {
             let mut granted = Vec::new();
             for pause in pauses {
                 sleep(Duration::from_millis(pause.saturating_sub(400))).await;
-                while let Grant::Wait { wait, .. } = store.reserve(&[charge("a", quota)]).await.unwrap() {
+                while let Decision::Wait { wait, .. } = store.reserve(&[charge("a", quota)]).await.unwrap() {
                     sleep(wait).await;
                 }
                 granted.push(Instant::now());
@@ -112,16 +112,16 @@ async fn a_reservation_charges_all_buckets_or_none() {
         charge("narrow", Quota::per_second(1)),
     );
     let both = [narrow.clone(), wide.clone()];
-    assert_eq!(store.reserve(&both).await.unwrap(), Grant::Granted);
+    assert_eq!(store.reserve(&both).await.unwrap(), Decision::Granted);
     for _ in 0..10 {
-        let Grant::Wait { bucket, .. } = store.reserve(&both).await.unwrap() else {
+        let Decision::Wait { bucket, .. } = store.reserve(&both).await.unwrap() else {
             panic!("the narrow bucket is empty")
         };
         assert_eq!(bucket, "narrow");
     }
     assert_eq!(
         store.reserve(&[wide]).await.unwrap(),
-        Grant::Granted,
+        Decision::Granted,
         "refused requests cost nothing"
     );
 }
@@ -139,7 +139,7 @@ async fn a_pause_is_the_longest_that_was_asked_for() {
     let wait = Duration::from_secs(30);
     assert_eq!(
         store.reserve(&[charge]).await.unwrap(),
-        Grant::Wait {
+        Decision::Wait {
             wait,
             bucket: "a".into()
         }
@@ -151,11 +151,11 @@ async fn an_hourly_quota_goes_at_once_and_comes_back_after_an_hour() {
     let store = MemoryLimits::default();
     let charges = [charge("a", Quota::per_hour(60))];
     for _ in 0..60 {
-        assert_eq!(store.reserve(&charges).await.unwrap(), Grant::Granted);
+        assert_eq!(store.reserve(&charges).await.unwrap(), Decision::Granted);
     }
     for minutes in [0, 30] {
         sleep(Duration::from_mins(minutes)).await;
-        let Grant::Wait { wait, .. } = store.reserve(&charges).await.unwrap() else {
+        let Decision::Wait { wait, .. } = store.reserve(&charges).await.unwrap() else {
             panic!("61 in an hour")
         };
         assert_eq!(wait, Duration::from_mins(60 - minutes));

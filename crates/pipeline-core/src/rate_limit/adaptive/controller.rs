@@ -10,9 +10,9 @@
 //!   an idle client does not.
 //! - **Holding**: around the limit. A cycle begins a little below it and ends a little above it, so
 //!   that its mean is the limit, with a refusal or two at its end, which measure the limit again.
-//!   Cycles get longer while the measurement holds ([`Control::full_cycle`]). If the refusal does
-//!   not come, and more was accepted than the limit explains, the limit has been raised: it grows
-//!   again. If refusals go on, it has been lowered: the rate is cut until it can be measured.
+//!   Cycles get longer while the measurement holds ([`AdaptiveRate::full_cycle`]). If the refusal
+//!   does not come, and more was accepted than the limit explains, the limit has been raised: it
+//!   grows again. If refusals go on, it has been lowered: the rate is cut until it can be measured.
 //! - **Stalled**: everything is refused. One request at a time asks whether it is over, ever more
 //!   rarely, or when the vendor says that it is. After an outage the rate is what it was before;
 //!   otherwise the vendor counts in windows, see [`Window`].
@@ -102,7 +102,7 @@ struct Stall {
 
 /// The control of one bucket. Times are since a common origin.
 #[derive(Clone, Debug)]
-pub(crate) struct Control {
+pub(crate) struct AdaptiveRate {
     /// Never exceeded, requests a second.
     cap: f64,
     /// Part of a limit that was found out that is used.
@@ -173,7 +173,7 @@ impl Pulse {
     }
 }
 
-impl Control {
+impl AdaptiveRate {
     /// Begins at the cap, or carefully if there is none.
     pub(crate) fn new(cap: f64, part: f64) -> Self {
         Self {
@@ -354,7 +354,7 @@ impl Control {
             _ if self.window.is_some() => {}
             State::Growing => self.grow(),
             State::Holding if self.part < 1.0 && self.is_met => {
-                self.scale = (self.scale + RECOVERY / self.limit).min(1.0)
+                self.scale = (self.scale + RECOVERY / self.limit).min(1.0);
             }
             State::Holding if self.is_raised(now) => {
                 (self.limit, self.scale, self.is_measured) = (self.rate(), 1.0, false);
@@ -492,7 +492,7 @@ impl Control {
             }
             // An outage is hardly followed by another: what comes again is a window.
             None if is_long && permits >= MEASURED.0 && (!self.is_met || again) => {
-                self.begin_window(now, opened, sent, permits)
+                self.begin_window(now, opened, sent, permits);
             }
             // An outage: the limit is what it was.
             None if is_long => {

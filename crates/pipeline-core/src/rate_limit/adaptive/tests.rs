@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::controller::{Control, Gate};
+use super::controller::{AdaptiveRate, Gate};
 use super::window::Window;
-use crate::rate_limit::RateHint;
-use crate::rate_limit::concurrency::Slots;
-use crate::rate_limit::reported::Announced;
+use crate::rate_limit::RateLimitInfo;
+use crate::rate_limit::concurrency::ConcurrencyLimit;
+use crate::rate_limit::reported::ReportedLimit;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LATENCY: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ proptest! {
         steps in prop::collection::vec((0_u64..3000, 0_u8..10, prop::option::weighted(0.1, 1_u64..100)), 1..400),
     ) {
         let cap = cap.map_or(f64::INFINITY, f64::from);
-        let mut control = Control::new(cap, 1.0);
+        let mut control = AdaptiveRate::new(cap, 1.0);
         let mut now = Duration::from_secs(100);
         for (pause, outcome, wait) in steps {
             now += Duration::from_millis(pause);
@@ -53,7 +53,7 @@ proptest! {
 /// Asks one after the other as fast as the rule lets it, with a fixed latency, for a time; counts
 /// what was refused.
 fn ask(
-    control: &mut Control,
+    control: &mut AdaptiveRate,
     now: &mut Duration,
     time: Duration,
     mut allows: impl FnMut(Duration) -> bool,
@@ -100,7 +100,10 @@ fn bucket(rate: f64) -> impl FnMut(Duration) -> bool {
 
 #[test]
 fn what_was_accepted_between_two_refusals_is_the_limit() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 1.0),
+        Duration::from_secs(100),
+    );
     ask(
         &mut control,
         &mut now,
@@ -113,7 +116,10 @@ fn what_was_accepted_between_two_refusals_is_the_limit() {
 
 #[test]
 fn a_part_of_an_unknown_limit_leaves_the_rest_to_others() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 0.5), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 0.5),
+        Duration::from_secs(100),
+    );
     let mut server = bucket(100.0);
     ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(1), &mut server);
@@ -125,7 +131,10 @@ fn a_part_of_an_unknown_limit_leaves_the_rest_to_others() {
 
 #[test]
 fn what_was_learned_is_gone_on_with() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 1.0),
+        Duration::from_secs(100),
+    );
     control.resume(now, Some(100.0), None);
     let (accepted, refused) = ask(
         &mut control,
@@ -138,7 +147,10 @@ fn what_was_learned_is_gone_on_with() {
 
 #[test]
 fn a_fixed_window_is_found_by_its_phase_and_then_used_without_a_refusal() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 1.0),
+        Duration::from_secs(100),
+    );
     let (mut window, mut used) = (0, 0);
     let mut server = move |now: Duration| {
         let current = (now.as_millis() + 23_000) / 60_000;
@@ -176,7 +188,10 @@ fn sliding(permits: usize) -> impl FnMut(Duration) -> bool {
 
 #[test]
 fn a_sliding_window_is_held_without_a_refusal() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 1.0),
+        Duration::from_secs(100),
+    );
     let mut server = sliding(700);
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let found = control.window().expect("a window");
@@ -190,7 +205,10 @@ fn a_sliding_window_is_held_without_a_refusal() {
 
 #[test]
 fn more_permits_are_found_and_fewer_are_kept_to() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 1.0), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 1.0),
+        Duration::from_secs(100),
+    );
     let (mut window, mut used) = (0, 0);
     let permits = std::cell::Cell::new(700);
     let mut server = |now: Duration| {
@@ -218,7 +236,10 @@ fn more_permits_are_found_and_fewer_are_kept_to() {
 
 #[test]
 fn a_part_of_a_window_leaves_the_rest_to_others() {
-    let (mut control, mut now) = (Control::new(f64::INFINITY, 0.5), Duration::from_secs(100));
+    let (mut control, mut now) = (
+        AdaptiveRate::new(f64::INFINITY, 0.5),
+        Duration::from_secs(100),
+    );
     let mut server = sliding(700);
     ask(&mut control, &mut now, Duration::from_mins(4), &mut server);
     let (accepted, refused) = ask(&mut control, &mut now, Duration::from_mins(10), &mut server);
@@ -287,7 +308,7 @@ proptest! {
 #[test]
 fn a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards() {
     let at = |millis: u64| Duration::from_millis(100_000 + millis);
-    let mut control = Control::new(f64::INFINITY, 1.0);
+    let mut control = AdaptiveRate::new(f64::INFINITY, 1.0);
     for n in 0..4 {
         control.granted(at(n));
         control.refused(at(200 + n), at(n), None);
@@ -307,7 +328,7 @@ fn a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards()
 
 #[test]
 fn too_many_at_once_are_cut_remembered_and_gone_beyond_slowly() {
-    let (mut slots, second) = (Slots::default(), Duration::from_secs);
+    let (mut slots, second) = (ConcurrencyLimit::default(), Duration::from_secs);
     assert_eq!((slots.limit(second(100)), slots.met()), (None, None));
     slots.too_many(second(100), 41);
     slots.too_many(second(101), 35);
@@ -346,7 +367,7 @@ fn too_many_at_once_are_cut_remembered_and_gone_beyond_slowly() {
     );
     slots.too_many(second(150), 30);
     assert_eq!(slots.limit(second(150)), Some(22.0), "another limit");
-    let mut next = Slots::default();
+    let mut next = ConcurrencyLimit::default();
     next.resume(second(5), 10);
     assert_eq!(
         (next.limit(second(5)), next.limit(second(7)), next.met()),
@@ -354,18 +375,18 @@ fn too_many_at_once_are_cut_remembered_and_gone_beyond_slowly() {
     );
 }
 
-fn hint(left: f64, reset: u64) -> RateHint {
-    RateHint {
+fn hint(left: f64, reset: u64) -> RateLimitInfo {
+    RateLimitInfo {
         limit: Some(100.0),
         remaining: Some(left),
         reset: Some(Duration::from_secs(reset)),
-        ..RateHint::default()
+        ..RateLimitInfo::default()
     }
 }
 
 #[test]
 fn answers_that_overtake_each_other_only_lower_what_is_left() {
-    let (mut announced, second) = (Announced::default(), Duration::from_secs);
+    let (mut announced, second) = (ReportedLimit::default(), Duration::from_secs);
     announced.learn(second(10), second(9), &[&hint(50.0, 30)], second(60));
     // Sent before the news came, so it may be older than these.
     announced.learn(second(11), second(9), &[&hint(60.0, 29)], second(60));

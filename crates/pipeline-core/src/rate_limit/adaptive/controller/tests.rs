@@ -8,20 +8,20 @@ fn at(second: f64) -> Duration {
 }
 
 /// Holds a limit of so many a second, measured at the second 100.
-fn holding(limit: f64, part: f64) -> Control {
-    let mut control = Control::new(f64::INFINITY, part);
+fn holding(limit: f64, part: f64) -> AdaptiveRate {
+    let mut control = AdaptiveRate::new(f64::INFINITY, part);
     control.resume(at(100.0), Some(limit), None);
     control
 }
 
-fn stalled(since: f64, refused: f64, until: Option<f64>) -> Control {
+fn stalled(since: f64, refused: f64, until: Option<f64>) -> AdaptiveRate {
     let stall = Stall {
         since: at(since),
         refused: (at(refused).saturating_sub(at(0.2)), at(refused)),
         asking: false,
         until: until.map(at),
     };
-    Control {
+    AdaptiveRate {
         state: State::Stalled(stall),
         ..holding(100.0, 1.0)
     }
@@ -54,7 +54,7 @@ fn a_pulse_is_that_of_this_second_and_of_the_last() {
 #[test]
 fn what_was_learned_sets_the_pace() {
     let learned = |cap, rate, window: Option<f64>| {
-        let mut control = Control::new(cap, 1.0);
+        let mut control = AdaptiveRate::new(cap, 1.0);
         control.resume(
             at(100.0),
             rate,
@@ -115,13 +115,13 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
         (900.0, 100.0 + 3.0 * 1.5_f64.exp()),
         (9_000.0, 100.0 + 3.0 * 1.5_f64.exp()),
     ] {
-        let control = Control {
+        let control = AdaptiveRate {
             accepted,
             ..holding(100.0, 1.0)
         };
         close(control.rate(), rate);
         close(
-            Control {
+            AdaptiveRate {
                 cap: 90.0,
                 ..control
             }
@@ -130,7 +130,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
         );
     }
     close(
-        Control {
+        AdaptiveRate {
             cycle: 16.0,
             accepted: 1_600.0,
             ..holding(100.0, 1.0)
@@ -139,7 +139,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
         101.5,
     );
     close(
-        Control {
+        AdaptiveRate {
             cycle: 99.0,
             accepted: 1_600.0,
             ..holding(100.0, 1.0)
@@ -148,7 +148,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
         101.5,
     );
     close(
-        Control {
+        AdaptiveRate {
             cycle: 99.0,
             accepted: 0.0,
             ..holding(100.0, 1.0)
@@ -158,7 +158,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
     );
     // Of a slow limit a first cycle goes no further than a tenth.
     close(
-        Control {
+        AdaptiveRate {
             accepted: 4.0,
             ..holding(1.0, 1.0)
         }
@@ -166,7 +166,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
         1.1,
     );
     close(
-        Control {
+        AdaptiveRate {
             accepted: 0.0,
             ..holding(1.0, 1.0)
         }
@@ -175,7 +175,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
     );
     // By what is accepted at the pace of the moment.
     close(
-        Control {
+        AdaptiveRate {
             accepted: 100.0,
             scale: 0.5,
             ..holding(100.0, 1.0)
@@ -187,7 +187,7 @@ fn a_cycle_goes_from_a_gap_over_the_limit_to_a_question() {
 
 #[test]
 fn a_part_of_a_limit_is_used_once_it_was_met() {
-    let control = |part, scale, is_met| Control {
+    let control = |part, scale, is_met| AdaptiveRate {
         scale,
         is_met,
         accepted: 200.0,
@@ -198,7 +198,7 @@ fn a_part_of_a_limit_is_used_once_it_was_met() {
     close(control(0.5, 1.0, false).rate(), 100.0);
     close(control(1.0, 1.0, true).rate(), 100.0);
     close(
-        Control {
+        AdaptiveRate {
             state: State::Growing,
             limit: 30.0,
             scale: 0.5,
@@ -208,7 +208,7 @@ fn a_part_of_a_limit_is_used_once_it_was_met() {
         15.0,
     );
     close(
-        Control {
+        AdaptiveRate {
             limit: 30.0,
             scale: 0.5,
             ..stalled(100.0, 110.0, None)
@@ -228,7 +228,7 @@ fn a_window_is_used_without_haste_until_it_is_known() {
         at(100.0),
     );
     let growing = |limit, window| {
-        Control {
+        AdaptiveRate {
             state: State::Growing,
             limit,
             window: Some(window),
@@ -246,12 +246,12 @@ fn a_window_is_used_without_haste_until_it_is_known() {
 
 #[test]
 fn far_below_is_said_of_a_steady_limit_only() {
-    let far = |control: &Control, time: f64| control.is_far_below(at(time), 0.5);
-    let with = |beats: u32, mut control: Control| {
+    let far = |control: &AdaptiveRate, time: f64| control.is_far_below(at(time), 0.5);
+    let with = |beats: u32, mut control: AdaptiveRate| {
         (0..beats).for_each(|_| control.pulse.beat(at(110.0)));
         control
     };
-    let fixed = || Control::new(100.0, 1.0);
+    let fixed = || AdaptiveRate::new(100.0, 1.0);
     assert!(
         far(&fixed(), 110.0) && far(&with(49, fixed()), 110.0) && !far(&with(50, fixed()), 110.0)
     );
@@ -259,7 +259,7 @@ fn far_below_is_said_of_a_steady_limit_only() {
         !far(
             &with(
                 49,
-                Control {
+                AdaptiveRate {
                     is_met: true,
                     ..fixed()
                 }
@@ -272,7 +272,7 @@ fn far_below_is_said_of_a_steady_limit_only() {
         !far(
             &with(
                 49,
-                Control {
+                AdaptiveRate {
                     limit: 99.0,
                     ..fixed()
                 }
@@ -281,7 +281,7 @@ fn far_below_is_said_of_a_steady_limit_only() {
         ),
         "it grows"
     );
-    assert!(!far(&Control::new(f64::INFINITY, 1.0), 110.0));
+    assert!(!far(&AdaptiveRate::new(f64::INFINITY, 1.0), 110.0));
     let measured = || holding(100.0, 1.0);
     assert!(!far(&measured(), 104.0), "a cycle has only begun");
     assert!(
@@ -290,21 +290,21 @@ fn far_below_is_said_of_a_steady_limit_only() {
             && !far(&with(50, measured()), 110.0)
     );
     assert!(!far(
-        &Control {
+        &AdaptiveRate {
             is_measured: false,
             ..measured()
         },
         110.0
     ));
     assert!(!far(
-        &Control {
+        &AdaptiveRate {
             window: Some(Window::known(600.0, at(60.0), at(100.0))),
             ..measured()
         },
         110.0
     ));
     assert!(!far(
-        &Control {
+        &AdaptiveRate {
             cap: 100.0,
             is_met: false,
             ..stalled(100.0, 110.0, None)
@@ -316,7 +316,7 @@ fn far_below_is_said_of_a_steady_limit_only() {
 #[test]
 fn a_limit_is_raised_when_more_was_accepted_than_it_explains() {
     let raised = |limit, sample, accepted| {
-        Control {
+        AdaptiveRate {
             sample,
             accepted,
             ..holding(limit, 1.0)
@@ -337,7 +337,7 @@ fn a_limit_is_raised_when_more_was_accepted_than_it_explains() {
         [false, true]
     );
     let heeded = |heeded| {
-        Control {
+        AdaptiveRate {
             sample: 1_000.0,
             accepted: 600.0,
             heeded: at(heeded),
@@ -347,7 +347,7 @@ fn a_limit_is_raised_when_more_was_accepted_than_it_explains() {
     };
     assert_eq!([101.0, 100.9].map(heeded), [false, true]);
     let scaled = |accepted| {
-        Control {
+        AdaptiveRate {
             sample: 1_000.0,
             scale: 0.5,
             accepted,
@@ -388,7 +388,7 @@ fn questions_in_a_stall_become_rarer() {
 #[test]
 fn in_a_known_window_nobody_asks_before_a_permit_comes_back() {
     let gate = |since, window: Window| {
-        Control {
+        AdaptiveRate {
             window: Some(window),
             ..stalled(since, 200.0, None)
         }
@@ -443,11 +443,11 @@ fn a_question_is_what_was_sent_in_the_stall() {
 #[test]
 fn it_grows_with_what_is_accepted_and_no_further_than_twice_of_that() {
     let grown = |limit, beats: u32, is_met, cap| {
-        let mut control = Control {
+        let mut control = AdaptiveRate {
             cap,
             limit,
             is_met,
-            ..Control::new(f64::INFINITY, 1.0)
+            ..AdaptiveRate::new(f64::INFINITY, 1.0)
         };
         (0..beats).for_each(|_| control.pulse.beat(at(110.0)));
         control.grow();
@@ -463,7 +463,7 @@ fn it_grows_with_what_is_accepted_and_no_further_than_twice_of_that() {
 
 #[test]
 fn what_is_accepted_is_counted_and_grown_by() {
-    let mut control = Control::new(f64::INFINITY, 1.0);
+    let mut control = AdaptiveRate::new(f64::INFINITY, 1.0);
     control.run = 3;
     for n in 0..5 {
         control.accepted(at(110.0 + 0.1 * f64::from(n)), at(109.0));
@@ -495,7 +495,7 @@ fn what_is_accepted_is_counted_and_grown_by() {
 #[test]
 fn the_part_of_a_limit_that_is_used_recovers() {
     let accepted = |part, scale, is_met| {
-        let mut control = Control {
+        let mut control = AdaptiveRate {
             scale,
             is_met,
             ..holding(100.0, part)
@@ -511,7 +511,7 @@ fn the_part_of_a_limit_that_is_used_recovers() {
 
 #[test]
 fn a_raised_limit_is_looked_for_anew() {
-    let mut control = Control {
+    let mut control = AdaptiveRate {
         accepted: 599.0,
         cycle: 16.0,
         sample: 1_000.0,
@@ -528,7 +528,7 @@ fn a_raised_limit_is_looked_for_anew() {
         (State::Growing, false, 1.0, 8.0)
     );
     close(control.limit, 99.625);
-    let mut short = Control {
+    let mut short = AdaptiveRate {
         accepted: 599.0,
         cycle: 4.0,
         sample: 1_000.0,
@@ -539,8 +539,8 @@ fn a_raised_limit_is_looked_for_anew() {
 }
 
 /// What becomes of a limit of 100 that was measured, and is refused after these seconds.
-fn heeded(seconds: f64, accepted: f64, refused: f64, control: Control) -> Control {
-    let mut control = Control {
+fn heeded(seconds: f64, accepted: f64, refused: f64, control: AdaptiveRate) -> AdaptiveRate {
+    let mut control = AdaptiveRate {
         accepted,
         refused,
         ..control
@@ -566,7 +566,7 @@ fn a_refusal_measures_what_was_accepted_since_the_last() {
             seconds,
             accepted,
             1.0,
-            Control {
+            AdaptiveRate {
                 is_measured,
                 cycle,
                 ..holding(100.0, 1.0)
@@ -601,7 +601,7 @@ fn a_refusal_that_cannot_be_measured_cuts_what_is_not_known() {
             0.5,
             accepted,
             refused,
-            Control {
+            AdaptiveRate {
                 is_measured,
                 ..holding(100.0, 1.0)
             },
@@ -618,7 +618,7 @@ fn a_refusal_that_cannot_be_measured_cuts_what_is_not_known() {
         0.5,
         10.0,
         1.0,
-        Control {
+        AdaptiveRate {
             scale: 0.85,
             is_measured: false,
             ..holding(100.0, 1.0)
@@ -629,7 +629,7 @@ fn a_refusal_that_cannot_be_measured_cuts_what_is_not_known() {
         5.0,
         500.0,
         1.0,
-        Control {
+        AdaptiveRate {
             state: State::Growing,
             ..holding(100.0, 1.0)
         },
@@ -643,7 +643,7 @@ fn a_refusal_that_cannot_be_measured_cuts_what_is_not_known() {
             5.0,
             500.0,
             1.0,
-            Control {
+            AdaptiveRate {
                 scale,
                 is_met,
                 ..holding(100.0, part)
@@ -665,7 +665,7 @@ fn a_refusal_that_cannot_be_measured_cuts_what_is_not_known() {
 
 #[test]
 fn four_refusals_in_a_row_or_one_that_says_for_how_long_are_a_stall() {
-    let is_stalled = |control: &Control| matches!(control.state, State::Stalled(_));
+    let is_stalled = |control: &AdaptiveRate| matches!(control.state, State::Stalled(_));
     let mut control = holding(100.0, 1.0);
     for n in 1..=4 {
         assert!(!is_stalled(&control));
@@ -677,9 +677,9 @@ fn four_refusals_in_a_row_or_one_that_says_for_how_long_are_a_stall() {
     told.refused(at(101.0), at(100.5), Some(at(30.0)));
     assert_eq!(told.gate(at(101.0)), Gate::At(at(131.0)));
     // Sent before the last refusal was known: it says the same thing again.
-    let mut late = Control {
+    let mut late = AdaptiveRate {
         heeded: at(100.5),
-        ..Control::new(f64::INFINITY, 1.0)
+        ..AdaptiveRate::new(f64::INFINITY, 1.0)
     };
     late.refused(at(101.0), at(100.4), None);
     assert_eq!((late.state, late.heeded), (State::Growing, at(100.5)));
@@ -690,7 +690,7 @@ fn four_refusals_in_a_row_or_one_that_says_for_how_long_are_a_stall() {
 #[test]
 fn a_window_is_used_as_fast_as_it_was_found_out() {
     let grown = |window| {
-        let mut control = Control {
+        let mut control = AdaptiveRate {
             state: State::Growing,
             limit: 10.0,
             window,
@@ -707,8 +707,8 @@ fn a_window_is_used_as_fast_as_it_was_found_out() {
 
 /// A stall since the second 200, whose question was sent and answered with yes; 25 were accepted
 /// since the last.
-fn ended(sent: f64, control: Control) -> Control {
-    let mut control = Control {
+fn ended(sent: f64, control: AdaptiveRate) -> AdaptiveRate {
+    let mut control = AdaptiveRate {
         since_stall: 25.0,
         recent: [at(150.0), at(160.0)].into(),
         heeded: at(0.0),
@@ -718,8 +718,8 @@ fn ended(sent: f64, control: Control) -> Control {
     control
 }
 
-fn refused_until(refused: f64, until: Option<f64>, control: Control) -> Control {
-    Control {
+fn refused_until(refused: f64, until: Option<f64>, control: AdaptiveRate) -> AdaptiveRate {
+    AdaptiveRate {
         state: stalled(200.0, refused, until).state,
         ..control
     }
@@ -732,7 +732,7 @@ fn a_short_stall_changes_nothing_and_an_outage_is_followed_by_the_same_limit() {
         refused_until(
             200.5,
             None,
-            Control {
+            AdaptiveRate {
                 scale: 0.85,
                 ..holding(100.0, 1.0)
             },
@@ -756,7 +756,7 @@ fn a_short_stall_changes_nothing_and_an_outage_is_followed_by_the_same_limit() {
         refused_until(
             200.5,
             None,
-            Control {
+            AdaptiveRate {
                 scale: 0.85,
                 ..holding(100.0, 1.0)
             },
@@ -785,7 +785,7 @@ fn a_short_stall_changes_nothing_and_an_outage_is_followed_by_the_same_limit() {
 #[test]
 fn a_pause_before_the_limit_is_met_or_that_comes_again_is_a_window() {
     let window = |sent, permits: f64, is_met, last_stall: Option<f64>| {
-        let control = Control {
+        let control = AdaptiveRate {
             since_stall: permits,
             is_met,
             last_stall: last_stall.map(at),
@@ -822,7 +822,7 @@ fn a_window_is_guessed_from_its_first_request_to_the_end_of_its_pause() {
             refused_until(
                 refused,
                 until,
-                Control {
+                AdaptiveRate {
                     is_met: false,
                     scale: 0.85,
                     ..holding(100.0, 1.0)
@@ -863,7 +863,7 @@ fn a_window_is_guessed_from_its_first_request_to_the_end_of_its_pause() {
         (25.0, 60.0),
         "it ended sooner than was told"
     );
-    let brief = Control {
+    let brief = AdaptiveRate {
         recent: [at(209.5)].into(),
         is_met: false,
         since_stall: 25.0,
@@ -893,7 +893,7 @@ fn a_pause_of_a_window_that_is_too_short_for_it_was_asked_too_fast() {
             refused_until(
                 sent - 0.1,
                 None,
-                Control {
+                AdaptiveRate {
                     limit,
                     window: Some(window),
                     ..holding(100.0, 1.0)
@@ -925,7 +925,7 @@ fn what_was_no_window_is_a_limit_to_begin_with() {
         (at(99.0), at(100.0)),
         at(100.0),
     ));
-    let growing = Control {
+    let growing = AdaptiveRate {
         window,
         state: State::Growing,
         cycle: 16.0,
@@ -933,7 +933,7 @@ fn what_was_no_window_is_a_limit_to_begin_with() {
         is_met: false,
         ..holding(100.0, 1.0)
     };
-    let mut control = Control {
+    let mut control = AdaptiveRate {
         accepted: 50.0,
         scale: 0.5,
         ..growing
@@ -967,7 +967,7 @@ fn a_guess_that_more_and_more_requests_disprove_is_given_up() {
         (at(99.0), at(100.0)),
         at(100.0),
     );
-    let mut control = Control {
+    let mut control = AdaptiveRate {
         window: Some(window),
         state: State::Growing,
         ..holding(100.0, 1.0)

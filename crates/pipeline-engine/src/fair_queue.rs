@@ -8,16 +8,16 @@ use super::endpoint_run::EndpointRun;
 /// The endpoints of a run, by number, that could begin a slice. Nothing here takes longer the more
 /// endpoints there are.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct FairQueue {
     /// Those that could begin one, of each source.
     ready: Vec<VecDeque<usize>>,
-    places: Vec<Place>,
+    members: Vec<Member>,
     units: Vec<Unit>,
 }
 
 /// What is known of an endpoint.
 #[derive(Debug)]
-struct Place {
+struct Member {
     source: usize,
     unit: usize,
     /// True while it is among those that are ready.
@@ -34,9 +34,9 @@ struct Unit {
     last: Vec<usize>,
 }
 
-impl Turns {
+impl FairQueue {
     pub(super) fn new(runs: &[Arc<EndpointRun>]) -> Self {
-        let mut turns = Self::default();
+        let mut queue = Self::default();
         let (mut sources, mut units) = (BTreeMap::new(), BTreeMap::new());
         for (index, run) in runs.iter().enumerate() {
             let (sources_known, units_known) = (sources.len(), units.len());
@@ -44,28 +44,28 @@ impl Turns {
             let unit = *units
                 .entry((source, run.id.account()))
                 .or_insert(units_known);
-            turns.ready.resize_with(sources.len(), VecDeque::new);
-            turns.units.resize_with(units.len(), Unit::default);
+            queue.ready.resize_with(sources.len(), VecDeque::new);
+            queue.units.resize_with(units.len(), Unit::default);
             let over = run.is_over();
-            turns.places.push(Place {
+            queue.members.push(Member {
                 source,
                 unit,
                 waits: false,
                 over,
             });
             match run.endpoint().is_last() {
-                true => turns.units[unit].last.push(index),
+                true => queue.units[unit].last.push(index),
                 false if over => {}
                 false => {
-                    turns.units[unit].lists += 1;
-                    turns.add(index);
+                    queue.units[unit].lists += 1;
+                    queue.add(index);
                 }
             }
         }
-        for unit in 0..turns.units.len() {
-            turns.begin_last(unit);
+        for unit in 0..queue.units.len() {
+            queue.begin_last(unit);
         }
-        turns
+        queue
     }
 
     /// Each source, by number.
@@ -76,13 +76,13 @@ impl Turns {
     /// The endpoint of a source that may begin a slice.
     pub(super) fn next(&mut self, source: usize) -> Option<usize> {
         let index = self.ready[source].pop_front()?;
-        self.places[index].waits = false;
+        self.members[index].waits = false;
         Some(index)
     }
 
     /// Puts an endpoint behind those that are ready, unless it is among them.
     pub(super) fn add(&mut self, index: usize) {
-        let place = &mut self.places[index];
+        let place = &mut self.members[index];
         if !std::mem::replace(&mut place.waits, true) {
             self.ready[place.source].push_back(index);
         }
@@ -90,7 +90,7 @@ impl Turns {
 
     /// Puts an endpoint before those that are ready: it has not had its turn.
     pub(super) fn put_back(&mut self, index: usize) {
-        let place = &mut self.places[index];
+        let place = &mut self.members[index];
         if !std::mem::replace(&mut place.waits, true) {
             self.ready[place.source].push_front(index);
         }
@@ -98,7 +98,7 @@ impl Turns {
 
     /// Takes note that an endpoint is over.
     pub(super) fn end(&mut self, index: usize, is_last: bool) {
-        let place = &mut self.places[index];
+        let place = &mut self.members[index];
         if std::mem::replace(&mut place.over, true) || is_last {
             return;
         }
