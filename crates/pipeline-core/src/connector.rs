@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 mod catalog;
+mod config_schema;
 pub(crate) mod endpoint;
 pub(crate) mod nested_list;
 pub mod paginate;
@@ -20,11 +21,12 @@ use serde::de::DeserializeOwned;
 
 pub use self::account::Account;
 pub use self::catalog::{Catalog, CatalogStream};
+pub use self::config_schema::config_schema;
 pub use self::endpoint::{Cursor, Endpoint, ParentMap, SyncMode};
 pub use self::nested_list::EmbeddedList;
 pub use self::registry::Registry;
 use self::slice::TimeRange;
-pub use self::stream::{Deletes, RecordExpansion, RecordMap, StreamDef};
+pub use self::stream::{Deletes, RecordExpansion, RecordMap, Stream, Transform};
 use crate::error::{Error, Result};
 use crate::http::{BuildContext, HttpClient};
 use crate::model::Availability;

@@ -1,48 +1,52 @@
 //! Reads an [`Endpoint`]: the interpreter of the declarations that a connector is made of.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{TryStreamExt, stream};
+use futures::stream;
 
 use self::check::first_page;
+pub use self::compile::compile;
 use self::distinct::Distinct;
 use self::embedded::Spread;
+pub use self::list_def::{ListDef, ParentRef};
 use self::page_cache::{PageCache, Walker};
 use self::page_size::PageSize;
+use self::parents::Inheritance;
 use self::reader::Learned;
 pub use self::reader::Reader;
 pub use self::session::{DeclarativeConnector, SessionExt};
+pub use self::stream_def::StreamDef;
+pub use self::vendor::Vendor;
 use self::walk::Walk;
 use crate::connector::endpoint::{Parent, ParentMap};
-use crate::connector::paginate::PageView;
 use crate::connector::{Endpoint, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Call;
-use crate::json::lines::Lines;
-use crate::memory::{BODY_FACTOR, Hold, leased, too_much};
 use crate::message::{Request, Response};
 use crate::model::gap::{Missed, Tally};
-use crate::model::record::{
-    Advance, BYTE_ORDER_MARK, Envelope, Page, RawRecord, RecordPath, Split, split_within,
-};
+use crate::model::record::{Advance, Page, RawRecord};
 use crate::model::state::{Position, SliceState};
 
 mod check;
+mod compile;
+mod cut;
 mod distinct;
 mod embedded;
+mod lines;
+mod list_def;
 mod page_cache;
 mod page_size;
 mod parents;
 mod prefetch;
 mod reader;
 mod session;
+mod stream_def;
 #[cfg(test)]
 mod tests;
+mod vendor;
 mod walk;
 
 pub use check::check;
@@ -63,12 +67,6 @@ const ALL_IS_TOO_LARGE: &str =
 
 /// Pause before the second of them; the next ones are longer.
 const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
-
-/// Memory that is not asked for where a response is short and its records are many.
-const USUAL_INDEX: usize = 256 << 10;
-
-/// Bytes of lines that make a page of a spooled response.
-const SPOOL_PAGE: usize = 1 << 20;
 
 /// One list of an endpoint: the account's, or that of one record of another list.
 #[derive(Clone)]
@@ -116,7 +114,7 @@ impl<'a> List<'a> {
 
     /// The pages that walks share, and what is kept of them.
     fn shared(&self) -> Option<(&PageCache, ParentMap)> {
-        Some((&self.learned.as_ref()?.pages, self.endpoint.shared?))
+        Some((&self.learned.as_ref()?.pages, self.endpoint.cache_pages?))
     }
 
     /// How large pages are at the moment.
@@ -133,7 +131,7 @@ impl<'a> List<'a> {
             };
             let page = list.next(&mut walk).await?;
             let goes_on = walk.step(list.endpoint, &page)?;
-            if list.walker == Walker::Children && list.endpoint.shared.is_some() {
+            if list.walker == Walker::Children && list.endpoint.cache_pages.is_some() {
                 // Of shared pages only what has children is seen, which may be nothing for long.
                 walk.empty_pages = 0;
             }
@@ -403,16 +401,17 @@ impl<'a> List<'a> {
         if let (Some(Parent { inherited, .. }), Some(parent)) =
             (endpoint.parent.as_deref(), &self.parent)
         {
-            records
-                .iter_mut()
-                .flatten()
-                .for_each(|record| *record = parents::inherit(record, parent, inherited));
+            let inheritance = Inheritance::of(parent, inherited);
+            for list in &mut records {
+                let children = std::mem::take(list).into_iter();
+                *list = children.map(|child| inheritance.give(child)).collect();
+            }
         }
-        let reached = last.filter(|_| self.parent.is_none());
+        let watermark = last.filter(|_| self.parent.is_none());
         let records = map_records(endpoint, records)?;
         let digest = digest.or_else(|| walk::digest(&records));
         Ok(Page {
-            reached,
+            watermark,
             skipped: gone,
             gaps,
             digest,
@@ -491,99 +490,6 @@ impl<'a> List<'a> {
             None => Some(missed),
         }
     }
-
-    /// A body that is damaged by bytes that are not text, with U+FFFD in their place; none when it
-    /// is text.
-    fn readable(&self, body: &Bytes) -> Option<Bytes> {
-        let text = String::from_utf8_lossy(body);
-        let Cow::Owned(text) = text else { return None };
-        let repaired = text.matches('\u{FFFD}').count()
-            - body
-                .utf8_chunks()
-                .map(|chunk| chunk.valid().matches('\u{FFFD}').count())
-                .sum::<usize>();
-        self.reader
-            .client()
-            .tell_repaired(self.endpoint.name(), repaired as u64);
-        Some(text.into())
-    }
-
-    /// Cuts a response into the records that it lists, and says what follows it.
-    async fn cut(
-        &self,
-        position: &Position,
-        request: &Request,
-        response: &Response,
-        distinct: &mut Distinct,
-    ) -> Result<(Vec<Vec<RawRecord>>, Advance)> {
-        let paths: Vec<RecordPath> = self
-            .endpoint
-            .feeds
-            .iter()
-            .filter(|feed| feed.inside.is_none())
-            .map(|feed| feed.path.clone())
-            .collect();
-        let split = match split(response, &response.body, &paths).await {
-            Err(error) if error.kind() == ErrorKind::Decode => {
-                split(
-                    response,
-                    &self.readable(&response.body).ok_or(error)?,
-                    &paths,
-                )
-                .await?
-            }
-            split => split?,
-        };
-        if self.endpoint.paginator.expects_list()
-            && let Some(path) = paths.iter().find(|path| is_object(path, &split.envelope))
-        {
-            let error = Error::new(
-                ErrorKind::Decode,
-                "the response has one object where the vendor documents a list of records",
-            );
-            return Err(error.with_context("path", path.name().unwrap_or_default().to_owned()));
-        }
-        let records = split.records.first().map_or(&[][..], Vec::as_slice);
-        let paginator = &self.endpoint.paginator;
-        let fresh = if paginator.counts() {
-            distinct.fresh(paginator.round(position), records)
-        } else {
-            records.len()
-        };
-        let view = PageView {
-            request,
-            headers: &response.headers,
-            envelope: &split.envelope,
-            records,
-            fresh,
-        };
-        let advance = paginator.advance(position, &view)?;
-        Ok((split.records, advance))
-    }
-}
-
-/// Cuts a response. The memory of its body covers that of as much again for its records; more is
-/// waited for.
-async fn split(response: &Response, body: &Bytes, paths: &[RecordPath]) -> Result<Split> {
-    if let Some(split) = split_within(body, paths, body.len().max(USUAL_INDEX))? {
-        return Ok(split);
-    }
-    let Some(lease) = response.lease.as_ref().filter(|lease| lease.is_bounded()) else {
-        return crate::model::record::split(body, paths);
-    };
-    let (most, before) = (lease.most(), lease.bytes());
-    lease.grow_patiently(most).await?;
-    let split = split_within(body, paths, (body.len() + most).saturating_sub(before))?
-        .ok_or_else(|| too_much(most))?;
-    lease.shrink(body.len() * (BODY_FACTOR - 1) + split.memory);
-    Ok(split)
-}
-
-/// True when one object stands at a path. The arrays that stand at a path are not in the envelope.
-fn is_object(path: &RecordPath, envelope: &Envelope) -> bool {
-    path.name()
-        .and_then(|name| envelope.get(name))
-        .is_some_and(|value| value.starts_with(b"{"))
 }
 
 /// True when a list that comes newest first has left the slice's window.
@@ -610,56 +516,6 @@ fn map_records(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Result<Vec<
         .zip(&*endpoint.feeds)
         .map(|(records, feed)| feed.stream.mapped(records))
         .collect()
-}
-
-fn read_lines<'a>(
-    reader: &Reader,
-    endpoint: &'a Endpoint,
-    slice: SliceState,
-    lines: Lines,
-) -> impl stream::Stream<Item = Result<Page>> + use<'a> {
-    let list = List::new(reader, endpoint);
-    let spool = async move {
-        let request = list.request(&slice, &slice.position)?;
-        list.reader
-            .client()
-            .download(&request, &call(endpoint, &slice.position), lines)
-            .await
-    };
-    let pages = move |spool| {
-        stream::try_unfold(Some(spool), move |spool| async move {
-            let Some(mut spool): Option<crate::http::Spool> = spool else {
-                return Ok(None);
-            };
-            let Some(lines) = spool.next_lines(SPOOL_PAGE).await? else {
-                let end = Page::new(vec![Vec::new(); endpoint.feeds.len()], Some(Advance::End));
-                return Ok(Some((end, None)));
-            };
-            // A response that is loaded alone must not wait for what cannot be written meanwhile.
-            let lease = Hold::current().lease();
-            lease.take(lines.len() * BODY_FACTOR);
-            let lines = leased(lines, Arc::new(lease));
-            let records = map_records(endpoint, vec![cut_lines(&lines)])?;
-            Ok(Some((Page::new(records, None), Some(spool))))
-        })
-    };
-    stream::once(spool).map_ok(pages).try_flatten()
-}
-
-/// Cuts at byte 0x0A only: other line separators are legal inside JSON strings. Blank lines and
-/// byte order marks are passed over.
-fn cut_lines(lines: &Bytes) -> Vec<RawRecord> {
-    let mut records = Vec::new();
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', lines).chain([lines.len()]) {
-        let line = lines[start..end].trim_ascii();
-        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        if !line.is_empty() {
-            records.push(RawRecord::upsert(lines.slice_ref(line)));
-        }
-        start = end + 1;
-    }
-    records
 }
 
 fn fingerprint(value: &impl std::hash::Hash) -> u64 {

@@ -29,7 +29,7 @@ pub enum ErrorKind {
     /// The vendor, or the way to it, does not work at the moment.
     Unavailable,
     /// The host cannot be trusted, or cannot be spoken to in safety: its certificate, or the
-    /// version of TLS that it offers. It stays so until somebody changes it, and concerns every
+    /// version of TLS that it offers. It stays so until it is changed, and concerns every
     /// request alike. There is no insecure mode.
     Untrusted,
     /// The vendor cannot make an answer this large in time, or it is larger than memory may hold.
@@ -57,7 +57,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// True when what fails so fails again until somebody changes something: the configuration, the
+    /// True when what fails so fails again until something is changed: the configuration, the
     /// credentials, what the account may do, the program.
     pub fn lasts(self) -> bool {
         matches!(
@@ -152,7 +152,7 @@ impl Error {
         self
     }
 
-    /// Turns a temporary error into a persistent one: nobody further out retries it again.
+    /// Turns a temporary error into a persistent one: no caller retries it again.
     pub fn persistent(mut self) -> Self {
         if self.0.status == ErrorStatus::Temporary {
             self.0.status = ErrorStatus::Persistent;
@@ -213,7 +213,7 @@ impl Error {
         self.0.status
     }
 
-    /// True when trying again can help and nobody has done so yet.
+    /// True when trying again can help and has not been done yet.
     pub fn is_temporary(&self) -> bool {
         self.0.status == ErrorStatus::Temporary
     }

@@ -28,7 +28,7 @@ pub enum Event<'a> {
         streams: &'a [String],
         /// Slices to read.
         slices: usize,
-        /// True when an interrupted plan goes on.
+        /// True when an interrupted plan is resumed.
         resumed: bool,
     },
     /// How many requests an endpoint still needs is known, and which limit decides when they will
@@ -98,7 +98,7 @@ pub enum Event<'a> {
         /// Why, in the vendor's words.
         reason: &'a str,
     },
-    /// Data that is kept, but not where it was declared. Told once a batch.
+    /// Data that is kept, but not where it was declared. Reported once a batch.
     Drift {
         /// The source's name.
         source: &'a str,
@@ -121,8 +121,8 @@ pub enum Event<'a> {
         /// How many.
         characters: u64,
     },
-    /// Something that the reader of the data, or whoever pays for the requests, should know. Told
-    /// in the summary, once.
+    /// Something that the reader of the data, or whoever pays for the requests, should know.
+    /// Reported in the summary, once.
     Notice {
         /// The source's name.
         source: &'a str,
@@ -197,11 +197,11 @@ pub struct Attempt<'a> {
 
 /// Receives events. Must not block: it is called between a page and the next.
 pub trait Observer: Send + Sync + Debug {
-    /// Takes note of an event.
+    /// Called for each event.
     fn observe(&self, event: &Event<'_>);
 }
 
-/// Takes note of nothing.
+/// Ignores every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObserver;
 

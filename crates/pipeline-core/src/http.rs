@@ -28,8 +28,8 @@ mod transport;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 pub use self::auth::{
-    Anonymous, ApiKey, Authenticator, Basic, Bearer, FileTokens, Generation, MemoryTokens, OAuth2,
-    TokenLock, TokenStore,
+    Anonymous, ApiKey, Authenticator, Basic, Bearer, CredentialGeneration, FileTokens,
+    MemoryTokens, OAuth2, TokenLock, TokenStore,
 };
 pub use self::body::Spool;
 pub use self::client::{

@@ -5,7 +5,7 @@
 //! further requests included, is a [`Hold`]; bytes are permitted to it as [`Lease`]s, which go with
 //! the bytes and are given back when these are dropped.
 //!
-//! **Nobody waits for ever.** A hold whose turn has come and that finds no room becomes *the
+//! **No hold waits for ever.** A hold whose turn has come and that finds no room becomes *the
 //! first*: there is one at a time, the oldest of those that wait, until its page is staged. The
 //! others never take the room that the first may still need ([`MemoryBudget::most`] of one hold),
 //! so the first waits for nothing but rows that are staged, and these are written without asking
@@ -18,16 +18,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, ErrorKind, Result};
+use self::hold::{Guard, Held};
+use crate::error::{Error, ErrorKind};
+
+mod hold;
+mod lease;
+
+pub use self::hold::Hold;
+pub use self::lease::Lease;
+pub(crate) use self::lease::leased;
 
 /// Memory that a body takes on its way, by its length: for itself, for where the members of its
 /// records stand, and for the columns that they become.
@@ -54,11 +59,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// all.
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 
-tokio::task_local! {
-    /// What is read at the moment.
-    static CURRENT: Hold;
-}
-
 /// How much memory all that is read in a run may take. Clones share it.
 #[derive(Clone)]
 pub struct MemoryBudget {
@@ -69,9 +69,9 @@ struct Inner {
     total: usize,
     most: usize,
     state: Mutex<State>,
-    /// Told when memory was given back, or the first is another.
+    /// Notified when memory was given back, or the first is another.
     freed: Notify,
-    /// Told when somebody waits for memory: what is staged had better be written.
+    /// Notified when a hold waits for memory: what is staged had better be written.
     wanted: Notify,
 }
 
@@ -104,14 +104,14 @@ enum Answer {
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes, at least 1 MiB.
+    /// A budget of this number of bytes, at least 1 MiB.
     pub fn new(bytes: usize) -> Self {
         let total = bytes.clamp(1 << 20, usize::MAX / SHARE.0 - BEYOND) + BEYOND;
         Self::with(total, (total * SHARE.0 / SHARE.1).min(LARGEST))
     }
 
     /// How many bytes a destination may keep for itself, such as pages of a database or files that
-    /// are being encoded, beside a run with a budget of so many: an eighth of it, at least 8 MiB
+    /// are being encoded, beside a run with a budget of `bytes`: an eighth of it, at least 8 MiB
     /// and at most 48 MiB.
     pub const fn of_destination(bytes: usize) -> usize {
         let (part, least, most) = DESTINATION;
@@ -168,7 +168,7 @@ impl MemoryBudget {
         self.with_hold(false, false)
     }
 
-    /// A hold that is permitted everything at once: what nobody else can go on without.
+    /// A hold that is permitted everything at once: what all others need to continue.
     pub fn urgent(&self) -> Hold {
         self.with_hold(false, true)
     }
@@ -201,12 +201,12 @@ impl MemoryBudget {
         }
     }
 
-    /// True while somebody waits for memory whose turn has come.
+    /// True while a hold waits for memory whose turn has come.
     pub fn is_wanted(&self) -> bool {
         !self.inner.state().waiting.is_empty()
     }
 
-    /// Waits until somebody waits for memory.
+    /// Waits until a hold waits for memory.
     pub async fn wanted(&self) {
         self.inner.wanted.notified().await;
     }
@@ -303,176 +303,6 @@ impl Inner {
     }
 }
 
-/// What is read for one page. Clones are the same hold, which ends with the last of them. Bytes may
-/// outlive it: nothing more is asked for then.
-#[derive(Clone)]
-pub struct Hold(Arc<Guard>);
-
-/// Ends the hold.
-struct Guard(Arc<Held>);
-
-struct Held {
-    budget: MemoryBudget,
-    id: u64,
-    /// True before its turn has come.
-    ahead: AtomicBool,
-    /// True for one that waits for nobody.
-    urgent: AtomicBool,
-    bytes: AtomicUsize,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let inner = &self.0.budget.inner;
-        self.0.urgent.store(true, Ordering::Relaxed);
-        let mut state = inner.state();
-        if state.first == Some(self.0.id) {
-            (state.first, state.first_held) = (None, 0);
-            inner.tell(&state);
-        }
-    }
-}
-
-impl Hold {
-    fn held(&self) -> &Arc<Held> {
-        &self.0.0
-    }
-
-    /// The hold of what is read at the moment; one without a limit outside of a run.
-    pub(crate) fn current() -> Self {
-        CURRENT
-            .try_with(Self::clone)
-            .unwrap_or_else(|_| MemoryBudget::unlimited().hold())
-    }
-
-    /// Reads something for this hold.
-    pub async fn scope<F: Future>(&self, read: F) -> F::Output {
-        CURRENT.scope(self.clone(), read).await
-    }
-
-    /// A hold of its own for what is begun ahead of its turn.
-    pub(crate) fn ahead() -> Self {
-        Self::current().held().budget.with_hold(true, false)
-    }
-
-    /// Lets what was begun ahead wait like others: now its turn has come.
-    pub(crate) fn turn_has_come(&self) {
-        if self.held().ahead.swap(false, Ordering::Relaxed) {
-            self.held()
-                .budget
-                .inner
-                .tell(&self.held().budget.inner.state());
-        }
-    }
-
-    /// Waits for memory for so many bytes of a body, or for as much as it may take, before they are
-    /// asked for.
-    pub(crate) async fn room_for_body(&self, bytes: usize) -> Lease {
-        let wanted = bytes.saturating_mul(BODY_FACTOR);
-        let lease = self.lease();
-        let own = self.held().bytes.load(Ordering::Relaxed);
-        let room = wanted.min(self.held().budget.most().saturating_sub(own));
-        // What is too much shows when it comes.
-        let _ = self.held().wait(&lease, room, None).await;
-        lease
-    }
-
-    /// Permits for nothing yet.
-    pub(crate) fn lease(&self) -> Lease {
-        Lease {
-            budget: self.held().budget.clone(),
-            hold: Some(Arc::clone(self.held())),
-            bytes: AtomicUsize::new(0),
-            waited: AtomicU64::new(0),
-        }
-    }
-
-    /// A hold for something that is kept beyond the page, if [`may_keep`](Self::may_keep) allows
-    /// it; none for what is itself read ahead of its turn.
-    pub(crate) fn apart() -> Option<Self> {
-        let current = Self::current();
-        let is_ahead = current.held().ahead.load(Ordering::Relaxed);
-        (!is_ahead).then(|| current.held().budget.hold())
-    }
-
-    /// True when what was read may be kept, though nothing is sure to drop it soon: there is so
-    /// much room that nobody has to wait for it. Nothing more is read for the hold then.
-    pub(crate) fn may_keep(&self) -> bool {
-        let inner = &self.held().budget.inner;
-        let mut state = inner.state();
-        if state.held > inner.spare() || state.waiters > 0 {
-            return false;
-        }
-        if state.first == Some(self.held().id) {
-            (state.first, state.first_held) = (None, 0);
-        }
-        self.held().ahead.store(true, Ordering::Relaxed);
-        true
-    }
-
-    /// Memory for something that is kept for others; none when there is not so much room that
-    /// nobody has to wait for it.
-    pub(crate) fn keep(&self, bytes: usize) -> Option<Lease> {
-        let budget = &self.held().budget;
-        let lease = budget.with_hold(true, false).lease();
-        let inner = &budget.inner;
-        let mut state = inner.state();
-        if state.held.saturating_add(bytes) > inner.spare() || state.waiters > 0 {
-            return None;
-        }
-        Inner::take(&mut state, lease.hold.as_deref(), bytes);
-        lease.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(lease)
-    }
-}
-
-impl Held {
-    /// Waits until so many bytes are permitted; false when they are not until `deadline`.
-    async fn wait(&self, lease: &Lease, bytes: usize, deadline: Option<Instant>) -> Result<bool> {
-        let inner = &self.budget.inner;
-        let granted = |answer| match answer {
-            Answer::Granted => {
-                lease.bytes.fetch_add(bytes, Ordering::Relaxed);
-                Ok(Some(true))
-            }
-            Answer::Later => Ok(None),
-            Answer::TooMuch => Err(too_much(inner.most)),
-        };
-        if let Some(done) = granted(inner.ask(self, bytes))? {
-            return Ok(done);
-        }
-        let mut waits = Waits::begin(self, lease);
-        loop {
-            let mut freed = pin!(inner.freed.notified());
-            freed.as_mut().enable();
-            waits.note();
-            if let Some(done) = granted(inner.ask(self, bytes))? {
-                return Ok(done);
-            }
-            inner.wanted.notify_one();
-            let stuck = inner
-                .is_stuck(self)
-                .then(|| Instant::now() + FIRST_PATIENCE);
-            let until = [deadline, stuck].into_iter().flatten().min();
-            let Some(until) = until else {
-                freed.await;
-                continue;
-            };
-            if timeout_at(until, freed).await.is_ok() {
-                continue;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(false);
-            }
-            if inner.is_stuck(self) {
-                Inner::take(&mut inner.state(), Some(self), bytes);
-                lease.bytes.fetch_add(bytes, Ordering::Relaxed);
-                return Ok(true);
-            }
-        }
-    }
-}
-
 impl Inner {
     /// True for the first when there is nothing that could be written.
     fn is_stuck(&self, hold: &Held) -> bool {
@@ -481,193 +311,19 @@ impl Inner {
     }
 }
 
-/// A hold among those that wait.
-struct Waits<'h> {
-    hold: &'h Held,
-    lease: &'h Lease,
-    since: Instant,
-    /// True while it is among those whose turn has come.
-    is_noted: bool,
-}
-
-impl<'h> Waits<'h> {
-    fn begin(hold: &'h Held, lease: &'h Lease) -> Self {
-        hold.budget.inner.state().waiters += 1;
-        Self {
-            hold,
-            lease,
-            since: Instant::now(),
-            is_noted: false,
-        }
-    }
-
-    /// Puts it among those whose turn has come, once it has.
-    fn note(&mut self) {
-        if !self.is_noted && !self.hold.ahead.load(Ordering::Relaxed) {
-            self.is_noted = true;
-            *self
-                .hold
-                .budget
-                .inner
-                .state()
-                .waiting
-                .entry(self.hold.id)
-                .or_default() += 1;
-        }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        let inner = &self.hold.budget.inner;
-        let mut state = inner.state();
-        state.waiters -= 1;
-        if self.is_noted {
-            if let Some(count) = state.waiting.get_mut(&self.hold.id) {
-                *count -= 1;
-            }
-            state.waiting.retain(|_, count| *count > 0);
-        }
-        let waited = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.lease.waited.fetch_add(waited, Ordering::Relaxed);
-        inner.tell(&state);
-    }
-}
-
-/// Bytes that are permitted, given back when it is dropped.
-pub struct Lease {
-    budget: MemoryBudget,
-    /// What it is for; none: for rows that are staged.
-    hold: Option<Arc<Held>>,
-    bytes: AtomicUsize,
-    /// Milliseconds that it was waited for.
-    waited: AtomicU64,
-}
-
-impl Lease {
-    /// Bytes that it permits at the moment.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// How long it was waited for so far.
-    pub fn waited(&self) -> Duration {
-        Duration::from_millis(self.waited.load(Ordering::Relaxed))
-    }
-
-    /// True when there is a budget to keep: a client outside of a run has none.
-    pub(crate) fn is_bounded(&self) -> bool {
-        self.budget.inner.total != usize::MAX
-    }
-
-    /// The most that it could grow to, as far as what is held for the same page allows.
-    pub(crate) fn most(&self) -> usize {
-        let Some(hold) = &self.hold else {
-            return usize::MAX;
-        };
-        let others = hold
-            .bytes
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.bytes());
-        self.budget.most().saturating_sub(others)
-    }
-
-    /// Waits until it permits so many bytes in all. What is not first in line waits for a moment
-    /// only: false then.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TooLarge`] when that is more than is held for one page.
-    pub(crate) async fn grow(&self, bytes: usize) -> Result<bool> {
-        let more = bytes.saturating_sub(self.bytes());
-        match &self.hold {
-            Some(hold) if more > 0 => hold.wait_as_it_stands(self, more).await,
-            _ => Ok(true),
-        }
-    }
-
-    /// Waits until it permits so many bytes in all, however long that takes.
-    ///
-    /// # Errors
-    /// As [`grow`](Self::grow).
-    pub(crate) async fn grow_patiently(&self, bytes: usize) -> Result<()> {
-        let more = bytes.saturating_sub(self.bytes());
-        match &self.hold {
-            Some(hold) if more > 0 => hold.wait(self, more, None).await.map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes so many bytes more without asking.
-    pub fn take(&self, bytes: usize) {
-        let inner = &self.budget.inner;
-        Inner::take(&mut inner.state(), self.hold.as_deref(), bytes);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Gives back what is beyond so many bytes.
-    pub fn shrink(&self, bytes: usize) {
-        let surplus = self.bytes().saturating_sub(bytes);
-        self.bytes.fetch_sub(surplus, Ordering::Relaxed);
-        self.budget.inner.give_back(self.hold.as_deref(), surplus);
-    }
-}
-
-impl Held {
-    /// Waits as long as it takes when this is the first, and otherwise for a moment.
-    async fn wait_as_it_stands(&self, lease: &Lease, more: usize) -> Result<bool> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if self
-                .wait(lease, more, Some(Instant::now() + PATIENCE))
-                .await?
-            {
-                return Ok(true);
-            }
-            let is_first = self.budget.inner.state().first == Some(self.id);
-            if !is_first && Instant::now() >= deadline {
-                return Ok(false);
-            }
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.budget
-            .inner
-            .give_back(self.hold.as_deref(), self.bytes());
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("bytes", &self.bytes())
-            .finish_non_exhaustive()
-    }
-}
-
-/// The bytes with what permits them: both go together.
-pub(crate) fn leased(bytes: Bytes, lease: Arc<Lease>) -> Bytes {
-    struct Leased {
-        bytes: Bytes,
-        _lease: Arc<Lease>,
-    }
-    impl AsRef<[u8]> for Leased {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
-    Bytes::from_owner(Leased {
-        bytes,
-        _lease: lease,
-    })
-}
-
 /// The error of what takes more memory than a page may.
 pub(crate) fn too_much(most: usize) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("the response takes more memory than the {} MiB that one may", most >> 20))
-        .with_help("ask for smaller pages if the source's configuration can, or raise `memory_budget_mb` under `[sync]`")
+    Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "the response takes more memory than the {} MiB that one may",
+            most >> 20
+        ),
+    )
+    .with_help(
+        "ask for smaller pages if the source's configuration can, or raise `memory_budget_mb` \
+         under `[sync]`",
+    )
 }
 
 #[cfg(test)]

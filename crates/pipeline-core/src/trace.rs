@@ -1,5 +1,11 @@
 //! Events as `tracing` events, for programs that have a subscriber.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::Span;
+use tracing::field::Empty;
+
 use crate::event::{Attempt, Event, Observer};
 
 /// Passes every event on to `tracing`: failures as warnings and errors, the course of a run as
@@ -87,6 +93,74 @@ impl Observer for Trace {
             } => tracing::error!(%endpoint, %error, "endpoint failed"),
             Event::SyncFinished { run } => tracing::info!(run, "sync finished"),
         }
+    }
+}
+
+/// Passes the events of one run on as [`Trace`] does, inside spans: `run` with the source's and the
+/// run's name, in it `endpoint` for each endpoint, and in that `request` with the vendor's id for
+/// each attempt.
+#[derive(Debug)]
+pub struct TraceRun {
+    run: Span,
+    endpoints: Mutex<BTreeMap<String, Span>>,
+}
+
+impl TraceRun {
+    /// The spans of a run that is about to start.
+    pub fn new(source: &str) -> Self {
+        Self {
+            run: tracing::info_span!("run", source, run = Empty),
+            endpoints: Mutex::default(),
+        }
+    }
+
+    /// The span of an endpoint, which begins with the first event that names it.
+    fn endpoint(&self, name: &str) -> Span {
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(span) = endpoints.get(name) {
+            return span.clone();
+        }
+        let span = tracing::info_span!(parent: &self.run, "endpoint", endpoint = name);
+        endpoints.insert(name.to_owned(), span.clone());
+        span
+    }
+}
+
+impl Observer for TraceRun {
+    fn observe(&self, event: &Event<'_>) {
+        let span = match event {
+            Event::SyncStarted { run } => {
+                self.run.record("run", run);
+                self.run.clone()
+            }
+            Event::Attempt(attempt) => {
+                let endpoint = self.endpoint(attempt.endpoint);
+                let (path, request_id) = (attempt.path, attempt.request_id);
+                tracing::info_span!(parent: &endpoint, "request", path, request_id)
+            }
+            Event::EndpointStarted { endpoint, .. }
+            | Event::Planned { endpoint, .. }
+            | Event::PageRead { endpoint, .. }
+            | Event::SliceSplit { endpoint }
+            | Event::PassedOver { endpoint, .. } => self.endpoint(&endpoint.endpoint),
+            Event::Waiting { endpoint, .. } | Event::Retrying { endpoint, .. } => {
+                self.endpoint(endpoint)
+            }
+            Event::EndpointFinished { endpoint, .. } => {
+                let span = self.endpoint(&endpoint.endpoint);
+                let mut endpoints = self
+                    .endpoints
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                endpoints.remove(&endpoint.endpoint);
+                span
+            }
+            _ => self.run.clone(),
+        };
+        span.in_scope(|| Trace.observe(event));
     }
 }
 

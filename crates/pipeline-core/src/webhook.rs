@@ -30,14 +30,14 @@ pub enum Rejection {
 
 /// The secrets that a vendor signs with: more than one while one is being replaced.
 #[derive(Clone, Debug)]
-pub struct Secrets(Vec<SecretString>);
+pub struct SigningSecrets(Vec<SecretString>);
 
-impl Secrets {
+impl SigningSecrets {
     /// Takes the secrets as the vendor shows them.
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] when there is none, or one is empty or has white space around
-    /// it: everybody could sign with an empty one, and nothing would be accepted with a copied line
+    /// it: anyone could sign with an empty one, and nothing would be accepted with a copied line
     /// end.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Result<Self> {
         let secrets: Vec<SecretString> = secrets.into_iter().collect();
@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
 
-    fn secrets(all: &[&str]) -> Result<Secrets> {
-        Secrets::new(all.iter().map(|secret| SecretString::from(*secret)))
+    fn secrets(all: &[&str]) -> Result<SigningSecrets> {
+        SigningSecrets::new(all.iter().map(|secret| SecretString::from(*secret)))
     }
 
     /// The second test case of RFC 4231.

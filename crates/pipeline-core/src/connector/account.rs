@@ -24,8 +24,8 @@ pub struct Account {
 
 impl Endpoint {
     /// Is one of several accounts' endpoints: this column, which the engine fills, is the first of
-    /// every key and tells whose a row is. [`Connector::open`](crate::Connector::open) finds out
-    /// which accounts there are.
+    /// every key and names the account of a row. [`Connector::open`](crate::Connector::open) finds
+    /// out which accounts there are.
     pub fn by_account(mut self, column: &'static str) -> Self {
         self.account_column = Some(column);
         for feed in Arc::make_mut(&mut self.feeds) {
@@ -46,7 +46,7 @@ impl Endpoint {
         self.account.as_ref()
     }
 
-    /// The column that tells accounts apart, and the value that rows of this endpoint have in it.
+    /// The column that distinguishes accounts, and the value that rows of this endpoint have in it.
     pub fn account_value(&self) -> Option<(&'static str, &str)> {
         Some((self.account_column?, &self.account.as_ref()?.id))
     }
@@ -64,16 +64,17 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::stream::StreamDef;
+    use crate::connector::stream::Stream;
     use crate::model::schema::Schema;
 
     #[test]
     fn the_endpoints_of_all_accounts_share_what_they_declare_whatever_is_selected() {
-        let stream =
-            |name: &'static str| StreamDef::new(name, Schema::default()).primary_key(["id"]);
+        let stream = |name: &'static str| Stream::new(name, Schema::default()).primary_key(["id"]);
         let declared = Endpoint::get("orders", "/orders")
-            .feeds(stream("orders"), "data")
-            .feeds(stream("lines"), "data.lines");
+            .records("data")
+            .stream(stream("orders"))
+            .records("data.lines")
+            .stream(stream("lines"));
         let declared = declared.by_account("_account");
         let of = |id: &str| {
             declared

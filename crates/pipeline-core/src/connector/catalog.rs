@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::connector::endpoint::{Endpoint, SyncMode};
-use crate::connector::stream::{Deletes, StreamDef};
+use crate::connector::stream::{Deletes, Stream};
 use crate::model::schema::Schema;
 
 /// The streams of a connector.
@@ -42,7 +42,7 @@ pub struct CatalogStream {
 impl Catalog {
     /// The catalog of declared endpoints.
     pub fn of(endpoints: &[Endpoint]) -> Self {
-        let entry = |endpoint: &Endpoint, stream: &StreamDef| CatalogStream {
+        let entry = |endpoint: &Endpoint, stream: &Stream| CatalogStream {
             name: stream.name().to_owned(),
             endpoint: endpoint.name().to_owned(),
             parent: endpoint

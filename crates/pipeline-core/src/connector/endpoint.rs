@@ -11,7 +11,7 @@ use crate::connector::account::Account;
 use crate::connector::nested_list::EmbeddedList;
 use crate::connector::paginate::{Paginator, SinglePage};
 use crate::connector::slice::{SingleSlice, Slicer, parse_time};
-use crate::connector::stream::StreamDef;
+use crate::connector::stream::Stream;
 use crate::error::Result;
 use crate::http::Method;
 use crate::json::lines::{BodyFormat, Lines};
@@ -35,9 +35,10 @@ pub enum SyncMode {
 /// Clones share what is large: a source of many accounts has a clone for each.
 ///
 /// ```
-/// # use pipeline_core::{Endpoint, Schema, StreamDef, SyncMode, TimeFormat, paginate::AfterLastId, slice::TimeSlicer};
+/// # use pipeline_core::{Endpoint, Schema, Stream, SyncMode, TimeFormat, paginate::AfterLastId, slice::TimeSlicer};
 /// let orders = Endpoint::get("orders", "/v1/orders")
-///     .feeds(StreamDef::new("orders", Schema::default()).primary_key(["id"]), "data")
+///     .records("data")
+///     .stream(Stream::new("orders", Schema::default()).primary_key(["id"]))
 ///     .paginate(AfterLastId { param: "after", more: "has_more", id: "id" })
 ///     .slices(TimeSlicer::newest_first("created_from", "created_before", TimeFormat::UnixSeconds))
 ///     .incremental();
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub(crate) base: Option<Url>,
     pub(crate) path: Cow<'static, str>,
     pub(crate) query: Arc<Vec<(Cow<'static, str>, String)>>,
+    /// Where the records of the streams that are added next are.
+    pub(crate) records: RecordPath,
     pub(crate) feeds: Arc<Vec<Feed>>,
     /// Which of the feeds somebody wants; none: all of them. Apart from the feeds, so that clones
     /// go on sharing those.
@@ -69,10 +72,10 @@ pub struct Endpoint {
     /// The query parameter, and how many records a page has unless they are too many.
     pub(crate) page_size: Option<(Cow<'static, str>, u32)>,
     pub(crate) newest_first: bool,
-    pub(crate) shared: Option<ParentMap>,
-    pub(crate) by_name: bool,
+    pub(crate) cache_pages: Option<ParentMap>,
+    pub(crate) opt_in: bool,
     pub(crate) found: bool,
-    pub(crate) at_most: Option<usize>,
+    pub(crate) max_concurrent_slices: Option<usize>,
     pub(crate) last: bool,
     pub(crate) corrects: bool,
     pub(crate) full_refresh_interval: Option<TimeDelta>,
@@ -107,7 +110,7 @@ impl Parent {
 /// A stream fed by an endpoint, and where its records stand.
 #[derive(Clone, Debug)]
 pub(crate) struct Feed {
-    pub(crate) stream: StreamDef,
+    pub(crate) stream: Stream,
     pub(crate) path: RecordPath,
     /// The list inside the first stream's records that they stand in, by its index in
     /// [`Endpoint::nested`].
@@ -148,6 +151,7 @@ impl Endpoint {
             base: None,
             path: path.into(),
             query: Arc::default(),
+            records: RecordPath::new(""),
             feeds: Arc::default(),
             wanted: None,
             nested: Arc::default(),
@@ -160,10 +164,10 @@ impl Endpoint {
             format: BodyFormat::Json,
             page_size: None,
             newest_first: false,
-            shared: None,
-            by_name: false,
+            cache_pages: None,
+            opt_in: false,
             found: false,
-            at_most: None,
+            max_concurrent_slices: None,
             last: false,
             corrects: false,
             full_refresh_interval: None,
@@ -186,7 +190,7 @@ impl Endpoint {
     ///   refused while others can be read is passed over, counted and told; when none can be read,
     ///   the endpoint fails.
     /// * The parents' list must not be cut into lines. Parents can be children themselves.
-    pub fn for_each(mut self, parent: Self) -> Self {
+    pub fn child_of(mut self, parent: Self) -> Self {
         self.slicer = Arc::clone(&parent.slicer);
         self.mode = parent.mode;
         self.parent = Some(Arc::new(Parent {
@@ -198,17 +202,17 @@ impl Endpoint {
         self
     }
 
-    /// Passes over the parents that have no such list. Needs [`for_each`](Self::for_each).
-    pub fn when(mut self, when: fn(&RawRecord) -> bool) -> Self {
+    /// Passes over the parents that have no such list. Needs [`child_of`](Self::child_of).
+    pub fn parent_filter(mut self, filter: fn(&RawRecord) -> bool) -> Self {
         if let Some(parent) = &mut self.parent {
-            Arc::make_mut(parent).when = Some(when);
+            Arc::make_mut(parent).when = Some(filter);
         }
         self
     }
 
     /// Copies a member of the parent into each of its children, unless they have a value of that
-    /// name. Needs [`for_each`](Self::for_each).
-    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+    /// name. Needs [`child_of`](Self::child_of).
+    pub fn include_from_parent(mut self, member: &'static str, name: &'static str) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).inherited.push((member, name));
         }
@@ -216,11 +220,17 @@ impl Endpoint {
     }
 
     /// A parent whose list is not found is gone, and so is every row that it [passed something
-    /// on](Self::inherit) to. Needs [`for_each`](Self::for_each).
+    /// on](Self::include_from_parent) to. Needs [`child_of`](Self::child_of).
     pub fn cascade_delete(mut self) -> Self {
         if let Some(parent) = &mut self.parent {
             Arc::make_mut(parent).owns = true;
         }
+        self
+    }
+
+    /// Gives it another name, as that of a copy which has a state of its own.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
         self
     }
 
@@ -237,12 +247,20 @@ impl Endpoint {
         self
     }
 
-    /// Feeds a stream from the records at `path` (see [`RecordPath`]). The first stream is the one
-    /// that paginators see.
-    pub fn feeds(mut self, stream: StreamDef, path: &str) -> Self {
+    /// Where the records are in a response (see [`RecordPath`]), of the streams that are added next;
+    /// the response itself unless set.
+    pub fn records(mut self, path: &str) -> Self {
+        self.records = RecordPath::new(path);
+        self
+    }
+
+    /// Feeds a stream from the [records](Self::records). The first stream is the one that
+    /// paginators see.
+    pub fn stream(mut self, stream: Stream) -> Self {
+        let path = self.records.clone();
         Arc::make_mut(&mut self.feeds).push(Feed {
             stream,
-            path: RecordPath::new(path),
+            path,
             inside: None,
         });
         self
@@ -266,7 +284,7 @@ impl Endpoint {
 
     /// Feeds a stream from a list inside each record of the first stream, completed. The stream is
     /// the one that the list's own endpoint feeds.
-    pub fn feeds_embedded(mut self, list: EmbeddedList) -> Self {
+    pub fn stream_embedded(mut self, list: EmbeddedList) -> Self {
         if let (Some(owner), Some(feed)) = (self.feeds.first(), list.list.feeds.first()) {
             let path = RecordPath(
                 [
@@ -308,23 +326,23 @@ impl Endpoint {
         self
     }
 
-    /// Is read when all other endpoints of its source have ended: a feed of changes to what they
-    /// list.
+    /// Marks a change feed: it is read after every other endpoint of the source, as it reports
+    /// changes to what they list.
     ///
     /// Its rows go where the rows of the lists go. It never starts a full refresh by itself, and a
     /// stream that is selected later changes nothing for it; but when what it waits for can no
     /// longer be read ([`Slicer::expired`]), the lists of all its streams are read again.
-    pub fn last(mut self) -> Self {
+    pub fn change_feed(mut self) -> Self {
         self.last = true;
         self
     }
 
-    /// Is read [last](Self::last), and corrects what the lists have read: whenever all of a stream
+    /// Is read last, as a [change feed](Self::change_feed), and corrects what the lists have read: whenever all of a stream
     /// that it feeds is read again, it begins again as well, for the lists bring back what it
     /// corrected.
     pub fn corrects(mut self) -> Self {
         self.corrects = true;
-        self.last()
+        self.change_feed()
     }
 
     /// Reads everything again, into a next generation, when that was last begun so long ago: what
@@ -390,16 +408,16 @@ impl Endpoint {
     }
 
     /// Requests every page of this list once in a run, for itself and for the lists of its records
-    /// (see [`for_each`](Self::for_each)). Caches what they need of a record, up to 64 MiB.
-    pub fn shared(mut self, keep: ParentMap) -> Self {
-        self.shared = Some(keep);
+    /// (see [`child_of`](Self::child_of)). Caches what they need of a record, up to 64 MiB.
+    pub fn cache_pages(mut self, keep: ParentMap) -> Self {
+        self.cache_pages = Some(keep);
         self
     }
 
     /// Read only when the configuration names a stream of it: it costs much, or another stream is
     /// better.
     pub fn opt_in(mut self) -> Self {
-        self.by_name = true;
+        self.opt_in = true;
         self
     }
 
@@ -418,8 +436,8 @@ impl Endpoint {
 
     /// Slices read at the same time, where each needs more than memory, such as a response on disk.
     /// Default: as the engine's options say.
-    pub fn at_most(mut self, slices: usize) -> Self {
-        self.at_most = Some(slices);
+    pub fn max_concurrent_slices(mut self, slices: usize) -> Self {
+        self.max_concurrent_slices = Some(slices);
         self
     }
 
@@ -439,7 +457,7 @@ impl Endpoint {
     }
 
     /// The streams it feeds, in the order of their [`StreamIndex`](crate::StreamIndex).
-    pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamDef> {
+    pub fn streams(&self) -> impl ExactSizeIterator<Item = &Stream> {
         self.feeds.iter().map(|feed| &feed.stream)
     }
 
@@ -470,7 +488,7 @@ impl Endpoint {
 
     /// Slices that may be read at the same time, where the endpoint says so.
     pub fn most_slices(&self) -> Option<usize> {
-        self.at_most
+        self.max_concurrent_slices
     }
 
     /// Whether the vendor named it when asked what there is.
@@ -525,12 +543,12 @@ impl Endpoint {
 
     /// True when it is read only if a stream of it is named.
     pub fn is_opt_in(&self) -> bool {
-        self.by_name
+        self.opt_in
     }
 
     /// The stream whose records hold the lists, or have them, that a stream of this endpoint is
     /// read from.
-    pub fn parent_of(&self, stream: &StreamDef) -> Option<&StreamDef> {
+    pub fn parent_of(&self, stream: &Stream) -> Option<&Stream> {
         let is_inside = self
             .feeds
             .iter()

@@ -19,12 +19,12 @@ pub struct EmbeddedList {
 }
 
 impl EmbeddedList {
-    /// The list in `member` of a record, which goes on when its own member `more` is true.
+    /// The list in `member` of a record, which has more entries when its own member `more` is true.
     ///
     /// `list` is where all of it can be read: in its path and its parameters `{member}` stands for
-    /// that member of the record, its paginator goes on behind the entries that are there, and the
-    /// stream that it feeds tells where in the list entries stand, such as `data`, and what tells
-    /// them apart. Entries that cannot be told apart are read again from the start.
+    /// that member of the record, its paginator continues behind the entries that are there, and
+    /// the stream that it feeds declares where in the list entries are, such as `data`, and what
+    /// distinguishes them. Entries that cannot be distinguished are read again from the start.
     pub fn new(member: &'static str, more: &'static str, list: Endpoint) -> Self {
         Self {
             member,
@@ -37,7 +37,7 @@ impl EmbeddedList {
         }
     }
 
-    /// The list's member that tells how many entries it has: another number of them is an error.
+    /// The list's member with the number of its entries: another number of them is an error.
     pub fn total(mut self, member: &'static str) -> Self {
         self.total = Some(member);
         self
@@ -52,7 +52,7 @@ impl EmbeddedList {
     }
 
     /// Copies a member of the record into each entry, unless it has a value of that name.
-    pub fn inherit(mut self, member: &'static str, name: &'static str) -> Self {
+    pub fn include_from_parent(mut self, member: &'static str, name: &'static str) -> Self {
         self.inherited.push((member, name));
         self
     }
@@ -72,7 +72,7 @@ impl EmbeddedList {
             && !record.member(self.member).map_or(self.is_optional, is_list)
     }
 
-    /// Where entries stand in the list.
+    /// Where entries are in the list.
     pub(crate) fn entries(&self) -> Result<&RecordPath> {
         let path = self
             .list

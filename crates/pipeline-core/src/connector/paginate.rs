@@ -52,7 +52,7 @@ pub trait Paginator: Send + Sync + Debug {
     /// * The caller refuses a position that does not move.
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance>;
 
-    /// An earlier position to go on from without gap or repetition when the vendor refuses `at`,
+    /// An earlier position to resume from without gap or repetition when the vendor refuses `at`,
     /// such as when the record that it names was deleted.
     fn recover(&self, at: &Position) -> Option<Position> {
         let _ = at;

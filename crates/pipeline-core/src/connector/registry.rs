@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
-use super::{Connector, ConnectorConfig};
+use super::{Connector, ConnectorConfig, config_schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::BuildContext;
 
@@ -39,7 +39,7 @@ impl Registry {
             })?;
             config.build(context)
         };
-        let schema = schemars::schema_for!(C).to_value();
+        let schema = config_schema::<C>();
         self.connectors.insert(
             C::NAME,
             Registered {
@@ -84,7 +84,7 @@ impl Registry {
             let known: Vec<_> = self.names().collect();
             Error::new(
                 ErrorKind::ConfigInvalid,
-                format!("there is no connector `{name}`"),
+                format!("unknown connector `{name}`"),
             )
             .with_context("field", "connector")
             .with_help(format!("known connectors: {}", known.join(", ")))

@@ -8,12 +8,12 @@ use crate::model::schema::{DataType, Field, Schema};
 
 /// A stream: what the user selects and gets as a table.
 #[derive(Clone, Debug)]
-pub struct StreamDef {
+pub struct Stream {
     name: Cow<'static, str>,
     primary_key: Vec<Cow<'static, str>>,
     schema: Schema,
     deletes: Deletes,
-    map: Option<Rows>,
+    transform: Transform,
     note: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub type RecordMap = fn(&RawRecord) -> Result<RawRecord>;
 /// Makes any number of records from the one that the vendor sent.
 pub type RecordExpansion = fn(&RawRecord) -> Result<Vec<RawRecord>>;
 
-/// Rejects a record that its map could not read; every other failure concerns the page.
+/// Rejects a record that its transform could not read; every other failure concerns the page.
 fn reject(record: RawRecord, error: Error) -> Result<RawRecord> {
     if error.kind() == ErrorKind::Decode {
         Ok(record.rejected(error.message()))
@@ -32,14 +32,20 @@ fn reject(record: RawRecord, error: Error) -> Result<RawRecord> {
     }
 }
 
-/// What becomes of a record.
-#[derive(Clone, Copy, Debug)]
-enum Rows {
-    One(RecordMap),
-    Many(RecordExpansion),
+/// What becomes of a record. A record for which it fails with [`ErrorKind::Decode`] is rejected by
+/// itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Transform {
+    /// It is stored as it was sent.
+    #[default]
+    AsSent,
+    /// It becomes one other record, such as one whose nested key is lifted to the top.
+    Map(RecordMap),
+    /// It becomes any number of records, such as one for each element of a list inside of it.
+    Expand(RecordExpansion),
 }
 
-/// How a stream tells that a record is gone.
+/// How a stream shows that a record is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deletes {
     /// It does not.
@@ -60,11 +66,23 @@ pub enum Deletes {
     },
     /// Every sync reads the whole list, so what is missing from it is gone.
     BySnapshot,
-    /// A feed of changes tells of it: the destination gets a tombstone.
+    /// A feed of changes reports it: the destination gets a tombstone.
     Announced,
 }
 
-impl StreamDef {
+impl Deletes {
+    /// Deletions show by `field` having `value`.
+    pub const fn marked(field: &'static str, value: &'static str) -> Self {
+        Self::Marked { field, value }
+    }
+
+    /// Deletions show by `field` holding when.
+    pub const fn stamped(field: &'static str) -> Self {
+        Self::Stamped { field }
+    }
+}
+
+impl Stream {
     /// A stream whose records have no key: every one is appended.
     pub fn new(name: impl Into<Cow<'static, str>>, schema: Schema) -> Self {
         Self {
@@ -72,7 +90,7 @@ impl StreamDef {
             primary_key: Vec::new(),
             schema,
             deletes: Deletes::default(),
-            map: None,
+            transform: Transform::AsSent,
             note: "",
         }
     }
@@ -84,23 +102,27 @@ impl StreamDef {
         self
     }
 
+    /// Gives it other columns.
+    pub fn with_schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
     /// Says how deletions show.
     pub fn deletes(mut self, deletes: Deletes) -> Self {
         self.deletes = deletes;
         self
     }
 
-    /// Changes every record before it is stored, such as lifting a nested key to the top. A record
-    /// for which that fails with [`ErrorKind::Decode`] is rejected by itself.
-    pub fn map(mut self, map: RecordMap) -> Self {
-        self.map = Some(Rows::One(map));
+    /// Changes every record before it is stored.
+    pub fn transform(mut self, transform: Transform) -> Self {
+        self.transform = transform;
         self
     }
 
-    /// Makes records of what stands at the stream's path, such as one for each element of a list
-    /// inside of it.
-    pub fn expand(mut self, expand: RecordExpansion) -> Self {
-        self.map = Some(Rows::Many(expand));
+    /// Gives the stream another name, where there is one of its kind for each object of an account.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
         self
     }
 
@@ -130,13 +152,13 @@ impl StreamDef {
 
     /// The records as they are stored.
     pub(crate) fn mapped(&self, records: Vec<RawRecord>) -> Result<Vec<RawRecord>> {
-        match self.map {
-            None => Ok(records),
-            Some(Rows::One(map)) => records
+        match self.transform {
+            Transform::AsSent => Ok(records),
+            Transform::Map(map) => records
                 .into_iter()
                 .map(|record| map(&record).or_else(|error| reject(record, error)))
                 .collect(),
-            Some(Rows::Many(expand)) => {
+            Transform::Expand(expand) => {
                 let mut rows = Vec::with_capacity(records.len());
                 for record in records {
                     match expand(&record) {

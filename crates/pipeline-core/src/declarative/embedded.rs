@@ -6,14 +6,15 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::{List, Reader, Walk, map_records, parents, walk};
+use super::parents::Inheritance;
+use super::{List, Reader, Walk, map_records, walk};
 use crate::connector::Endpoint;
 use crate::connector::nested_list::EmbeddedList;
 use crate::connector::paginate::PageView;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{HeaderMap, Method};
 use crate::message::Request;
-use crate::model::record::{Advance, Page, RawRecord, split};
+use crate::model::record::{Added, Advance, Page, RawRecord, split};
 use crate::model::state::{Position, SliceState};
 
 #[cfg(test)]
@@ -194,11 +195,9 @@ fn entries(list: &EmbeddedList, owners: &[RawRecord]) -> Result<Vec<RawRecord>> 
         let Ok(mut split) = split(&json, std::slice::from_ref(&path)) else {
             continue;
         };
-        let own = split.records.swap_remove(0);
-        entries.extend(
-            own.iter()
-                .map(|entry| parents::inherit(entry, owner, &list.inherited)),
-        );
+        let own = split.records.swap_remove(0).into_iter();
+        let inheritance = Inheritance::of(owner, &list.inherited);
+        entries.extend(own.map(|entry| inheritance.give(entry)));
     }
     Ok(entries)
 }
@@ -316,28 +315,15 @@ impl<'a> Beginning<'a> {
             if index > 0 {
                 entries.push(',');
             }
-            entries.push_str(&String::from_utf8_lossy(entry.as_bytes()));
+            entries.push_str(&String::from_utf8_lossy(&entry.as_bytes()));
         }
         entries.push(']');
-        let list = RawRecord::upsert(self.json.clone());
         let place = self.list.entries()?.name().unwrap_or_default().to_owned();
-        let members = list.members()?;
-        let members = members.iter().map(|(name, value)| match &**name {
-            name if name == place => (name, entries.as_str()),
-            name if name == self.list.more => (name, "false"),
-            name => (name, *value),
-        });
-        let list = RawRecord::from_members(members);
-        let list = String::from_utf8_lossy(list.as_bytes());
-        let members = record.members()?;
-        let members = members.iter().map(|(name, value)| {
-            if name == self.list.member {
-                (&**name, &*list)
-            } else {
-                (&**name, *value)
-            }
-        });
-        Ok(RawRecord::from_members(members))
+        let whole = [(&*place, entries.as_str()), (self.list.more, "false")];
+        let list = RawRecord::upsert(self.json.clone()).with(&Added::instead(whole));
+        let list = String::from_utf8_lossy(&list.as_bytes()).into_owned();
+        let list = [(self.list.member, &*list)];
+        Ok(record.clone().with(&Added::instead(list)))
     }
 }
 

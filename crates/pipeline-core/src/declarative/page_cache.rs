@@ -107,12 +107,7 @@ impl PageCache {
         self.keep(key, &mut slot, parents);
         match (walker, small) {
             (Walker::Children, Some(small)) if apart.is_some_and(|hold| hold.may_keep()) => {
-                let bytes = page
-                    .records
-                    .iter()
-                    .flatten()
-                    .map(|record| record.as_bytes().len())
-                    .sum();
+                let bytes = page.records.iter().flatten().map(RawRecord::len).sum();
                 slot.whole = Some(page);
                 drop(slot);
                 self.forget_whole(key, bytes);
@@ -137,7 +132,7 @@ impl PageCache {
         let records = parents
             .records
             .iter()
-            .map(|record| record.as_bytes().len() + size_of::<RawRecord>());
+            .map(|record| record.len() + size_of::<RawRecord>());
         let bytes = PAGE_BYTES + records.sum::<usize>();
         let mut pages = self.lock();
         let lease = if pages.bytes + bytes <= KEPT_BYTES {
@@ -191,13 +186,13 @@ impl Parents {
             _ => true,
         };
         let Page {
-            reached,
+            watermark,
             skipped,
             digest,
             ..
         } = *page;
         let end = Page {
-            reached,
+            watermark,
             skipped,
             digest,
             ..Page::new(Vec::new(), page.advance.clone())
@@ -217,7 +212,7 @@ impl Parents {
             return None;
         }
         let end = Page {
-            reached: self.end.reached,
+            watermark: self.end.watermark,
             skipped: self.end.skipped,
             digest: self.end.digest,
             ..Page::new(vec![self.records.clone()], self.end.advance.clone())

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
 
 use super::distinct::Distinct;
 use super::page_cache::Walker;
@@ -15,13 +14,20 @@ use super::{List, Reader};
 use crate::connector::Endpoint;
 use crate::connector::endpoint::Parent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::path_segment;
 use crate::model::gap::{Missed, Tally};
-use crate::model::record::{Advance, Op, Page, RawRecord};
+use crate::model::record::{Advance, Page, RawRecord};
 use crate::model::state::{Position, SliceState};
 
+mod inherit;
+mod place;
+mod template;
 #[cfg(test)]
 mod tests;
+
+pub(super) use self::inherit::Inheritance;
+use self::place::Place;
+use self::template::placeholders;
+pub(super) use self::template::{path, value};
 
 /// Parents whose first pages are requested at the same time. Enough for 25 requests a second at 600
 /// ms.
@@ -36,45 +42,6 @@ const MOST_LOST: u32 = 3;
 
 /// Before a unit of the parents' own list: a parent of parents that could not be read.
 const ABOVE: char = '^';
-
-/// A place in a walk through parents and their children.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
-    /// Position of the page of parents; none: the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    page: Option<String>,
-    /// The parent on that page up to which everything is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    parent: Option<String>,
-    /// Where to go on in the list of that parent; none: it is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
-}
-
-impl Place {
-    fn of(position: &Position) -> Result<Self> {
-        let Position::At(text) = position else {
-            return Ok(Self::default());
-        };
-        serde_json::from_str(text).map_err(|error| {
-            Error::new(
-                ErrorKind::Decode,
-                "the stored position is none of a list of children",
-            )
-            .with_help("reset the endpoint's state, and run again")
-            .with_source(error)
-        })
-    }
-
-    fn text(&self) -> String {
-        serde_json::to_string(self)
-            .unwrap_or_else(|_| unreachable!("a place is three optional strings"))
-    }
-
-    fn page(&self) -> Position {
-        self.page.clone().map_or(Position::Start, Position::At)
-    }
-}
 
 /// Reads the children of every parent in a slice of the parents' list.
 pub(super) fn read<'a>(
@@ -145,7 +112,7 @@ pub(super) fn read_unit<'a>(
         let record = RawRecord::upsert(slice.unit.unwrap_or_default());
         let member = Member {
             key: family.key(&record),
-            reached: None,
+            watermark: None,
             from: slice.position,
             doubted: slice.doubted,
             record,
@@ -180,7 +147,7 @@ struct Member {
     /// What is needed of it, without the page that it came on.
     record: RawRecord,
     key: String,
-    reached: Option<DateTime<Utc>>,
+    watermark: Option<DateTime<Utc>>,
     from: Position,
     /// See [`SliceState::doubted`].
     doubted: Option<u64>,
@@ -211,7 +178,7 @@ impl<'a> Family<'a> {
     fn members(&self, records: Vec<RawRecord>, place: Place) -> (Vec<Member>, bool) {
         let member = |record: RawRecord| Member {
             key: self.key(&record),
-            reached: self.time(&record),
+            watermark: self.time(&record),
             from: Position::Start,
             doubted: None,
             record: self.needed(&record),
@@ -311,7 +278,7 @@ impl<'a> Family<'a> {
     /// A parent whose list could not be read from a position on, and all that is needed to read it
     /// later.
     fn missed(&self, member: &Member, position: Position, doubted: Option<u64>) -> Missed {
-        let unit = String::from_utf8_lossy(member.record.as_bytes()).into_owned();
+        let unit = String::from_utf8_lossy(&member.record.as_bytes()).into_owned();
         let missed = Missed::new(
             member.key.clone(),
             SliceState {
@@ -352,14 +319,14 @@ impl<'a> Family<'a> {
             Advance::End => Advance::End,
         });
         let last = parents.records.first().and_then(|records| records.last());
-        let reached = parents.reached.or_else(|| self.time(last?));
+        let watermark = parents.watermark.or_else(|| self.time(last?));
         let gaps = parents
             .gaps
             .iter()
             .filter_map(|missed| self.above(missed))
             .collect();
         Page {
-            reached,
+            watermark,
             skipped: parents.skipped,
             gaps,
             ..Page::new(vec![Vec::new(); self.endpoint.streams().len()], advance)
@@ -392,11 +359,8 @@ impl<'a> Family<'a> {
                 .as_ref()
                 .is_err_and(|error| error.kind() == ErrorKind::NotFound)
         {
-            let rows = inherit(
-                &RawRecord::delete_matching("{}"),
-                &member.record,
-                &self.parent.inherited,
-            );
+            let rows = Inheritance::of(&member.record, &self.parent.inherited)
+                .give(RawRecord::delete_matching("{}"));
             first = Ok(Some(Page::new(
                 vec![vec![rows]; self.endpoint.streams().len()],
                 Some(Advance::End),
@@ -600,88 +564,8 @@ impl Member {
         };
         Page {
             advance: Some(Advance::Next(place.text())),
-            reached: self.reached,
+            watermark: self.watermark,
             ..children
         }
     }
-}
-
-/// The names in braces.
-fn placeholders(template: &str) -> impl Iterator<Item = &str> {
-    template
-        .split('{')
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once('}')?.0))
-}
-
-/// The template with the parent's values, written by `write`, for the names in braces.
-fn fill(
-    template: &str,
-    parent: &RawRecord,
-    write: impl Fn(&str) -> Option<String>,
-) -> Result<String> {
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, (name, after))) = rest
-        .split_once('{')
-        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-    {
-        let missing = || {
-            Error::new(
-                ErrorKind::Decode,
-                format!("a record has no `{name}` to ask with for what belongs to it"),
-            )
-        };
-        let nowhere = || {
-            Error::new(
-                ErrorKind::Refused,
-                format!("no path leads to a record whose `{name}` is empty or a dot"),
-            )
-        };
-        let value = parent.scalar(name).ok_or_else(missing)?;
-        filled.push_str(before);
-        filled.push_str(&write(&value).ok_or_else(nowhere)?);
-        rest = after;
-    }
-    filled.push_str(rest);
-    Ok(filled)
-}
-
-/// A path with the parent's values. Ids that people choose hold any character: none may become a
-/// separator.
-pub(super) fn path(template: &str, parent: &RawRecord) -> Result<String> {
-    fill(template, parent, |value| path_segment(value))
-}
-
-/// The value of a parameter with the parent's values.
-pub(super) fn value(template: &str, parent: &RawRecord) -> Result<String> {
-    fill(template, parent, |value| Some(value.to_owned()))
-}
-
-/// A child with members of its parent before its own, where its own have no value.
-pub(super) fn inherit(
-    child: &RawRecord,
-    parent: &RawRecord,
-    inherited: &[(&'static str, &'static str)],
-) -> RawRecord {
-    let is_missing = |name: &str| child.member(name).is_none_or(|value| value == "null");
-    let added = inherited
-        .iter()
-        .filter_map(|(member, name)| Some((*name, parent.member(member)?)));
-    let added: Vec<(&str, &str)> = added.filter(|(name, _)| is_missing(name)).collect();
-    let (false, Ok(own)) = (added.is_empty(), child.members()) else {
-        return child.clone();
-    };
-    let own = own
-        .iter()
-        .map(|(name, value)| (&**name, *value))
-        .filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
-    let all = RawRecord::from_members(added.iter().copied().chain(own));
-    let copy = match child.op() {
-        Op::Upsert => all,
-        Op::Delete => RawRecord::delete(all.as_bytes().to_vec()),
-        Op::DeleteMatching => RawRecord::delete_matching(all.as_bytes().to_vec()),
-        Op::Reject => return child.clone(),
-    };
-    copy.with_memory_of(child)
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use super::lines::read_lines;
 use super::page_cache::{PageCache, Walker};
 use super::page_size::PageSize;
-use super::{GAP_ATTEMPTS, List, embedded, parents, read_lines};
+use super::{GAP_ATTEMPTS, List, embedded, parents};
 use crate::connector::Endpoint;
 use crate::error::Result;
 use crate::http::HttpClient;
@@ -35,7 +36,7 @@ type ListKey = (Option<String>, Cow<'static, str>, Cow<'static, str>);
 /// What the requests for one list have shown in this run.
 #[derive(Debug)]
 pub(super) struct Learned {
-    /// The pages, where the endpoint is [shared](Endpoint::shared).
+    /// The pages, where the endpoint is [cached](Endpoint::cache_pages).
     pub(super) pages: PageCache,
     /// How large they are, where the endpoint has a [page size](Endpoint::page_size).
     pub(super) size: Option<PageSize>,
@@ -83,8 +84,8 @@ impl Reader {
     /// Reads a slice of a list for what hangs on its records, without requests of its own where the
     /// list is read as well.
     ///
-    /// The pages contain what [`Endpoint::shared`] keeps of the records of the first stream, and
-    /// end where the list's own pages end.
+    /// The pages contain what [`Endpoint::cache_pages`] keeps of the records of the first stream,
+    /// and end where the list's own pages end.
     pub fn read_kept<'a>(
         &self,
         endpoint: &'a Endpoint,
@@ -158,7 +159,7 @@ impl Reader {
     /// What this run has learned of an endpoint; none where the endpoint declares nothing that
     /// could be learned.
     pub(super) fn learned(&self, endpoint: &Endpoint) -> Option<Arc<Learned>> {
-        if endpoint.shared.is_none() && endpoint.page_size.is_none() {
+        if endpoint.cache_pages.is_none() && endpoint.page_size.is_none() {
             return None;
         }
         let key = (

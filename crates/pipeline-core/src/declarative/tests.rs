@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use super::lines::cut_lines;
 use super::*;
-use crate::connector::StreamDef;
+use crate::connector::Stream;
 use crate::http::{
     Bearer, BuildContext, Classifier, HeaderMap, HttpClient, HttpService, RawResponse,
     ResponseAction, StatusCode, TransportError,
 };
+use crate::json::lines::Lines;
 use crate::message::Answer;
 use crate::model::schema::Schema;
 
@@ -48,7 +53,8 @@ async fn t1_a_success_that_is_ignored_is_a_page_without_records() {
         .unwrap();
     let things = || {
         Endpoint::get("things", "/things")
-            .feeds(StreamDef::new("things", Schema::default()), "data")
+            .records("data")
+            .stream(Stream::new("things", Schema::default()))
     };
     for endpoint in [
         things(),
@@ -138,7 +144,8 @@ async fn first(body: &'static [u8]) -> Result<Page> {
     let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap())
         .authenticator(Bearer::new("s3cret-token".into()));
     let endpoint = Endpoint::get("things", "/things")
-        .feeds(StreamDef::new("things", Schema::default()), "data");
+        .records("data")
+        .stream(Stream::new("things", Schema::default()));
     let client = client.build().unwrap();
     Reader::new(client.clone())
         .read(&endpoint, SliceState::default())
@@ -165,7 +172,7 @@ async fn bytes_that_are_not_text_cost_neither_the_record_nor_the_page() {
         let records = first(body).await.unwrap().records.remove(0);
         let read = |index: usize| {
             serde_json::from_slice::<std::collections::BTreeMap<String, RawText>>(
-                records[index].as_bytes(),
+                &records[index].as_bytes(),
             )
             .unwrap()
         };
@@ -281,10 +288,9 @@ const CURSOR: crate::connector::paginate::CursorField = crate::connector::pagina
 };
 
 fn things() -> Endpoint {
-    Endpoint::get("things", "/things").feeds(
-        StreamDef::new("things", Schema::default()).primary_key(["id"]),
-        "data",
-    )
+    Endpoint::get("things", "/things")
+        .records("data")
+        .stream(Stream::new("things", Schema::default()).primary_key(["id"]))
 }
 
 /// The ids of the pages of a slice of a list that is answered so.

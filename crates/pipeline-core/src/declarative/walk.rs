@@ -46,7 +46,7 @@ pub(super) struct Walk {
     round: u32,
     /// The cursor value of the last record so far, of a list that comes newest first; none: nothing
     /// can be compared.
-    reached: Option<DateTime<Utc>>,
+    watermark: Option<DateTime<Utc>>,
     /// True for a list that is not in the order which it should have.
     is_unordered: bool,
 }
@@ -59,7 +59,7 @@ impl Walk {
         Self::from(if is_again {
             SliceState {
                 position: Position::Start,
-                reached: None,
+                watermark: None,
                 ..slice
             }
         } else {
@@ -69,8 +69,8 @@ impl Walk {
 
     /// A walk that begins at the slice's position.
     pub(super) fn from(slice: SliceState) -> Self {
-        let reached = slice
-            .reached
+        let watermark = slice
+            .watermark
             .filter(|_| matches!(slice.position, Position::At(_)));
         Self {
             position: slice.position.clone(),
@@ -84,7 +84,7 @@ impl Walk {
             familiar_pages: 0,
             sent: HashSet::new(),
             round: 0,
-            reached,
+            watermark,
             is_unordered: false,
         }
     }
@@ -141,15 +141,15 @@ impl Walk {
         // Pages that several walks share are kept: to ask again would bring the same.
         let is_foreign =
             || self.is_newer(endpoint, page) || self.is_of_another_window(endpoint, page);
-        endpoint.shared.is_none() && !self.is_unordered && is_foreign()
+        endpoint.cache_pages.is_none() && !self.is_unordered && is_foreign()
     }
 
     fn is_newer(&self, endpoint: &Endpoint, page: &Page) -> bool {
         let first = || endpoint.cursor_of(page.records.first()?.first()?);
         endpoint.slicer.is_newest_first()
             && self
-                .reached
-                .is_some_and(|reached| first().is_some_and(|first| first > reached))
+                .watermark
+                .is_some_and(|watermark| first().is_some_and(|first| first > watermark))
     }
 
     fn is_of_another_window(&self, endpoint: &Endpoint, page: &Page) -> bool {
@@ -186,7 +186,7 @@ impl Walk {
             .records
             .first()
             .and_then(|records| endpoint.cursor_of(records.last()?));
-        self.reached = last.or(self.reached);
+        self.watermark = last.or(self.watermark);
         let Some(Advance::Next(next)) = &page.advance else {
             return Ok(false);
         };
@@ -254,9 +254,8 @@ pub(super) fn digest<'a>(lists: impl IntoIterator<Item = &'a Vec<RawRecord>>) ->
         is_empty &= records.is_empty();
         hasher.update(&records.len().to_le_bytes());
         for record in records {
-            hasher
-                .update(&record.as_bytes().len().to_le_bytes())
-                .update(record.as_bytes());
+            let text = record.as_bytes();
+            hasher.update(&text.len().to_le_bytes()).update(&text);
         }
     }
     (!is_empty).then(|| short(&hasher))

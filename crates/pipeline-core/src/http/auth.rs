@@ -20,20 +20,20 @@ use crate::http::{HeaderName, HeaderValue};
 use crate::message::Request;
 
 /// Which issue of a credential a request carried; rises with every refresh.
-pub type Generation = u64;
+pub type CredentialGeneration = u64;
 
 /// Adds credentials to requests.
 #[async_trait]
 pub trait Authenticator: Send + Sync + Debug {
     /// Adds the current credential and says which one it is. May refresh one that is about to
     /// expire.
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation>;
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration>;
 
     /// Replaces the credential that was refused. Does nothing when a newer one is already there:
     /// fifty tasks that were refused under one generation cause one refresh.
     ///
     /// Returns false when there is nothing newer to be had, as for a fixed key.
-    async fn refresh(&self, refused: Generation) -> Result<bool>;
+    async fn refresh(&self, refused: CredentialGeneration) -> Result<bool>;
 
     /// Secrets that it holds beyond what it adds to requests, such as a client's secret: they are
     /// taken out of everything that is shown. Asked for each time that a credential was issued.
@@ -49,11 +49,11 @@ pub struct Anonymous;
 
 #[async_trait]
 impl Authenticator for Anonymous {
-    async fn authenticate(&self, _request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, _request: &mut Request) -> Result<CredentialGeneration> {
         Ok(0)
     }
 
-    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
         Ok(false)
     }
 }
@@ -77,7 +77,7 @@ impl Basic {
 
 #[async_trait]
 impl Authenticator for Basic {
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
         set_header(
             request,
             AUTHORIZATION,
@@ -85,7 +85,7 @@ impl Authenticator for Basic {
         )
     }
 
-    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
         Ok(false)
     }
 }
@@ -103,7 +103,7 @@ impl Bearer {
 
 #[async_trait]
 impl Authenticator for Bearer {
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
         set_header(
             request,
             AUTHORIZATION,
@@ -111,7 +111,7 @@ impl Authenticator for Bearer {
         )
     }
 
-    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
         Ok(false)
     }
 }
@@ -119,12 +119,12 @@ impl Authenticator for Bearer {
 /// A key in a header or in the query.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    place: Place,
+    place: KeyLocation,
     key: SecretString,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum KeyLocation {
     Header(HeaderName),
     Query(String),
 }
@@ -133,7 +133,7 @@ impl ApiKey {
     /// Sends the key as the value of a header.
     pub fn header(name: HeaderName, key: SecretString) -> Self {
         Self {
-            place: Place::Header(name),
+            place: KeyLocation::Header(name),
             key,
         }
     }
@@ -142,7 +142,7 @@ impl ApiKey {
     /// URLs.
     pub fn query(name: impl Into<String>, key: SecretString) -> Self {
         Self {
-            place: Place::Query(name.into()),
+            place: KeyLocation::Query(name.into()),
             key,
         }
     }
@@ -150,17 +150,19 @@ impl ApiKey {
 
 #[async_trait]
 impl Authenticator for ApiKey {
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
         match &self.place {
-            Place::Header(name) => set_header(request, name.clone(), self.key.expose_secret()),
-            Place::Query(name) => {
+            KeyLocation::Header(name) => {
+                set_header(request, name.clone(), self.key.expose_secret())
+            }
+            KeyLocation::Query(name) => {
                 request.set_query(name, self.key.expose_secret());
                 Ok(0)
             }
         }
     }
 
-    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
         Ok(false)
     }
 }
@@ -170,7 +172,7 @@ pub(crate) fn set_header(
     request: &mut Request,
     name: HeaderName,
     value: &str,
-) -> Result<Generation> {
+) -> Result<CredentialGeneration> {
     let invalid = |_| {
         Error::new(
             ErrorKind::ConfigInvalid,

@@ -52,7 +52,7 @@ const GZIP: u8 = 0x1f;
 /// Size of the pieces in which a decompressed body comes.
 pub(crate) const CHUNK: usize = 64 << 10;
 
-/// How fast a body must come at least: so many bytes in every such span.
+/// How fast a body must come at least: this number of bytes in every such span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     window: Duration,
@@ -70,7 +70,7 @@ type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 type Wire = BoxStream<'static, io::Result<Bytes>>;
 
 /// The size that a body's headers let expect, as far as memory is given for a promise; 0 when they
-/// tell nothing.
+/// mean nothing.
 pub(crate) fn announced(headers: &HeaderMap) -> usize {
     let length: Option<usize> = headers
         .get(CONTENT_LENGTH)
@@ -224,7 +224,7 @@ fn codings(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// Ends a body that stalls or trickles, and counts its bytes. Time that passes while nobody asks
+/// Ends a body that stalls or trickles, and counts its bytes. Time that passes while no caller asks
 /// for more does not count.
 fn guarded(
     body: Chunks,

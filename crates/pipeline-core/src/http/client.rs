@@ -57,7 +57,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// How long a body is taken to be of which none has come yet.
 const FIRST_BODY: usize = 64 << 10;
 
-/// A difference to the vendor's clock that is none of two clocks.
+/// A larger difference to the vendor's clock is not one of two clocks.
 const LARGEST_SKEW: TimeDelta = TimeDelta::days(366);
 
 /// What the client must know about a request besides the request.
@@ -65,7 +65,7 @@ const LARGEST_SKEW: TimeDelta = TimeDelta::days(366);
 pub struct Call<'a> {
     /// The endpoint's name, for events and errors.
     pub endpoint: &'a str,
-    /// Names of the quotas it counts against. A name without a quota is no limit.
+    /// Names of the quotas it counts against. A name without a quota is not a limit.
     pub buckets: &'a [Cow<'static, str>],
 }
 
@@ -105,7 +105,7 @@ impl Portal {
         self.sent.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes note of what came.
+    /// Records what came.
     pub(crate) fn observe(&self, request: u64, is_web_page: bool) {
         if is_web_page {
             let next = self.sent.load(Ordering::Relaxed) + 1;
@@ -173,7 +173,7 @@ impl HttpClient {
         &self.inner.base
     }
 
-    /// The current wall-clock time: the vendor's own, as its answers tell it, or the injected
+    /// The current wall-clock time: the vendor's own, as its answers report it, or the injected
     /// clock's.
     pub fn now(&self) -> DateTime<Utc> {
         self.inner.now()
@@ -185,7 +185,7 @@ impl HttpClient {
         self.inner.now().min(self.inner.clock.now())
     }
 
-    /// How far the vendor's clock is ahead of the injected one, as its answers tell.
+    /// How far the vendor's clock is ahead of the injected one, as its answers report.
     pub fn ahead(&self) -> TimeDelta {
         TimeDelta::milliseconds(self.inner.skew.load(Ordering::Relaxed))
     }
@@ -227,8 +227,8 @@ impl HttpClient {
         begun.load(Ordering::Relaxed) > 0 && !is_none.load(Ordering::Relaxed)
     }
 
-    /// The same client, for requests that are not worth more than so many attempts. It shares
-    /// everything with this one.
+    /// The same client, for requests that are not worth more than this number of attempts. It
+    /// shares everything with this one.
     #[must_use]
     pub fn with_attempts(&self, most: u32) -> Self {
         Self {
@@ -272,7 +272,7 @@ impl HttpClient {
         request
     }
 
-    /// Tells observers something that whoever runs the sync should know: a warning, a plan, a
+    /// Reports something to observers that the user should know: a warning, a plan, a
     /// decision. An empty `endpoint` stands for the whole source.
     pub fn notice(&self, endpoint: &str, message: &str) {
         let endpoint = if endpoint.is_empty() {
@@ -287,7 +287,7 @@ impl HttpClient {
         });
     }
 
-    /// Tells observers that an endpoint was tried by a check, and whether it can be read.
+    /// Reports to observers that an endpoint was tried by a check, and whether it can be read.
     pub fn checked(&self, endpoint: &str, availability: &Availability) {
         let endpoint = self.qualified(endpoint);
         self.inner.observer.observe(&Event::Checked {
@@ -331,13 +331,14 @@ impl HttpClient {
             .with_context("path", request.url.path())
     }
 
-    /// Tells observers of characters that could not be read and are U+FFFD now.
+    /// Reports characters to observers that could not be read and are U+FFFD now.
     pub(crate) fn tell_repaired(&self, endpoint: &str, characters: u64) {
         self.inner
             .tell_repaired(&self.qualified(endpoint), characters);
     }
 
-    /// The limit that decides how long so many requests take, in words, and how long that is.
+    /// The limit that decides how long this number of requests takes, in words, and how long that
+    /// is.
     ///
     /// # Errors
     /// As [`left`](Self::left).
@@ -350,7 +351,7 @@ impl HttpClient {
     }
 
     /// What is left of a bucket's quota at the moment, what earlier runs spent included: to plan a
-    /// run by. None when there is no such bucket, or nobody knows its quota.
+    /// run by. None when the bucket or its quota is unknown.
     ///
     /// # Errors
     /// When what earlier runs spent cannot be read.
@@ -367,15 +368,15 @@ impl HttpClient {
     /// Sends a request and reads its response to the end.
     ///
     /// # Errors
-    /// When the vendor refuses, or when the retries are used up; nobody has to retry what this
+    /// When the vendor refuses, or when the retries are used up; callers need not retry what this
     /// returns. The context holds `endpoint`, `path`, and `status` and `request_id` if an answer
     /// came. [`ErrorKind::CursorExpired`] when the vendor refuses the position, and
     /// [`ErrorKind::RateLimited`] with the context `resume_at` when it asks for a pause longer than
     /// this run may wait.
     pub async fn send(&self, request: &Request, call: &Call<'_>) -> Result<Response> {
-        // A task of its own, so that it goes on while whoever sent it is busy with something else:
-        // a request that stands in line for a limit, or holds a place under it, would otherwise
-        // hold up everybody behind it.
+        // A task of its own, so that it continues while its sender is busy with something else:
+        // a request that waits in line for a limit, or holds a place under it, would otherwise
+        // hold up all requests behind it.
         let (inner, request) = (Arc::clone(&self.inner), self.scoped(request));
         let (endpoint, buckets, attempts) = (
             self.qualified(call.endpoint),
@@ -486,7 +487,7 @@ impl Inner {
         );
     }
 
-    /// Takes note that an answer for an endpoint was taken.
+    /// Records that an answer for an endpoint was taken.
     pub(crate) fn note_answer(&self, endpoint: &str) {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if !answered.contains(endpoint) {

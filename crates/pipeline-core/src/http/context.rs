@@ -33,7 +33,7 @@ pub struct BuildContext {
     pub limits: Arc<dyn RateLimitStore>,
     /// Where rotating tokens are kept.
     pub tokens: Arc<dyn TokenStore>,
-    /// Who is told what happens.
+    /// The observer of what happens.
     pub observer: Arc<dyn Observer>,
     /// How failed requests are tried again.
     pub retry: RetryPolicy,

@@ -73,8 +73,6 @@ pub(crate) fn transport(context: &BuildContext) -> Result<Arc<dyn HttpService>> 
     #[cfg(feature = "reqwest")]
     return Ok(Arc::new(ReqwestTransport::new(context.connect_timeout)?));
     #[cfg(not(feature = "reqwest"))]
-    Err(
-        Error::new(ErrorKind::ConfigInvalid, "there is no transport")
-            .with_help("turn on the feature `reqwest`, or supply a transport"),
-    )
+    Err(Error::new(ErrorKind::ConfigInvalid, "no transport is set")
+        .with_help("turn on the feature `reqwest`, or supply a transport"))
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use memchr::memmem;
 
-/// U+FFFD, as long as what it stands in for: nothing else moves.
+/// U+FFFD, as long as what it replaces: nothing else moves.
 const REPLACEMENT: &[u8; LENGTH] = b"\\ufffd";
 
 /// Bytes of an escape such as `\ud83d`.

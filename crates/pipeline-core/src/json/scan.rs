@@ -42,7 +42,7 @@ impl Span {
         clippy::cast_possible_truncation,
         reason = "larger texts are refused before"
     )]
-    fn new(start: usize, end: usize) -> Self {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         Self {
             start: start as u32,
             end: end as u32,
@@ -87,7 +87,7 @@ impl Key {
         text.get(start + 1..end - 1).unwrap_or_default()
     }
 
-    /// What it means; a name that is no Unicode text stands for itself.
+    /// What it means; a name that is not Unicode text means itself.
     pub fn name(self, text: &[u8]) -> Cow<'_, [u8]> {
         let read = || serde_json::from_slice::<String>(self.span.of(text)).ok();
         match self.is_escaped.then(read).flatten() {
@@ -102,7 +102,7 @@ impl Key {
 pub struct Member {
     /// The name.
     pub key: Key,
-    /// The value as it stands in the record.
+    /// The value as it is written in the record.
     pub value: Span,
     /// An object or array that has white space: where [`Members::compact`] has it without.
     pub compact: Option<Span>,
@@ -173,8 +173,8 @@ impl Members {
         }
     }
 
-    /// Adds the members of the object at `at`, as they stand in the text. None also when there are
-    /// more than [`MOST_MEMBERS`].
+    /// Adds the members of the object at `at`, as they are written in the text. None also when
+    /// there are more than [`MOST_MEMBERS`].
     pub fn add(&mut self, record: &[u8], at: usize) -> Option<usize> {
         let most = self.all.len() + MOST_MEMBERS;
         members(record, at, |key, start| {
@@ -199,8 +199,8 @@ impl Members {
     }
 }
 
-/// Steps over the object at `at`. `value` is told of every member its name and where its value
-/// begins, and says where the value ends.
+/// Steps over the object at `at`. `value` is called for every member with its name and where its
+/// value begins, and says where the value ends.
 pub fn members(
     json: &[u8],
     at: usize,
@@ -233,8 +233,8 @@ pub fn members(
     }
 }
 
-/// Steps over the array at `at`. `element` is told where each element begins, and says where it
-/// ends.
+/// Steps over the array at `at`. `element` is called with where each element begins, and says where
+/// it ends.
 pub fn elements(
     json: &[u8],
     at: usize,
@@ -263,6 +263,32 @@ pub fn value(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// Steps over a value of any kind, and tells whether it has no white space between its parts.
+pub fn packed(json: &[u8], at: usize) -> Option<(usize, bool)> {
+    let mut spaces = Spaces(false);
+    let end = match json.get(at)? {
+        b'{' | b'[' => nested(json, at, &mut Vec::new(), &mut spaces)?,
+        _ => value(json, at)?,
+    };
+    Some((end, !spaces.0))
+}
+
+/// Appends a JSON value without its white space; nothing when it has none, or is not an object or
+/// array. `open` is a buffer that many calls can share.
+pub(crate) fn compact(json: &str, open: &mut Vec<u8>, out: &mut Vec<u8>) {
+    let before = out.len();
+    if json.starts_with(['{', '[']) && nested(json.as_bytes(), 0, open, out).is_none() {
+        out.truncate(before);
+    }
+}
+
+/// The same of one value; none when it has no white space.
+pub(crate) fn compacted(json: &str) -> Option<String> {
+    let mut out = Vec::new();
+    compact(json, &mut Vec::new(), &mut out);
+    String::from_utf8(out).ok().filter(|out| !out.is_empty())
+}
+
 /// Takes what is left of an object or array when its white space is left out.
 trait Compact {
     fn append(&mut self, json: &[u8], start: usize, end: usize);
@@ -272,6 +298,15 @@ struct Nowhere;
 
 impl Compact for Nowhere {
     fn append(&mut self, _: &[u8], _: usize, _: usize) {}
+}
+
+/// Notices that there is white space.
+struct Spaces(bool);
+
+impl Compact for Spaces {
+    fn append(&mut self, _: &[u8], _: usize, _: usize) {
+        self.0 = true;
+    }
 }
 
 impl Compact for Vec<u8> {
@@ -357,7 +392,7 @@ fn name(json: &[u8], at: usize, skip: &mut impl FnMut(usize) -> usize) -> Option
     (json.get(at) == Some(&b':')).then(|| skip(at + 1))
 }
 
-/// The place of the first byte from `at` on that is no white space.
+/// The place of the first byte from `at` on that is not white space.
 pub fn space(json: &[u8], mut at: usize) -> usize {
     loop {
         match json.get(at) {
@@ -397,7 +432,7 @@ fn special(bytes: u64) -> u64 {
     (low | backslash) & !bytes & HIGH
 }
 
-/// Steps over the string at `at`; tells whether it is written with escapes.
+/// Steps over the string at `at`; returns whether it is written with escapes.
 #[inline]
 pub fn string(json: &[u8], start: usize) -> Option<(usize, bool)> {
     if json.get(start) != Some(&b'"') {
@@ -419,8 +454,8 @@ pub fn string(json: &[u8], start: usize) -> Option<(usize, bool)> {
     rest_of_string(json, start, at)
 }
 
-/// The same of a string that goes on at `at` with an escape or with what is no ASCII, or that ends
-/// a text.
+/// The same of a string that continues at `at` with an escape or with what is no ASCII, or that
+/// ends a text.
 #[cold]
 fn rest_of_string(json: &[u8], start: usize, mut at: usize) -> Option<(usize, bool)> {
     // Bytes of which one has its high bit set when the text is not ASCII.

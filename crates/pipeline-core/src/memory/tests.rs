@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 

@@ -13,6 +13,6 @@ pub enum Availability {
     /// It cannot, for a reason of the vendor's own or because it is not there: no permission
     /// changes that.
     Refused(String),
-    /// It could not be told.
+    /// It could not be determined.
     Failed(String),
 }

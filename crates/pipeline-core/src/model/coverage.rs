@@ -47,7 +47,7 @@ impl Coverage {
         }
     }
 
-    /// Takes note of a record.
+    /// Adds a record.
     pub fn saw(&mut self, newest: Option<DateTime<Utc>>) {
         self.newest = self.newest.max(newest);
     }
@@ -101,10 +101,11 @@ impl SliceState {
         let Some(window) = self.window.filter(|window| window.until > end) else {
             return true;
         };
-        let until = match (&self.position, self.reached) {
-            // What it is to go on behind stays inside: vendors refuse a record that does not match.
-            (Position::At(_), Some(reached)) if newest_first => {
-                end.max(reached + TimeDelta::seconds(1)).min(window.until)
+        let until = match (&self.position, self.watermark) {
+            // The record to resume behind stays inside: vendors refuse a record that does not
+            // match.
+            (Position::At(_), Some(watermark)) if newest_first => {
+                end.max(watermark + TimeDelta::seconds(1)).min(window.until)
             }
             _ => end,
         };
@@ -121,7 +122,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::state::{Change, EndpointId};
+    use crate::state::{CheckpointDelta, EndpointId};
 
     fn second(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
@@ -149,13 +150,13 @@ mod tests {
                 Position::At(page.to_string()),
             );
             let (endpoint, newest) = (EndpointId::new("shop", "orders"), newest.map(second));
-            let change = Change::Advance {
+            let change = CheckpointDelta::Advance {
                 endpoint,
                 plan: 0,
                 slice,
                 from,
                 to,
-                reached: None,
+                watermark: None,
                 newest,
                 seen: vec![],
                 gaps: vec![],
@@ -207,7 +208,7 @@ mod tests {
             let mut slice = SliceState {
                 window,
                 position,
-                reached: Some(second(500)),
+                watermark: Some(second(500)),
                 ..SliceState::default()
             };
             slice
@@ -237,7 +238,7 @@ mod tests {
         );
         let mut late = SliceState {
             position: at(),
-            reached: Some(second(1_500)),
+            watermark: Some(second(1_500)),
             ..SliceState::default()
         };
         late.window = Some(Window {

@@ -20,7 +20,8 @@ const MOST_REFUSED: usize = 100;
 /// A unit of an endpoint that a page passes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// Names the unit to a person, and tells it from the others of its endpoint: an id, a day.
+    /// Names the unit to the user, and distinguishes it from the others of its endpoint: an id, a
+    /// day.
     pub name: String,
     /// Why it could not be read, in the vendor's words.
     pub reason: String,
@@ -143,8 +144,8 @@ impl Tally {
         Self::default()
     }
 
-    /// For a walk that goes on where an earlier run stopped: a few units that are all refused say
-    /// nothing about the endpoint.
+    /// For a walk that is resumed where an earlier run stopped: a few units that are all refused
+    /// say nothing about the endpoint.
     pub fn resumed() -> Self {
         Self {
             readable: true,
@@ -183,14 +184,14 @@ impl Tally {
         Ok(())
     }
 
-    /// Takes note that a unit was read.
+    /// Records that a unit was read.
     pub fn succeeded(&mut self) {
         self.confirm();
         self.readable = true;
         (self.in_a_row, self.refusal) = (0, None);
     }
 
-    /// Takes note that the vendor answered, for something that was read before.
+    /// Records that the vendor answered, for something that was read before.
     pub fn answered(&mut self) {
         self.confirm();
     }

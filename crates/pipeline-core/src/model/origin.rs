@@ -1,5 +1,5 @@
-//! Whose data a source reads: what tells one account from another, so that no table ever holds two
-//! of them.
+//! Whose data a source reads: what distinguishes one account from another, so that no table ever
+//! holds two of them.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::host::is_loopback;
 /// What the records of a source were read from, as far as it is known. No part of it is a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// What the vendor calls the account: an id, a name. None: the credentials may not tell.
+    /// What the vendor calls the account: an id, a name. None: the credentials may not read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// Which of the account's worlds it is, in words: `test mode`, `region eu`.
@@ -87,8 +87,9 @@ impl Origin {
     /// The notice that the account of what is stored is assumed to be this one.
     pub fn assumption(&self, source: &str, before: &Self) -> String {
         format!(
-            "the credentials now belong to {self}; the stored rows were read from {before}, whose id was not known, and are taken for the \
-             same account's: if they are not, give this one a source name of its own, or run `pipeline state reset {source} --yes` and sync \
+            "the credentials now belong to {self}; the stored rows were read from {before}, whose \
+             id was not known, and are taken for the same account's: if they are not, give this \
+             one a source name of its own, or run `pipeline state reset {source} --yes` and sync \
              again"
         )
     }
@@ -99,8 +100,9 @@ impl Origin {
             "source `{source}` was read from {before}, and now its credentials belong to {self}"
         );
         Error::new(ErrorKind::ConfigInvalid, message).with_help(format!(
-            "to keep both, give this one a source name of its own; to replace what is there, run `pipeline state reset {source} --yes` and \
-             sync again; if the credentials were changed by mistake, put the old ones back"
+            "to keep both, give this one a source name of its own; to replace what is there, run \
+             `pipeline state reset {source} --yes` and sync again; if the credentials were changed \
+             by mistake, put the old ones back"
         ))
     }
 }

@@ -30,7 +30,7 @@ pub enum DataType {
     Reference,
     /// A calendar day, written `YYYY-MM-DD`.
     Date,
-    /// An instant, written as told.
+    /// An instant, written in this format.
     Timestamp(TimeFormat),
     /// Any JSON value, kept as text.
     Json,
@@ -84,8 +84,8 @@ pub struct Inside {
     /// The member: an object such as `{"plan": "gold"}`, or a list of entries such as
     /// `[{"id": 42, "value": "gold"}]`.
     pub member: Cow<'static, str>,
-    /// The value's name: a member of the object, or what tells its entry of the list from the
-    /// others.
+    /// The value's name: a member of the object, or what distinguishes its entry of the list from
+    /// the others.
     pub name: Cow<'static, str>,
     /// For a list: the members of an entry that hold the name and the value, such as `id` and
     /// `value`.
@@ -107,7 +107,7 @@ impl Field {
 /// Longest name that [`column_name`] makes, but for what it appends: every destination takes it.
 const MAX_NAME: usize = 60;
 
-/// Digits of the hash that tells names apart.
+/// Digits of the hash that distinguishes names.
 const HASH_DIGITS: usize = 6;
 
 /// What marks a name that is taken.

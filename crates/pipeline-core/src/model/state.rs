@@ -1,20 +1,24 @@
 //! Progress as a value: what is committed of an endpoint, and the changes that may be made to it.
 //!
-//! A [`Change`] says what it starts from. A store that holds something else refuses it with
+//! A [`CheckpointDelta`] says what it starts from. A store that holds something else refuses it with
 //! [`ErrorKind::CheckpointConflict`], so that of two writers one loses and nothing is applied
 //! twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::coverage::Coverage;
 use crate::model::origin::Origin;
-use crate::model::run_log::{Claim, RunRecord};
+
+mod delta;
+mod store;
+
+pub use self::delta::CheckpointDelta;
+pub use self::store::{CheckpointStore, MemoryCheckpoints};
 
 /// Version of the state's JSON. Raised when the shape changes; older versions are read for ever.
 pub const STATE_VERSION: u32 = 3;
@@ -102,7 +106,7 @@ pub enum Position {
     /// Nothing is read yet.
     #[default]
     Start,
-    /// Go on from here.
+    /// Resume from here.
     At(String),
     /// Everything is read.
     End,
@@ -140,15 +144,15 @@ pub struct SliceState {
     pub position: Position,
     /// Cursor value of the last record read: shows progress, and where a slice may be split or
     /// restarted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reached: Option<DateTime<Utc>>,
+    #[serde(rename = "reached", default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<DateTime<Utc>>,
     /// A unit of the endpoint that is read by itself, such as one record of a list of parents. The
-    /// text belongs to whoever reads the endpoint; none: the slice is a part of the whole list.
+    /// text belongs to the reader of the endpoint; none: the slice is a part of the whole list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Marks the position when the vendor answered there with a page that it had sent before: which
     /// page it was, so that the next sync does not take it for what follows. Cleared when the slice
-    /// goes on.
+    /// resumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubted: Option<u64>,
 }
@@ -177,7 +181,7 @@ pub struct Gap {
     /// True while a refresh reads everything again and has not met the gap yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// True when somebody gave it up: it does not count as missing and is not asked for by itself.
+    /// True when the user gave it up: it does not count as missing and is not asked for by itself.
     /// A walk that meets it anyway does not make it count again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
@@ -316,7 +320,10 @@ impl EndpointState {
         }
         let damaged = |error: serde_json::Error| {
             Error::new(ErrorKind::Decode, "the stored checkpoint is damaged")
-                .with_help("restore the destination from a backup, or move it away and read everything again")
+                .with_help(
+                    "restore the destination from a backup, or move it away and read everything \
+                     again",
+                )
                 .with_source(error)
         };
         let Version { version } = serde_json::from_str(json).map_err(damaged)?;
@@ -438,7 +445,7 @@ impl EndpointState {
             .slices
             .values()
             .filter(|slice| slice.window.is_none())
-            .filter_map(|slice| slice.reached);
+            .filter_map(|slice| slice.watermark);
         read.chain(self.cursor).max()
     }
 
@@ -499,7 +506,7 @@ impl EndpointState {
     ///
     /// # Errors
     /// [`ErrorKind::CheckpointConflict`] when the change starts from something else.
-    pub fn apply(&mut self, change: &Change) -> Result<()> {
+    pub fn apply(&mut self, change: &CheckpointDelta) -> Result<()> {
         let conflict = |what: &str| {
             Error::new(
                 ErrorKind::CheckpointConflict,
@@ -509,12 +516,12 @@ impl EndpointState {
             .with_help("make sure that only one sync writes to this destination, then run again")
         };
         match change {
-            Change::Advance {
+            CheckpointDelta::Advance {
                 plan,
                 slice,
                 from,
                 to,
-                reached,
+                watermark,
                 newest,
                 seen,
                 gaps,
@@ -527,7 +534,7 @@ impl EndpointState {
                 let state = state.ok_or_else(|| conflict("the position of a slice"))?;
                 state.position = to.clone();
                 state.doubted = None;
-                state.reached = reached.or(state.reached);
+                state.watermark = watermark.or(state.watermark);
                 if let Some(coverage) = &mut self.coverage {
                     coverage.saw(*newest);
                 }
@@ -545,7 +552,7 @@ impl EndpointState {
                 let room = BOUNDARY_CAPACITY.saturating_sub(self.boundary.len());
                 self.boundary.extend(seen.iter().take(room).copied());
             }
-            Change::Replace { from, to, .. } => {
+            CheckpointDelta::Replace { from, to, .. } => {
                 if self != from {
                     return Err(conflict("the checkpoint"));
                 }
@@ -558,145 +565,4 @@ impl EndpointState {
 
 fn touches(left: Option<Window>, right: Option<Window>) -> bool {
     matches!((left, right), (Some(left), Some(right)) if right.since.is_none_or(|since| since <= left.until))
-}
-
-/// A change to one endpoint's state, from what it was to what it becomes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "states are replaced once or twice in a run, and advances come in batches"
-)]
-pub enum Change {
-    /// A slice was read from one position to another.
-    Advance {
-        /// The endpoint read.
-        endpoint: EndpointId,
-        /// The plan that the slice belongs to; must be what is stored.
-        plan: u64,
-        /// The slice read.
-        slice: SliceId,
-        /// Where the read started; must be what is stored.
-        from: Position,
-        /// Where it ended.
-        to: Position,
-        /// Cursor value of the last record read.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reached: Option<DateTime<Utc>>,
-        /// The newest cursor value of a record read.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        newest: Option<DateTime<Utc>>,
-        /// Boundary entries to remember, by the hash of their key.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        seen: Vec<(u64, Seen)>,
-        /// Units that the read passed over.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        gaps: Vec<Gap>,
-    },
-    /// A plan was made, split or collapsed.
-    Replace {
-        /// The endpoint planned.
-        endpoint: EndpointId,
-        /// The whole state before; must be what is stored.
-        from: EndpointState,
-        /// The whole state after.
-        to: EndpointState,
-    },
-}
-
-impl Change {
-    /// The endpoint changed.
-    pub fn endpoint(&self) -> &EndpointId {
-        match self {
-            Self::Advance { endpoint, .. } | Self::Replace { endpoint, .. } => endpoint,
-        }
-    }
-
-    /// The change as a log keeps it: the positions, without the thousands of boundary entries.
-    #[must_use]
-    pub fn without_boundary(mut self) -> Self {
-        match &mut self {
-            Self::Advance { seen, .. } => seen.clear(),
-            Self::Replace { from, to, .. } => {
-                from.boundary.clear();
-                to.boundary.clear();
-            }
-        }
-        self
-    }
-}
-
-/// Holds endpoint states apart from the data, for destinations that cannot hold them.
-#[async_trait]
-pub trait CheckpointStore: Send + Sync + fmt::Debug {
-    /// The stored state; a default one when nothing is stored.
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState>;
-
-    /// Every stored state.
-    async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>>;
-
-    /// Applies all changes or none; refuses with [`ErrorKind::CheckpointConflict`] unless each
-    /// starts from what is stored.
-    async fn apply(&self, changes: &[Change]) -> Result<()>;
-
-    /// Takes the right to read a source, as a destination does.
-    async fn claim(&self, _source: &str, _run: &str) -> Result<Claim> {
-        Ok(Box::new(()))
-    }
-
-    /// Whether a sync reads the source at the moment; none: the store cannot find out.
-    async fn is_claimed(&self, _source: &str) -> Result<Option<bool>> {
-        Ok(None)
-    }
-
-    /// Remembers a run, as a destination does.
-    async fn record_run(&self, _run: &RunRecord) -> Result<()> {
-        Ok(())
-    }
-
-    /// The newest runs, newest first, at most `limit`.
-    async fn runs(&self, _limit: usize) -> Result<Vec<RunRecord>> {
-        Ok(Vec::new())
-    }
-}
-
-/// A store that forgets when the process ends.
-#[derive(Debug, Default)]
-pub struct MemoryCheckpoints {
-    states: std::sync::Mutex<BTreeMap<EndpointId, EndpointState>>,
-}
-
-impl MemoryCheckpoints {
-    fn states(&self) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, EndpointState>> {
-        self.states
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl CheckpointStore for MemoryCheckpoints {
-    async fn load(&self, endpoint: &EndpointId) -> Result<EndpointState> {
-        Ok(self.states().get(endpoint).cloned().unwrap_or_default())
-    }
-
-    async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
-        Ok(self
-            .states()
-            .iter()
-            .map(|(id, state)| (id.clone(), state.clone()))
-            .collect())
-    }
-
-    async fn apply(&self, changes: &[Change]) -> Result<()> {
-        let mut states = self.states();
-        let mut next = states.clone();
-        for change in changes {
-            next.entry(change.endpoint().clone())
-                .or_default()
-                .apply(change)?;
-        }
-        *states = next;
-        Ok(())
-    }
 }

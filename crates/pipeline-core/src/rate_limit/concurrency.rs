@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Slots that come back in a second, and beyond the number that was refused.
 const RECOVERY: (f64, f64) = (0.5, 0.05);
-/// Part of the requests under way that remains after there were too many: while nobody knows how
+/// Part of the requests under way that remains after there were too many: while it is unknown how
 /// many are allowed, and later.
 const CUT: (f64, f64) = (0.75, 0.9);
 /// What is refused within this part of the number that was refused before is the same limit.
@@ -20,14 +20,14 @@ const ONE_EVENT: Duration = Duration::from_secs(1);
 /// The slots of one bucket. Times are since a common origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConcurrencyLimit {
-    /// So many since then.
+    /// The number since then.
     cut: Option<(f64, Duration)>,
-    /// So many were one too few.
+    /// This number was one too few.
     met: Option<f64>,
 }
 
 impl ConcurrencyLimit {
-    /// Goes on with what was learned before.
+    /// Resumes with what was learned before.
     pub(crate) fn resume(&mut self, now: Duration, met: u32) {
         self.met = Some(f64::from(met.max(1)));
         self.cut = self.met.map(|met| ((met * CUT.1).max(1.0), now));
@@ -50,7 +50,7 @@ impl ConcurrencyLimit {
         self.met
     }
 
-    /// A request was refused because so many were under way, itself included.
+    /// A request was refused because too many were under way, itself included.
     pub(crate) fn too_many(&mut self, now: Duration, under_way: u32) {
         if self
             .cut

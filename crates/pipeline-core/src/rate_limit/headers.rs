@@ -19,7 +19,7 @@ pub struct RateLimitInfo {
     pub remaining: Option<f64>,
     /// Time until there is more.
     pub reset: Option<Duration>,
-    /// Length of the window, if told.
+    /// Length of the window, if reported.
     pub window: Option<Duration>,
     /// True when the limit is on requests under way at once.
     pub concurrency: bool,
@@ -28,7 +28,7 @@ pub struct RateLimitInfo {
 }
 
 impl RateLimitInfo {
-    /// Keeps only a part of what is told, between 0 and 1: the rest of the limit is left to the
+    /// Keeps only a part of what is reported, between 0 and 1: the rest of the limit is left to the
     /// account's other programs, so that nothing is left for this one when only that reserve is.
     pub fn share(self, part: f64) -> Self {
         if self.concurrency {
@@ -51,7 +51,7 @@ impl RateLimitInfo {
     }
 
     /// Without what no limit can be: numbers that are negative or not finite, windows without a
-    /// length, and times that nobody lives to see, which are cut to such as can be added to any
+    /// length, and times centuries ahead, which are cut to such as can be added to any
     /// other.
     pub(crate) fn plausible(self) -> Self {
         let number =
@@ -106,9 +106,9 @@ pub enum RateHeaders {
         limit: &'static str,
         /// Name of the header that holds what is left.
         remaining: &'static str,
-        /// Name of the header that tells when there is more.
+        /// Name of the header that says when there is more.
         reset: &'static str,
-        /// What that tells.
+        /// What that header contains.
         unit: ResetUnit,
     },
     /// `RateLimit` and `RateLimit-Policy` as the IETF's httpapi group drafts them, in every
@@ -190,7 +190,7 @@ pub struct BucketReader {
 }
 
 impl BucketReader {
-    /// Uses only a part of the limit that the vendor tells, between 0 and 1; see
+    /// Uses only a part of the limit that the vendor reports, between 0 and 1; see
     /// [`Quota::share`](crate::rate_limit::Quota::share).
     pub fn share(mut self, part: f64) -> Self {
         self.share = part.clamp(0.01, 1.0);
@@ -207,7 +207,7 @@ impl RateLimitParser for BucketReader {
     }
 }
 
-/// Policies that one answer tells of, at most: what is beyond is not a vendor's.
+/// Policies that one answer reports, at most: what is beyond is not a vendor's.
 const MOST_ITEMS: usize = 32;
 
 /// The longest pause that a header can ask for, a hundred years: short enough to be added to any
@@ -216,7 +216,7 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// How long `Retry-After` asks to wait: seconds, whole or not, or a date in any of HTTP's three
 /// forms. A date counts from the response's own `Date`, so that a wrong local clock does not
-/// matter. Nonsense is no answer.
+/// matter. Nonsense is not an answer.
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER.as_str())?;
     if let Some(seconds) = number(value.clone()) {

@@ -35,7 +35,7 @@ pub struct Spent {
     pub permits: u32,
 }
 
-/// What a vendor's answers have taught about a bucket that nobody documents, or that differs from
+/// What a vendor's answers have taught about a bucket that is not documented, or that differs from
 /// what is documented.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
@@ -50,13 +50,13 @@ pub struct Learned {
     /// Requests at once that the vendor lets through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// Requests in the quota's own span that headers told, where the declared quota is only what
-    /// the vendor publishes.
+    /// Requests in the quota's own span that headers reported, where the declared quota is only
+    /// what the vendor publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<f64>,
 }
 
-/// So many requests in any window of this length.
+/// The requests allowed in any window of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedWindow {
     /// Requests.

@@ -88,9 +88,9 @@ impl Limiter {
         ORIGIN + self.origin.get_or_init(Instant::now).elapsed()
     }
 
-    /// The named buckets, the narrowest first: whoever waits for a narrow one must not hold up
-    /// those who need only a wider one. The order is the same for every request, so lines are never
-    /// waited for in a circle.
+    /// The named buckets, the narrowest first: a request that waits for a narrow one must not hold
+    /// up those who need only a wider one. The order is the same for every request, so lines are
+    /// never waited for in a circle.
     fn select(&self, names: &[Cow<'static, str>]) -> Vec<Arc<Bucket>> {
         let mut buckets: Vec<_> = names
             .iter()
@@ -124,7 +124,8 @@ impl Limiter {
             .map(|bucket| bucket.key.bucket.clone())
     }
 
-    /// The limit that decides how long so many requests take, in words, and how long that is.
+    /// The limit that decides how long this number of requests takes, in words, and how long that
+    /// is.
     pub(crate) async fn forecast(
         &self,
         names: &[Cow<'static, str>],
@@ -146,7 +147,7 @@ impl Limiter {
         Ok(longest)
     }
 
-    /// What is left of a bucket's quota; none when there is no such bucket, or nobody knows its
+    /// What is left of a bucket's quota; none when the bucket is unknown, or its
     /// quota.
     pub(crate) async fn left(&self, bucket: &str) -> Result<Option<Remaining>> {
         match self
@@ -238,7 +239,7 @@ impl Limiter {
             bucket.granted(sent);
         }
         let waited = started.elapsed();
-        // Whoever only stood in line waited for the head's limit.
+        // A request that only waited in line waited for the head's limit.
         let in_line = || {
             buckets
                 .first()
@@ -279,7 +280,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// Takes note of what one answer says about the buckets.
+    /// Learns what one answer says about the buckets.
     pub(crate) fn learn(&self, turn: &Turn, hints: &[Hint]) {
         let now = self.now();
         for (name, bucket) in &self.buckets {
@@ -295,7 +296,7 @@ impl Limiter {
         }
     }
 
-    /// Takes note of what came of a request. True when waiting for the limit is enough before it is
+    /// Records the result of a request. True when waiting for the limit is enough before it is
     /// sent again; otherwise the request itself has to wait.
     pub(crate) async fn report(&self, turn: &mut Turn, feedback: &Feedback) -> Result<bool> {
         turn.is_reported = true;
@@ -332,7 +333,7 @@ impl Limiter {
         })
     }
 
-    /// Pauses a bucket for everybody; false when there is no such bucket.
+    /// Pauses a bucket for all requests; false when the bucket is unknown.
     pub(crate) async fn pause(&self, bucket: &str, wait: Duration) -> Result<bool> {
         let Some(bucket) = self.buckets.get(bucket) else {
             return Ok(false);

@@ -24,7 +24,7 @@ use crate::rate_limit::ledger::Learned;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
-    /// Requests (or cost units) per `per`; infinite when nobody knows.
+    /// Requests (or cost units) per `per`; infinite when unknown.
     pub permits: f64,
     /// The span that `permits` refers to.
     pub per: Duration,
@@ -107,9 +107,9 @@ impl Quota {
         self
     }
 
-    /// It is what the vendor publishes for every account, and not what whoever runs this allows:
-    /// what answers tell of the account's own limit over the same span takes its place, be it lower
-    /// or higher.
+    /// It is what the vendor publishes for every account, and not what the user of this program
+    /// allows: what answers report of the account's own limit over the same span takes its place,
+    /// be it lower or higher.
     pub fn published(mut self) -> Self {
         self.is_published = true;
         self
@@ -130,7 +130,7 @@ impl Quota {
         self.permits / self.per.as_secs_f64()
     }
 
-    /// Time until the last of so many requests can be sent, from what is left of the current
+    /// Time until the last of this number of requests can be sent, from what is left of the current
     /// window.
     pub(crate) fn time_for(&self, requests: u64, left: Remaining) -> Duration {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
@@ -246,7 +246,7 @@ pub trait RateLimitStore: Send + Sync + Debug {
     /// Charges all buckets or none.
     async fn reserve(&self, charges: &[Reservation]) -> Result<Decision>;
 
-    /// Pauses a bucket for everybody: the vendor said so.
+    /// Pauses a bucket for all requests, as the vendor asked.
     async fn block(&self, key: &BucketKey, wait: Duration) -> Result<()>;
 
     /// What is left of a bucket's quota, to plan a run by. By default a store knows of nothing that

@@ -14,7 +14,7 @@ use crate::rate_limit::headers::RateLimitInfo;
 
 /// What is left of a longer window may be used at any pace, until nothing is left.
 pub(crate) const LONG: Duration = Duration::from_mins(1);
-/// Seconds are told whole: the window may end this much later than was told.
+/// Vendors report whole seconds: the window may end this much later.
 const ROUNDING: Duration = Duration::from_secs(1);
 /// What is left is not spread over less than this.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_millis(500);
 /// The news about one bucket. Times are since a common origin.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReportedLimit {
-    /// Requests a second, where a limit and its window are told.
+    /// Requests a second, where a limit and its window are reported.
     rate: Option<f64>,
     /// Requests in a window as long as the configured one.
     limit: Option<f64>,
@@ -43,7 +43,7 @@ struct Told {
 }
 
 impl ReportedLimit {
-    /// Takes note of what the answer to a request said about this bucket, whose configured quota
+    /// Learns what the answer to a request said about this bucket, whose configured quota
     /// spans `per`.
     pub(crate) fn learn(
         &mut self,
@@ -100,7 +100,7 @@ impl ReportedLimit {
                     known.end = known.end.max(told.end);
                 }
             }
-            // The same window's end, told anew: the latest telling is the least rounded off.
+            // The same window's end, reported again: the latest report is the least rounded off.
             Some(known) if told.left <= known.left && told.end.abs_diff(known.end) <= ROUNDING => {
                 *known = Told {
                     end: known.end.max(told.end),
@@ -111,7 +111,7 @@ impl ReportedLimit {
         }
     }
 
-    /// Goes on with a limit that an earlier run was told, over a window of this length.
+    /// Resumes with a limit that was reported to an earlier run, over a window of this length.
     pub(crate) fn resume(&mut self, limit: f64, per: Duration) {
         (self.limit, self.rate) = (Some(limit), Some(limit / per.as_secs_f64()));
     }

@@ -149,7 +149,7 @@ impl Bucket {
 }
 
 impl MemoryLimits {
-    /// Buckets that go on where the run before this one ended. The clock tells how long ago that
+    /// Buckets that continue where the run before this one ended. The clock shows how long ago that
     /// was.
     pub fn kept(ledger: Arc<dyn LimitLedger>, clock: Arc<dyn Clock>) -> Self {
         Self {

@@ -14,7 +14,7 @@ pub struct BucketUse {
     pub limit: String,
     /// Requests sent.
     pub requests: u64,
-    /// Requests that the limit would have let through meanwhile; none when nobody knows it.
+    /// Requests that the limit would have let through meanwhile; none when it is unknown.
     pub allowed: Option<f64>,
     /// Requests that the limit refused.
     pub refused: u64,
@@ -37,7 +37,7 @@ impl BucketUse {
 
 /// What is counted of one bucket.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct RequestCounts {
     requests: u64,
     pub(crate) refused: u64,
     pub(crate) waited: Duration,
@@ -76,7 +76,7 @@ impl Windows {
     }
 }
 
-impl Counted {
+impl RequestCounts {
     /// A request was sent, under the limit of the moment: its permits, and the span in which the
     /// vendor counts them.
     pub(crate) fn sent(&mut self, now: Duration, limit: Option<(f64, Duration)>) {
@@ -144,7 +144,7 @@ mod tests {
 
     /// Sends requests at these times, in seconds, and returns the part of the limit that was used.
     fn used(times: &[f64], permits: impl Fn(f64) -> f64, per: u64) -> f64 {
-        let mut counted = Counted::default();
+        let mut counted = RequestCounts::default();
         for time in times {
             counted.sent(
                 Duration::from_secs_f64(*time),
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn d7_more_than_was_known_to_be_allowed_takes_a_refusal() {
-        let mut counted = Counted::default();
+        let mut counted = RequestCounts::default();
         for second in 0..100 {
             counted.sent(Duration::from_millis(500 * second), None);
         }

@@ -1,6 +1,6 @@
-//! Lines in which everybody keeps his place.
+//! Queues in which every request keeps its place.
 //!
-//! A request that needs several limits leaves the lines of the wider ones while it waits for the
+//! A request that needs several limits leaves the queues of the wider ones while it waits for the
 //! narrowest. Were it the last in them afterwards, the narrow limit would stand unused for as long
 //! as the wider one is busy.
 
@@ -9,34 +9,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// A line. Its head has it for itself, until it is dropped.
+/// A queue of requests. Its head has it for itself, until it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Line(Mutex<Queue>);
+pub(crate) struct WaitQueue(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
     has_head: bool,
-    /// Those who wait, by their tickets.
+    /// Requests that wait, by their tickets.
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// The head of a line.
+/// The head of a queue.
 #[derive(Debug)]
-pub(crate) struct Head(Arc<Line>);
+pub(crate) struct Head(Arc<WaitQueue>);
 
-/// Somebody in a line, who may give up.
-struct Place<'l> {
-    line: &'l Line,
+/// A request in a queue, which may give up.
+struct Waiter<'l> {
+    queue: &'l WaitQueue,
     ticket: u64,
 }
 
-impl Line {
-    /// Waits to be the head. The lower a ticket is, the nearer is the place; nobody else has the
-    /// same.
+impl WaitQueue {
+    /// Waits to be the head. The lower a ticket is, the nearer is the place; tickets are
+    /// unique.
     pub(crate) async fn enter(self: &Arc<Self>, ticket: u64) -> Head {
         let turn = Arc::new(Notify::new());
         self.queue().waiting.insert(ticket, Arc::clone(&turn));
-        let _place = Place { line: self, ticket };
+        let _waiter = Waiter {
+            queue: self,
+            ticket,
+        };
         while !self.queue().is_next(ticket) {
             turn.notified().await;
         }
@@ -63,9 +66,9 @@ impl Queue {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut queue = self.line.queue();
+        let mut queue = self.queue.queue();
         queue.waiting.remove(&self.ticket);
         queue.call_next();
     }
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn whoever_has_the_lowest_ticket_is_next_whenever_it_came() {
-        let line = Arc::<Line>::default();
+        let line = Arc::<WaitQueue>::default();
         let head = line.enter(5).now_or_never().unwrap();
         let mut waiting: Vec<_> = [7, 2, 9, 4]
             .map(|ticket| Box::pin(line.enter(ticket)))
@@ -115,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_gives_up_holds_nobody_up() {
-        let line = Arc::<Line>::default();
+        let line = Arc::<WaitQueue>::default();
         let head = line.enter(1).await;
         let mut first = Box::pin(line.enter(2));
         let second = tokio::spawn({

@@ -39,7 +39,8 @@ fn an_error_is_shown_on_one_line_with_where_it_happened() {
 fn the_debug_form_adds_kind_status_and_every_cause() {
     insta::assert_snapshot!(
         format!("{:?}", sample()),
-        @"Temporary Decode: the response is not JSON (endpoint: orders, path: /api/orders); caused by: the connection broke; caused by: reset by peer"
+        @"Temporary Decode: the response is not JSON (endpoint: orders, path: /api/orders); caused \
+          by: the connection broke; caused by: reset by peer"
     );
 }
 

@@ -32,11 +32,12 @@ pub struct Counted<P> {
 /// A position of the other paginator, and what was counted until there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Place {
+struct CountedPosition {
     /// Position of the page; none: the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    /// Different records on the pages before it; none: nobody counted, so nothing can be compared.
+    /// Different records on the pages before it; none: they were not counted, so nothing can be
+    /// compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
     /// Records that the list has, as an answer said last.
@@ -55,7 +56,7 @@ impl<P> Counted<P> {
     }
 }
 
-impl Place {
+impl CountedPosition {
     /// Reads a position. One that was stored before anybody counted is the other paginator's own.
     fn of(position: &Position) -> Self {
         let Some(text) = current(position) else {
@@ -70,7 +71,7 @@ impl Place {
         })
     }
 
-    /// Where the list goes on: the other paginator's position as it is, unless there is something
+    /// Where the list continues: the other paginator's position as it is, unless there is something
     /// to compare.
     fn next(self) -> Advance {
         match &self {
@@ -101,11 +102,12 @@ impl Place {
 
 impl<P: Paginator> Paginator for Counted<P> {
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
-        self.paginator.apply(&Place::of(at).inner(), request)
+        self.paginator
+            .apply(&CountedPosition::of(at).inner(), request)
     }
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
-        let place = Place::of(at);
+        let place = CountedPosition::of(at);
         let total = page
             .envelope
             .text(self.total)
@@ -115,7 +117,7 @@ impl<P: Paginator> Paginator for Counted<P> {
         match self.paginator.advance(&place.inner(), page)? {
             // How much was counted would make of every position another one.
             Advance::Next(next) if place.at.as_ref() == Some(&next) => Err(not_advancing(&next)),
-            Advance::Next(next) => Ok(Place {
+            Advance::Next(next) => Ok(CountedPosition {
                 at: Some(next),
                 seen,
                 total,
@@ -124,10 +126,10 @@ impl<P: Paginator> Paginator for Counted<P> {
             .next()),
             Advance::End => match seen.zip(total) {
                 Some((seen, total)) if seen < total && place.again => Err(short(seen, total)),
-                Some((seen, total)) if seen < total => Ok(Place {
+                Some((seen, total)) if seen < total => Ok(CountedPosition {
                     seen: Some(0),
                     again: true,
-                    ..Place::default()
+                    ..CountedPosition::default()
                 }
                 .next()),
                 _ => Ok(Advance::End),
@@ -137,10 +139,10 @@ impl<P: Paginator> Paginator for Counted<P> {
     }
 
     fn recover(&self, at: &Position) -> Option<Position> {
-        let place = Place::of(at);
+        let place = CountedPosition::of(at);
         match self.paginator.recover(&place.inner())? {
             Position::At(earlier) => Some(Position::At(
-                Place {
+                CountedPosition {
                     at: Some(earlier),
                     ..place
                 }
@@ -160,7 +162,7 @@ impl<P: Paginator> Paginator for Counted<P> {
 
     fn may_repeat(&self, next: &Advance) -> bool {
         match next {
-            Advance::Next(text) => match Place::of(&Position::At(text.clone())).at {
+            Advance::Next(text) => match CountedPosition::of(&Position::At(text.clone())).at {
                 Some(at) => self.paginator.may_repeat(&Advance::Next(at)),
                 None => false,
             },
@@ -173,15 +175,21 @@ impl<P: Paginator> Paginator for Counted<P> {
     }
 
     fn round(&self, at: &Position) -> u32 {
-        let place = Place::of(at);
+        let place = CountedPosition::of(at);
         u32::from(place.again) + self.paginator.round(&place.inner())
     }
 }
 
 /// The error for a list that was read twice and ended short both times.
 fn short(seen: u64, total: u64) -> Error {
-    Error::new(ErrorKind::Unavailable, "the list ended before as many records had come as the vendor counts")
-        .with_context("records", seen.to_string())
-        .with_context("total", total.to_string())
-        .with_help("the list was read again, with the same outcome; what earlier syncs stored stays, and the next sync tries again")
+    Error::new(
+        ErrorKind::Unavailable,
+        "the list ended before as many records had come as the vendor counts",
+    )
+    .with_context("records", seen.to_string())
+    .with_context("total", total.to_string())
+    .with_help(
+        "the list was read again, with the same outcome; what earlier syncs stored stays, and the \
+         next sync tries again",
+    )
 }

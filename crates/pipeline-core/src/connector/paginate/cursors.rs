@@ -66,11 +66,11 @@ pub struct CursorField {
     pub more: Option<More>,
     /// Query parameters that must not be sent together with a token.
     pub first_page_only: &'static [&'static str],
-    /// True when the token of the last page is where the next sync goes on.
+    /// True when the token of the last page is where the next sync resumes.
     pub resumable: bool,
 }
 
-/// The flag that says whether a list goes on.
+/// The flag for whether a list has more pages.
 #[derive(Clone, Copy, Debug)]
 pub enum More {
     /// True at this path: there is another page.
@@ -114,7 +114,7 @@ impl Paginator for CursorField {
             (true, Some(token)) => Ok(Advance::Next(token)),
             (true, None) => Err(missing(self.token)),
             (false, Some(token)) if self.resumable => Ok(Advance::CaughtUp(token)),
-            // Nothing new: the place to go on from is where we are.
+            // Nothing new: the next sync resumes at this position.
             (false, None) if self.resumable => {
                 Ok(current(at).map_or(Advance::End, |token| Advance::CaughtUp(token.to_owned())))
             }
@@ -198,7 +198,7 @@ impl Paginator for AfterLastId {
 /// A window that slides over time: the response says where it ends, and the next page starts there.
 ///
 /// The boundary instant is sent again at the head of the next page, so pages repeat rows. The last
-/// page's end is where the next sync goes on.
+/// page's end is where the next sync resumes.
 ///
 /// ```
 /// use pipeline_core::http::{Method, Request};
@@ -268,11 +268,11 @@ fn request_value(request: &Request, name: &str) -> Option<String> {
         .map(|(_, value)| value.clone())
 }
 
-/// The error for a body that lacks what tells whether the list goes on.
+/// The error for a body without the member for whether the list has more pages.
 fn missing(path: &str) -> Error {
     Error::new(
         ErrorKind::Decode,
-        "the response lacks the member that tells whether the list goes on",
+        "the response lacks the member that says whether the list has more pages",
     )
     .with_context("member", path.to_owned())
 }

@@ -72,7 +72,7 @@ impl Paginator for LinkHeader {
 
 /// Points the request at the stored URL, which holds every parameter that the next page needs.
 ///
-/// Credentials follow the request, so another origin is refused, whoever stored it.
+/// Credentials follow the request, so another origin is refused, wherever the URL comes from.
 fn follow(at: &Position, request: &mut Request) -> Result<()> {
     let Some(next) = current(at) else {
         return Ok(());

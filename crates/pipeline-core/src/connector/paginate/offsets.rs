@@ -25,7 +25,7 @@ pub struct PageNumber {
     pub param: &'static str,
     /// Number of the first page, 0 or 1.
     pub first: u64,
-    /// Path of the number of pages in the body, where the vendor tells it.
+    /// Path of the number of pages in the body, where the vendor reports it.
     pub total_pages: Option<&'static str>,
 }
 
@@ -72,7 +72,7 @@ impl Paginator for PageNumber {
 pub struct Offset {
     /// Query parameter that takes the number of rows to skip.
     pub param: &'static str,
-    /// Path of the number of rows in the body, where the vendor tells it.
+    /// Path of the number of rows in the body, where the vendor reports it.
     pub total: Option<&'static str>,
 }
 

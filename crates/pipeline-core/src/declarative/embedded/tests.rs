@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 
 use super::*;
-use crate::connector::StreamDef;
+use crate::connector::Stream;
 use crate::connector::paginate::AfterLastId;
 use crate::declarative::tests::GoneIsNothing;
 use crate::http::{BuildContext, HttpClient, HttpService, RawResponse, StatusCode, TransportError};
@@ -73,21 +73,23 @@ const PAGES: AfterLastId = AfterLastId {
     id: "id",
 };
 
-fn stream(name: &'static str) -> StreamDef {
-    StreamDef::new(name, Schema::default().with("id", DataType::String)).primary_key(["id"])
+fn stream(name: &'static str) -> Stream {
+    Stream::new(name, Schema::default().with("id", DataType::String)).primary_key(["id"])
 }
 
 fn orders() -> Endpoint {
     let lines = Endpoint::get("lines", "/orders/{id}/lines")
-        .feeds(stream("lines"), "data")
+        .records("data")
+        .stream(stream("lines"))
         .paginate(PAGES);
     Endpoint::get("orders", "/orders")
-        .feeds(stream("orders"), "data")
+        .records("data")
+        .stream(stream("orders"))
         .paginate(PAGES)
-        .feeds_embedded(
+        .stream_embedded(
             EmbeddedList::new("lines", "more", lines)
                 .total("count")
-                .inherit("id", "order"),
+                .include_from_parent("id", "order"),
         )
 }
 
@@ -120,7 +122,7 @@ async fn read(
     let text = |records: &[RawRecord]| -> Vec<String> {
         records
             .iter()
-            .map(|record| String::from_utf8_lossy(record.as_bytes()).into_owned())
+            .map(|record| String::from_utf8_lossy(&record.as_bytes()).into_owned())
             .collect()
     };
     let found = pages.map(|pages| {
@@ -315,13 +317,15 @@ async fn a_record_fetched_by_itself_holds_its_lists_as_well() {
 async fn a5_a_record_without_the_list_that_a_stream_is_fed_from_is_not_a_record_without_entries() {
     let endpoint = |is_optional| {
         let lines = Endpoint::get("lines", "/orders/{id}/lines")
-            .feeds(stream("lines"), "data")
+            .records("data")
+            .stream(stream("lines"))
             .paginate(PAGES);
-        let list = EmbeddedList::new("lines", "more", lines).inherit("id", "order");
+        let list = EmbeddedList::new("lines", "more", lines).include_from_parent("id", "order");
         let orders = Endpoint::get("orders", "/orders")
-            .feeds(stream("orders"), "data")
+            .records("data")
+            .stream(stream("orders"))
             .paginate(PAGES);
-        orders.feeds_embedded(if is_optional { list.optional() } else { list })
+        orders.stream_embedded(if is_optional { list.optional() } else { list })
     };
     for (lines, is_gap, is_gap_if_optional) in [
         ("", true, false),

@@ -1,5 +1,5 @@
-//! OAuth 2: access tokens that are fetched, refreshed once for everybody, and whose refresh tokens
-//! rotate.
+//! OAuth 2: access tokens that are fetched, refreshed once for all requests, and whose refresh
+//! tokens rotate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::auth::token_endpoint::TokenEndpoint;
-use crate::http::auth::token_pair::{Access, Pair, jwt_life};
-use crate::http::auth::{Authenticator, Generation, set_header};
+use crate::http::auth::token_pair::{AccessToken, Pair, jwt_life};
+use crate::http::auth::{Authenticator, CredentialGeneration, set_header};
 use crate::http::client::check_url;
 use crate::http::{BuildContext, TokenStore};
 use crate::message::Request;
@@ -76,8 +76,8 @@ pub struct OAuth2 {
 
 #[derive(Default)]
 struct State {
-    access: Option<Access>,
-    generation: Generation,
+    access: Option<AccessToken>,
+    generation: CredentialGeneration,
     /// The pair that could not be stored yet.
     unsaved: Option<Pair>,
     /// The refresh token that is in the store.
@@ -85,7 +85,7 @@ struct State {
 }
 
 impl State {
-    fn accept(&mut self, access: Access) {
+    fn accept(&mut self, access: AccessToken) {
         self.access = Some(access);
         self.generation += 1;
     }
@@ -103,7 +103,7 @@ impl OAuth2 {
     /// Gets tokens for the client itself.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when the URL is not https, or there is no transport.
+    /// [`ErrorKind::ConfigInvalid`] when the URL is not https, or no transport is set.
     pub fn client_credentials(
         context: &BuildContext,
         token_url: &Url,
@@ -264,7 +264,7 @@ impl OAuth2 {
 
     /// The answer's access token and when it ends, which the answer says, or the token itself, or
     /// nobody.
-    fn access(&self, answer: &BasicTokenResponse) -> Access {
+    fn access(&self, answer: &BasicTokenResponse) -> AccessToken {
         let now = self.clock.now();
         let token = answer.access_token().secret();
         let told = answer.expires_in().filter(|life| !life.is_zero());
@@ -272,7 +272,7 @@ impl OAuth2 {
             .or_else(|| jwt_life(token, now))
             .unwrap_or(self.life)
             .min(LONGEST_LIFE);
-        Access {
+        AccessToken {
             token: token.clone().into(),
             stale: now + life.mul_f64(FRESH),
             expires: now + life,
@@ -312,7 +312,9 @@ fn refused(code: &BasicErrorResponseType) -> Error {
         BasicErrorResponseType::InvalidGrant => (
             ErrorKind::Unauthenticated,
             "the refresh token is expired, revoked or already used",
-            "re-authorise this source and configure the new refresh token; no two deployments can share one. A process that dies after the vendor's answer and before it is stored loses the token; client credentials, where the vendor has them, cannot be lost",
+            "re-authorise this source and configure the new refresh token; no two deployments can \
+             share one. A process that dies after the vendor's answer and before it is stored \
+             loses the token; client credentials, where the vendor has them, cannot be lost",
         ),
         BasicErrorResponseType::InvalidScope => (
             ErrorKind::ConfigInvalid,
@@ -336,7 +338,7 @@ fn refused(code: &BasicErrorResponseType) -> Error {
 
 #[async_trait]
 impl Authenticator for OAuth2 {
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
         let mut state = self.state.lock().await;
         let now = self.clock.now();
         let held = state.access.as_ref().map(|access| access.token.clone());
@@ -364,7 +366,7 @@ impl Authenticator for OAuth2 {
         Ok(state.generation)
     }
 
-    async fn refresh(&self, refused: Generation) -> Result<bool> {
+    async fn refresh(&self, refused: CredentialGeneration) -> Result<bool> {
         let mut state = self.state.lock().await;
         if state.generation <= refused {
             let refused = state.access.take().map(|access| access.token);

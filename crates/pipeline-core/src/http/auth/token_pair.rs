@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// An access token.
 #[derive(Clone)]
-pub(crate) struct Access {
+pub(crate) struct AccessToken {
     pub(crate) token: SecretString,
     /// When to replace it.
     pub(crate) stale: DateTime<Utc>,
@@ -20,7 +20,7 @@ pub(crate) struct Access {
     pub(crate) expires: DateTime<Utc>,
 }
 
-impl Access {
+impl AccessToken {
     /// True for a token that is good for a while and is not the one that was refused or has grown
     /// old.
     pub(crate) fn is_newer_than(&self, known: Option<&SecretString>, now: DateTime<Utc>) -> bool {
@@ -33,7 +33,7 @@ impl Access {
 pub(crate) struct Pair {
     pub(crate) refresh: SecretString,
     /// None before the first refresh.
-    pub(crate) access: Option<Access>,
+    pub(crate) access: Option<AccessToken>,
 }
 
 impl Pair {
@@ -66,7 +66,7 @@ impl Pair {
         let access = stored
             .access_token
             .zip(times)
-            .map(|(token, (stale, expires))| Access {
+            .map(|(token, (stale, expires))| AccessToken {
                 token,
                 stale,
                 expires,

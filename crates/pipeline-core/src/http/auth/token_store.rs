@@ -24,7 +24,7 @@ const HOLDER: u64 = 20;
 const PART: &str = ".part";
 /// How the names of unfinished files of earlier versions begin.
 const UNNAMED: &str = ".tmp";
-/// Age from which nobody writes an unfinished file any more.
+/// Age from which an unfinished file is not being written any more.
 const OLD: Duration = Duration::from_mins(10);
 
 /// Keeps tokens that the vendor replaces while we use them, such as rotating refresh tokens.
@@ -167,10 +167,10 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
     write!(file, "{}", std::process::id())
 }
 
-/// Somebody holds the lock for longer than getting a token takes.
+/// Another process holds the lock for longer than getting a token takes.
 fn held(file: &mut File, patience: Duration) -> Error {
     let mut holder = String::new();
-    // Where a lock keeps others from reading, too, nobody is named.
+    // Where a lock keeps others from reading, too, no process is named.
     let named = file
         .rewind()
         .and_then(|()| (&*file).take(HOLDER).read_to_string(&mut holder))
@@ -193,8 +193,8 @@ fn held(file: &mut File, patience: Duration) -> Error {
 }
 
 /// Removes what processes left behind that died while they wrote this token, before it was given
-/// its name. The caller holds the token's lock, so nobody writes it now; what other tokens'
-/// processes write is left alone, until they have been dead for long.
+/// its name. The caller holds the token's lock, so no other process writes it now; what other
+/// tokens' processes write is left alone, until they have been dead for long.
 fn sweep(directory: &Path, path: &Path) -> std::io::Result<()> {
     let own = part_of(path);
     let lock = path.with_extension("lock").metadata()?.modified()?;

@@ -205,7 +205,7 @@ async fn judge(raw: RawResponse, idle: Duration, lines: Lines) -> Result<Judged>
         }
         beginning.extend_from_slice(&chunk[..chunk.len().min(BEGINNING - beginning.len())]);
         if beginning.first() == Some(&b'<') {
-            // A web page instead of lines, which is for the classifier to tell.
+            // A web page instead of lines: the classifier decides.
             break;
         }
         // Lines of an ordinary length are not counted.
@@ -365,6 +365,9 @@ fn disk(error: io::Error) -> Error {
         "the response cannot be kept in a temporary file"
     };
     Error::new(ErrorKind::Disk, message)
-        .with_help("a large response is kept there, compressed, until it is loaded: make room, or set TMPDIR to a folder that has some")
+        .with_help(
+            "a large response is kept there, compressed, until it is loaded: make room, or set \
+             TMPDIR to a folder that has some",
+        )
         .with_source(error)
 }

@@ -2,9 +2,9 @@
 //! once.
 //!
 //! What opens it says that the host, or the way to it, does not work: no connection, no answer, or
-//! a gateway's word that nobody is behind it, for several things that were asked for. A server that
-//! fails at what it was asked for is there: such a request is asked again at growing intervals,
-//! within the retry budget, and holds up nobody else.
+//! a gateway's report that no server is behind it, for several things that were asked for. A server
+//! that fails at what it was asked for is there: such a request is asked again at growing
+//! intervals, within the retry budget, and holds up no other host.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Transient failures in a row that open the breaker.
 const THRESHOLD: u32 = 10;
-/// Paths for which gateways may say that nobody is behind them before it is the host that fails.
+/// Paths for which gateways may report that no server is behind them before it is the host that
+/// fails.
 const FEW_PATHS: usize = 2;
 /// First pause; doubles with every probe that fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -45,18 +46,18 @@ struct Streak {
     failures: u32,
     /// True when one of them was on the way to the host.
     broken: bool,
-    /// The first paths of which a gateway said that nobody is behind it.
+    /// The first paths of which a gateway reported that no server is behind it.
     paths: [Option<u64>; FEW_PATHS],
     /// True when there were more paths.
     many: bool,
 }
 
 impl Streak {
-    fn with(mut self, failure: Failure) -> Self {
+    fn with(mut self, failure: RequestFailure) -> Self {
         self.failures += 1;
         match failure {
-            Failure::Way => self.broken = true,
-            Failure::Gateway(path) => match self
+            RequestFailure::Way => self.broken = true,
+            RequestFailure::Gateway(path) => match self
                 .paths
                 .iter_mut()
                 .find(|known| known.is_none_or(|known| known == path))
@@ -64,7 +65,7 @@ impl Streak {
                 Some(place) => *place = Some(path),
                 None => self.many = true,
             },
-            Failure::Answer => self.failures -= 1,
+            RequestFailure::Answer => self.failures -= 1,
         }
         self
     }
@@ -76,7 +77,7 @@ impl Streak {
 
 /// How a request failed that may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum RequestFailure {
     /// No answer came, or none that was whole.
     Way,
     /// A gateway said that the server behind it does not answer for this path, by its hash.
@@ -160,7 +161,7 @@ impl Admission<'_> {
     }
 
     /// The host failed in a way that may pass. Gives the pause if that opened the breaker.
-    pub(crate) fn failed(mut self, failure: Failure) -> Option<Duration> {
+    pub(crate) fn failed(mut self, failure: RequestFailure) -> Option<Duration> {
         let open = |pause| State::Open {
             until: Instant::now() + pause,
             pause,
@@ -174,7 +175,7 @@ impl Admission<'_> {
                     State::Closed(streak)
                 }
             }
-            State::HalfOpen { .. } if failure == Failure::Answer => {
+            State::HalfOpen { .. } if failure == RequestFailure::Answer => {
                 State::Closed(Streak::default())
             }
             State::HalfOpen { pause } => open((pause * 2).min(LONGEST_PAUSE)),
@@ -186,7 +187,7 @@ impl Admission<'_> {
         }
     }
 
-    /// Changes the state; tells the new one and whether this call opened the breaker.
+    /// Changes the state; returns the new one and whether this call opened the breaker.
     fn report(&mut self, change: impl FnOnce(State) -> State) -> (State, bool) {
         self.reported = true;
         let probe = self.probe;

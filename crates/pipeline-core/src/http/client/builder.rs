@@ -92,7 +92,7 @@ impl HttpClientBuilder {
     }
 
     /// A header of requests that answers repeat, such as the version of the API: when one has
-    /// another value, observers are told so once.
+    /// another value, this is reported to observers once.
     pub fn repeated_header(mut self, name: &str) -> Self {
         self.repeated = Some(name.to_owned());
         self
@@ -122,7 +122,7 @@ impl HttpClientBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::ConfigInvalid`] when a URL is not https (http is fine for this machine only) or
-    /// holds credentials, when a header cannot be sent, or when there is no transport.
+    /// holds credentials, when a header cannot be sent, or when no transport is set.
     pub fn build(self) -> Result<HttpClient> {
         let account = self.account_hash();
         let Self {

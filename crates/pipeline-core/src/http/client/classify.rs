@@ -46,7 +46,7 @@ pub enum ResponseAction {
     Ignore,
     /// The vendor refuses the position: recover it.
     ResetPagination,
-    /// Fail with this kind; what the user can do about it is told by the second part. For
+    /// Fail with this kind; the second part says what the user can do about it. For
     /// [`ErrorKind::Refused`] it can be left out. [`ErrorKind::Unexpected`] is for a request that
     /// the vendor calls malformed: a defect of ours.
     Fail(ErrorKind, Option<String>),
@@ -123,7 +123,7 @@ pub(crate) fn says_error(body: &[u8]) -> bool {
     envelope.is_ok_and(|Envelope { error, errors }| error.into_iter().chain(errors).any(is_told))
 }
 
-/// True for a body that does not even begin like JSON: what it says is no record.
+/// True for a body that does not even begin like JSON: its content is not a record.
 pub(crate) fn is_prose(body: &[u8]) -> bool {
     without_bom(body)
         .trim_ascii_start()

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Attempt, Event};
-use crate::http::auth::Generation;
-use crate::http::client::breaker::{Admission, Failure};
+use crate::http::auth::CredentialGeneration;
+use crate::http::client::breaker::{Admission, RequestFailure};
 use crate::http::client::classify::{ResponseAction, default_action, is_cut_off, is_web_page};
-use crate::http::client::received::{Body, Missed, Received, Target, receive};
+use crate::http::client::received::{Body, NotReceived, Received, Target, receive};
 use crate::http::client::redact::Secrets;
 use crate::http::client::retry::{Backoff, Retrying};
 use crate::http::client::words::{failure, refusal_help};
@@ -25,13 +25,18 @@ use crate::http::client::{Call, Inner, redact};
 use crate::http::transport::transport_error;
 use crate::http::{HeaderMap, StatusCode, TransportError};
 use crate::memory::Lease;
-use crate::message::{Answer, Request};
-use crate::rate_limit::{Feedback, Hint, Throttle, Turn, Wait, retry_after};
+use crate::message::Request;
+use crate::rate_limit::{Hint, Throttle, Turn, Wait, retry_after};
+
+mod errors;
+mod verdict;
 
 /// Longer than any run, and short enough to be added to a time.
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);
-/// Shortest wait that observers are told of.
+
+/// Shortest wait that is reported to observers.
 const NOTEWORTHY: Duration = Duration::from_millis(50);
+
 /// Attempts at an answer that the vendor does not finish because of its size.
 const TOO_LARGE_ATTEMPTS: u32 = 3;
 
@@ -59,11 +64,11 @@ pub(crate) struct Exchange<'a> {
 
 /// What came of sending a request once.
 struct Outcome {
-    result: Result<Received, Missed>,
+    result: Result<Received, NotReceived>,
     latency: Duration,
 }
 
-/// What observers are told of an attempt.
+/// What is reported to observers about an attempt.
 struct Facts {
     status: Option<StatusCode>,
     bytes: u64,
@@ -176,11 +181,19 @@ impl<'a> Exchange<'a> {
     }
 
     async fn breaker(&self) -> Result<Admission<'a>> {
-        self.client.breaker.admit(&self.host, self.deadline).await.map_err(|_| {
-            Error::new(ErrorKind::Unavailable, "the host failed too often, and requests to it are paused for longer than this run may wait")
+        self.client
+            .breaker
+            .admit(&self.host, self.deadline)
+            .await
+            .map_err(|_| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "the host failed too often, and requests to it are paused for longer than this \
+                     run may wait",
+                )
                 .temporary()
                 .with_context("host", self.host.clone())
-        })
+            })
     }
 
     async fn limits(&mut self) -> Result<Turn> {
@@ -190,7 +203,7 @@ impl<'a> Exchange<'a> {
             .acquire(self.call.buckets, |obstacle| self.before_wait(obstacle))
             .await?;
         if self.sent == 0 {
-            // Standing in line is no fault of the request's.
+            // Waiting in line is not a fault of the request.
             self.deadline += turn.waited;
         }
         Ok(turn)
@@ -215,7 +228,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Every attempt carries the credential that is current.
-    async fn auth(&self) -> Result<(Request, Generation)> {
+    async fn auth(&self) -> Result<(Request, CredentialGeneration)> {
         let mut request = self.request.clone();
         let generation = self.client.authenticator.authenticate(&mut request).await?;
         Ok((request, generation))
@@ -223,7 +236,11 @@ impl<'a> Exchange<'a> {
 
     /// What must not be shown: what this request carries, and what the authenticator and earlier
     /// requests had.
-    async fn learn_secrets(&self, authenticated: &Request, generation: Generation) -> Arc<Secrets> {
+    async fn learn_secrets(
+        &self,
+        authenticated: &Request,
+        generation: CredentialGeneration,
+    ) -> Arc<Secrets> {
         let mut values = redact::values(&self.request, authenticated);
         if self.client.redactor.is_new(generation) {
             let held = self.client.authenticator.secrets().await;
@@ -280,7 +297,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Learns from the answer before anything is decided, so that everybody profits.
+    /// Learns from the answer before anything is decided, so that all requests profit.
     fn observe(&self, outcome: &Outcome, turn: &Turn) -> (Facts, Vec<Hint>) {
         let mut facts = Facts {
             status: None,
@@ -317,7 +334,7 @@ impl<'a> Exchange<'a> {
         (facts, hints)
     }
 
-    /// Tells observers, once, when an answer does not repeat what was asked for.
+    /// Reports to observers, once, when an answer does not repeat what was asked for.
     fn check_repeated(&self, received: &Received) {
         let Some(name) = self
             .client
@@ -340,7 +357,8 @@ impl<'a> Exchange<'a> {
         if asked != answered && !self.client.was_told_otherwise.swap(true, Ordering::Relaxed) {
             let answered = redact::request_id(&answered, &self.secrets);
             let message = format!(
-                "answers have the {name} {answered}, and not the {asked} that is asked for: what they hold may differ from what is expected"
+                "answers have the {name} {answered}, and not the {asked} that is asked for: what \
+                 they hold may differ from what is expected"
             );
             self.client.observer.observe(&Event::Notice {
                 source: &self.client.source,
@@ -354,11 +372,11 @@ impl<'a> Exchange<'a> {
     fn classify(&self, outcome: Outcome) -> Verdict {
         let received = match outcome.result {
             Ok(received) => received,
-            Err(Missed::GaveWay(length)) => return Verdict::GiveWay(length),
-            Err(Missed::Error(error)) if error.is_temporary() => {
+            Err(NotReceived::GaveWay(length)) => return Verdict::GiveWay(length),
+            Err(NotReceived::Error(error)) if error.is_temporary() => {
                 return Verdict::Retry(None, error);
             }
-            Err(Missed::Error(error)) => return Verdict::Fail(error),
+            Err(NotReceived::Error(error)) => return Verdict::Fail(error),
         };
         let answer = self.answer(&received);
         let vendor = self
@@ -373,54 +391,101 @@ impl<'a> Exchange<'a> {
             after.or_else(|| retry_after(&received.headers, self.client.now()))
         };
         match vendor.unwrap_or_else(|| default_action(&answer)) {
-            ResponseAction::Accept if received.status.is_success() && cut_off && !is_web_page(&answer) => {
+            ResponseAction::Accept
+                if received.status.is_success() && cut_off && !is_web_page(&answer) =>
+            {
                 // Its words are records, which an error must not show.
-                Verdict::Retry(None, self.answer_error(ErrorKind::Decode, "the response is empty or cut off", &received).temporary())
+                Verdict::Retry(
+                    None,
+                    self.answer_error(
+                        ErrorKind::Decode,
+                        "the response is empty or cut off",
+                        &received,
+                    )
+                    .temporary(),
+                )
             }
             ResponseAction::Accept => Verdict::Accept(Box::new(received)),
-            ResponseAction::Ignore => Verdict::Accept(Box::new(Received { is_ignored: true, ..received })),
+            ResponseAction::Ignore => Verdict::Accept(Box::new(Received {
+                is_ignored: true,
+                ..received
+            })),
             ResponseAction::RefreshAuth => Verdict::Refresh(
-                error(ErrorKind::Unauthenticated, "the credentials were refused")
-                    .with_help("check that the credentials are complete, not expired, and belong to this account"),
+                error(ErrorKind::Unauthenticated, "the credentials were refused").with_help(
+                    "check that the credentials are complete, not expired, and belong to this \
+                     account",
+                ),
             ),
-            ResponseAction::Retry { throttled: false, after } => {
-                Verdict::Retry(asked(after), error(ErrorKind::Unavailable, "the server failed").temporary())
-            }
-            ResponseAction::TooLarge => {
-                Verdict::Retry(asked(None), error(ErrorKind::TooLarge, "the vendor could not finish an answer of this size").temporary())
-            }
+            ResponseAction::Retry {
+                throttled: false,
+                after,
+            } => Verdict::Retry(
+                asked(after),
+                error(ErrorKind::Unavailable, "the server failed").temporary(),
+            ),
+            ResponseAction::TooLarge => Verdict::Retry(
+                asked(None),
+                error(
+                    ErrorKind::TooLarge,
+                    "the vendor could not finish an answer of this size",
+                )
+                .temporary(),
+            ),
             ResponseAction::RetryOnce => {
                 let error = error(ErrorKind::Unavailable, "the server failed").temporary();
-                if self.failures == 0 { Verdict::Retry(asked(None), error) } else { Verdict::Fail(error) }
+                if self.failures == 0 {
+                    Verdict::Retry(asked(None), error)
+                } else {
+                    Verdict::Fail(error)
+                }
             }
-            ResponseAction::Retry { throttled: true, after } => Verdict::Throttled(
+            ResponseAction::Retry {
+                throttled: true,
+                after,
+            } => Verdict::Throttled(
                 None,
                 asked(after),
-                error(ErrorKind::RateLimited, "the vendor allows no more requests at the moment").temporary(),
+                error(
+                    ErrorKind::RateLimited,
+                    "the vendor allows no more requests at the moment",
+                )
+                .temporary(),
             ),
             ResponseAction::Throttled { scope, after } => Verdict::Throttled(
                 Some(scope),
                 asked(after),
-                error(ErrorKind::RateLimited, "the vendor allows no more requests at the moment").temporary(),
+                error(
+                    ErrorKind::RateLimited,
+                    "the vendor allows no more requests at the moment",
+                )
+                .temporary(),
             ),
-            ResponseAction::ResetPagination => {
-                Verdict::Fail(error(ErrorKind::CursorExpired, "the vendor refuses the position from which to go on"))
-            }
-            // What only the body would have told.
-            ResponseAction::Fail(ErrorKind::Refused | ErrorKind::Unexpected, _) if received.broken => {
-                Verdict::Retry(None, error(ErrorKind::Decode, "the response is empty or cut off").temporary())
+            ResponseAction::ResetPagination => Verdict::Fail(error(
+                ErrorKind::CursorExpired,
+                "the vendor refuses the position to resume from",
+            )),
+            // What only the body would have shown.
+            ResponseAction::Fail(ErrorKind::Refused | ErrorKind::Unexpected, _)
+                if received.broken =>
+            {
+                Verdict::Retry(
+                    None,
+                    error(ErrorKind::Decode, "the response is empty or cut off").temporary(),
+                )
             }
             ResponseAction::Fail(kind, help) => {
                 let error = error(kind, failure(kind, &answer));
-                Verdict::Fail(match help.or_else(|| refusal_help(kind, &answer).map(str::to_owned)) {
-                    Some(help) => error.with_help(self.secrets.hide(&help)),
-                    None => error,
-                })
+                Verdict::Fail(
+                    match help.or_else(|| refusal_help(kind, &answer).map(str::to_owned)) {
+                        Some(help) => error.with_help(self.secrets.hide(&help)),
+                        None => error,
+                    },
+                )
             }
         }
     }
 
-    /// Tells observers about the attempt.
+    /// Reports the attempt to observers.
     fn record(&self, facts: &Facts, turn: &Turn, verdict: &Verdict) {
         let failure = match verdict {
             Verdict::Accept(_) => None,
@@ -448,263 +513,14 @@ impl<'a> Exchange<'a> {
     }
 
     /// What a failure with this status says of the host.
-    fn failure_of(&self, status: Option<StatusCode>) -> Failure {
+    fn failure_of(&self, status: Option<StatusCode>) -> RequestFailure {
         match status.map(|status| status.as_u16()) {
-            None => Failure::Way,
-            Some(502..=504 | 520..=530) => Failure::Gateway(
+            None => RequestFailure::Way,
+            Some(502..=504 | 520..=530) => RequestFailure::Gateway(
                 BuildHasherDefault::<DefaultHasher>::default().hash_one(self.request.url.path()),
             ),
-            Some(_) => Failure::Answer,
+            Some(_) => RequestFailure::Answer,
         }
-    }
-
-    /// Does what the verdict asks for.
-    async fn act(
-        &mut self,
-        verdict: Verdict,
-        generation: Generation,
-        (admission, failure): (Admission<'_>, Failure),
-        again: Option<Pause>,
-    ) -> Result<Step> {
-        match verdict {
-            Verdict::Accept(received) => {
-                admission.answered();
-                self.client.budget.earn(self.retrying.is_some());
-                self.client.note_answer(self.call.endpoint);
-                if let (Target::Memory(room), Body::Memory(body)) = (&self.target, &received.body) {
-                    room.came(body.len());
-                }
-                Ok(Step::Done(received))
-            }
-            Verdict::GiveWay(length) => {
-                admission.answered();
-                if let Target::Memory(room) = &self.target {
-                    room.gave_way(length);
-                }
-                Ok(Step::Again(Duration::ZERO))
-            }
-            Verdict::Fail(error) => {
-                admission.answered();
-                Err(error)
-            }
-            Verdict::Refresh(error) => {
-                admission.answered();
-                if self.refreshed || !self.client.authenticator.refresh(generation).await? {
-                    return Err(error);
-                }
-                self.refreshed = true;
-                Ok(Step::Again(Duration::ZERO))
-            }
-            Verdict::Throttled(_, after, error) => {
-                admission.answered();
-                self.throttled(again, after, error)
-            }
-            Verdict::Retry(after, error) => {
-                if let Some(wait) = admission.failed(failure) {
-                    self.client.observer.observe(&Event::BreakerOpened {
-                        host: &self.host,
-                        wait,
-                    });
-                }
-                self.retry(after, error).await
-            }
-        }
-    }
-
-    /// The limit that was hit: the one that the headers say is used up, else the request's
-    /// narrowest bucket.
-    fn scope(&self, hints: &[Hint]) -> Option<Throttle> {
-        let mut used_up = hints.iter().filter(|(_, hint)| hint.is_used_up());
-        match (
-            used_up.clone().find(|(_, hint)| !hint.concurrency),
-            used_up.next(),
-        ) {
-            (Some((bucket, _)), _) => Some(Throttle::Rate(bucket.clone())),
-            (None, Some((bucket, _))) => Some(Throttle::Concurrency(bucket.clone())),
-            (None, None) => self
-                .client
-                .limiter
-                .narrowest(self.call.buckets)
-                .map(|bucket| Throttle::Rate(bucket.into())),
-        }
-    }
-
-    /// Tells the limits what came of the attempt. After a throttled one, gives who has to wait and
-    /// for how long.
-    async fn report(
-        &mut self,
-        verdict: &Verdict,
-        hints: &[Hint],
-        turn: &mut Turn,
-    ) -> Result<Option<Pause>> {
-        let limiter = &self.client.limiter;
-        match verdict {
-            Verdict::Accept(_) | Verdict::Refresh(_) | Verdict::Fail(_) | Verdict::GiveWay(_) => {
-                limiter.report(turn, &Feedback::Accepted).await?;
-                Ok(None)
-            }
-            // Whether the limits let it through is not known.
-            Verdict::Retry(..) => Ok(None),
-            Verdict::Throttled(scope, after, _) => {
-                let wait = self.backoff.next(*after);
-                let Some(scope) = scope.clone().or_else(|| self.scope(hints)) else {
-                    return Ok(Some(Pause {
-                        wait,
-                        by_limit: false,
-                    }));
-                };
-                let by_limit = limiter
-                    .report(turn, &Feedback::Refused(scope.clone(), *after))
-                    .await?;
-                let Throttle::Rate(bucket) = &scope else {
-                    return Ok(Some(Pause {
-                        wait,
-                        by_limit: false,
-                    }));
-                };
-                // Otherwise only this request waits: how fast the others may come, the bucket has
-                // just learned.
-                let by_limit = by_limit && (after.is_some() || limiter.is_long(bucket));
-                if by_limit {
-                    limiter.pause(bucket, wait).await?;
-                }
-                Ok(Some(Pause { wait, by_limit }))
-            }
-        }
-    }
-
-    /// Throttled attempts are not failures: only time bounds them.
-    fn throttled(
-        &mut self,
-        again: Option<Pause>,
-        after: Option<Duration>,
-        error: Error,
-    ) -> Result<Step> {
-        let Pause { wait, by_limit } = again.unwrap_or(Pause {
-            wait: self.backoff.next(after),
-            by_limit: false,
-        });
-        let error = self.check_wait(wait, error)?;
-        self.announce_retry(&error, wait);
-        Ok(Step::Again(if by_limit { Duration::ZERO } else { wait }))
-    }
-
-    async fn retry(&mut self, after: Option<Duration>, error: Error) -> Result<Step> {
-        self.failures += 1;
-        let wait = self.backoff.next(after);
-        if after.is_some()
-            && let Some(bucket) = self.client.limiter.narrowest(self.call.buckets)
-        {
-            self.client.limiter.pause(&bucket, wait).await?;
-        }
-        self.too_large += u32::from(error.kind() == ErrorKind::TooLarge);
-        if self.failures >= self.most_attempts || self.too_large >= TOO_LARGE_ATTEMPTS {
-            return Err(error);
-        }
-        let error = self.check_wait(wait, error)?;
-        let client = self.client;
-        if !self
-            .retrying
-            .get_or_insert_with(|| client.budget.begin())
-            .spend()
-        {
-            return Err(error.with_help("too many requests fail at the same time: the source is unavailable, run again later"));
-        }
-        self.announce_retry(&error, wait);
-        Ok(Step::Again(wait))
-    }
-
-    /// Refuses a wait that the policy does not allow.
-    fn check_wait(&self, wait: Duration, error: Error) -> Result<Error> {
-        if wait > self.client.retry.max_server_delay.min(FOR_EVER) {
-            return Err(self.too_long(wait).with_source(error));
-        }
-        if Instant::now() + wait > self.deadline {
-            Err(error)
-        } else {
-            Ok(error)
-        }
-    }
-
-    fn announce_retry(&self, error: &Error, wait: Duration) {
-        let (source, endpoint) = (self.client.source.as_str(), self.call.endpoint);
-        self.client.observer.observe(&Event::Retrying {
-            source,
-            endpoint,
-            reason: error.message(),
-            wait,
-        });
-    }
-
-    fn too_long(&self, wait: Duration) -> Error {
-        let resume = chrono::TimeDelta::from_std(wait)
-            .ok()
-            .and_then(|wait| self.client.now().checked_add_signed(wait));
-        let error = Error::new(
-            ErrorKind::RateLimited,
-            "the next request is allowed only after a longer pause than this run may wait",
-        )
-        .temporary();
-        match resume {
-            Some(at) => {
-                let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-                error
-                    .with_help(format!("run again after {at}: it goes on where it stopped"))
-                    .with_context("resume_at", at)
-            }
-            None => error.with_help("run again later: it goes on where it stopped"),
-        }
-    }
-
-    fn answer<'b>(&'b self, received: &'b Received) -> Answer<'b> {
-        let body = match &received.body {
-            Body::Memory(body) => body,
-            Body::Spool(spool) => spool.beginning(),
-        };
-        Answer {
-            request: &self.request,
-            status: received.status,
-            headers: &received.headers,
-            body,
-        }
-    }
-
-    fn request_id(&self, headers: &HeaderMap) -> Option<String> {
-        let id = headers
-            .get(self.client.request_id.as_ref()?)?
-            .to_str()
-            .ok()?;
-        Some(redact::request_id(id, &self.secrets))
-    }
-
-    /// An error about an answer, with what a person needs to look into it.
-    fn answer_error(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
-        let mut error =
-            Error::new(kind, message).with_context("status", received.status.as_u16().to_string());
-        if let Some(id) = self.request_id(&received.headers) {
-            error = error.with_context("request_id", id);
-        }
-        match redirect_host(&self.request, received) {
-            Some(host) => error.with_context("redirect_host", self.secrets.hide(&host)),
-            None => error,
-        }
-    }
-
-    /// An error about an answer that is a refusal, in the vendor's words.
-    fn refusal(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
-        let error = self.answer_error(kind, message, received);
-        match redact::excerpt(self.answer(received).body, &self.secrets) {
-            Some(excerpt) => error.with_context("answer", excerpt),
-            None => error,
-        }
-    }
-
-    /// Adds where it happened.
-    fn located(&self, error: Error) -> Error {
-        error
-            .with_operation("requesting")
-            .with_context("endpoint", self.call.endpoint)
-            .with_context("path", self.secrets.hide(self.request.url.path()))
     }
 }
 

@@ -46,13 +46,13 @@ impl Room {
             .await
     }
 
-    /// Takes note of a body that gave way when so much had come.
+    /// Records a body that gave way, and how much of it had come.
     pub(crate) fn gave_way(&self, length: usize) {
         self.usual
             .fetch_max(length.saturating_mul(GROWTH), Ordering::Relaxed);
     }
 
-    /// Takes note of a body that came whole: the next ones will not be much shorter.
+    /// Records a body that came whole: the next ones will not be much shorter.
     pub(crate) fn came(&self, length: usize) {
         let usual = self.usual.load(Ordering::Relaxed);
         self.usual
@@ -92,13 +92,13 @@ impl Received {
 }
 
 /// Why nothing was received.
-pub(crate) enum Missed {
+pub(crate) enum NotReceived {
     Error(Error),
     /// Memory was needed for what is read before; so much had come.
     GaveWay(usize),
 }
 
-impl From<Error> for Missed {
+impl From<Error> for NotReceived {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
@@ -110,7 +110,7 @@ pub(crate) async fn receive(
     target: &Target,
     request: Request,
     lease: Option<&Arc<Lease>>,
-) -> Result<Received, Missed> {
+) -> Result<Received, NotReceived> {
     let idle = client.read_timeout;
     let answer = timeout(idle, client.transport.call(client.mounted(request)))
         .await
@@ -162,13 +162,13 @@ pub(crate) async fn receive(
 }
 
 /// Reads the body of a success.
-async fn in_memory(client: &Inner, raw: RawResponse, lease: &Lease) -> Result<Bytes, Missed> {
+async fn in_memory(client: &Inner, raw: RawResponse, lease: &Lease) -> Result<Bytes, NotReceived> {
     let announced = body::announced(&raw.headers);
     let chunks = body::decoded(raw, client.read_timeout, body::IN_MEMORY)
         .await
         .map_err(transport_error)?;
     match body::read(chunks, client.max_body, announced, lease).await? {
         Read::Whole(body) => Ok(body),
-        Read::GaveWay(length) => Err(Missed::GaveWay(length.max(announced))),
+        Read::GaveWay(length) => Err(NotReceived::GaveWay(length.max(announced))),
     }
 }

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use memchr::memmem;
 
-use crate::http::Generation;
+use crate::http::CredentialGeneration;
 use crate::http::client::decoded::Decoded;
 use crate::message::Request;
 
@@ -20,7 +20,7 @@ const EXCERPT: usize = 1 << 10;
 const TITLE: usize = 200;
 /// Longest id of a request that is shown.
 const ID: usize = 200;
-/// Shorter values are no secrets, and replacing them would make text unreadable.
+/// Shorter values are not secrets, and replacing them would make text unreadable.
 const SHORTEST: usize = 4;
 /// An encoded form, or the beginning of a secret that was cut off, is looked for from this length
 /// on: less is found by chance.
@@ -191,7 +191,7 @@ struct Known {
     values: VecDeque<String>,
     secrets: Arc<Secrets>,
     /// The issue of the credential of which the authenticator was asked for its secrets.
-    generation: Option<Generation>,
+    generation: Option<CredentialGeneration>,
 }
 
 impl fmt::Debug for Known {
@@ -202,7 +202,7 @@ impl fmt::Debug for Known {
 
 impl Redactor {
     /// True when the authenticator has not been asked since this credential was issued.
-    pub(crate) fn is_new(&self, generation: Generation) -> bool {
+    pub(crate) fn is_new(&self, generation: CredentialGeneration) -> bool {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -353,7 +353,8 @@ mod tests {
     fn of_a_web_page_the_title_is_told() {
         let cases = [
             (
-                "<!DOCTYPE html><html><head><TITLE lang=en> Attention\n Required </TITLE></head><body>1 < 2</body>",
+                "<!DOCTYPE html><html><head><TITLE lang=en> Attention\n Required \
+                 </TITLE></head><body>1 < 2</body>",
                 Some("a web page, \"Attention Required\""),
             ),
             ("<html><title></title>", None),

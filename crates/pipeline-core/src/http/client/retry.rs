@@ -94,7 +94,7 @@ impl Backoff {
     }
 
     /// The next delay. One that the server asked for is never shortened, and drawn out by up to a
-    /// tenth, so that not everybody comes back at once.
+    /// tenth, so that clients do not come back all at once.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             let asked = asked.max(self.min);
@@ -163,8 +163,8 @@ impl RetryBudget {
 pub(crate) struct Retrying<'a>(&'a RetryBudget);
 
 impl Retrying<'_> {
-    /// Takes a retry from the budget. The only request that is retried may always go on: it makes
-    /// no storm.
+    /// Takes a retry from the budget. The only request that is retried may always continue: it
+    /// makes no storm.
     pub(crate) fn spend(&self) -> bool {
         self.0.with(|tokens| {
             let allowed = tokens.left >= RetryBudget::COST || tokens.retrying <= 1;

@@ -6,7 +6,8 @@ use crate::http::client::classify::is_web_page;
 use crate::message::Answer;
 
 /// What can be done when only the vendor's words say what is wrong.
-pub(crate) const REFUSED: &str = "the vendor's answer says why, and trying again does not change it: set up there what is missing, or deselect the stream";
+pub(crate) const REFUSED: &str = "the vendor's answer says why, and trying again does not change \
+                                  it: set up there what is missing, or deselect the stream";
 
 /// What is said of a web page that comes as a success: no vendor refuses in this way, so somebody
 /// else has answered.
@@ -44,16 +45,20 @@ pub(crate) fn refusal_help(kind: ErrorKind, answer: &Answer<'_>) -> Option<&'sta
     }
     Some(match answer.status.as_u16() {
         304 => {
-            "a cache answers in the vendor's place, to a question that was not asked: check the base URL and the proxy settings"
+            "a cache answers in the vendor's place, to a question that was not asked: check the \
+             base URL and the proxy settings"
         }
         300..=399 => {
-            "another server answers at this address: check the base URL and whether the account has this product, or deselect the stream"
+            "another server answers at this address: check the base URL and whether the account \
+             has this product, or deselect the stream"
         }
         402 => {
-            "the plan or the billing of the account does not cover this: settle it with the vendor, or deselect the stream"
+            "the plan or the billing of the account does not cover this: settle it with the \
+             vendor, or deselect the stream"
         }
         _ if is_web_page(answer) => {
-            "a proxy, a captive portal or a login page answered instead of the API: check the base URL, the network and the proxy settings"
+            "a proxy, a captive portal or a login page answered instead of the API: check the base \
+             URL, the network and the proxy settings"
         }
         _ => REFUSED,
     })

@@ -1,7 +1,7 @@
 //! The circuit breaker.
 
 use super::*;
-use crate::http::client::breaker::{Breaker, Failure, StaysOpen};
+use crate::http::client::breaker::{Breaker, RequestFailure, StaysOpen};
 
 const HOST: &str = "api.test";
 
@@ -10,11 +10,11 @@ fn far() -> Instant {
 }
 
 async fn fail(breaker: &Breaker, times: u32) -> Vec<u64> {
-    fail_with(breaker, &[Failure::Way], times).await
+    fail_with(breaker, &[RequestFailure::Way], times).await
 }
 
 /// Failures in turn.
-async fn fail_with(breaker: &Breaker, failures: &[Failure], times: u32) -> Vec<u64> {
+async fn fail_with(breaker: &Breaker, failures: &[RequestFailure], times: u32) -> Vec<u64> {
     let mut pauses = Vec::new();
     for failure in failures.iter().cycle().take(times as usize) {
         pauses.extend(
@@ -42,14 +42,14 @@ async fn opens_after_ten_failures_in_a_row_and_doubles_its_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_fails_at_what_it_is_asked_for_is_there() {
-    let few = [Failure::Gateway(1), Failure::Gateway(2)];
+    let few = [RequestFailure::Gateway(1), RequestFailure::Gateway(2)];
     let many = [
-        Failure::Gateway(1),
-        Failure::Gateway(2),
-        Failure::Gateway(3),
+        RequestFailure::Gateway(1),
+        RequestFailure::Gateway(2),
+        RequestFailure::Gateway(3),
     ];
     assert!(
-        fail_with(&Breaker::default(), &[Failure::Answer], 100)
+        fail_with(&Breaker::default(), &[RequestFailure::Answer], 100)
             .await
             .is_empty()
     );
@@ -63,7 +63,12 @@ async fn a_server_that_fails_at_what_it_is_asked_for_is_there() {
         "nothing can be had"
     );
     assert_eq!(
-        fail_with(&Breaker::default(), &[Failure::Answer, Failure::Way], 20).await,
+        fail_with(
+            &Breaker::default(),
+            &[RequestFailure::Answer, RequestFailure::Way],
+            20
+        )
+        .await,
         [30],
         "ten on the way"
     );
@@ -71,7 +76,9 @@ async fn a_server_that_fails_at_what_it_is_asked_for_is_there() {
     fail(&breaker, 10).await;
     let opened = Instant::now();
     assert!(
-        fail_with(&breaker, &[Failure::Answer], 2).await.is_empty(),
+        fail_with(&breaker, &[RequestFailure::Answer], 2)
+            .await
+            .is_empty(),
         "a probe that is answered closes it"
     );
     assert_eq!(opened.elapsed().as_secs(), 30);
@@ -158,7 +165,7 @@ async fn does_not_wait_beyond_the_deadline_and_knows_hosts_apart() {
 #[tokio::test(start_paused = true)]
 async fn what_the_server_answers_is_not_one_of_ten_failures_on_the_way() {
     let breaker = Breaker::default();
-    fail_with(&breaker, &[Failure::Answer], 9).await;
+    fail_with(&breaker, &[RequestFailure::Answer], 9).await;
     assert!(fail(&breaker, 9).await.is_empty());
     assert_eq!(fail(&breaker, 1).await, [30]);
 }
@@ -182,7 +189,10 @@ async fn is_opened_by_one_request_of_those_that_fail_together() {
         breaker.admit(HOST, far()).await.unwrap(),
         breaker.admit(HOST, far()).await.unwrap(),
     ];
-    let pauses =
-        together.map(|admission| admission.failed(Failure::Way).map(|pause| pause.as_secs()));
+    let pauses = together.map(|admission| {
+        admission
+            .failed(RequestFailure::Way)
+            .map(|pause| pause.as_secs())
+    });
     assert_eq!(pauses, [Some(30), None]);
 }

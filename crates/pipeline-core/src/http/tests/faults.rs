@@ -266,11 +266,11 @@ struct Refreshable(Mutex<u64>);
 
 #[async_trait]
 impl Authenticator for Refreshable {
-    async fn authenticate(&self, _request: &mut Request) -> crate::Result<Generation> {
+    async fn authenticate(&self, _request: &mut Request) -> crate::Result<CredentialGeneration> {
         Ok(*self.0.lock().unwrap())
     }
 
-    async fn refresh(&self, _refused: Generation) -> crate::Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> crate::Result<bool> {
         *self.0.lock().unwrap() += 1;
         Ok(true)
     }

@@ -28,12 +28,12 @@ impl RateLimitStore for Logging {
 
 #[async_trait]
 impl Authenticator for Logging {
-    async fn authenticate(&self, _request: &mut Request) -> crate::Result<Generation> {
+    async fn authenticate(&self, _request: &mut Request) -> crate::Result<CredentialGeneration> {
         self.note("auth");
         Ok(0)
     }
 
-    async fn refresh(&self, _refused: Generation) -> crate::Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> crate::Result<bool> {
         self.note("refresh");
         Ok(true)
     }

@@ -416,9 +416,11 @@ async fn requests_to_the_token_endpoint_take_the_vendors_shape() {
     assert_eq!(
         shown,
         [
-            "application/json {\"client_id\":\"client\",\"client_secret\":\"s3cret\",\"expires_in\":172800,\"grant_type\":\"client_credentials\",\"scope\":\"read\"}",
+            "application/json \
+             {\"client_id\":\"client\",\"client_secret\":\"s3cret\",\"expires_in\":172800,\"grant_type\":\"client_credentials\",\"scope\":\"read\"}",
             "application/x-www-form-urlencoded grant_type=client_credentials&scope=read+write",
-            "application/x-www-form-urlencoded grant_type=refresh_token&refresh_token=first&client_id=client&client_secret=s3cret",
+            "application/x-www-form-urlencoded \
+             grant_type=refresh_token&refresh_token=first&client_id=client&client_secret=s3cret",
         ]
     );
     assert!(

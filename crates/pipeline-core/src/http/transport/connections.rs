@@ -1,5 +1,5 @@
-//! How many requests are on their way at once: a process may have so many files open, and a
-//! connection is one.
+//! How many requests are on their way at once: a process may have a limited number of open files,
+//! and a connection is one.
 
 use std::sync::{Arc, LazyLock};
 
@@ -29,7 +29,7 @@ pub(crate) fn most_idle() -> usize {
     at_once(files()) / 4
 }
 
-/// Requests at once in a process that may have so many files.
+/// Requests at once in a process with this limit of open files.
 fn at_once(files: Option<u64>) -> usize {
     files
         .map_or(MOST, |files| usize::try_from(files / SHARE).unwrap_or(MOST))

@@ -7,7 +7,8 @@ use crate::http::transport::causes::cannot_connect;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The host's name has no address, or nobody listens there, or TLS failed for a passing reason.
+    /// The host's name has no address, or no server listens there, or TLS failed for a passing
+    /// reason.
     #[error("{}", cannot_connect("", host, source.as_ref()))]
     Connect {
         /// The host.
@@ -139,21 +140,24 @@ impl TlsFault {
     fn help(self) -> &'static str {
         match self {
             Self::Expired | Self::NotYetValid => {
-                "check this machine's clock; if it is right, whoever runs the server has to renew its certificate"
+                "check this machine's clock; if it is right, the operator of the server has to \
+                 renew its certificate"
             }
             Self::OtherHost => "check the host in the base URL: another server answers there",
             Self::UnknownAuthority => {
-                "a proxy that opens TLS, or a server with an authority of its own, needs the certificate of that authority installed on this \
-                 machine, or named by SSL_CERT_FILE"
+                "a proxy that opens TLS, or a server with an authority of its own, needs the \
+                 certificate of that authority installed on this machine, or named by SSL_CERT_FILE"
             }
             Self::Certificate => {
                 "check the base URL, and this machine's certificates (package ca-certificates)"
             }
             Self::ClientCertificate => {
-                "client certificates are not supported: use an address of the API that does not ask for one, or a proxy that presents it"
+                "client certificates are not supported: use an address of the API that does not \
+                 ask for one, or a proxy that presents it"
             }
             Self::Version => {
-                "the server, or a proxy on the way, only offers what is no longer safe, and has to be updated"
+                "the server, or a proxy on the way, only offers what is no longer safe, and has to \
+                 be updated"
             }
             Self::NotTls => "check the scheme and the port of the base URL, and the proxy settings",
         }
@@ -189,14 +193,16 @@ pub(crate) fn transport_error(error: TransportError) -> Error {
         TransportError::Tls { fault, .. } => Some(fault.help()),
         TransportError::ProxyAuthentication { .. } => Some(PROXY_CREDENTIALS),
         TransportError::ProxyConnect { .. } => Some(
-            "check the proxy settings of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY), and that the proxy runs",
+            "check the proxy settings of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, \
+             NO_PROXY), and that the proxy runs",
         ),
         TransportError::ProxyRefused { .. } => {
             Some("check that the proxy may connect to this host, or name the host in NO_PROXY")
         }
-        TransportError::HeadTooLarge => {
-            Some("a proxy, or whoever else answers at this address, adds them: check the base URL")
-        }
+        TransportError::HeadTooLarge => Some(
+            "a proxy, or another server that answers at this address, adds them: check the base \
+             URL",
+        ),
         _ => None,
     };
     let converted = Error::new(kind, error.to_string());

@@ -50,9 +50,15 @@ impl ReqwestTransport {
     pub fn new(connect_timeout: Duration) -> Result<Self> {
         install_provider();
         let client = builder(connect_timeout).build().map_err(|error| {
-            Error::new(ErrorKind::ConfigInvalid, "the HTTP transport cannot be set up")
-                .with_help("install the system's certificates (package ca-certificates) and check the proxy settings")
-                .with_source(error)
+            Error::new(
+                ErrorKind::ConfigInvalid,
+                "the HTTP transport cannot be set up",
+            )
+            .with_help(
+                "install the system's certificates (package ca-certificates) and check the proxy \
+                 settings",
+            )
+            .with_source(error)
         })?;
         Ok(Self {
             client,

@@ -1,4 +1,4 @@
-//! Why TLS with a host cannot be had, told from what the transport reports.
+//! Why TLS with a host cannot be had, by what the transport reports.
 
 use std::error::Error as StdError;
 

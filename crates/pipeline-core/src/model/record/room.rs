@@ -1,6 +1,7 @@
 //! How much memory what is found in a body may take.
 
-use super::{Place, RawRecord};
+use super::RawRecord;
+use super::split::Place;
 use crate::json::scan::Members;
 
 /// Bytes of memory that a record takes on its way, besides those of its text and of its members.

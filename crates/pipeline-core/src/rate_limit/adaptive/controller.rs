@@ -1,5 +1,5 @@
-//! The control rule: how fast to ask where nobody says what the limit is, or where less is allowed
-//! than was said.
+//! The control rule: how fast to send requests where the limit is not documented, or where less is
+//! allowed than was said.
 //!
 //! A pure state machine, fed with what was granted, accepted and refused. It is built on one
 //! observation: **a limit that refuses has nothing left**, whichever way the vendor counts. Hence
@@ -12,10 +12,11 @@
 //!   that its mean is the limit, with a refusal or two at its end, which measure the limit again.
 //!   Cycles get longer while the measurement holds ([`AdaptiveRate::full_cycle`]). If the refusal
 //!   does not come, and more was accepted than the limit explains, the limit has been raised: it
-//!   grows again. If refusals go on, it has been lowered: the rate is cut until it can be measured.
+//!   grows again. If refusals continue, it has been lowered: the rate is cut until it can be
+//!   measured.
 //! - **Stalled**: everything is refused. One request at a time asks whether it is over, ever more
 //!   rarely, or when the vendor says that it is. After an outage the rate is what it was before;
-//!   otherwise the vendor counts in windows, see [`Window`].
+//!   otherwise the vendor counts in windows, see [`LimitWindow`].
 //!
 //! A refusal is only heeded if it was sent after the last one was known: those sent before say the
 //! same thing again.
@@ -23,7 +24,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::rate_limit::adaptive::window::{TOLD, Window, length_between};
+use crate::rate_limit::adaptive::window::{LimitWindow, TOLD, length_between};
 
 /// Rate to begin with, a second: less than any limit that is worth an adaptive client.
 const START: f64 = 4.0;
@@ -61,7 +62,7 @@ const MEASURED: (f64, f64) = (20.0, 1.0);
 const SLOW: (f64, f64) = (5.0, 10.0);
 /// Refusals in a row that make a stall.
 const RUN: u32 = 4;
-/// A stall of this length is none that a steady limit explains.
+/// A steady limit does not explain a stall of this length.
 const LONG: Duration = Duration::from_secs(2);
 /// A window that is not known is used up in this part of its length.
 const UNHURRIED: f64 = 4.0;
@@ -134,7 +135,7 @@ pub(crate) struct AdaptiveRate {
     recent: VecDeque<Duration>,
     /// When the last long stall ended.
     last_stall: Option<Duration>,
-    window: Option<Window>,
+    window: Option<LimitWindow>,
     pulse: Pulse,
 }
 
@@ -199,9 +200,9 @@ impl AdaptiveRate {
         }
     }
 
-    /// Goes on with what was learned before. The limit may have changed since, so the first cycle
+    /// Resumes with what was learned before. The limit may have changed since, so the first cycle
     /// is short.
-    pub(crate) fn resume(&mut self, now: Duration, rate: Option<f64>, window: Option<Window>) {
+    pub(crate) fn resume(&mut self, now: Duration, rate: Option<f64>, window: Option<LimitWindow>) {
         if let Some(rate) = rate {
             (self.limit, self.is_measured, self.is_met, self.state) =
                 (rate, true, true, State::Holding);
@@ -219,7 +220,7 @@ impl AdaptiveRate {
     }
 
     /// The window, if the vendor counts in one.
-    pub(crate) fn window(&self) -> Option<&Window> {
+    pub(crate) fn window(&self) -> Option<&LimitWindow> {
         self.window.as_ref().filter(|window| window.is_known())
     }
 
@@ -464,7 +465,7 @@ impl AdaptiveRate {
     /// A question was answered with yes.
     fn end_stall(&mut self, now: Duration, sent: Duration, stall: Stall) {
         let is_long = sent.saturating_sub(stall.since) >= LONG;
-        // What the vendor tells is exact to a second.
+        // What the vendor reports is exact to a second.
         let told = stall
             .until
             .filter(|until| *until <= sent)
@@ -519,7 +520,7 @@ impl AdaptiveRate {
             opened.1.saturating_sub(first),
         );
         let length = length_between(least, most, (least + most) / 2);
-        self.window = Some(Window::guess(
+        self.window = Some(LimitWindow::guess(
             used,
             permits,
             length.max(LONG),

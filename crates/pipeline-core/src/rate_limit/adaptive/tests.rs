@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::controller::{AdaptiveRate, Gate};
-use super::window::Window;
+use super::window::LimitWindow;
 use crate::rate_limit::RateLimitInfo;
 use crate::rate_limit::concurrency::ConcurrencyLimit;
 use crate::rate_limit::reported::ReportedLimit;
@@ -225,7 +225,7 @@ fn more_permits_are_found_and_fewer_are_kept_to() {
             Duration::from_mins(minutes),
             &mut server,
         );
-        let found = control.window().map(Window::permits);
+        let found = control.window().map(LimitWindow::permits);
         assert_eq!(
             found,
             Some(f64::from(now_allowed)),
@@ -252,7 +252,7 @@ fn a_part_of_a_window_leaves_the_rest_to_others() {
 #[test]
 fn a_learned_window_gives_each_permit_back_after_its_length() {
     let began = Duration::from_secs(100);
-    let mut window = Window::known(2.0, Duration::from_mins(1), began);
+    let mut window = LimitWindow::known(2.0, Duration::from_mins(1), began);
     let answered = |at: u64| began + Duration::from_secs(at);
     for at in [5, 6] {
         assert_eq!(window.gate(answered(at), 1.0), Gate::Open);
@@ -279,7 +279,7 @@ proptest! {
     ) {
         let length = Duration::from_secs(10);
         let mut now = Duration::from_secs(100);
-        let mut window = Window::known(f64::from(permits), length, now);
+        let mut window = LimitWindow::known(f64::from(permits), length, now);
         let mut under_way: Vec<(Duration, Duration)> = Vec::new();
         let mut arrived = Vec::new();
         for (pause, latency, way) in steps {
@@ -316,7 +316,7 @@ fn a_request_that_left_before_a_stall_or_a_window_is_not_waited_for_afterwards()
     control.granted(at(202));
     control.refused(at(402), at(202), None);
     assert_eq!(control.gate(at(10_000)), Gate::Open, "nothing is under way");
-    let mut window = Window::known(1.0, Duration::from_mins(1), at(1));
+    let mut window = LimitWindow::known(1.0, Duration::from_mins(1), at(1));
     window.granted(at(0));
     window.unanswered(at(200), at(0));
     assert_eq!(

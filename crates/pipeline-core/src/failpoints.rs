@@ -18,7 +18,7 @@ struct Armed {
 ///
 /// Costs one atomic load unless the process was started with [`CRASH_POINT`] set, which only test
 /// harnesses do.
-pub fn crash_point(name: &str) {
+pub fn failpoint(name: &str) {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
     if let Some(armed) = ARMED.get_or_init(armed)
         && armed.name == name
