@@ -127,9 +127,7 @@ impl Brands {
             match self.host(brand) {
                 Some(host) => {
                     reader.client().add_origin(host.clone())?;
-                    let endpoints = streams::help_center(Some((&host, &|list: &str| {
-                        format!("{list}{OF}{}", brand.id)
-                    })));
+                    let endpoints = streams::help_center(brand.id.to_string(), host.clone());
                     let is_wanted = |endpoint: &Endpoint| {
                         wanted.iter().any(|name| is_list(endpoint, name)) && !is_accounts(endpoint)
                     };

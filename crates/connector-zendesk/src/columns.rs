@@ -5,6 +5,7 @@ use pipeline_core::{DataType, Field, TimeFormat};
 
 pub(crate) mod talk;
 
+use crate::brands;
 use DataType::{Bool, Int64, Json, String};
 
 /// How Zendesk writes an instant.
@@ -12,6 +13,9 @@ const TIME: DataType = DataType::Timestamp(TimeFormat::Rfc3339);
 
 /// How exports write theirs.
 const SECONDS: DataType = DataType::Timestamp(TimeFormat::UnixSeconds);
+
+/// Whose Help Center a row is of: every brand's has such records of its own.
+pub(crate) const BRAND: &[Field] = &[Field::new(brands::COLUMN, Int64)];
 
 /// What a ticket has in the export only, or in recent accounts only.
 pub(crate) const TICKET_EXPORT: &[Field] = &[

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::brands::Brands;
-use crate::classify::ZendeskClassifier;
-use crate::{WARNING, Zendesk, fields, limits, streams};
+use crate::errors::ZendeskClassifier;
+use crate::{WARNING, ZendeskConnector, fields, limits, streams};
 
 /// Longest life that a token may ask for, 2 days. Answers lack `expires_in` unless the request
 /// sends it.
@@ -209,7 +209,7 @@ impl ConnectorConfig for ZendeskConfig {
             .map(|(brand, url)| (brand.to_ascii_lowercase(), url))
             .collect();
         let brands = Brands::new(subdomain, brand_urls, self.base_url.is_some());
-        Ok(Arc::new(Zendesk {
+        Ok(Arc::new(ZendeskConnector {
             client: builder.build()?,
             declared,
             custom,

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use pipeline_core::{RawRecord, Result};
+use pipeline_core::{Added, RawRecord, Result};
 use serde_json::value::RawValue;
 
 /// Children that are comments.
@@ -107,16 +107,15 @@ impl Child {
         if !named(dropped) {
             return Ok(self.record.clone());
         }
-        let kept = members
-            .iter()
-            .filter(|(name, _)| !dropped.contains(&&**name));
-        Ok(RawRecord::from_members(
-            kept.map(|(name, value)| (&**name, *value)),
-        ))
+        Ok(self.record.clone().with(&Added::without(dropped)))
     }
 }
 
 /// The event with children that say what happened, and not what was said.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "others that take its place can fail"
+)]
 pub(crate) fn without_texts(event: &RawRecord) -> Result<RawRecord> {
     let Some(json) = event.member("child_events") else {
         return Ok(event.clone());
@@ -133,29 +132,18 @@ pub(crate) fn without_texts(event: &RawRecord) -> Result<RawRecord> {
         let Ok(kept) = (Child { kind, record }).without_texts() else {
             continue;
         };
-        is_changed |= kept.as_bytes().len() != child.get().len();
+        is_changed |= kept.len() != child.get().len();
         if lean.len() > 1 {
             lean.push(',');
         }
-        lean.push_str(&String::from_utf8_lossy(kept.as_bytes()));
+        lean.push_str(&String::from_utf8_lossy(&kept.as_bytes()));
     }
     if !is_changed {
         return Ok(event.clone());
     }
     lean.push(']');
-    let members = event.members()?;
-    Ok(RawRecord::from_members(members.iter().map(
-        |(name, value)| {
-            (
-                &**name,
-                if name == "child_events" {
-                    &*lean
-                } else {
-                    *value
-                },
-            )
-        },
-    )))
+    let lean = Added::instead([("child_events", &*lean)]);
+    Ok(event.clone().with(&lean))
 }
 
 /// The comments among the children of a ticket event, each with what only the event knows: its
@@ -186,11 +174,9 @@ fn of_event(child: &RawRecord, event: &RawRecord, names: &[&'static str]) -> Res
         .filter(|name| is_missing(name))
         .filter_map(|name| Some((*name, event.member(name)?)))
         .collect();
-    let own = members
-        .iter()
-        .map(|(name, value)| (&**name, *value))
-        .filter(|(name, _)| !added.iter().any(|(known, _)| known == name));
-    Ok(RawRecord::from_members(own.chain(added.iter().copied())))
+    let names: Vec<&str> = added.iter().map(|(name, _)| *name).collect();
+    let child = child.clone().with(&Added::without(&names));
+    Ok(child.with(&Added::after(added)))
 }
 
 /// One row for every field that a ticket event set or changed.

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use pipeline_core::state::SliceState;
 use pipeline_core::{Endpoint, Page, RawRecord, Reader, Result};
 
-use crate::maps;
+use crate::transform;
 
 /// The list that says which tickets are gone for good.
 pub(crate) const LIST: &str = "tickets";
@@ -34,16 +34,19 @@ const STREAMS: [(&str, &str); 10] = [
     ("tickets_search", "id"),
 ];
 
-/// Adds an endpoint for each of the streams, made of `export`, a copy of the tickets' list that
-/// feeds nothing.
-pub(crate) fn endpoints(known: &[Endpoint], export: impl Fn(String) -> Endpoint) -> Vec<Endpoint> {
+/// An endpoint for each of the streams, made of `export`, a copy of the tickets' list that feeds
+/// nothing.
+pub(crate) fn endpoints(known: &[Endpoint], export: &Endpoint) -> Vec<Endpoint> {
     let endpoint = |(stream, _): (&str, &str)| {
         let list = known
             .iter()
             .find(|endpoint| endpoint.streams().any(|def| def.name() == stream))?;
         let def = list.streams().find(|def| def.name() == stream)?.clone();
-        let endpoint = export(format!("{PREFIX}{stream}"))
-            .feeds(def, "")
+        let endpoint = export
+            .clone()
+            .named(format!("{PREFIX}{stream}"))
+            .records("")
+            .stream(def)
             .corrects();
         Some(if list.is_opt_in() {
             endpoint.opt_in()
@@ -76,7 +79,7 @@ pub(crate) fn read<'a>(
             .records
             .iter()
             .flatten()
-            .filter(|ticket| maps::is_scrubbed(ticket));
+            .filter(|ticket| transform::is_scrubbed(ticket));
         let rows = tickets
             .filter_map(|ticket| Some(tombstone(column, ticket.member("id")?)))
             .collect();

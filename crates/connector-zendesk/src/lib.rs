@@ -1,23 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 mod brands;
-mod classify;
 mod columns;
 mod config;
+mod errors;
 mod events;
 mod fields;
 mod forget;
 mod limits;
-mod maps;
 mod pages;
 mod rates;
+mod transform;
 #[rustfmt::skip] // It is sealed as it is written.
-mod schemas;
+mod schema;
 mod slices;
 mod streams;
-mod table;
 #[cfg(test)]
 mod tests;
+mod vendor;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -33,18 +33,23 @@ use pipeline_core::{
     Result, Session, declarative,
 };
 use serde::Deserialize;
-pub use streams::{BY_KIND, FAMILIES, TALK, is_whole, lists};
-pub use table::{Columns, List, Parent, Reads, Rows, Stream, Walk};
 
 use crate::brands::{Brands, HelpCenters};
 use crate::fields::Custom;
+
+/// The tables of lists, from which the documentation and the fixtures are written.
+#[doc(hidden)]
+pub mod tables {
+    pub use crate::streams::{BY_KIND, FAMILIES, PARENTS, TALK};
+    pub use crate::vendor::{Described, Pages, Slices, Zendesk};
+}
 
 /// Name of a note that every sync tells, too.
 const WARNING: &str = "warning";
 
 /// One Zendesk account. Built by [`ZendeskConfig`].
 #[derive(Debug)]
-struct Zendesk {
+struct ZendeskConnector {
     client: HttpClient,
     /// The endpoints as far as they are known before the account is asked.
     declared: Vec<Endpoint>,
@@ -71,7 +76,7 @@ struct Run {
 }
 
 #[async_trait]
-impl Connector for Zendesk {
+impl Connector for ZendeskConnector {
     fn client(&self) -> &HttpClient {
         &self.client
     }
@@ -184,7 +189,7 @@ struct Me {
     role: String,
 }
 
-impl Zendesk {
+impl ZendeskConnector {
     /// Adds the endpoints of the Help Centers that the account's host does not show, when lists of
     /// a Help Center are wanted. Returns the brand that it shows.
     ///

@@ -12,7 +12,7 @@ use pipeline_core::{Advance, Error, ErrorKind, Result};
 use url::Url;
 
 use crate::slices::START_TIME;
-use crate::table::Walk;
+use crate::vendor::Pages;
 
 /// Most records that an export puts on a page.
 pub(crate) const LARGEST_PAGE: u32 = 1000;
@@ -35,21 +35,21 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// vendor's, which may lead to another host. An export has no last page but catches up, and the
 /// position then is where the next sync goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pages {
-    walk: Walk,
+pub(crate) struct AnyPages {
+    pages: Pages,
     /// How much of the time before the end of an export is read again by the next sync.
     lookback: Duration,
 }
 
-impl Pages {
-    pub(crate) fn new(walk: Walk, lookback: Duration) -> Self {
-        Self { walk, lookback }
+impl AnyPages {
+    pub(crate) fn new(pages: Pages, lookback: Duration) -> Self {
+        Self { pages, lookback }
     }
 
     fn is_export(self) -> bool {
         matches!(
-            self.walk,
-            Walk::CursorExport | Walk::TimeExport | Walk::TimePages | Walk::CursorFeed
+            self.pages,
+            Pages::CursorExport | Pages::TimeExport | Pages::TimePages | Pages::CursorFeed
         )
     }
 
@@ -111,7 +111,7 @@ impl Pages {
         let start = sent(page.request, START_TIME).and_then(number).unwrap_or(0);
         let size = sent(page.request, PER_PAGE)
             .and_then(number)
-            .filter(|_| self.walk == Walk::TimeExport);
+            .filter(|_| self.pages == Pages::TimeExport);
         let count = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
         let end = page.envelope.text("end_time").and_then(number);
         let is_full = size.is_none_or(|size| count >= size);
@@ -165,7 +165,7 @@ impl Pages {
     }
 }
 
-impl Paginator for Pages {
+impl Paginator for AnyPages {
     fn apply(&self, at: &Position, request: &mut Request) -> Result<()> {
         let Some(position) = text(at) else {
             return Ok(());
@@ -181,7 +181,7 @@ impl Paginator for Pages {
 
     fn advance(&self, at: &Position, page: &PageView<'_>) -> Result<Advance> {
         let has = |member| page.envelope.get(member).is_some();
-        if self.walk == Walk::CursorFeed {
+        if self.pages == Pages::CursorFeed {
             Ok(self.feed(at, page))
         } else if has("meta") {
             Self::cursor_page(page)
@@ -212,13 +212,13 @@ impl Paginator for Pages {
 
     /// Settings come as one object, from paths that have no pages.
     fn expects_list(&self) -> bool {
-        self.walk != Walk::Once
+        self.pages != Pages::Once
     }
 
     fn shifts(&self) -> bool {
         matches!(
-            self.walk,
-            Walk::TimeExport | Walk::TimePages | Walk::Numbered
+            self.pages,
+            Pages::TimeExport | Pages::TimePages | Pages::Numbered
         )
     }
 
@@ -226,7 +226,7 @@ impl Paginator for Pages {
     /// then the time stands still.
     fn may_repeat(&self, next: &Advance) -> bool {
         let moves = |next: &str| next.starts_with(START_TIME) && !next.contains(' ');
-        let is_by_time = matches!(self.walk, Walk::TimeExport | Walk::TimePages);
+        let is_by_time = matches!(self.pages, Pages::TimeExport | Pages::TimePages);
         is_by_time && !matches!(next, Advance::Next(next) if moves(next))
     }
 }

@@ -46,7 +46,7 @@ impl Slicer for ExportStart {
     fn restart(&self, slice: &SliceState) -> Option<SliceState> {
         let start = (
             START_TIME.to_owned(),
-            render_time(slice.reached?, TimeFormat::UnixSeconds),
+            render_time(slice.watermark?, TimeFormat::UnixSeconds),
         );
         Some(SliceState {
             query: vec![start],
@@ -63,15 +63,13 @@ pub(crate) enum Filter {
     Created,
     /// `start_time` and `end_time` in seconds.
     StartEnd,
-    /// `since`, with no end.
-    Since,
     /// In the query of the search index.
     Search,
     /// Not at all: the list is read from the newest on, until it is older.
     Unfiltered,
 }
 
-/// Spans of time in one of Zendesk's five spellings.
+/// Spans of time in one of Zendesk's four spellings.
 #[derive(Clone, Debug)]
 pub(crate) struct Filtered {
     windows: TimeSlicer,
@@ -90,7 +88,7 @@ impl Filtered {
                 TimeDelta::days(1),
                 Oldest::Open,
             ),
-            Filter::Since | Filter::Unfiltered => (None, none, none, Oldest::Open),
+            Filter::Unfiltered => (None, none, none, Oldest::Open),
             // The index lags behind.
             Filter::Search => (
                 Some(TimeDelta::days(30)),
@@ -130,7 +128,7 @@ impl Slicer for Filtered {
             Filter::Created | Filter::StartEnd | Filter::Search => {
                 self.windows.before(since, covered)
             }
-            Filter::Since | Filter::Unfiltered => None,
+            Filter::Unfiltered => None,
         }
     }
 
@@ -153,11 +151,6 @@ impl Slicer for Filtered {
                     add(START_TIME, since.timestamp().to_string());
                 }
                 add("end_time", until.timestamp().to_string());
-            }
-            Filter::Since => {
-                if let Some(since) = since {
-                    add("since", text(since));
-                }
             }
             Filter::Search => {
                 let since = since

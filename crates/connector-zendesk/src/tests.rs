@@ -8,12 +8,12 @@ use pipeline_core::paginate::Paginator;
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState};
 
-use crate::classify::ZendeskClassifier;
+use crate::errors::ZendeskClassifier;
 use crate::events::rewritten_ticket;
-use crate::maps::{lean_ticket, textual_id};
-use crate::pages::Pages;
+use crate::pages::AnyPages;
 use crate::slices::ExportStart;
-use crate::table::Walk;
+use crate::transform::{lean_ticket, textual_id};
+use crate::vendor::Pages;
 
 fn request(path: &str) -> Request {
     let url: url::Url = format!("https://acme.zendesk.com{path}").parse().unwrap();
@@ -221,7 +221,7 @@ fn c22_an_export_starts_no_later_than_a_minute_ago() {
 
 #[test]
 fn c16_a_refused_cursor_gives_way_to_its_second() {
-    let export = Pages::new(Walk::CursorExport, std::time::Duration::ZERO);
+    let export = AnyPages::new(Pages::CursorExport, std::time::Duration::ZERO);
     let recover = |cursor: &str| export.recover(&Position::At(format!("cursor={cursor}")));
     let at = |text: &str| Position::At(text.to_owned());
     // 1770000000.0||42| and 1770000000.0||42
@@ -241,11 +241,11 @@ fn c16_a_refused_cursor_gives_way_to_its_second() {
 
 #[test]
 fn c16_a_refused_cursor_that_tells_nothing_gives_way_to_the_newest_time_read() {
-    let reached = "2026-11-01T00:00:00Z".parse().ok();
+    let watermark = "2026-11-01T00:00:00Z".parse().ok();
     let slice = SliceState {
         query: vec![("start_time".to_owned(), "5".to_owned())],
         position: Position::At("cursor=opaque".to_owned()),
-        reached,
+        watermark,
         ..SliceState::default()
     };
     let restarted = ExportStart::new().restart(&slice).unwrap();
@@ -258,7 +258,7 @@ fn c16_a_refused_cursor_that_tells_nothing_gives_way_to_the_newest_time_read() {
 
 #[test]
 fn c09_a_cursor_is_sent_without_the_start() {
-    let export = Pages::new(Walk::CursorExport, std::time::Duration::ZERO);
+    let export = AnyPages::new(Pages::CursorExport, std::time::Duration::ZERO);
     let mut request = request("/api/v2/incremental/users/cursor?start_time=5");
     export
         .apply(
@@ -282,8 +282,8 @@ fn a_ticket_loses_only_what_is_stored_elsewhere() {
         r#"{"id":9007199254740993,"fields":[{"id":1}],"custom_fields":[{"id":1}],"metric_set":null,"new":{"a" : 1}}"#,
     );
     assert_eq!(
-        lean_ticket(&ticket).unwrap().as_bytes(),
-        br#"{"id":9007199254740993,"custom_fields":[{"id":1}],"new":{"a" : 1}}"#
+        *lean_ticket(&ticket).unwrap().as_bytes(),
+        *br#"{"id":9007199254740993,"custom_fields":[{"id":1}],"new":{"a" : 1}}"#
     );
 }
 
@@ -319,7 +319,7 @@ fn c36_a_redaction_names_the_ticket_whose_comments_are_read_again() {
         );
         rewritten_ticket(&RawRecord::upsert(json))
             .unwrap()
-            .map(|ticket| String::from_utf8_lossy(ticket.as_bytes()).into_owned())
+            .map(|ticket| String::from_utf8_lossy(&ticket.as_bytes()).into_owned())
     };
     for kind in [
         "CommentRedactionEvent",
@@ -357,7 +357,7 @@ fn what_goes_with_a_ticket_is_told_for_every_stream_that_quotes_it() {
         .iter()
         .filter_map(|endpoint| endpoint.name().strip_prefix("forgotten_"))
         .collect();
-    let has_ticket = |stream: &pipeline_core::StreamDef| {
+    let has_ticket = |stream: &pipeline_core::Stream| {
         ["ticket_id", "subject"]
             .iter()
             .any(|name| stream.schema().field(name).is_some())
@@ -406,7 +406,7 @@ fn c02_c25_a_link_gives_its_cursor_and_no_host() {
         records: &split.records[0],
         fresh: split.records[0].len(),
     };
-    let pages = Pages::new(Walk::Cursor(100), std::time::Duration::ZERO);
+    let pages = AnyPages::new(Pages::Cursor(100), std::time::Duration::ZERO);
     let pipeline_core::Advance::Next(next) = pages.advance(&Position::Start, &view).unwrap() else {
         panic!("the list goes on")
     };
@@ -456,11 +456,11 @@ fn c32_only_a_page_that_can_be_smaller_is_asked_for_again_with_less() {
 
 #[test]
 fn every_list_stands_behind_its_parent_and_every_name_is_one_stream() {
-    let names: Vec<&str> = crate::lists().map(|list| list.name).collect();
+    let names: Vec<&str> = crate::streams::lists().map(|list| list.name).collect();
     let distinct: std::collections::BTreeSet<&str> = names.iter().copied().collect();
     assert_eq!(names.len(), distinct.len());
     assert!(
-        crate::lists()
+        crate::streams::lists()
             .flat_map(|list| list.streams)
             .all(|stream| !stream.schema().fields().is_empty())
     );

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 pub use pipeline_core::webhook::Rejection;
-use pipeline_core::webhook::{Secrets, check_age};
+use pipeline_core::webhook::{SigningSecrets, check_age};
 use secrecy::SecretString;
 
 /// How old a webhook may be. It is as long ahead of our clock.
@@ -17,7 +17,7 @@ const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
 /// What proves the webhooks of an account.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
-    secrets: Secrets,
+    secrets: SigningSecrets,
 }
 
 impl Webhooks {
@@ -29,7 +29,7 @@ impl Webhooks {
     /// one is empty or has white space around it.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> pipeline_core::Result<Self> {
         Ok(Self {
-            secrets: Secrets::new(secrets)?,
+            secrets: SigningSecrets::new(secrets)?,
         })
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use pipeline_core::TimeFormat::Rfc3339;
 
+use pipeline_core::declarative::{ListDef, ParentRef, StreamDef};
+
 use crate::limits::HELP_CENTER;
-use crate::table::{List, Reads, Walk, list, stream};
-use crate::{columns, maps};
+use crate::vendor::{Pages, Slices, Zendesk};
+use crate::{columns, transform};
 
 const LIMITS: &[&str] = &[HELP_CENTER];
 
@@ -15,166 +17,217 @@ const LIMITS: &[&str] = &[HELP_CENTER];
 const OF_ITEM: &[(&str, &str)] = &[("id", "item_id")];
 const OF_CONTENT: &[(&str, &str)] = &[("id", "content_id")];
 
-pub(super) const LISTS: &[List] = &[
-    list(
-        "articles",
-        "/api/v2/help_center/incremental/articles",
-        &[stream("articles", "articles")
-            .by_brand()
-            .added(columns::NAME)
-            .note("drafts for those who may manage them; a vote sends the article again; one that is archived or deleted just vanishes")],
-    )
-    .walk(Walk::TimePages)
-    .reads(Reads::Changes(Duration::ZERO))
-    .cursor("updated_at", Rfc3339)
-    .shared(maps::article)
-    .limits(LIMITS),
-    list(
+pub(super) const LISTS: &[ListDef<Zendesk>] = &[
+    ListDef::get("articles", "/api/v2/help_center/incremental/articles")
+        .records("articles")
+        .streams(&[StreamDef::generated("articles")
+            .added(&[columns::NAME, columns::BRAND])
+            .note(
+                "drafts for those who may manage them; a vote sends the article again; one \
+                     that is archived or deleted just vanishes",
+            )])
+        .pages(Pages::TimePages)
+        .slices(Slices::Changes(Duration::ZERO))
+        .incremental()
+        .cursor("updated_at", Rfc3339)
+        .cache_pages(transform::article)
+        .cost(LIMITS),
+    ListDef::get(
         "article_attachments",
         "/api/v2/help_center/articles/{id}/attachments",
-        &[stream("article_attachments", "article_attachments")
-            .by_brand()
-            .note("descriptions, not the files; one request for each changed article")],
     )
-    .limits(LIMITS)
-    .each("articles", None, &[("id", "article_id")]),
-    list(
+    .records("article_attachments")
+    .streams(&[StreamDef::generated("article_attachments")
+        .added(&[columns::BRAND])
+        .note("descriptions, not the files; one request for each changed article")])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("articles").include(&[("id", "article_id")])),
+    ListDef::get(
         "article_comments",
         "/api/v2/help_center/articles/{id}/comments",
-        &[stream("article_comments", "comments").by_brand().note("`source_id` is the article; one request for each changed article")],
     )
-    .shared(maps::comment)
-    .limits(LIMITS)
-    .each("articles", None, &[("id", "source_id")]),
-    list(
-        "article_votes",
-        "/api/v2/help_center/articles/{id}/votes",
-        &[stream("article_votes", "votes")
-            .by_brand()
-            .note("for changed articles that have votes; `help_center_votes` has all votes at once")],
-    )
-    .limits(LIMITS)
-    .each("articles", Some(maps::has_votes), OF_ITEM),
-    list(
+    .records("comments")
+    .streams(&[StreamDef::generated("article_comments")
+        .added(&[columns::BRAND])
+        .note("`source_id` is the article; one request for each changed article")])
+    .cache_pages(transform::comment)
+    .cost(LIMITS)
+    .child_of(ParentRef::to("articles").include(&[("id", "source_id")])),
+    ListDef::get("article_votes", "/api/v2/help_center/articles/{id}/votes")
+        .records("votes")
+        .streams(&[StreamDef::generated("article_votes")
+            .added(&[columns::BRAND])
+            .note(
+                "for changed articles that have votes; `help_center_votes` has all votes at \
+                     once",
+            )])
+        .cost(LIMITS)
+        .child_of(
+            ParentRef::to("articles")
+                .filter(transform::has_votes)
+                .include(OF_ITEM),
+        ),
+    ListDef::get(
         "article_comment_votes",
         "/api/v2/help_center/articles/{source_id}/comments/{id}/votes",
-        &[stream("article_comment_votes", "votes")
-            .by_brand()
-            .added(columns::OF_ARTICLE)
-            .note("for comments of changed articles that have votes")],
     )
-    .limits(LIMITS)
-    .each("article_comments", Some(maps::has_votes), &[("source_id", "article_id"), ("id", "item_id")]),
-    list(
+    .records("votes")
+    .streams(&[StreamDef::generated("article_comment_votes")
+        .added(&[columns::OF_ARTICLE, columns::BRAND])
+        .note("for comments of changed articles that have votes")])
+    .cost(LIMITS)
+    .child_of(
+        ParentRef::to("article_comments")
+            .filter(transform::has_votes)
+            .include(&[("source_id", "article_id"), ("id", "item_id")]),
+    ),
+    ListDef::get(
         "article_translations",
         "/api/v2/help_center/articles/{id}/translations",
-        &[stream("article_translations", "translations")
-            .by_brand()
-            .added(columns::OF_ARTICLE)
-            .note("`body` in every locale; an article's own is that of its source locale")],
     )
-    .limits(LIMITS)
-    .each("articles", None, &[("id", "article_id"), ("id", "source_id")]),
-    list("article_labels", "/api/v2/help_center/articles/labels", &[stream("article_labels", "labels").by_brand()]).limits(LIMITS),
-    list("categories", "/api/v2/help_center/categories", &[stream("categories", "categories").by_brand().added(columns::NAME)])
-        .limits(LIMITS),
-    list("sections", "/api/v2/help_center/sections", &[stream("sections", "sections").by_brand()]).shared(maps::followed).limits(LIMITS),
-    list("user_segments", "/api/v2/help_center/user_segments", &[stream("user_segments", "user_segments")]).limits(LIMITS),
-    list(
+    .records("translations")
+    .streams(&[StreamDef::generated("article_translations")
+        .added(&[columns::OF_ARTICLE, columns::BRAND])
+        .note("`body` in every locale; an article's own is that of its source locale")])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("articles").include(&[("id", "article_id"), ("id", "source_id")])),
+    ListDef::get("article_labels", "/api/v2/help_center/articles/labels")
+        .records("labels")
+        .streams(&[StreamDef::generated("article_labels").added(&[columns::BRAND])])
+        .cost(LIMITS),
+    ListDef::get("categories", "/api/v2/help_center/categories")
+        .records("categories")
+        .streams(&[StreamDef::generated("categories").added(&[columns::NAME, columns::BRAND])])
+        .cost(LIMITS),
+    ListDef::get("sections", "/api/v2/help_center/sections")
+        .records("sections")
+        .streams(&[StreamDef::generated("sections").added(&[columns::BRAND])])
+        .cache_pages(transform::followed)
+        .cost(LIMITS),
+    ListDef::get("user_segments", "/api/v2/help_center/user_segments")
+        .records("user_segments")
+        .streams(&[StreamDef::generated("user_segments")])
+        .cost(LIMITS),
+    ListDef::get(
         "article_subscriptions",
         "/api/v2/help_center/articles/{id}/subscriptions",
-        &[stream("article_subscriptions", "subscriptions")
-            .by_brand()
-            .note("who follows an article; one request for each article, so read only when named")],
     )
-    .limits(LIMITS)
-    .each("all_articles", None, OF_CONTENT)
+    .records("subscriptions")
+    .streams(&[StreamDef::generated("article_subscriptions")
+        .added(&[columns::BRAND])
+        .note(
+            "who follows an article; one request for each article, so read only when \
+                     named",
+        )])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("all_articles").include(OF_CONTENT))
     .opt_in(),
-    list(
+    ListDef::get(
         "section_subscriptions",
         "/api/v2/help_center/sections/{id}/subscriptions",
-        &[stream("section_subscriptions", "subscriptions")
-            .by_brand()
-            .note("who follows a section; one request for each section, so read only when named")],
     )
-    .limits(LIMITS)
-    .each("sections", None, OF_CONTENT)
+    .records("subscriptions")
+    .streams(&[StreamDef::generated("section_subscriptions")
+        .added(&[columns::BRAND])
+        .note("who follows a section; one request for each section, so read only when named")])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("sections").include(OF_CONTENT))
     .opt_in(),
-    list(
-        "help_center_votes",
-        "/api/v2/help_center/votes",
-        &[stream("help_center_votes", "votes").by_brand().note("every vote in one list: `item_type` and `item_id` say on what")],
-    )
-    .limits(LIMITS),
-    list("topics", "/api/v2/community/topics", &[stream("topics", "topics").added(columns::TOPIC_MORE).by_brand()])
-        .shared(maps::followed)
-        .limits(LIMITS),
-    list("posts", "/api/v2/community/posts", &[stream("posts", "posts").added(columns::POST_MORE).by_brand().note("needs Gather")])
-        .shared(maps::followed)
-        .limits(LIMITS),
-    list(
+    ListDef::get("help_center_votes", "/api/v2/help_center/votes")
+        .records("votes")
+        .streams(&[StreamDef::generated("help_center_votes")
+            .added(&[columns::BRAND])
+            .note("every vote in one list: `item_type` and `item_id` say on what")])
+        .cost(LIMITS),
+    ListDef::get("topics", "/api/v2/community/topics")
+        .records("topics")
+        .streams(&[StreamDef::generated("topics").added(&[columns::TOPIC_MORE, columns::BRAND])])
+        .cache_pages(transform::followed)
+        .cost(LIMITS),
+    ListDef::get("posts", "/api/v2/community/posts")
+        .records("posts")
+        .streams(&[StreamDef::generated("posts")
+            .added(&[columns::POST_MORE, columns::BRAND])
+            .note("needs Gather")])
+        .cache_pages(transform::followed)
+        .cost(LIMITS),
+    ListDef::get(
         "topic_subscriptions",
         "/api/v2/community/topics/{id}/subscriptions",
-        &[stream("topic_subscriptions", "subscriptions")
-            .by_brand()
-            .note("who follows a topic; one request for each topic, so read only when named")],
     )
-    .limits(LIMITS)
-    .each("topics", None, OF_CONTENT)
+    .records("subscriptions")
+    .streams(&[StreamDef::generated("topic_subscriptions")
+        .added(&[columns::BRAND])
+        .note("who follows a topic; one request for each topic, so read only when named")])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("topics").include(OF_CONTENT))
     .opt_in(),
-    list(
+    ListDef::get(
         "post_subscriptions",
         "/api/v2/community/posts/{id}/subscriptions",
-        &[stream("post_subscriptions", "subscriptions")
-            .by_brand()
-            .note("who follows a post; one request for each post, so read only when named")],
     )
-    .limits(LIMITS)
-    .each("posts", None, OF_CONTENT)
+    .records("subscriptions")
+    .streams(&[StreamDef::generated("post_subscriptions")
+        .added(&[columns::BRAND])
+        .note("who follows a post; one request for each post, so read only when named")])
+    .cost(LIMITS)
+    .child_of(ParentRef::to("posts").include(OF_CONTENT))
     .opt_in(),
-    list(
-        "post_comments",
-        "/api/v2/community/posts/{id}/comments",
-        &[stream("post_comments", "comments").by_brand().note("for changed posts that have comments")],
-    )
-    .shared(maps::comment)
-    .limits(LIMITS)
-    .each("changed_posts", Some(maps::has_comments), &[("id", "post_id")]),
-    list(
-        "post_votes",
-        "/api/v2/community/posts/{id}/votes",
-        &[stream("post_votes", "votes").by_brand().added(columns::OF_POST).note("for changed posts that have votes")],
-    )
-    .limits(LIMITS)
-    .each("changed_posts", Some(maps::has_votes), &[("id", "post_id"), ("id", "item_id")]),
-    list(
+    ListDef::get("post_comments", "/api/v2/community/posts/{id}/comments")
+        .records("comments")
+        .streams(&[StreamDef::generated("post_comments")
+            .added(&[columns::BRAND])
+            .note("for changed posts that have comments")])
+        .cache_pages(transform::comment)
+        .cost(LIMITS)
+        .child_of(
+            ParentRef::to("changed_posts")
+                .filter(transform::has_comments)
+                .include(&[("id", "post_id")]),
+        ),
+    ListDef::get("post_votes", "/api/v2/community/posts/{id}/votes")
+        .records("votes")
+        .streams(&[StreamDef::generated("post_votes")
+            .added(&[columns::OF_POST, columns::BRAND])
+            .note("for changed posts that have votes")])
+        .cost(LIMITS)
+        .child_of(
+            ParentRef::to("changed_posts")
+                .filter(transform::has_votes)
+                .include(&[("id", "post_id"), ("id", "item_id")]),
+        ),
+    ListDef::get(
         "post_comment_votes",
         "/api/v2/community/posts/{post_id}/comments/{id}/votes",
-        &[stream("post_comment_votes", "votes").by_brand().added(columns::OF_POST).note("for comments of changed posts that have votes")],
     )
-    .limits(LIMITS)
-    .each("post_comments", Some(maps::has_votes), &[("post_id", "post_id"), ("id", "item_id")]),
+    .records("votes")
+    .streams(&[StreamDef::generated("post_comment_votes")
+        .added(&[columns::OF_POST, columns::BRAND])
+        .note("for comments of changed posts that have votes")])
+    .cost(LIMITS)
+    .child_of(
+        ParentRef::to("post_comments")
+            .filter(transform::has_votes)
+            .include(&[("post_id", "post_id"), ("id", "item_id")]),
+    ),
 ];
 
 /// Lists that feed no stream, and are read for their children.
-pub(super) const PARENTS: &[List] = &[
+pub const PARENTS: &[ListDef<Zendesk>] = &[
     // The articles again, all of them: that somebody follows one does not change it.
-    list(
-        "all_articles",
-        "/api/v2/help_center/articles",
-        &[stream("articles", "articles")],
-    )
-    .shared(maps::followed)
-    .limits(LIMITS),
+    ListDef::get("all_articles", "/api/v2/help_center/articles")
+        .records("articles")
+        .streams(&[StreamDef::generated("articles")])
+        .cache_pages(transform::followed)
+        .cost(LIMITS),
     // The posts again, newest first and only as far as they changed.
-    list(
-        "changed_posts",
-        "/api/v2/community/posts",
-        &[stream("posts", "posts")],
-    )
-    .reads(Reads::NewestFirst)
-    .cursor("updated_at", Rfc3339)
-    .query(&[("sort_by", "updated_at")])
-    .shared(maps::post)
-    .limits(LIMITS),
+    ListDef::get("changed_posts", "/api/v2/community/posts")
+        .records("posts")
+        .streams(&[StreamDef::generated("posts")])
+        .slices(Slices::NewestFirst)
+        .incremental()
+        .cursor("updated_at", Rfc3339)
+        .params(&[("sort_by", "updated_at")])
+        .cache_pages(transform::post)
+        .cost(LIMITS),
 ];

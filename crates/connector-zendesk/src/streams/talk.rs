@@ -6,86 +6,74 @@ use std::time::Duration;
 
 use pipeline_core::TimeFormat::Rfc3339;
 
+use pipeline_core::declarative::{ListDef, StreamDef};
+
 use crate::columns::talk;
 use crate::limits::{SUPPORT, TALK_EXPORT};
-use crate::table::{Columns, List, Reads, Walk, list, stream};
+use crate::vendor::{Pages, Slices, Zendesk};
 
 const EXPORTS: &[&str] = &[TALK_EXPORT, SUPPORT];
 
 /// The exports of Talk. They never say that they end: they do when a page is short or the time
 /// stands still.
-pub(super) const LISTS: &[List] = &[
-    list(
-        "calls",
-        "/api/v2/channels/voice/stats/incremental/calls",
-        &[stream("calls", "calls")
-            .columns(Columns::Hand(talk::CALL))
-            .note("needs Talk, and an administrator")],
-    )
-    .walk(Walk::TimeExport)
-    .reads(Reads::Changes(Duration::ZERO))
-    .cursor("updated_at", Rfc3339)
-    .limits(EXPORTS),
-    list(
-        "call_legs",
-        "/api/v2/channels/voice/stats/incremental/legs",
-        &[stream("call_legs", "legs")
-            .columns(Columns::Hand(talk::CALL_LEG))
-            .note("the parts of calls: who talked to whom, and for how long")],
-    )
-    .walk(Walk::TimeExport)
-    .reads(Reads::Changes(Duration::ZERO))
-    .cursor("updated_at", Rfc3339)
-    .limits(EXPORTS),
+pub(super) const LISTS: &[ListDef<Zendesk>] = &[
+    ListDef::get("calls", "/api/v2/channels/voice/stats/incremental/calls")
+        .records("calls")
+        .streams(&[StreamDef::new("calls", talk::CALL).note("needs Talk, and an administrator")])
+        .pages(Pages::TimeExport)
+        .slices(Slices::Changes(Duration::ZERO))
+        .incremental()
+        .cursor("updated_at", Rfc3339)
+        .cost(EXPORTS),
+    ListDef::get("call_legs", "/api/v2/channels/voice/stats/incremental/legs")
+        .records("legs")
+        .streams(&[StreamDef::new("call_legs", talk::CALL_LEG)
+            .note("the parts of calls: who talked to whom, and for how long")])
+        .pages(Pages::TimeExport)
+        .slices(Slices::Changes(Duration::ZERO))
+        .incremental()
+        .cursor("updated_at", Rfc3339)
+        .cost(EXPORTS),
 ];
 
 /// The other lists of Talk.
-pub const TALK: &[List] = &[
-    list(
-        "talk_phone_numbers",
-        "/api/v2/channels/voice/phone_numbers",
-        &[stream("talk_phone_numbers", "phone_numbers")],
-    ),
-    list(
+pub const TALK: &[ListDef<Zendesk>] = &[
+    ListDef::get("talk_phone_numbers", "/api/v2/channels/voice/phone_numbers")
+        .records("phone_numbers")
+        .streams(&[StreamDef::generated("talk_phone_numbers")]),
+    ListDef::get(
         "talk_agents_activity",
         "/api/v2/channels/voice/stats/agents_activity",
-        &[stream("talk_agents_activity", "agents_activity")],
-    ),
-    list(
+    )
+    .records("agents_activity")
+    .streams(&[StreamDef::generated("talk_agents_activity")]),
+    ListDef::get(
         "talk_current_queue_activity",
         "/api/v2/channels/voice/stats/current_queue_activity",
-        &[stream("talk_current_queue_activity", "current_queue_activity").key(&[])],
     )
-    .walk(Walk::Once),
-    list(
-        "talk_addresses",
-        "/api/v2/channels/voice/addresses",
-        &[stream("talk_addresses", "addresses")],
-    ),
-    list(
-        "talk_greetings",
-        "/api/v2/channels/voice/greetings",
-        &[stream("talk_greetings", "greetings")],
-    ),
-    list(
+    .records("current_queue_activity")
+    .streams(&[StreamDef::generated("talk_current_queue_activity").key(&[])])
+    .pages(Pages::Once),
+    ListDef::get("talk_addresses", "/api/v2/channels/voice/addresses")
+        .records("addresses")
+        .streams(&[StreamDef::generated("talk_addresses")]),
+    ListDef::get("talk_greetings", "/api/v2/channels/voice/greetings")
+        .records("greetings")
+        .streams(&[StreamDef::generated("talk_greetings")]),
+    ListDef::get(
         "talk_greeting_categories",
         "/api/v2/channels/voice/greeting_categories",
-        &[stream("talk_greeting_categories", "greeting_categories")],
-    ),
-    list(
-        "talk_ivrs",
-        "/api/v2/channels/voice/ivr",
-        &[stream("talk_ivrs", "ivrs")],
-    ),
-    list(
-        "talk_lines",
-        "/api/v2/channels/voice/lines",
-        &[stream("talk_lines", "lines")],
-    ),
-    list(
-        "talk_settings",
-        "/api/v2/channels/voice/settings",
-        &[stream("talk_settings", "settings").key(&[])],
     )
-    .walk(Walk::Once),
+    .records("greeting_categories")
+    .streams(&[StreamDef::generated("talk_greeting_categories")]),
+    ListDef::get("talk_ivrs", "/api/v2/channels/voice/ivr")
+        .records("ivrs")
+        .streams(&[StreamDef::generated("talk_ivrs")]),
+    ListDef::get("talk_lines", "/api/v2/channels/voice/lines")
+        .records("lines")
+        .streams(&[StreamDef::generated("talk_lines")]),
+    ListDef::get("talk_settings", "/api/v2/channels/voice/settings")
+        .records("settings")
+        .streams(&[StreamDef::generated("talk_settings").key(&[])])
+        .pages(Pages::Once),
 ];

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pipeline_core::{Error, ErrorKind, RawRecord, Result};
+use pipeline_core::{Added, Error, ErrorKind, RawRecord, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -36,18 +36,32 @@ pub(crate) fn textual_id(record: &RawRecord) -> Result<RawRecord> {
     else {
         return Ok(record.clone());
     };
-    let (members, id) = (record.members()?, format!("\"{id}\""));
-    Ok(RawRecord::from_members(members.iter().map(
-        |(name, value)| (&**name, if name == "id" { &*id } else { *value }),
-    )))
+    let id = format!("\"{id}\"");
+    changed(record, &Added::instead([("id", &*id)]))
 }
 
+/// The record without some of its members.
+///
+/// # Errors
+/// When it is not an object: it may quote anything.
 fn without(record: &RawRecord, names: &[&str]) -> Result<RawRecord> {
-    let members = record.members()?;
-    let kept = members.iter().filter(|(name, _)| !names.contains(&&**name));
-    Ok(RawRecord::from_members(
-        kept.map(|(name, value)| (&**name, *value)),
-    ))
+    changed(record, &Added::without(names))
+}
+
+/// The record with members more, or less.
+///
+/// # Errors
+/// When it is not an object.
+fn changed(record: &RawRecord, added: &Added) -> Result<RawRecord> {
+    let changed = record.clone().with(added);
+    if changed.parts().is_some() {
+        Ok(changed)
+    } else {
+        Err(Error::new(
+            ErrorKind::Decode,
+            "a record is not a JSON object",
+        ))
+    }
 }
 
 /// Leaves out what proves to a receiver who sends: its headers, its credentials and the secret of
@@ -172,16 +186,11 @@ fn elements(
     let missing =
         |error| Error::new(ErrorKind::Decode, format!("`{array}` is no list")).with_source(error);
     let json = record.member(array).unwrap_or("[]");
+    let added = Added::after([(name, value)]);
     let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(missing)?;
     let row = |element: &RawValue| {
         let element = RawRecord::upsert(element.get().to_owned());
-        let members = element.members()?;
-        Ok(RawRecord::from_members(
-            members
-                .iter()
-                .map(|(name, value)| (&**name, *value))
-                .chain([(name, value)]),
-        ))
+        changed(&element, &added)
     };
     elements.into_iter().map(row).collect()
 }
