@@ -2,14 +2,17 @@
 
 use chrono::TimeDelta;
 use futures::future::try_join_all;
+use pipeline_core::declarative::ListDef;
 use pipeline_core::http::{Call, HttpClient, Method, Request, Response};
 use pipeline_core::{Availability, CheckReport, Clock, Error, ErrorKind, Reader, Result};
 
-use crate::classify::words;
 use crate::config::Key;
 use crate::connect;
 use crate::connect::{Clients, Connect, Connected};
-use crate::streams::{Place, Stream, streams};
+use crate::errors::words;
+use crate::limits::{ACCOUNT, operation};
+use crate::streams::{inside, streams};
+use crate::vendor::{Pages, Requires, Stripe, expansions};
 
 /// Probes under way at the same time.
 const PARALLEL: usize = 8;
@@ -37,10 +40,12 @@ pub(crate) async fn check(
         ],
         ..CheckReport::default()
     };
-    let is_asked =
-        |stream: &Stream| !stream.test_only || key.is_test() || names.contains(&stream.name);
-    let is_read = |stream: &Stream| {
-        is_asked(stream) && connect.is_none_or(|connect| connect.reads_platform(stream))
+    let is_asked = |list: &ListDef<Stripe>| {
+        let is_there = key.is_test() || !list.requires.contains(&Requires::TestMode);
+        is_there || names.contains(&list.name)
+    };
+    let is_read = |list: &ListDef<Stripe>| {
+        is_asked(list) && connect.is_none_or(|connect| connect.reads_platform(list))
     };
     // Whose key it is: asked first, so that a bad key or a vendor that cannot be reached is found
     // by one request.
@@ -87,7 +92,7 @@ async fn check_accounts(
     connect: &Connect,
     clients: &Clients,
     names: &[&str],
-    is_asked: &(dyn Fn(&Stream) -> bool + Sync),
+    is_asked: &(dyn Fn(&ListDef<Stripe>) -> bool + Sync),
     report: &mut CheckReport,
 ) -> Result<()> {
     let accounts = connect
@@ -115,8 +120,8 @@ async fn check_accounts(
         );
     }
     if let Some(Connected { id, .. }) = accounts.iter().find(|account| account.refusal.is_none()) {
-        let probes = probe_all(&clients.client(client, id)?, names, &|stream| {
-            is_asked(stream) && connect.reads_connected(stream)
+        let probes = probe_all(&clients.client(client, id)?, names, &|list| {
+            is_asked(list) && connect.reads_connected(list)
         })
         .await?;
         report.endpoints.extend(
@@ -140,46 +145,36 @@ struct Probes {
 async fn probe_all(
     client: &HttpClient,
     names: &[&str],
-    is_read: &(dyn Fn(&Stream) -> bool + Sync),
+    is_read: &(dyn Fn(&ListDef<Stripe>) -> bool + Sync),
 ) -> Result<Probes> {
-    let is_wanted = |stream: &&Stream| {
-        !matches!(stream.place, Place::Inside { .. })
-            && is_read(stream)
-            && (names.is_empty() || names.contains(&stream.name))
+    let is_wanted = |list: &&ListDef<Stripe>| {
+        list.embedded.is_none() && is_read(list) && (names.is_empty() || names.contains(&list.name))
     };
-    let mut wanted: Vec<&'static Stream> = streams().filter(is_wanted).collect();
-    wanted.sort_by_key(|stream| stream.name);
+    let mut wanted: Vec<&'static ListDef<Stripe>> = streams().filter(is_wanted).collect();
+    wanted.sort_by_key(|list| list.name);
     let mut probes = Probes {
         endpoints: Vec::with_capacity(wanted.len()),
         version: None,
     };
     for some in wanted.chunks(PARALLEL) {
-        for (stream, (availability, answered)) in some
+        for (list, (availability, answered)) in some
             .iter()
-            .zip(try_join_all(some.iter().map(|stream| probe(client, stream))).await?)
+            .zip(try_join_all(some.iter().map(|list| probe(client, list))).await?)
         {
-            client.checked(stream.name, &availability);
+            client.checked(list.name, &availability);
             probes.version = probes.version.or(answered);
+            // The lists inside its objects are read with them.
+            let inside = inside(list).map(|(inside, _)| inside.name);
             probes
                 .endpoints
-                .extend(inside(stream).map(|inner| (inner.to_owned(), availability.clone())));
-            probes
-                .endpoints
-                .push((stream.name.to_owned(), availability));
+                .extend(inside.map(|name| (name.to_owned(), availability.clone())));
+            probes.endpoints.push((list.name.to_owned(), availability));
         }
     }
     probes
         .endpoints
         .sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(probes)
-}
-
-/// The streams inside the records of a stream, which are read with it.
-fn inside(stream: &Stream) -> impl Iterator<Item = &'static str> {
-    streams().filter_map(|inner| {
-        matches!(inner.place, Place::Inside { parent, .. } if parent == stream.name)
-            .then_some(inner.name)
-    })
 }
 
 /// How far Stripe's clock, which syncs go by, is from this machine's.
@@ -192,33 +187,31 @@ fn describe_skew(ahead: TimeDelta) -> String {
 }
 
 /// Asks a list for one object: whether it may be read, and the version that Stripe answers in.
-async fn probe(client: &HttpClient, stream: &Stream) -> Result<(Availability, Option<String>)> {
-    let path = match (stream.path.split_once('{'), stream.path.split_once('}')) {
+async fn probe(
+    client: &HttpClient,
+    list: &ListDef<Stripe>,
+) -> Result<(Availability, Option<String>)> {
+    let path = match (list.path.split_once('{'), list.path.split_once('}')) {
         (Some((before, _)), Some((_, after))) => format!("{before}{NOBODY}{after}"),
-        _ => stream.path.to_owned(),
+        _ => list.path.to_owned(),
     };
     let mut request = request(client, &path)?;
-    let named = |value: String| {
-        if value.contains('{') {
-            NOBODY.to_owned()
-        } else {
-            value
-        }
+    let named = |(name, value): &(&str, &str)| {
+        let value = if value.contains('{') { NOBODY } else { value };
+        ((*name).to_owned(), value.to_owned())
     };
-    request.query.extend(
-        stream
-            .parameters()
-            .map(|(name, value)| (name, named(value))),
-    );
-    if stream.paged {
+    request.query.extend(list.params.iter().map(named));
+    let members = list.facts.expand.iter().copied();
+    request.query.extend(expansions(members));
+    if list.pages == Pages::AfterLast {
         request.set_query("limit", "1");
     }
     match client
         .send(
             &request,
             &Call {
-                endpoint: stream.name,
-                buckets: &stream.buckets(),
+                endpoint: list.name,
+                buckets: &[operation(list.path).into(), ACCOUNT.into()],
             },
         )
         .await

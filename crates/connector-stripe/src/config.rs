@@ -256,7 +256,7 @@ impl StripeConfig {
 impl StripeConfig {
     /// After which time a stream is read again as a whole.
     pub(crate) fn full_refresh_interval(&self, name: &str) -> Option<TimeDelta> {
-        let by_default = stream(name).and_then(|stream| NonZeroU32::new(stream.again_after));
+        let by_default = stream(name).and_then(|list| NonZeroU32::new(list.facts.again_after));
         let days = self
             .stream_refresh_days
             .get(name)

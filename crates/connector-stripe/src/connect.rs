@@ -6,16 +6,18 @@
 
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use pipeline_core::declarative::ListDef;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
-use pipeline_core::paginate::AfterLastId;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
-    Account, Endpoint, Error, ErrorKind, Plan, RawRecord, Reader, Result, Schema, StreamDef,
+    Account, Endpoint, Error, ErrorKind, Plan, RawRecord, Reader, Result, Schema, Stream,
 };
 
 use crate::config::{Accounts, Key, KeyKind, StripeConfig};
-use crate::streams::{ACCOUNT, Reading, Stream, operation, stream};
-use crate::{changes, settling};
+use crate::limits::{ACCOUNT, operation};
+use crate::streams::stream;
+use crate::vendor::{AFTER_LAST, Reading, Stripe};
+use crate::{change_feed, settling};
 
 /// The column that tells whose a row is: the id of the account. No object of Stripe's has a member
 /// of this name.
@@ -79,7 +81,7 @@ impl Connect {
             .collect();
         let feeds = [
             settling::endpoint(&lists),
-            changes::endpoint(&lists, reading),
+            change_feed::endpoint(&lists, reading),
         ];
         lists.extend(feeds);
         Some(Self {
@@ -128,14 +130,14 @@ impl Connect {
         }
     }
 
-    /// Whether a stream of the platform is read.
-    pub(crate) fn reads_platform(&self, stream: &Stream) -> bool {
-        self.has_platform() && (self.platform || !is_connected(stream))
+    /// Whether a list of the platform is read.
+    pub(crate) fn reads_platform(&self, list: &ListDef<Stripe>) -> bool {
+        self.has_platform() && (self.platform || !is_connected(list))
     }
 
-    /// Whether a stream of the other accounts is read.
-    pub(crate) fn reads_connected(&self, stream: &Stream) -> bool {
-        self.siblings || is_connected(stream)
+    /// Whether a list of the other accounts is read.
+    pub(crate) fn reads_connected(&self, list: &ListDef<Stripe>) -> bool {
+        self.siblings || is_connected(list)
     }
 
     /// The endpoints of all accounts that the named endpoints stand for.
@@ -256,8 +258,9 @@ fn unknown() -> Error {
 
 /// Whether connected accounts have such a list as well: all but those of the accounts that are
 /// connected.
-fn is_connected(stream: &Stream) -> bool {
-    stream.path != LIST && stream.parent() != Some("accounts")
+fn is_connected(list: &ListDef<Stripe>) -> bool {
+    let parent = list.parent.map(|parent| parent.list);
+    list.path != LIST && parent != Some("accounts")
 }
 
 /// Whether an endpoint feeds a stream that connected accounts have.
@@ -311,15 +314,9 @@ pub(crate) async fn own_id(client: &HttpClient) -> Result<Option<String>> {
 async fn list(reader: &Reader) -> Result<Vec<Connected>> {
     let endpoint = Endpoint::get("accounts", LIST)
         .query("limit", "100")
-        .feeds(
-            StreamDef::new("accounts", Schema::default()).primary_key(["id"]),
-            "data",
-        )
-        .paginate(AfterLastId {
-            param: "starting_after",
-            more: "has_more",
-            id: "id",
-        })
+        .records("data")
+        .stream(Stream::new("accounts", Schema::default()).primary_key(["id"]))
+        .paginate(AFTER_LAST)
         .buckets([ACCOUNT])
         .bucket(operation(LIST));
     let mut pages = reader.read(&endpoint, SliceState::default());

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use pipeline_core::declarative::ListDef;
 use pipeline_core::state::{Position, SliceState, Window};
 use pipeline_core::{Endpoint, Page, Reader, Result, SyncMode};
 
-use crate::streams::{Place, streams};
+use crate::streams::{asked_for_each, stream, streams};
+use crate::vendor::Stripe;
 
 /// Pages of records that are counted: beyond, their number is said to be larger.
 const MOST_PAGES: usize = 10;
@@ -66,7 +68,7 @@ impl Cost {
     }
 
     async fn count(&self, reader: &Reader, parent: &Endpoint, slice: SliceState) {
-        let Some(list) = crate::streams::stream(parent.name()) else {
+        let Some(list) = stream(parent.name()) else {
             return;
         };
         // Whoever comes next waits, so that nothing is spent before it is said.
@@ -79,18 +81,18 @@ impl Cost {
         }
         let (lists, is_alone) = {
             let selected = &self.selected;
-            let is_of_it =
-                |place: Place| matches!(place, Place::Each { parent, .. } if parent == list.name);
+            let is_of_it = |child: &&ListDef<Stripe>| asked_for_each(child) == Some(list.name);
             let mut lists: Vec<&str> = streams()
-                .filter(|stream| is_of_it(stream.place) && selected.contains(stream.name))
-                .map(|stream| stream.name)
+                .filter(is_of_it)
+                .map(|child| child.name)
+                .filter(|name| selected.contains(*name))
                 .collect();
             lists.sort_unstable();
             (
                 lists,
                 selected
                     .iter()
-                    .filter(|name| crate::streams::stream(name).is_some())
+                    .filter(|name| stream(name).is_some())
                     .count()
                     == 1,
             )

@@ -1,24 +1,25 @@
 #![doc = include_str!("../README.md")]
 
-mod changes;
+mod change_feed;
 mod check;
-mod classify;
 mod config;
 mod connect;
 mod cost;
-#[rustfmt::skip]
-mod schemas;
+mod errors;
+mod limits;
+#[rustfmt::skip] // It is sealed as it is written.
+mod schema;
 mod settling;
+mod slices;
 mod spare;
 mod streams;
+mod vendor;
 pub mod webhook;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use pipeline_core::http::{Bearer, HttpClient};
@@ -31,29 +32,36 @@ use pipeline_core::{
 };
 use secrecy::ExposeSecret;
 
-pub use self::changes::event_types;
-use self::changes::{CHANGES, Changes};
-use self::classify::StripeAnswers;
+use self::change_feed::{CHANGES, Changes};
 use self::config::Key;
 pub use self::config::{Accounts, StripeConfig};
 use self::connect::{Clients, Connect};
 use self::cost::Cost;
+use self::errors::StripeAnswers;
+use self::limits::{ACCOUNT, quotas};
 use self::settling::{SETTLING, Settling};
 use self::spare::Spare;
-use self::streams::{ACCOUNT, LIST_RATE, Reading, endpoints, operation};
-pub use self::streams::{FAMILIES, Inner, Place, Stream, stream, streams};
+use self::vendor::Stripe;
+
+/// The tables of lists, from which the columns, the documentation and the fixtures are written.
+#[doc(hidden)]
+pub mod tables {
+    pub use crate::change_feed::{event_types, heard, tells_deletions};
+    pub use crate::streams::{FAMILIES, inside, lists, objects, owner, stream, streams};
+    pub use crate::vendor::{Facts, Pages, Requires, Settles, Slices, Stripe};
+}
 
 /// The version of Stripe's API that every request asks for, and that the columns are of.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
 
 /// Stripe, configured for one account, or for a platform and the accounts that are connected to it.
 #[derive(Debug)]
-pub struct Stripe {
+pub struct StripeConnector {
     client: HttpClient,
     /// The lists, without the feeds of what changes, and without a column for the account.
     lists: Vec<Endpoint>,
     endpoints: Vec<Endpoint>,
-    reading: Reading,
+    stripe: Stripe,
     /// None: one account is read.
     connect: Option<Connect>,
     range: TimeRange,
@@ -78,7 +86,7 @@ struct Run {
     accounts: Option<Clients>,
 }
 
-impl Stripe {
+impl StripeConnector {
     /// Builds the connector. Does no IO.
     ///
     /// # Errors
@@ -107,26 +115,16 @@ impl Stripe {
         if let Some(account) = &config.account {
             client = client.default_header(key.account_header(), account);
         }
-        for (path, quota) in operations(&config) {
-            client = client.quota(operation(path), quota);
+        for (operation, quota) in quotas(&config) {
+            client = client.quota(operation, quota);
         }
-        for path in changes::retrieved() {
-            let quota = Quota::per_second(config.list_rps.map_or(LIST_RATE, NonZeroU32::get))
-                .share(config.rate_share);
-            client = client.quota(changes::retrieve_operation(path), quota);
-        }
-        let reading = Reading {
-            page_size: config.page_size,
-            lag: TimeDelta::seconds(config.lag_seconds.into()),
-            lookback: TimeDelta::seconds(config.lookback_seconds.into()),
-        };
-        let read = |list| by_name(refreshing(list, &config), key);
-        let lists: Vec<Endpoint> = endpoints(reading).into_iter().map(read).collect();
-        let connect = Connect::new(&config, key, &lists, reading);
+        let stripe = Stripe::new(&config, key);
+        let lists = streams::endpoints(&stripe);
+        let connect = Connect::new(&config, key, &lists, stripe.reading());
         let mut endpoints = lists.clone();
         endpoints.extend([
             settling::endpoint(&lists),
-            changes::endpoint(&lists, reading),
+            change_feed::endpoint(&lists, stripe.reading()),
         ]);
         if connect.is_some() {
             endpoints = endpoints
@@ -138,7 +136,7 @@ impl Stripe {
             client: client.build()?,
             lists,
             endpoints,
-            reading,
+            stripe,
             connect,
             rate: f64::from(account_rate) * config.rate_share,
             range: TimeRange {
@@ -152,48 +150,7 @@ impl Stripe {
     }
 }
 
-/// A list that is read again as a whole when its columns mean something else, and as often as the
-/// configuration says.
-fn refreshing(list: Endpoint, config: &StripeConfig) -> Endpoint {
-    let edition = stream(list.name()).map_or(API_VERSION, Stream::edition);
-    let list = list.edition(edition);
-    let intervals = list
-        .streams()
-        .filter_map(|stream| config.full_refresh_interval(stream.name()));
-    match intervals.min() {
-        Some(interval) => list.full_refresh_interval(interval),
-        None => list,
-    }
-}
-
-/// What the key's mode does not have is asked for only when it is named.
-fn by_name(list: Endpoint, key: Key) -> Endpoint {
-    let test_only = stream(list.name()).is_some_and(|stream| stream.test_only);
-    if test_only && !key.is_test() {
-        list.opt_in()
-    } else {
-        list
-    }
-}
-
-/// The path template of every list, and what is allowed for it.
-fn operations(config: &StripeConfig) -> BTreeMap<&'static str, Quota> {
-    let allowed = |rate| {
-        Quota::per_second(config.list_rps.map_or(rate, NonZeroU32::get)).share(config.rate_share)
-    };
-    let inner = streams()
-        .flat_map(|stream| stream.inner)
-        .map(|inner| (inner.path, allowed(LIST_RATE)));
-    let mut operations: BTreeMap<_, _> = inner
-        .chain(streams().map(|stream| (stream.path, allowed(stream.rate))))
-        .collect();
-    for (name, rate) in &config.stream_rps {
-        operations.extend(stream(name).map(|stream| (stream.path, Quota::per_second(rate.get()))));
-    }
-    operations
-}
-
-impl Stripe {
+impl StripeConnector {
     /// Whose data it is: the account, as far as the key may tell it, and its mode, which the key
     /// itself tells. Keys are rotated, and say nothing.
     fn origin(&self, own: Option<String>) -> Origin {
@@ -209,7 +166,7 @@ impl Stripe {
 }
 
 #[async_trait]
-impl Connector for Stripe {
+impl Connector for StripeConnector {
     fn client(&self) -> &HttpClient {
         &self.client
     }
@@ -254,12 +211,12 @@ impl Connector for Stripe {
                 ..Plan::default()
             },
         };
-        let spare = Spare::new(self.reading);
+        let spare = Spare::new(&self.stripe);
         Ok(Arc::new(Run {
             reader,
             plan: Plan { origin, ..plan },
-            changes: Changes::new(&self.lists, self.reading, spare.clone()),
-            settling: Settling::new(&self.lists, self.reading, self.range.start),
+            changes: Changes::new(&self.lists, &self.stripe, spare.clone()),
+            settling: Settling::new(&self.lists, self.stripe.reading(), self.range.start),
             cost: Cost::new(self.rate, self.range.start, endpoints),
             spare,
             accounts,
@@ -308,6 +265,6 @@ impl ConnectorConfig for StripeConfig {
         "Stripe: payments, billing, Connect, Issuing, and Treasury of one account or of many";
 
     fn build(self, context: BuildContext) -> Result<Arc<dyn Connector>> {
-        Ok(Arc::new(Stripe::new(self, context)?))
+        Ok(Arc::new(StripeConnector::new(self, context)?))
     }
 }

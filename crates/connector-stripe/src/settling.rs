@@ -15,11 +15,13 @@ use futures::{StreamExt, TryStreamExt};
 use pipeline_core::http::{HttpClient, Request};
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState, Window};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Reader, Result};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Page, RawRecord, Reader, Result, Stream};
 use serde::{Deserialize, Serialize};
 
 use self::open::{Open, Span};
-use crate::streams::{ACCOUNT, Reading, Settles, Stream, operation, stream};
+use crate::limits::{ACCOUNT, operation};
+use crate::streams;
+use crate::vendor::{Reading, Settles};
 
 /// Name of the endpoint.
 pub(crate) const SETTLING: &str = "settling";
@@ -36,8 +38,8 @@ pub(crate) fn endpoint(lists: &[Endpoint]) -> Endpoint {
     let endpoint = Endpoint::get(SETTLING, "/v1/balance_transactions")
         .slices(Always)
         .incremental()
-        .last()
-        .at_most(1);
+        .change_feed()
+        .max_concurrent_slices(1);
     let endpoint = endpoint
         .buckets([ACCOUNT])
         .bucket(operation("/v1/balance_transactions"));
@@ -46,13 +48,14 @@ pub(crate) fn endpoint(lists: &[Endpoint]) -> Endpoint {
         .filter(|list| settles(list).is_some())
         .flat_map(Endpoint::streams);
     streams.fold(endpoint, |endpoint, stream| {
-        endpoint.feeds(stream.clone(), "data")
+        endpoint.records("data").stream(stream.clone())
     })
 }
 
-fn settles(list: &Endpoint) -> Option<(&'static Stream, Settles)> {
-    let stream = stream(list.name())?;
-    Some((stream, stream.settles?))
+/// The name of a list whose objects become final without an event, and how they show it.
+fn settles(list: &Endpoint) -> Option<(&'static str, Settles)> {
+    let list = streams::stream(list.name())?;
+    Some((list.name, list.facts.settles?))
 }
 
 /// One slice that never ends.
@@ -149,10 +152,10 @@ impl Noted {
         let mut covered = None;
         for (begin, end) in windows {
             // Windows of what is older than the covered part come first, and leave that as it is.
-            let reached = covered.max(since);
-            let touches = match (begin, reached) {
+            let watermark = covered.max(since);
+            let touches = match (begin, watermark) {
                 (None, _) => true,
-                (Some(begin), Some(reached)) => begin <= reached,
+                (Some(begin), Some(watermark)) => begin <= watermark,
                 (Some(_), None) => false,
             };
             if touches {
@@ -201,10 +204,10 @@ impl Settling {
         slice: &SliceState,
         pages: BoxStream<'a, Result<Page>>,
     ) -> BoxStream<'a, Result<Page>> {
-        let (Some((stream, settles)), Some(window)) = (settles(endpoint), slice.window) else {
+        let (Some((name, settles)), Some(window)) = (settles(endpoint), slice.window) else {
             return pages;
         };
-        let (key, client) = ((account(client), stream.name), client.clone());
+        let (key, client) = ((account(client), name), client.clone());
         if slice.position == Position::Start {
             self.noted()
                 .entry(key.clone())
@@ -260,7 +263,7 @@ fn account(client: &HttpClient) -> String {
 
 /// A list of which something is wanted.
 #[derive(Clone, Copy)]
-struct List<'a> {
+struct Due<'a> {
     endpoint: &'a Endpoint,
     settles: Settles,
     /// Number of its stream among those that are fed.
@@ -270,7 +273,7 @@ struct List<'a> {
 /// One pass over what is due.
 struct Pass<'a> {
     reader: Reader,
-    lists: Vec<List<'a>>,
+    lists: Vec<Due<'a>>,
     streams: usize,
     place: Place,
     now: i64,
@@ -281,7 +284,7 @@ struct Pass<'a> {
 
 /// A span that is read again.
 struct Again<'a> {
-    list: List<'a>,
+    list: Due<'a>,
     due: i64,
     span: Span,
     pages: BoxStream<'a, Result<Page>>,
@@ -299,18 +302,18 @@ impl<'a> Pass<'a> {
             .streams()
             .enumerate()
             .filter(|(index, _)| endpoint.wants(*index));
-        let list = |(index, fed): (usize, &pipeline_core::StreamDef)| {
+        let list = |(index, fed): (usize, &Stream)| {
             let endpoint = settling
                 .lists
                 .iter()
                 .find(|list| list.name() == fed.name())?;
-            Some(List {
+            Some(Due {
                 endpoint,
                 settles: settles(endpoint)?.1,
                 index,
             })
         };
-        let lists: Vec<List<'a>> = wanted.filter_map(list).collect();
+        let lists: Vec<Due<'a>> = wanted.filter_map(list).collect();
         let (place, streams) = (Place::of(slice)?, endpoint.streams().len());
         let mut pass = Self {
             reader,
@@ -332,7 +335,7 @@ impl<'a> Pass<'a> {
     async fn learn(
         &mut self,
         settling: &Settling,
-        list: List<'a>,
+        list: Due<'a>,
         end: DateTime<Utc>,
     ) -> Result<()> {
         let name = list.endpoint.name();
@@ -440,7 +443,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn known(&mut self, list: List<'_>) -> &mut Known {
+    fn known(&mut self, list: Due<'_>) -> &mut Known {
         self.place
             .streams
             .entry(list.endpoint.name().to_owned())
@@ -481,10 +484,10 @@ impl<'a> Pass<'a> {
             let again = std::mem::take(&mut known.again);
             known.open.join(again);
         }
-        let reached = DateTime::from_timestamp(self.now, 0);
+        let watermark = DateTime::from_timestamp(self.now, 0);
         let advance = Advance::CaughtUp(self.place.text());
         Page {
-            reached,
+            watermark,
             ..Page::new(vec![Vec::new(); self.streams], Some(advance))
         }
     }

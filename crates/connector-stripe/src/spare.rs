@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use pipeline_core::declarative::ListDef;
 use pipeline_core::state::SliceState;
 use pipeline_core::{Endpoint, Error, ErrorKind, Page, Reader, Result};
 
-use crate::streams::{Reading, Stream, plain_endpoint, streams};
+use crate::streams;
+use crate::vendor::Stripe;
 
-/// Which streams are read without such members, because Stripe refused to expand them.
+/// Which lists are read without such members, because Stripe refused to expand them.
 #[derive(Clone, Debug)]
 pub(crate) struct Spare(Arc<BTreeMap<&'static str, Plain>>);
 
-/// A stream as it is read without them.
+/// A list as it is read without them.
 #[derive(Debug)]
 struct Plain {
     endpoint: Endpoint,
@@ -24,36 +26,27 @@ struct Plain {
 }
 
 impl Spare {
-    pub(crate) fn new(reading: Reading) -> Self {
-        let plain = |stream: &'static Stream| {
-            let endpoint = plain_endpoint(stream, reading)?;
-            Some((
-                stream.name,
-                Plain {
-                    endpoint,
-                    is_read: AtomicBool::new(false),
-                },
-            ))
+    pub(crate) fn new(stripe: &Stripe) -> Self {
+        let plain = |endpoint: Endpoint| {
+            let list = streams::stream(endpoint.name())?;
+            let plain = Plain {
+                endpoint,
+                is_read: AtomicBool::new(false),
+            };
+            (!list.facts.spare.is_empty()).then_some((list.name, plain))
         };
-        Self(Arc::new(
-            streams()
-                .filter(|stream| !stream.spare.is_empty())
-                .filter_map(plain)
-                .collect(),
-        ))
+        let endpoints = streams::endpoints(&stripe.without_spare());
+        Self(Arc::new(endpoints.into_iter().filter_map(plain).collect()))
     }
 
-    /// The members that objects of a stream are asked for.
-    pub(crate) fn asked_for(&self, stream: &'static Stream) -> impl Iterator<Item = &'static str> {
+    /// The members that objects of a list are asked for.
+    pub(crate) fn asked_for(&self, list: &ListDef<Stripe>) -> impl Iterator<Item = &'static str> {
         let is_plain = self
             .0
-            .get(stream.name)
+            .get(list.name)
             .is_some_and(|plain| plain.is_read.load(Ordering::Relaxed));
-        stream
-            .expand
-            .iter()
-            .copied()
-            .filter(move |member| !(is_plain && stream.spare.contains(member)))
+        let (members, spare) = (list.facts.expand.iter().copied(), list.facts.spare);
+        members.filter(move |member| !(is_plain && spare.contains(member)))
     }
 
     /// Reads a list; without those members when it is refused with them.
@@ -84,8 +77,8 @@ impl Spare {
                 return Err(refusal);
             };
             if !plain.is_read.swap(true, Ordering::Relaxed) {
-                let members = crate::streams::stream(endpoint.name())
-                    .map_or(&[][..], |stream| stream.spare)
+                let members = streams::stream(endpoint.name())
+                    .map_or(&[][..], |list| list.facts.spare)
                     .join("`, `");
                 reader
                     .client()

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 pub use pipeline_core::webhook::Rejection;
-use pipeline_core::webhook::{Secrets, check_age};
+use pipeline_core::webhook::{SigningSecrets, check_age};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
 /// What proves the webhooks of an endpoint, or of several.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
-    secrets: Secrets,
+    secrets: SigningSecrets,
 }
 
 /// What a webhook tells of.
@@ -42,7 +42,7 @@ impl Webhooks {
     /// one is empty or has white space around it.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> pipeline_core::Result<Self> {
         Ok(Self {
-            secrets: Secrets::new(secrets)?,
+            secrets: SigningSecrets::new(secrets)?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pipeline_core::RawRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::streams::Settles;
+use crate::vendor::Settles;
 
 /// What is due within so many seconds is read again together.
 const TOGETHER: i64 = 3_600;
@@ -164,7 +164,11 @@ mod tests {
     }
 
     fn settles() -> Settles {
-        stream("balance_transactions").unwrap().settles.unwrap()
+        stream("balance_transactions")
+            .unwrap()
+            .facts
+            .settles
+            .unwrap()
     }
 
     #[test]

@@ -1,35 +1,75 @@
 //! Connected accounts, and what platforms earn with them.
 
 use pipeline_core::RawRecord;
+use pipeline_core::declarative::{ListDef, ParentRef, StreamDef};
 use serde::Deserialize;
 
-use super::{Inner, Stream};
+use super::{created, list};
+use crate::vendor::{Facts, Pages, Stripe};
 
-/// The streams.
-pub(super) const STREAMS: &[Stream] = &[
-    Stream::new("account_capabilities", "/v1/accounts/{account}/capabilities", "capability").each("accounts").owner("account").one_page(),
-    Stream::new("accounts", "/v1/accounts", "account")
-        .unfiltered()
-        .inner(&[Inner { member: "external_accounts", path: "/v1/accounts/{account}/external_accounts", query: &[] }])
-        .note("connected accounts; old ones have no `created`, so the list is never filtered by it"),
-    Stream::new("application_fee_refunds", "/v1/application_fees/{id}/refunds", "fee_refund")
-        .inside("application_fees", "refunds")
-        .owner("fee"),
-    Stream::new("application_fees", "/v1/application_fees", "application_fee"),
-    Stream::new("external_account_bank_accounts", "/v1/accounts/{account}/external_accounts", "bank_account")
-        .each("accounts")
-        .owner("account")
-        .query(&[("object", "bank_account")])
-        .note("where connected accounts are paid out to"),
-    Stream::new("external_account_cards", "/v1/accounts/{account}/external_accounts", "card")
-        .each("accounts")
-        .owner("account")
-        .query(&[("object", "card")])
-        .note("where connected accounts are paid out to"),
-    Stream::new("persons", "/v1/accounts/{account}/persons", "person")
-        .each_when("accounts", shows_persons)
-        .owner("account")
-        .note("of accounts whose requirements the platform collects; the persons of others are not shown to it"),
+/// The lists.
+pub(super) const LISTS: &[ListDef<Stripe>] = &[
+    list(
+        "account_capabilities",
+        "/v1/accounts/{account}/capabilities",
+    )
+    .streams(&[StreamDef::generated("account_capabilities")])
+    .facts(Facts::of("capability"))
+    .child_of(ParentRef::to("accounts").include(&[("id", "account")]))
+    .pages(Pages::One),
+    list("accounts", "/v1/accounts")
+        .streams(&[StreamDef::generated("accounts").note(
+            "connected accounts; old ones have no `created`, so the list is \
+             never filtered by it",
+        )])
+        .facts(Facts::of("account")),
+    list(
+        "accounts.external_accounts",
+        "/v1/accounts/{account}/external_accounts",
+    )
+    .embedded_in(ParentRef::to("accounts"), "external_accounts"),
+    list(
+        "application_fee_refunds",
+        "/v1/application_fees/{id}/refunds",
+    )
+    .streams(&[StreamDef::generated("application_fee_refunds")])
+    .facts(Facts::of("fee_refund"))
+    .embedded_in(
+        ParentRef::to("application_fees").include(&[("id", "fee")]),
+        "refunds",
+    ),
+    created("application_fees", "/v1/application_fees")
+        .streams(&[StreamDef::generated("application_fees")])
+        .facts(Facts::of("application_fee")),
+    list(
+        "external_account_bank_accounts",
+        "/v1/accounts/{account}/external_accounts",
+    )
+    .streams(&[StreamDef::generated("external_account_bank_accounts")
+        .note("where connected accounts are paid out to")])
+    .facts(Facts::of("bank_account"))
+    .params(&[("object", "bank_account")])
+    .child_of(ParentRef::to("accounts").include(&[("id", "account")])),
+    list(
+        "external_account_cards",
+        "/v1/accounts/{account}/external_accounts",
+    )
+    .streams(&[StreamDef::generated("external_account_cards")
+        .note("where connected accounts are paid out to")])
+    .facts(Facts::of("card"))
+    .params(&[("object", "card")])
+    .child_of(ParentRef::to("accounts").include(&[("id", "account")])),
+    list("persons", "/v1/accounts/{account}/persons")
+        .streams(&[StreamDef::generated("persons").note(
+            "of accounts whose requirements the platform collects; the \
+             persons of others are not shown to it",
+        )])
+        .facts(Facts::of("person"))
+        .child_of(
+            ParentRef::to("accounts")
+                .filter(shows_persons)
+                .include(&[("id", "account")]),
+        ),
 ];
 
 /// Stripe refuses to tell the persons of accounts from which it collects the requirements itself.

@@ -1,95 +1,85 @@
 //! Files, events, reports, identity, terminals and what else an account has.
 
-use super::{Inner, Stream};
+use pipeline_core::declarative::{ListDef, ParentRef, StreamDef};
 
-/// The streams.
-pub(super) const STREAMS: &[Stream] = &[
-    Stream::new(
-        "apple_pay_domains",
-        "/v1/apple_pay/domains",
-        "apple_pay_domain",
-    )
-    .unfiltered(),
-    Stream::new("climate_orders", "/v1/climate/orders", "climate.order")
-        .unfiltered()
-        .note("needs Climate Orders"),
-    Stream::new("country_specs", "/v1/country_specs", "country_spec")
-        .unfiltered()
-        .note("Stripe's, the same for every account"),
-    Stream::new("events", "/v1/events", "event")
-        .note("kept by Stripe for 30 days; `data` is in the account's API version, not ours"),
-    Stream::new("exchange_rates", "/v1/exchange_rates", "exchange_rate")
-        .unfiltered()
-        .note("Stripe's, the same for every account"),
-    Stream::new("file_links", "/v1/file_links", "file_link").whole(),
-    Stream::new("files", "/v1/files", "file")
-        .rate(20)
-        .inner(&[Inner {
-            member: "links",
-            path: "/v1/file_links",
-            query: &[("file", "{id}")],
-        }])
-        .note("descriptions; contents are not read"),
-    Stream::new(
-        "forwarding_requests",
-        "/v1/forwarding/requests",
-        "forwarding.request",
-    )
-    .note("needs the Vault and Forward API"),
-    Stream::new(
+use super::{created, kept, list};
+use crate::vendor::{Facts, Pages, Stripe};
+
+/// The lists.
+pub(super) const LISTS: &[ListDef<Stripe>] = &[
+    list("apple_pay_domains", "/v1/apple_pay/domains")
+        .streams(&[StreamDef::generated("apple_pay_domains")])
+        .facts(Facts::of("apple_pay_domain")),
+    list("climate_orders", "/v1/climate/orders")
+        .streams(&[StreamDef::generated("climate_orders").note("needs Climate Orders")])
+        .facts(Facts::of("climate.order")),
+    list("country_specs", "/v1/country_specs")
+        .streams(&[
+            StreamDef::generated("country_specs").note("Stripe's, the same for every account")
+        ])
+        .facts(Facts::of("country_spec")),
+    created("events", "/v1/events")
+        .streams(&[StreamDef::generated("events").note(
+            "kept by Stripe for 30 days; `data` is in the account's API \
+             version, not ours",
+        )])
+        .facts(Facts::of("event")),
+    list("exchange_rates", "/v1/exchange_rates")
+        .streams(&[
+            StreamDef::generated("exchange_rates").note("Stripe's, the same for every account")
+        ])
+        .facts(Facts::of("exchange_rate")),
+    kept("file_links", "/v1/file_links")
+        .streams(&[StreamDef::generated("file_links")])
+        .facts(Facts::of("file_link"))
+        .full_refresh(),
+    created("files", "/v1/files")
+        .streams(&[StreamDef::generated("files").note("descriptions; contents are not read")])
+        .facts(Facts::of("file").rate(20)),
+    list("files.links", "/v1/file_links")
+        .params(&[("file", "{id}")])
+        .embedded_in(ParentRef::to("files"), "links"),
+    created("forwarding_requests", "/v1/forwarding/requests")
+        .streams(&[
+            StreamDef::generated("forwarding_requests").note("needs the Vault and Forward API")
+        ])
+        .facts(Facts::of("forwarding.request")),
+    created(
         "identity_verification_reports",
         "/v1/identity/verification_reports",
-        "identity.verification_report",
     )
-    .note("needs Identity"),
-    Stream::new(
+    .streams(&[StreamDef::generated("identity_verification_reports").note("needs Identity")])
+    .facts(Facts::of("identity.verification_report")),
+    created(
         "identity_verification_sessions",
         "/v1/identity/verification_sessions",
-        "identity.verification_session",
     )
-    .note("needs Identity"),
-    Stream::new(
-        "reporting_report_runs",
-        "/v1/reporting/report_runs",
-        "reporting.report_run",
-    ),
-    Stream::new(
-        "reporting_report_types",
-        "/v1/reporting/report_types",
-        "reporting.report_type",
-    )
-    .unfiltered()
-    .one_page()
-    .note("Stripe's, the same for every account"),
-    Stream::new(
+    .streams(&[StreamDef::generated("identity_verification_sessions").note("needs Identity")])
+    .facts(Facts::of("identity.verification_session")),
+    created("reporting_report_runs", "/v1/reporting/report_runs")
+        .streams(&[StreamDef::generated("reporting_report_runs")])
+        .facts(Facts::of("reporting.report_run")),
+    list("reporting_report_types", "/v1/reporting/report_types")
+        .streams(&[StreamDef::generated("reporting_report_types")
+            .note("Stripe's, the same for every account")])
+        .facts(Facts::of("reporting.report_type"))
+        .pages(Pages::One),
+    list(
         "sigma_scheduled_query_runs",
         "/v1/sigma/scheduled_query_runs",
-        "scheduled_query_run",
     )
-    .unfiltered()
-    .note("needs Sigma"),
-    Stream::new(
-        "terminal_configurations",
-        "/v1/terminal/configurations",
-        "terminal.configuration",
-    )
-    .unfiltered(),
-    Stream::new(
-        "terminal_locations",
-        "/v1/terminal/locations",
-        "terminal.location",
-    )
-    .unfiltered(),
-    Stream::new(
-        "terminal_readers",
-        "/v1/terminal/readers",
-        "terminal.reader",
-    )
-    .unfiltered(),
-    Stream::new(
-        "webhook_endpoints",
-        "/v1/webhook_endpoints",
-        "webhook_endpoint",
-    )
-    .unfiltered(),
+    .streams(&[StreamDef::generated("sigma_scheduled_query_runs").note("needs Sigma")])
+    .facts(Facts::of("scheduled_query_run")),
+    list("terminal_configurations", "/v1/terminal/configurations")
+        .streams(&[StreamDef::generated("terminal_configurations")])
+        .facts(Facts::of("terminal.configuration")),
+    list("terminal_locations", "/v1/terminal/locations")
+        .streams(&[StreamDef::generated("terminal_locations")])
+        .facts(Facts::of("terminal.location")),
+    list("terminal_readers", "/v1/terminal/readers")
+        .streams(&[StreamDef::generated("terminal_readers")])
+        .facts(Facts::of("terminal.reader")),
+    list("webhook_endpoints", "/v1/webhook_endpoints")
+        .streams(&[StreamDef::generated("webhook_endpoints")])
+        .facts(Facts::of("webhook_endpoint")),
 ];

@@ -1,96 +1,212 @@
 //! Payments, money movement, disputes and Radar.
 
 use pipeline_core::RawRecord;
+use pipeline_core::declarative::{ListDef, ParentRef, StreamDef};
 
-use super::{Inner, Settles, Stream};
+use super::{created, kept, list};
+use crate::vendor::{Facts, Settles, Slices, Stripe};
 
-/// The streams.
-pub(super) const STREAMS: &[Stream] = &[
-    Stream::new("balance_transactions", "/v1/balance_transactions", "balance_transaction")
-        .settles(Settles { is_open: is_pending, due: "available_on", patience: 6, at_most: 90 })
-        .note("`status` turns from pending to available without an event, so pending ones are read again on the day of `available_on`"),
-    Stream::new("bank_accounts", "/v1/customers/{customer}/sources", "bank_account")
-        .each("customers")
-        .owner("customer")
-        .query(&[("object", "bank_account")])
-        .note("of customers"),
-    Stream::new("charges", "/v1/charges", "charge").expand(&["refunds"]).inner(&[Inner {
-        member: "refunds",
-        path: "/v1/charges/{charge}/refunds",
-        query: &[],
-    }]),
-    Stream::new("checkout_session_line_items", "/v1/checkout/sessions/{session}/line_items", "item")
-        .inside("checkout_sessions", "line_items")
-        .expand(&["discounts", "taxes"])
-        .key(&["checkout_session_id", "id"])
-        .parent_id("checkout_session_id"),
-    Stream::new("checkout_sessions", "/v1/checkout/sessions", "checkout.session").expand(&[
+/// The lists.
+pub(super) const LISTS: &[ListDef<Stripe>] = &[
+    created("balance_transactions", "/v1/balance_transactions")
+        .streams(&[StreamDef::generated("balance_transactions").note(
+            "`status` turns from pending to available without an event, so \
+             pending ones are read again on the day of `available_on`",
+        )])
+        .facts(Facts::of("balance_transaction").settles(Settles {
+            is_open: is_pending,
+            due: "available_on",
+            patience: 6,
+            at_most: 90,
+        })),
+    list("bank_accounts", "/v1/customers/{customer}/sources")
+        .streams(&[StreamDef::generated("bank_accounts").note("of customers")])
+        .facts(Facts::of("bank_account"))
+        .params(&[("object", "bank_account")])
+        .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+        .incremental(),
+    created("charges", "/v1/charges")
+        .streams(&[StreamDef::generated("charges")])
+        .facts(Facts::of("charge").expand(&["refunds"])),
+    list("charges.refunds", "/v1/charges/{charge}/refunds")
+        .embedded_in(ParentRef::to("charges"), "refunds"),
+    list(
+        "checkout_session_line_items",
+        "/v1/checkout/sessions/{session}/line_items",
+    )
+    .streams(&[
+        StreamDef::generated("checkout_session_line_items").key(&["checkout_session_id", "id"])
+    ])
+    .facts(Facts::of("item").expand(&["discounts", "taxes"]))
+    .embedded_in(
+        ParentRef::to("checkout_sessions").include(&[("id", "checkout_session_id")]),
         "line_items",
-        "line_items.data.discounts",
-        "line_items.data.taxes",
-    ]),
-    Stream::new("customer_balance_transactions", "/v1/customers/{customer}/balance_transactions", "customer_balance_transaction")
-        .each("customers")
-        .owner("customer"),
-    Stream::new("customer_cards", "/v1/customers/{customer}/sources", "card")
-        .each("customers")
-        .owner("customer")
-        .query(&[("object", "card")]),
-    Stream::new(
+    ),
+    created("checkout_sessions", "/v1/checkout/sessions")
+        .streams(&[StreamDef::generated("checkout_sessions")])
+        .facts(Facts::of("checkout.session").expand(&[
+            "line_items",
+            "line_items.data.discounts",
+            "line_items.data.taxes",
+        ])),
+    list(
+        "customer_balance_transactions",
+        "/v1/customers/{customer}/balance_transactions",
+    )
+    .streams(&[StreamDef::generated("customer_balance_transactions")])
+    .facts(Facts::of("customer_balance_transaction"))
+    .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+    .incremental(),
+    list("customer_cards", "/v1/customers/{customer}/sources")
+        .streams(&[StreamDef::generated("customer_cards")])
+        .facts(Facts::of("card"))
+        .params(&[("object", "card")])
+        .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+        .incremental(),
+    list(
         "customer_cash_balance_transactions",
         "/v1/customers/{customer}/cash_balance_transactions",
-        "customer_cash_balance_transaction",
     )
-    .each("customers")
-    .owner("customer"),
-    Stream::new("customer_tax_ids", "/v1/customers/{customer}/tax_ids", "tax_id").each("customers").owner("customer"),
-    Stream::new("customers", "/v1/customers", "customer")
-        .expand(&["cash_balance", "tax"])
-        .spare(&["cash_balance", "tax"])
-        .revision(2)
-        .note("deleted customers and those of test clocks are not listed"),
-    Stream::new("disputes", "/v1/disputes", "dispute"),
-    Stream::new("early_fraud_warnings", "/v1/radar/early_fraud_warnings", "radar.early_fraud_warning"),
-    Stream::new("payment_intents", "/v1/payment_intents", "payment_intent").note("edits of metadata cause no event"),
-    Stream::new("payment_link_line_items", "/v1/payment_links/{payment_link}/line_items", "item")
-        .inside("payment_links", "line_items")
-        .key(&["payment_link_id", "id"])
-        .parent_id("payment_link_id"),
-    Stream::new("payment_links", "/v1/payment_links", "payment_link").once().expand(&["line_items"]),
-    Stream::new("payment_method_configurations", "/v1/payment_method_configurations", "payment_method_configuration").unfiltered(),
-    Stream::new("payment_method_domains", "/v1/payment_method_domains", "payment_method_domain").unfiltered(),
-    Stream::new("payment_methods", "/v1/customers/{customer}/payment_methods", "payment_method")
-        .each("customers")
-        .owner("customer")
-        .objects("/v1/payment_methods")
-        .revision(2)
-        .note("of customers, those of type `custom` excepted; detached ones are not listed"),
-    Stream::new("payout_balance_transactions", "/v1/balance_transactions", "balance_transaction")
-        .each_when("payouts", is_reconciled)
-        .query(&[("payout", "{id}")])
-        .key(&["payout", "id"])
-        .parent_id("payout")
-        .note("of automatic payouts whose reconciliation is complete; Stripe knows no others"),
-    Stream::new("payouts", "/v1/payouts", "payout")
-        .settles(Settles { is_open: awaits_trace, due: "arrival_date", patience: 24, at_most: 14 })
-        .note("`trace_id` comes up to ten days after arrival without an event, so those that wait for it are read again daily"),
-    Stream::new("refunds", "/v1/refunds", "refund"),
-    Stream::new("reviews", "/v1/reviews", "review").note("only open ones are listed; absence says nothing"),
-    Stream::new("setup_attempts", "/v1/setup_attempts", "setup_attempt")
-        .each_when("setup_intents", was_attempted)
-        .owner("setup_intent")
-        .query(&[("setup_intent", "{id}")]),
-    Stream::new("setup_intents", "/v1/setup_intents", "setup_intent"),
-    Stream::new("top_ups", "/v1/topups", "topup"),
-    Stream::new("transfer_reversals", "/v1/transfers/{id}/reversals", "transfer_reversal")
-        .inside("transfers", "reversals")
-        .owner("transfer"),
-    Stream::new("transfers", "/v1/transfers", "transfer"),
-    Stream::new("value_list_items", "/v1/radar/value_list_items", "radar.value_list_item")
-        .inside("value_lists", "list_items")
-        .owner("value_list")
-        .query(&[("value_list", "{id}")]),
-    Stream::new("value_lists", "/v1/radar/value_lists", "radar.value_list").whole(),
+    .streams(&[StreamDef::generated("customer_cash_balance_transactions")])
+    .facts(Facts::of("customer_cash_balance_transaction"))
+    .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+    .incremental(),
+    list("customer_tax_ids", "/v1/customers/{customer}/tax_ids")
+        .streams(&[StreamDef::generated("customer_tax_ids")])
+        .facts(Facts::of("tax_id"))
+        .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+        .incremental(),
+    created("customers", "/v1/customers")
+        .streams(&[StreamDef::generated("customers")
+            .note("deleted customers and those of test clocks are not listed")])
+        .facts(
+            Facts::of("customer")
+                .expand(&["cash_balance", "tax"])
+                .spare(&["cash_balance", "tax"])
+                .revision(2),
+        ),
+    created("disputes", "/v1/disputes")
+        .streams(&[StreamDef::generated("disputes")])
+        .facts(Facts::of("dispute")),
+    created("early_fraud_warnings", "/v1/radar/early_fraud_warnings")
+        .streams(&[StreamDef::generated("early_fraud_warnings")])
+        .facts(Facts::of("radar.early_fraud_warning")),
+    created("payment_intents", "/v1/payment_intents")
+        .streams(
+            &[StreamDef::generated("payment_intents").note("edits of metadata cause no event")],
+        )
+        .facts(Facts::of("payment_intent")),
+    list(
+        "payment_link_line_items",
+        "/v1/payment_links/{payment_link}/line_items",
+    )
+    .streams(&[StreamDef::generated("payment_link_line_items").key(&["payment_link_id", "id"])])
+    .facts(Facts::of("item"))
+    .embedded_in(
+        ParentRef::to("payment_links").include(&[("id", "payment_link_id")]),
+        "line_items",
+    ),
+    list("payment_links", "/v1/payment_links")
+        .streams(&[StreamDef::generated("payment_links")])
+        .facts(Facts::of("payment_link").expand(&["line_items"]))
+        .slices(Slices::Once)
+        .incremental(),
+    list(
+        "payment_method_configurations",
+        "/v1/payment_method_configurations",
+    )
+    .streams(&[StreamDef::generated("payment_method_configurations")])
+    .facts(Facts::of("payment_method_configuration")),
+    list("payment_method_domains", "/v1/payment_method_domains")
+        .streams(&[StreamDef::generated("payment_method_domains")])
+        .facts(Facts::of("payment_method_domain")),
+    list(
+        "payment_methods",
+        "/v1/customers/{customer}/payment_methods",
+    )
+    .streams(&[StreamDef::generated("payment_methods").note(
+        "of customers, those of type `custom` excepted; detached ones \
+         are not listed",
+    )])
+    .facts(
+        Facts::of("payment_method")
+            .revision(2)
+            .objects("/v1/payment_methods"),
+    )
+    .child_of(ParentRef::to("customers").include(&[("id", "customer")]))
+    .incremental(),
+    list("payout_balance_transactions", "/v1/balance_transactions")
+        .streams(&[StreamDef::generated("payout_balance_transactions")
+            .key(&["payout", "id"])
+            .note(
+                "of automatic payouts whose reconciliation is complete; Stripe \
+                 knows no others",
+            )])
+        .facts(Facts::of("balance_transaction"))
+        .params(&[("payout", "{id}")])
+        .child_of(
+            ParentRef::to("payouts")
+                .filter(is_reconciled)
+                .include(&[("id", "payout")]),
+        )
+        .incremental(),
+    created("payouts", "/v1/payouts")
+        .streams(&[StreamDef::generated("payouts").note(
+            "`trace_id` comes up to ten days after arrival without an \
+             event, so those that wait for it are read again daily",
+        )])
+        .facts(Facts::of("payout").settles(Settles {
+            is_open: awaits_trace,
+            due: "arrival_date",
+            patience: 24,
+            at_most: 14,
+        })),
+    created("refunds", "/v1/refunds")
+        .streams(&[StreamDef::generated("refunds")])
+        .facts(Facts::of("refund")),
+    created("reviews", "/v1/reviews")
+        .streams(&[
+            StreamDef::generated("reviews").note("only open ones are listed; absence says nothing")
+        ])
+        .facts(Facts::of("review")),
+    list("setup_attempts", "/v1/setup_attempts")
+        .streams(&[StreamDef::generated("setup_attempts")])
+        .facts(Facts::of("setup_attempt"))
+        .params(&[("setup_intent", "{id}")])
+        .child_of(
+            ParentRef::to("setup_intents")
+                .filter(was_attempted)
+                .include(&[("id", "setup_intent")]),
+        )
+        .incremental(),
+    created("setup_intents", "/v1/setup_intents")
+        .streams(&[StreamDef::generated("setup_intents")])
+        .facts(Facts::of("setup_intent")),
+    created("top_ups", "/v1/topups")
+        .streams(&[StreamDef::generated("top_ups")])
+        .facts(Facts::of("topup")),
+    list("transfer_reversals", "/v1/transfers/{id}/reversals")
+        .streams(&[StreamDef::generated("transfer_reversals")])
+        .facts(Facts::of("transfer_reversal"))
+        .embedded_in(
+            ParentRef::to("transfers").include(&[("id", "transfer")]),
+            "reversals",
+        ),
+    created("transfers", "/v1/transfers")
+        .streams(&[StreamDef::generated("transfers")])
+        .facts(Facts::of("transfer")),
+    list("value_list_items", "/v1/radar/value_list_items")
+        .streams(&[StreamDef::generated("value_list_items")])
+        .facts(Facts::of("radar.value_list_item"))
+        .params(&[("value_list", "{id}")])
+        .embedded_in(
+            ParentRef::to("value_lists").include(&[("id", "value_list")]),
+            "list_items",
+        ),
+    kept("value_lists", "/v1/radar/value_lists")
+        .streams(&[StreamDef::generated("value_lists")])
+        .facts(Facts::of("radar.value_list"))
+        .full_refresh(),
 ];
 
 /// Stripe assigns transactions to automatic payouts only, and not all of them before it says so.

@@ -1,6 +1,6 @@
 //! The behavioural cases of `TESTS.md` that no fixture shows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,12 @@ use pipeline_core::{
     BuildContext, Catalog, Connector, Endpoint, ErrorKind, RawRecord, Result, SessionExt, SyncMode,
 };
 use pipeline_engine::Metrics;
-use pipeline_engine::cell::Column;
-use pipeline_engine::decode::Decoder;
 use tokio::time::{Duration, Instant};
 
 use crate::fake::{Fake, Reply, page, param, refusal};
+
+mod members;
+mod pages;
 
 async fn read(fake: &std::sync::Arc<Fake>, stream: &str) -> Result<Vec<RawRecord>> {
     fake.open(StripeConfig::new("rk_live_key"))
@@ -35,74 +36,16 @@ fn ids(records: &[RawRecord]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn c01_250_charges_are_three_pages_of_100() {
-    let all: Vec<String> = (0..250).map(|number| format!("ch_{number}")).collect();
-    let listed = all.clone();
-    let fake = Fake::new(move |request| {
-        let start = param(request, "starting_after").map_or(0, |id| {
-            listed.iter().position(|known| known == id).unwrap() + 1
-        });
-        let end =
-            (start + param(request, "limit").unwrap().parse::<usize>().unwrap()).min(listed.len());
-        page(&listed[start..end], end < listed.len())
-    });
-    let records = read(&fake, "charges").await.unwrap();
-    assert_eq!(
-        (records.len(), ids(&records)),
-        (250, all.into_iter().collect())
-    );
-    let sent = fake.sent.lock().unwrap();
-    let asked: Vec<_> = sent
-        .iter()
-        .map(|request| {
-            (
-                param(request, "limit").unwrap(),
-                param(request, "starting_after"),
-            )
-        })
-        .collect();
-    assert_eq!(
-        asked,
-        [
-            ("100", None),
-            ("100", Some("ch_99")),
-            ("100", Some("ch_199"))
-        ]
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn c05_every_page_ends_where_the_first_does_however_long_the_walk() {
-    let fake = Fake::new(|request| match param(request, "starting_after") {
-        None => page(&["ch_3"], true),
-        Some("ch_3") => page(&["ch_2"], true),
-        Some(_) => page(&["ch_1"], false),
-    });
-    let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
-    let mut pages = stripe.records("charges", TimeRange::all());
-    while pages.next().await.is_some() {
-        tokio::time::sleep(Duration::from_mins(10)).await;
-    }
-    let sent = fake.sent.lock().unwrap();
-    let ends: BTreeSet<_> = sent
-        .iter()
-        .map(|request| param(request, "created[lt]").unwrap())
-        .collect();
-    // A minute before the start, that second included.
-    assert_eq!((sent.len(), ends), (3, BTreeSet::from(["1769817541"])));
-}
-
-#[tokio::test]
 async fn c07_a_second_is_never_cut() {
     let stripe = Fake::empty().connect(StripeConfig::new("rk_live_key"));
     let at = |second| chrono::DateTime::from_timestamp(second, 0);
-    let slice = |since: i64, until: i64, reached: i64| SliceState {
+    let slice = |since: i64, until: i64, watermark: i64| SliceState {
         window: at(until).map(|until| Window {
             since: at(since),
             until,
         }),
         position: Position::At("ch_1".to_owned()),
-        reached: at(reached),
+        watermark: at(watermark),
         ..SliceState::default()
     };
     let slicer = endpoint(&stripe, "charges").slicer();
@@ -368,84 +311,6 @@ async fn c42_a_closed_review_that_is_not_listed_is_not_taken_for_deleted() {
     assert_eq!(reviews.deletes, "not visible");
 }
 
-/// The row of a charge with these members.
-fn charge(members: &str) -> BTreeMap<String, String> {
-    let (mut row, mut text) = (BTreeMap::new(), String::new());
-    let mut decoder = charges(members);
-    for column in Column::of(&decoder.finish().unwrap().unwrap()).unwrap() {
-        column.cell(0).push_text(&mut text);
-        row.insert(column.name().to_owned(), std::mem::take(&mut text));
-    }
-    row
-}
-
-/// The members of a charge that did not go to their column, and how many.
-fn drift(members: &str) -> Vec<(String, u64)> {
-    charges(members)
-        .drift()
-        .into_iter()
-        .map(|drift| (drift.field.clone(), drift.count))
-        .collect()
-}
-
-/// What has decoded a charge with these members.
-fn charges(members: &str) -> Decoder {
-    let charges = connector_stripe::stream("charges").unwrap();
-    let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
-    let now = "2026-01-31T00:00:00Z".parse().unwrap();
-    decoder
-        .push(
-            &RawRecord::upsert(format!(r#"{{"id":"ch_1",{members}}}"#)),
-            now,
-        )
-        .unwrap();
-    decoder
-}
-
-#[test]
-fn c44_an_object_in_the_place_of_an_id_gives_the_id() {
-    let expanded =
-        r#""customer":{"id":"cus_1","object":"customer","name":"Jo"},"payment_intent":"pi_1""#;
-    let row = charge(expanded);
-    assert_eq!(
-        (&*row["customer"], &*row["payment_intent"]),
-        ("cus_1", "pi_1")
-    );
-    assert_eq!(
-        row["_extra"], r#"{"customer":{"id":"cus_1","object":"customer","name":"Jo"}}"#,
-        "and nothing of the object is lost"
-    );
-    assert_eq!(drift(expanded), [("customer".to_owned(), 1)]);
-}
-
-#[test]
-fn c45_a_new_member_is_kept_and_a_new_value_of_an_enumeration_passes() {
-    assert_eq!(drift(r#""hologram":{"a":1}"#), [("hologram".to_owned(), 1)]);
-    assert!(drift(r#""status":"teleported""#).is_empty());
-    let row = charge(r#""hologram":{"a":1},"status":"teleported""#);
-    assert_eq!(
-        (&*row["_extra"], &*row["status"]),
-        (r#"{"hologram":{"a":1}}"#, "teleported")
-    );
-}
-
-#[test]
-fn c46_a_value_of_another_type_is_kept_and_counted() {
-    for (field, value) in [
-        ("billing_details", r#""none""#),
-        ("metadata", "[]"),
-        ("amount", r#"{"value":1}"#),
-    ] {
-        let members = format!("\"{field}\":{value}");
-        assert_eq!(drift(&members), [(field.to_owned(), 1)]);
-        let row = charge(&members);
-        assert_eq!(
-            (&*row[field], &*row["_extra"]),
-            ("", &*format!("{{{members}}}"))
-        );
-    }
-}
-
 /// The parameters of every list and object, by the segments of its path.
 fn operations() -> Vec<(Vec<&'static str>, BTreeSet<&'static str>)> {
     let lines = include_str!("../operations.txt")
@@ -512,81 +377,6 @@ fn c53_no_request_of_a_fixture_has_a_parameter_that_the_specification_lacks() {
         }
     }
     assert!(checked > 100, "{checked}");
-}
-
-/// Twelve charges, of which some are so large that no page of more than `fitting` is read.
-fn large(fitting: usize) -> std::sync::Arc<Fake> {
-    let all: Vec<String> = (0..12).map(|number| format!("ch_{number}")).collect();
-    Fake::new(move |request| {
-        let start = param(request, "starting_after").map_or(0, |id| {
-            all.iter().position(|known| known == id).unwrap() + 1
-        });
-        let limit = param(request, "limit").unwrap().parse::<usize>().unwrap();
-        let end = (start + limit).min(all.len());
-        let (status, body) = page(&all[start..end], end < all.len());
-        let padding = if limit > fitting {
-            " ".repeat(64 << 10)
-        } else {
-            String::new()
-        };
-        (status, body + &padding)
-    })
-}
-
-fn small_bodies() -> BuildContext {
-    BuildContext::default().max_body(32 << 10)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
-    for fitting in [50, 7, 1] {
-        let fake = large(fitting);
-        let stripe = fake
-            .open_in(StripeConfig::new("rk_live_key"), small_bodies())
-            .await;
-        let records: Vec<RawRecord> = stripe
-            .records("charges", TimeRange::all())
-            .try_collect()
-            .await
-            .unwrap();
-        assert_eq!(ids(&records).len(), 12, "each once, {fitting} a page");
-        assert_eq!(records.len(), 12);
-        let sent = fake.sent.lock().unwrap();
-        let limits: Vec<usize> = sent
-            .iter()
-            .map(|request| param(request, "limit").unwrap().parse().unwrap())
-            .collect();
-        assert_eq!(limits[..2], [100, 50], "{limits:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a15_one_record_that_is_too_large_is_an_error_with_words() {
-    let fake = large(0);
-    let stripe = fake
-        .open_in(StripeConfig::new("rk_live_key"), small_bodies())
-        .await;
-    let error = stripe
-        .records("charges", TimeRange::all())
-        .try_collect::<Vec<_>>()
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
-    assert!(
-        error
-            .help()
-            .unwrap()
-            .starts_with("one record alone is larger"),
-        "{error:?}"
-    );
-    let limits: Vec<String> = fake
-        .sent
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|request| param(request, "limit").unwrap().to_owned())
-        .collect();
-    assert_eq!(limits, ["100", "50", "25", "12", "6", "3", "1"]);
 }
 
 #[tokio::test(start_paused = true)]

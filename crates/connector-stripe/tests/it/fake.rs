@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use connector_stripe::{API_VERSION, Stripe, StripeConfig};
+use connector_stripe::{API_VERSION, StripeConfig, StripeConnector};
 use pipeline_core::http::{
     HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError,
 };
@@ -124,7 +124,7 @@ impl Fake {
         session
     }
 
-    pub(crate) fn connect(self: &Arc<Self>, config: StripeConfig) -> Stripe {
+    pub(crate) fn connect(self: &Arc<Self>, config: StripeConfig) -> StripeConnector {
         self.connect_in(config, BuildContext::default())
     }
 
@@ -133,11 +133,11 @@ impl Fake {
         self: &Arc<Self>,
         config: StripeConfig,
         context: BuildContext,
-    ) -> Stripe {
+    ) -> StripeConnector {
         let clock = Arc::new(TokioClock::starting_at(
             "2026-01-31T00:00:00Z".parse().unwrap(),
         ));
-        Stripe::new(config, context.transport(self.clone()).clock(clock).seed(7)).unwrap()
+        StripeConnector::new(config, context.transport(self.clone()).clock(clock).seed(7)).unwrap()
     }
 
     /// The requests so far, as a person reads them.

@@ -10,8 +10,10 @@ mod fake;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use connector_stripe::{FAMILIES, Place, Stream, StripeConfig, streams};
+use connector_stripe::StripeConfig;
+use connector_stripe::tables::{FAMILIES, Stripe, streams};
 use futures::{StreamExt, TryStreamExt};
+use pipeline_core::declarative::ListDef;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::{
     Availability, BuildContext, Connector, ConnectorConfig, DataType, ErrorKind, RawRecord,
@@ -24,7 +26,7 @@ use self::fake::{Fake, page, param, refusal};
 pipeline_testkit::connector_suite!(StripeConfig, "fixtures/stripe");
 
 /// Every stream, by name.
-fn sorted() -> Vec<&'static Stream> {
+fn sorted() -> Vec<&'static ListDef<Stripe>> {
     let mut streams: Vec<_> = streams().collect();
     streams.sort_by_key(|stream| stream.name);
     streams
@@ -33,10 +35,7 @@ fn sorted() -> Vec<&'static Stream> {
 #[tokio::test]
 async fn every_stream_asks_for_its_list() {
     let mut requests = String::new();
-    for stream in sorted()
-        .into_iter()
-        .filter(|stream| matches!(stream.place, Place::Account))
-    {
+    for stream in sorted().into_iter().filter(|list| list.parent.is_none()) {
         let fake = Fake::empty();
         let stripe = fake.open(StripeConfig::new("rk_live_key")).await;
         let records: Vec<RawRecord> = stripe
@@ -230,7 +229,7 @@ async fn check_reports_every_stream_and_the_account_when_it_may_be_read() {
         names,
         sorted()
             .iter()
-            .filter(|stream| !stream.test_only)
+            .filter(|stream| stream.requires.is_empty())
             .map(|stream| stream.name)
             .collect::<Vec<_>>()
     );
@@ -429,7 +428,7 @@ fn every_stream_has_the_columns_of_its_object() {
     for stream in sorted() {
         writeln!(schemas, "{}", stream.name).unwrap();
         let mut types: Vec<(DataType, Vec<&str>)> = Vec::new();
-        let schema = stream.schema();
+        let schema = stream.streams[0].schema();
         for field in schema.fields() {
             match types
                 .iter_mut()
@@ -452,7 +451,8 @@ fn streams_are_in_order_and_have_key_and_cursor() {
         assert!(family.is_sorted_by(|one, other| one.name < other.name));
     }
     assert!(sorted().is_sorted_by(|one, other| one.name < other.name));
-    for stream in sorted() {
+    for list in sorted() {
+        let stream = &list.streams[0];
         let schema = stream.schema();
         for member in stream.key {
             assert_eq!(
@@ -463,8 +463,8 @@ fn streams_are_in_order_and_have_key_and_cursor() {
             );
         }
         assert!(
-            stream.cursor.is_none_or(|cursor| matches!(
-                schema.field(cursor).unwrap().data_type,
+            list.cursor.is_none_or(|cursor| matches!(
+                schema.field(cursor.field).unwrap().data_type,
                 DataType::Timestamp(_)
             )),
             "{}",

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use pipeline_core::declarative::ListDef;
 use pipeline_core::gap::Missed;
 use pipeline_core::state::{EndpointState, SliceState};
 use pipeline_core::{Error, ErrorKind, RawRecord, Result};
@@ -10,7 +11,8 @@ use serde_json::value::RawValue;
 
 use super::fetch::What;
 use super::target::Found;
-use crate::streams::{Stream, stream};
+use crate::streams::{objects, stream};
+use crate::vendor::Stripe;
 
 /// Attempts after which the whole list of an object is read again, once: it may show what cannot be
 /// fetched by itself.
@@ -48,7 +50,9 @@ impl Found {
         } = self;
         let name = match what {
             What::Listed(_) | What::Children => format!("{} of {id}", stream.name),
-            What::Object(_) | What::Gone | What::RowsOfIt => format!("{} {id}", stream.object),
+            What::Object(_) | What::Gone | What::RowsOfIt => {
+                format!("{} {id}", stream.facts.object)
+            }
         };
         let path = match what {
             What::Object(Some(record)) => Some(named(stream, record)),
@@ -59,7 +63,7 @@ impl Found {
             id: id.into(),
             path: path
                 .as_ref()
-                .and_then(|path| serde_json::from_slice(path.as_bytes()).ok()),
+                .and_then(|path| serde_json::from_slice(path.source()).ok()),
             listed: if let What::Listed(param) = what {
                 Some((*param).into())
             } else {
@@ -122,8 +126,8 @@ impl Found {
 }
 
 /// The members of an object that the path to it names.
-fn named(stream: &Stream, record: &RawRecord) -> RawRecord {
-    let names = stream.object_list().split(['{', '}']).skip(1).step_by(2);
+fn named(stream: &ListDef<Stripe>, record: &RawRecord) -> RawRecord {
+    let names = objects(stream).split(['{', '}']).skip(1).step_by(2);
     RawRecord::from_members(names.filter_map(|name| Some((name, record.member(name)?))))
 }
 

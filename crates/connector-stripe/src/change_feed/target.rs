@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::declarative::ListDef;
 use pipeline_core::http::HttpClient;
 use pipeline_core::{Endpoint, Error, RawRecord};
 
@@ -12,12 +13,13 @@ use super::event::Event;
 use super::fetch::{Fetcher, What};
 use super::routes::{Names, Route, Routes};
 use super::{CHANGES, fetch, routes};
-use crate::streams::{Place, Stream};
+use crate::streams::{asked_for_each, inside, owner};
+use crate::vendor::Stripe;
 
 /// Something to be fetched, or known to be gone.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) stream: &'static Stream,
+    pub(super) stream: &'static ListDef<Stripe>,
     /// The id of the object, or of what its list belongs to.
     pub(super) id: String,
     pub(super) what: What,
@@ -68,11 +70,9 @@ impl<'a> Targets<'a> {
     }
 
     /// Whether a stream, or one inside its objects, is selected.
-    pub(super) fn wants(&self, stream: &Stream) -> bool {
+    pub(super) fn wants(&self, stream: &ListDef<Stripe>) -> bool {
         self.wanted.contains(stream.name)
-            || stream
-                .inside_it()
-                .any(|(inner, _)| self.wanted.contains(inner.name))
+            || inside(stream).any(|(inside, _)| self.wanted.contains(inside.name))
     }
 
     /// Adds what an event concerns. Gives how many streams that are, wanted or not.
@@ -127,14 +127,11 @@ impl<'a> Targets<'a> {
             .object_created()
             .and_then(|at| DateTime::from_timestamp(at, 0));
         // The windows of a list of other objects' lists are those of the other objects.
-        let own = created
-            .filter(|_| !(matches!(stream.place, Place::Each { .. }) && names == Names::Itself));
+        let own = created.filter(|_| asked_for_each(stream).is_none() || names != Names::Itself);
         // A list adds what is inside its objects, and only what is fetched here takes away what
         // was.
         let may_have_lost = event.previous.is_some()
-            && stream
-                .inside_it()
-                .any(|(inner, _)| self.wanted.contains(inner.name));
+            && inside(stream).any(|(inside, _)| self.wanted.contains(inside.name));
         let deleted = routes::is_deletion(&event.kind, &event.object_type);
         match names {
             Names::Itself
@@ -168,17 +165,21 @@ impl<'a> Targets<'a> {
             Names::ChildrenOf(_) if deleted => None,
             Names::ChildrenOf(_) if self.coverage.has_read(stream.name, created, settled) => None,
             Names::ChildrenOf(member) => {
-                let Place::Each { when, .. } = stream.place else {
-                    return None;
-                };
-                let has_list = member != "id" || when.is_none_or(|when| when(&event.object));
+                asked_for_each(stream)?;
+                let filter = stream.parent.and_then(|parent| parent.filter);
+                let has_list = member != "id" || filter.is_none_or(|filter| filter(&event.object));
                 has_list.then_some(What::Children)
             }
         }
     }
 
     /// Takes note that a stream may not be read, and tells so once.
-    pub(super) fn refuse(&mut self, client: &HttpClient, stream: &'static Stream, refusal: &Error) {
+    pub(super) fn refuse(
+        &mut self,
+        client: &HttpClient,
+        stream: &'static ListDef<Stripe>,
+        refusal: &Error,
+    ) {
         if self.refused.insert(stream.name) {
             let message = format!(
                 "changes of `{}` are passed over, because its objects may not be read ({}): once they may be, its whole list is read again",
@@ -202,8 +203,11 @@ impl<'a> Targets<'a> {
 
 /// What says that everything is gone that belongs to an object, with the stream that it is gone
 /// from.
-pub(super) fn sweep(stream: &'static Stream, owner: &str) -> Option<(&'static str, RawRecord)> {
-    let rows = RawRecord::from_members([(stream.owner?, quoted(owner).as_str())]);
+pub(super) fn sweep(
+    stream: &'static ListDef<Stripe>,
+    owner: &str,
+) -> Option<(&'static str, RawRecord)> {
+    let rows = RawRecord::from_members([(self::owner(stream)?, quoted(owner).as_str())]);
     Some((
         stream.name,
         RawRecord::delete_matching(rows.as_bytes().to_vec()),
@@ -211,11 +215,10 @@ pub(super) fn sweep(stream: &'static Stream, owner: &str) -> Option<(&'static st
 }
 
 /// What says that an object is gone: its key.
-pub(super) fn tombstone(stream: &Stream, id: &str) -> RawRecord {
+pub(super) fn tombstone(stream: &ListDef<Stripe>, id: &str) -> RawRecord {
     let id = quoted(id);
-    let key = stream
-        .key
-        .iter()
+    let key = stream.streams.iter().flat_map(|stream| stream.key);
+    let key = key
         .filter(|name| **name == "id")
         .map(|name| (*name, id.as_str()));
     RawRecord::delete(RawRecord::from_members(key).as_bytes().to_vec())

@@ -49,7 +49,7 @@ impl<'a> Event<'a> {
             created,
             kind,
             data,
-        } = serde_json::from_slice(record.as_bytes()).map_err(|error| {
+        } = serde_json::from_slice(record.source()).map_err(|error| {
             Error::new(ErrorKind::Decode, "an event is not what stripe documents")
                 .with_source(error)
         })?;

@@ -5,9 +5,8 @@ use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction
 use pipeline_core::rate_limit::Throttle;
 use serde::{Deserialize, Deserializer};
 
-use crate::streams::{
-    ACCOUNT, belongs_to_record, is_of_account, is_of_one_record, operation, template,
-};
+use crate::limits::{ACCOUNT, operation};
+use crate::streams::{belongs_to_record, is_of_account, is_of_one_record, template};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::streams::{Place, Stream, stream, streams};
+use pipeline_core::declarative::ListDef;
+
+use crate::streams::{inside, stream};
+use crate::vendor::Stripe;
 
 /// The events whose object is one of a stream's, all of them names in Stripe's OpenAPI file.
 const HEARD: &[(&str, &str)] = &[
@@ -298,7 +301,7 @@ const SIGNALS: &[Signal] = &[
 
 /// What belongs to an object goes with it, and nothing tells of each: by the type of the object,
 /// the event of its end, and the streams whose rows name it in the column of their
-/// [owner](Stream::owner).
+/// [owner](crate::streams::owner).
 const GO_WITH: [(&str, &str, &[&str]); 3] = [
     (
         "customer",
@@ -361,7 +364,7 @@ pub(super) enum Names {
 /// A stream that an object's events concern.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
-    pub(super) stream: &'static Stream,
+    pub(super) stream: &'static ListDef<Stripe>,
     pub(super) names: Names,
 }
 
@@ -373,7 +376,7 @@ impl Routes {
     pub(super) fn new() -> Self {
         let mut routes: BTreeMap<&'static str, Vec<Route>> = BTreeMap::new();
         for stream in HEARD.iter().filter_map(|(name, _)| stream(name)) {
-            routes.entry(stream.object).or_default().push(Route {
+            routes.entry(stream.facts.object).or_default().push(Route {
                 stream,
                 names: Names::Itself,
             });
@@ -401,29 +404,19 @@ impl Routes {
 }
 
 /// The streams that events tell of, by name, those inside the objects of others included.
-pub(super) fn heard() -> BTreeSet<&'static str> {
+pub fn heard() -> BTreeSet<&'static str> {
     let named = HEARD
         .iter()
         .map(|(name, _)| *name)
         .chain(signals().map(|signal| signal.stream));
     let named: BTreeSet<&str> = named.filter(|name| stream(name).is_some()).collect();
-    let inside = streams().filter(
-        |stream| matches!(stream.place, Place::Inside { parent, .. } if named.contains(parent)),
-    );
-    inside
-        .map(|stream| stream.name)
-        .chain(named.iter().copied())
-        .collect()
-}
-
-/// Whether events tell of changes to a stream.
-pub(crate) fn is_heard(stream: &Stream) -> bool {
-    HEARD.iter().any(|(name, _)| *name == stream.name)
-        || signals().any(|signal| signal.stream == stream.name)
+    let owners = named.iter().copied().filter_map(stream);
+    let inside = owners.flat_map(inside).map(|(inside, _)| inside.name);
+    inside.chain(named.iter().copied()).collect()
 }
 
 /// The names of the events to ask for when these streams are selected.
-pub(super) fn types(selected: &dyn Fn(&Stream) -> bool) -> BTreeSet<String> {
+pub(super) fn types(selected: &dyn Fn(&ListDef<Stripe>) -> bool) -> BTreeSet<String> {
     let is_selected = |name: &str| stream(name).is_some_and(selected);
     let heard = HEARD
         .iter()
@@ -493,22 +486,24 @@ pub(super) fn may_return(object: &str) -> bool {
 }
 
 /// Whether events tell of deletions from a stream.
-pub(crate) fn tells_deletions(stream: &Stream) -> bool {
-    if signals().any(|signal| signal.stream == stream.name && signal.names == Names::RowsOfIt) {
+pub fn tells_deletions(stream: &str) -> bool {
+    if signals().any(|signal| signal.stream == stream && signal.names == Names::RowsOfIt) {
         return true;
     }
+    let object = self::stream(stream).map_or("", |list| list.facts.object);
     let types = HEARD
         .iter()
-        .filter(|(name, _)| *name == stream.name)
+        .filter(|(name, _)| *name == stream)
         .flat_map(|(_, types)| types.split(' '));
     types
         .flat_map(expand)
-        .any(|name| is_deletion(&name, stream.object))
+        .any(|name| is_deletion(&name, object))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streams::streams;
 
     #[test]
     fn every_entry_names_a_stream() {
@@ -553,8 +548,8 @@ mod tests {
             "subscription"
         ));
         let told: Vec<_> = streams()
-            .filter(|stream| tells_deletions(stream))
-            .map(|stream| stream.name)
+            .map(|list| list.name)
+            .filter(|name| tells_deletions(name))
             .collect();
         insta::assert_compact_json_snapshot!(told);
     }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use pipeline_core::declarative::{ListDef, compile};
 use pipeline_core::http::{Call, HttpClient, Method, Request, path_segment};
-use pipeline_core::paginate::AfterLastId;
-use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Reader, Result, StreamDef};
+use pipeline_core::{Endpoint, Error, ErrorKind, RawRecord, Reader, Result, SyncMode};
 
+use super::CHANGES;
 use super::target::{Found, sweep, tombstone};
-use super::{CHANGES, retrieve_operation};
+use crate::limits::{ACCOUNT, operation, retrieve_operation};
 use crate::spare::Spare;
-use crate::streams::{ACCOUNT, Place, Reading, Stream, operation, streams};
+use crate::streams::{self, asked_for_each, inside, objects, streams};
+use crate::vendor::Stripe;
 
 /// What is to be done about something that was found.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(super) enum What {
 /// What was fetched.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    pub(super) stream: &'static Stream,
+    pub(super) stream: &'static ListDef<Stripe>,
     /// Records and tombstones, with the stream that each belongs to.
     pub(super) records: Records,
     /// Why it may not be read.
@@ -48,7 +50,7 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(lists: &[Endpoint], reading: Reading, spare: Spare) -> Self {
+    pub(super) fn new(lists: &[Endpoint], stripe: &Stripe, spare: Spare) -> Self {
         let mut known = BTreeMap::new();
         for stream in streams() {
             let endpoint = lists
@@ -56,29 +58,14 @@ impl Fetcher {
                 .find(|endpoint| endpoint.streams().any(|fed| fed.name() == stream.name));
             known.extend(endpoint.map(|endpoint| (stream.name, endpoint.clone())));
         }
-        let filtered = |name: &'static str, param: &'static str| {
-            let stream = crate::streams::stream(name)?;
-            let endpoint = Endpoint::get(stream.name, stream.path)
-                .page_size("limit", reading.page_size.into())
-                .query(param, "{id}")
-                .feeds(StreamDef::new(stream.name, stream.schema()), "data")
-                .paginate(AfterLastId {
-                    param: "starting_after",
-                    more: "has_more",
-                    id: "id",
-                })
-                .buckets([ACCOUNT])
-                .bucket(operation(stream.path));
-            let endpoint = stream
-                .parameters()
-                .fold(endpoint, |endpoint, (name, value)| {
-                    endpoint.query(name, value)
-                });
-            Some(((name, param), endpoint))
+        let filtered = |name: &'static str, params: Params| {
+            let list = of_one(streams::stream(name)?, params);
+            let endpoint = compile(&[list], stripe).pop()?;
+            Some(((name, params[0].0), endpoint))
         };
         let filtered = [
-            filtered("invoice_items", INVOICE),
-            filtered("invoice_payments", INVOICE),
+            filtered("invoice_items", OF_INVOICE),
+            filtered("invoice_payments", OF_INVOICE),
         ];
         Self {
             lists: known,
@@ -88,7 +75,7 @@ impl Fetcher {
     }
 
     /// Name of the endpoint whose lists hold a stream.
-    pub(super) fn list(&self, stream: &Stream) -> Option<&str> {
+    pub(super) fn list(&self, stream: &ListDef<Stripe>) -> Option<&str> {
         self.lists.get(stream.name).map(Endpoint::name)
     }
 
@@ -154,17 +141,14 @@ impl Fetcher {
     async fn object(
         &self,
         reader: &Reader,
-        stream: &'static Stream,
+        stream: &'static ListDef<Stripe>,
         id: &str,
         path: Option<&RawRecord>,
     ) -> Result<Records> {
         let Some(list) = self.lists.get(stream.name) else {
             return Ok(Vec::new());
         };
-        let buckets = [
-            retrieve_operation(stream.object_list()).into(),
-            ACCOUNT.into(),
-        ];
+        let buckets = [retrieve_operation(objects(stream)).into(), ACCOUNT.into()];
         let client = reader.client();
         let response = match client
             .send(
@@ -188,11 +172,11 @@ impl Fetcher {
         }
         // The lists inside it are the truth for it: what they have lost since is gone, whether or
         // not an event mentions it.
-        let is_there = |(_, member): &(&'static Stream, &'static str)| has_entries(&record, member);
-        let swept: Records = stream
-            .inside_it()
+        let is_there =
+            |(_, member): &(&'static ListDef<Stripe>, &'static str)| has_entries(&record, member);
+        let swept: Records = inside(stream)
             .filter(is_there)
-            .filter_map(|(inner, _)| sweep(inner, id))
+            .filter_map(|(inside, _)| sweep(inside, id))
             .collect();
         let read = reader.read_record(list, record).await;
         // A refusal of a list inside it is not one of the object's own list.
@@ -212,7 +196,7 @@ impl Fetcher {
     fn request(
         &self,
         client: &HttpClient,
-        stream: &'static Stream,
+        stream: &'static ListDef<Stripe>,
         id: &str,
         path: Option<&RawRecord>,
     ) -> Result<Request> {
@@ -235,8 +219,7 @@ impl Fetcher {
         };
         // Ids that people choose hold any character: none may become a separator, nor a plus a
         // space.
-        let segments = stream
-            .object_list()
+        let segments = objects(stream)
             .trim_start_matches('/')
             .split('/')
             .map(fill)
@@ -256,7 +239,7 @@ impl Fetcher {
     async fn listed(
         &self,
         reader: &Reader,
-        stream: &'static Stream,
+        stream: &'static ListDef<Stripe>,
         id: &str,
         param: &'static str,
     ) -> Result<Records> {
@@ -273,7 +256,7 @@ impl Fetcher {
     async fn children(
         &self,
         reader: &Reader,
-        stream: &'static Stream,
+        stream: &'static ListDef<Stripe>,
         id: &str,
     ) -> Result<Records> {
         let Some(endpoint) = self.lists.get(stream.name) else {
@@ -290,8 +273,25 @@ impl Fetcher {
     }
 }
 
+/// The parameters by which a list is filtered.
+type Params = &'static [(&'static str, &'static str)];
+
 /// The parameter by which lists are filtered.
 const INVOICE: &str = "invoice";
+
+/// That which an invoice has of a list.
+const OF_INVOICE: Params = &[(INVOICE, "{id}")];
+
+/// What a list has for these parameters, whenever it was created.
+fn of_one(list: &ListDef<Stripe>, params: Params) -> ListDef<Stripe> {
+    ListDef {
+        params,
+        slices: None,
+        cursor: None,
+        mode: SyncMode::FullRefresh,
+        ..*list
+    }
+}
 
 /// The parameter of this name, if a list is filtered by it.
 pub(super) fn param(name: &str) -> Option<&'static str> {
@@ -299,8 +299,8 @@ pub(super) fn param(name: &str) -> Option<&'static str> {
 }
 
 /// Tombstones of an object and of what was inside it.
-fn gone(stream: &'static Stream, id: &str) -> Records {
-    let inside = stream.inside_it().filter_map(|(inner, _)| sweep(inner, id));
+fn gone(stream: &'static ListDef<Stripe>, id: &str) -> Records {
+    let inside = inside(stream).filter_map(|(inside, _)| sweep(inside, id));
     inside
         .chain([(stream.name, tombstone(stream, id))])
         .collect()
@@ -322,9 +322,8 @@ pub(super) type Records = Vec<(&'static str, RawRecord)>;
 
 /// How an object that an event carries is fetched; none when it is not one of this stream's, but of
 /// another whose objects have the same type: what belongs to a customer, or to a connected account.
-pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
-    let mut names = stream
-        .object_list()
+pub(super) fn object(stream: &ListDef<Stripe>, object: &RawRecord) -> Option<What> {
+    let mut names = objects(stream)
         .split(['{', '}'])
         .skip(1)
         .step_by(2)
@@ -340,9 +339,8 @@ pub(super) fn object(stream: &Stream, object: &RawRecord) -> Option<What> {
 /// An object of which the id is known.
 fn parent(id: &str) -> RawRecord {
     let id = serde_json::to_string(id).unwrap_or_else(|_| unreachable!("a string is always JSON"));
-    let names = streams()
-        .filter_map(|stream| matches!(stream.place, Place::Each { .. }).then_some(stream.path));
-    let names = names.flat_map(|path| path.split(['{', '}']).skip(1).step_by(2));
+    let paths = streams().filter_map(|list| asked_for_each(list).map(|_| list.path));
+    let names = paths.flat_map(|path| path.split(['{', '}']).skip(1).step_by(2));
     let names: std::collections::BTreeSet<&str> = names.chain(["id"]).collect();
     RawRecord::from_members(names.into_iter().map(|name| (name, id.as_str())))
 }
@@ -351,7 +349,7 @@ fn parent(id: &str) -> RawRecord {
 fn by_stream(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Records {
     let names = endpoint
         .streams()
-        .filter_map(|fed| crate::streams::stream(fed.name()))
+        .filter_map(|fed| streams::stream(fed.name()))
         .map(|stream| stream.name);
     names
         .zip(records)
