@@ -2,7 +2,9 @@
 
 use pipeline_core::{RawRecord, Result};
 
-use crate::json::{Row, elements, expect, find, is_object, members, quote, quoted, text};
+use crate::json::{
+    Row, elements, expect, find, is_object, members, of_record, quote, quoted, text,
+};
 use crate::rows::{About, or_rejected};
 
 /// What stands for all segments together, beside them.
@@ -18,7 +20,7 @@ pub(crate) fn funnel(
     _about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     for (date, day) in members(expect(&answer, "data")?)?
         .iter()
         .filter(|(date, _)| date != OVERALL)
@@ -72,7 +74,7 @@ pub(crate) fn property_counts(
 }
 
 fn table(record: &RawRecord, out: &mut Vec<RawRecord>, row: impl Fn(&str) -> Row) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     let data = members(expect(&answer, "data")?)?;
     for (segment, buckets) in members(expect(&data, "values")?)? {
         for (bucket, value) in members(buckets)? {
@@ -92,7 +94,7 @@ pub(crate) fn totals(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     for (bucket, value) in members(expect(&answer, "results")?)? {
         out.push(
             in_bucket(reported(about), &bucket)
@@ -109,7 +111,7 @@ pub(crate) fn revenue(
     _about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     for (date, day) in members(expect(&answer, "results")?)?
         .iter()
         .filter(|(date, _)| date != OVERALL)
@@ -131,7 +133,7 @@ pub(crate) fn retention(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    for (bucket, group) in members(text(record)?)? {
+    for (bucket, group) in of_record(record)? {
         let group = members(group)?;
         let row = |segment: &str| {
             in_bucket(
@@ -163,7 +165,7 @@ pub(crate) fn frequency(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     for (bucket, counts) in members(expect(&answer, "data")?)? {
         let row = |segment: &str| {
             in_bucket(
@@ -191,7 +193,7 @@ pub(crate) fn insights(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     let headers = expect(&answer, "headers")?;
     let report = Row::default()
         .text("report", report(about))
@@ -252,7 +254,7 @@ pub(crate) fn top_event(
     or_rejected(record, out, |out| {
         let row = Row::default().text("date", &about.today.to_string());
         out.push(
-            members(text(record)?)?
+            of_record(record)?
                 .iter()
                 .fold(row, |row, (name, value)| row.json(name, value))
                 .build(),
@@ -291,7 +293,7 @@ pub(crate) fn top_properties(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    for (property, counted) in members(text(record)?)? {
+    for (property, counted) in of_record(record)? {
         let row = reported(about).text("property", &property);
         out.push(
             members(counted)?
@@ -330,13 +332,14 @@ pub(crate) fn lexicon_schema(
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
     or_rejected(record, out, |out| {
-        let row = members(text(record)?)?
-            .iter()
-            .fold(Row::default(), |row, (name, value)| match &**name {
-                "entityType" => row.json("entity_type", value),
-                "schemaJson" => row.json("schema_json", value),
-                name => row.json(name, value),
-            });
+        let row =
+            of_record(record)?
+                .iter()
+                .fold(Row::default(), |row, (name, value)| match &**name {
+                    "entityType" => row.json("entity_type", value),
+                    "schemaJson" => row.json("schema_json", value),
+                    name => row.json(name, value),
+                });
         out.push(row.build());
         Ok(())
     })
@@ -349,7 +352,7 @@ pub(crate) fn by_id(
     about: &mut About<'_>,
     out: &mut Vec<RawRecord>,
 ) -> Result<()> {
-    let answer = members(text(record)?)?;
+    let answer = of_record(record)?;
     let results = members(expect(&answer, "results")?)?;
     let Some(entries) = find(&results, about.stream.name) else {
         return Ok(());

@@ -19,17 +19,18 @@ use url::Url;
 
 use crate::account::{Site, parse_zone};
 use crate::calendar::{Calendar, TimeStorage};
-use crate::classify::MixpanelClassifier;
-use crate::export::{Days, Reread};
-use crate::flatten::{Columns, Flatten, Flattened};
+use crate::errors::MixpanelClassifier;
+use crate::export::Reread;
+use crate::flatten::{Flatten, Flattened};
 use crate::limits::Hourly;
+use crate::project::{Credentials, Place};
 use crate::region::{Hosts, Region};
 use crate::reports::Report;
-use crate::streams::{Credentials, Place, Project};
-use crate::{Mixpanel, limits, reports, schema};
+use crate::vendor::Mixpanel;
+use crate::{MixpanelConnector, limits, reports};
 
 /// Days of history that a first sync reads unless told otherwise: one request each, of 60 an hour.
-const DEFAULT_HISTORY: TimeDelta = TimeDelta::days(30);
+pub(crate) const DEFAULT_HISTORY: TimeDelta = TimeDelta::days(30);
 
 /// Earlier days are refused.
 const FIRST_YEAR: i32 = 2000;
@@ -349,11 +350,11 @@ impl ConnectorConfig for MixpanelConfig {
             today: calendar.today(now),
             kept: None,
         };
-        let declared = project.endpoints(&place);
-        Ok(Arc::new(Mixpanel {
-            declared,
+        let mixpanel = Mixpanel { project, place };
+        Ok(Arc::new(MixpanelConnector {
+            declared: mixpanel.endpoints(),
             facts: self.facts(now),
-            project,
+            mixpanel,
             sites,
             zone,
             storage,
@@ -433,72 +434,6 @@ impl MixpanelConfig {
         }
     }
 
-    fn project(&self, now: DateTime<Utc>) -> Result<Project> {
-        let groups = self.group_ids.iter().map(|id| Report::of_group(id));
-        let date = |field, text: &Option<String>| {
-            Ok::<_, Error>(day(field, text.as_deref())?.map(|day| day.date_naive()))
-        };
-        Ok(Project {
-            id: self.project_id,
-            workspace_id: self.workspace_id,
-            credentials: self.credentials(),
-            days: self.days(now),
-            max_bad_lines: self.max_bad_lines,
-            annotated: (
-                date("start_date", &self.start_date)?,
-                date("end_date", &self.end_date)?,
-            ),
-            slim_cohort_members: self.slim_cohort_members,
-            legacy_revenue: self.legacy_revenue,
-            report_days: self.report_days,
-            reports: self.reports.iter().cloned().chain(groups).collect(),
-            event_columns: Columns::new(&self.event_columns, schema::EVENT, "event_columns")?,
-            profile_columns: Columns::new(
-                &self.profile_columns,
-                schema::PROFILE,
-                "profile_columns",
-            )?,
-            flatten: self.flatten.clone(),
-            settings: self.settings(),
-        })
-    }
-
-    /// What decides how rows of events look, as text.
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let listed = |mut names: Vec<String>| {
-            names.sort_unstable();
-            names.join(", ")
-        };
-        vec![
-            (
-                "event_columns",
-                listed(self.event_columns.iter().map(Flattened::describe).collect()),
-            ),
-            (
-                "flatten",
-                listed(
-                    self.flatten
-                        .iter()
-                        .map(|what| format!("{what:?}").to_ascii_lowercase())
-                        .collect(),
-                ),
-            ),
-        ]
-    }
-
-    fn days(&self, now: DateTime<Utc>) -> Days {
-        let days = |days: u32| TimeDelta::days(days.into());
-        Days {
-            oldest: now - DEFAULT_HISTORY,
-            window: days(self.export_window_days),
-            bytes: u64::from(self.export_window_mb) << 20,
-            lookback: days(self.lookback_days),
-            sweep: days(self.sweep_days),
-            include_today: self.include_today,
-            reread: self.reread,
-        }
-    }
-
     /// The servers to read from: those of the region, or of every region that may be it.
     fn sites(&self, context: &BuildContext) -> Result<Vec<Site>> {
         if let Some(url) = &self.base_url {
@@ -559,7 +494,8 @@ impl MixpanelConfig {
         }
     }
 
-    fn credentials(&self) -> Credentials {
+    /// Who reads the project.
+    pub(crate) fn credentials(&self) -> Credentials {
         if self.project_secret.is_some() {
             Credentials::ProjectSecret
         } else {
@@ -590,7 +526,7 @@ impl MixpanelConfig {
 }
 
 /// The midnight with which a configured day begins.
-fn day(field: &'static str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+pub(crate) fn day(field: &'static str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
     let parse = |text| {
         parse_time(text, TimeFormat::Date).ok_or_else(|| {
             invalid(field, "invalid date, expected YYYY-MM-DD")

@@ -13,8 +13,8 @@ use pipeline_core::{Error, ErrorKind, Result};
 use crate::flatten::ColumnType;
 use crate::json::{elements, expect, find, members};
 use crate::limits::{APP, LEXICON, QUERY, QUERY_PACE};
+use crate::project::{Credentials, Project};
 use crate::region::Hosts;
-use crate::streams::{Credentials, Project};
 
 /// Most properties that the query lists.
 const MOST: &str = "2000";

@@ -1,11 +1,11 @@
 //! JSON taken apart without a tree, and rows put together from its parts.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use pipeline_core::{Error, ErrorKind, RawRecord, Result};
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use bytes::Bytes;
+use pipeline_core::json::scan;
+use pipeline_core::json::scan::Key;
+use pipeline_core::{Composer, Error, ErrorKind, RawRecord, Result};
 use serde_json::value::RawValue;
 
 /// An object's members in their order, each value as it stands in the text.
@@ -13,9 +13,43 @@ pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
 
 /// The members of an object.
 pub(crate) fn members(json: &str) -> Result<Members<'_>> {
-    serde_json::Deserializer::from_str(json)
-        .deserialize_map(MembersVisitor)
-        .map_err(unexpected)
+    let (text, mut members) = (json.as_bytes(), Vec::new());
+    let end = scan::members(text, scan::space(text, 0), |key, start| {
+        let end = scan::value(text, start)?;
+        members.push((name(key, json)?, json.get(start..end)?));
+        Some(end)
+    });
+    let is_object = is_object(json) && end.map(|end| scan::space(text, end)) == Some(text.len());
+    if is_object {
+        Ok(members)
+    } else {
+        Err(damaged(json))
+    }
+}
+
+/// The members of a record, with those that it inherited.
+pub(crate) fn of_record(record: &RawRecord) -> Result<Members<'_>> {
+    record
+        .members()
+        .map_err(|error| Error::new(ErrorKind::Decode, UNEXPECTED).with_source(error))
+}
+
+/// What a member's name means.
+pub(crate) fn name(key: Key, json: &str) -> Option<Cow<'_, str>> {
+    let written = key.span.of_text(json);
+    if key.is_escaped {
+        serde_json::from_str(written).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(written.get(1..written.len() - 1)?))
+    }
+}
+
+/// What is wrong with a text that is not an object, in the words of `serde_json`.
+pub(crate) fn damaged(json: &str) -> Error {
+    match serde_json::from_str::<std::collections::HashMap<String, &RawValue>>(json) {
+        Err(error) => unexpected(error),
+        Ok(_) => Error::new(ErrorKind::Decode, UNEXPECTED),
+    }
 }
 
 /// The elements of an array, each as it stands in the text.
@@ -47,7 +81,7 @@ pub(crate) fn expect<'a>(members: &Members<'a>, name: &'static str) -> Result<&'
 
 /// A record as text.
 pub(crate) fn text(record: &RawRecord) -> Result<&str> {
-    std::str::from_utf8(record.as_bytes()).map_err(|error| {
+    std::str::from_utf8(record.source()).map_err(|error| {
         Error::new(ErrorKind::Decode, "an answer of mixpanel is not text").with_source(error)
     })
 }
@@ -70,62 +104,38 @@ pub(crate) fn is_object(json: &str) -> bool {
     json.trim_start().starts_with('{')
 }
 
+/// The message of an answer that is not what it should be.
+const UNEXPECTED: &str = "an answer is not the JSON that mixpanel documents";
+
 fn unexpected(error: serde_json::Error) -> Error {
-    Error::new(
-        ErrorKind::Decode,
-        "an answer is not the JSON that mixpanel documents",
-    )
-    .with_source(error)
+    Error::new(ErrorKind::Decode, UNEXPECTED).with_source(error)
 }
 
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-            members.push((name, value.get()));
-        }
-        Ok(members)
-    }
-}
-
-/// A member's name, borrowed when it holds no escape.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// A row under construction: a JSON object.
+/// A row under construction. Its values are JSON, and are not copied where they are parts of what
+/// Mixpanel sent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Row(String);
+pub(crate) struct Row(Composer);
 
 impl Row {
-    /// A row of about so many bytes.
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self(String::with_capacity(bytes))
+    /// A row of parts of a record.
+    pub(crate) fn of(record: &RawRecord) -> Self {
+        Self::of_text(record.source().clone())
+    }
+
+    /// A row of parts of a text.
+    pub(crate) fn of_text(text: Bytes) -> Self {
+        Self(Composer::of(text))
     }
 
     /// Adds a value that is JSON already.
     pub(crate) fn json(mut self, name: &str, value: &str) -> Self {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        if name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        {
-            self.0.push('"');
-            self.0.push_str(name);
-            self.0.push('"');
-        } else {
-            self.0.push_str(&quote(name));
-        }
-        self.0.push(':');
-        self.0.push_str(value);
+        self.0.add(name, value);
+        self
+    }
+
+    /// Adds a value that is JSON already, without white space between its parts.
+    pub(crate) fn compact(mut self, name: &str, value: &str) -> Self {
+        self.0.add_compact(name, value);
         self
     }
 
@@ -143,11 +153,7 @@ impl Row {
     }
 
     /// The row as a record.
-    pub(crate) fn build(mut self) -> RawRecord {
-        if self.0.is_empty() {
-            self.0.push('{');
-        }
-        self.0.push('}');
-        RawRecord::upsert(self.0)
+    pub(crate) fn build(self) -> RawRecord {
+        self.0.build()
     }
 }

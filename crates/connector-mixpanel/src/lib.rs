@@ -3,9 +3,9 @@
 mod account;
 mod answers;
 mod calendar;
-mod classify;
 mod config;
 mod discover;
+mod errors;
 mod export;
 mod flatten;
 mod history;
@@ -14,25 +14,23 @@ mod limits;
 mod line;
 mod paging;
 mod profiles;
+mod project;
 mod region;
 mod reports;
 mod rows;
 mod schema;
 mod seen;
 mod streams;
-mod table;
 #[cfg(test)]
 mod tests;
+mod vendor;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-pub use calendar::TimeStorage;
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 pub use config::MixpanelConfig;
-pub use export::Reread;
-pub use flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
@@ -42,27 +40,43 @@ use pipeline_core::{
     Advance, Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan,
     Reader, Result, Session, declarative,
 };
-pub use region::Region;
-pub use reports::{Parameter, Report};
-pub use table::{STREAMS, Stream};
 
 use crate::account::{Site, Told, Zone};
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, TimeStorage};
 use crate::export::{Exports, Response};
+use crate::flatten::Flatten;
 use crate::history::History;
 use crate::line::Malformed;
+use crate::project::{Credentials, Place, Project, requires};
 use crate::region::Hosts;
 use crate::rows::{About, Occurrences, reshape};
 use crate::seen::Seen;
-use crate::streams::{Credentials, Place, Project};
+use crate::vendor::{Lifted, Mixpanel, Requires, Slices};
+
+/// The values of the configuration's fields.
+pub mod options {
+    pub use crate::calendar::TimeStorage;
+    pub use crate::export::Reread;
+    pub use crate::flatten::{ColumnType, Flatten, Flattened, FlattenedProperty};
+    pub use crate::region::Region;
+    pub use crate::reports::{Parameter, Report};
+}
+
+/// The tables of lists, from which the documentation is written.
+#[doc(hidden)]
+pub mod tables {
+    pub use crate::streams::FAMILIES;
+    pub use crate::vendor::{Api, Made, Mixpanel, Parameters, ReportParameters, Requires, Slices};
+}
 
 /// Attempts at a request of a check.
 const CHECK_ATTEMPTS: u32 = 2;
 
 /// One Mixpanel project. Built by [`MixpanelConfig`].
 #[derive(Debug)]
-struct Mixpanel {
-    project: Project,
+struct MixpanelConnector {
+    /// The project as it is configured, for what needs no request.
+    mixpanel: Mixpanel,
     /// The servers that may know the project; mostly one.
     sites: Vec<Site>,
     /// The project's zone, where the configuration says it.
@@ -94,9 +108,8 @@ const MOST_FIRST_DAYS: usize = 4;
 struct Known {
     /// Index of the site that the project is at.
     site: usize,
-    place: Place,
-    /// The project with the columns that were found out.
-    project: Project,
+    /// The project with the columns that were found out, where and when it is read.
+    mixpanel: Mixpanel,
     /// What could not be found out.
     notes: Vec<String>,
     endpoints: Vec<Endpoint>,
@@ -124,10 +137,14 @@ impl Known {
         let make = || {
             (
                 first,
-                self.project.endpoints(&Place {
-                    kept: Some(first),
-                    ..self.place.clone()
-                }),
+                Mixpanel {
+                    place: Place {
+                        kept: Some(first),
+                        ..self.mixpanel.place.clone()
+                    },
+                    ..self.mixpanel.clone()
+                }
+                .endpoints(),
             )
         };
         self.shortened
@@ -139,13 +156,15 @@ impl Known {
 
     /// The first day that a slice of an endpoint asks for, where it names days.
     fn asked(&self, endpoint: &str, slice: &SliceState) -> Option<NaiveDate> {
-        self.project.first_day(endpoint, slice, &self.place)
+        self.mixpanel
+            .project
+            .first_day(endpoint, slice, &self.mixpanel.place)
     }
 
     /// Why an endpoint cannot be read; none: it can.
     fn unavailable(&self, endpoint: &str) -> Option<Error> {
-        let needs_zone = self.place.calendar.storage == TimeStorage::ProjectLocal
-            && matches!(endpoint, "export" | "activity");
+        let needs_zone = self.mixpanel.place.calendar.storage == TimeStorage::ProjectLocal
+            && requires(endpoint, Requires::EventZone);
         let zone = match &self.zone {
             Zone::Unknown(kind, reason) if needs_zone => Some(
                 Error::new(
@@ -159,17 +178,19 @@ impl Known {
             ),
             _ => None,
         };
-        self.project.unavailable(endpoint).or(zone)
+        self.mixpanel.unavailable(endpoint).or(zone)
     }
 }
 
-impl Mixpanel {
+impl MixpanelConnector {
     /// Asks for the region and the zone where they are needed and not configured: a request that is
     /// not counted.
     async fn learn(&self, endpoints: &[&str]) -> Result<Known> {
         let needs_zone = |name: &str| {
-            self.project.needs_zone(name)
-                || name == "export" && self.storage == TimeStorage::ProjectLocal
+            self.mixpanel.needs_zone(name)
+                || self.storage == TimeStorage::ProjectLocal
+                    && requires(name, Requires::EventZone)
+                    && self.mixpanel.unavailable(name).is_none()
         };
         let wants_zone = endpoints.is_empty() || endpoints.iter().any(|name| needs_zone(name));
         let asks = self.sites.len() > 1 || wants_zone && self.zone.is_none();
@@ -177,7 +198,7 @@ impl Mixpanel {
             site: 0,
             zone: Zone::Unknown(ErrorKind::ConfigInvalid, reason.to_owned()),
         };
-        let told = match self.project.credentials {
+        let told = match self.mixpanel.project.credentials {
             Credentials::ServiceAccount if asks => self.ask().await?,
             Credentials::ServiceAccount => nothing("it is not configured"),
             Credentials::ProjectSecret => nothing("a project secret cannot ask for it"),
@@ -198,8 +219,9 @@ impl Mixpanel {
             kept: None,
         };
         let (project, notes) = self.properties(client, hosts, endpoints).await?;
-        let endpoints = project.endpoints(&place);
         let lines = project.lines(project.days.most());
+        let mixpanel = Mixpanel { project, place };
+        let endpoints = mixpanel.endpoints();
         let several_days = endpoints
             .iter()
             .find(|endpoint| endpoint.name() == export::NAME)
@@ -212,8 +234,7 @@ impl Mixpanel {
         let (history, shortened) = (History::default(), Default::default());
         Ok(Known {
             site: told.site,
-            place,
-            project,
+            mixpanel,
             notes,
             endpoints,
             several_days,
@@ -231,16 +252,21 @@ impl Mixpanel {
         hosts: &Hosts,
         endpoints: &[&str],
     ) -> Result<(Project, Vec<String>)> {
-        let wants = |names: [&str; 2]| {
-            endpoints.is_empty() || endpoints.iter().any(|name| names.contains(name))
+        let project = &self.mixpanel.project;
+        let wants = |lifted| {
+            let mut lifting = streams::lists().filter(|list| {
+                let mut streams = list.streams.iter();
+                streams.any(|stream| stream.facts.lifted == lifted)
+            });
+            endpoints.is_empty() || lifting.any(|list| endpoints.contains(&list.name))
         };
-        let flattens = |what, names| self.project.flatten.contains(&what) && wants(names);
-        let events = flattens(Flatten::Events, ["export", "activity"]);
-        if !events && !flattens(Flatten::Profiles, ["engage", "group_profiles"]) {
-            return Ok((self.project.clone(), Vec::new()));
+        let flattens = |what, lifted| project.flatten.contains(&what) && wants(lifted);
+        let events = flattens(Flatten::Events, Lifted::Events);
+        if !events && !flattens(Flatten::Profiles, Lifted::Profiles) {
+            return Ok((project.clone(), Vec::new()));
         }
-        let found = discover::properties(client, hosts, &self.project, events).await?;
-        Ok((self.project.flattened(&found), found.notes))
+        let found = discover::properties(client, hosts, project, events).await?;
+        Ok((project.flattened(&found), found.notes))
     }
 
     /// Asks Mixpanel. A plan or a role that may not ask may read events all the same, and whatever
@@ -256,7 +282,7 @@ impl Mixpanel {
             );
             self.sites.len() == 1 && is_refusal && error.context_value("project").is_none()
         };
-        match account::ask(&self.sites, self.project.id).await {
+        match account::ask(&self.sites, self.mixpanel.project.id).await {
             Err(error) if is_optional(&error) => Ok(Told {
                 site: 0,
                 zone: Zone::Unknown(
@@ -279,14 +305,15 @@ impl Mixpanel {
             .iter()
             .filter(|name| known.unavailable(name).is_none());
         let columns = readable
-            .filter_map(|name| streams::stream(name))
+            .filter_map(|name| streams::list(name))
+            .flat_map(|list| list.streams)
             .flat_map(|stream| {
-                let collisions = &known.project.columns(stream).collisions;
+                let collisions = &known.mixpanel.project.columns(stream).collisions;
                 collisions
                     .iter()
                     .map(|collision| format!("{}: {collision}", stream.name))
             });
-        let needs_zone = endpoints.iter().any(|name| self.project.needs_zone(name));
+        let needs_zone = endpoints.iter().any(|name| self.mixpanel.needs_zone(name));
         let zone = match &known.zone {
             Zone::Unknown(_, reason) if needs_zone => Some(format!(
                 "the project's time zone is not known, so that reports end with a day that has begun in every zone: {reason}; set time_zone"
@@ -346,7 +373,7 @@ impl Mixpanel {
 }
 
 #[async_trait]
-impl Connector for Mixpanel {
+impl Connector for MixpanelConnector {
     fn client(&self) -> &HttpClient {
         &self.sites[0].client
     }
@@ -362,7 +389,7 @@ impl Connector for Mixpanel {
     async fn open(self: Arc<Self>, endpoints: &[&str]) -> Result<Arc<dyn Session>> {
         let known = self.learn(endpoints).await?;
         // A project has a number of its own in each region.
-        let origin = Origin::of_account(self.project.id.to_string());
+        let origin = Origin::of_account(self.mixpanel.project.id.to_string());
         let origin = match self.sites[known.site].region {
             Some(region) => origin.realm(format!("region {}", region.name())),
             None => origin,
@@ -440,7 +467,10 @@ impl Session for Run {
         if endpoint != export::NAME {
             return Vec::new();
         }
-        let (days, seen) = (&self.known.project.days, std::mem::take(&mut *self.seen()));
+        let (days, seen) = (
+            &self.known.mixpanel.project.days,
+            std::mem::take(&mut *self.seen()),
+        );
         seen.remarks(days, days.first(self.range))
     }
 }
@@ -453,27 +483,27 @@ impl Run {
         slice: SliceState,
     ) -> BoxStream<'a, Result<Page>> {
         let known = &self.known;
-        let streams: Vec<_> = endpoint
-            .streams()
-            .filter_map(|stream| streams::stream(stream.name()))
-            .collect();
-        let report = known.project.report(endpoint.name(), &slice);
-        if report.is_none() && streams.iter().any(|stream| stream.asks.is_some()) {
+        let (project, place) = (&known.mixpanel.project, &known.mixpanel.place);
+        let list = streams::list(endpoint.name());
+        let streams = list.map_or(&[][..], |list| list.streams);
+        let report = project.report(endpoint.name(), &slice);
+        let is_report = list.is_some_and(|list| matches!(list.slices, Some(Slices::Reports(_))));
+        if report.is_none() && is_report {
             // The report was taken out of the configuration while its answer was still to be read.
             let nothing = Page::new(vec![Vec::new(); streams.len()], Some(Advance::End));
             return stream::iter([Ok(nothing)]).boxed();
         }
         let about = |stream| About {
             stream,
-            calendar: known.place.calendar,
+            calendar: place.calendar,
             today: known.today,
             report,
-            columns: known.project.columns(stream),
+            columns: project.columns(stream),
             occurrences: Occurrences::default(),
             seen: Seen::default(),
             lines: Malformed::default(),
         };
-        let mut about: Vec<About<'_>> = streams.into_iter().map(about).collect();
+        let mut about: Vec<About<'_>> = streams.iter().map(about).collect();
         let reader = &self.reader;
         if endpoint.name() != export::NAME {
             return history::read(known, reader, endpoint.name(), slice)
@@ -481,7 +511,7 @@ impl Run {
                 .boxed();
         }
         let read = slice.clone();
-        let most_malformed = known.project.max_bad_lines;
+        let most_malformed = project.max_bad_lines;
         let events = move |response: Result<Response>| {
             let Response { page, asked } = response?;
             let mut page = reshape(page, &mut about)?;
@@ -502,7 +532,7 @@ impl Run {
             reader,
             endpoint,
             several_days,
-            days: &known.project.days,
+            days: &project.days,
             history: &known.history,
         };
         export::read(exports, slice).map(events).boxed()

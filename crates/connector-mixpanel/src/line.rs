@@ -1,25 +1,26 @@
 //! Lines of the raw export: the proof that a response is complete, and the row made of an event.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use chrono::DateTime;
+use bytes::Bytes;
+use chrono::{DateTime, Datelike, NaiveDate};
 use pipeline_core::{Error, ErrorKind, RawRecord, Result};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use self::event::Line;
+pub(crate) use self::judge::{check, check_whole};
 use crate::calendar::{Calendar, Moment};
-use crate::json::{Members, Row, find, is_object, members, quoted};
+use crate::json::{Members, Row, find, quoted};
 use crate::rows::{About, Occurrences};
 use crate::schema;
 
+mod event;
+mod judge;
+#[cfg(test)]
+mod tests;
+
 /// Times above this are milliseconds: as seconds they lie beyond the year 5000.
 const MAX_SECONDS: i64 = 100_000_000_000;
-
-/// Characters of an error that are shown.
-const MAX_SHOWN: usize = 200;
-
-/// What some programs write at the start of a text.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Digits of an event's key: 128 bits in hexadecimal.
 const KEY_DIGITS: usize = 32;
@@ -84,60 +85,28 @@ const INSERT_ID: usize = 2;
 const FORMER_ID: usize = 3;
 const PROCESSED: usize = 16;
 
+/// The longest name of a lifted property.
+const LONGEST: usize = "$distinct_id_before_identity".len();
+
+/// The lifted properties by the length of their names: every property of every event is looked for
+/// among them.
+static BY_LENGTH: LazyLock<[Vec<usize>; LONGEST + 1]> = LazyLock::new(|| {
+    let of = |length| (0..LIFTED.len()).filter(move |index| LIFTED[*index].0.len() == length);
+    std::array::from_fn(|length| of(length).collect())
+});
+
+/// Which of the lifted properties it is, if it is one.
+fn lifted(property: &str) -> Option<usize> {
+    let alike = BY_LENGTH.get(property.len())?;
+    alike
+        .iter()
+        .copied()
+        .find(|index| LIFTED[*index].0 == property)
+}
+
 /// True for a property that is a column anyway.
 pub(crate) fn is_lifted(property: &str) -> bool {
-    LIFTED.iter().any(|(lifted, ..)| *lifted == property)
-}
-
-/// Refuses a line that is not an event, or that shows that the export broke off: it does so with
-/// status 200, in text or in JSON.
-pub(crate) fn check(line: &[u8]) -> Result<()> {
-    if is_event(line)? {
-        Ok(())
-    } else {
-        Err(malformed("an export line is not an event"))
-    }
-}
-
-/// Refuses a line that shows that the export broke off. One that is JSON came whole, whether or not
-/// it is an event.
-pub(crate) fn check_whole(line: &[u8]) -> Result<()> {
-    is_event(line).map(drop)
-}
-
-/// True for an event, false for another object.
-fn is_event(line: &[u8]) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Line<'a> {
-        #[serde(borrow)]
-        event: Option<&'a RawValue>,
-        #[serde(borrow)]
-        properties: Option<&'a RawValue>,
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-    }
-    let text = readable(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
-    if text.eq_ignore_ascii_case("terminated early")
-        || text.eq_ignore_ascii_case("export terminated early")
-    {
-        return Err(broken("the export was terminated early"));
-    }
-    if !text.starts_with('{') {
-        return Err(malformed("an export line is not an event"));
-    }
-    let line: Line<'_> = serde_json::from_str(&text)
-        .map_err(|error| malformed("an export line is not JSON").with_source(error))?;
-    match line {
-        Line {
-            event: Some(event),
-            properties: Some(properties),
-            ..
-        } if starts(event, '"') && starts(properties, '{') => Ok(true),
-        Line {
-            error: Some(error), ..
-        } => Err(reported(error.get())),
-        _ => Ok(false),
-    }
+    lifted(property).is_some()
 }
 
 /// The event as it is stored: what identifies it and what most projects ask for at the top, all
@@ -182,38 +151,46 @@ impl Malformed {
 }
 
 fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
-    let readable = readable(record.as_bytes());
-    let line = members(&readable)?;
-    let not_an_event = || malformed("an export line is not an event");
-    let properties = find(&line, "properties")
-        .filter(|properties| is_object(properties))
-        .ok_or_else(not_an_event)?;
-    let name = find(&line, "event")
-        .filter(|name| name.starts_with('"'))
-        .ok_or_else(not_an_event)?;
-    let event = Event::new(name, properties)?;
-    let mut row = event.row(about.calendar, &mut about.occurrences, properties.len());
+    let text = record.to_bytes();
+    if let Ok(line) = std::str::from_utf8(&text) {
+        return row_of(&text, line, false, about);
+    }
+    let repaired = Bytes::from(readable(&text).into_owned());
+    let line = std::str::from_utf8(&repaired).unwrap_or_default();
+    row_of(&repaired, line, true, about)
+}
+
+/// The row of a line, which is what `text` says.
+fn row_of(text: &Bytes, line: &str, is_repaired: bool, about: &mut About<'_>) -> Result<RawRecord> {
+    let line = Line::read(line)?;
+    let event = Event::new(line.event, &line.properties);
+    let mut row = event.lift(
+        Row::of_text(text.clone()),
+        about.calendar,
+        &mut about.occurrences,
+    );
     about.seen.late(event.lateness(about.calendar).unwrap_or(0));
     about.seen.users(
         event.name,
-        &event.properties,
+        event.properties,
         event.lifted[DISTINCT_ID],
         event.lifted[FORMER_ID],
     );
-    for (property, value) in &event.properties {
+    for (property, value) in &line.properties {
         if let Some(column) = about.columns.of(property) {
             row = row.json(column, value);
         }
     }
-    row = row.json("properties", properties);
-    if let Cow::Owned(_) = readable {
+    row = if line.is_compact {
+        row.compact("properties", line.text)
+    } else {
+        row.json("properties", line.text)
+    };
+    if is_repaired {
         // Kept in `_extra`, where it is counted and told.
         row = row.json("utf8_repaired", "true");
     }
-    for (name, value) in line
-        .iter()
-        .filter(|(name, _)| name != "event" && name != "properties")
-    {
+    for (name, value) in &line.others {
         // Old exports have further members beside the properties. None may take the place of a
         // column.
         let is_taken = schema::EVENT.iter().any(|field| field.name == *name);
@@ -230,45 +207,49 @@ fn row(record: &RawRecord, about: &mut About<'_>) -> Result<RawRecord> {
 struct Event<'a> {
     /// The event's name, as JSON.
     name: &'a str,
-    properties: Members<'a>,
+    properties: &'a Members<'a>,
     /// The values of [`LIFTED`].
     lifted: [Option<&'a str>; LIFTED.len()],
+    /// When it happened, in milliseconds, by the clock that the export's times are written in.
+    millis: Option<i64>,
 }
 
 impl<'a> Event<'a> {
-    fn new(name: &'a str, properties: &'a str) -> Result<Self> {
-        let properties = members(properties)?;
-        let mut lifted = [None; LIFTED.len()];
-        for (name, value) in &properties {
-            if let Some(index) = LIFTED.iter().position(|(property, ..)| property == name) {
-                lifted[index] = Some(*value).filter(|value| *value != "null");
+    fn new(name: &'a str, properties: &'a Members<'a>) -> Self {
+        let mut values = [None; LIFTED.len()];
+        for (name, value) in properties {
+            if let Some(index) = lifted(name) {
+                values[index] = Some(*value).filter(|value| *value != "null");
             }
         }
         // Answers about the events of some users write it so.
-        lifted[DISTINCT_ID] = lifted[DISTINCT_ID].or_else(|| find(&properties, "$distinct_id"));
-        Ok(Self {
+        values[DISTINCT_ID] = values[DISTINCT_ID].or_else(|| find(properties, "$distinct_id"));
+        Self {
             name,
             properties,
-            lifted,
-        })
+            lifted: values,
+            millis: values[TIME].and_then(time_millis),
+        }
     }
 
-    fn row(&self, calendar: Calendar, occurrences: &mut Occurrences, length: usize) -> Row {
-        let mut row = Row::with_capacity(length + length / 2 + 512)
-            .json("event_key", &format!("\"{}\"", self.key(occurrences)));
-        row = row.json("event", self.name);
-        if let Some(Moment {
-            millis,
-            is_ambiguous,
-        }) = self.time_millis().map(|millis| calendar.moment(millis))
-        {
+    /// Adds what identifies the event, and what most projects ask for.
+    fn lift(&self, row: Row, calendar: Calendar, occurrences: &mut Occurrences) -> Row {
+        let mut row = row
+            .json("event_key", &self.key(occurrences))
+            .json("event", self.name);
+        if let Some(millis) = self.millis {
+            let Moment {
+                millis: utc,
+                is_ambiguous,
+            } = calendar.moment(millis);
             row = row
-                .json("time", &millis.to_string())
+                .json("time", &utc.to_string())
                 .json_if("time_is_ambiguous", is_ambiguous.then_some("true"));
-        }
-        // The day that the export counts the event to, by the clock that its times are written in.
-        if let Some(day) = self.time_millis().and_then(DateTime::from_timestamp_millis) {
-            row = row.text("export_day", &day.date_naive().to_string());
+            // The day that the export counts the event to, by the clock that its times are written
+            // in.
+            if let Some(day) = DateTime::from_timestamp_millis(millis) {
+                row = row.json("export_day", &day_text(day.date_naive()));
+            }
         }
         for ((_, column, lift), value) in LIFTED.iter().zip(self.lifted) {
             row = match (lift, value) {
@@ -283,24 +264,14 @@ impl<'a> Event<'a> {
         self.lifted[INSERT_ID].filter(|id| *id != "\"\"")
     }
 
-    /// The time in milliseconds; projects and years differ in whether it is written in seconds.
-    fn time_millis(&self) -> Option<i64> {
-        let text = self.lifted[TIME]?.trim_matches('"');
-        let time: i64 = text.split('.').next()?.parse().ok()?;
-        if time.abs() > MAX_SECONDS {
-            Some(time)
-        } else {
-            time.checked_mul(1000)
-        }
-    }
-
     /// Milliseconds from the event to its processing.
     fn lateness(&self, calendar: Calendar) -> Option<i64> {
         let processed: i64 = self.lifted[PROCESSED]?.parse().ok()?;
-        Some(processed - calendar.moment(self.time_millis()?).millis)
+        Some(processed - calendar.moment(self.millis?).millis)
     }
 
-    /// What Mixpanel itself takes for the identity of an event: name, user, time and insert id.
+    /// What Mixpanel itself takes for the identity of an event: name, user, time and insert id. A
+    /// hash of them, as JSON.
     ///
     /// A merge of users rewrites `distinct_id` and keeps the former one beside it, so the former
     /// one counts. The time counts in whole seconds, whichever precision it was exported in. Events
@@ -312,8 +283,7 @@ impl<'a> Event<'a> {
             .unwrap_or_default();
         let mut hash = blake3::Hasher::new();
         let mut add = |json: &str| {
-            let value: Cow<'_, str> =
-                serde_json::from_str::<String>(json).map_or(json.into(), Cow::Owned);
+            let value = meant(json);
             hash.update(&(value.len() as u64).to_le_bytes());
             hash.update(value.as_bytes());
         };
@@ -323,7 +293,7 @@ impl<'a> Event<'a> {
             add("insert_id");
             add(insert_id);
             add(&self
-                .time_millis()
+                .millis
                 .map_or(String::new(), |millis| millis.div_euclid(1000).to_string()));
         } else {
             add("properties");
@@ -346,39 +316,65 @@ impl<'a> Event<'a> {
                 hash.update(&before.to_le_bytes());
             }
         }
-        let mut key = hash.finalize().to_hex();
-        key.truncate(KEY_DIGITS);
-        key.to_string()
+        let digits = hash.finalize().to_hex();
+        let mut key = String::with_capacity(KEY_DIGITS + 2);
+        key.push('"');
+        key.push_str(&digits[..KEY_DIGITS]);
+        key.push('"');
+        key
     }
+}
+
+/// A time in milliseconds; projects and years differ in whether it is written in seconds.
+fn time_millis(json: &str) -> Option<i64> {
+    let time: i64 = json.trim_matches('"').split('.').next()?.parse().ok()?;
+    if time.abs() > MAX_SECONDS {
+        Some(time)
+    } else {
+        time.checked_mul(1000)
+    }
+}
+
+/// A day as JSON. Every event has one, and what formats dates of any kind takes its time.
+fn day_text(day: NaiveDate) -> String {
+    let Some(year) = u32::try_from(day.year()).ok().filter(|year| *year < 10_000) else {
+        return format!("\"{day}\"");
+    };
+    let digit = |number: u32| char::from_digit(number % 10, 10).unwrap_or('0');
+    let mut text = String::with_capacity("\"2026-01-31\"".len());
+    text.push('"');
+    text.extend([1000, 100, 10, 1].map(|place| digit(year / place)));
+    for part in [day.month(), day.day()] {
+        text.push('-');
+        text.extend([digit(part / 10), digit(part)]);
+    }
+    text.push('"');
+    text
+}
+
+/// What a string means; any other value as it is written.
+fn meant(json: &str) -> Cow<'_, str> {
+    if !json.starts_with(['"', ' ', '\n', '\r', '\t']) {
+        return json.into();
+    }
+    let is_plain = |text: &&str| {
+        let is_plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+        text.bytes().all(is_plain)
+    };
+    let inner = json
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    if let Some(plain) = inner.filter(is_plain) {
+        return plain.into();
+    }
+    serde_json::from_str::<String>(json).map_or(json.into(), Cow::Owned)
 }
 
 /// The line as text. Properties cut in the middle of a character are known to occur; they must not
 /// cost the day.
 fn readable(line: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(line)
-}
-
-fn starts(json: &RawValue, with: char) -> bool {
-    json.get().starts_with(with)
-}
-
-/// An export that Mixpanel broke off, as it does with those that take too long.
-fn broken(message: &str) -> Error {
-    Error::new(ErrorKind::TooLarge, message).temporary()
-}
-
-/// An error in place of an event; all but refused credentials may pass.
-fn reported(text: &str) -> Error {
-    let shown: String = text.trim_matches('"').chars().take(MAX_SHOWN).collect();
-    let error = if text.contains("Unable to authenticate") {
-        Error::new(
-            ErrorKind::Unauthenticated,
-            "the export ended because the credentials were refused",
-        )
-    } else {
-        broken("the export ended with an error")
-    };
-    error.with_context("answer", shown)
+    // What mends is several times as slow as what only looks.
+    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed)
 }
 
 /// A line that is not an event. One that is not JSON either shows, as the last of an export, that

@@ -6,10 +6,9 @@ use pipeline_core::state::Position;
 use pipeline_core::{Advance, Error, ErrorKind, RawRecord, Result};
 use url::form_urlencoded;
 
-use crate::json::{Row, elements, find, is_object, members, quoted, text};
+use crate::json::{Row, elements, find, is_object, members, of_record, quoted};
 use crate::reports::GROUP;
 use crate::rows::{About, or_rejected};
-use crate::table::Source;
 
 /// Parameters that belong into the URL.
 const ADDRESS: [&str; 2] = ["project_id", "workspace_id"];
@@ -48,10 +47,10 @@ pub(crate) fn profile(
 }
 
 fn profile_row(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
-    let profile = members(text(record)?)?;
+    let profile = of_record(record)?;
     let json = find(&profile, "$properties").unwrap_or("{}");
     let properties = members(json)?;
-    let mut row = Row::with_capacity(json.len() + json.len() / 2 + 256);
+    let mut row = Row::of(record);
     if let Some(group) = about.report.and_then(|report| report.parameter(GROUP)) {
         row = row.text(GROUP, &group);
     }
@@ -66,11 +65,8 @@ fn profile_row(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecor
         &quoted(find(&profile, "$distinct_id").unwrap_or("null")),
     );
     let is_wanted = |column: &str| {
-        about
-            .stream
-            .columns
-            .iter()
-            .any(|field| field.name == column)
+        let mut columns = about.stream.columns.into_iter().flatten();
+        columns.any(|field| field.name == column)
     };
     for (column, name) in LIFTED.iter().filter(|(column, _)| is_wanted(column)) {
         row = row.json_if(column, find(&properties, name));
@@ -94,8 +90,8 @@ pub(crate) fn list_items(
 }
 
 fn item_rows(record: &RawRecord, about: &mut About<'_>, out: &mut Vec<RawRecord>) -> Result<()> {
-    let profile = members(text(record)?)?;
-    let Source::Property(property) = about.stream.source else {
+    let profile = of_record(record)?;
+    let Some(property) = about.stream.facts.property else {
         return Ok(());
     };
     let Some(json) = find(&profile, "$properties")

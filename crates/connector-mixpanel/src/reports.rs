@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::json::quote;
-use crate::table::{Asks, STREAMS, Stream};
+use crate::streams;
+use crate::vendor::{ReportParameters, Slices};
 
 /// Most days that a report covers.
 pub(crate) const MAX_DAYS: u32 = 3660;
@@ -129,15 +130,14 @@ impl Report {
         };
         let name = &self.name;
         let kinds = || {
-            STREAMS
-                .iter()
-                .filter(|stream| stream.asks.is_some())
-                .map(|stream| stream.name)
+            streams::lists()
+                .filter(|list| matches!(list.slices, Some(Slices::Reports(_))))
+                .map(|list| list.name)
         };
-        let stream = STREAMS.iter().find(|stream| stream.name == self.stream);
-        let Some(Asks {
+        let slices = streams::list(&self.stream).and_then(|list| list.slices);
+        let Some(Slices::Reports(ReportParameters {
             required, optional, ..
-        }) = stream.and_then(|stream| stream.asks)
+        })) = slices
         else {
             return Err(invalid(format!(
                 "report `{name}`: there is no stream `{}` of reports",
@@ -208,23 +208,6 @@ pub(crate) struct Reports {
     pub(crate) days: u32,
     /// The first day that the project keeps, once that is known.
     pub(crate) kept: Option<NaiveDate>,
-}
-
-impl Reports {
-    /// The configured reports of a stream.
-    pub(crate) fn of(stream: &Stream, reports: &[Report], days: u32) -> Self {
-        let asked = reports
-            .iter()
-            .filter(|report| report.stream == stream.name)
-            .cloned()
-            .collect();
-        Self {
-            asked,
-            is_dated: stream.asks.is_some_and(|asks| asks.has_days),
-            days,
-            kept: None,
-        }
-    }
 }
 
 impl Slicer for Reports {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
+use pipeline_core::declarative::StreamDef;
 use pipeline_core::{Page, RawRecord, Result};
 
 use crate::calendar::Calendar;
@@ -11,7 +12,7 @@ use crate::flatten::Columns;
 use crate::line::Malformed;
 use crate::reports::Report;
 use crate::seen::Seen;
-use crate::table::Stream;
+use crate::vendor::Mixpanel;
 
 /// Events without an insert id that are remembered in order to tell repetitions of the same line
 /// apart.
@@ -24,7 +25,7 @@ pub(crate) type Rows = fn(&RawRecord, &mut About<'_>, &mut Vec<RawRecord>) -> Re
 #[derive(Debug)]
 pub(crate) struct About<'a> {
     /// The stream that the rows belong to.
-    pub(crate) stream: &'static Stream,
+    pub(crate) stream: &'static StreamDef<Mixpanel>,
     /// What days and times mean.
     pub(crate) calendar: Calendar,
     /// Today, in the project's zone.
@@ -91,7 +92,7 @@ pub(crate) fn reshape(page: Page, about: &mut [About<'_>]) -> Result<Page> {
         let mut rows = Vec::with_capacity(records.len());
         records
             .iter()
-            .try_for_each(|record| (about.stream.rows)(record, about, &mut rows))?;
+            .try_for_each(|record| (about.stream.facts.rows)(record, about, &mut rows))?;
         Ok(rows)
     };
     let records = page

@@ -1,19 +1,18 @@
-//! The pure rules: what answers mean, what lines mean, how a scan is walked.
+//! The pure rules: what lines mean, and which rows become of answers; by concern, what errors mean
+//! and how lists are walked.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use bytes::Bytes;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Request, StatusCode};
-use pipeline_core::paginate::{PageView, Paginator};
+mod errors;
+mod pages;
+
+use pipeline_core::RawRecord;
+use pipeline_core::http::{Method, Request};
 use pipeline_core::slice::{Oldest, Slicer, TimeRange, TimeSlicer};
-use pipeline_core::state::{EndpointState, Position};
-use pipeline_core::{Advance, RawRecord, RecordPath, split};
+use pipeline_core::state::EndpointState;
 
 use crate::calendar::{Calendar, DayClock, ProjectDays, TimeStorage};
-use crate::classify::MixpanelClassifier;
 use crate::flatten::{Columns, Flattened};
 use crate::line::Malformed;
-use crate::paging::AppPages;
-use crate::profiles::SessionPages;
 use crate::reports::Report;
 use crate::rows::{About, Occurrences};
 use crate::seen::Seen;
@@ -24,112 +23,6 @@ fn request(path: &str) -> Request {
         Method::POST,
         format!("https://mixpanel.com{path}").parse().unwrap(),
     )
-}
-
-fn classify(path: &str, status: u16, headers: &[(&str, &str)], body: &str) -> String {
-    let headers: HeaderMap = headers
-        .iter()
-        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
-        .collect();
-    let request = request(path);
-    let status = StatusCode::from_u16(status).unwrap();
-    let answer = Answer {
-        request: &request,
-        status,
-        headers: &headers,
-        body: body.as_bytes(),
-    };
-    let action = MixpanelClassifier.classify(&answer);
-    let shown: String = body.chars().take(60).collect();
-    format!(
-        "{status} {path} {shown}\n    {}",
-        action.map_or("default".to_owned(), |action| format!("{action:?}"))
-    )
-}
-
-#[test]
-fn answers_mean_what_their_text_says() {
-    const EXPORT: &str = "/api/2.0/export";
-    const QUERY: &str = "/api/query/engage";
-    let tripped = |item| {
-        [
-            (
-                "ratelimit-policy",
-                r#""project";q=60;w=3600, "project-concurrency";q=5;qu="concurrent-requests""#,
-            ),
-            ("ratelimit", item),
-        ]
-    };
-    let table = [
-        classify(
-            EXPORT,
-            400,
-            &[],
-            r#"{"error": "to_date cannot be later than today"}"#,
-        ),
-        classify(EXPORT, 400, &[], "Unable to authenticate request"),
-        classify(
-            EXPORT,
-            400,
-            &[],
-            r#"{"request": "/api/2.0/export", "error": "Timeout Error."}"#,
-        ),
-        classify(EXPORT, 400, &[], r#"{"error": "bad where"}"#),
-        classify(
-            QUERY,
-            400,
-            &[],
-            "request for page in uncached query for params",
-        ),
-        classify(QUERY, 401, &[], ""),
-        classify(
-            QUERY,
-            402,
-            &[],
-            r#"{"error": "Your plan does not allow API calls"}"#,
-        ),
-        classify(QUERY, 403, &[], r#"{"error": "no role"}"#),
-        classify(EXPORT, 403, &[], "Date range exceeds 90 days into the past"),
-        classify(
-            QUERY,
-            400,
-            &[],
-            r#"{"error": "Date range exceeds 90 days into the past"}"#,
-        ),
-        classify(QUERY, 404, &[], ""),
-        classify(
-            QUERY,
-            429,
-            &tripped(r#""project";r=0;t=3600, "project-concurrency";r=3"#),
-            "Query rate limit exceeded 61/60",
-        ),
-        classify(
-            QUERY,
-            429,
-            &tripped(r#""project";r=12, "project-concurrency";r=0;t=10"#),
-            "Query rate limit exceeded 6/5",
-        ),
-        classify(QUERY, 429, &[], "Query rate limit exceeded"),
-        classify(EXPORT, 429, &[("retry-after", "60")], ""),
-        classify(QUERY, 500, &[], "<html>"),
-        classify(QUERY, 200, &[], r#"{"status": "ok", "results": []}"#),
-        classify(QUERY, 200, &[], "[]"),
-        classify(
-            QUERY,
-            200,
-            &[],
-            r#"{"status": "error", "error": "Timeout Error."}"#,
-        ),
-        classify(
-            QUERY,
-            200,
-            &[],
-            r#"{"status": "error", "error": "something else"}"#,
-        ),
-        classify(QUERY, 200, &[], r#"{"error": {"code": 1}}"#),
-        classify(EXPORT, 200, &[], r#"{"error": "judged line by line"}"#),
-    ];
-    insta::assert_snapshot!(table.join("\n"));
 }
 
 #[test]
@@ -180,7 +73,10 @@ fn rows_in(
     report: Option<&Report>,
     columns: &Columns,
 ) -> Vec<RawRecord> {
-    let stream = streams::stream(stream).unwrap();
+    let stream = streams::lists()
+        .flat_map(|list| list.streams)
+        .find(|def| def.name == stream)
+        .unwrap();
     let today = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
     let mut about = About {
         stream,
@@ -194,7 +90,7 @@ fn rows_in(
     };
     let mut rows = Vec::new();
     for record in records {
-        (stream.rows)(&RawRecord::upsert(record.to_vec()), &mut about, &mut rows).unwrap();
+        (stream.facts.rows)(&RawRecord::upsert(record.to_vec()), &mut about, &mut rows).unwrap();
     }
     rows
 }
@@ -611,170 +507,5 @@ fn a_record_that_is_odd_is_rejected_by_itself() {
     assert_eq!(
         shown(&rows("export", r#"{"event":"x"}"#)),
         r#"Reject {"event":"x"}"#
-    );
-}
-
-#[test]
-fn a_scan_ends_when_the_page_and_the_total_agree() {
-    let advance = |at: &Position, body: &'static str| {
-        let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
-        let request = request("/api/query/engage");
-        let view = PageView {
-            request: &request,
-            headers: &HeaderMap::new(),
-            envelope: &split.envelope,
-            records: &split.records[0],
-            fresh: split.records[0].len(),
-        };
-        format!("{:?}", SessionPages.advance(at, &view))
-    };
-    let second = Position::At("1 5 s 1".to_owned());
-    let unknown = Position::At("1 - s".to_owned());
-    let table = [
-        advance(
-            &Position::Start,
-            r#"{"page_size":2,"session_id":"s 1","total":5,"results":[{},{}]}"#,
-        ),
-        advance(
-            &Position::Start,
-            r#"{"page_size":2,"session_id":"s","total":0,"results":[]}"#,
-        ),
-        advance(
-            &Position::Start,
-            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
-        ),
-        advance(
-            &second,
-            r#"{"page_size":2,"session_id":"s 1","results":[{},{}]}"#,
-        ),
-        advance(
-            &second,
-            r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#,
-        ),
-        advance(
-            &second,
-            r#"{"page_size":2,"session_id":"s 1","results":[]}"#,
-        ),
-        advance(
-            &Position::At("2 5 s 1".to_owned()),
-            r#"{"page_size":2,"session_id":"s 1","results":[{}]}"#,
-        ),
-        advance(
-            &Position::At("2 6 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
-        ),
-        advance(
-            &Position::At("3 6 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[]}"#,
-        ),
-        advance(
-            &unknown,
-            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
-        ),
-        advance(&unknown, r#"{"session_id":"s","results":[{}]}"#),
-        advance(&unknown, r#"{"page_size":1,"results":[{}]}"#),
-        advance(
-            &Position::Start,
-            r#"{"page_size":2,"session_id":"s","total":2,"results":[{}]}"#,
-        ),
-        advance(
-            &Position::At("1 4:2 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
-        ),
-        advance(
-            &Position::At("1 4:2 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
-        ),
-        advance(
-            &Position::At("0 -:0:1 ".to_owned()),
-            r#"{"page_size":2,"session_id":"s","total":4,"results":[{},{}]}"#,
-        ),
-        advance(
-            &Position::At("1 4:2:1 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[{}]}"#,
-        ),
-        advance(
-            &Position::At("1 4:2:1 s".to_owned()),
-            r#"{"page_size":2,"session_id":"s","results":[{},{}]}"#,
-        ),
-    ];
-    insta::assert_snapshot!(table.join("\n"));
-}
-
-#[test]
-fn a_scan_whose_session_expired_is_begun_anew_once() {
-    let recovered = |at: &str| SessionPages.recover(&Position::At(at.to_owned()));
-    let anew = Position::At("0 -:0:1 ".to_owned());
-    assert_eq!(recovered("2 5:4 s"), Some(anew.clone()));
-    assert_eq!(
-        recovered("2 5 s"),
-        Some(anew.clone()),
-        "a position of an earlier version"
-    );
-    assert_eq!(recovered("2 5:4:1 s"), None);
-    assert_eq!(SessionPages.recover(&Position::Start), None);
-    let mut asked = request("/api/query/engage");
-    SessionPages.apply(&anew, &mut asked).unwrap();
-    assert_eq!(asked.body.as_ref(), b"", "it is a first page");
-    SessionPages
-        .apply(&Position::At("3 9:6:1 s 1".to_owned()), &mut asked)
-        .unwrap();
-    assert_eq!(asked.body.as_ref(), b"page=3&session_id=s+1");
-}
-
-#[test]
-fn lists_of_the_app_api_go_on_where_they_say_so() {
-    let advance = |body: &'static str| {
-        let split = split(&Bytes::from(body), &[RecordPath::new("results")]).unwrap();
-        let request = request("/api/app/projects/7/annotations");
-        let view = PageView {
-            request: &request,
-            headers: &HeaderMap::new(),
-            envelope: &split.envelope,
-            records: &split.records[0],
-            fresh: split.records[0].len(),
-        };
-        AppPages.advance(&Position::Start, &view).unwrap()
-    };
-    for whole in [
-        r#"{"results":[{}]}"#,
-        r#"{"results":[],"pagination":null}"#,
-        r#"{"results":[{}],"pagination":{"page_size":100,"next_cursor":null}}"#,
-    ] {
-        assert_eq!(advance(whole), Advance::End, "{whole}");
-    }
-    assert_eq!(
-        advance(r#"{"results":[],"pagination":{"page_size":100,"next_cursor":"abc"}}"#),
-        Advance::Next("abc".to_owned())
-    );
-    let mut asked = request("/api/app/projects/7/annotations");
-    AppPages
-        .apply(&Position::At("abc".to_owned()), &mut asked)
-        .unwrap();
-    assert_eq!(asked.query, [("cursor".to_owned(), "abc".to_owned())]);
-}
-
-/// Whatever the status: a run ends with what the vendor did, never with a defect of the program's.
-#[tokio::test(start_paused = true)]
-async fn a10_no_status_is_a_defect_of_the_program() {
-    let bodies = [
-        ("nothing", ""),
-        ("an object", "{}"),
-        ("a web page", "<html><title>Bad gateway</title></html>"),
-        ("prose", "no"),
-        (
-            "an error of Mixpanel's",
-            r#"{"error":"There was a problem.","status":"error"}"#,
-        ),
-    ];
-    let build = |context: &pipeline_core::BuildContext, base| {
-        let key = pipeline_core::http::Bearer::new("key-0123456789".into());
-        pipeline_core::http::HttpClient::builder(context, base)
-            .authenticator(key)
-            .classifier(MixpanelClassifier)
-    };
-    insta::assert_snapshot!(
-        pipeline_testkit::every_status(build, "/api/query/cohorts/list?project_id=7", &bodies)
-            .await
     );
 }
