@@ -30,7 +30,7 @@ impl Share {
     /// Every record may be rejected.
     pub const ALL: Self = Self(1.0);
 
-    /// More than this many of so many records.
+    /// More than this many of this number of records.
     #[expect(clippy::cast_precision_loss, reason = "a share of records")]
     fn of(self, records: u64) -> f64 {
         self.0 * records as f64
@@ -133,7 +133,7 @@ impl Rejections {
         self.exceed_number(share.of(records)) && share < Share::ALL
     }
 
-    /// True when so many of the records were rejected that chance does not explain it in a list
+    /// True when the records rejected are more than chance does not explain it in a list
     /// that keeps the share.
     fn are_suspicious(&self, share: Share, records: u64) -> bool {
         let allowed = share.of(records);

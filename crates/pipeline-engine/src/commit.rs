@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use pipeline_core::state::{Change, EndpointId};
+use pipeline_core::state::{CheckpointDelta, EndpointId};
 use pipeline_core::{Error, ErrorKind, Event, Result};
 
 use super::budget::Rejections;
@@ -64,7 +64,7 @@ pub(super) struct Committer {
 
 #[derive(Default)]
 struct Pending {
-    changes: Vec<Change>,
+    changes: Vec<CheckpointDelta>,
     finished: Vec<EndpointId>,
     publish: BTreeSet<TableId>,
     keep: Vec<Keep>,

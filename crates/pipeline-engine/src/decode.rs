@@ -23,12 +23,11 @@ use arrow_schema::{
 };
 use chrono::{DateTime, Utc};
 use pipeline_core::json::scan;
-use pipeline_core::json::scan::Member;
-use pipeline_core::{Error, ErrorKind, Op, RawRecord, Result, Schema};
+use pipeline_core::{Error, ErrorKind, Op, Parts, RawRecord, Result, Schema};
 
 use self::columns::Column;
 pub(super) use self::keys::Keys;
-use self::members::{Members, Text};
+use self::members::Members;
 use crate::destination::{DELETED, EXTRA, SYNCED_AT};
 
 mod columns;
@@ -49,10 +48,10 @@ const MAX_COUNTED_FIELDS: usize = 1_000;
 /// few records are large.
 const SPARE_BYTES: usize = 256 << 10;
 
-/// Bytes of a field's name by which it is counted: names of a megabyte are no names.
+/// Bytes of a field's name by which it is counted: a megabyte is not a name.
 const MOST_NAME: usize = 200;
 
-/// Stands in a [`Drift`] for the fields beyond the first thousand, so that objects used as maps
+/// Names in a [`Drift`] the fields beyond the first thousand, so that objects used as maps
 /// cost no memory.
 pub const OTHER_FIELDS: &str = "(other fields)";
 
@@ -187,36 +186,17 @@ impl Decoder {
         if let Some(reason) = record.rejection() {
             return Err(Rejection::Unreadable(Arc::clone(reason)));
         }
-        let json = std::str::from_utf8(record.as_bytes()).map_err(|_| Rejection::NotJson)?;
         // No column holds more bytes than the records have, so this bounds every column.
-        let bytes = self.bytes.saturating_add(json.len());
+        let bytes = self.bytes.saturating_add(record.len());
         if i32::try_from(bytes).is_err() {
             return Err(Rejection::TooLarge);
         }
-        if let Some((members, compact)) = record.found() {
-            self.append(
-                members,
-                Text {
-                    record: json,
-                    compact,
-                },
-                record.op(),
-                synced_at,
-            )?;
+        if let Some(parts) = record.parts() {
+            self.append(parts, record.op(), synced_at)?;
         } else {
             let mut proved = std::mem::take(&mut self.proved);
-            let appended = prove(json.as_bytes(), &mut proved).and_then(|()| {
-                let compact =
-                    std::str::from_utf8(&proved.compact).map_err(|_| Rejection::NotJson)?;
-                self.append(
-                    &proved.all,
-                    Text {
-                        record: json,
-                        compact,
-                    },
-                    record.op(),
-                    synced_at,
-                )
+            let appended = prove(record, &mut proved, |parts| {
+                self.append(parts, record.op(), synced_at)
             });
             self.proved = proved;
             self.proved.trim();
@@ -230,23 +210,25 @@ impl Decoder {
     /// Appends a record's members to the columns.
     fn append(
         &mut self,
-        members: &[Member],
-        text: Text<'_>,
+        parts: Parts<'_>,
         op: Op,
         synced_at: DateTime<Utc>,
     ) -> Result<(), Rejection> {
-        self.members.take(members, text);
+        if parts.len() > scan::MOST_MEMBERS {
+            return Err(Rejection::TooLarge);
+        }
+        self.members.take(parts);
         match op {
-            Op::Upsert => self.check_key(text)?,
+            Op::Upsert => self.check_key(parts)?,
             Op::Delete => {
-                self.check_key(text)?;
+                self.check_key(parts)?;
                 self.members.keep_only(&self.key);
             }
-            Op::DeleteMatching => self.check_match(text)?,
+            Op::DeleteMatching => self.check_match(parts)?,
             Op::Reject => return Err(Rejection::NotJson),
         }
-        self.append_columns(text);
-        self.append_extra(text);
+        self.append_columns(parts);
+        self.append_extra(parts);
         self.members.trim();
         if self.scratch.capacity() > SPARE_BYTES {
             self.scratch = String::new();
@@ -261,7 +243,7 @@ impl Decoder {
         self.rows
     }
 
-    /// True when there is no row since the last batch.
+    /// True without a row since the last batch.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
@@ -301,12 +283,12 @@ impl Decoder {
     }
 
     /// Refuses a record that its key columns would not identify, before anything is appended.
-    fn check_key(&mut self, text: Text<'_>) -> Result<(), Rejection> {
+    fn check_key(&mut self, parts: Parts<'_>) -> Result<(), Rejection> {
         for column in &self.key {
             let index = column.ok_or(Rejection::MissingKey)?;
             let value = self
                 .members
-                .value(index, text)
+                .value(index, parts)
                 .ok_or(Rejection::MissingKey)?;
             if value.starts_with(['{', '['])
                 || !self.columns[index].values.fits(value, &mut self.scratch)
@@ -319,20 +301,20 @@ impl Decoder {
 
     /// Refuses a tombstone of many rows that says less than it means: what no column holds would
     /// match rows that it does not mean.
-    fn check_match(&mut self, text: Text<'_>) -> Result<(), Rejection> {
+    fn check_match(&mut self, parts: Parts<'_>) -> Result<(), Rejection> {
         let is_named = |column: &Option<usize>| {
-            column.is_some_and(|index| self.members.value(index, text).is_some())
+            column.is_some_and(|index| self.members.value(index, parts).is_some())
         };
         let named: Vec<Option<usize>> =
             (0..self.columns.len()).map(Some).filter(is_named).collect();
-        if named.is_empty() || self.members.unknown(text).next().is_some() {
+        if named.is_empty() || self.members.unknown(parts).next().is_some() {
             return Err(Rejection::MissingKey);
         }
         let is_whole = self.key.iter().all(|column| named.contains(column));
         let fits = |index: usize, scratch: &mut String| {
             let value = self
                 .members
-                .value(index, text)
+                .value(index, parts)
                 .filter(|value| !value.starts_with(['{', '[']));
             value.is_some_and(|value| self.columns[index].values.fits(value, scratch))
         };
@@ -347,10 +329,10 @@ impl Decoder {
         }
     }
 
-    fn append_columns(&mut self, text: Text<'_>) {
+    fn append_columns(&mut self, parts: Parts<'_>) {
         for (index, (column, is_inside)) in self.columns.iter_mut().zip(&self.is_inside).enumerate()
         {
-            let value = self.members.value(index, text);
+            let value = self.members.value(index, parts);
             if *is_inside {
                 let value = value.map(|value| column.values.lenient(value));
                 if !column.push(value.as_deref(), &mut self.scratch) {
@@ -365,16 +347,16 @@ impl Decoder {
         }
     }
 
-    fn append_extra(&mut self, text: Text<'_>) {
-        for field in self.members.repeated(text) {
+    fn append_extra(&mut self, parts: Parts<'_>) {
+        for field in self.members.repeated(parts) {
             self.drift.count(DriftKind::RepeatedField, field);
         }
-        for field in self.members.unknown(text) {
+        for field in self.members.unknown(parts) {
             self.drift.count(DriftKind::UnknownField, field);
         }
         let mut separator = '{';
         self.scratch.clear();
-        for (key, value) in self.members.extra(text) {
+        for (key, value) in self.members.extra(parts) {
             self.scratch.push(separator);
             self.scratch.push('"');
             self.scratch.push_str(key);
@@ -391,9 +373,16 @@ impl Decoder {
     }
 }
 
-/// Finds the members of a record that nobody has read yet.
-fn prove(json: &[u8], members: &mut scan::Members) -> Result<(), Rejection> {
+/// Finds the members of a record that were not read yet.
+fn prove(
+    record: &RawRecord,
+    members: &mut scan::Members,
+    take: impl FnOnce(Parts<'_>) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
     members.clear();
+    let text = record.as_bytes();
+    let text = std::str::from_utf8(&text).map_err(|_| Rejection::NotJson)?;
+    let json = text.as_bytes();
     let start = scan::space(json, 0);
     let is_object = json.get(start) == Some(&b'{');
     let end = if is_object {
@@ -402,7 +391,9 @@ fn prove(json: &[u8], members: &mut scan::Members) -> Result<(), Rejection> {
         scan::value(json, start)
     };
     match end.map(|end| scan::space(json, end)) {
-        Some(end) if end == json.len() && is_object => Ok(()),
+        Some(end) if end == json.len() && is_object => {
+            take(Parts::new(text, members).ok_or(Rejection::NotJson)?)
+        }
         Some(end) if end == json.len() => Err(Rejection::NotAnObject),
         _ if members.is_overfull => Err(Rejection::TooLarge),
         _ => Err(Rejection::NotJson),

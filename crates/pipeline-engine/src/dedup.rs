@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::gap::Missed;
 use pipeline_core::slice::parse_time;
 use pipeline_core::state::{Seen, SliceState};
-use pipeline_core::{Endpoint, RawRecord, StreamDef};
+use pipeline_core::{Endpoint, RawRecord, Stream};
 use twox_hash::XxHash3_128;
 
 use super::endpoint_run::EndpointRun;
@@ -21,9 +21,10 @@ pub(super) struct Dedup {
     previous: HashSet<u64>,
 }
 
-/// A record and a fast hash of its bytes, for the commit log.
+/// A record, how long it is as text, and a fast hash of that for the commit log.
 pub(super) struct Hashed {
     pub(super) record: RawRecord,
+    pub(super) bytes: usize,
     pub(super) hash: u128,
 }
 
@@ -46,7 +47,7 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct PageMark {
     /// Cursor value of its last record.
-    pub(super) reached: Option<DateTime<Utc>>,
+    pub(super) watermark: Option<DateTime<Utc>>,
     /// The newest cursor value of its records.
     pub(super) newest: Option<DateTime<Utc>>,
     /// Boundary entries to remember.
@@ -69,26 +70,26 @@ impl Dedup {
         let zone = Zone::of(run, slice);
         let first = records.first().map_or(&[][..], Vec::as_slice);
         let times = cursor_times(endpoint, first, zone.is_some());
-        let reached = times.last().copied().flatten();
-        let newest = reached.max(first.first().and_then(|record| endpoint.cursor_of(record)));
+        let watermark = times.last().copied().flatten();
+        let newest = watermark.max(first.first().and_then(|record| endpoint.cursor_of(record)));
         let is_watched = |time: Option<DateTime<Utc>>| {
-            repeats || zone.is_some() || (time.is_some() && time == reached)
+            repeats || zone.is_some() || (time.is_some() && time == watermark)
         };
         let remember_from = zone.map(|zone| {
             zone.remember_from
-                .or(reached)
+                .or(watermark)
                 .unwrap_or(DateTime::<Utc>::MAX_UTC)
         });
         let mut prepared = Prepared {
             records: Vec::new(),
             counts: Vec::new(),
             mark: PageMark {
-                reached,
+                watermark,
                 newest,
                 ..PageMark::default()
             },
         };
-        let mut page = HashSet::new();
+        let (mut page, mut buffer) = (HashSet::new(), Vec::new());
         for (index, (stream, records)) in endpoint.streams().zip(records).enumerate() {
             let mut counts = Counts {
                 records: records.len() as u64,
@@ -96,18 +97,23 @@ impl Dedup {
             };
             let mut kept = Vec::with_capacity(records.len());
             for (position, record) in records.into_iter().enumerate() {
-                counts.bytes += record.as_bytes().len() as u64;
-                let hash = XxHash3_128::oneshot(record.as_bytes());
+                let text = record.text_in(&mut buffer);
+                let (bytes, hash) = (text.len(), XxHash3_128::oneshot(text));
+                counts.bytes += bytes as u64;
                 let time = if index == 0 {
                     times.get(position).copied().flatten()
                 } else {
                     None
                 };
                 if !is_watched(time) {
-                    kept.push(Hashed { record, hash });
+                    kept.push(Hashed {
+                        record,
+                        bytes,
+                        hash,
+                    });
                     continue;
                 }
-                let content = content_hash(&record);
+                let content = short(&blake3::hash(text));
                 page.insert(content);
                 let key = time
                     .filter(|_| zone.is_some())
@@ -131,7 +137,11 @@ impl Dedup {
                         },
                     ));
                 }
-                kept.push(Hashed { record, hash });
+                kept.push(Hashed {
+                    record,
+                    bytes,
+                    hash,
+                });
             }
             prepared.records.push(kept);
             prepared.counts.push(counts);
@@ -165,7 +175,7 @@ impl Zone {
         }
         let from = run.covered_until()? - lookback;
         let still_above =
-            window.until > from && slice.reached.is_none_or(|reached| reached >= from);
+            window.until > from && slice.watermark.is_none_or(|watermark| watermark >= from);
         (still_above || !run.boundary.is_empty()).then_some(Self {
             remember_from: Some(from),
         })
@@ -194,11 +204,7 @@ fn cursor_times(
     times
 }
 
-/// Hash of a record's bytes that no two contents share, were they made to.
-fn content_hash(record: &RawRecord) -> u64 {
-    short(&blake3::hash(record.as_bytes()))
-}
-
+/// Of a hash that no two contents share, were they made to.
 fn short(hash: &blake3::Hash) -> u64 {
     let mut short = [0; 8];
     short.copy_from_slice(&hash.as_bytes()[..8]);
@@ -206,7 +212,7 @@ fn short(hash: &blake3::Hash) -> u64 {
 }
 
 /// Hash of a record's key; of its content when it has none.
-fn key_hash(stream: &StreamDef, record: &RawRecord, content: u64) -> u64 {
+fn key_hash(stream: &Stream, record: &RawRecord, content: u64) -> u64 {
     if stream.key().is_empty() {
         return content;
     }

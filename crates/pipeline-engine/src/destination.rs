@@ -14,7 +14,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pipeline_core::state::{Change, CheckpointStore, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, CheckpointStore, EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ pub struct Table {
 pub enum Generation {
     /// The visible rows.
     Current,
-    /// Rows that nobody sees until the generation is published and replaces the visible one.
+    /// Rows that are invisible until the generation is published and replaces the visible one.
     Next,
 }
 
@@ -100,7 +100,7 @@ pub struct Commit {
     pub at: DateTime<Utc>,
     /// Changes of checkpoints. All apply, or the commit fails with
     /// [`CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict).
-    pub changes: Vec<Change>,
+    pub changes: Vec<CheckpointDelta>,
     /// Tables whose next generation, with the rows of this transaction, replaces the current one.
     pub publish: Vec<TableId>,
     /// Rows of published tables that stay although the next generation does not have them.
@@ -127,7 +127,7 @@ pub struct CommitRecord {
     pub at: DateTime<Utc>,
     /// What changed of which checkpoint, without boundary entries. A store may forget it of old
     /// commits.
-    pub changes: Vec<Change>,
+    pub changes: Vec<CheckpointDelta>,
     /// Rows written, per table.
     pub rows: Vec<(TableId, u64)>,
     /// Bytes of the vendor's records.
@@ -146,7 +146,7 @@ impl Commit {
             changes: self
                 .changes
                 .into_iter()
-                .map(Change::without_boundary)
+                .map(CheckpointDelta::without_boundary)
                 .collect(),
             rows: self.rows,
             bytes: self.bytes,
@@ -207,12 +207,12 @@ pub trait Destination: Send + Sync + Debug {
     /// anything.
     ///
     /// # Errors
-    /// [`ErrorKind::CheckpointConflict`] when somebody else has it: who, and since when.
+    /// [`ErrorKind::CheckpointConflict`] when another process has it: which, and since when.
     async fn claim(&self, _source: &str, _run: &str) -> Result<Claim> {
         Ok(Box::new(()))
     }
 
-    /// Whether somebody has the claim on a source at the moment; none when that cannot be found
+    /// Whether a process has the claim on a source at the moment; none when that cannot be found
     /// out. Changes nothing.
     async fn is_claimed(&self, _source: &str) -> Result<Option<bool>> {
         Ok(None)
@@ -292,7 +292,7 @@ pub trait Transaction: Send {
     async fn write(&mut self, table: &Arc<Table>, batch: RecordBatch) -> Result<u64>;
 
     /// Takes the rows of the batch written last that the store refuses by rules of its user's, such
-    /// as an index: all others are staged. Whoever wrote the batch keeps them elsewhere.
+    /// as an index: all others are staged. The writer of the batch keeps them elsewhere.
     fn refused(&mut self) -> Vec<Refused> {
         Vec::new()
     }

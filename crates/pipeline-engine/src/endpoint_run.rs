@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::TryStreamExt;
-use pipeline_core::gap::{Missed, Tally, is_of_unit};
 use pipeline_core::state::{
-    Change, EndpointId, EndpointState, GAP_CAPACITY, Gap, Position, Seen, SliceId, SliceState,
+    CheckpointDelta, EndpointId, EndpointState, GAP_CAPACITY, Position, Seen, SliceId, SliceState,
 };
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, ErrorStatus, Event, Observer, Session};
+use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Event, Observer, Session};
 
 use self::planned::Planned;
+use self::units::Units;
 use super::budget::{ErrorBudget, Moment, Rejections, Share};
 use super::dedup::{Counts, PageMark};
 use super::plan::{EndpointPlan, finished, forgotten};
-use super::staged::Late;
 use super::summary::Failure;
 use super::{Selection, Source};
-use crate::destination::{Keep, Table};
+use crate::destination::Table;
 
+mod judged;
 mod outcome;
 mod planned;
 mod refused;
+mod units;
 
 /// An endpoint that is being read.
 pub(super) struct EndpointRun {
@@ -81,87 +81,20 @@ struct Progress {
     refused: bool,
 }
 
-/// What is known of a stream's records.
-struct Judged<'a> {
-    table: &'a Table,
-    share: Share,
-    records: u64,
-    rejections: &'a Rejections,
-}
-
-/// What the failures of slices mean that are units of their own.
-#[derive(Default)]
-struct Units {
-    tally: Tally,
-    /// Slices that failed and are not decided upon, by the names of their units.
-    set_aside: BTreeMap<String, SliceId>,
-    /// A slice that could be read, as it was planned.
-    readable: Option<SliceState>,
-    /// Gaps of this run that an outage could explain: they are asked for once more when all else is
-    /// read.
-    once_more: BTreeSet<SliceId>,
-    /// Gaps, one after the other, that failed in a way that an outage could explain.
-    failures: u32,
-}
-
-/// Gaps in a row that fail temporarily, after which no other is tried in the run.
-const MOST_FAILURES: u32 = 3;
-
 impl Progress {
     /// Changes the state as a new plan.
-    fn replan(&mut self, endpoint: &EndpointId, change: impl FnOnce(&mut EndpointState)) -> Change {
+    fn replan(
+        &mut self,
+        endpoint: &EndpointId,
+        change: impl FnOnce(&mut EndpointState),
+    ) -> CheckpointDelta {
         let from = self.state.clone();
         self.state.plan += 1;
         change(&mut self.state);
-        Change::Replace {
+        CheckpointDelta::Replace {
             endpoint: endpoint.clone(),
             from,
             to: self.state.clone(),
-        }
-    }
-
-    /// Makes gaps of slices that were set aside.
-    fn pass_over(
-        &mut self,
-        endpoint: &EndpointId,
-        missed: Vec<Missed>,
-        now: DateTime<Utc>,
-    ) -> Option<Change> {
-        let units: Vec<(SliceId, Missed)> = missed
-            .into_iter()
-            .filter_map(|missed| Some((self.units.set_aside.remove(&missed.name)?, missed)))
-            .collect();
-        (!units.is_empty()).then(|| {
-            self.replan(endpoint, |state| {
-                for (id, missed) in units {
-                    state.slices.remove(&id);
-                    state.add_gap(missed.into_gap(now));
-                }
-            })
-        })
-    }
-
-    /// Puts gaps that are not known yet, and that an outage could explain, behind everything that
-    /// is to be read.
-    fn ask_once_more(&mut self, names: &[String], known: &BTreeSet<SliceId>) {
-        let is_meant = |(id, gap): &(&SliceId, &Gap)| {
-            !known.contains(id) && gap.is_readable() && names.contains(&gap.name)
-        };
-        for id in self.state.gaps.iter().filter(is_meant).map(|(id, _)| *id) {
-            self.units.once_more.insert(id);
-            self.queued.push_front(id);
-        }
-    }
-
-    /// Leaves the gaps that wait alone when too many in a row have failed: the vendor may be down.
-    fn give_up_gaps(&mut self, is_temporary: bool) {
-        self.units.failures = if is_temporary {
-            self.units.failures + 1
-        } else {
-            0
-        };
-        if self.units.failures >= MOST_FAILURES {
-            self.queued.retain(|id| !self.state.gaps.contains_key(id));
         }
     }
 }
@@ -386,113 +319,6 @@ impl EndpointRun {
         )
     }
 
-    pub(super) fn count(&self, stream: usize, page: Counts) {
-        let counts = &mut self.progress().counts[stream];
-        counts.records += page.records;
-        counts.bytes += page.bytes;
-        counts.unchanged += page.unchanged;
-    }
-
-    pub(super) fn counts(&self, stream: usize) -> Counts {
-        self.progress().counts[stream]
-    }
-
-    /// Counts records of streams that cannot be rows.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Rejected`] when there are more of them than a stream may have.
-    pub(super) fn reject(&self, page: &[Rejections]) -> Result<(), Error> {
-        let mut progress = self.progress();
-        progress
-            .rejections
-            .iter_mut()
-            .zip(page)
-            .for_each(|(all, page)| all.join(page));
-        self.judge(&progress, Moment::Underway)
-    }
-
-    /// Counts records that were taken for rows, as [`reject`](Self::reject) does.
-    pub(super) fn reject_late(&self, late: &[Late]) -> Result<(), Error> {
-        let mut page = vec![Rejections::default(); self.tables.len()];
-        for Late { table, reason } in late {
-            let stream = self
-                .tables
-                .iter()
-                .position(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, table)));
-            if let Some(stream) = stream {
-                page[stream].add(reason);
-            }
-        }
-        if late.is_empty() {
-            Ok(())
-        } else {
-            self.reject(&page)
-        }
-    }
-
-    /// Judges what was read, when nothing is left to be read.
-    ///
-    /// # Errors
-    /// As [`reject`](Self::reject), and when the vendor's clock hid what is newer.
-    pub(super) fn judge_all(&self) -> Result<(), Error> {
-        self.judge(&self.progress(), Moment::End)?;
-        self.planned.check(self.endpoint.slicer())
-    }
-
-    fn judge(&self, progress: &Progress, moment: Moment) -> Result<(), Error> {
-        self.judged(progress).try_for_each(
-            |Judged {
-                 table,
-                 share,
-                 records,
-                 rejections,
-             }| {
-                rejections.check(&table.stream, share, records, self.refresh, moment)
-            },
-        )
-    }
-
-    fn judged<'a>(&'a self, progress: &'a Progress) -> impl Iterator<Item = Judged<'a>> {
-        let streams = self
-            .tables
-            .iter()
-            .zip(&self.shares)
-            .zip(progress.counts.iter().zip(&progress.rejections));
-        streams.filter_map(|((table, share), (counts, rejections))| {
-            Some(Judged {
-                table: table.as_ref()?,
-                share: *share,
-                records: counts.records,
-                rejections,
-            })
-        })
-    }
-
-    /// While a refresh has more records rejected than it may publish, or ends too early by a wrong
-    /// clock, it is begun anew by the next run: that would not know of it, and could be complete
-    /// where it goes on. Returns the change to commit, if it is one.
-    pub(super) fn doubt(&self) -> Option<Change> {
-        let mut progress = self.progress();
-        let is_above = |Judged {
-                            share,
-                            records,
-                            rejections,
-                            ..
-                        }: Judged<'_>| rejections.are_above(share, records);
-        let is_doubtful = progress.refused
-            || self.planned.check(self.endpoint.slicer()).is_err()
-            || self.judged(&progress).any(is_above);
-        let is_change =
-            progress.state.refreshing && progress.state.streams.is_empty() != is_doubtful;
-        // What the next generation holds of no stream is of no use to the next run.
-        let streams = if is_doubtful {
-            BTreeSet::new()
-        } else {
-            self.streams()
-        };
-        is_change.then(|| progress.replan(&self.id, |state| state.streams = streams))
-    }
-
     /// Names of the streams that it is read for.
     fn streams(&self) -> BTreeSet<String> {
         self.tables
@@ -517,7 +343,7 @@ impl EndpointRun {
         slice: SliceId,
         advance: &Advance,
         page: PageMark,
-    ) -> Result<Change, Error> {
+    ) -> Result<CheckpointDelta, Error> {
         let to = match advance {
             Advance::Next(at) | Advance::CaughtUp(at) => Position::At(at.clone()),
             Advance::End => Position::End,
@@ -531,7 +357,7 @@ impl EndpointRun {
             .unwrap_or_default();
         let plan = progress.state.plan;
         let PageMark {
-            reached,
+            watermark,
             newest,
             seen,
             gaps,
@@ -558,13 +384,13 @@ impl EndpointRun {
             .map(|missed| missed.into_gap(now))
             .collect();
         let known: BTreeSet<SliceId> = progress.state.gaps.keys().copied().collect();
-        let change = Change::Advance {
+        let change = CheckpointDelta::Advance {
             endpoint: self.id.clone(),
             plan,
             slice,
             from,
             to,
-            reached,
+            watermark,
             newest,
             seen,
             gaps,
@@ -581,126 +407,13 @@ impl EndpointRun {
         Ok(change)
     }
 
-    /// Takes note that a slice could not be read. One that is a unit of its own is passed over,
-    /// once it is clear that it is the unit which fails; a gap stays one. `answered`: the vendor
-    /// has answered for another unit since. Returns the change to commit, if there is any.
-    ///
-    /// # Errors
-    /// The error itself, when it is the endpoint's.
-    pub(super) fn pass_over(
-        &self,
-        id: SliceId,
-        error: Error,
-        answered: bool,
-    ) -> Result<Option<Change>, Error> {
-        if !is_of_unit(&error) {
-            return Err(error);
-        }
-        let now = self.session.client().now();
-        let mut progress = self.progress();
-        if let Some(gap) = progress.state.gaps.get(&id).cloned() {
-            // Asked for once more in the run that passed it over, it has not been tried again.
-            let attempts = gap
-                .attempts
-                .saturating_add(u32::from(!progress.units.once_more.remove(&id)));
-            let change = progress.replan(&self.id, |state| {
-                state.gaps.insert(
-                    id,
-                    Gap {
-                        reason: error.to_string(),
-                        tried: now,
-                        attempts,
-                        rejected: false,
-                        ..gap
-                    },
-                );
-            });
-            progress.give_up_gaps(error.status() != ErrorStatus::Permanent);
-            return Ok(Some(change));
-        }
-        let unit = progress
-            .state
-            .slices
-            .get(&id)
-            .and_then(|slice| self.endpoint.slicer().unit(slice));
-        let Some(missed) = unit else {
-            return Err(error);
-        };
-        progress.units.set_aside.insert(missed.name.clone(), id);
-        progress.units.tally.failed(missed, error)?;
-        if answered {
-            progress.units.tally.answered();
-        }
-        let missed = progress.units.tally.take();
-        Ok(progress.pass_over(&self.id, missed, now))
-    }
-
-    /// Takes note that a slice was read: what failed before it failed by itself. Returns the change
-    /// to commit, if there is any.
-    pub(super) fn slice_read(&self, id: SliceId) -> Option<Change> {
-        let now = self.session.client().now();
-        let mut progress = self.progress();
-        let read = progress
-            .state
-            .slices
-            .get(&id)
-            .filter(|slice| self.endpoint.slicer().unit(slice).is_some());
-        progress.units.readable = read
-            .map(|slice| SliceState {
-                position: Position::Start,
-                ..slice.clone()
-            })
-            .or(progress.units.readable.take());
-        progress.units.failures = 0;
-        progress.units.tally.succeeded();
-        let missed = progress.units.tally.take();
-        progress.pass_over(&self.id, missed, now)
-    }
-
-    /// Asks again for a unit that could be read, after another one failed in a way that an outage
-    /// could explain. True when the vendor answers.
-    pub(super) async fn is_answered(&self, id: SliceId, error: &Error) -> bool {
-        let readable = {
-            let progress = self.progress();
-            let is_unit = progress
-                .state
-                .slices
-                .get(&id)
-                .is_some_and(|slice| self.endpoint.slicer().unit(slice).is_some());
-            progress.units.readable.clone().filter(|_| {
-                is_unit && is_of_unit(error) && error.status() != ErrorStatus::Permanent
-            })
-        };
-        match readable {
-            Some(slice) => self
-                .session
-                .read(&self.endpoint, slice)
-                .try_next()
-                .await
-                .is_ok(),
-            None => false,
-        }
-    }
-
-    /// Decides upon the slices that were set aside, when there is nothing else to read.
-    ///
-    /// # Errors
-    /// When they are all that there is, or the last of them failed in a way that an outage could
-    /// explain.
-    pub(super) fn conclude(&self) -> Result<Option<Change>, Error> {
-        let now = self.session.client().now();
-        let mut progress = self.progress();
-        let missed = progress.units.tally.conclude()?;
-        Ok(progress.pass_over(&self.id, missed, now))
-    }
-
     /// Changes the plan, and returns the change to commit. A slice that is added waits to be read.
     pub(super) fn replan(
         &self,
         slice: SliceId,
         kept: SliceState,
         added: Option<SliceState>,
-    ) -> Change {
+    ) -> CheckpointDelta {
         let mut progress = self.progress();
         let mut id = None;
         let change = progress.replan(&self.id, |state| {
@@ -713,28 +426,13 @@ impl EndpointRun {
         change
     }
 
-    /// Names of the units that are missing.
-    pub(super) fn gap_names(&self) -> BTreeSet<String> {
-        self.progress()
-            .state
-            .gaps
-            .values()
-            .map(|gap| gap.name.clone())
-            .collect()
-    }
-
-    /// True for a slice that is a gap's.
-    pub(super) fn is_gap(&self, id: SliceId) -> bool {
-        self.progress().state.gaps.contains_key(&id)
-    }
-
     /// Marks everything as read. True unless it was so before.
     pub(super) fn complete(&self) -> bool {
         !std::mem::replace(&mut self.progress().complete, true)
     }
 
     /// The change to commit when its tables are complete, with or without it.
-    pub(super) fn finish(&self) -> Change {
+    pub(super) fn finish(&self) -> CheckpointDelta {
         let mut progress = self.progress();
         let mut to = if progress.complete {
             EndpointState {
@@ -748,48 +446,11 @@ impl EndpointRun {
         let earlier = self.planned.at() + self.session.client().ahead().min(TimeDelta::zero());
         to.vouch(self.endpoint.slicer().end(earlier));
         let from = std::mem::replace(&mut progress.state, to.clone());
-        Change::Replace {
+        CheckpointDelta::Replace {
             endpoint: self.id.clone(),
             from,
             to,
         }
-    }
-
-    /// What earlier syncs stored of units that are missing in the generation which is published,
-    /// and of an account that could not be read at all: nobody has said that it is gone.
-    pub(super) fn kept_rows(&self) -> Vec<Keep> {
-        let progress = self.progress();
-        let account = self
-            .endpoint
-            .account_value()
-            .and_then(|(column, id)| Some((column.to_owned(), serde_json::to_string(id).ok()?)));
-        let whole = account
-            .clone()
-            .filter(|_| !progress.complete)
-            .map(|account| BTreeMap::from([account]));
-        let of_gap = |gap: &Gap| {
-            gap.keep
-                .clone()
-                .into_iter()
-                .chain(account.clone())
-                .collect()
-        };
-        let gaps = progress
-            .state
-            .gaps
-            .values()
-            .filter(|gap| !gap.keep.is_empty())
-            .map(of_gap);
-        let rows: Vec<BTreeMap<String, String>> = whole.into_iter().chain(gaps).collect();
-        let tables = self.tables.iter().flatten();
-        tables
-            .flat_map(|table| {
-                rows.iter().map(|values| Keep {
-                    table: table.id(),
-                    values: values.clone(),
-                })
-            })
-            .collect()
     }
 
     /// Takes note that it is not to be read in this run. An account that was asked for is then

@@ -96,7 +96,7 @@ impl FairQueue {
         }
     }
 
-    /// Takes note that an endpoint is over.
+    /// Records that an endpoint is over.
     pub(super) fn end(&mut self, index: usize, is_last: bool) {
         let place = &mut self.members[index];
         if std::mem::replace(&mut place.over, true) || is_last {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pipeline_core::Event;
-use pipeline_core::state::{Change, EndpointId};
+use pipeline_core::state::{CheckpointDelta, EndpointId};
 
 use super::Job;
 use super::budget::Rejections;
@@ -15,7 +15,7 @@ use crate::destination::{Keep, Table, TableId};
 /// What a commit makes true, besides its rows.
 #[derive(Default)]
 pub(super) struct Effects {
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<CheckpointDelta>,
     pub(super) finished: Vec<EndpointId>,
     pub(super) publish: Vec<TableId>,
     pub(super) keep: Vec<Keep>,
@@ -67,7 +67,7 @@ impl Held {
     }
 
     /// Refreshes whose doubt is to be committed together with the rows that give rise to it: a run
-    /// that is killed after that commit tells the next one nothing else.
+    /// that is killed after that commit leaves nothing else for the next one.
     pub(super) fn take_doubtful(&mut self) -> Vec<Arc<EndpointRun>> {
         std::mem::take(&mut self.doubtful)
     }
@@ -113,11 +113,11 @@ fn is_of_group(run: &EndpointRun, other: &EndpointRun) -> bool {
 }
 
 /// Removes the last change of an endpoint, with which it was finished.
-fn unfinish(run: &EndpointRun, changes: &mut Vec<Change>) {
+fn unfinish(run: &EndpointRun, changes: &mut Vec<CheckpointDelta>) {
     let last = changes
         .iter()
         .rposition(|change| *change.endpoint() == run.id);
-    if let Some(Change::Replace { from, .. }) = last.map(|last| changes.remove(last)) {
+    if let Some(CheckpointDelta::Replace { from, .. }) = last.map(|last| changes.remove(last)) {
         run.return_to(from);
     }
 }

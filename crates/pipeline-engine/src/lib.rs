@@ -185,12 +185,13 @@ pub struct Job {
     /// How many records the streams of a source may have rejected, by the source's name. One that
     /// is not named has the default.
     pub budgets: BTreeMap<String, ErrorBudget>,
-    /// Who is told what happens. Give the same one to the connectors, whose requests it hears of.
+    /// The observer of what happens. Give the same one to the connectors, whose requests it hears
+    /// of.
     pub observer: Arc<dyn Observer>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Stops the run: nothing more is requested, what is complete is committed, and the next run
-    /// goes on from there.
+    /// resumes from there.
     pub cancel: CancellationToken,
 }
 
@@ -248,7 +249,7 @@ impl Job {
 /// Runs a sync.
 ///
 /// A failing endpoint does not stop the others; refused credentials stop their source; a failing
-/// destination or a checkpoint conflict stops the run. All are told in the summary.
+/// destination or a checkpoint conflict stops the run. All are in the summary.
 ///
 /// # Errors
 /// Only when nothing could be started: the destination cannot be opened or its state is damaged, a

@@ -93,7 +93,7 @@ impl Metrics {
         }
     }
 
-    /// What whoever runs the sync should know, each said once, in the order in which it was said.
+    /// Notices for the user, each once, in the order in which they came.
     pub fn notices(&self) -> Vec<(EndpointId, String)> {
         let mut notices = self
             .notices

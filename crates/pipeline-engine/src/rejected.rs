@@ -44,7 +44,7 @@ impl Rejected {
             endpoint,
             table,
             &rejection.to_string(),
-            &String::from_utf8_lossy(record.as_bytes()),
+            &String::from_utf8_lossy(&record.as_bytes()),
         )
     }
 

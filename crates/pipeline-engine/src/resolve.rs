@@ -8,10 +8,10 @@ use chrono::TimeDelta;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use pipeline_core::http::HttpClient;
-use pipeline_core::state::{Change, EndpointId, EndpointState, SliceState};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState, SliceState};
 use pipeline_core::{
     Endpoint, Error, ErrorKind, Event, Origin, Page, Plan, Result, Schema, Session, Skipped,
-    StreamDef, SyncMode, Unread,
+    Stream, SyncMode, Unread,
 };
 
 use super::damages::Damages;
@@ -91,7 +91,7 @@ pub(super) fn check_streams(sources: &[Source]) -> Result<()> {
             .endpoints()
             .iter()
             .flat_map(Endpoint::streams)
-            .map(StreamDef::name)
+            .map(Stream::name)
             .collect();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) {
             return Err(Error::new(
@@ -323,7 +323,7 @@ impl<'a> Reading<'a> {
                 });
             }
             if plan.from != plan.to {
-                stager.change(|| Change::Replace {
+                stager.change(|| CheckpointDelta::Replace {
                     endpoint: run.id.clone(),
                     from: plan.from,
                     to: plan.to,
@@ -462,7 +462,7 @@ impl<'a> Reading<'a> {
                 plan: from.plan + 1,
                 ..EndpointState::default()
             };
-            stager.change(|| Change::Replace {
+            stager.change(|| CheckpointDelta::Replace {
                 endpoint: (*id).clone(),
                 from: (*from).clone(),
                 to,
@@ -532,7 +532,7 @@ fn selected(source: &Source, endpoints: &[Endpoint]) -> Vec<Endpoint> {
 }
 
 /// The streams of an endpoint that are wanted.
-fn wanted<'e>(source: &'e Source, endpoint: &'e Endpoint) -> impl Iterator<Item = &'e StreamDef> {
+fn wanted<'e>(source: &'e Source, endpoint: &'e Endpoint) -> impl Iterator<Item = &'e Stream> {
     endpoint.streams().filter(|stream| match &source.streams {
         Selection::All => !endpoint.is_opt_in(),
         Selection::Named(names) => names.iter().any(|wanted| wanted == stream.name()),
@@ -552,7 +552,7 @@ impl Tables {
         plan: &EndpointPlan,
     ) -> Vec<Option<Arc<Table>>> {
         let streams = request.endpoint.streams().zip(&plan.generations);
-        let is_wanted = |stream: &StreamDef| request.wanted.streams.contains(stream.name());
+        let is_wanted = |stream: &Stream| request.wanted.streams.contains(stream.name());
         streams
             .map(|(stream, generation)| {
                 is_wanted(stream).then(|| self.table(source, stream, *generation))
@@ -560,7 +560,7 @@ impl Tables {
             .collect()
     }
 
-    fn table(&mut self, source: &Source, stream: &StreamDef, generation: Generation) -> Arc<Table> {
+    fn table(&mut self, source: &Source, stream: &Stream, generation: Generation) -> Arc<Table> {
         let id = TableId {
             source: source.name.clone(),
             stream: stream.name().to_owned(),

@@ -154,7 +154,7 @@ impl Scheduler {
     }
 
     /// Takes back what was read of endpoints whose rows the destination refuses: a refresh begins
-    /// anew with the next run, all others go on where their last change was committed.
+    /// anew with the next run, all others resume where their last change was committed.
     async fn take_back_refused(&self) -> Result<()> {
         for run in self.runs.iter().filter(|run| run.is_refused()) {
             if run.refresh {
@@ -167,7 +167,7 @@ impl Scheduler {
         self.shared.stager.commit().await
     }
 
-    /// Tells that an endpoint begins; one without anything to read is done at once.
+    /// Reports that an endpoint begins; one without anything to read is done at once.
     async fn announce(&self, index: usize) {
         let run = &self.runs[index];
         let streams: Vec<String> = run

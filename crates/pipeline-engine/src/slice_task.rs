@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use pipeline_core::gap::Missed;
 use pipeline_core::state::{GAP_CAPACITY, SliceId, SliceState};
-use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Event, Page, RawRecord, Result};
+use pipeline_core::{Added, Advance, Endpoint, Error, ErrorKind, Event, Page, RawRecord, Result};
 use tokio::sync::Notify;
 
 use super::Job;
@@ -85,12 +85,8 @@ fn of_account(endpoint: &Endpoint, records: Vec<Vec<RawRecord>>) -> Vec<Vec<RawR
     };
     let account =
         serde_json::to_string(account).unwrap_or_else(|_| unreachable!("a string is always JSON"));
-    let stream = |records: Vec<RawRecord>| {
-        records
-            .iter()
-            .map(|record| record.with_member(column, &account))
-            .collect()
-    };
+    let account = Added::after([(column, &*account)]);
+    let stream = |records| RawRecord::all_with(records, &account);
     records.into_iter().map(stream).collect()
 }
 
@@ -228,20 +224,26 @@ impl<'a> SliceReader<'a> {
                 rejections,
             } = self.prepare(page);
             self.run.reject(&rejections)?;
-            self.run.reject_late(&alone.write(records).await?)?;
             if let Some(advance) = end {
+                self.run.reject_late(&alone.write(records).await?)?;
                 alone
                     .commit(|| self.run.advance(self.id, &advance, mark))
                     .await?;
                 self.pages += 1.0;
                 return Ok(Some(advance));
             }
-            let next = tokio::select! {
-                biased;
-                () = self.shared.job.cancel.cancelled() => None,
-                next = urgent.scope(pages.try_next()) => next?,
+            // The next page is read and taken apart while the destination writes this one.
+            let cancel = &self.shared.job.cancel;
+            let next = async {
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => Ok(None),
+                    next = urgent.scope(pages.try_next()) => next,
+                }
             };
-            match next {
+            let (late, next) = tokio::join!(alone.write(records), next);
+            self.run.reject_late(&late?)?;
+            match next? {
                 Some(next) => page = next,
                 None => return Ok(None),
             }
@@ -256,7 +258,7 @@ impl<'a> SliceReader<'a> {
         let mut prepared =
             self.dedup
                 .filter(self.run, &self.run.slice(self.id), records, restarted);
-        prepared.mark.reached = page.reached.or(prepared.mark.reached);
+        prepared.mark.watermark = page.watermark.or(prepared.mark.watermark);
         for Missed { name, reason, .. } in &page.gaps {
             self.shared.job.observer.observe(&Event::PassedOver {
                 endpoint: &self.run.id,
@@ -369,14 +371,14 @@ impl<'a> SliceReader<'a> {
         if let Some(requests) = self.run.endpoint().slicer().requests_left(slice) {
             return requests as f64;
         }
-        let (Some(window), Some(reached)) = (slice.window, slice.reached) else {
+        let (Some(window), Some(watermark)) = (slice.window, slice.watermark) else {
             return 0.0;
         };
         let Some(since) = window.since else {
             return f64::INFINITY;
         };
         let seconds = |span: chrono::TimeDelta| span.num_seconds().max(1) as f64;
-        self.pages.max(1.0) * seconds(reached - since) / seconds(window.until - reached)
+        self.pages.max(1.0) * seconds(watermark - since) / seconds(window.until - watermark)
     }
 
     /// Remembers the page that the list repeated instead of going on, so that the next sync does

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pipeline_core::state::Change;
+use pipeline_core::state::CheckpointDelta;
 use pipeline_core::{Error, ErrorKind, MemoryBudget, Result};
 use tokio::sync::MutexGuard as AsyncMutexGuard;
 
@@ -78,7 +78,7 @@ impl Stager {
     pub(super) async fn stage(
         &self,
         page: Vec<PageRecords<'_>>,
-        change: impl FnOnce() -> Result<Change>,
+        change: impl FnOnce() -> Result<CheckpointDelta>,
     ) -> Result<Vec<Late>> {
         let (late, pressure) = {
             let _turn = self.turn.lock().await;
@@ -181,7 +181,7 @@ impl Stager {
 
     /// Stages a change of a checkpoint. It is asked for inside, so that changes are staged in the
     /// order in which they were made.
-    pub(super) fn change(&self, change: impl FnOnce() -> Change) {
+    pub(super) fn change(&self, change: impl FnOnce() -> CheckpointDelta) {
         let mut staged = self.staged();
         staged.change(change());
     }
@@ -190,7 +190,10 @@ impl Stager {
     ///
     /// # Errors
     /// What the asking returns.
-    pub(super) fn try_change(&self, change: impl FnOnce() -> Result<Option<Change>>) -> Result<()> {
+    pub(super) fn try_change(
+        &self,
+        change: impl FnOnce() -> Result<Option<CheckpointDelta>>,
+    ) -> Result<()> {
         let mut staged = self.staged();
         if let Some(change) = change()? {
             staged.change(change);
@@ -273,7 +276,10 @@ impl Alone<'_> {
     }
 
     /// Commits the response with its change, and what others have staged.
-    pub(super) async fn commit(mut self, change: impl FnOnce() -> Result<Change>) -> Result<()> {
+    pub(super) async fn commit(
+        mut self,
+        change: impl FnOnce() -> Result<CheckpointDelta>,
+    ) -> Result<()> {
         {
             let mut staged = self.stager.staged();
             staged.change(change()?);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
-use pipeline_core::state::{Change, EndpointId};
-use pipeline_core::{Lease, MemoryBudget, Op, Result, StreamDef};
+use pipeline_core::state::{CheckpointDelta, EndpointId};
+use pipeline_core::{Lease, MemoryBudget, Op, Result, Stream};
 use tokio::time::Instant;
 
 use super::decode::{Decoder, Drift};
@@ -24,7 +24,7 @@ pub(super) struct PageRecords<'a> {
     /// The endpoint's number in the run.
     pub(super) endpoint: usize,
     pub(super) table: &'a Arc<Table>,
-    pub(super) stream: &'a StreamDef,
+    pub(super) stream: &'a Stream,
     pub(super) records: Vec<Hashed>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Staged {
     /// grow are copied.
     spare: Vec<StagedTable>,
     pub(super) rejected: Vec<Rejected>,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<CheckpointDelta>,
     pub(super) finished: Vec<EndpointId>,
     pub(super) publish: Vec<TableId>,
     pub(super) keep: Vec<Keep>,
@@ -94,18 +94,20 @@ impl Staged {
         {
             let index = self.index(table);
             let StagedTable { decoders, rows, .. } = &mut self.tables[index];
-            let bytes = records
-                .iter()
-                .map(|hashed| hashed.record.as_bytes().len())
-                .sum();
+            let bytes = records.iter().map(|hashed| hashed.bytes).sum();
             let decoder = with_room(decoders, stream, bytes);
             let (memory, before) = (decoder.memory(), decoder.len());
-            for Hashed { record, hash } in records {
+            for Hashed {
+                record,
+                bytes,
+                hash,
+            } in records
+            {
                 match decoder.push(&record, synced_at) {
                     Ok(()) => {
                         self.content_hash = self.content_hash.wrapping_add(hash);
-                        self.bytes += record.as_bytes().len() as u64;
-                        self.uncommitted += record.as_bytes().len() as u64;
+                        self.bytes += bytes as u64;
+                        self.uncommitted += bytes as u64;
                     }
                     Err(rejection) => {
                         if record.op() != Op::Reject {
@@ -152,7 +154,7 @@ impl Staged {
     }
 
     /// Adds a change of a checkpoint.
-    pub(super) fn change(&mut self, change: Change) {
+    pub(super) fn change(&mut self, change: CheckpointDelta) {
         self.since.get_or_insert_with(Instant::now);
         push_change(&mut self.changes, change);
     }
@@ -231,7 +233,7 @@ impl StagedTable {
 /// address.
 pub(super) fn with_room<'d>(
     decoders: &'d mut Vec<Decoder>,
-    stream: &StreamDef,
+    stream: &Stream,
     bytes: usize,
 ) -> &'d mut Decoder {
     let has_room = |decoder: &Decoder| i32::try_from(decoder.bytes().saturating_add(bytes)).is_ok();
@@ -244,13 +246,13 @@ pub(super) fn with_room<'d>(
 
 /// Adds a change; joins an advance with the one that it continues, unless the endpoint's plan was
 /// replaced in between.
-pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
-    if let Change::Advance {
+pub(super) fn push_change(changes: &mut Vec<CheckpointDelta>, change: CheckpointDelta) {
+    if let CheckpointDelta::Advance {
         endpoint,
         slice,
         from,
         to,
-        reached,
+        watermark,
         newest,
         seen,
         gaps,
@@ -263,11 +265,11 @@ pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
             .filter(|earlier| earlier.endpoint() == endpoint)
         {
             match earlier {
-                Change::Replace { .. } => break,
-                Change::Advance {
+                CheckpointDelta::Replace { .. } => break,
+                CheckpointDelta::Advance {
                     slice: s,
                     to: t,
-                    reached: r,
+                    watermark: r,
                     newest: n,
                     seen: known,
                     gaps: missed,
@@ -275,12 +277,12 @@ pub(super) fn push_change(changes: &mut Vec<Change>, change: Change) {
                 } if s == slice && t == from => {
                     *n = (*n).max(*newest);
                     t.clone_from(to);
-                    *r = reached.or(*r);
+                    *r = watermark.or(*r);
                     known.extend(seen.iter().copied());
                     missed.extend(gaps.iter().cloned());
                     return;
                 }
-                Change::Advance { .. } => {}
+                CheckpointDelta::Advance { .. } => {}
             }
         }
     }

@@ -50,7 +50,7 @@ pub struct EndpointSummary {
     pub streams: Vec<StreamSummary>,
     /// Cursor value up to which the data is complete, or the newest one read by an export.
     pub cursor: Option<DateTime<Utc>>,
-    /// Slices that are not read to their end: where the next run goes on. Zero when everything up
+    /// Slices that are not read to their end: where the next run resumes. Zero when everything up
     /// to the cursor is there.
     pub unfinished: usize,
     /// Records of a parent list that were passed over, because what belongs to them was refused.
@@ -122,8 +122,8 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// What happened and where.
     pub message: String,
-    /// The vendor's own words, which `message` quotes: what tells apart failures that have the same
-    /// cause from others.
+    /// The vendor's own words, which `message` quotes: what distinguishes failures that have the
+    /// same cause from others.
     pub answer: Option<String>,
     /// What can be done about it.
     pub help: Option<String>,
@@ -202,7 +202,7 @@ pub struct DriftSummary {
 impl Summary {
     /// The most serious failure: decides the exit code. None when everything selected is done or
     /// unavailable, and something is done: a source of which nothing can be read has failed,
-    /// whoever answers in the vendor's place.
+    /// the server that answers in the vendor's place.
     pub fn failure(&self) -> Option<ErrorKind> {
         self.failures()
             .map(|(kind, _)| kind)

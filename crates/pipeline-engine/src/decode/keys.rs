@@ -1,6 +1,6 @@
 //! Which records cannot be rows, before rows are made of them.
 
-use pipeline_core::{Op, RawRecord, StreamDef};
+use pipeline_core::{Op, RawRecord, Stream};
 
 use super::Rejection;
 use super::columns::Values;
@@ -14,7 +14,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// The members that identify a record, but for one that the engine adds and those that stand
     /// inside of others.
-    pub(crate) fn of(stream: &StreamDef, added: Option<&str>) -> Self {
+    pub(crate) fn of(stream: &Stream, added: Option<&str>) -> Self {
         let column = |name: &str| {
             let field = stream.schema().field(name);
             let is_inside = field.is_some_and(|field| field.inside.is_some());
@@ -43,7 +43,7 @@ impl Keys {
         if record.op() == Op::DeleteMatching {
             return None;
         }
-        if record.as_bytes().trim_ascii_start().first() != Some(&b'{') {
+        if !record.is_object() {
             return Some(Rejection::NotAnObject);
         }
         let Self { columns, scratch } = self;

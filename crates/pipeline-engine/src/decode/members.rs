@@ -1,46 +1,66 @@
 //! Which column the members of one record belong to.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
-use pipeline_core::Field;
-use pipeline_core::json::scan::Member;
+use pipeline_core::{Field, Parts};
 
 use super::inside::Container;
 
-/// A record's text, and that of its nested values without white space.
+/// Where a value is among the members of a record.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'r> {
-    pub(super) record: &'r str,
-    pub(super) compact: &'r str,
+struct Place {
+    /// Of the member.
+    member: u32,
+    /// The part of its value that it is; nothing for all of it.
+    start: u32,
+    end: u32,
 }
 
-impl<'r> Text<'r> {
-    /// A member's value, without white space around its parts.
-    fn value(self, member: Member) -> &'r str {
-        member.compact.map_or_else(
-            || member.value.of_text(self.record),
-            |compact| compact.of_text(self.compact),
-        )
+impl Place {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "no record has as many members"
+    )]
+    fn of(member: usize) -> Self {
+        Self {
+            member: member as u32,
+            start: 0,
+            end: 0,
+        }
     }
 
-    /// A member's name as it is written, with its quotes.
-    fn key(self, member: Member) -> &'r str {
-        member.key.span.of_text(self.record)
+    #[expect(clippy::cast_possible_truncation, reason = "no text is larger")]
+    fn part(self, part: Range<usize>) -> Self {
+        Self {
+            start: part.start as u32,
+            end: part.end as u32,
+            ..self
+        }
     }
 
-    /// The same without its quotes.
-    fn written(self, member: Member) -> &'r str {
-        self.key(member)
-            .strip_prefix('"')
-            .and_then(|name| name.strip_suffix('"'))
+    fn member(self) -> usize {
+        self.member as usize
+    }
+
+    fn value(self, parts: Parts<'_>) -> &str {
+        let value = parts.value(self.member());
+        if self.end == 0 {
+            return value;
+        }
+        value
+            .get(self.start as usize..self.end as usize)
             .unwrap_or_default()
     }
+}
 
-    /// What a member's name means.
-    fn name(self, member: Member) -> Cow<'r, [u8]> {
-        member.key.name(self.record.as_bytes())
-    }
+/// A member's name as it is written, without its quotes.
+fn written(parts: Parts<'_>, place: Place) -> &str {
+    parts
+        .key(place.member())
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'))
+        .unwrap_or_default()
 }
 
 /// The members of the record read last, by what becomes of them; buffers are used again for the
@@ -53,11 +73,11 @@ pub(super) struct Members {
     /// The column that came after each column last time: records of one stream have their members
     /// in the same order.
     successors: Vec<usize>,
-    declared: Vec<Option<Member>>,
+    declared: Vec<Option<Place>>,
     containers: Vec<Container>,
-    unknown: Vec<Member>,
-    misfits: Vec<Member>,
-    repeated: Vec<Member>,
+    unknown: Vec<Place>,
+    misfits: Vec<Place>,
+    repeated: Vec<Place>,
 }
 
 impl Members {
@@ -87,71 +107,61 @@ impl Members {
         }
     }
 
-    /// Takes the members of a record.
-    pub(super) fn take(&mut self, members: &[Member], text: Text<'_>) {
+    /// Takes the members of a record. Of several with one name the last counts.
+    pub(super) fn take(&mut self, parts: Parts<'_>) {
         self.declared.fill(None);
         self.unknown.clear();
         self.misfits.clear();
         self.repeated.clear();
         // One more than the column before, 0 at the start.
         let mut previous = 0;
-        for member in members {
-            let predicted = self.successors[previous];
+        for member in (0..parts.len()).filter(|member| !parts.is_left_out(*member)) {
+            let (place, predicted) = (Place::of(member), self.successors[previous]);
             let name = self.names.get(predicted).and_then(Option::as_ref);
-            let is_predicted = name.is_some_and(|name| name == text.key(*member));
-            let known = || self.columns.get(&*text.name(*member)).copied();
+            let is_predicted = name.is_some_and(|name| name == parts.key(member));
+            let known = || self.columns.get(&*parts.name(member)).copied();
             let Some(column) = is_predicted.then_some(predicted).or_else(known) else {
-                self.unknown.push(*member);
+                self.unknown.push(place);
                 continue;
             };
             self.successors[previous] = column;
-            self.repeated.extend(self.declared[column].replace(*member));
+            self.repeated.extend(self.declared[column].replace(place));
             previous = column + 1;
         }
-        self.drop_repeated_unknown(text);
-        self.look_inside(text);
+        self.drop_repeated_unknown(parts);
+        self.look_inside(parts);
     }
 
     /// Gives back what an unusual record took.
     pub(super) fn trim(&mut self) {
         for buffer in [&mut self.unknown, &mut self.misfits, &mut self.repeated] {
-            if size_of::<Member>() * buffer.capacity() > super::SPARE_BYTES {
+            if size_of::<Place>() * buffer.capacity() > super::SPARE_BYTES {
                 *buffer = Vec::new();
             }
         }
     }
 
     /// Finds what columns show of the inside of members.
-    fn look_inside(&mut self, text: Text<'_>) {
+    fn look_inside(&mut self, parts: Parts<'_>) {
         let Self {
             containers,
             declared,
             ..
         } = self;
         for container in containers {
-            let Some(member) = declared[container.column] else {
+            let Some(place) = declared[container.column] else {
                 continue;
             };
-            container.find(text.value(member).as_bytes(), |column, place| {
-                let inner = match member.compact {
-                    Some(compact) => Member {
-                        compact: Some(compact.part(place)),
-                        ..member
-                    },
-                    None => Member {
-                        value: member.value.part(place),
-                        ..member
-                    },
-                };
-                declared[column] = Some(inner);
+            container.find(place.value(parts).as_bytes(), |column, part| {
+                declared[column] = Some(place.part(part));
             });
         }
     }
 
     /// The value of a column; none when it is absent or null.
-    pub(super) fn value<'r>(&self, column: usize, text: Text<'r>) -> Option<&'r str> {
+    pub(super) fn value<'r>(&self, column: usize, parts: Parts<'r>) -> Option<&'r str> {
         self.declared[column]
-            .map(|member| text.value(member))
+            .map(|place| place.value(parts))
             .filter(|value| *value != "null")
     }
 
@@ -172,38 +182,39 @@ impl Members {
     }
 
     /// Keys of earlier values that a later one replaced.
-    pub(super) fn repeated<'r>(&self, text: Text<'r>) -> impl Iterator<Item = &'r str> {
+    pub(super) fn repeated<'r>(&self, parts: Parts<'r>) -> impl Iterator<Item = &'r str> {
         self.repeated
             .iter()
-            .map(move |member| text.written(*member))
+            .map(move |place| written(parts, *place))
     }
 
     /// Keys that are not declared.
-    pub(super) fn unknown<'r>(&self, text: Text<'r>) -> impl Iterator<Item = &'r str> {
-        self.unknown.iter().map(move |member| text.written(*member))
+    pub(super) fn unknown<'r>(&self, parts: Parts<'r>) -> impl Iterator<Item = &'r str> {
+        self.unknown.iter().map(move |place| written(parts, *place))
     }
 
     /// Keys and values of members that no column holds, in the record's order.
-    pub(super) fn extra<'r>(&mut self, text: Text<'r>) -> impl Iterator<Item = (&'r str, &'r str)> {
+    pub(super) fn extra<'r>(
+        &mut self,
+        parts: Parts<'r>,
+    ) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.unknown.append(&mut self.misfits);
-        self.unknown
-            .sort_unstable_by_key(|member| member.key.span.range().start);
+        self.unknown.sort_unstable_by_key(|place| place.member);
         self.unknown
             .iter()
-            .map(move |member| (text.written(*member), text.value(*member)))
+            .map(move |place| (written(parts, *place), place.value(parts)))
     }
 
     /// Keeps the last of several unknown members with one name.
-    fn drop_repeated_unknown(&mut self, text: Text<'_>) {
+    fn drop_repeated_unknown(&mut self, parts: Parts<'_>) {
         let Self {
             unknown, repeated, ..
         } = self;
         if unknown.len() < 2 {
             return;
         }
-        let name = |member: &Member| text.name(*member);
-        let start = |member: &Member| member.key.span.range().start;
-        unknown.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(start(b).cmp(&start(a))));
+        let name = |place: &Place| parts.name(place.member());
+        unknown.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(b.member.cmp(&a.member)));
         unknown.dedup_by(|earlier, kept| {
             let is_repeated = name(earlier) == name(kept);
             repeated.extend(is_repeated.then_some(*earlier));

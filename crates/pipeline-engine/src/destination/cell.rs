@@ -92,7 +92,7 @@ impl<'a> Column<'a> {
     /// The columns of a batch, in order.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when a column's Arrow type is none that the engine produces.
+    /// [`ErrorKind::Unsupported`] when a column's Arrow type is not one that the engine produces.
     pub fn of(batch: &'a RecordBatch) -> Result<Vec<Self>> {
         let fields = batch.schema_ref().fields();
         fields

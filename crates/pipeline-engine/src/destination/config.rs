@@ -141,7 +141,7 @@ impl OpenContext {
         Self { access, ..self }
     }
 
-    /// The same with so many bytes of memory.
+    /// The same with this number of bytes of memory.
     pub fn with_memory(self, memory: usize) -> Self {
         Self { memory, ..self }
     }

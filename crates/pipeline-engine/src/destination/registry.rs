@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline_core::{Error, ErrorKind, Result};
+use pipeline_core::{Error, ErrorKind, Result, config_schema};
 
 use super::{Destination, DestinationConfig, Location, OpenContext};
 
@@ -29,7 +29,7 @@ impl Debug for DestinationRegistry {
 impl DestinationRegistry {
     /// Adds a destination.
     pub fn add<C: DestinationConfig>(&mut self) -> &mut Self {
-        let schema = schemars::schema_for!(C).to_value();
+        let schema = config_schema::<C>();
         self.destinations.insert(
             C::NAME,
             Registered {
@@ -48,7 +48,7 @@ impl DestinationRegistry {
     /// The JSON Schema of a destination's configuration.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] when there is no destination with this name.
+    /// [`ErrorKind::ConfigInvalid`] when the name is unknown.
     pub fn spec(&self, name: &str) -> Result<&serde_json::Value> {
         Ok(&self.get(name)?.schema)
     }

@@ -3,7 +3,8 @@
 use pipeline_core::Error;
 use pipeline_core::state::EndpointState;
 
-use super::{EndpointRun, Judged};
+use super::EndpointRun;
+use super::judged::Judged;
 use crate::budget::{Moment, Rejections};
 use crate::destination::Table;
 use crate::summary::Failure;

@@ -12,7 +12,7 @@ use pipeline_core::slice::{TimeRange, TimeSlicer};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
     Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Origin,
-    Page, Plan, RawRecord, Result, Schema, Session, StreamDef, TimeFormat, TokioClock, declarative,
+    Page, Plan, RawRecord, Result, Schema, Session, Stream, TimeFormat, TokioClock, declarative,
 };
 
 use super::fake::{Fake, open_as};
@@ -63,14 +63,10 @@ impl Account {
             ..TimeSlicer::newest_first("since", "until", TimeFormat::UnixSeconds)
         };
         let orders = Endpoint::get("orders", "/orders")
-            .feeds(
-                StreamDef::new("orders", schema()).primary_key(["id"]),
-                "data",
-            )
-            .feeds(
-                StreamDef::new("lines", schema()).primary_key(["id"]),
-                "lines",
-            )
+            .records("data")
+            .stream(Stream::new("orders", schema()).primary_key(["id"]))
+            .records("lines")
+            .stream(Stream::new("lines", schema()).primary_key(["id"]))
             .cursor("created", TimeFormat::UnixSeconds)
             .slices(windows)
             .incremental();

@@ -9,7 +9,7 @@ use pipeline_core::http::HttpClient;
 use pipeline_core::state::SliceState;
 use pipeline_core::{
     Account, Advance, BuildContext, Catalog, CheckReport, Connector, DataType, Endpoint, Error,
-    ErrorKind, Page, Plan, RawRecord, Result, Schema, Session, StreamDef, TokioClock, declarative,
+    ErrorKind, Page, Plan, RawRecord, Result, Schema, Session, Stream, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -37,14 +37,17 @@ impl Companies {
             let schema = Schema::default()
                 .with("id", DataType::String)
                 .with("value", DataType::Int64);
-            StreamDef::new("orders", schema).primary_key(["id"])
+            Stream::new("orders", schema).primary_key(["id"])
         };
-        let list = Endpoint::get("orders", "/orders").feeds(orders(), "data");
+        let list = Endpoint::get("orders", "/orders")
+            .records("data")
+            .stream(orders());
         let list = if whole { list } else { list.incremental() };
         let feed = Endpoint::get("changes", "/changes")
-            .feeds(orders(), "data")
+            .records("data")
+            .stream(orders())
             .incremental()
-            .last();
+            .change_feed();
         let told = |endpoint: Endpoint| column.into_iter().fold(endpoint, Endpoint::by_account);
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         Arc::new(Self {

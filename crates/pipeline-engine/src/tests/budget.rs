@@ -8,7 +8,7 @@ use pipeline_core::http::HttpClient;
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
     Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, ErrorKind, Page, RawRecord,
-    Result, Schema, Session, StreamDef, TokioClock, declarative,
+    Result, Schema, Session, Stream, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -33,7 +33,8 @@ impl List {
             .with("id", DataType::String)
             .with("value", DataType::Int64);
         let taxes = Endpoint::get("taxes", "/taxes")
-            .feeds(StreamDef::new("taxes", schema).primary_key(["id"]), "data");
+            .records("data")
+            .stream(Stream::new("taxes", schema).primary_key(["id"]));
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap())
             .build()

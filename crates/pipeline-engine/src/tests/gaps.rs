@@ -16,7 +16,7 @@ use pipeline_core::slice::{Slicer, TimeRange, TimeSlicer};
 use pipeline_core::state::{EndpointState, Gap, SliceState, Window};
 use pipeline_core::{
     BuildContext, CheckReport, Connector, DataType, EmbeddedList, Endpoint, ErrorKind, Result,
-    Schema, Session, StreamDef, TimeFormat, TokioClock, declarative,
+    Schema, Session, Stream, TimeFormat, TokioClock, declarative,
 };
 use tokio::time::Instant;
 
@@ -234,8 +234,8 @@ const PAGES: AfterLastId = AfterLastId {
     id: "id",
 };
 
-fn stream(name: &'static str) -> StreamDef {
-    StreamDef::new(
+fn stream(name: &'static str) -> Stream {
+    Stream::new(
         name,
         Schema::default()
             .with("id", DataType::String)
@@ -246,22 +246,23 @@ fn stream(name: &'static str) -> StreamDef {
 
 fn list(name: &'static str, path: &'static str) -> Endpoint {
     Endpoint::get(name, path)
-        .feeds(stream(name), "data")
+        .records("data")
+        .stream(stream(name))
         .paginate(PAGES)
 }
 
 /// Notes of customers who are all listed by every sync.
 fn notes() -> Endpoint {
     list("notes", "/customers/{id}/notes")
-        .for_each(list("customers", "/customers"))
-        .inherit("id", "customer")
+        .child_of(list("customers", "/customers"))
+        .include_from_parent("id", "customer")
 }
 
 /// Notes of customers who are listed when they are new.
 fn new_notes() -> Endpoint {
     list("notes", "/customers/{id}/notes")
-        .for_each(windowed("customers", "/customers"))
-        .inherit("id", "customer")
+        .child_of(windowed("customers", "/customers"))
+        .include_from_parent("id", "customer")
 }
 
 fn windowed(name: &'static str, path: &'static str) -> Endpoint {
@@ -274,8 +275,8 @@ fn windowed(name: &'static str, path: &'static str) -> Endpoint {
 
 fn orders() -> Endpoint {
     let lines = EmbeddedList::new("lines", "more", list("lines", "/orders/{id}/lines"))
-        .inherit("id", "customer");
-    windowed("orders", "/orders").feeds_embedded(lines)
+        .include_from_parent("id", "customer");
+    windowed("orders", "/orders").stream_embedded(lines)
 }
 
 fn reports() -> Endpoint {

@@ -15,7 +15,7 @@ use pipeline_core::http::{
 use pipeline_core::paginate::CursorField;
 use pipeline_core::{
     BuildContext, CheckReport, Connector, DataType, Endpoint, ErrorKind, Field, MemoryBudget,
-    Result, Schema, Session, StreamDef, TokioClock, declarative,
+    Result, Schema, Session, Stream, TokioClock, declarative,
 };
 use tokio::time::{Instant, sleep};
 
@@ -137,7 +137,7 @@ impl Connector for Vendor {
 impl Fake for Vendor {}
 
 fn list(name: &str, path: &str) -> Endpoint {
-    let stream = StreamDef::new(name.to_owned(), Schema::from_static(&FIELDS)).primary_key(["id"]);
+    let stream = Stream::new(name.to_owned(), Schema::from_static(&FIELDS)).primary_key(["id"]);
     let walk = CursorField {
         param: "page",
         token: "next",
@@ -146,7 +146,8 @@ fn list(name: &str, path: &str) -> Endpoint {
         resumable: false,
     };
     Endpoint::get(name.to_owned(), path.to_owned())
-        .feeds(stream, "data")
+        .records("data")
+        .stream(stream)
         .paginate(walk)
 }
 
@@ -248,8 +249,8 @@ async fn a7_lists_of_large_pages_take_turns_within_the_budget() {
 async fn a7_lists_that_are_begun_ahead_of_their_turn_give_way_and_are_all_read() {
     let large = large(2, 3 * MIB, usual);
     let children = list("children", "/children/{id}")
-        .for_each(list("parents", "/parents"))
-        .inherit("id", "parent");
+        .child_of(list("parents", "/parents"))
+        .include_from_parent("id", "parent");
     let (summary, store, memory) = read(&large, vec![children]).await;
     assert!(
         summary

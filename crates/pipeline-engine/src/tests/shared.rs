@@ -12,7 +12,7 @@ use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, SliceState};
 use pipeline_core::{
     Advance, BuildContext, CheckReport, Connector, DataType, Endpoint, Error, ErrorKind, Event,
-    Observer, Page, RawRecord, Result, Schema, Session, StreamDef, TokioClock, declarative,
+    Observer, Page, RawRecord, Result, Schema, Session, Stream, TokioClock, declarative,
 };
 
 use super::account::NOW;
@@ -86,10 +86,12 @@ impl Shops {
             let schema = Schema::default()
                 .with("id", DataType::String)
                 .with("value", DataType::Int64);
-            StreamDef::new("orders", schema).primary_key(["id"])
+            Stream::new("orders", schema).primary_key(["id"])
         };
         let list = |name| {
-            let endpoint = Endpoint::get(name, "/orders").feeds(orders(), "data");
+            let endpoint = Endpoint::get(name, "/orders")
+                .records("data")
+                .stream(orders());
             if whole {
                 endpoint
             } else {
@@ -97,10 +99,11 @@ impl Shops {
             }
         };
         let feed = Endpoint::get("changes", "/changes")
-            .feeds(orders(), "data")
+            .records("data")
+            .stream(orders())
             .slices(Feed { expired })
             .incremental()
-            .last();
+            .change_feed();
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         Arc::new(Self {
             client: HttpClient::builder(&context, "https://shops.test".parse().unwrap())

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use chrono::DateTime;
 use pipeline_core::state::{
-    Change, EndpointId, EndpointState, Gap, Position, Seen, SliceState, Window,
+    CheckpointDelta, EndpointId, EndpointState, Gap, Position, Seen, SliceState, Window,
 };
-use pipeline_core::{Coverage, DataType, ErrorKind, RawRecord, Schema, Since, StreamDef};
+use pipeline_core::{Coverage, DataType, ErrorKind, RawRecord, Schema, Since, Stream};
 
 use super::account::{Account, NOW};
 use super::job;
@@ -19,11 +19,11 @@ use crate::destination::{Generation, Table};
 use crate::stage::Stager;
 use crate::staged::{PageRecords, Staged, push_change, with_room};
 
-fn stream() -> StreamDef {
-    StreamDef::new("orders", Schema::default().with("id", DataType::String)).primary_key(["id"])
+fn stream() -> Stream {
+    Stream::new("orders", Schema::default().with("id", DataType::String)).primary_key(["id"])
 }
 
-fn table(stream: &StreamDef) -> Arc<Table> {
+fn table(stream: &Stream) -> Arc<Table> {
     let schema = Decoder::arrow_schema(stream.schema());
     let primary_key = vec!["id".to_owned()];
     Arc::new(Table {
@@ -39,6 +39,7 @@ fn records(json: &[&str]) -> Vec<Hashed> {
     json.iter()
         .map(|json| Hashed {
             record: RawRecord::upsert((*json).to_owned()),
+            bytes: json.len(),
             hash: 1,
         })
         .collect()
@@ -143,7 +144,7 @@ fn a_batch_takes_no_more_memory_than_is_counted() {
             )
         },
     );
-    let stream = StreamDef::new("orders", schema).primary_key(["id"]);
+    let stream = Stream::new("orders", schema).primary_key(["id"]);
     let (table, mut staged) = (table(&stream), Staged::default());
     let page = records(&[r#"{"id":"a"}"#, r#"{"id":"b","a":"1.5"}"#].repeat(500));
     staged.add(
@@ -230,13 +231,13 @@ fn advances_that_are_joined_leave_the_state_that_each_would() {
         rejected: false,
         slice: SliceState::default(),
     };
-    let advance = |page: u32| Change::Advance {
+    let advance = |page: u32| CheckpointDelta::Advance {
         endpoint: EndpointId::new("shop", "orders"),
         plan: 0,
         slice: 0,
         from: at(page),
         to: at(page + 1),
-        reached: (page < 3).then(|| second(900 - i64::from(page))),
+        watermark: (page < 3).then(|| second(900 - i64::from(page))),
         newest: page
             .is_multiple_of(2)
             .then(|| second(990 - i64::from(page))),

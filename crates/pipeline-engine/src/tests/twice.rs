@@ -10,7 +10,7 @@ use pipeline_core::http::{
 use pipeline_core::paginate::AfterLastId;
 use pipeline_core::{
     BuildContext, Connector, DataType, DeclarativeConnector, Deletes, Endpoint, RawRecord, Result,
-    Schema, StreamDef, TokioClock,
+    Schema, Stream, TokioClock,
 };
 
 use super::account::NOW;
@@ -80,11 +80,11 @@ fn list(name: &'static str, path: &'static str) -> Endpoint {
         .with("id", DataType::String)
         .with("value", DataType::Int64);
     Endpoint::get(name, path)
-        .feeds(
-            StreamDef::new(name, schema)
+        .records("data")
+        .stream(
+            Stream::new(name, schema)
                 .primary_key(["id"])
                 .deletes(Deletes::BySnapshot),
-            "data",
         )
         .paginate(AfterLastId {
             param: "after",
@@ -105,7 +105,7 @@ fn connector(shop: &Arc<Shop>, customers: Endpoint) -> Arc<dyn Connector> {
     let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap())
         .build()
         .unwrap();
-    let cards = list("cards", "/customers/{id}/cards").for_each(customers.clone());
+    let cards = list("cards", "/customers/{id}/cards").child_of(customers.clone());
     Arc::new(DeclarativeConnector::new(client, vec![customers, cards]))
 }
 
@@ -142,7 +142,7 @@ async fn a_second_sync_reads_the_children_of_parents_that_came_between() {
                 let connector = connector(
                     &shop,
                     if shared {
-                        declared.shared(keep)
+                        declared.cache_pages(keep)
                     } else {
                         declared
                     },
@@ -171,7 +171,7 @@ async fn a_page_is_shared_within_a_sync_and_not_with_the_next() {
         ..Shop::default()
     });
     let (connector, store) = (
-        connector(&shop, list("customers", "/customers").shared(keep)),
+        connector(&shop, list("customers", "/customers").cache_pages(keep)),
         Store::new(),
     );
     for _ in 0..2 {

@@ -2,6 +2,7 @@
 
 use pipeline_core::{Field, Inside};
 
+use super::recovered::{any_json, without_space};
 use super::*;
 
 fn inside(
