@@ -133,7 +133,8 @@ impl Fault {
                 Vendor::Mixpanel => mixpanel::error(status, "unknown error"),
             }),
             Fault::CaptivePortal => {
-                let page = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in</body></html>";
+                let page = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please \
+                            log in</body></html>";
                 Some(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
             }
             Fault::Slow(_) | Fault::Cut => None,

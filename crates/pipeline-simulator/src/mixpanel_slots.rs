@@ -18,13 +18,13 @@ const WAIT: u64 = 10;
 
 /// What counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SlotKind {
     Query = 0,
     Export = 1,
 }
 
 /// A place among the requests that are being answered; free again when it is dropped.
-pub(crate) struct Slot(Arc<Service>, Kind);
+pub(crate) struct Slot(Arc<Service>, SlotKind);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -41,9 +41,9 @@ impl Slot {
     ) -> Result<Option<Slot>, Response> {
         let limits = service.simulation.limits;
         let (kind, limit) = match path {
-            "/api/2.0/export" => (Kind::Export, limits.mixpanel_exports_at_once),
+            "/api/2.0/export" => (SlotKind::Export, limits.mixpanel_exports_at_once),
             path if path.starts_with("/api/query/") => {
-                (Kind::Query, limits.mixpanel_queries_at_once)
+                (SlotKind::Query, limits.mixpanel_queries_at_once)
             }
             _ => return Ok(None),
         };
@@ -63,8 +63,8 @@ impl Slot {
         let left = state.gate.mixpanel_queries_left(now);
         drop(state);
         Err(match kind {
-            Kind::Export => throttled(WAIT),
-            Kind::Query => refusal(service, path, limit, left),
+            SlotKind::Export => throttled(WAIT),
+            SlotKind::Query => refusal(service, path, limit, left),
         })
     }
 

@@ -222,8 +222,9 @@ fn authenticate(service: &Service, headers: &HeaderMap) -> Result<(), Response> 
             .to_owned()
     };
     if key.is_empty() {
-        let message = "You did not provide an API key. You need to provide your API key in the Authorization header, using \
-                       Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').";
+        let message = "You did not provide an API key. You need to provide your API key in the \
+                       Authorization header, using Bearer auth (e.g. 'Authorization: Bearer \
+                       YOUR_SECRET_KEY').";
         return Err(error(
             StatusCode::UNAUTHORIZED,
             "invalid_request_error",
@@ -268,8 +269,8 @@ pub(crate) fn permitted(service: &Service, name: &str, path: &str) -> Result<(),
     {
         let permission = name.trim_end_matches('s');
         let message = format!(
-            "The provided key 'rk_***' does not have the required permissions for this endpoint. Having the \
-             'rak_{permission}_read' permission would allow this request to continue."
+            "The provided key 'rk_***' does not have the required permissions for this endpoint. \
+             Having the 'rak_{permission}_read' permission would allow this request to continue."
         );
         let code = Some("more_permissions_required");
         return Err(error(

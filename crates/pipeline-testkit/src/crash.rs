@@ -28,7 +28,7 @@ const ENDPOINT: &str = "charges";
 const SIGABRT: i32 = 6;
 
 /// Kills the destination at every crash point, each time that it passes it; then what is visible
-/// must match the checkpoint, and going on must lead to what an uninterrupted run leads to.
+/// must match the checkpoint, and resuming must lead to what an uninterrupted run leads to.
 pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFixture, test: &str) {
     if let Some(scratch) = under_test() {
         run(&*fixture.open(&scratch).await.unwrap()).await;
@@ -64,7 +64,7 @@ pub async fn killed_anywhere_it_goes_on_where_it_was(fixture: &dyn DestinationFi
     }
 }
 
-/// Kills a purge at every crash point: whoever reads the files sees the same rows before and after
+/// Kills a purge at every crash point: a reader of the files sees the same rows before and after
 /// it is finished.
 pub async fn killed_while_it_purges_it_shows_the_same(
     fixture: &dyn DestinationFixture,

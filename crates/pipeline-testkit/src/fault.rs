@@ -48,7 +48,7 @@ pub enum Fault {
     ResetAfterHeaders,
     /// The connection breaks in the middle of the body.
     CutBody,
-    /// The body ends in its middle, and nothing tells.
+    /// The body ends in its middle, and nothing shows it.
     TruncatedBody,
     /// The body stops coming in its middle.
     StalledBody,
@@ -136,8 +136,8 @@ impl Fault {
         }
     }
 
-    /// Most attempts of one request that a fault may cost: a refused credential is no reason to try
-    /// on.
+    /// Most attempts of one request that a fault may cost: a refused credential is not a reason to
+    /// try on.
     pub(crate) fn most_attempts(self, refreshes_tokens: bool) -> u32 {
         match self {
             Self::Unauthorized | Self::UnauthorizedForEver => 1 + u32::from(refreshes_tokens),
@@ -158,7 +158,7 @@ pub struct Faulty {
     progress: Mutex<Progress>,
 }
 
-/// What tells a request from others: method, URL and body.
+/// What distinguishes a request from others: method, URL and body.
 type Asked = (String, Bytes);
 
 #[derive(Debug, Default)]

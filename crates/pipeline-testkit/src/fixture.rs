@@ -150,7 +150,7 @@ impl TryFrom<ResponseFile> for RecordedResponse {
     fn try_from(file: ResponseFile) -> Result<Self, Self::Error> {
         let body = match (file.body, file.body_text) {
             (Some(_), Some(_)) => return Err("a response has `body` or `body_text`, not both"),
-            // The text as it stands in the file: numbers and member order are the vendor's.
+            // The text as it is in the file: numbers and member order are the vendor's.
             (Some(json), None) => Bytes::from(json.get().to_owned()),
             (None, text) => Bytes::from(text.unwrap_or_default()),
         };
@@ -209,7 +209,8 @@ impl Fixture {
                         .is_some_and(|extension| extension == "snap") => {}
                 other => {
                     return Err(format!(
-                        "{name}/{other}: neither case.json, nor NNN.json, nor a snapshot; delete or rename it"
+                        "{name}/{other}: neither case.json, nor NNN.json, nor a snapshot; delete \
+                         or rename it"
                     ));
                 }
             }

@@ -1,7 +1,7 @@
 //! JSON text laid out for a person, without reading it into a tree: numbers and member order stay
 //! the vendor's.
 
-/// The value over several lines, indented by two spaces. Text that is no JSON comes out as
+/// The value over several lines, indented by two spaces. Text that is not JSON comes out as
 /// something similar.
 pub(crate) fn pretty(json: &[u8]) -> String {
     let mut out = String::new();

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState};
 use pipeline_core::{Claim, Result, RunRecord};
 use pipeline_engine::{
     Commit, DELETED, Delivery, Destination, SYNCED_AT, Status, Table, Transaction,
 };
 
-use crate::memory::{MemoryDestination, Row, rows_of};
+use crate::memory::{MemoryDestination, TextRow, rows_of};
 use crate::tape::{CaughtUp, Tape};
 
 /// What syncs have committed. It survives the process.
@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// The visible rows of a stream, without what the engine adds.
-    pub(crate) fn table(&self, source: &str, stream: &str) -> Vec<Row> {
+    pub(crate) fn table(&self, source: &str, stream: &str) -> Vec<TextRow> {
         let mut rows = self.tables.rows(source, stream);
         for row in &mut rows {
             row.remove(SYNCED_AT);
@@ -162,7 +162,7 @@ impl Transaction for Written {
                     .entry(change.endpoint().endpoint.clone())
                     .or_default();
                 state.apply(change)?;
-                if matches!(change, Change::Advance { .. }) {
+                if matches!(change, CheckpointDelta::Advance { .. }) {
                     of_page = Some(state.to_json());
                 }
             }
@@ -175,7 +175,7 @@ impl Transaction for Written {
     }
 }
 
-fn text(mut row: Row) -> String {
+fn text(mut row: TextRow) -> String {
     row.remove(SYNCED_AT);
     let mark = if row.remove(DELETED).is_some_and(|deleted| deleted == "true") {
         "deleted "

@@ -15,7 +15,7 @@ use pipeline_engine::{
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// A row: its columns that are not null, as text.
-pub type Row = BTreeMap<String, String>;
+pub type TextRow = BTreeMap<String, String>;
 
 /// A table, and whether it is the generation that is not visible yet.
 type Place = (TableId, bool);
@@ -42,14 +42,14 @@ impl Drop for Claimed {
 
 #[derive(Clone, Debug, Default)]
 struct Contents {
-    tables: BTreeMap<Place, BTreeMap<String, Row>>,
+    tables: BTreeMap<Place, BTreeMap<String, TextRow>>,
     states: BTreeMap<EndpointId, EndpointState>,
     commits: u64,
 }
 
 impl MemoryDestination {
     /// The visible rows of a stream, in the order of their keys.
-    pub fn rows(&self, source: &str, stream: &str) -> Vec<Row> {
+    pub fn rows(&self, source: &str, stream: &str) -> Vec<TextRow> {
         let table = TableId {
             source: source.to_owned(),
             stream: stream.to_owned(),
@@ -68,7 +68,7 @@ impl MemoryDestination {
 
     /// One column of the visible rows of a stream, in the order of their keys.
     pub fn column(&self, source: &str, stream: &str, column: &str) -> Vec<String> {
-        let value = |mut row: Row| row.remove(column).unwrap_or_default();
+        let value = |mut row: TextRow| row.remove(column).unwrap_or_default();
         self.rows(source, stream).into_iter().map(value).collect()
     }
 }
@@ -218,7 +218,7 @@ fn keyless(rows: usize) -> String {
 }
 
 /// True when a row has the values that are to be kept.
-fn selects(keep: &Keep, row: &Row) -> bool {
+fn selects(keep: &Keep, row: &TextRow) -> bool {
     let text = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| json.replace("null", ""));
     keep.values
         .iter()
@@ -226,7 +226,7 @@ fn selects(keep: &Keep, row: &Row) -> bool {
 }
 
 /// The rows of a batch.
-pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>> {
+pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<TextRow>> {
     let columns = Column::of(batch)?;
     let row = |index: usize| {
         let cells = columns.iter().map(|column| {
@@ -241,7 +241,7 @@ pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>> {
 
 /// Puts rows in the place of those with the same key; every row without a key is another one. A
 /// tombstone removes all rows that have its values.
-fn put(rows: &mut BTreeMap<String, Row>, table: &Table, batch: &RecordBatch) -> Result<()> {
+fn put(rows: &mut BTreeMap<String, TextRow>, table: &Table, batch: &RecordBatch) -> Result<()> {
     for mut row in rows_of(batch)? {
         if row.get(DELETED).is_some_and(|deleted| deleted == "true") {
             row.retain(|column, _| column != DELETED && column != SYNCED_AT);

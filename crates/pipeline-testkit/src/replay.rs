@@ -154,7 +154,7 @@ impl Replay {
         self.log().unexpected.clone()
     }
 
-    /// The exchanges that nobody asked for, one a line.
+    /// The exchanges that were not requested, one a line.
     pub fn unused(&self) -> Vec<String> {
         let log = self.log();
         let unused = self

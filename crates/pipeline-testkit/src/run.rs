@@ -17,9 +17,9 @@ use pipeline_engine::{
 
 use crate::fixture::Fixture;
 use crate::ledger::{Ledger, Progress, Store};
-use crate::memory::Row;
+use crate::memory::TextRow;
 use crate::replay::Replay;
-use crate::tape::{PageRead, Seen, Tape};
+use crate::tape::{PageRead, SeenPages, Tape};
 use crate::watched::Watched;
 
 /// Seed of the jitter: every run waits the same.
@@ -136,9 +136,9 @@ pub(crate) struct Run {
     /// What the store holds of them, and of those before a kill.
     pub(crate) progress: Progress,
     /// The visible rows of every stream.
-    pub(crate) tables: BTreeMap<String, Vec<Row>>,
+    pub(crate) tables: BTreeMap<String, Vec<TextRow>>,
     /// What was seen on the way.
-    pub(crate) seen: Seen,
+    pub(crate) seen: SeenPages,
     /// Requests answered before each sync.
     pub(crate) begun: Vec<usize>,
     /// What the engine says of the streams, in lines, of each sync.
@@ -146,7 +146,7 @@ pub(crate) struct Run {
     /// Why units were passed over that are still missing.
     pub(crate) missing: BTreeMap<String, String>,
     pub(crate) error: Option<Failure>,
-    /// Everything that was told or could have been printed or stored.
+    /// Everything that was reported or could have been printed or stored.
     pub(crate) transcript: String,
 }
 
@@ -227,7 +227,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) reading: Reading<'a>,
     pub(crate) replay: Arc<Replay>,
     pub(crate) store: Arc<Store>,
-    /// The run ends after so many pages.
+    /// The run ends after this number of pages.
     pub(crate) kill_after: Option<usize>,
 }
 
@@ -254,7 +254,7 @@ impl Setup<'_> {
         let mut run = Run {
             progress: Progress::default(),
             tables: BTreeMap::new(),
-            seen: Seen::default(),
+            seen: SeenPages::default(),
             begun: Vec::new(),
             remarks: Vec::new(),
             missing: BTreeMap::new(),

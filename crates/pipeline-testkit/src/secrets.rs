@@ -63,7 +63,12 @@ impl Secrets {
     /// What makes the search unreliable, if anything.
     pub fn weakness(&self) -> Option<String> {
         let short = self.raw.iter().any(|secret| secret.len() < MIN_LENGTH);
-        short.then(|| format!("a secret in the case is shorter than {MIN_LENGTH} characters, too short to be searched for; make it longer"))
+        short.then(|| {
+            format!(
+                "a secret in the case is shorter than {MIN_LENGTH} characters, too short to be \
+                 searched for; make it longer"
+            )
+        })
     }
 
     /// The part of `text` around the first secret in any form, with the secret taken out; none when

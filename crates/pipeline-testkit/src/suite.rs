@@ -117,7 +117,8 @@ impl fmt::Display for Report {
             } = case;
             writeln!(
                 f,
-                "{case:width$}  {origin:10}  {pages:>5}  {records:>7}  {kills:>5}  {faults:>6}  {gaps:>4}  {result}"
+                "{case:width$}  {origin:10}  {pages:>5}  {records:>7}  {kills:>5}  {faults:>6}  \
+                 {gaps:>4}  {result}"
             )?;
         }
         for problem in &self.problems {
@@ -143,7 +144,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "if a changed snapshot is right, run `cargo xtask test-fixtures {} --accept` and look at the difference",
+            "if a changed snapshot is right, run `cargo xtask test-fixtures {} --accept` and look \
+             at the difference",
             self.connector
         )
     }

@@ -19,7 +19,7 @@ pub(crate) struct PageRead {
     pub(crate) sync: usize,
     /// Records on it, by stream.
     pub(crate) records: Vec<(String, usize)>,
-    /// The state afterwards; none when the page is no place to stop.
+    /// The state afterwards; none when a sync cannot stop at the page.
     pub(crate) state: Option<String>,
     /// Data requests answered until then.
     pub(crate) requests: usize,
@@ -36,14 +36,14 @@ pub(crate) type CaughtUp = BTreeSet<(String, String)>;
 pub(crate) struct Tape {
     replay: Option<Arc<Replay>>,
     streams: Vec<String>,
-    /// The run ends after so many pages.
+    /// The run ends after this number of pages.
     kill_after: Option<usize>,
     killed: Notify,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenPages>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SeenPages {
     pub(crate) pages: Vec<PageRead>,
     /// Records of the committed pages, as text, of each sync and stream.
     pub(crate) records: Vec<BTreeMap<String, Vec<String>>>,
@@ -65,9 +65,9 @@ impl Tape {
         caught_up: CaughtUp,
         kill_after: Option<usize>,
     ) -> Self {
-        let seen = Mutex::new(Seen {
+        let seen = Mutex::new(SeenPages {
             caught_up,
-            ..Seen::default()
+            ..SeenPages::default()
         });
         Self {
             replay: Some(replay),
@@ -78,7 +78,7 @@ impl Tape {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SeenPages> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,24 +98,24 @@ impl Tape {
         }
     }
 
-    /// Takes note that a sync begins.
+    /// Records that a sync begins.
     pub(crate) fn begin(&self) {
         self.seen().records.push(BTreeMap::new());
     }
 
-    /// Takes note that a sync is over: the next one goes on where it caught up.
+    /// Records that a sync is over: the next one resumes where it caught up.
     pub(crate) fn end(&self) {
         let mut seen = self.seen();
         seen.give_up();
         seen.caught_up.clear();
     }
 
-    /// Takes note of what can be read, as long as nothing was learned of the account.
+    /// Records what can be read, as long as nothing was learned of the account.
     pub(crate) fn declared(&self, endpoints: &[Endpoint]) {
         self.seen().catalog = Some(Catalog::of(endpoints));
     }
 
-    /// Takes note of what was learned of the account.
+    /// Records what was learned of the account.
     pub(crate) fn opened(&self, plan: &Plan) {
         self.seen().catalog = Some(Catalog::of(&plan.endpoints));
     }
@@ -133,7 +133,7 @@ impl Tape {
         is_known.then(|| Page::new(records, Some(Advance::CaughtUp(position.clone()))))
     }
 
-    /// Takes note of a page that the engine is about to get.
+    /// Records a page that the engine is about to get.
     pub(crate) fn page_read(&self, endpoint: &Endpoint, page: &Page) {
         let records = self.wanted(endpoint, page);
         let requests = self
@@ -166,7 +166,7 @@ impl Tape {
         seen.advance.clone_from(&page.advance);
     }
 
-    /// Takes note that what was read is committed, and ends the run if that is due.
+    /// Records that what was read is committed, and ends the run if that is due.
     pub(crate) async fn page_committed(&self, state: String, committed: BTreeMap<String, usize>) {
         self.seen().commit(state, committed);
         self.die_if_due().await;
@@ -187,12 +187,12 @@ impl Tape {
     }
 
     /// What was seen.
-    pub(crate) fn take(&self) -> Seen {
+    pub(crate) fn take(&self) -> SeenPages {
         std::mem::take(&mut self.seen())
     }
 }
 
-impl Seen {
+impl SeenPages {
     /// Forgets a page that was never committed: it was given up, or asked for only to see whether
     /// the vendor answers.
     fn give_up(&mut self) {
@@ -225,7 +225,7 @@ fn text(record: &RawRecord) -> String {
         Op::DeleteMatching => "deleted all with ",
         Op::Reject => "rejected ",
     };
-    format!("{mark}{}", compact(record.as_bytes()))
+    format!("{mark}{}", compact(&record.as_bytes()))
 }
 
 fn count(records: &[(String, String)]) -> Vec<(String, usize)> {

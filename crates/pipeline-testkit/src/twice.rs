@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pipeline_core::http::{HttpService, RawResponse, Request, TransportError};
-use pipeline_core::{Connector, NoObserver, Registry, StreamDef};
+use pipeline_core::{Connector, NoObserver, Registry, Stream};
 use pipeline_engine::{Job, Selection, Source};
 
 use crate::fixture::{Exchange, Fixture, is_for_token};
-use crate::memory::{MemoryDestination, Row};
+use crate::memory::{MemoryDestination, TextRow};
 use crate::run::{Reading, Still};
 use crate::secrets::Secrets;
 use crate::tape::Tape;
@@ -33,7 +33,7 @@ pub(crate) struct Twice<'a> {
 struct Second {
     /// Without how often: walks that want the same page at the same moment may both request it.
     requests: BTreeSet<String>,
-    rows: BTreeMap<String, Vec<Row>>,
+    rows: BTreeMap<String, Vec<TextRow>>,
     outcomes: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl Twice<'_> {
             .iter()
             .filter(|endpoint| endpoint.parent().is_some());
         let names: Vec<&str> = lists
-            .flat_map(|endpoint| endpoint.streams().map(StreamDef::name))
+            .flat_map(|endpoint| endpoint.streams().map(Stream::name))
             .collect();
         let children: Vec<String> = all
             .iter()
@@ -239,7 +239,7 @@ impl Twice<'_> {
 }
 
 /// Rows without what differs from sync to sync.
-fn plain(mut rows: Vec<Row>) -> Vec<Row> {
+fn plain(mut rows: Vec<TextRow>) -> Vec<TextRow> {
     for row in &mut rows {
         row.remove("_synced_at");
     }

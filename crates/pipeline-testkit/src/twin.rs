@@ -1,7 +1,7 @@
 //! Units of recorded exchanges: records of which a list of their own is asked for, found by their
 //! ids in later requests.
 //!
-//! A case has often one such record only, and of one unit nobody can say whether it or the endpoint
+//! A case has often one such record only, and of one unit it is unknown whether it or the endpoint
 //! fails. So each gets a twin: the same record and the same list once more, under other ids.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const APART: u64 = 50_000_000;
 pub(crate) struct Unit {
     /// The exchange that lists it.
     listed: usize,
-    /// Its id, as it stands in requests.
+    /// Its id, as it is written in requests.
     pub(crate) id: String,
     /// The exchanges that are about it.
     pub(crate) own: Vec<usize>,

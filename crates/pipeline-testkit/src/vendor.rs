@@ -21,7 +21,7 @@ use crate::replay::{Replay, headers, is_recorded, status};
 use crate::secrets::Secrets;
 use crate::twin::TOTALS;
 
-/// Members that say that a list goes on, and what they are at its end.
+/// Members that say that a list has more pages, and what they are at its end.
 const ENDS: [(&str, Value); 6] = [
     ("has_more", Value::Bool(false)),
     ("end_of_stream", Value::Bool(true)),
@@ -42,7 +42,7 @@ pub(crate) enum Trouble {
     Page,
     /// 500.
     Failing,
-    /// A body that ends in its middle, and nothing tells.
+    /// A body that ends in its middle, and nothing shows it.
     Truncated,
     /// The list without its last record, whose total is the old one.
     Short,
@@ -144,7 +144,7 @@ impl Vendor {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// Ends when the request came that kills whoever asks.
+    /// Ends when the request came that kills its sender.
     pub(crate) async fn killed(&self) {
         self.killed.notified().await;
     }
@@ -284,7 +284,7 @@ pub(crate) fn is_list(body: &Bytes) -> bool {
         || emptied(body).is_some()
 }
 
-/// The last page of a list that has no records. What is no list comes as it is; lines are empty.
+/// The last page of a list that has no records. What is not a list comes as it is; lines are empty.
 fn ended(body: &Bytes) -> Bytes {
     if body.ends_with(b"\n") {
         return Bytes::new();

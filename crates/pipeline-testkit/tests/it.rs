@@ -10,13 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use pipeline_core::http::{Authenticator, Generation, HeaderValue, HttpClient, Request};
+use pipeline_core::http::{Authenticator, CredentialGeneration, HeaderValue, HttpClient, Request};
 use pipeline_core::paginate::{CursorField, More};
 use pipeline_core::state::{Position, SliceState};
 use pipeline_core::{
     Advance, BuildContext, CheckReport, Connector, ConnectorConfig, DataType, DeclarativeConnector,
-    Endpoint, Error, ErrorKind, Page, Plan, Reader, Result, Schema, Session, StreamDef,
-    declarative,
+    Endpoint, Error, ErrorKind, Page, Plan, Reader, Result, Schema, Session, Stream, declarative,
 };
 use pipeline_testkit::{Report, Update, run_suite};
 use schemars::JsonSchema;
@@ -49,7 +48,8 @@ impl AcmeConfig {
             .with("name", DataType::String);
         let items = Endpoint::get("items", "/v1/items")
             .query("limit", "2")
-            .feeds(StreamDef::new("items", schema).primary_key(["id"]), "data");
+            .records("data")
+            .stream(Stream::new("items", schema).primary_key(["id"]));
         let more = Some(More::WhenTrue("more"));
         let cursor = CursorField {
             param: "cursor",
@@ -117,7 +117,7 @@ impl Debug for Key {
 
 #[async_trait]
 impl Authenticator for Key {
-    async fn authenticate(&self, request: &mut Request) -> Result<Generation> {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
         let value = HeaderValue::try_from(format!("Key {}", self.0.expose_secret()));
         request.headers.insert(
             "authorization",
@@ -126,7 +126,7 @@ impl Authenticator for Key {
         Ok(0)
     }
 
-    async fn refresh(&self, _refused: Generation) -> Result<bool> {
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
         Ok(false)
     }
 }
@@ -492,7 +492,10 @@ fn a_configuration_that_prints_its_key_fails() {
 fn a_connector_that_forgets_its_position_fails() {
     let report = run_suite::<Forgetful>(copy().path(), Update::No);
     assert!(
-        problems(&report).contains("killed after page 1 and resumed: stream items: 7 records instead of 5, different from record 3 on"),
+        problems(&report).contains(
+            "killed after page 1 and resumed: stream items: 7 records instead of 5, different from \
+             record 3 on"
+        ),
         "{report}"
     );
 }
@@ -500,7 +503,8 @@ fn a_connector_that_forgets_its_position_fails() {
 #[test]
 fn a_connector_that_remembers_a_run_in_the_next_fails() {
     let report = run_suite::<Hoarding>(copy().path(), Update::No);
-    let problem = "acme/pages: a second sync of all streams, after a record came to each list: GET /v1/items?";
+    let problem = "acme/pages: a second sync of all streams, after a record came to each list: GET \
+                   /v1/items?";
     assert!(
         problems(&report).contains(problem) && problems(&report).contains("is not requested again"),
         "{report}"

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::query::{Query, Target};
+use super::query::{BookQuery, Target};
 use super::{Account, Book, Kept, RETENTION, scattered};
 use crate::Vendor;
 use crate::server::Service;
@@ -47,7 +47,8 @@ pub(crate) fn answer(
         .unwrap_or_default();
     let Some(account) = book.accounts.get(name) else {
         let message = format!(
-            "The provided key 'sk_***' does not have access to account '{name}' (or that account does not exist)."
+            "The provided key 'sk_***' does not have access to account '{name}' (or that account \
+             does not exist)."
         );
         return Err(error(
             StatusCode::FORBIDDEN,
@@ -97,7 +98,7 @@ impl Book {
         pairs: &[(String, String)],
     ) -> Result<Value, Refusal> {
         let definition = &self.definitions[table];
-        let query = Query::parse(pairs, &definition.params, Some(definition))?;
+        let query = BookQuery::parse(pairs, &definition.params, Some(definition))?;
         if let (Some(parent), Some(owner)) = (parent, &definition.parent) {
             let owners = &account.shelves[self.table(owner)];
             if self.is_written
@@ -152,7 +153,7 @@ impl Book {
     ) -> Result<Value, Response> {
         let definition = &self.definitions[table];
         let query =
-            Query::parse(pairs, &["expand".to_owned()], Some(definition)).map_err(refused)?;
+            BookQuery::parse(pairs, &["expand".to_owned()], Some(definition)).map_err(refused)?;
         let list = &account.shelves[table];
         match list.find(id).map(|position| &list.objects[position]) {
             Some(kept) if !kept.gone => Ok(self.render(account, table, kept, &query.expand, false)),
@@ -175,7 +176,7 @@ fn events_page(account: &Account, pairs: &[(String, String)], now: i64) -> Resul
         "types",
     ]
     .map(str::to_owned);
-    let query = Query::parse(pairs, &params, None)?;
+    let query = BookQuery::parse(pairs, &params, None)?;
     let mut listed: Vec<_> = account
         .events
         .iter()

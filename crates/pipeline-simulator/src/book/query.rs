@@ -6,7 +6,7 @@ use super::{Book, Definition, Kept};
 use crate::stripe_query::{Refusal, integer, limit, refuse};
 
 /// A parsed query.
-pub(crate) struct Query {
+pub(crate) struct BookQuery {
     pub(crate) limit: usize,
     pub(crate) starting_after: Option<String>,
     /// Seconds, half-open.
@@ -19,12 +19,12 @@ pub(crate) struct Query {
     pub(crate) types: Vec<String>,
 }
 
-impl Query {
+impl BookQuery {
     pub(crate) fn parse(
         pairs: &[(String, String)],
         params: &[String],
         definition: Option<&Definition>,
-    ) -> Result<Query, Refusal> {
+    ) -> Result<BookQuery, Refusal> {
         // A list that takes no page size comes whole.
         let limit_default = if params.iter().any(|known| known == "limit") {
             10
@@ -32,7 +32,7 @@ impl Query {
             usize::MAX
         };
         let (since, until) = (i64::MIN, i64::MAX);
-        let mut query = Query {
+        let mut query = BookQuery {
             limit: limit_default,
             starting_after: None,
             since,

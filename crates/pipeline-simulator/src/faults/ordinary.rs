@@ -23,7 +23,8 @@ fn stripe() -> Vec<Rule> {
             path,
             400,
             format!(
-                "Unrecognized request URL (GET: {shown}). (Hint: Have you been onboarded to this product?)"
+                "Unrecognized request URL (GET: {shown}). (Hint: Have you been onboarded to this \
+                 product?)"
             ),
         )
     };

@@ -102,7 +102,8 @@ pub(super) fn forbidden(is_empty: bool) -> Response {
         )
             .into_response();
     }
-    let message = "You do not have access to this page. Please contact the account owner of this help desk for further help.";
+    let message = "You do not have access to this page. Please contact the account owner of this \
+                   help desk for further help.";
     (
         StatusCode::FORBIDDEN,
         axum::Json(json!({ "error": { "title": "Forbidden", "message": message } })),
@@ -112,7 +113,8 @@ pub(super) fn forbidden(is_empty: bool) -> Response {
 
 /// 404 where there is no Help Center.
 pub(super) fn no_help_center() -> Response {
-    let page = "<!DOCTYPE html><html><head><title>The page you were looking for doesn't exist (404)</title></head></html>";
+    let page = "<!DOCTYPE html><html><head><title>The page you were looking for doesn't exist \
+                (404)</title></head></html>";
     (
         StatusCode::NOT_FOUND,
         [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
