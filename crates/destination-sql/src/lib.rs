@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use columns::{Columns, Dialect};
-pub use names::{column_names, fingerprint, table_names};
-pub use rows::{RowKind, Tombstones};
+pub use names::{clean, column_names, fingerprint, shorten, table_fingerprint, table_names};
+pub use rows::{RowKind, Step, Tombstones};
 pub use statement::{quote, quote_all, upsert};
 
 /// What a tombstone does to the row with its key.

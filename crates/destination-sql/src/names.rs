@@ -9,11 +9,6 @@ use crate::Dialect;
 /// It is `<source>_<stream>` of letters, digits and underscores, outside what the database and the
 /// destination reserve.
 pub fn table_names(id: &TableId, dialect: &Dialect) -> [String; 2] {
-    let clean = |text: &str| {
-        text.chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect::<String>()
-    };
     let name = format!("{}_{}", clean(&id.source), clean(&id.stream));
     let is_reserved = dialect
         .reserved_tables
@@ -24,13 +19,31 @@ pub fn table_names(id: &TableId, dialect: &Dialect) -> [String; 2] {
     } else {
         name
     };
-    [
-        format!(
-            "{plain}_{}",
-            fingerprint(&format!("{}\0{}", id.source, id.stream))
-        ),
-        plain,
-    ]
+    [format!("{plain}_{}", table_fingerprint(id)), plain]
+}
+
+/// The fingerprint of a stream's table.
+pub fn table_fingerprint(id: &TableId) -> String {
+    fingerprint(&format!("{}\0{}", id.source, id.stream))
+}
+
+/// A text with an underscore in the place of everything but letters, digits and underscores.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
+}
+
+/// A name of at most so many bytes: one that is longer is cut, and ends in the fingerprint of what
+/// it is the name of.
+pub fn shorten(mut name: String, of: &str, longest: usize) -> String {
+    if name.len() > longest {
+        let mark = fingerprint(of);
+        name.truncate(name.floor_char_boundary(longest.saturating_sub(mark.len() + 1)));
+        name.push('_');
+        name.push_str(&mark);
+    }
+    name
 }
 
 /// The names that a field's column may have: the second one, unless it is taken.
@@ -39,8 +52,8 @@ pub fn column_names(field: &str) -> [String; 2] {
     [format!("{plain}_{}", fingerprint(field)), plain]
 }
 
-/// Eight hexadecimal digits that are the same in every release (FNV-1a), to tell apart names that a
-/// database takes for one.
+/// Eight hexadecimal digits that are the same in every release (FNV-1a), to distinguish names that
+/// a database takes for one.
 pub fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use destination_sql::quote;
 use destination_sql::quote_all;
-use pipeline_core::{Result, crash_point};
+use pipeline_core::{Result, failpoint};
 use pipeline_engine::{DELETED, Keep, SYNCED_AT};
 use rusqlite::{Connection, params_from_iter};
 
@@ -43,7 +43,8 @@ pub(crate) fn carry<'a>(
     for (condition, values) in conditions(&from, keep) {
         for values in values.chunks((MAX_PARAMETERS / condition.compared.len().max(1)).max(1)) {
             let sql = format!(
-                "INSERT OR IGNORE INTO {} ({columns}) SELECT {columns} FROM {} AS kept WHERE {}{gone}",
+                "INSERT OR IGNORE INTO {} ({columns}) SELECT {columns} FROM {} AS kept WHERE \
+                 {}{gone}",
                 quote(&next),
                 quote(visible),
                 condition.sql(values.len())
@@ -51,7 +52,7 @@ pub(crate) fn carry<'a>(
             connection
                 .execute(&sql, params_from_iter(values.iter().flatten()))
                 .explain(PUBLISHING)?;
-            crash_point("sqlite-carrying");
+            failpoint("sqlite-carrying");
         }
     }
     Ok(())

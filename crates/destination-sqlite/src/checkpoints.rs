@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use pipeline_core::state::{Change, CheckpointStore, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, CheckpointStore, EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
 use pipeline_engine::Access;
 use rusqlite::Connection;
@@ -26,7 +26,7 @@ impl SqliteCheckpoints {
     /// Opens the file, and creates it when it does not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when it cannot be opened or written, or is no database.
+    /// [`ErrorKind::Destination`] when it cannot be opened or written, or is not a database.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let connection =
@@ -41,7 +41,7 @@ impl SqliteCheckpoints {
     /// beside it.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when there is no such file, when it is no database, or when
+    /// [`ErrorKind::Destination`] when the file does not exist, when it is not a database, or when
     /// another process has left changes in a log that cannot be read without writing.
     pub fn open_to_read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
@@ -114,7 +114,7 @@ impl CheckpointStore for SqliteCheckpoints {
         self.run(|connection| state::list(connection, None)).await
     }
 
-    async fn apply(&self, changes: &[Change]) -> Result<()> {
+    async fn apply(&self, changes: &[CheckpointDelta]) -> Result<()> {
         let changes = changes.to_vec();
         self.store("storing the checkpoint", move |connection| {
             state::apply(connection, &changes)

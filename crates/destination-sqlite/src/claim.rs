@@ -17,7 +17,7 @@ const CLAIMING: &str = "claiming the source";
 /// Longer than anybody looks at a lock.
 const INSTANT: Duration = Duration::from_millis(20);
 
-/// Who holds a claim, for whoever is refused. Means nothing while the file is not locked.
+/// Who holds a claim, for a process that is refused. Means nothing while the file is not locked.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     run: String,
@@ -30,7 +30,7 @@ struct Holder {
 /// # Errors
 /// [`ErrorKind::CheckpointConflict`] when another process, or another destination of this one, has
 /// it.
-pub(crate) fn claim(database: &Path, source: &str, run: &str) -> Result<Claim> {
+pub fn claim(database: &Path, source: &str, run: &str) -> Result<Claim> {
     let path = lock_path(database, source);
     // Not truncated: until it is locked it is another's.
     let opened = File::options()
@@ -56,7 +56,7 @@ pub(crate) fn claim(database: &Path, source: &str, run: &str) -> Result<Claim> {
 
 /// Whether a process has the claim on a source; none when that cannot be found out. Creates
 /// nothing.
-pub(crate) fn is_claimed(database: &Path, source: &str) -> Option<bool> {
+pub fn is_claimed(database: &Path, source: &str) -> Option<bool> {
     let file = match File::open(lock_path(database, source)) {
         Ok(file) => file,
         Err(error) => return (error.kind() == std::io::ErrorKind::NotFound).then_some(false),
@@ -68,7 +68,7 @@ pub(crate) fn is_claimed(database: &Path, source: &str) -> Option<bool> {
     }
 }
 
-/// Whoever only looks whether a claim is held holds its lock for an instant.
+/// A process that only looks whether a claim is held holds its lock for an instant.
 #[expect(
     clippy::disallowed_methods,
     reason = "on a thread that may block, where no test can pause time"
@@ -106,7 +106,7 @@ fn write(file: &mut File, holder: &Holder) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(holder)?)
 }
 
-/// The error of whoever comes second.
+/// The error of the process that comes second.
 fn refused(file: &mut File, source: &str) -> Error {
     let mut text = String::new();
     // Some systems do not let a locked file be read, and its holder may not have written it yet.

@@ -109,9 +109,9 @@ fn missing(id: &TableId, name: &str, lost: &[String]) -> (String, String) {
         names.join(", ")
     );
     let help = format!(
-        "give back a column's name if it was renamed, restore the database from a backup, read the table again with \
-         `pipeline sync {source} --full-refresh --streams {stream}`, or accept rows without these values with \
-         `pipeline purge {source}/{stream}`"
+        "give back a column's name if it was renamed, restore the database from a backup, read the \
+         table again with `pipeline sync {source} --full-refresh --streams {stream}`, or accept \
+         rows without these values with `pipeline purge {source}/{stream}`"
     );
     (what, help)
 }
@@ -121,8 +121,8 @@ fn view(id: &TableId, name: &str) -> (String, String) {
     let TableId { source, stream } = id;
     let what = format!("`{name}` is a view, where the stream's table was");
     let help = format!(
-        "drop the view with `DROP VIEW \"{name}\"`, then give the table its name back, or read it again with \
-         `pipeline sync {source} --full-refresh --streams {stream}`"
+        "drop the view with `DROP VIEW \"{name}\"`, then give the table its name back, or read it \
+         again with `pipeline sync {source} --full-refresh --streams {stream}`"
     );
     (what, help)
 }

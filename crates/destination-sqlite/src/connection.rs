@@ -9,11 +9,11 @@ use rusqlite::Connection;
 use crate::count::Counter;
 use crate::error::Explain;
 use crate::meta;
-use crate::place::Place;
+use crate::open_files::OpenFiles;
 
 const OPENING: &str = "opening the database";
 
-/// How long a statement waits for another process. Whoever has more time tries again.
+/// How long a statement waits for another process. A caller with more time tries again.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The cache of a database that holds little.
 pub(crate) const SMALL_CACHE: usize = 2 << 20;
@@ -22,23 +22,24 @@ const STATEMENTS: usize = 256;
 
 /// A connection that writes, and what has to be watched meanwhile.
 #[derive(Debug)]
-pub(crate) struct Writing {
-    pub(crate) connection: Connection,
+pub struct Writing {
+    /// The connection. Whoever writes with it begins a transaction first.
+    pub connection: Connection,
     /// Rows added and removed since the transaction began.
     pub(crate) counter: Counter,
     /// The files that are written to.
-    place: Place,
+    files: OpenFiles,
 }
 
 impl Writing {
     /// Opens a database to write to.
-    pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Self> {
+    pub fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Self> {
         let mut connection = open(path, keeps, cache)?;
         let counter = Counter::watch(&mut connection).explain(OPENING)?;
         Ok(Self {
             connection,
             counter,
-            place: Place::of(path)?,
+            files: OpenFiles::of(path)?,
         })
     }
 
@@ -47,8 +48,8 @@ impl Writing {
     /// # Errors
     /// A temporary one when another process has the right to write for longer than
     /// [`BUSY_TIMEOUT`].
-    pub(crate) fn begin(&mut self, operation: &'static str) -> Result<()> {
-        self.place.check(operation)?;
+    pub fn begin(&mut self, operation: &'static str) -> Result<()> {
+        self.files.check(operation)?;
         self.connection
             .execute_batch("BEGIN IMMEDIATE")
             .explain(operation)?;
@@ -59,16 +60,16 @@ impl Writing {
     /// Commits the transaction to the file that the database's path leads to.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when it leads to another file now, or to none: nobody would ever
-    /// read what is committed.
-    pub(crate) fn commit(&mut self, operation: &'static str) -> Result<()> {
-        self.place.check(operation)?;
+    /// [`ErrorKind::Destination`] when it leads to another file now, or to none: no reader would
+    /// ever read what is committed.
+    pub fn commit(&mut self, operation: &'static str) -> Result<()> {
+        self.files.check(operation)?;
         self.connection.execute_batch("COMMIT").explain(operation)?;
-        self.place.check(operation)
+        self.files.check(operation)
     }
 
     /// Ends the transaction, if there is any, without a trace.
-    pub(crate) fn roll_back(&mut self) {
+    pub fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
             // A failed rollback leaves the transaction to SQLite's own recovery, which drops it as
             // well.
@@ -77,7 +78,7 @@ impl Writing {
     }
 
     /// Runs work in a transaction of its own.
-    pub(crate) fn transaction<T>(
+    pub fn transaction<T>(
         &mut self,
         operation: &'static str,
         work: impl FnOnce(&Self) -> Result<T>,
@@ -90,9 +91,9 @@ impl Writing {
 }
 
 /// Opens a database whose commits survive a power cut, and creates the tables for checkpoints and
-/// the commit log. Pages are kept in a cache of so many bytes; those that a transaction changes and
+/// the commit log. Pages are kept in a cache of a fixed size; those that a transaction changes and
 /// that do not fit go to the write-ahead log early.
-pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Connection> {
+pub fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Connection> {
     let connection = Connection::open(path).explain(OPENING)?;
     connection.busy_timeout(BUSY_TIMEOUT).explain(OPENING)?;
     connection
@@ -116,7 +117,7 @@ pub(crate) fn open(path: &Path, keeps: meta::Keeps, cache: usize) -> Result<Conn
 }
 
 /// Runs work that blocks on a thread made for it.
-pub(crate) async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;

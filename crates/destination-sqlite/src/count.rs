@@ -20,7 +20,7 @@ use crate::table::{NEXT, next_name};
 
 const COUNTING: &str = "counting rows";
 
-/// Stored of a table when nobody knows how many rows it had: more than any table can have.
+/// Stored of a table when it is unknown how many rows it had: more than any table can have.
 pub(crate) const LOST: i64 = 1 << 61;
 
 /// Rows of each table that a connection has added, less those that it has removed.
@@ -57,7 +57,7 @@ impl Counter {
     }
 
     /// Stores, in the open transaction, how many rows the tables have now. What was published or
-    /// discarded is counted anew: a table that was dropped or emptied as a whole tells nobody of
+    /// discarded is counted anew: a table that was dropped or emptied as a whole does not report
     /// its rows.
     pub(crate) fn settle(&self, connection: &Connection) -> Result<()> {
         let counts = std::mem::take(&mut *self.lock());
@@ -72,7 +72,8 @@ impl Counter {
                 count(connection, &name)?,
                 count(connection, &next_name(&name))?,
             );
-            let sql = "UPDATE _pipeline_tables SET rows = coalesce(rows, ?), next_rows = coalesce(next_rows, ?) WHERE name = ?";
+            let sql = "UPDATE _pipeline_tables SET rows = coalesce(rows, ?), next_rows = \
+                       coalesce(next_rows, ?) WHERE name = ?";
             connection
                 .prepare_cached(sql)
                 .and_then(|mut update| update.execute(params![rows, next, name]))
@@ -140,7 +141,7 @@ pub(crate) fn count(connection: &Connection, name: &str) -> Result<i64> {
 }
 
 /// Adds a number to what is stored of a table, or of its next generation, by its name in the
-/// database. False when it is none of a stream's.
+/// database. False when it does not belong to a stream.
 pub(crate) fn correct(connection: &Connection, table: &str, rows: i64) -> Result<bool> {
     let (column, name) = match table.strip_prefix(NEXT) {
         Some(visible) => ("next_rows", visible),

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_sql::Deletes;
 use pipeline_core::state::{EndpointId, EndpointState};
-use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord, crash_point};
+use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord, failpoint};
 use pipeline_engine::{
     Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Refused, Status,
     Table, TableId, Transaction,
@@ -53,13 +53,14 @@ impl SqliteDestination {
     /// Opens the database, and creates it when it does not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when the file cannot be opened or written, or is no database.
+    /// [`ErrorKind::Destination`] when the file cannot be opened or written, or is not a database.
     pub fn open(config: SqliteConfig) -> Result<Self> {
         Self::open_within(config, CACHE)
     }
 
-    /// The same with a cache of so many bytes for the pages that a transaction changes, instead of
-    /// 32 MiB; see [`MemoryBudget::of_destination`](pipeline_core::MemoryBudget::of_destination).
+    /// The same with a cache of this number of bytes for the pages that a transaction changes,
+    /// instead of 32 MiB; see
+    /// [`MemoryBudget::of_destination`](pipeline_core::MemoryBudget::of_destination).
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -83,7 +84,7 @@ impl SqliteDestination {
     /// release; nothing is written to it, nor beside it.
     ///
     /// # Errors
-    /// [`ErrorKind::Destination`] when there is no such file, when it is no database, or when
+    /// [`ErrorKind::Destination`] when the file does not exist, when it is not a database, or when
     /// another process has left changes in a log that cannot be read without writing.
     pub fn open_to_read(config: SqliteConfig) -> Result<Self> {
         let SqliteConfig { path, deletes } = config;
@@ -218,7 +219,7 @@ impl Destination for SqliteDestination {
                     table::prepare(&writing.connection, table)?;
                 }
                 writing.counter.settle(&writing.connection)?;
-                crash_point("sqlite-before-prepared");
+                failpoint("sqlite-before-prepared");
                 Ok(())
             })
         });
@@ -284,7 +285,10 @@ impl Destination for SqliteDestination {
 }
 
 /// The checkpoints, of which there are none in a database that nothing was ever written to.
-fn stored(
+///
+/// # Errors
+/// [`ErrorKind::Destination`] when somebody dropped their table.
+pub fn stored(
     connection: &Connection,
     source: Option<&str>,
 ) -> Result<Vec<(EndpointId, EndpointState)>> {
@@ -292,8 +296,14 @@ fn stored(
     match present.state {
         true => state::list(connection, source),
         false if present.is_new() => Ok(Vec::new()),
-        false => Err(Error::new(ErrorKind::Destination, "the table `_pipeline_state` was dropped, and the checkpoints with it")
-            .with_help("restore the database from a backup, or run `pipeline sync --full-refresh` to read everything again")),
+        false => Err(Error::new(
+            ErrorKind::Destination,
+            "the table `_pipeline_state` was dropped, and the checkpoints with it",
+        )
+        .with_help(
+            "restore the database from a backup, or run `pipeline sync --full-refresh` to read \
+             everything again",
+        )),
     }
 }
 
@@ -308,7 +318,7 @@ struct Open {
 impl Open {
     fn begin(mut writing: OwnedMutexGuard<Writing>, deletes: Deletes) -> Result<Self> {
         writing.begin("opening a transaction")?;
-        crash_point("sqlite-after-begin");
+        failpoint("sqlite-after-begin");
         Ok(Self {
             writing,
             deletes,
@@ -335,7 +345,7 @@ impl Open {
             Some((_, writer)) => writer.write(connection, batch)?,
             None => Vec::new(),
         };
-        crash_point("sqlite-after-write");
+        failpoint("sqlite-after-write");
         Ok(refused)
     }
 
@@ -357,9 +367,9 @@ impl Open {
         }
         let sequence = state::log(connection, commit)?;
         self.writing.counter.settle(connection)?;
-        crash_point("sqlite-before-commit");
+        failpoint("sqlite-before-commit");
         self.writing.commit("committing")?;
-        crash_point("sqlite-after-commit");
+        failpoint("sqlite-after-commit");
         Ok(sequence)
     }
 }

@@ -6,7 +6,8 @@ use pipeline_core::{Error, ErrorKind, Result};
 use rusqlite::ErrorCode;
 
 /// Turns SQLite's errors into the toolkit's, with the operation that failed.
-pub(crate) trait Explain<T> {
+pub trait Explain<T> {
+    /// The same with the operation that failed.
     fn explain(self, operation: &'static str) -> Result<T>;
 }
 
@@ -19,7 +20,7 @@ impl<T> Explain<T> for rusqlite::Result<T> {
                 .with_help(help)
                 .with_operation(operation)
                 .with_source(brief(error));
-            // Others give the right to write back: whoever has the time tries again.
+            // Others give the right to write back: a caller with the time tries again.
             if is_busy(code) {
                 explained.temporary()
             } else {
@@ -30,7 +31,8 @@ impl<T> Explain<T> for rusqlite::Result<T> {
 }
 
 /// Turns failures of the file system into the toolkit's errors, with the operation and the path.
-pub(crate) trait Broken<T> {
+pub trait Broken<T> {
+    /// The same with the operation that failed and the path.
     fn broken(self, operation: &'static str, path: &Path) -> Result<T>;
 }
 
@@ -50,7 +52,7 @@ impl<T> Broken<T> for std::io::Result<T> {
 }
 
 /// Adds the database's path to an error.
-pub(crate) fn at(path: &Path) -> impl Fn(Error) -> Error + '_ {
+pub fn at(path: &Path) -> impl Fn(Error) -> Error + '_ {
     |error| error.with_context("path", path.display().to_string())
 }
 
@@ -83,7 +85,8 @@ fn meaning(code: Option<ErrorCode>) -> (&'static str, &'static str) {
         ),
         Some(ErrorCode::SystemIoFailure) => (
             "the disk failed to read or write",
-            "check the disk, its free space and quotas, then run again; nothing that was committed is lost",
+            "check the disk, its free space and quotas, then run again; nothing that was committed \
+             is lost",
         ),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             "the database cannot be written",

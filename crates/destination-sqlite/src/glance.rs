@@ -1,8 +1,8 @@
 //! Reads a database without writing anything, not even beside it: on a read-only disk, in a folder
-//! of somebody else's.
+//! of another process.
 //!
 //! SQLite makes files beside a database that has a write-ahead log even when it only reads. So one
-//! that nobody has open is read as a file that does not change, and read once more if it did.
+//! that no process has open is read as a file that does not change, and read once more if it did.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,11 +14,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::connection::BUSY_TIMEOUT;
 use crate::error::{Broken, Explain};
-use crate::place::log_path;
+use crate::open_files::log_path;
 
 const OPENING: &str = "opening the database to read";
 
-/// What tells whether a database is the same as a moment ago.
+/// What shows whether a database is the same as a moment ago.
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
     length: u64,
@@ -48,7 +48,7 @@ impl Look {
 }
 
 /// Runs a query on what is committed.
-pub(crate) fn read<T>(path: &Path, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+pub fn read<T>(path: &Path, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
     let before = Look::at(path)?;
     if !before.has_log {
         let found = open(path, true).and_then(|connection| query(&connection));
@@ -93,7 +93,7 @@ fn uri(path: &Path, immutable: bool) -> String {
     }
 }
 
-/// Where a log lies beside the database, SQLite has to write an index of it unless somebody else
+/// Where a log lies beside the database, SQLite has to write an index of it unless another process
 /// has.
 fn explain_log(error: Error) -> Error {
     if error.message() != "the database cannot be opened"
@@ -101,10 +101,16 @@ fn explain_log(error: Error) -> Error {
     {
         return error;
     }
-    Error::new(ErrorKind::Destination, "changes wait in the log beside the database, which cannot be read on a read-only disk")
-        .with_operation(OPENING)
-        .with_help("copy the database with its `-wal` file to a folder that can be written, or let one command write to it first")
-        .with_source(error)
+    Error::new(
+        ErrorKind::Destination,
+        "changes wait in the log beside the database, which cannot be read on a read-only disk",
+    )
+    .with_operation(OPENING)
+    .with_help(
+        "copy the database with its `-wal` file to a folder that can be written, or let one \
+         command write to it first",
+    )
+    .with_source(error)
 }
 
 #[cfg(test)]

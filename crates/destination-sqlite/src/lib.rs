@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bookkeeping;
 mod carry;
 mod checkpoints;
 mod claim;
@@ -11,7 +12,7 @@ mod destination;
 mod error;
 mod glance;
 mod meta;
-mod place;
+mod open_files;
 mod purge;
 mod runs;
 mod state;

@@ -2,7 +2,7 @@
 //! never taken for new when one of them was dropped.
 
 use pipeline_core::Result;
-use pipeline_core::state::{Change, EndpointState};
+use pipeline_core::state::{CheckpointDelta, EndpointState};
 use pipeline_engine::TableId;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS _pipeline_feeds (
 
 /// What a database is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keeps {
+pub enum Keeps {
     /// Rows and checkpoints.
     Rows,
     /// Checkpoints of rows that are somewhere else.
@@ -37,23 +37,29 @@ pub(crate) enum Keeps {
 }
 
 /// Which of the tables there are. Some are missing in a database of an earlier release, or when
-/// somebody dropped them.
+/// another program dropped them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "any of them can be missing")]
-pub(crate) struct Present {
-    pub(crate) state: bool,
-    pub(crate) commits: bool,
-    pub(crate) tables: bool,
-    pub(crate) runs: bool,
-    pub(crate) feeds: bool,
+pub struct Present {
+    /// Checkpoints.
+    pub state: bool,
+    /// The commit log.
+    pub commits: bool,
+    /// Which stream is in which table.
+    pub tables: bool,
+    /// Runs.
+    pub runs: bool,
+    /// Which endpoints feed which streams.
+    pub feeds: bool,
     /// True when it is stored how many rows the tables have.
-    pub(crate) counted: bool,
+    pub counted: bool,
     /// True when it is stored which of the tables' columns are this crate's.
-    pub(crate) has_columns: bool,
+    pub has_columns: bool,
 }
 
 impl Present {
-    pub(crate) fn of(connection: &Connection) -> Result<Self> {
+    /// Looks for them.
+    pub fn of(connection: &Connection) -> Result<Self> {
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN
             ('_pipeline_state', '_pipeline_commits', '_pipeline_tables', '_pipeline_runs', '_pipeline_feeds')
             UNION ALL SELECT 'counted' FROM pragma_table_info('_pipeline_tables') WHERE name = 'rows'
@@ -75,7 +81,7 @@ impl Present {
     }
 
     /// True when nothing was ever written to the database.
-    pub(crate) fn is_new(self) -> bool {
+    pub fn is_new(self) -> bool {
         self == Self::default()
     }
 
@@ -165,7 +171,7 @@ fn was_written(connection: &Connection, id: &TableId) -> Result<bool> {
 }
 
 /// Streams of which checkpoints are, or were, stored and no table is registered. Where nothing is
-/// stored of who feeds them, because somebody has emptied that too, the commit log has those that
+/// stored of who feeds them, because it was emptied too, the commit log has those that
 /// were written.
 pub(crate) fn unregistered(connection: &Connection, present: Present) -> Result<Vec<TableId>> {
     let fed = "SELECT DISTINCT source, stream FROM _pipeline_feeds EXCEPT SELECT source, stream FROM _pipeline_tables";
@@ -218,9 +224,9 @@ fn are_forgotten(connection: &Connection) -> Result<bool> {
 
 /// Remembers which endpoints feed which streams: a checkpoint that is missing later was removed by
 /// somebody.
-pub(crate) fn remember_feeds(connection: &Connection, changes: &[Change]) -> Result<()> {
+pub fn remember_feeds(connection: &Connection, changes: &[CheckpointDelta]) -> Result<()> {
     for change in changes {
-        if let Change::Replace { endpoint, to, .. } = change {
+        if let CheckpointDelta::Replace { endpoint, to, .. } = change {
             feed(connection, &endpoint.source, &endpoint.endpoint, to)?;
         }
     }

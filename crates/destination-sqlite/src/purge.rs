@@ -5,7 +5,7 @@ use std::path::Path;
 
 use destination_sql::Deletes;
 use destination_sql::quote;
-use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_core::{Error, ErrorKind, Result, failpoint};
 use pipeline_engine::{DELETED, Purge, Purged, PurgedTable};
 use rusqlite::Connection;
 
@@ -16,7 +16,7 @@ use crate::{count, state, table};
 
 const PURGING: &str = "purging the database";
 
-/// Drops generations that nobody collects any more and rows that are only marked as deleted, then
+/// Drops generations that are not collected any more and rows that are only marked as deleted, then
 /// rewrites the file.
 pub(crate) fn purge(
     writing: &mut Writing,
@@ -36,15 +36,15 @@ pub(crate) fn purge(
         });
     }
     let settled = writing.counter.settle(&writing.connection);
-    crash_point("sqlite-before-purged");
+    failpoint("sqlite-before-purged");
     let committed = settled.and_then(|()| writing.commit(PURGING));
     writing.roll_back();
     committed?;
     let (tables, connection) = (tables?, &writing.connection);
     empty_log(connection)?;
-    crash_point("sqlite-before-vacuum");
+    failpoint("sqlite-before-vacuum");
     connection.execute_batch("VACUUM").explain(PURGING)?;
-    crash_point("sqlite-after-vacuum");
+    failpoint("sqlite-after-vacuum");
     empty_log(connection)?;
     Ok(Purged {
         tables,
@@ -94,8 +94,8 @@ fn remove_rows(
             );
             rows += connection.execute(&delete, []).explain(PURGING)? as u64;
         }
-        // Whoever names a table wants it as it is: rows that others have deleted are not missed any
-        // more.
+        // A user who names a table wants it as it is: rows that others have deleted are not missed
+        // any more.
         if purge.stream.is_some() {
             count::accept(connection, &visible)?;
         }
@@ -109,7 +109,7 @@ fn remove_rows(
 }
 
 /// Moves the write-ahead log into the database and empties it.
-fn empty_log(connection: &Connection) -> Result<()> {
+pub fn empty_log(connection: &Connection) -> Result<()> {
     let busy: bool = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .explain(PURGING)?;
@@ -125,7 +125,7 @@ fn empty_log(connection: &Connection) -> Result<()> {
 }
 
 /// Size of the database and its write-ahead log.
-fn size(path: &Path) -> u64 {
+pub fn size(path: &Path) -> u64 {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     [path, Path::new(&log)]

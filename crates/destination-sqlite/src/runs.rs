@@ -11,7 +11,7 @@ const RECORDING: &str = "recording the run";
 const READING: &str = "reading the recorded runs";
 
 /// Remembers a run, in the place of what is remembered under its name, and forgets the oldest.
-pub(crate) fn record(connection: &Connection, run: &RunRecord) -> Result<()> {
+pub fn record(connection: &Connection, run: &RunRecord) -> Result<()> {
     let capacity = i64::try_from(RUN_CAPACITY).unwrap_or(i64::MAX);
     // One width, so that text sorts as time does.
     let started = run.started.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -33,7 +33,7 @@ pub(crate) fn record(connection: &Connection, run: &RunRecord) -> Result<()> {
 }
 
 /// The newest runs, newest first.
-pub(crate) fn list(connection: &Connection, limit: usize) -> Result<Vec<RunRecord>> {
+pub fn list(connection: &Connection, limit: usize) -> Result<Vec<RunRecord>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let records: Vec<String> = connection
         .prepare_cached(

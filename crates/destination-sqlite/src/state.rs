@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState};
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::{Commit, CommitRecord};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -16,7 +16,7 @@ const LOADING: &str = "loading the checkpoint";
 const STORING: &str = "storing the checkpoint";
 const LOGGING: &str = "reading the commit log";
 
-/// The newest commits of which the log tells what they changed of checkpoints. With a thousand
+/// The newest commits of which the log has what they changed of checkpoints. With a thousand
 /// endpoints that is a megabyte a sync, and a log that kept all of it would outgrow the data.
 const COMMITS_WITH_CHANGES: i64 = 1_000;
 
@@ -39,7 +39,8 @@ pub(crate) fn list(
     connection: &Connection,
     source: Option<&str>,
 ) -> Result<Vec<(EndpointId, EndpointState)>> {
-    let query = "SELECT source, endpoint, state FROM _pipeline_state WHERE ?1 IS NULL OR source = ?1 ORDER BY source, endpoint";
+    let query = "SELECT source, endpoint, state FROM _pipeline_state WHERE ?1 IS NULL OR source = \
+                 ?1 ORDER BY source, endpoint";
     let mut select = connection.prepare_cached(query).explain(LOADING)?;
     let rows = select
         .query_map([source], |row| {
@@ -66,7 +67,7 @@ fn parse(endpoint: &EndpointId, json: &str) -> Result<EndpointState> {
 }
 
 /// Applies changes inside the open transaction, which must be rolled back when this fails.
-pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
+pub fn apply(connection: &Connection, changes: &[CheckpointDelta]) -> Result<()> {
     let mut states = BTreeMap::new();
     for change in changes {
         let endpoint = change.endpoint();
@@ -93,7 +94,7 @@ pub(crate) fn apply(connection: &Connection, changes: &[Change]) -> Result<()> {
 
 /// Adds a commit to the log inside the open transaction, and returns its number. What an old one
 /// changed of checkpoints is forgotten.
-pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
+pub fn log(connection: &Connection, commit: Commit) -> Result<u64> {
     let last: i64 = connection
         .query_row(
             "SELECT coalesce(max(sequence), 0) FROM _pipeline_commits",
@@ -127,16 +128,17 @@ pub(crate) fn log(connection: &Connection, commit: Commit) -> Result<u64> {
 }
 
 /// Changes, table names and runs as JSON.
-pub(crate) fn json(value: &impl Serialize) -> String {
+pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value)
         .unwrap_or_else(|_| unreachable!("what is stored has only string and integer keys"))
 }
 
 /// The newest commits, newest first.
-pub(crate) fn commits(connection: &Connection, limit: usize) -> Result<Vec<CommitRecord>> {
+pub fn commits(connection: &Connection, limit: usize) -> Result<Vec<CommitRecord>> {
     let mut select = connection
         .prepare_cached(
-            "SELECT sequence, run, at, changes, rows, bytes, content_hash FROM _pipeline_commits ORDER BY sequence DESC LIMIT ?",
+            "SELECT sequence, run, at, changes, rows, bytes, content_hash FROM _pipeline_commits \
+             ORDER BY sequence DESC LIMIT ?",
         )
         .explain(LOGGING)?;
     let mut rows = select

@@ -7,7 +7,7 @@ use destination_sql::column_names;
 use destination_sql::quote;
 use destination_sql::quote_all;
 use destination_sql::table_names;
-use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_core::{Error, ErrorKind, Result, failpoint};
 use pipeline_engine::{Generation, Keep, SYNCED_AT, Table, TableId};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -20,7 +20,7 @@ use crate::write::is_of_row;
 const PREPARING: &str = "preparing a table";
 pub(crate) const PUBLISHING: &str = "publishing a table";
 
-/// A table as it stands in the database, matched with the columns of a batch.
+/// A table as it is in the database, matched with the columns of a batch.
 #[derive(Debug)]
 pub(crate) struct Physical {
     /// Its name.
@@ -58,7 +58,7 @@ impl Shape {
 
 /// Creates the visible table of a stream, or widens it. One that is being refreshed is left as it
 /// is: the next generation, which takes its place, is made when it gets its first row. So is one
-/// that somebody has damaged: it fails those who write to it.
+/// that was damaged from outside: it fails writes.
 pub(crate) fn prepare(connection: &Connection, table: &Table) -> Result<()> {
     let visible = name(connection, &table.id())?;
     if columns::damage(connection, &table.id(), &visible)?.is_some() {
@@ -175,7 +175,7 @@ fn known_name(connection: &Connection, id: &TableId) -> Result<Option<String>> {
 }
 
 /// Registers the table of a stream that was registered before. What it should hold is lost with its
-/// entry, when rows were ever written to it; and when there is no table of this crate's with its
+/// entry, when rows were ever written to it; and when this crate has no table with its
 /// name, so is the table.
 pub(crate) fn register_again(
     connection: &Connection,
@@ -228,12 +228,13 @@ pub(crate) const ROWID: &str = "_rowid_";
 const DIALECT: Dialect = Dialect {
     reserved_tables: &["sqlite_", "_pipeline_"],
     reserved_columns: &[ROWID],
-    column_type: |data_type| match data_type {
+    longest_name: usize::MAX,
+    column_type: |field| match field.data_type() {
         DataType::Boolean | DataType::Int64 => "INTEGER",
         DataType::Float64 => "REAL",
         _ => "TEXT",
     },
-    widening: &["REAL", "INTEGER", "TEXT"],
+    widening: &[&["REAL", "INTEGER", "TEXT"]],
 };
 
 pub(crate) fn shape(connection: &Connection, name: &str) -> Result<Option<Shape>> {
@@ -375,7 +376,7 @@ fn replace(connection: &Connection, old: &str, new: &str, operation: &'static st
     connection
         .execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(old)))
         .explain(operation)?;
-    crash_point("sqlite-replacing-table");
+    failpoint("sqlite-replacing-table");
     connection
         .execute_batch(&format!(
             "ALTER TABLE {} RENAME TO {}",

@@ -29,39 +29,13 @@ struct Known {
     ends: (Option<i64>, Option<i64>),
 }
 
-/// What is not as the database's own records say. More rows than were written are nobody's loss.
+/// What is not as the database's own records say. More rows than were written are not a loss.
 pub(crate) fn verify(connection: &Connection, depth: Depth) -> Result<Vec<Damage>> {
     let present = Present::of(connection)?;
-    let mut damages = Vec::new();
-    if present.is_new() {
-        return Ok(damages);
-    }
-    if depth == Depth::Content {
-        damages.extend(integrity(connection)?);
-    }
+    let mut damages = bookkeeping(connection, depth)?;
     // An earlier release stored nothing to compare with; the first sync of this one does.
     if !present.feeds || !present.counted {
         return Ok(damages);
-    }
-    damages.extend(log(connection, present, depth)?);
-    for (id, endpoints) in lost_checkpoints(connection, present)? {
-        let what = format!(
-            "the checkpoint of {} is missing in `_pipeline_state`",
-            endpoints.join(", ")
-        );
-        damages.push(Damage {
-            help: read_again(&id),
-            table: Some(id),
-            what,
-        });
-    }
-    for id in unregistered(connection, present)? {
-        let what = "its table is not registered in `_pipeline_tables`, and what it should hold is not known".to_owned();
-        damages.push(Damage {
-            help: read_again(&id),
-            table: Some(id),
-            what,
-        });
     }
     for known in known(connection)? {
         let found = if present.has_columns {
@@ -96,6 +70,46 @@ pub(crate) fn verify(connection: &Connection, depth: Depth) -> Result<Vec<Damage
                 damages.push(missing(&known.id, name, rows, found));
             }
         }
+    }
+    Ok(damages)
+}
+
+/// What is wrong with the file itself, with the commit log and with checkpoints, wherever the rows
+/// are.
+///
+/// # Errors
+/// [`ErrorKind::Destination`](pipeline_core::ErrorKind::Destination) when it cannot be read.
+pub fn bookkeeping(connection: &Connection, depth: Depth) -> Result<Vec<Damage>> {
+    let present = Present::of(connection)?;
+    let mut damages = Vec::new();
+    if present.is_new() {
+        return Ok(damages);
+    }
+    if depth == Depth::Content {
+        damages.extend(integrity(connection)?);
+    }
+    if !present.feeds || !present.counted {
+        return Ok(damages);
+    }
+    damages.extend(log(connection, present, depth)?);
+    for (id, endpoints) in lost_checkpoints(connection, present)? {
+        let what = format!(
+            "the checkpoint of {} is missing in `_pipeline_state`",
+            endpoints.join(", ")
+        );
+        damages.push(Damage {
+            help: read_again(&id),
+            table: Some(id),
+            what,
+        });
+    }
+    for id in unregistered(connection, present)? {
+        let what = "its table is not registered in `_pipeline_tables`, and what it should hold is not known".to_owned();
+        damages.push(Damage {
+            help: read_again(&id),
+            table: Some(id),
+            what,
+        });
     }
     Ok(damages)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Writer {
     pub(crate) name: String,
     /// The highest row number before this transaction, for the next generation. Its rows get
     /// numbers of their own, also when they replace a row, so that those of earlier transactions
-    /// can be told apart and discarded.
+    /// can be recognized and discarded.
     pub(crate) before: Before,
     /// The table that they are of, when tombstones are to be remembered: those of the next
     /// generation.
@@ -60,7 +60,10 @@ struct Watch {
 impl Watch {
     fn of(connection: &Connection, name: &str) -> Result<Option<Self>> {
         let triggers: Vec<String> = connection
-            .prepare_cached("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE ORDER BY name")
+            .prepare_cached(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE \
+                 NOCASE ORDER BY name",
+            )
             .and_then(|mut select| select.query_map([name], |row| row.get(0))?.collect())
             .explain(WRITING)?;
         let names: Vec<String> = triggers.iter().map(|name| format!("`{name}`")).collect();
@@ -238,8 +241,8 @@ fn each_row(
                 row,
                 reason: reason.clone(),
             }),
-            // The statement left nothing behind, and the transaction goes on, unless a trigger has
-            // ended it.
+            // The statement left nothing behind, and the transaction continues, unless a trigger
+            // has ended it.
             Err(error) if is_of_row(&error) && !connection.is_autocommit() => {
                 binder.refused.push(Refused {
                     row,

@@ -43,7 +43,8 @@ impl DestinationFixture for Sqlite {
 
     async fn rows(&self, scratch: &Scratch, table: &Table) -> Vec<String> {
         let connection = connect(scratch.path());
-        let name = "SELECT t.name FROM _pipeline_tables AS t JOIN sqlite_master AS m ON m.name = t.name WHERE source = ? AND stream = ?";
+        let name = "SELECT t.name FROM _pipeline_tables AS t JOIN sqlite_master AS m ON m.name = \
+                    t.name WHERE source = ? AND stream = ?";
         let name: Option<String> = connection
             .query_row(name, [&table.source, &table.stream], |row| row.get(0))
             .optional()

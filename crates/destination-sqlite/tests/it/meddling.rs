@@ -46,7 +46,8 @@ async fn g03_a_row_that_a_trigger_swallows_is_refused() {
             &[2, 4],
         ),
         (
-            "AFTER INSERT ON demo_charges WHEN new.id > 10 BEGIN DELETE FROM demo_charges WHERE id > 10; END",
+            "AFTER INSERT ON demo_charges WHEN new.id > 10 BEGIN DELETE FROM demo_charges WHERE id \
+             > 10; END",
             &[1, 3],
         ),
         (
@@ -54,7 +55,8 @@ async fn g03_a_row_that_a_trigger_swallows_is_refused() {
             &[],
         ),
         (
-            "AFTER INSERT ON demo_charges BEGIN UPDATE demo_charges SET name = upper(name) WHERE id = new.id; END",
+            "AFTER INSERT ON demo_charges BEGIN UPDATE demo_charges SET name = upper(name) WHERE \
+             id = new.id; END",
             &[],
         ),
         // A user's own retention: rows that are written stay.
@@ -240,7 +242,8 @@ async fn a13_new_columns_are_added_and_those_of_others_are_theirs() {
     // written.
     drop(destination);
     execute(
-        "ALTER TABLE demo_charges DROP COLUMN name; ALTER TABLE _pipeline_tables DROP COLUMN columns",
+        "ALTER TABLE demo_charges DROP COLUMN name; ALTER TABLE _pipeline_tables DROP COLUMN \
+         columns",
     );
     let to_read = SqliteDestination::open_to_read(config(dir.path())).unwrap();
     assert_eq!(damages(&to_read, Depth::Content).await, []);
@@ -258,7 +261,8 @@ async fn a13_a_view_in_the_place_of_a_table_is_named_and_dropping_it_is_the_way_
         drop(filled(dir.path()).await);
         let execute = |sql: &str| connect(dir.path()).execute_batch(sql).unwrap();
         execute(
-            "ALTER TABLE demo_charges RENAME TO mine; CREATE VIEW demo_charges AS SELECT * FROM mine",
+            "ALTER TABLE demo_charges RENAME TO mine; CREATE VIEW demo_charges AS SELECT * FROM \
+             mine",
         );
         let destination = SqliteDestination::open(config(dir.path())).unwrap();
         let found = damages(&destination, Depth::Content).await;
@@ -322,7 +326,10 @@ async fn a_failure_does_not_show_a_whole_statement() {
     let dir = tempfile::tempdir().unwrap();
     let destination = filled(dir.path()).await;
     connect(dir.path())
-        .execute_batch("CREATE TRIGGER broken AFTER INSERT ON demo_charges BEGIN INSERT INTO nowhere VALUES (1); END")
+        .execute_batch(
+            "CREATE TRIGGER broken AFTER INSERT ON demo_charges BEGIN INSERT INTO nowhere VALUES \
+             (1); END",
+        )
         .unwrap();
     let error = store(
         &destination,

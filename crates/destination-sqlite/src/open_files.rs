@@ -1,5 +1,5 @@
 //! Whether the database's path still leads to the file that is open: a file that was deleted or
-//! replaced takes commits as before, and nobody ever sees them.
+//! replaced takes commits as before, and no reader ever sees them.
 
 use std::fs;
 use std::io::ErrorKind::NotFound;
@@ -13,7 +13,7 @@ const OPENING: &str = "opening the database";
 
 /// The files of an open database.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct OpenFiles {
     files: [File; 2],
 }
 
@@ -26,7 +26,7 @@ struct File {
     least: u64,
 }
 
-/// Tells apart files that have had the same name, as far as the system can.
+/// Distinguishes files that have had the same name, where the system can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity(u64, u64);
 
@@ -41,7 +41,7 @@ fn identity(_: &fs::Metadata) -> Identity {
     Identity(0, 0)
 }
 
-impl Place {
+impl OpenFiles {
     /// The files of a database that was opened just now. They are looked at by name only: SQLite's
     /// locks would be lost with any other handle of the file that is closed.
     pub(crate) fn of(path: &Path) -> Result<Self> {
@@ -98,8 +98,14 @@ pub(crate) fn log_path(database: &Path) -> PathBuf {
 }
 
 fn lost(how: &str, path: &Path, operation: &'static str) -> Error {
-    Error::new(ErrorKind::Destination, format!("the database file was {how} while it was written to"))
-        .with_operation(operation)
-        .with_context("path", path.display().to_string())
-        .with_help("keep others from moving or replacing it during a sync, then run again: what the file at this path holds decides where it continues")
+    Error::new(
+        ErrorKind::Destination,
+        format!("the database file was {how} while it was written to"),
+    )
+    .with_operation(operation)
+    .with_context("path", path.display().to_string())
+    .with_help(
+        "keep others from moving or replacing it during a sync, then run again: what the file at \
+         this path holds decides where it continues",
+    )
 }
