@@ -2,7 +2,6 @@
 //! the file, and made again when it is lost, damaged, or lacks a pattern.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use twox_hash::XxHash3_128;
 
 use crate::format::FileFormat;
 use crate::known::Pattern;
+use crate::place::Place;
 use crate::rows;
 use crate::rows::{Kind, Rows};
 use crate::sift::Hashes;
@@ -63,6 +63,7 @@ impl Card {
     /// Makes the card of a data file, and adds the patterns of its tombstones to those that are
     /// known.
     pub(crate) fn make(
+        place: &dyn Place,
         format: &dyn FileFormat,
         path: &Path,
         key: &[String],
@@ -70,7 +71,7 @@ impl Card {
         found: &mut BTreeSet<Pattern>,
     ) -> Result<Self> {
         let mut card = Self::new(key, patterns);
-        for batch in rows::read(format, path)? {
+        for batch in rows::read(place, format, path)? {
             let batch = batch?;
             let columns = Column::of(&batch)?;
             let rows = Rows::new(&columns, key);
@@ -85,10 +86,9 @@ impl Card {
         Ok(card)
     }
 
-    /// Reads a card; none: there is none that can be used.
-    pub(crate) fn read(path: &Path, key: &[String]) -> Option<Self> {
-        let bytes = fs::read(path).ok()?;
-        let end = memchr::memchr(b'\n', &bytes)?;
+    /// Reads a card; none: it cannot be used.
+    pub(crate) fn read(bytes: &[u8], key: &[String]) -> Option<Self> {
+        let end = memchr::memchr(b'\n', bytes)?;
         let header: Header = serde_json::from_slice(&bytes[..end]).ok()?;
         let body = &bytes[end + 1..];
         if header.version != VERSION || header.key != key || header.checksum != checksum(body) {
@@ -107,7 +107,7 @@ impl Card {
     }
 
     /// Stores the card. It need not be durable.
-    pub(crate) fn store(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn store(&self, place: &dyn Place, path: &Path) -> io::Result<()> {
         let body: Vec<u8> = self
             .numbers
             .iter()
@@ -122,10 +122,7 @@ impl Card {
         let mut bytes = serde_json::to_vec(&header)?;
         bytes.push(b'\n');
         bytes.extend(body);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(path, bytes)
+        place.put_loosely(path, &bytes)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use pipeline_core::{Result, crash_point};
+use pipeline_core::{Result, failpoint};
 use pipeline_engine::cell::{Cell, Column};
 use pipeline_engine::{Commit, Condition, Generation, Keep, TableId};
 
@@ -25,11 +25,7 @@ pub(crate) fn carry(
     commit: &Commit,
     written: &[StagedFile],
 ) -> Result<Staged> {
-    let mut carried = Staged::new(
-        store.staging(),
-        Arc::clone(format),
-        store.options().buffered,
-    );
+    let mut carried = store.stage(format);
     for table in &commit.publish {
         let keep: Vec<&Keep> = commit
             .keep
@@ -41,13 +37,14 @@ pub(crate) fn carry(
         }
         let mut kept = Kept::new(keep, store.key(table).unwrap_or_default());
         for path in store.whole(table)? {
-            rows::read(&**format, &path)?.try_for_each(|batch| kept.add(&batch?))?;
+            rows::read(store.place(), &**format, &path)?.try_for_each(|batch| kept.add(&batch?))?;
         }
         for path in next_generation(store, commit, table, written) {
             if kept.is_empty() || kept.key.is_empty() {
                 break;
             }
-            rows::read(&**format, &path)?.try_for_each(|batch| kept.replace(&batch?))?;
+            rows::read(store.place(), &**format, &path)?
+                .try_for_each(|batch| kept.replace(&batch?))?;
         }
         for batch in kept.finish()? {
             carried.write(table, Generation::Next, &batch)?;
@@ -55,7 +52,7 @@ pub(crate) fn carry(
     }
     carried.close_all()?;
     if !carried.files().is_empty() {
-        crash_point("files-after-carrying");
+        failpoint("files-after-carrying");
     }
     Ok(carried)
 }

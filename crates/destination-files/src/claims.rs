@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Explain;
 use crate::{disk, names};
 
-const CLAIMING: &str = "claiming a source";
+pub(crate) const CLAIMING: &str = "claiming a source";
 const LOCKING: &str = "locking the folder";
 /// How long somebody may look at a claim without taking it.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -20,15 +20,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who holds a lock.
 #[derive(Debug, Serialize, Deserialize)]
-struct Holder {
+pub(crate) struct Holder {
     process: u32,
     since: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<String>,
+    /// In a bucket another text whenever the claim is written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) beat: Option<String>,
 }
 
 impl Holder {
-    fn this(run: Option<&str>) -> Self {
+    pub(crate) fn this(run: Option<&str>) -> Self {
         let since = SystemClock
             .now()
             .format("%Y-%m-%d %H:%M:%S UTC")
@@ -37,6 +40,7 @@ impl Holder {
             process: std::process::id(),
             since,
             run: run.map(ToOwned::to_owned),
+            beat: None,
         }
     }
 
@@ -110,7 +114,8 @@ pub(crate) fn is_claimed(root: &Path, source: &str) -> Option<bool> {
     }
 }
 
-fn path(root: &Path, source: &str) -> PathBuf {
+/// Where the claim of a source is.
+pub(crate) fn path(root: &Path, source: &str) -> PathBuf {
     root.join("_claims")
         .join(format!("{}.json", names::folder(source)))
 }
@@ -135,7 +140,7 @@ fn lock(file: &mut File, source: &str, path: &Path) -> Result<bool> {
     }
 }
 
-fn taken(source: &str, path: &Path, holder: Option<&Holder>) -> Error {
+pub(crate) fn taken(source: &str, path: &Path, holder: Option<&Holder>) -> Error {
     let since = holder
         .map(|holder| format!(" since {} ({})", holder.since, holder.name()))
         .unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::Metadata;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::{Damage, Depth, Generation, TableId};
@@ -11,8 +11,9 @@ use pipeline_engine::{Damage, Depth, Generation, TableId};
 use crate::error::Explain;
 use crate::format::FileFormat;
 use crate::manifest::{DataFile, Files, Fold};
+use crate::place::Place;
 use crate::settle::has_size;
-use crate::store::{OPENING, Store};
+use crate::store::Store;
 use crate::{disk, names, output, rows};
 
 const COMPARING: &str = "comparing the files with the manifests";
@@ -32,41 +33,15 @@ pub(crate) struct Found(Vec<(PathBuf, String, u64)>);
 
 impl Found {
     /// Looks into every folder in which a table could be.
-    pub(crate) fn look(root: &Path) -> Result<Self> {
-        let mut found = Self::default();
-        for source in folders(root)? {
-            for table in folders(&source)? {
-                for path in readable(&table)? {
-                    let Some(name) = names::of(&path) else {
-                        continue;
-                    };
-                    let name = names::of_arrived(name).unwrap_or(name).to_owned();
-                    if let Some(sequence) = names::sequence(&name) {
-                        found.0.push((table.clone(), name, sequence));
-                    }
-                }
-            }
-        }
-        Ok(found)
+    pub(crate) fn look(place: &dyn Place) -> Result<Self> {
+        let found = place.data_files()?.into_iter().filter_map(|path| {
+            let name = names::of(&path)?;
+            let name = names::of_arrived(name).unwrap_or(name).to_owned();
+            let sequence = names::sequence(&name)?;
+            Some((path.parent()?.to_owned(), name, sequence))
+        });
+        Ok(Self(found.collect()))
     }
-}
-
-/// What is in a folder. One that may not be read seems empty: its files are missed when they are
-/// compared.
-fn readable(folder: &Path) -> Result<Vec<PathBuf>> {
-    match disk::list(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(Vec::new()),
-        listed => listed.explain(OPENING, folder),
-    }
-}
-
-/// The folders in a folder whose names can be those of sources and streams.
-fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listed = readable(folder)?;
-    let can_be_ours = |path: &PathBuf| {
-        names::of(path).is_some_and(|name| !name.starts_with(['_', '.'])) && path.is_dir()
-    };
-    Ok(listed.into_iter().filter(can_be_ours).collect())
 }
 
 impl Store {
@@ -130,6 +105,7 @@ impl Store {
 
     /// The first of some files of a table that is not as large as it was written, or not there.
     pub(crate) fn damage(&self, table: &TableId, files: &[DataFile]) -> Result<Option<Broken>> {
+        let _view = (!files.is_empty()).then(|| self.view([table]));
         for file in files {
             if let Some(broken) = self.look_at(table, file)? {
                 return Ok(Some(broken));
@@ -143,9 +119,9 @@ impl Store {
         // Nearly always it is where it belongs; otherwise in the order in which it moves, so that
         // one that is moved meanwhile is met.
         for path in [placed.clone(), staged, arrived, placed] {
-            let len = match disk::metadata(&path) {
+            let len = match self.place().metadata(&path) {
                 Ok(None) => continue,
-                Ok(Some(found)) if found.is_file() => found.len(),
+                Ok(Some(found)) if found.is_file => found.len,
                 Ok(Some(_)) => {
                     broken = Some(Broken {
                         path,
@@ -209,6 +185,7 @@ impl Store {
     }
 
     fn compare(&self, depth: Depth, format: &dyn FileFormat) -> Result<Vec<Damage>> {
+        let _view = self.view(self.fold().tables.keys());
         let mut damages = Vec::new();
         if depth == Depth::Content {
             damages.extend(self.compare_log()?);
@@ -286,6 +263,9 @@ impl Store {
         if let Some(pending) = self.pending.get(table) {
             return Ok(Some(pending.reason.clone()));
         }
+        if self.place().is_remote() {
+            return Ok(None);
+        }
         let folder = self.folder(table);
         let is_usable = |found: &Metadata| found.is_dir() && !found.permissions().readonly();
         if disk::metadata(&folder)
@@ -295,7 +275,7 @@ impl Store {
             return Ok(None);
         }
         for file in files {
-            if has_size(&self.staging().join(&file.staged), file)? {
+            if has_size(self.place(), &self.staging().join(&file.staged), file)? {
                 return Ok(Some(format!(
                     "{} is not a folder that can be written",
                     folder.display()
@@ -321,7 +301,10 @@ impl Store {
             }))
         };
         if let Some(expected) = &file.hash {
-            let found = disk::open(&path).and_then(|mut file| output::hash_of(&mut file));
+            let found = self
+                .place()
+                .open(&path)
+                .and_then(|mut file| output::hash_of(&mut file));
             match found {
                 Ok(found) if found == *expected => {}
                 Ok(_) => return broken("holds other bytes than were written".to_owned()),
@@ -329,7 +312,7 @@ impl Store {
             }
         }
         let mut count = 0;
-        let counted = rows::read(format, &path).and_then(|mut batches| {
+        let counted = rows::read(self.place(), format, &path).and_then(|mut batches| {
             batches.try_for_each(|batch| {
                 count += batch?.num_rows() as u64;
                 Ok(())

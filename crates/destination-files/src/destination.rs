@@ -9,24 +9,60 @@ use async_trait::async_trait;
 use pipeline_core::state::{EndpointId, EndpointState};
 use pipeline_core::{Claim, Error, ErrorKind, Result, RunRecord};
 use pipeline_engine::{
-    Access, Commit, Damage, Delivery, Depth, Destination, Generation, Purge, Purged, Status, Table,
-    TableId, Transaction,
+    Access, Commit, Damage, Delivery, Depth, Destination, Generation, Location, Purge, Purged,
+    Status, Table, TableId, Transaction,
 };
 
 use crate::card::Card;
 use crate::carry::carry;
+use crate::compact::compact;
 use crate::error::Explain;
 use crate::format::FileFormat;
+use crate::local::Local;
+use crate::place::Place;
 use crate::purge::purge as purge_table;
+use crate::remote::{Address, Remote, StorageConfig};
+use crate::runs;
 use crate::sieve::Sieves;
 use crate::staged::Staged;
 use crate::store::{Options, Store};
-use crate::{claims, disk, runs};
 
-/// A folder of data files that are published by manifests.
+/// Where the files of a destination are: what its configuration says.
+#[derive(Clone, Debug)]
+pub struct FileTarget {
+    /// A folder, or the address of a prefix in a bucket, such as `s3://bucket/prefix`.
+    pub path: PathBuf,
+    /// How the bucket is reached; none: by what the environment and the machine say.
+    pub storage: Option<StorageConfig>,
+}
+
+impl FileTarget {
+    /// Where rows go. An address that cannot be used is shown as it is: opening it fails.
+    pub fn location(&self) -> Location {
+        match Address::of(&self.path) {
+            Ok(Some(address)) => Location::Url(address.to_string()),
+            Ok(None) => Location::Path(self.path.clone()),
+            Err(_) => Location::Url("a bucket".to_owned()),
+        }
+    }
+
+    fn check_local(&self) -> Result<()> {
+        if self.storage.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ConfigInvalid,
+            "`storage` requires a `path` in a bucket",
+        )
+        .with_context("field", "storage")
+        .with_help("remove `[destination.storage]`, or set `path` to an address such as s3://bucket/prefix"))
+    }
+}
+
+/// Data files that are published by manifests, in a folder or a bucket.
 #[derive(Debug)]
 pub struct FileDestination {
-    root: PathBuf,
+    place: Arc<dyn Place>,
     format: Arc<dyn FileFormat>,
     store: Arc<Mutex<Store>>,
 }
@@ -39,8 +75,12 @@ impl FileDestination {
     /// [`ErrorKind::Destination`] when the folder cannot be written, or a manifest or data file is
     /// missing or damaged.
     pub fn open(root: impl AsRef<Path>, format: impl FileFormat, options: Options) -> Result<Self> {
-        let store = Store::open(root.as_ref(), format.extension(), options)?;
-        Ok(Self::new(root.as_ref(), format, store))
+        Self::open_at(
+            Access::Write,
+            Arc::new(Local::new(root.as_ref())),
+            format,
+            options,
+        )
     }
 
     /// Opens a folder for reading, and changes nothing in it: it shows what it would show after
@@ -55,34 +95,59 @@ impl FileDestination {
         format: impl FileFormat,
         options: Options,
     ) -> Result<Self> {
-        let store = Store::open_to_read(root.as_ref(), format.extension(), options)?;
-        Ok(Self::new(root.as_ref(), format, store))
+        Self::open_at(
+            Access::Read,
+            Arc::new(Local::new(root.as_ref())),
+            format,
+            options,
+        )
     }
 
-    /// Opens a folder for an access, on a thread that may block: how every format of files opens
-    /// its destination.
+    /// Opens a folder or a prefix in a bucket for an access, on a thread that may block: how every
+    /// format of files opens its destination.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open) and [`open_to_read`](Self::open_to_read).
+    /// Those of [`open`](Self::open) and [`open_to_read`](Self::open_to_read), and
+    /// [`ErrorKind::ConfigInvalid`] when a bucket cannot be reached with its settings, or does not
+    /// keep two writers apart.
     pub async fn open_for(
         access: Access,
-        root: PathBuf,
+        target: FileTarget,
         format: impl FileFormat,
         options: Options,
-    ) -> Result<Arc<dyn Destination>> {
-        let open = blocking(move || match access {
-            Access::Write => Self::open(root, format, options),
-            Access::Read => Self::open_to_read(root, format, options),
-        });
-        Ok(Arc::new(open.await?))
+    ) -> Result<Self> {
+        blocking(move || {
+            let place: Arc<dyn Place> = match Address::of(&target.path)? {
+                None => {
+                    target.check_local()?;
+                    Arc::new(Local::new(&target.path))
+                }
+                Some(address) => {
+                    let storage = target.storage.unwrap_or_default();
+                    Arc::new(Remote::new(&address, &storage, &options)?)
+                }
+            };
+            Self::open_at(access, place, format, options)
+        })
+        .await
     }
 
-    fn new(root: &Path, format: impl FileFormat, store: Store) -> Self {
-        Self {
-            root: root.to_owned(),
+    fn open_at(
+        access: Access,
+        place: Arc<dyn Place>,
+        format: impl FileFormat,
+        options: Options,
+    ) -> Result<Self> {
+        let open = match access {
+            Access::Write => Store::open,
+            Access::Read => Store::open_to_read,
+        };
+        let store = open(Arc::clone(&place), format.extension(), options)?;
+        Ok(Self {
+            place,
             format: Arc::new(format),
             store: Arc::new(Mutex::new(store)),
-        }
+        })
     }
 
     /// The visible files of a table, oldest first, as the newest manifest has it.
@@ -137,24 +202,24 @@ impl Destination for FileDestination {
     async fn check(&self) -> Result<()> {
         self.with_store(move |store| {
             store.check_writable()?;
-            disk::remove(&disk::write_unique(
-                &store.staging(),
-                b"",
-                "checking the folder",
-            )?)
+            store.place().check()
         })
         .await
     }
 
     async fn claim(&self, source: &str, run: &str) -> Result<Claim> {
-        let (root, source, run) = (self.root.clone(), source.to_owned(), run.to_owned());
-        lock(&self.store).check_writable()?;
-        blocking(move || claims::claim(&root, &source, &run)).await
+        let (store, place) = (Arc::clone(&self.store), Arc::clone(&self.place));
+        let (source, run) = (source.to_owned(), run.to_owned());
+        blocking(move || {
+            lock(&store).check_writable()?;
+            place.claim(&source, &run)
+        })
+        .await
     }
 
     async fn is_claimed(&self, source: &str) -> Result<Option<bool>> {
-        let (root, source) = (self.root.clone(), source.to_owned());
-        blocking(move || Ok(claims::is_claimed(&root, &source))).await
+        let (place, source) = (Arc::clone(&self.place), source.to_owned());
+        blocking(move || Ok(place.is_claimed(&source))).await
     }
 
     async fn verify(&self, depth: Depth) -> Result<Vec<Damage>> {
@@ -164,14 +229,27 @@ impl Destination for FileDestination {
     }
 
     async fn record_run(&self, run: &RunRecord) -> Result<()> {
-        let (root, run) = (self.root.clone(), run.clone());
-        lock(&self.store).check_writable()?;
-        blocking(move || runs::record(&root, &run)).await
+        let (place, run) = (Arc::clone(&self.place), run.clone());
+        let (store, format) = (Arc::clone(&self.store), Arc::clone(&self.format));
+        blocking(move || {
+            let compacts = {
+                let store = lock(&store);
+                store.check_writable()?;
+                store.compacts() && run.took.is_some()
+            };
+            runs::record(&*place, &run)?;
+            if compacts && let Err(error) = compact(&mut lock(&store), &format, &run) {
+                // The files stay as they are, and the next run tries again.
+                tracing::warn!(%error, "small files are not merged");
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
-        let root = self.root.clone();
-        blocking(move || runs::newest(&root, limit)).await
+        let place = Arc::clone(&self.place);
+        blocking(move || runs::newest(&*place, limit)).await
     }
 
     /// Creates the folders, and makes sure that visible rows are what was committed. Columns need
@@ -186,7 +264,10 @@ impl Destination for FileDestination {
                     store.ready(&table.id(), Generation::Current)?;
                 }
                 let folder = store.folder(&table.id());
-                disk::create_folders(&folder).explain("creating a table's folder", &folder)
+                store
+                    .place()
+                    .create_folders(&folder)
+                    .explain("creating a table's folder", &folder)
             })
         })
         .await
@@ -209,14 +290,16 @@ impl Destination for FileDestination {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        let (staging, buffered) = {
-            let store = lock(&self.store);
+        let (store, format) = (Arc::clone(&self.store), Arc::clone(&self.format));
+        let (staged, spare) = blocking(move || {
+            let store = lock(&store);
             store.check_writable()?;
-            (store.staging(), store.options().buffered)
-        };
+            Ok((store.stage(&format), store.stage(&format)))
+        })
+        .await?;
         let parts = Parts {
-            staged: Staged::new(staging.clone(), Arc::clone(&self.format), buffered),
-            spare: Staged::new(staging, Arc::clone(&self.format), buffered),
+            staged,
+            spare,
             sieves: Sieves::default(),
             store: Arc::clone(&self.store),
             format: Arc::clone(&self.format),

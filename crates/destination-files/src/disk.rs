@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use pipeline_core::{Result, fault_point};
 
 use crate::error::Explain;
+use crate::names;
 
 /// Makes a call, and makes it again when a signal interrupts it.
 fn call<T>(operation: &str, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -157,10 +158,10 @@ pub(crate) fn sync_folder(folder: &Path, operation: &'static str) -> Result<()> 
     }
 }
 
-/// The path of a file whose name nobody has used or will use.
-pub(crate) fn unique(folder: &Path) -> PathBuf {
+/// A name that nobody has used or will use.
+pub(crate) fn unique_name() -> String {
     let random = || RandomState::new().build_hasher().finish();
-    folder.join(format!("{:016x}{:016x}.tmp", random(), random()))
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// Writes a new file of a unique name, which is on disk when this returns.
@@ -169,7 +170,7 @@ pub(crate) fn write_unique(
     bytes: &[u8],
     operation: &'static str,
 ) -> Result<PathBuf> {
-    let path = unique(folder);
+    let path = names::unique(folder);
     let written = create_new(&path).and_then(|file| {
         let mut file = Unbuffered(file);
         file.write_all(bytes).and_then(|()| sync(&file.0))

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use pipeline_core::{Error, ErrorKind, Result};
 
+use crate::remote::StoreError;
+
 /// Turns file-system errors into the toolkit's, with the operation that failed and the file.
 pub(crate) trait Explain<T> {
     fn explain(self, operation: &'static str, path: &Path) -> Result<T>;
@@ -13,7 +15,12 @@ pub(crate) trait Explain<T> {
 impl<T> Explain<T> for io::Result<T> {
     fn explain(self, operation: &'static str, path: &Path) -> Result<T> {
         self.map_err(|error| {
-            file_error(operation, error).with_context("path", path.display().to_string())
+            let of_store = error.get_ref().and_then(|cause| cause.downcast_ref());
+            let explained = match of_store {
+                Some(cause) => StoreError::explain(cause, operation),
+                None => file_error(operation, error),
+            };
+            explained.with_context("path", path.display().to_string())
         })
     }
 }

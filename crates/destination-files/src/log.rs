@@ -1,10 +1,11 @@
-//! The manifests on disk: one file per commit, put only if absent, and a snapshot of their fold.
+//! The manifests: one file per commit, put only if absent, and a snapshot of their fold.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pipeline_core::state::STATE_VERSION;
-use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::CommitRecord;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Explain, damaged};
 use crate::manifest::{Fold, Manifest};
+use crate::place::Place;
 use crate::{disk, names};
 
 const READING: &str = "reading the manifests";
@@ -27,24 +29,30 @@ struct Envelope<B> {
     version: u32,
     state_version: u32,
     blake3: String,
+    /// Random, so that a manifest in a bucket is recognised by who has written it. A folder needs
+    /// none: the system says who has made a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
     body: B,
 }
 
 /// The folder of manifests.
 #[derive(Debug)]
 pub(crate) struct Log {
+    place: Arc<dyn Place>,
     folder: PathBuf,
 }
 
 impl Log {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub(crate) fn new(place: Arc<dyn Place>) -> Self {
+        let folder = place.root().join("_manifest");
+        Self { place, folder }
     }
 
     /// The fold of the snapshot, if there is one; the commits after it are still to be read.
     pub(crate) fn snapshot(&self) -> Result<Fold> {
         let path = self.folder.join(SNAPSHOT);
-        let fold = read(&path).map_err(|error| {
+        let fold = self.read(&path).map_err(|error| {
             error.with_help("delete this file: it is made again from the manifests beside it")
         })?;
         Ok(fold.unwrap_or_default())
@@ -53,7 +61,7 @@ impl Log {
     /// One commit, if it was made.
     pub(crate) fn manifest(&self, sequence: u64) -> Result<Option<Manifest>> {
         let path = self.path(sequence);
-        let manifest: Option<Manifest> = read(&path)?;
+        let manifest: Option<Manifest> = self.read(&path)?;
         match manifest {
             Some(manifest) if manifest.commit.sequence != sequence => Err(damaged(
                 "a manifest has another number than its name",
@@ -79,12 +87,8 @@ impl Log {
     /// one. A lost manifest is not the end.
     pub(crate) fn check_end(&self, last: u64) -> Result<()> {
         let is_later = |path: &PathBuf| number(path).is_some_and(|sequence| sequence > last + 1);
-        if disk::list(&self.folder)
-            .explain(READING, &self.folder)?
-            .iter()
-            .any(is_later)
-            && !self.has(last + 1)?
-        {
+        let listed = self.place.list_after(&self.folder, &name(last));
+        if listed.explain(READING, &self.folder)?.iter().any(is_later) && !self.has(last + 1)? {
             return Err(missing(&self.path(last + 1)));
         }
         self.check_last(last)
@@ -101,63 +105,56 @@ impl Log {
 
     fn has(&self, sequence: u64) -> Result<bool> {
         let path = self.path(sequence);
-        Ok(disk::metadata(&path).explain(READING, &path)?.is_some())
+        Ok(self
+            .place
+            .metadata(&path)
+            .explain(READING, &path)?
+            .is_some())
     }
 
     /// Makes a commit, durably and all at once. False: somebody else made the commit of that
     /// number.
     pub(crate) fn put(&self, manifest: &Manifest) -> Result<bool> {
         let path = self.path(manifest.commit.sequence);
-        let temporary = self.temporary(manifest)?;
-        crash_point("files-before-manifest");
-        let linked = disk::link(&temporary, &path);
-        crash_point("files-after-manifest");
-        // What is left of a temporary file is removed when the folder is next opened.
-        let _ = disk::remove(&temporary);
-        match linked {
-            Ok(()) => disk::sync_folder(&self.folder, COMMITTING).map(|()| true),
-            // A network file system may answer so to a repeated request of ours.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(self.manifest(manifest.commit.sequence)?.as_ref() == Some(manifest))
-            }
-            Err(error) => Err(error).explain(COMMITTING, &path),
-        }
+        let nonce = self.place.is_remote().then(disk::unique_name);
+        let bytes = encode(manifest, nonce).explain(COMMITTING, &path)?;
+        self.place.put_new(&path, &bytes, COMMITTING)
     }
 
     /// Replaces the snapshot.
     pub(crate) fn put_snapshot(&self, fold: &Fold) -> Result<()> {
         let path = self.folder.join(SNAPSHOT);
-        let temporary = self.temporary(fold)?;
-        crash_point("files-before-snapshot");
-        disk::rename(&temporary, &path)
-            .explain(COMMITTING, &path)
-            .inspect_err(|_| drop(disk::remove(&temporary)))?;
-        disk::sync_folder(&self.folder, COMMITTING)
+        let bytes = encode(fold, None).explain(COMMITTING, &path)?;
+        self.place.put(&path, &bytes, COMMITTING)
     }
 
     /// Removes what an interrupted commit left. Only safe while nobody else writes.
     pub(crate) fn remove_temporaries(&self) -> Result<()> {
-        let listed = disk::list(&self.folder).explain(READING, &self.folder)?;
+        if self.place.is_remote() {
+            return Ok(());
+        }
+        let listed = self.place.list_idle(&self.folder);
         let is_ours =
             |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
         listed
+            .explain(READING, &self.folder)?
             .iter()
             .filter(is_ours)
-            .try_for_each(|path| disk::remove(path))
+            .try_for_each(|path| self.place.remove(path))
     }
 
     fn path(&self, sequence: u64) -> PathBuf {
-        self.folder.join(format!("{sequence:010}.json"))
+        self.folder.join(name(sequence))
     }
 
-    /// Writes content to a new file that is on disk when this returns.
-    fn temporary(&self, content: &impl Serialize) -> Result<PathBuf> {
-        disk::write_unique(
-            &self.folder,
-            &encode(content).explain(COMMITTING, &self.folder)?,
-            COMMITTING,
-        )
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        let bytes = self.place.read(path).explain(READING, path)?;
+        bytes.map(|bytes| decode(&bytes, path)).transpose()
     }
+}
+
+fn name(sequence: u64) -> String {
+    format!("{sequence:010}.json")
 }
 
 /// The commit that a manifest's name is of.
@@ -169,27 +166,25 @@ fn missing(path: &Path) -> Error {
     damaged("a manifest is missing", path)
 }
 
-fn encode(content: &impl Serialize) -> io::Result<Vec<u8>> {
+fn encode(content: &impl Serialize, nonce: Option<String>) -> io::Result<Vec<u8>> {
     let body = serde_json::value::to_raw_value(content)?;
     let blake3 = blake3::hash(body.get().as_bytes()).to_string();
     Ok(serde_json::to_vec(&Envelope {
         version: VERSION,
         state_version: STATE_VERSION,
         blake3,
+        nonce,
         body,
     })?)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = disk::read(path).explain(READING, path)? else {
-        return Ok(None);
-    };
+fn decode<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
     let unreadable = |error: serde_json::Error| {
         damaged("a manifest is damaged", path)
             .with_source(error)
             .with_operation(READING)
     };
-    let envelope: Envelope<&RawValue> = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    let envelope: Envelope<&RawValue> = serde_json::from_slice(bytes).map_err(unreadable)?;
     if envelope.version > VERSION || envelope.state_version > STATE_VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -204,5 +199,5 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
             damaged("a manifest is damaged: its checksum is wrong", path).with_operation(READING),
         );
     }
-    serde_json::from_str(body).map(Some).map_err(unreadable)
+    serde_json::from_str(body).map_err(unreadable)
 }

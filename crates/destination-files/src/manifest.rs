@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState};
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::{Commit, CommitRecord, Generation, TableId};
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ pub(crate) struct Manifest {
     rewritten: Vec<Rewritten>,
 }
 
-/// A visible file in the place of another one of the same name.
+/// A visible file in the place of another one: of the same name when it has fewer rows, of another
+/// that sorts as the other did when it has the rows of those before it, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rewritten {
     pub(crate) table: TableId,
@@ -156,6 +157,14 @@ pub(crate) struct TableMoves {
     pub(crate) visible: Vec<DataFile>,
 }
 
+impl TableMoves {
+    /// Files that are not needed any more.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = &DataFile> {
+        let replaced = self.replaced.iter().chain(&self.cards);
+        replaced.chain(&self.discarded)
+    }
+}
+
 impl Manifest {
     /// The commit as the log shows it.
     pub(crate) fn record(self) -> CommitRecord {
@@ -163,7 +172,7 @@ impl Manifest {
             .commit
             .changes
             .into_iter()
-            .map(Change::without_boundary)
+            .map(CheckpointDelta::without_boundary)
             .collect();
         CommitRecord {
             changes,
@@ -173,7 +182,12 @@ impl Manifest {
 
     /// True when this commit gave that name to a file of that table.
     pub(crate) fn names(&self, table: &TableId, name: &str) -> bool {
-        let is_it = |added: &Added| added.table == *table && added.file.name == name;
+        // A merged file has the number and the place of the last one that it was made of.
+        let place = names::place(name);
+        let is_it = |added: &Added| {
+            let is_same = added.file.name == name || names::place(&added.file.name) == place;
+            added.table == *table && is_same
+        };
         // The files of a generation that is published together with others get new names, in the
         // order of their rows.
         let is_renamed = !self.carried.is_empty() && self.published.contains(table);
@@ -259,12 +273,12 @@ impl Fold {
     ///
     /// # Errors
     /// [`ErrorKind::CheckpointConflict`](pipeline_core::ErrorKind::CheckpointConflict).
-    pub(crate) fn check(&self, changes: &[Change]) -> Result<()> {
+    pub(crate) fn check(&self, changes: &[CheckpointDelta]) -> Result<()> {
         self.changed(changes).map(|_| ())
     }
 
     /// The states that a commit changes, as they are after it.
-    fn changed(&self, changes: &[Change]) -> Result<BTreeMap<EndpointId, EndpointState>> {
+    fn changed(&self, changes: &[CheckpointDelta]) -> Result<BTreeMap<EndpointId, EndpointState>> {
         let mut states = BTreeMap::new();
         for change in changes {
             let endpoint = change.endpoint();
@@ -308,7 +322,12 @@ impl Fold {
             let moves = moves.entry(table).or_default();
             let before = if let Some(file) = to {
                 moves.rewritten.push(file.clone());
-                std::mem::replace(&mut files[place], file)
+                let before = std::mem::replace(&mut files[place], file);
+                // A merged file has a name of its own.
+                if before.name != files[place].name {
+                    moves.replaced.push(before.clone());
+                }
+                before
             } else {
                 let file = files.remove(place);
                 moves.replaced.push(file.clone());

@@ -1,6 +1,8 @@
 //! Names of folders and files, and which of them are ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::disk;
 
 /// What stands before the name of a file that is in its table's folder but must not be seen yet.
 const ARRIVED: &str = ".";
@@ -79,11 +81,38 @@ pub(crate) fn of_arrived(name: &str) -> Option<&str> {
         .filter(|name| sequence(name).is_some())
 }
 
-/// True for the names of [`unique`](crate::disk::unique).
+/// True for what can be the name of a source's folder or a table's: the others are ours.
+pub(crate) fn can_be_table(name: &str) -> bool {
+    !name.starts_with(['_', '.'])
+}
+
+/// What of a data file's name says where its rows are among those of its table: the number of the
+/// commit and the place there.
+pub(crate) fn place(name: &str) -> Option<(&str, &str)> {
+    sequence(name)?;
+    let mut parts = name.split(['-', '.']);
+    Some((parts.next()?, parts.next()?))
+}
+
+/// The name of a file that has the rows of another one, and of those before it.
+pub(crate) fn merged(last: &str, staged: &str, extension: &str) -> String {
+    let random: String = staged.chars().take(12).collect();
+    match place(last) {
+        Some((sequence, index)) => format!("{sequence}-{index}-{random}.{extension}"),
+        None => format!("{last}-{random}.{extension}"),
+    }
+}
+
+/// True for the names of [`unique`].
 pub(crate) fn is_unique(name: &str, extension: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(stem, found)| {
         found == extension && stem.len() == 32 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
+}
+
+/// The path of a file that nobody has named so or will.
+pub(crate) fn unique(folder: &Path) -> PathBuf {
+    folder.join(disk::unique_name() + ".tmp")
 }
 
 /// The last part of a path; none: it is not text, and so not ours.

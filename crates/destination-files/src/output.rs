@@ -17,6 +17,8 @@ pub struct Output {
     path: PathBuf,
     file: Option<File>,
     is_created: bool,
+    /// False for a draft, which is of no use once this process has ended.
+    is_durable: bool,
     buffer: Vec<u8>,
     hasher: blake3::Hasher,
     bytes: u64,
@@ -36,9 +38,18 @@ impl Output {
             path,
             file: None,
             is_created: false,
+            is_durable: true,
             buffer: Vec::new(),
             hasher: blake3::Hasher::new(),
             bytes: 0,
+        }
+    }
+
+    /// A file that is copied to where it belongs when it is complete.
+    pub(crate) fn draft(path: PathBuf) -> Self {
+        Self {
+            is_durable: false,
+            ..Self::new(path)
         }
     }
 
@@ -59,13 +70,20 @@ impl Output {
     /// Closes the file until more is to be written. What was written is on disk then, because the
     /// system tells of a failure only those who had the file open.
     pub(crate) fn park(&mut self) -> io::Result<()> {
-        self.file.take().map_or(Ok(()), |file| disk::sync(&file))
+        match self.file.take() {
+            Some(file) if self.is_durable => disk::sync(&file),
+            _ => Ok(()),
+        }
     }
 
     /// Completes the file, which is on disk when this returns.
     pub(crate) fn complete(mut self) -> io::Result<Written> {
         self.flush()?;
-        disk::sync(self.file()?)?;
+        let is_durable = self.is_durable;
+        let file = self.file()?;
+        if is_durable {
+            disk::sync(file)?;
+        }
         Ok(Written {
             bytes: self.bytes,
             hash: hash(&self.hasher),

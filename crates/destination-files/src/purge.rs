@@ -15,11 +15,9 @@ use pipeline_engine::{Commit, Purge, PurgedTable, TableId};
 use crate::error::Explain;
 use crate::format::FileFormat;
 use crate::manifest::{DataFile, Rewritten};
-use crate::output::Output;
 use crate::rows::{KeyHash, Kind, Rows};
-use crate::staged::Staged;
 use crate::store::Store;
-use crate::{disk, names, rows};
+use crate::{names, rows};
 
 const REWRITING: &str = "rewriting a data file";
 /// How often a purge is begun anew because a sync replaced the files.
@@ -157,13 +155,7 @@ impl Files<'_> {
         if self.files.is_empty() && commit.discard.is_empty() {
             return Ok(());
         }
-        let nothing = |store: &Store| {
-            Ok(Staged::new(
-                store.staging(),
-                Arc::clone(format),
-                store.options().buffered,
-            ))
-        };
+        let nothing = |store: &Store| Ok(store.stage(format));
         let committed = self.store.commit_with(&[], &self.files, commit, nothing);
         // After any other failure a manifest may name the files: the next start knows.
         if !committed
@@ -179,8 +171,8 @@ impl Files<'_> {
 impl Drop for Files<'_> {
     fn drop(&mut self) {
         for file in self.files.iter().filter_map(|file| file.to.as_ref()) {
-            // What cannot be removed now is removed when the folder is next opened.
-            let _ = disk::remove(&self.store.staging().join(&file.staged));
+            let staged = self.store.staging().join(&file.staged);
+            self.store.place().abandon(&staged);
         }
     }
 }
@@ -193,10 +185,10 @@ fn rewrite(
     file: &DataFile,
     stays: &[bool],
 ) -> Result<DataFile> {
-    let path = disk::unique(&store.staging());
+    let (place, path) = (store.place(), names::unique(&store.staging()));
     let write = || {
-        let (mut output, mut writer, mut row) = (Some(Output::new(path.clone())), None, 0);
-        for batch in rows::read(format, &store.locate(table, file))? {
+        let (mut output, mut writer, mut row) = (Some(place.begin(&path)), None, 0);
+        for batch in rows::read(place, format, &store.locate(table, file))? {
             let batch = batch?;
             let kept = rows::filter(&batch, |index| {
                 stays.get(row + index).copied().unwrap_or(true)
@@ -215,9 +207,10 @@ fn rewrite(
             (None, Some(output)) => output,
             (None, None) => unreachable!("the file is in the writer"),
         };
-        done.complete().explain(REWRITING, &path)
+        let written = done.complete().explain(REWRITING, &path)?;
+        place.complete(&path).wait().map(|()| written)
     };
-    let written = write().inspect_err(|_| drop(disk::remove(&path)))?;
+    let written = write().inspect_err(|_| place.abandon(&path))?;
     let staged = names::of(&path).unwrap_or_default().to_owned();
     let rows = stays.iter().filter(|stays| **stays).count() as u64;
     Ok(DataFile {
@@ -272,7 +265,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Vec<(&'f DataFile, Vec<bool>)>> {
         let mut masks = Vec::new();
         for file in files.iter().rev() {
-            let batches = || rows::read(format, &store.locate(table, file));
+            let batches = || rows::read(store.place(), format, &store.locate(table, file));
             batches()?.try_for_each(|batch| self.learn(&batch?))?;
             let mut seen = Vec::new();
             batches()?.try_for_each(|batch| self.look(&batch?, &mut seen))?;

@@ -1,7 +1,6 @@
 //! Finds out what a table holds: from the cards of its files.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::Result;
@@ -9,6 +8,7 @@ use pipeline_core::Result;
 use crate::card::Card;
 use crate::format::FileFormat;
 use crate::known::{Known, MAX_PATTERNS, Pattern};
+use crate::place::Place;
 
 /// A data file of a table.
 pub(crate) struct Source {
@@ -23,6 +23,7 @@ pub(crate) struct Source {
 /// Reads the cards of a table's files, which come oldest first, and makes those that are missing.
 /// Of a large table only the newest files are read. None: there are too many patterns.
 pub(crate) fn recall(
+    place: &dyn Place,
     sources: &[Source],
     format: &dyn FileFormat,
     key: &[String],
@@ -39,11 +40,13 @@ pub(crate) fn recall(
         sources.split_at(sources.len() - sources.iter().rev().take_while(is_wanted).count());
     for source in older {
         // It will not be read any more; one that cannot be removed does no harm.
-        let _ = fs::remove_file(&source.card);
+        let _ = place.remove(&source.card);
     }
-    let mut cards: Vec<Option<Card>> = newest
-        .iter()
-        .map(|source| Card::read(&source.card, key))
+    let paths: Vec<PathBuf> = newest.iter().map(|source| source.card.clone()).collect();
+    let mut cards: Vec<Option<Card>> = place
+        .read_all(&paths)
+        .into_iter()
+        .map(|bytes| Card::read(&bytes?, key))
         .collect();
     let mut patterns = wanted;
     loop {
@@ -59,7 +62,7 @@ pub(crate) fn recall(
         let known: Vec<Pattern> = patterns.iter().cloned().collect();
         for (source, card) in newest.iter().zip(&mut cards) {
             if card.as_ref().is_none_or(|card| card.patterns != known) {
-                *card = Some(make(source, format, key, &known, &mut patterns)?);
+                *card = Some(make(place, source, format, key, &known, &mut patterns)?);
             }
         }
         if patterns.len() == known.len() {
@@ -75,20 +78,21 @@ pub(crate) fn recall(
 }
 
 fn make(
+    place: &dyn Place,
     source: &Source,
     format: &dyn FileFormat,
     key: &[String],
     known: &[Pattern],
     found: &mut BTreeSet<Pattern>,
 ) -> Result<Card> {
-    let card = Card::make(format, &source.data, key, known, found)?;
-    store(&card, &source.card);
+    let card = Card::make(place, format, &source.data, key, known, found)?;
+    store(place, &card, &source.card);
     Ok(card)
 }
 
 /// Stores a card. It is made again when that fails.
-pub(crate) fn store(card: &Card, path: &Path) {
-    if let Err(error) = card.store(path) {
+pub(crate) fn store(place: &dyn Place, card: &Card, path: &Path) {
+    if let Err(error) = card.store(place, path) {
         tracing::debug!(%error, path = %path.display(), "a card is not stored");
     }
 }

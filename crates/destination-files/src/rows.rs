@@ -9,9 +9,9 @@ use pipeline_engine::cell::{Cell, Column};
 use pipeline_engine::{DELETED, SYNCED_AT};
 use twox_hash::XxHash3_128;
 
-use crate::disk;
 use crate::error::Explain;
 use crate::format::{Batches, FileFormat};
+use crate::place::Place;
 
 /// Stands for a key, or for the values that a tombstone of many compares: two of them have the same
 /// hash as good as never.
@@ -147,9 +147,9 @@ fn push_string(out: &mut String, text: &str) {
 }
 
 /// Reads a data file.
-pub(crate) fn read(format: &dyn FileFormat, path: &Path) -> Result<Batches> {
+pub(crate) fn read(place: &dyn Place, format: &dyn FileFormat, path: &Path) -> Result<Batches> {
     let operation = "reading a data file";
-    let file = disk::open(path).explain(operation, path)?;
+    let file = place.open(path).explain(operation, path)?;
     let path = path.to_owned();
     let batches = format
         .read(file)

@@ -1,36 +1,34 @@
 //! The runs that a folder remembers: a small file for each.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pipeline_core::{RUN_CAPACITY, Result, RunRecord};
 
 use crate::error::Explain;
-use crate::{disk, names};
+use crate::names;
+use crate::place::Place;
 
 const REMEMBERING: &str = "remembering a run";
 const READING: &str = "reading the runs";
 
 /// Remembers a run in the place of what is remembered of it, and forgets the oldest ones.
-pub(crate) fn record(root: &Path, run: &RunRecord) -> Result<()> {
-    let folder = folder(root);
-    disk::create_folders(&folder).explain(REMEMBERING, &folder)?;
+pub(crate) fn record(place: &dyn Place, run: &RunRecord) -> Result<()> {
+    let path = folder(place.root()).join(name(run));
     let encoded = serde_json::to_vec(run)
-        .map_err(std::io::Error::from)
-        .explain(REMEMBERING, &folder)?;
-    let path = folder.join(name(run));
-    let temporary = disk::write_unique(&folder, &encoded, REMEMBERING)?;
-    disk::rename(&temporary, &path)
-        .explain(REMEMBERING, &path)
-        .inspect_err(|_| drop(disk::remove(&temporary)))?;
-    let forgotten = newest_first(root)?.into_iter().skip(RUN_CAPACITY);
-    forgotten.for_each(|path| drop(disk::remove(&path)));
+        .map_err(io::Error::from)
+        .explain(REMEMBERING, &path)?;
+    place.put(&path, &encoded, REMEMBERING)?;
+    let forgotten = newest_first(place)?.into_iter().skip(RUN_CAPACITY);
+    forgotten.for_each(|path| drop(place.remove(&path)));
     Ok(())
 }
 
 /// The newest runs, newest first. A file that cannot be read is left out.
-pub(crate) fn newest(root: &Path, limit: usize) -> Result<Vec<RunRecord>> {
+pub(crate) fn newest(place: &dyn Place, limit: usize) -> Result<Vec<RunRecord>> {
     let read = |path: PathBuf| -> Option<RunRecord> {
-        let run = disk::read(&path)
+        let run = place
+            .read(&path)
             .ok()
             .flatten()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -39,7 +37,7 @@ pub(crate) fn newest(root: &Path, limit: usize) -> Result<Vec<RunRecord>> {
         }
         run
     };
-    Ok(newest_first(root)?
+    Ok(newest_first(place)?
         .into_iter()
         .filter_map(read)
         .take(limit)
@@ -70,9 +68,9 @@ fn is_run(path: &Path) -> bool {
         && names::of(path).is_some_and(begins_with_time)
 }
 
-fn newest_first(root: &Path) -> Result<Vec<PathBuf>> {
-    let folder = folder(root);
-    let mut runs = disk::list(&folder).explain(READING, &folder)?;
+fn newest_first(place: &dyn Place) -> Result<Vec<PathBuf>> {
+    let folder = folder(place.root());
+    let mut runs = place.list(&folder).explain(READING, &folder)?;
     runs.retain(|path| is_run(path));
     runs.sort_unstable_by(|left, right| right.cmp(left));
     Ok(runs)

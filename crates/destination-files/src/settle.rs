@@ -6,16 +6,20 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pipeline_core::{Error, ErrorKind, Result, crash_point};
+use pipeline_core::{Error, ErrorKind, Result, failpoint};
 use pipeline_engine::TableId;
 
 use crate::error::{Explain, damaged};
 use crate::manifest::{DataFile, Files, Moves, TableMoves};
+use crate::place::{Place, View};
 use crate::store::{OPENING, Store};
-use crate::{disk, names, runs};
+use crate::{names, runs};
 
 const SETTLING: &str = "moving a file into place";
+/// Tables of a bucket whose files are moved at the same time.
+const AT_ONCE: usize = 16;
 
 /// Moves that were not completed, and why.
 #[derive(Clone, Debug)]
@@ -38,13 +42,38 @@ impl Store {
     /// Does to the files what a commit decided. Of a table that fails, what is left is remembered.
     pub(crate) fn settle(&mut self, moves: Moves) -> Result<()> {
         let mut failure = None;
-        for (table, moves) in moves {
-            if let Err(error) = self.settle_table(&table, &moves) {
+        for (table, moves, settled) in self.settle_all(moves) {
+            if let Err(error) = settled {
                 self.postpone(table.clone(), moves, &error);
                 failure.get_or_insert(unplaced(error, &table, &self.folder(&table)));
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Settles tables: one after the other in a folder, several at once in a bucket, where each step
+    /// is a request.
+    fn settle_all(&self, moves: Moves) -> Vec<(TableId, TableMoves, Result<()>)> {
+        let settle = |(table, moves): (TableId, TableMoves)| {
+            let settled = self.settle_table(&table, &moves);
+            (table, moves, settled)
+        };
+        if !self.place().is_remote() || moves.len() < 2 {
+            return moves.into_iter().map(settle).collect();
+        }
+        let threads = moves.len().min(AT_ONCE);
+        let (waiting, settled) = (Mutex::new(moves.into_iter()), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(next) = locked(&waiting).next() {
+                        let ended = settle(next);
+                        locked(&settled).push(ended);
+                    }
+                });
+            }
+        });
+        settled.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers moves that are still to be made.
@@ -92,79 +121,115 @@ impl Store {
     /// shows a row of both generations.
     fn settle_table(&self, table: &TableId, moves: &TableMoves) -> Result<()> {
         let folder = self.folder(table);
+        let place = self.place();
         let removes = !moves.replaced.is_empty() || !moves.stale.is_empty();
-        if removes {
-            for file in &moves.visible {
+        // In a bucket a file is in its place as soon as it is copied, and nothing of it comes near.
+        if removes && !place.is_remote() {
+            for file in moves.visible.iter().chain(&moves.rewritten) {
                 self.arrive(table, file)?;
-                crash_point("files-arriving");
+                failpoint("files-arriving");
             }
         }
+        // Merged files: of rows with a key whoever reads meanwhile finds a version twice rather than
+        // not at all. Rows without one are never there twice.
+        let has_key = self.key(table).is_some_and(|key| !key.is_empty());
+        if has_key {
+            self.rewrite(table, &moves.rewritten)?;
+        }
         for file in &moves.replaced {
-            disk::remove(&folder.join(&file.name))?;
-            disk::remove(&folder.join(names::arrived(&file.name)))?;
+            place.remove(&folder.join(&file.name))?;
+            place.remove(&folder.join(names::arrived(&file.name)))?;
             self.remove_staged(table, file)?;
-            crash_point("files-replacing");
+            failpoint("files-replacing");
         }
         for name in &moves.stale {
-            disk::remove(&folder.join(name))?;
+            place.remove(&folder.join(name))?;
         }
         for file in &moves.discarded {
             self.remove_staged(table, file)?;
-            crash_point("files-discarding");
+            failpoint("files-discarding");
         }
-        for file in &moves.rewritten {
-            self.place(table, file)?;
-            crash_point("files-rewriting");
+        if !has_key {
+            self.rewrite(table, &moves.rewritten)?;
         }
         for file in &moves.cards {
-            disk::remove(&self.card(table, &file.staged))?;
+            place.remove(&self.card(table, &file.staged))?;
         }
         for file in &moves.visible {
-            self.place(table, file)?;
-            crash_point("files-placing");
+            self.put_in_place(table, file)?;
+            failpoint("files-placing");
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, table: &TableId, files: &[DataFile]) -> Result<()> {
+        for file in files {
+            self.put_in_place(table, file)?;
+            failpoint("files-rewriting");
         }
         Ok(())
     }
 
     fn remove_staged(&self, table: &TableId, file: &DataFile) -> Result<()> {
-        disk::remove(&self.staging().join(&file.staged))?;
-        disk::remove(&self.card(table, &file.staged))
+        let place = self.place();
+        place.remove(&self.staging().join(&file.staged))?;
+        place.remove(&self.card(table, &file.staged))
     }
 
     /// Moves a waiting file to the folder of its table, where it is not seen yet.
     fn arrive(&self, table: &TableId, file: &DataFile) -> Result<()> {
         let (folder, waiting) = (self.folder(table), self.staging().join(&file.staged));
-        if has_size(&waiting, file)? {
-            move_to(&waiting, &folder, &names::arrived(&file.name))?;
+        if has_size(self.place(), &waiting, file)? {
+            move_to(self.place(), &waiting, &folder, &names::arrived(&file.name))?;
         }
         Ok(())
     }
 
     /// Moves a visible file to its place unless it is there, at once into the place of one of the
     /// same name.
-    fn place(&self, table: &TableId, file: &DataFile) -> Result<()> {
+    fn put_in_place(&self, table: &TableId, file: &DataFile) -> Result<()> {
         let folder = self.folder(table);
         for waiting in [
             self.staging().join(&file.staged),
             folder.join(names::arrived(&file.name)),
         ] {
-            if has_size(&waiting, file)? && move_to(&waiting, &folder, &file.name)? {
+            if has_size(self.place(), &waiting, file)?
+                && move_to(self.place(), &waiting, &folder, &file.name)?
+            {
                 return Ok(());
             }
         }
         let target = folder.join(&file.name);
-        if has_size(&target, file)? {
+        if has_size(self.place(), &target, file)? {
             Ok(())
         } else {
             Err(damaged("a data file is missing or incomplete", &target).with_operation(SETTLING))
         }
     }
 
+    /// Looks at where files can be, and reads the manifests after that: a file that another process
+    /// brings there has a manifest before, so that none seems to be left over.
+    fn look_first(&mut self) -> Result<View> {
+        loop {
+            let tables: Vec<TableId> = self.fold().tables.keys().cloned().collect();
+            let folders = tables
+                .iter()
+                .flat_map(|table| [self.folder(table), self.cards(table)]);
+            let folders: Vec<PathBuf> = folders.chain([self.staging()]).collect();
+            let view = self.place().view(&folders);
+            self.refresh()?;
+            if self.fold().tables.keys().eq(&tables) {
+                return Ok(view);
+            }
+        }
+    }
+
     /// Finishes what an interrupted commit began, and removes what is ours and belongs to none.
-    /// Only safe while nobody else writes. What cannot be moved or removed now is remembered, and
+    /// In a folder only safe while nobody else writes. What cannot be moved or removed now is remembered, and
     /// keeps nobody from writing to other tables.
     pub(crate) fn reconcile(&mut self) -> Result<()> {
         self.log().remove_temporaries()?;
+        let _view = self.look_first()?;
         let tables: Vec<(TableId, Files)> = self
             .fold()
             .tables
@@ -189,23 +254,30 @@ impl Store {
         }
         let is_temporary =
             |path: &&PathBuf| names::of(path).is_some_and(|name| names::is_unique(name, "tmp"));
-        let runs = disk::list(&runs::folder(self.root())).explain(OPENING, self.root())?;
-        runs.iter()
-            .filter(is_temporary)
-            .try_for_each(|path| disk::remove(path))?;
+        let place = self.place();
+        if !place.is_remote() {
+            let runs = place.list_idle(&runs::folder(self.root()));
+            runs.explain(OPENING, self.root())?
+                .iter()
+                .filter(is_temporary)
+                .try_for_each(|path| place.remove(path))?;
+        }
         let waiting: BTreeSet<&str> = tables
             .iter()
             .flat_map(|(_, files)| files.all())
             .map(|file| file.staged.as_str())
             .collect();
-        let staged = disk::list(&self.staging()).explain(OPENING, &self.staging())?;
-        let is_left_over = |path: &&PathBuf| {
-            is_temporary(path) && !names::of(path).is_some_and(|name| waiting.contains(name))
-        };
-        staged
-            .iter()
-            .filter(is_left_over)
-            .try_for_each(|path| disk::remove(path))
+        let staging = self.staging();
+        let idle = place.list_idle(&staging).explain(OPENING, &staging)?;
+        let mut left_over = place.list(&staging).explain(OPENING, &staging)?;
+        left_over.retain(|path| {
+            let Some(name) = names::of(path) else {
+                return false;
+            };
+            let is_left = self.is_gone(name) || idle.contains(path);
+            names::is_unique(name, "tmp") && is_left && !waiting.contains(name)
+        });
+        left_over.iter().try_for_each(|path| place.remove(path))
     }
 
     /// Names in a table's folder that were given to files by a commit, and are not visible any
@@ -229,7 +301,7 @@ impl Store {
             .map(|file| file.name.as_str())
             .collect();
         let mut others = Others::default();
-        for path in disk::list(&folder).explain(OPENING, &folder)? {
+        for path in self.place().list(&folder).explain(OPENING, &folder)? {
             let Some(found) = names::of(&path) else {
                 continue;
             };
@@ -261,25 +333,31 @@ impl Store {
             names::of(path).is_some_and(|name| names::is_unique(name, "card"))
                 && !cards.contains(*path)
         };
-        disk::list(&folder)
+        let place = self.place();
+        place
+            .list(&folder)
             .explain(OPENING, &folder)?
             .iter()
             .filter(is_lost)
-            .try_for_each(|path| disk::remove(path))
+            .try_for_each(|path| place.remove(path))
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// True when a file exists and is as large as it was when it was written.
-pub(crate) fn has_size(path: &Path, file: &DataFile) -> Result<bool> {
-    let found = disk::metadata(path).explain(SETTLING, path)?;
-    Ok(found.is_some_and(|found| found.is_file() && found.len() == file.bytes))
+pub(crate) fn has_size(place: &dyn Place, path: &Path, file: &DataFile) -> Result<bool> {
+    let found = place.metadata(path).explain(SETTLING, path)?;
+    Ok(found.is_some_and(|found| found.is_file && found.len == file.bytes))
 }
 
 /// False: another process has moved it.
-fn move_to(from: &Path, folder: &Path, name: &str) -> Result<bool> {
+fn move_to(place: &dyn Place, from: &Path, folder: &Path, name: &str) -> Result<bool> {
     let target = folder.join(name);
-    disk::create_folders(folder).explain(SETTLING, folder)?;
-    match disk::rename(from, &target) {
+    place.create_folders(folder).explain(SETTLING, folder)?;
+    match place.rename(from, &target) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         renamed => renamed.explain(SETTLING, &target).map(|()| true),
     }

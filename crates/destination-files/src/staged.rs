@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use pipeline_core::{Error, Result, crash_point};
+use pipeline_core::{Error, Result, failpoint};
 use pipeline_engine::{Generation, TableId};
 
 use crate::card::Card;
 use crate::error::Explain;
 use crate::format::{FileFormat, FileWriter};
 use crate::manifest::StagedFile;
-use crate::output::Output;
-use crate::{disk, names};
+use crate::names;
+use crate::place::{Place, Upload};
 
 const WRITING: &str = "writing rows";
 /// A file that has grown this large is closed, and another begun.
@@ -24,12 +24,15 @@ const OPEN_FILES: usize = 12;
 
 /// The files of a transaction, which are removed when this is dropped before they are committed.
 pub(crate) struct Staged {
+    place: Arc<dyn Place>,
     folder: PathBuf,
     format: Arc<dyn FileFormat>,
     /// What the open files may hold in memory together.
     buffered: usize,
     open: Vec<OpenFile>,
     files: Vec<StagedFile>,
+    /// Complete files that are not where they are staged yet.
+    uploads: Vec<Upload>,
     /// Calls of `write`.
     writes: u64,
 }
@@ -49,15 +52,22 @@ struct OpenFile {
 }
 
 impl Staged {
-    /// Files that will be in that folder, and hold so many bytes in memory at most until they are
-    /// there.
-    pub(crate) fn new(folder: PathBuf, format: Arc<dyn FileFormat>, buffered: usize) -> Self {
+    /// Files that will be in a folder of that place, and hold so many bytes in memory at most until
+    /// they are written.
+    pub(crate) fn new(
+        place: Arc<dyn Place>,
+        folder: PathBuf,
+        format: Arc<dyn FileFormat>,
+        buffered: usize,
+    ) -> Self {
         Self {
+            place,
             folder,
             format,
             buffered,
             open: Vec::new(),
             files: Vec::new(),
+            uploads: Vec::new(),
             writes: 0,
         }
     }
@@ -99,7 +109,7 @@ impl Staged {
         if open.writer.written() >= FILE_BYTES {
             self.close(index)?;
         }
-        crash_point("files-after-write");
+        failpoint("files-after-write");
         self.bound_memory()?;
         self.bound_files()
     }
@@ -122,11 +132,11 @@ impl Staged {
             }
             self.close(index)?;
         }
-        let path = disk::unique(&self.folder);
+        let path = names::unique(&self.folder);
         let writer = self
             .format
-            .begin(Output::new(path.clone()), batch)
-            .inspect_err(|_| drop(disk::remove(&path)))?;
+            .begin(self.place.begin(&path), batch)
+            .inspect_err(|_| self.place.abandon(&path))?;
         self.open.push(OpenFile {
             table: table.clone(),
             generation,
@@ -171,7 +181,7 @@ impl Staged {
         idle.try_for_each(|open| open.writer.output().park().explain(WRITING, &open.path))
     }
 
-    /// Completes a file; it is on disk when this returns.
+    /// Completes a file, and begins to bring it to where it is staged.
     fn close(&mut self, index: usize) -> Result<()> {
         let OpenFile {
             table,
@@ -186,7 +196,8 @@ impl Staged {
             .finish()
             .map_err(|error| at(&path, error))
             .and_then(|output| output.complete().explain(WRITING, &path));
-        let written = finished.inspect_err(|_| drop(disk::remove(&path)))?;
+        let written = finished.inspect_err(|_| self.place.abandon(&path))?;
+        self.uploads.push(self.place.complete(&path));
         let name = names::of(&path).unwrap_or_default().to_owned();
         self.files.push(StagedFile {
             table,
@@ -200,12 +211,14 @@ impl Staged {
         Ok(())
     }
 
-    /// Completes all files.
+    /// Completes all files; they are where they are staged when this returns.
     pub(crate) fn close_all(&mut self) -> Result<()> {
         while !self.open.is_empty() {
             self.close(0)?;
         }
-        Ok(())
+        std::mem::take(&mut self.uploads)
+            .into_iter()
+            .try_for_each(Upload::wait)
     }
 
     /// The files that are complete.
@@ -243,9 +256,8 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let open = self.open.iter().map(|open| open.path.clone());
         let closed = self.files.iter().map(|file| self.folder.join(&file.name));
-        for path in open.chain(closed) {
-            // What cannot be removed now is removed when the folder is next opened.
-            let _ = disk::remove(&path);
-        }
+        self.uploads.clear();
+        open.chain(closed)
+            .for_each(|path| self.place.abandon(&path));
     }
 }

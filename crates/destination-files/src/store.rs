@@ -3,32 +3,40 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::{Commit, Generation, Table, TableId};
 
-use crate::claims::FolderLock;
 use crate::compare::Found;
-use crate::error::{Explain, damaged};
+use crate::error::damaged;
 use crate::format::FileFormat;
 use crate::known::{Known, Pattern};
 use crate::log::Log;
-use crate::manifest::{DataFile, Files, Fold, Manifest, Rewritten, StagedFile, Written};
+use crate::manifest::{
+    DataFile, Files, Fold, Manifest, Rewritten, StagedFile, TableMoves, Written,
+};
+use crate::place::{Occupied, Place, View};
 use crate::recall::Source;
 use crate::settle::Pending;
 use crate::staged::Staged;
-use crate::{disk, names, recall};
+use crate::{names, recall};
 
 pub(crate) const OPENING: &str = "opening the folder";
 const COMMITTING: &str = "bringing staged files to disk";
+/// The same for a bucket, of which each manifest is a request.
+const SNAPSHOT_EVERY_REMOTE: u64 = 16;
 
 /// What a folder may be opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Commits after which the manifests are folded into a snapshot, which bounds how many are read
-    /// at the start. Default: 64.
+    /// at the start. Default: 64; in a bucket never more than 16.
     pub snapshot_every: u64,
+    /// Merges small files of the tables that a run has written, in a commit of its own, when the run
+    /// ends. Default: true.
+    pub compact: bool,
     /// Keys of which the newest version is remembered, so that it is not stored again. Each takes
     /// 20 to 40 bytes of memory. Default: 1,800,000. Of the keys of a larger table only those that
     /// were written last are remembered.
@@ -40,15 +48,24 @@ pub struct Options {
     /// How long opening waits for another process that has the folder for itself: it moves some
     /// files at its start. Default: 10 seconds.
     pub patience: Duration,
+    /// How long a claim in a bucket outlives its last sign of life. Who finds one that a process has
+    /// left waits that long. Default: 20 seconds.
+    pub lease: Duration,
+    /// Age from which a file in a bucket that no commit names is a left-over, which is removed. A
+    /// transaction must not take so long. Default: a day.
+    pub idle: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             snapshot_every: 64,
+            compact: true,
             remember: 1_800_000,
             buffered: 32 << 20,
             patience: Duration::from_secs(10),
+            lease: Duration::from_secs(20),
+            idle: Duration::from_hours(24),
         }
     }
 }
@@ -56,7 +73,7 @@ impl Default for Options {
 /// A folder of tables, and what its manifests say.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
+    place: Arc<dyn Place>,
     extension: &'static str,
     log: Log,
     fold: Fold,
@@ -68,35 +85,55 @@ pub(crate) struct Store {
     known: Vec<((TableId, Generation), Known, u64)>,
     /// What earlier commits left to be moved.
     pub(crate) pending: BTreeMap<TableId, Pending>,
+    /// Staged files that commits have discarded or replaced which were read at the opening: their
+    /// process may have died before it removed them.
+    gone: BTreeSet<String>,
     /// A commit of which it is not known whether it was made.
     unsure: Option<Manifest>,
-    /// Held shared while anybody writes here, so that nobody takes a living writer's files for
-    /// left-overs. None: the folder was opened for reading.
-    lock: Option<FolderLock>,
+    /// Held while anybody writes here, so that nobody takes a living writer's files for left-overs.
+    /// None: it was opened for reading.
+    occupied: Option<Occupied>,
 }
 
 impl Store {
     /// Opens a folder, creates it if need be, and brings its files in line with the manifests
     /// unless somebody else is at work.
-    pub(crate) fn open(root: &Path, extension: &'static str, options: Options) -> Result<Self> {
-        let mut store = Self::open_to_read(root, extension, options)?;
-        for folder in [store.staging(), root.join("_manifest")] {
-            disk::create_folders(&folder).explain(OPENING, &folder)?;
-        }
-        let mut lock = FolderLock::open(root)?;
-        let alone = lock.try_alone()?;
-        if alone {
+    pub(crate) fn open(
+        place: Arc<dyn Place>,
+        extension: &'static str,
+        options: Options,
+    ) -> Result<Self> {
+        let mut store = Self::open_to_read(Arc::clone(&place), extension, options)?;
+        place.prepare()?;
+        let occupied = place.occupy(options.patience, &mut || {
             store.refresh()?;
-            store.reconcile()?;
-        }
-        lock.share(alone, options.patience)?;
-        store.lock = Some(lock);
+            store.reconcile()
+        });
+        store.occupied = Some(occupied?);
+        store.gone.clear();
         Ok(store)
     }
 
-    /// What the folder was opened with.
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
+    /// Where the files are.
+    pub(crate) fn place(&self) -> &dyn Place {
+        &*self.place
+    }
+
+    /// Begins files that are staged here.
+    pub(crate) fn stage(&self, format: &Arc<dyn FileFormat>) -> Staged {
+        Staged::new(
+            Arc::clone(&self.place),
+            self.staging(),
+            Arc::clone(format),
+            self.options.buffered,
+        )
+    }
+
+    /// Looks at where the files of some tables can be.
+    pub(crate) fn view<'a>(&self, tables: impl IntoIterator<Item = &'a TableId>) -> View {
+        let folders = tables.into_iter().map(|table| self.folder(table));
+        let folders: Vec<PathBuf> = folders.chain([self.staging()]).collect();
+        self.place.view(&folders)
     }
 
     /// Opens a folder for reading: nothing in it is created, moved, removed or locked, and it need
@@ -106,15 +143,20 @@ impl Store {
     /// [`ErrorKind::Destination`] when manifests are lost or damaged, [`ErrorKind::ConfigInvalid`]
     /// when the folder holds files of another format.
     pub(crate) fn open_to_read(
-        root: &Path,
+        place: Arc<dyn Place>,
         extension: &'static str,
-        options: Options,
+        mut options: Options,
     ) -> Result<Self> {
-        let log = Log::new(root.join("_manifest"));
+        if place.is_remote() {
+            options.snapshot_every = options.snapshot_every.min(SNAPSHOT_EVERY_REMOTE);
+            // The other half is for files on their way.
+            options.buffered /= 2;
+        }
+        let log = Log::new(Arc::clone(&place));
         // Before the manifests: a commit that another process makes meanwhile is among them then.
-        let found = Found::look(root)?;
+        let found = Found::look(&*place)?;
         let mut store = Self {
-            root: root.to_owned(),
+            place,
             extension,
             fold: log.snapshot()?,
             log,
@@ -122,8 +164,9 @@ impl Store {
             keys: BTreeMap::new(),
             known: Vec::new(),
             pending: BTreeMap::new(),
+            gone: BTreeSet::new(),
             unsure: None,
-            lock: None,
+            occupied: None,
         };
         store.refresh()?;
         store.check_log(&found)?;
@@ -140,13 +183,13 @@ impl Store {
             ErrorKind::Unexpected,
             "a folder that was opened for reading was to be written",
         )
-        .with_context("path", self.root.display().to_string())
+        .with_context("path", self.root().display().to_string())
         .with_help("report this as a defect"))
     }
 
     /// True when the folder was opened for reading.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.lock.is_none()
+        self.occupied.is_none()
     }
 
     /// Reads the commits that others made.
@@ -154,10 +197,14 @@ impl Store {
         while let Some(manifest) = self.log.manifest(self.fold.sequence + 1)? {
             let is_own = self.unsure.take().is_some_and(|unsure| unsure == manifest);
             let moves = self.fold.apply(manifest).map_err(|error| {
-                damaged("a manifest does not follow the one before it", &self.root)
+                damaged("a manifest does not follow the one before it", self.root())
                     .with_source(error)
                     .with_operation(OPENING)
             })?;
+            if self.is_read_only() {
+                let gone = moves.values().flat_map(TableMoves::gone);
+                self.gone.extend(gone.map(|file| file.staged.clone()));
+            }
             if is_own {
                 // Nobody else moves the files of a commit of ours.
                 let unsure = Error::new(
@@ -173,7 +220,7 @@ impl Store {
     }
 
     pub(crate) fn root(&self) -> &Path {
-        &self.root
+        self.place.root()
     }
 
     pub(crate) fn extension(&self) -> &'static str {
@@ -184,9 +231,29 @@ impl Store {
         &self.fold
     }
 
+    /// True for a staged file that a commit has discarded or replaced.
+    pub(crate) fn is_gone(&self, staged: &str) -> bool {
+        self.gone.contains(staged)
+    }
+
     /// Remembers which columns identify a table's rows; the next commit stores it.
     pub(crate) fn learn_key(&mut self, table: &Table) {
         self.keys.insert(table.id(), table.primary_key.clone());
+    }
+
+    /// The tables that this process writes.
+    pub(crate) fn written(&self) -> Vec<TableId> {
+        self.keys.keys().cloned().collect()
+    }
+
+    /// True when small files are merged.
+    pub(crate) fn compacts(&self) -> bool {
+        self.options.compact
+    }
+
+    /// Bytes that files which are written may hold in memory.
+    pub(crate) fn buffered(&self) -> usize {
+        self.options.buffered
     }
 
     /// Columns that identify a table's rows, if that is known.
@@ -224,6 +291,7 @@ impl Store {
             }
         }
         let files = self.fold.tables.get(table).cloned().unwrap_or_default();
+        let _view = self.view([table]);
         if self.damage(table, files.of(generation))?.is_some() {
             // What is damaged of a next generation may be discarded by this commit, which otherwise
             // fails.
@@ -243,6 +311,7 @@ impl Store {
         };
         let sources: Vec<Source> = files.of(generation).iter().map(source).collect();
         let known = recall::recall(
+            self.place(),
             &sources,
             format,
             self.key(table).unwrap_or_default(),
@@ -276,7 +345,7 @@ impl Store {
 
     /// The folder of the cards of a table's files.
     pub(crate) fn cards(&self, table: &TableId) -> PathBuf {
-        self.root
+        self.root()
             .join("_known")
             .join(names::folder(&table.source))
             .join(names::folder(&table.stream))
@@ -317,9 +386,7 @@ impl Store {
             self.fold.check(&commit.changes)?;
             self.prepare_commit(files, rewritten, commit)?;
             let mut carried = before(self)?;
-            if !files.is_empty() || !rewritten.is_empty() || !carried.files().is_empty() {
-                disk::sync_folder(&self.staging(), COMMITTING)?;
-            }
+            self.secure(files, carried.files(), rewritten)?;
             let written = Written {
                 files,
                 carried: carried.files(),
@@ -341,7 +408,7 @@ impl Store {
             let moves = self.fold.apply(manifest)?;
             for file in files {
                 if let Some(card) = &file.card {
-                    recall::store(card, &self.card(&file.table, &file.name));
+                    recall::store(self.place(), card, &self.card(&file.table, &file.name));
                 }
             }
             self.settle(moves)?;
@@ -350,6 +417,24 @@ impl Store {
             }
             return Ok(sequence);
         }
+    }
+
+    /// Makes sure that what a manifest will name outlasts this process.
+    fn secure(
+        &self,
+        files: &[StagedFile],
+        carried: &[StagedFile],
+        rewritten: &[Rewritten],
+    ) -> Result<()> {
+        let staged = files.iter().chain(carried);
+        let staged = staged.map(|file| (file.name.as_str(), file.bytes));
+        let rewritten = rewritten.iter().filter_map(|file| file.to.as_ref());
+        let rewritten = rewritten.map(|file| (file.staged.as_str(), file.bytes));
+        let named: Vec<(&str, u64)> = staged.chain(rewritten).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        self.place.secure(&self.staging(), &named, COMMITTING)
     }
 
     /// Makes sure that the log is there, and that the tables which a commit writes are what it
@@ -368,6 +453,7 @@ impl Store {
             .collect();
         tables.extend(rewritten.iter().map(|rewritten| (&rewritten.table, false)));
         tables.extend(commit.publish.iter().map(|table| (table, true)));
+        let _view = self.view(tables.iter().map(|(table, _)| *table));
         for (table, is_next) in tables {
             if !is_next {
                 self.ready(table, Generation::Current)?;
@@ -400,6 +486,7 @@ impl Store {
             .get(table)
             .map(|files| files.current.as_slice())
             .unwrap_or_default();
+        let _view = self.view([table]);
         files.iter().map(|file| self.locate(table, file)).collect()
     }
 
@@ -412,6 +499,7 @@ impl Store {
             .get(table)
             .map(|files| files.current.as_slice())
             .unwrap_or_default();
+        let _view = self.view([table]);
         let mut whole = Vec::with_capacity(files.len());
         for file in files {
             if self.damage(table, std::slice::from_ref(file))?.is_none() {
@@ -467,7 +555,7 @@ impl Store {
         let [staged, arrived, placed] = self.places(table, file);
         [staged, arrived]
             .into_iter()
-            .find(|path| path.exists())
+            .find(|path| matches!(self.place.metadata(path), Ok(Some(_))))
             .unwrap_or(placed)
     }
 
@@ -483,12 +571,12 @@ impl Store {
 
     /// Where data files wait.
     pub(crate) fn staging(&self) -> PathBuf {
-        self.root.join("_staging")
+        self.root().join("_staging")
     }
 
     /// The folder of a table's visible files.
     pub(crate) fn folder(&self, table: &TableId) -> PathBuf {
-        self.root
+        self.root()
             .join(names::folder(&table.source))
             .join(names::folder(&table.stream))
     }

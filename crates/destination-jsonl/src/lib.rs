@@ -12,7 +12,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_files::{
-    Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error,
+    Batches, FileDestination, FileFormat, FileTarget, FileWriter, Options, Output, StorageConfig,
+    file_error,
 };
 use pipeline_core::Result;
 use pipeline_engine::{Destination, DestinationConfig, Location, OpenContext};
@@ -33,14 +34,30 @@ const BUFFER_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonlConfig {
-    /// The folder, created when it does not exist; `-` for standard output.
-    #[schemars(extend("anyOf" = [{ "const": STDOUT }, { "format": "path" }], "examples" = ["lines"]))]
+    /// The folder, created when it does not exist, or a prefix in a bucket: `s3://bucket/prefix`,
+    /// `gs://bucket/prefix` or `az://container/prefix`; `-` for standard output.
+    #[schemars(extend(
+        "anyOf" = [{ "const": STDOUT }, { "format": "path" }, { "format": "uri" }],
+        "examples" = ["lines"]
+    ))]
     pub path: PathBuf,
+    /// How the bucket is reached. Default: by the provider's variables in the environment, or the
+    /// identity of the machine.
+    #[serde(default)]
+    pub storage: Option<StorageConfig>,
+    /// Merges small files when a run ends. Set it to false where something loads each new file once
+    /// by its name: a merged file has a new name and rows that were loaded before. Default: true.
+    #[serde(default = "default_compact")]
+    pub compact: bool,
     /// Keys of which the newest version is remembered, so that the same version is not stored
     /// twice; standard output has no memory. Each takes 20 to 40 bytes of memory while their table
     /// is written. Default: 1800000.
     #[serde(default = "default_remember")]
     pub remember: usize,
+}
+
+fn default_compact() -> bool {
+    Options::default().compact
 }
 
 fn default_remember() -> usize {
@@ -55,7 +72,7 @@ impl DestinationConfig for JsonlConfig {
         if self.path.as_os_str() == STDOUT {
             Location::Stdout
         } else {
-            Location::Path(self.path.clone())
+            self.target().location()
         }
     }
 
@@ -66,11 +83,22 @@ impl DestinationConfig for JsonlConfig {
             return Ok(Arc::new(StreamDestination::new(context.stdout)));
         }
         let options = Options {
+            compact: self.compact,
             remember: self.remember,
             buffered: context.memory,
             ..Options::default()
         };
-        FileDestination::open_for(context.access, self.path.clone(), Jsonl, options).await
+        let opened = FileDestination::open_for(context.access, self.target(), Jsonl, options);
+        Ok(Arc::new(opened.await?))
+    }
+}
+
+impl JsonlConfig {
+    fn target(&self) -> FileTarget {
+        FileTarget {
+            path: self.path.clone(),
+            storage: self.storage.clone(),
+        }
     }
 }
 

@@ -388,6 +388,8 @@ async fn a_dash_is_standard_output() {
     let dir = tempfile::tempdir().unwrap();
     let config = JsonlConfig {
         path: dir.path().join("lines"),
+        storage: None,
+        compact: true,
         remember: 1_000,
     };
     assert_eq!(

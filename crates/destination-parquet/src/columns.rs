@@ -18,7 +18,7 @@ const SAMPLE: usize = 1_000;
 /// A dictionary for columns whose values repeat: for others it costs time and saves nothing. The
 /// least and the greatest value of each column, which readers skip files by; of JSON text they say
 /// nothing.
-pub(crate) fn properties(first: &RecordBatch) -> WriterPropertiesBuilder {
+pub fn properties(first: &RecordBatch) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::Chunk);
     for (field, values) in first.schema_ref().fields().iter().zip(first.columns()) {
         let path = ColumnPath::new(vec![field.name().clone()]);

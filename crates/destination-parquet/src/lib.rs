@@ -9,7 +9,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_files::{
-    Batches, FileDestination, FileFormat, FileWriter, Options, Output, file_error,
+    Batches, FileDestination, FileFormat, FileTarget, FileWriter, Options, Output, StorageConfig,
+    file_error,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -20,6 +21,8 @@ use pipeline_engine::{Destination, DestinationConfig, Location, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use columns::properties as writer_properties;
+
 /// A row group that has grown this large in memory is written.
 const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 
@@ -27,9 +30,18 @@ const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// The folder. Created when it does not exist.
-    #[schemars(extend("format" = "path", "examples" = ["lake"]))]
+    /// The folder, created when it does not exist, or a prefix in a bucket: `s3://bucket/prefix`,
+    /// `gs://bucket/prefix` or `az://container/prefix`.
+    #[schemars(extend("anyOf" = [{ "format": "path" }, { "format": "uri" }], "examples" = ["lake"]))]
     pub path: PathBuf,
+    /// How the bucket is reached. Default: by the provider's variables in the environment, or the
+    /// identity of the machine.
+    #[serde(default)]
+    pub storage: Option<StorageConfig>,
+    /// Merges small files when a run ends. Set it to false where something loads each new file once
+    /// by its name: a merged file has a new name and rows that were loaded before. Default: true.
+    #[serde(default = "default_compact")]
+    pub compact: bool,
     /// How columns are compressed. Default: `zstd`.
     #[serde(default)]
     pub compression: Compression,
@@ -37,6 +49,10 @@ pub struct ParquetConfig {
     /// twice. Each takes 20 to 40 bytes of memory while their table is written. Default: 1800000.
     #[serde(default = "default_remember")]
     pub remember: usize,
+}
+
+fn default_compact() -> bool {
+    Options::default().compact
 }
 
 fn default_remember() -> usize {
@@ -61,22 +77,28 @@ impl DestinationConfig for ParquetConfig {
     const NAME: &'static str = "parquet";
 
     fn location(&self) -> Location {
-        Location::Path(self.path.clone())
+        self.target().location()
     }
 
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
         let options = Options {
+            compact: self.compact,
             remember: self.remember,
             buffered: context.memory,
             ..Options::default()
         };
-        FileDestination::open_for(
-            context.access,
-            self.path.clone(),
-            Parquet::new(self.compression),
-            options,
-        )
-        .await
+        let format = Parquet::new(self.compression);
+        let opened = FileDestination::open_for(context.access, self.target(), format, options);
+        Ok(Arc::new(opened.await?))
+    }
+}
+
+impl ParquetConfig {
+    fn target(&self) -> FileTarget {
+        FileTarget {
+            path: self.path.clone(),
+            storage: self.storage.clone(),
+        }
     }
 }
 
@@ -157,16 +179,16 @@ impl FileWriter for Writer {
     }
 }
 
-/// A file that is not what was written.
-fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+/// The error of a file that is not what was written.
+pub fn unreadable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Destination, "a data file is damaged")
         .with_operation("reading a Parquet file")
         .with_help("restore the folder from a backup, or move it away and run again to read everything anew")
         .with_source(cause)
 }
 
-/// The file system's error when there is one inside.
-fn explain(error: ParquetError) -> Error {
+/// The error of a file that cannot be written: the file system's when there is one inside.
+pub fn explain(error: ParquetError) -> Error {
     const WRITING: &str = "writing a Parquet file";
     let other = |cause: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(
