@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Read new and changed records into the destination
     #[command(after_help = EXIT_CODES)]
     Sync(Sync),
+    /// Run syncs by schedule, with metrics, alerts, and a web page
+    Run(Run),
     /// Show what the destination contains and how the last runs ended
     Status(Status),
     /// List the last runs and how they ended
@@ -161,6 +163,32 @@ pub(crate) struct Sync {
     /// Write one JSON line per request attempt to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) log_requests: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Format of the log on standard output; json prints one entry per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: Format,
+    /// Least severe entries to log; debug has one for each request
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub(crate) log_level: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What has failed
+    Error,
+    /// Also what may fail
+    Warn,
+    /// Also what runs
+    #[default]
+    Info,
+    /// Also every request and page
+    Debug,
 }
 
 #[derive(Debug, Args)]

@@ -28,12 +28,25 @@ pub(crate) struct Console {
 impl Console {
     /// Hides a value from now on.
     pub(crate) fn hide(&self, secret: SecretString) {
-        if secret.expose_secret().len() >= SHORTEST_SECRET {
-            self.secrets
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(secret);
+        if secret.expose_secret().len() < SHORTEST_SECRET {
+            return;
         }
+        // A log in JSON writes some characters in another way.
+        let in_json = serde_json::json!(secret.expose_secret()).to_string();
+        let in_json = in_json.trim_matches('"');
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |text: &str| {
+            secrets
+                .iter()
+                .any(|secret: &SecretString| secret.expose_secret() == text)
+        };
+        // A service reads its configuration again and again.
+        let new: Vec<SecretString> = [secret.expose_secret(), in_json]
+            .into_iter()
+            .filter(|text| !is_known(text))
+            .map(SecretString::from)
+            .collect();
+        secrets.extend(new);
     }
 
     /// The text without any secret.

@@ -53,6 +53,39 @@ pub(crate) fn end_with_reader(cancel: CancellationToken, console: Arc<Console>) 
     drop((cancel, console));
 }
 
+/// Calls `stop` at the first one, and ends the process at the second.
+pub(crate) fn stop_with(stop: impl FnOnce() + Send + 'static) {
+    let signals = Signals::new();
+    tokio::spawn(async move {
+        let Some(mut signals) = signals else {
+            return;
+        };
+        signals.next().await;
+        stop();
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+}
+
+/// Calls `reload` at every SIGHUP.
+pub(crate) fn reload_with(reload: impl Fn() + Send + 'static) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hangups = signal(SignalKind::hangup());
+        tokio::spawn(async move {
+            let Ok(mut hangups) = hangups else {
+                return;
+            };
+            while hangups.recv().await.is_some() {
+                reload();
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    drop(reload);
+}
+
 /// Waits for one.
 pub(crate) async fn wait() {
     match Signals::new() {

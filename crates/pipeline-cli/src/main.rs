@@ -10,6 +10,7 @@ mod console;
 mod destinations;
 mod exit;
 mod interrupt;
+mod job;
 mod output;
 mod schema;
 mod setup;
@@ -72,7 +73,8 @@ fn explain_panics(console: Arc<Console>) {
             .unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         console.note(&format!(
-            "error: a defect of this program{place}: {message}\n help: committed data is safe, and the next run resumes from it; please report this"
+            "error: a defect of this program{place}: {message}\n help: committed data is safe, and \
+             the next run resumes from it; please report this"
         ));
     }));
 }

@@ -9,7 +9,7 @@ pub(crate) struct Property<'a> {
     pub(crate) name: &'a str,
     /// Its own schema.
     pub(crate) schema: &'a Value,
-    /// True when there is no default.
+    /// True without a default.
     pub(crate) required: bool,
     /// The schema that it is a part of, for references.
     root: &'a Value,

@@ -16,8 +16,6 @@ use crate::config::{Config, reason};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 
-/// Folder beside the configuration for tokens, limits, and checkpoints.
-const PRIVATE: &str = ".pipeline";
 /// Checkpoints of rows that go to standard output.
 const CHECKPOINTS: &str = "checkpoints.db";
 
@@ -31,8 +29,8 @@ pub(crate) struct Target {
     location: Location,
     /// Bytes that the destination may hold for itself.
     memory: usize,
-    /// The configuration's folder.
-    folder: PathBuf,
+    /// Folder for checkpoints of rows that are not kept.
+    private: PathBuf,
     console: Arc<Console>,
 }
 
@@ -51,7 +49,7 @@ impl Target {
             configured,
             location,
             memory,
-            folder: config.folder.clone(),
+            private: config.private().to_owned(),
             console: Arc::clone(console),
         })
     }
@@ -99,7 +97,7 @@ impl Target {
     /// Opens the destination to write, and creates it when it does not exist.
     pub(crate) async fn open(&self) -> Result<Arc<dyn Destination>> {
         if !self.is_persistent() {
-            private_folder(&self.folder)?;
+            private_folder(&self.private)?;
         }
         self.patiently(Access::Write).await
     }
@@ -118,7 +116,7 @@ impl Target {
         if self.is_persistent() {
             self.location.clone()
         } else {
-            Location::Path(self.folder.join(PRIVATE).join(CHECKPOINTS))
+            Location::Path(self.private.join(CHECKPOINTS))
         }
     }
 
@@ -131,7 +129,10 @@ impl Target {
             opened
         } else {
             let shown = self.shown();
-            self.console.note(&format!("waiting for the destination {shown}: another process may hold it (interrupt to stop waiting)"));
+            self.console.note(&format!(
+                "waiting for the destination {shown}: another process may hold it (interrupt to \
+                 stop waiting)"
+            ));
             opening.await
         };
         opened.map_err(|error| Failure::of_destination(&error))
@@ -155,18 +156,15 @@ impl Target {
 
 /// What every connector of a run shares: limits, tokens, and the observer.
 pub(crate) fn context(config: &Config, observer: Arc<dyn Observer>) -> BuildContext {
-    let ledger = Arc::new(FileLedger::new(config.folder.join(PRIVATE).join("limits")));
+    let ledger = Arc::new(FileLedger::new(config.private().join("limits")));
     BuildContext::default()
         .limits(Arc::new(MemoryLimits::kept(ledger, Arc::new(SystemClock))))
-        .tokens(Arc::new(FileTokens::new(
-            config.folder.join(PRIVATE).join("tokens"),
-        )))
+        .tokens(Arc::new(FileTokens::new(config.private().join("tokens"))))
         .observer(observer)
 }
 
-fn private_folder(beside: &Path) -> Result<()> {
-    let folder = beside.join(PRIVATE);
-    std::fs::create_dir_all(&folder).map_err(|error| {
+fn private_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
         let message = format!("{} cannot be created: {}", folder.display(), reason(&error));
         Failure::new(
             Exit::Destination,

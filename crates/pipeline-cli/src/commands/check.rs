@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline_core::{Availability, BuildContext, CheckReport, Error, StreamDef};
+use pipeline_core::{Availability, BuildContext, CheckReport, Error, Stream};
 use pipeline_engine::{Damage, Delivery, Depth, Selection, Source};
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use crate::config::{Config, build_all};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::checks::{Checks, described};
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::setup::Target;
 use crate::{args, connectors, setup};
 
@@ -138,7 +138,7 @@ fn selected(source: &Source) -> Vec<String> {
     let Selection::Named(streams) = &source.streams else {
         return Vec::new();
     };
-    let feeds = |stream: &StreamDef| streams.iter().any(|name| name == stream.name());
+    let feeds = |stream: &Stream| streams.iter().any(|name| name == stream.name());
     let endpoints = source
         .connector
         .endpoints()
@@ -227,7 +227,7 @@ fn report_text(report: &CheckReport, text: &mut String) {
     for (name, value) in &report.facts {
         let _ = writeln!(text, "  {name}: {value}");
     }
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         ("  ENDPOINT", Align::Left),
         ("RESULT", Align::Left),
         ("REASON", Align::Left),

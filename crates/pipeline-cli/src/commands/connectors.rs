@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use crate::console::Console;
 use crate::exit::Exit;
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::{connectors, schema};
 
 pub(super) fn run(console: &Console) -> Exit {
     let registry = connectors::registry();
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         ("CONNECTOR", Align::Left),
         ("NEEDS", Align::Left),
         ("READS", Align::Left),
@@ -27,6 +27,10 @@ pub(super) fn run(console: &Console) -> Exit {
             registry.reads(name).unwrap_or_default().to_owned(),
         ]);
     }
-    console.print(&format!("{}\n`pipeline spec CONNECTOR` prints every setting; `pipeline init` writes a configuration.", table.render()));
+    console.print(&format!(
+        "{}\n`pipeline spec CONNECTOR` prints every setting; `pipeline init` writes a \
+         configuration.",
+        table.render()
+    ));
     Exit::Done
 }

@@ -10,7 +10,7 @@ use crate::args::Format;
 use crate::config::{Config, SourceConfig, build_all};
 use crate::console::Console;
 use crate::exit::{Exit, Result};
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::{args, connectors, setup};
 
 pub(super) fn run(args: &args::Discover, console: &Arc<Console>) -> Result<Exit> {
@@ -63,7 +63,7 @@ fn streams(catalogs: &[(&str, Catalog)]) -> String {
         ("DELETIONS", Left),
         ("COLUMNS", Right),
     ];
-    let mut table = Table::new(columns);
+    let mut table = TextTable::new(columns);
     for (source, catalog) in catalogs {
         for stream in &catalog.streams {
             let key = if stream.primary_key.is_empty() {

@@ -181,7 +181,8 @@ fn source(name: &str, spec: &Value) -> String {
     let mut text = format!("\n{}", start(name, spec));
     let _ = writeln!(
         text,
-        "# streams = [\"…\"]   # default: all that the credentials may read; see `pipeline discover`"
+        "# streams = [\"…\"]   # default: all that the credentials may read; see `pipeline \
+         discover`"
     );
     let mut others: Vec<_> = schema::properties(spec)
         .into_iter()

@@ -6,6 +6,7 @@ mod demo;
 mod discover;
 mod init;
 mod purge;
+mod run;
 mod runs;
 mod simulate;
 mod spec;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli, console: &Arc<Console>) -> Result<Exit> {
         Command::Check(args) => check::run(&args, console).await,
         Command::Discover(args) => discover::run(&args, console),
         Command::Sync(args) => sync::run(&args, console).await,
+        Command::Run(args) => run::run(&args, console).await,
         Command::Status(args) => status::run(&args, console).await,
         Command::Runs(args) => runs::run(&args, console).await,
         Command::State(args) => state::run(&args, console).await,

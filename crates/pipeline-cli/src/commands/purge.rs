@@ -11,7 +11,7 @@ use crate::args::Format;
 use crate::config::{Config, suggest};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::setup::Target;
 use crate::{args, units};
 
@@ -83,7 +83,7 @@ fn wanted(args: &args::Purge) -> Purge {
 }
 
 fn text(purged: &Purged, dry_run: bool) -> String {
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         ("SOURCE", Align::Left),
         ("STREAM", Align::Left),
         ("ROWS", Align::Right),

@@ -50,7 +50,8 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
     let simulator = start(simulation).await?;
     console.print(&configuration(&simulator, key(args.limits), "simulated.db"));
     console.note(&format!(
-        "Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Press Ctrl-C to stop.",
+        "Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Press \
+         Ctrl-C to stop.",
         simulator.url()
     ));
     interrupt::wait().await;

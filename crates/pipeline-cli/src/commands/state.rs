@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pipeline_core::state::{Change, EndpointId, EndpointState};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState};
 use pipeline_core::{Clock, SystemClock};
 use pipeline_engine::{Commit, Destination};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::gaps;
 use crate::output::gaps::Missing;
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::setup::Target;
 use crate::{args, units};
 
@@ -85,14 +85,14 @@ async fn reset(
         .collect::<Vec<_>>()
         .join(", ");
     if !yes {
-        let help = "add --yes to reset them. The next sync reads everything again and replaces the tables when it is complete; until \
-                    then they keep their rows";
+        let help = "add --yes to reset them. The next sync reads everything again and replaces the \
+                    tables when it is complete; until then they keep their rows";
         return Err(Failure::usage(
             format!("this would reset the checkpoints of {names}"),
             help,
         ));
     }
-    let forget = |(endpoint, from): (EndpointId, EndpointState)| Change::Replace {
+    let forget = |(endpoint, from): (EndpointId, EndpointState)| CheckpointDelta::Replace {
         endpoint,
         to: from.reset(),
         from,
@@ -104,7 +104,8 @@ async fn reset(
     )
     .await?;
     console.print(&format!(
-        "Reset: {names}. The next sync reads everything again and replaces the tables when it is complete; until then they keep their rows."
+        "Reset: {names}. The next sync reads everything again and replaces the tables when it is \
+         complete; until then they keep their rows."
     ));
     Ok(Exit::Done)
 }
@@ -146,7 +147,7 @@ async fn missing(
                 ("ATTEMPTS", Right),
                 ("REASON", Left),
             ];
-            let mut table = Table::new(columns);
+            let mut table = TextTable::new(columns);
             for (id, unit) in &all {
                 let (since, attempts) = (units::instant(unit.since), unit.attempts.to_string());
                 table.row([
@@ -204,7 +205,7 @@ async fn give_up(
     commit(
         destination,
         "state-gaps-drop",
-        vec![Change::Replace {
+        vec![CheckpointDelta::Replace {
             endpoint: id.clone(),
             from,
             to,
@@ -212,13 +213,18 @@ async fn give_up(
     )
     .await?;
     console.print(&format!(
-        "Given up: {} of {id}. Such units no longer count as missing; `pipeline state reset` undoes this.",
+        "Given up: {} of {id}. Such units no longer count as missing; `pipeline state reset` \
+         undoes this.",
         dropped.join(", ")
     ));
     Ok(Exit::Done)
 }
 
-async fn commit(destination: &dyn Destination, run: &str, changes: Vec<Change>) -> Result<()> {
+async fn commit(
+    destination: &dyn Destination,
+    run: &str,
+    changes: Vec<CheckpointDelta>,
+) -> Result<()> {
     // A running sync would fail at its next commit, so its checkpoints are not changed.
     let sources: BTreeSet<String> = changes
         .iter()

@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::held::{Held, held};
 use crate::output::runs::Fates;
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::output::{gaps, runs};
 use crate::setup::Target;
 use crate::{args, units};
@@ -101,7 +101,7 @@ fn text(
     text
 }
 
-fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
+fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> TextTable {
     use Align::{Left, Right};
     let columns = [
         ("SOURCE", Left),
@@ -112,7 +112,7 @@ fn table(streams: &[Held<'_>], now: chrono::DateTime<chrono::Utc>) -> Table {
         ("LAG", Right),
         ("UP TO", Left),
     ];
-    let mut table = Table::new(columns);
+    let mut table = TextTable::new(columns);
     let dash = || "-".to_owned();
     for stream in streams {
         table.row([

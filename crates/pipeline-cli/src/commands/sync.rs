@@ -1,29 +1,25 @@
 //! `pipeline sync`: reads new and changed records into the destination.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use pipeline_core::{
-    BuildContext, Clock, Error, ErrorKind, Observer, Observers, RunRecord, SystemClock,
-};
-use pipeline_engine::{CancellationToken, Delivery, Job, Metrics, Options, Selection, Source};
+use pipeline_core::{Clock, Error, ErrorKind, Observer, Observers, SystemClock};
+use pipeline_engine::{CancellationToken, Delivery, Metrics};
 
 use crate::args::Format;
-use crate::config::{Config, SyncConfig, build_all, reason, stream_names, suggest_or};
+use crate::config::{Config, reason};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result, render};
+use crate::job::Order;
 use crate::output::events::{EventLog, Preface, RequestLog};
+use crate::output::json::Report;
 use crate::output::lines::Lines;
 use crate::output::progress::{Drawing, Progress};
-use crate::output::report::Report;
 use crate::setup::Target;
-use crate::{args, connectors, interrupt, setup};
+use crate::{args, interrupt, job};
 
 pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
@@ -33,103 +29,25 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     }
     let cancel = CancellationToken::new();
     let watchers = Watchers::new(args, &cancel, console)?;
-    let observer = watchers.observer();
-    let context = patient(
-        setup::context(&config, Arc::clone(&observer)),
-        args.max_wait,
-    );
-    let (run, started) = (run_id(), SystemClock.now());
-    let sources = match sources(args, &config, &context, console) {
-        Ok(sources) => sources,
-        Err(failure) => {
-            if !args.dry_run {
-                remember(&failure, run, started, &config, &target, console).await;
-            }
-            return Err(failure);
-        }
+    let order = Order {
+        sources: args.sources.clone(),
+        streams: args.streams.clone(),
+        full_refresh: args.full_refresh,
+        dry_run: args.dry_run,
+        max_duration: args.max_duration,
+        max_wait: args.max_wait,
     };
-    let destination = target.open().await?;
-    let delivery = destination.delivery();
+    let observer = watchers.observer();
+    let ready = job::prepare(&order, &config, &target, observer, cancel.clone(), console).await?;
+    let delivery = ready.delivery();
     interrupt::listen(cancel.clone(), Arc::clone(console));
     if !target.is_persistent() {
-        interrupt::end_with_reader(cancel.clone(), Arc::clone(console));
+        interrupt::end_with_reader(cancel, Arc::clone(console));
     }
-    if let Some(limit) = args.max_duration {
-        deadline(limit, cancel.clone(), Arc::clone(console));
-    }
-    let budgets = config
-        .sources
-        .iter()
-        .map(|source| (source.name.clone(), source.budget()))
-        .collect();
-    let job = Job::new(run, destination, sources)
-        .options(options(args, &config.sync))
-        .budgets(budgets)
-        .observer(observer)
-        .cancel(cancel);
     let drawing = Drawing::start(Arc::clone(&watchers.progress), Arc::clone(console));
-    let ended = pipeline_engine::sync(job).await;
+    let ended = ready.sync().await;
     drawing.finish();
     watchers.report(ended, delivery, args, console)
-}
-
-/// What is to be read.
-fn sources(
-    args: &args::Sync,
-    config: &Config,
-    context: &BuildContext,
-    console: &Arc<Console>,
-) -> Result<Vec<Source>> {
-    let mut sources = build_all(
-        config,
-        &config.select(&args.sources)?,
-        &connectors::registry(),
-        context,
-        console,
-    )?;
-    narrow(&mut sources, &args.streams)?;
-    Ok(sources)
-}
-
-/// Records a run that failed before it started, if the destination exists. A failure to record it
-/// is ignored: the user sees the error of the run itself.
-async fn remember(
-    failure: &Failure,
-    run: String,
-    started: DateTime<Utc>,
-    config: &Config,
-    target: &Target,
-    console: &Console,
-) {
-    if !matches!(target.exists().await, Ok(true)) {
-        return;
-    }
-    let Ok(destination) = target.open().await else {
-        return;
-    };
-    let kind = if failure.exit == Exit::Usage {
-        ErrorKind::ConfigInvalid
-    } else {
-        ErrorKind::Unsupported
-    };
-    let error = failure
-        .text
-        .lines()
-        .next()
-        .map(|line| console.redact(line.trim_start_matches("error: ")));
-    let took = (SystemClock.now() - started).to_std().ok();
-    let sources = config
-        .sources
-        .iter()
-        .map(|source| source.name.clone())
-        .collect();
-    let record = RunRecord {
-        took,
-        error,
-        ..RunRecord::started(run, started, sources)
-    }
-    .failed(Some(kind));
-    let _ = destination.record_run(&record).await;
 }
 
 /// The observers of a run.
@@ -248,7 +166,10 @@ impl Watchers {
             return Exit::Destination;
         }
         if dropped > 0 {
-            console.note(&format!("warning: {dropped} lines of the request log were dropped because the disk is too slow"));
+            console.note(&format!(
+                "warning: {dropped} lines of the request log were dropped because the disk is too \
+                 slow"
+            ));
         }
         Exit::Done
     }
@@ -269,71 +190,4 @@ fn request_log(path: &Path) -> Result<Arc<Lines>> {
         Box::new(file) as Box<dyn Write + Send>,
         || {},
     )))
-}
-
-/// Narrows the sources to the streams named on the command line. Sources that have none of them are
-/// not read.
-fn narrow(sources: &mut Vec<Source>, wanted: &[String]) -> Result<()> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let known: BTreeSet<&str> = sources
-        .iter()
-        .flat_map(|source| stream_names(&*source.connector))
-        .collect();
-    if let Some(unknown) = wanted.iter().find(|name| !known.contains(name.as_str())) {
-        return Err(Failure::usage(
-            format!("unknown stream `{unknown}`"),
-            &suggest_or(unknown, "streams", known, "pipeline discover"),
-        ));
-    }
-    for source in sources.iter_mut() {
-        let known = stream_names(&*source.connector);
-        source.streams = Selection::Named(
-            wanted
-                .iter()
-                .filter(|name| known.contains(&name.as_str()))
-                .cloned()
-                .collect(),
-        );
-    }
-    sources.retain(|source| source.streams != Selection::Named(Vec::new()));
-    Ok(())
-}
-
-fn options(args: &args::Sync, sync: &SyncConfig) -> Options {
-    let default = Options::default();
-    default
-        .full_refresh(args.full_refresh)
-        .dry_run(args.dry_run)
-        .memory_budget(sync.memory_budget.unwrap_or(default.memory_budget))
-        .max_slices(sync.max_slices.unwrap_or(default.max_slices))
-        .commit_interval(sync.commit_interval.unwrap_or(default.commit_interval))
-        .commit_bytes(sync.commit_bytes.unwrap_or(default.commit_bytes))
-}
-
-/// Lets every request wait up to `max_wait` for a limit, in addition to the time for its retries.
-fn patient(context: BuildContext, max_wait: Duration) -> BuildContext {
-    let retry = context
-        .retry
-        .max_server_delay(max_wait)
-        .max_elapsed(context.retry.max_elapsed + max_wait);
-    context.retry(retry)
-}
-
-/// A name that sorts by time, and that two runs started in the same second do not share.
-fn run_id() -> String {
-    format!(
-        "{}-{:04x}",
-        SystemClock.now().format("%Y%m%dT%H%M%SZ"),
-        fastrand::u16(..)
-    )
-}
-
-fn deadline(limit: Duration, cancel: CancellationToken, console: Arc<Console>) {
-    tokio::spawn(async move {
-        tokio::time::sleep(limit).await;
-        console.note("--max-duration reached: committing everything read so far and stopping");
-        cancel.cancel();
-    });
 }

@@ -384,7 +384,8 @@ mod tests {
             span: 12..24,
             is_harmless: false,
         }];
-        let expected = "error: no value\n --> a.toml:1:27\n  |\n1 | a = { key = [hidden], x = 1 }\n  |                       ^";
+        let expected = "error: no value\n --> a.toml:1:27\n  |\n1 | a = \
+                        { key = [hidden], x = 1 }\n  |                       ^";
         assert_eq!(shown(text, Some(marks), 26..27), expected);
     }
 

@@ -10,6 +10,8 @@ use pipeline_engine::DestinationRegistry;
 use serde_json::{Value as Json, json};
 
 use super::document::closest;
+use super::service::{ALERT_MEMBERS, RUN_MEMBERS, TIMING_MEMBERS};
+use super::source::OWN_MEMBERS;
 use super::tree::{Node, Span, Table, Value};
 use super::{MEMBERS, SYNC_MEMBERS, reference};
 use crate::schema;
@@ -40,6 +42,8 @@ pub(super) fn marks(
         match member.name.as_str() {
             "destination" => marks.destination(table, destinations),
             "sync" => marks.table(table, &members_spec(&SYNC_MEMBERS)),
+            "run" => marks.table(table, &open_spec(&RUN_MEMBERS)),
+            "alerts" => marks.table(table, &open_spec(&ALERT_MEMBERS)),
             "sources" => table.0.iter().for_each(|source| {
                 marks.name(&source.name, &source.span);
                 match &source.node.value {
@@ -59,12 +63,14 @@ pub(super) fn known_names(
     connectors: &Registry,
     destinations: &DestinationRegistry,
 ) -> Vec<String> {
-    let own = MEMBERS.into_iter().chain(SYNC_MEMBERS).chain([
-        "type",
-        "connector",
-        "streams",
-        "max_rejected",
-    ]);
+    let own = MEMBERS
+        .into_iter()
+        .chain(SYNC_MEMBERS)
+        .chain(RUN_MEMBERS)
+        .chain(ALERT_MEMBERS)
+        .chain(OWN_MEMBERS)
+        .chain(TIMING_MEMBERS)
+        .chain(["type"]);
     let connectors = connectors
         .names()
         .filter_map(|name| connectors.spec(name).ok());
@@ -163,9 +169,10 @@ impl Marks {
             .cloned()
             .unwrap_or_else(|| json!({}));
         let own = json!({ "properties": { "connector": { "enum": names }, "streams": { "writeOnly": true }, "max_rejected": { "type": "string" } } });
+        let timing = members_spec(&TIMING_MEMBERS);
         self.table(
             members,
-            &json!({ "allOf": [own, spec], "$defs": spec["$defs"] }),
+            &json!({ "allOf": [own, timing, spec], "$defs": spec["$defs"] }),
         );
     }
 
@@ -226,6 +233,16 @@ fn text<'a>(members: &'a Table, name: &str) -> Option<&'a str> {
         Value::Text(text) => Some(text.as_str()),
         _ => None,
     }
+}
+
+/// Members of which those that hold a credential are never shown.
+fn open_spec(names: &[&str]) -> Json {
+    let open: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !["token", "slack", "webhook", "when"].contains(name))
+        .collect();
+    members_spec(&open)
 }
 
 fn members_spec(names: &[&str]) -> Json {

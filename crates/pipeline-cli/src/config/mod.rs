@@ -10,6 +10,7 @@ mod harmless;
 mod reference;
 mod rejected;
 mod resolver;
+mod service;
 mod source;
 mod tree;
 
@@ -24,15 +25,16 @@ use self::document::{Document, closest};
 pub(crate) use self::document::{Problem, suggest, suggest_or};
 use self::harmless::shown_name;
 pub(crate) use self::reference::reason;
+use self::service::{ServiceTables, duration_of};
 pub(crate) use self::source::{SourceConfig, build_all, stream_names};
 use self::tree::{Node, Span, Table, Value};
 use crate::exit::{Failure, Result};
-use crate::{connectors, destinations, units};
+use crate::{connectors, destinations};
 
 /// Largest configuration, in bytes.
 const BYTES: u64 = 4 << 20;
 
-const MEMBERS: [&str; 3] = ["destination", "sources", "sync"];
+const MEMBERS: [&str; 5] = ["destination", "sources", "sync", "run", "alerts"];
 const SYNC_MEMBERS: [&str; 4] = [
     "memory_budget_mb",
     "max_slices",
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<SourceConfig>,
     /// How.
     pub(crate) sync: SyncConfig,
+    /// What runs by itself.
+    service: ServiceTables,
     document: Document,
     /// True when every user of the machine can read the file.
     is_exposed: bool,
@@ -73,8 +77,16 @@ impl Config {
     /// Reads and checks a file.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = bounded::read(path, BYTES).map_err(|error| {
-            let message = format!("the configuration {} cannot be read: {}", path.display(), reason(&error));
-            Failure::usage(message, "create one with `pipeline init`, choose another with --config FILE, or try `pipeline demo`")
+            let message = format!(
+                "the configuration {} cannot be read: {}",
+                path.display(),
+                reason(&error)
+            );
+            Failure::usage(
+                message,
+                "create one with `pipeline init`, choose another with --config FILE, or try \
+                 `pipeline demo`",
+            )
         })?;
         let (connectors, destinations) = (connectors::registry(), destinations::registry());
         let mut document = Document {
@@ -111,6 +123,7 @@ impl Config {
         known_members(root, "the configuration", &MEMBERS).map_err(shown)?;
         let destination = DestinationTable::parse(root, destinations).map_err(shown)?;
         let sync = sync(root).map_err(shown)?;
+        let service = ServiceTables::parse(root, &folder).map_err(shown)?;
         let sources = match root.get("sources") {
             Some(member) => {
                 let tables = table(&member.node, "sources").map_err(shown)?;
@@ -133,6 +146,7 @@ impl Config {
             destination,
             sources,
             sync,
+            service,
             document,
             is_exposed,
         })
@@ -188,17 +202,9 @@ fn sync(root: &Table) -> Result<SyncConfig, Problem> {
             .map(|member| positive(&member.node, name))
             .transpose()
     };
-    let commit_interval = inner.get("commit_interval").map(|member| {
-        let text = text(&member.node, "commit_interval")?;
-        let wrong = || {
-            Problem::new(
-                member.node.span.clone(),
-                "invalid duration for `commit_interval`",
-            )
-            .help("write one such as 200ms, 90s, 10m, or 1h30m")
-        };
-        units::duration(text).map_err(|_| wrong())
-    });
+    let commit_interval = inner
+        .get("commit_interval")
+        .map(|member| duration_of(&member.node, "commit_interval"));
     let size = |value: Option<u64>| value.map(|value| usize::try_from(value).unwrap_or(usize::MAX));
     Ok(SyncConfig {
         memory_budget: size(count("memory_budget_mb")?.map(|mb| mb.saturating_mul(1 << 20))),

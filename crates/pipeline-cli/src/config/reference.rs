@@ -98,7 +98,9 @@ pub(crate) fn resolve(
             (None, None) => {
                 return Err(Unresolved {
                     message: "the environment variable is not set".to_owned(),
-                    help: "write the name of a variable between ${ and }, such as ${API_KEY}, not its value".to_owned(),
+                    help: "write the name of a variable between ${ and }, such as ${API_KEY}, not \
+                           its value"
+                        .to_owned(),
                 });
             }
         }

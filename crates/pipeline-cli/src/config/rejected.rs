@@ -40,8 +40,14 @@ impl MaxRejected {
 
 fn share(node: &Node) -> Result<Share, Problem> {
     text(node, "max_rejected")?.parse().map_err(|error| {
-        let problem = Problem::new(node.span.clone(), format!("invalid `max_rejected`: {error}"));
-        problem.help("write max_rejected = \"5%\", or { charges = \"20%\", \"*\" = \"5%\" } for individual streams")
+        let problem = Problem::new(
+            node.span.clone(),
+            format!("invalid `max_rejected`: {error}"),
+        );
+        problem.help(
+            "write max_rejected = \"5%\", or { charges = \"20%\", \"*\" = \"5%\" } for individual \
+             streams",
+        )
     })
 }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use pipeline_core::{BuildContext, Connector, Error, ErrorKind, Registry};
 use pipeline_engine::{ErrorBudget, Selection, Source};
+use pipeline_service::SourceSettings;
 use serde_json::{Map, Value as Json};
 
 use super::harmless::{is_name, shown_name};
 use super::rejected::MaxRejected;
 use super::resolver::Resolver;
+use super::service::{TIMING_MEMBERS, fresh_streams, timing};
 use super::tree::{Member, Node, Span, Table, Value};
 use super::{
     Config, Problem, closest, known_members, reference, suggest, suggest_or, table, text, unknown,
@@ -19,7 +21,12 @@ use crate::exit::{Failure, Result};
 use crate::schema;
 
 /// Members of a source that are not its connector's.
-const OWN_MEMBERS: [&str; 3] = ["connector", "streams", "max_rejected"];
+pub(super) const OWN_MEMBERS: [&str; 3] = ["connector", "streams", "max_rejected"];
+
+/// The same, and those that say when it is run.
+fn own_members() -> impl Iterator<Item = &'static str> {
+    OWN_MEMBERS.into_iter().chain(TIMING_MEMBERS)
+}
 
 /// A source as written in the file; references are not replaced yet.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ pub(crate) struct SourceConfig {
     pub(crate) connector: String,
     streams: Option<Vec<(String, Span)>>,
     max_rejected: MaxRejected,
+    timing: SourceSettings,
+    fresh_streams: Vec<(String, Span)>,
     header: Span,
     connector_span: Span,
     members: Table,
@@ -65,12 +74,14 @@ impl SourceConfig {
             .map(|member| MaxRejected::parse(&member.node))
             .transpose()?
             .unwrap_or_default();
-        let own = |member: &&Member| !OWN_MEMBERS.contains(&member.name.as_str());
+        let own = |member: &&Member| !own_members().any(|own| own == member.name);
         Ok(Self {
             name: name.clone(),
             connector: text(&connector.node, "connector")?.to_owned(),
             streams,
             max_rejected,
+            timing: timing(name, all)?,
+            fresh_streams: fresh_streams(all),
             header: member.span.clone(),
             connector_span: connector.node.span.clone(),
             members: Table(all.0.iter().filter(own).cloned().collect()),
@@ -111,7 +122,9 @@ impl SourceConfig {
             .build(&self.connector, value, context)
             .map_err(|error| self.config_failure(&error, spec, config, shown))?;
         let streams = self.selection(&*connector).map_err(shown)?;
-        known_streams(&*connector, &self.max_rejected.streams).map_err(shown)?;
+        for named in [&self.max_rejected.streams, &self.fresh_streams] {
+            known_streams(&*connector, named).map_err(shown)?;
+        }
         Ok(Source {
             name: self.name.clone(),
             connector,
@@ -162,6 +175,7 @@ impl SourceConfig {
         Self {
             streams: None,
             max_rejected: MaxRejected::default(),
+            fresh_streams: Vec::new(),
             ..self.clone()
         }
     }
@@ -179,14 +193,17 @@ impl SourceConfig {
             member.span.clone(),
             format!("{name} contains a secret, and every user of this machine can read it"),
         );
-        config
-            .is_exposed
-            .then(|| problem.help(format!("run `chmod 600 {name}`, or refer to a variable or a file instead of writing the secret")))
+        config.is_exposed.then(|| {
+            problem.help(format!(
+                "run `chmod 600 {name}`, or refer to a variable or a file instead of writing the \
+                 secret"
+            ))
+        })
     }
 
     fn check_members(&self, spec: &Json) -> Result<(), Problem> {
         let mut known: Vec<&str> = schema::members(spec);
-        known.extend(OWN_MEMBERS);
+        known.extend(OWN_MEMBERS.iter().chain(&TIMING_MEMBERS));
         known_members(
             &self.members,
             &format!("sources.{}", shown_name(&self.name)),
@@ -285,6 +302,11 @@ impl SourceConfig {
         ))
     }
 
+    /// When it is run.
+    pub(crate) fn timing(&self) -> &SourceSettings {
+        &self.timing
+    }
+
     /// How many records its streams may have rejected.
     pub(crate) fn budget(&self) -> ErrorBudget {
         self.max_rejected.budget.clone()
@@ -367,7 +389,7 @@ pub(crate) fn stream_names(connector: &dyn Connector) -> Vec<&str> {
     connector
         .endpoints()
         .iter()
-        .flat_map(|endpoint| endpoint.streams().map(pipeline_core::StreamDef::name))
+        .flat_map(|endpoint| endpoint.streams().map(pipeline_core::Stream::name))
         .collect()
 }
 

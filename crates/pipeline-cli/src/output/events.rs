@@ -94,7 +94,7 @@ fn attempt_json(attempt: &Attempt<'_>) -> Value {
     })
 }
 
-/// An event as JSON. The end of a run is reported by [`Report`](super::report::Report), which has
+/// An event as JSON. The end of a run is reported by [`Report`](super::json::Report), which has
 /// more details.
 fn event_json(event: &Event<'_>, console: &Console) -> Option<Value> {
     Some(match event {

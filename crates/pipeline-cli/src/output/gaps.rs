@@ -137,8 +137,9 @@ pub(crate) fn without_request(reason: &str) -> String {
 mod tests {
     use super::*;
 
-    const REASON: &str = "the server refused the request (while requesting, status: 400, request_id: req_7, answer: {\"m\": \"No.\"}, \
-                          endpoint: customer_tax_ids, path: /v1/customers/cus_7/tax_ids)";
+    const REASON: &str = "the server refused the request (while requesting, status: 400, \
+                          request_id: req_7, answer: {\"m\": \"No.\"}, endpoint: customer_tax_ids, \
+                          path: /v1/customers/cus_7/tax_ids)";
 
     fn missing(name: &'static str, reason: &'static str, attempts: u32) -> Missing<'static> {
         Missing {

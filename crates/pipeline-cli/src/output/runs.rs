@@ -7,7 +7,7 @@ use pipeline_engine::Destination;
 use serde_json::{Value, json};
 
 use super::events::millis;
-use super::table::{Align, Table};
+use super::table::{Align, TextTable};
 use crate::console::Console;
 use crate::units;
 
@@ -121,7 +121,7 @@ pub(crate) fn table(runs: &[RunRecord], fates: &Fates, console: &Console) -> Str
         ("FAILED", Right),
         ("REASON", Left),
     ];
-    let mut table = Table::new(columns);
+    let mut table = TextTable::new(columns);
     for run in runs {
         let failed = run
             .endpoints

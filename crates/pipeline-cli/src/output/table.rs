@@ -7,7 +7,7 @@ const GAP: u16 = 2;
 
 /// A table with a header; columns are as wide as their longest cell.
 #[derive(Debug)]
-pub(crate) struct Table(comfy_table::Table);
+pub(crate) struct TextTable(comfy_table::Table);
 
 /// Which side of its column a cell stands at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl From<Align> for CellAlignment {
     }
 }
 
-impl Table {
+impl TextTable {
     /// A table without rows.
     pub(crate) fn new(columns: impl IntoIterator<Item = (&'static str, Align)>) -> Self {
         let (names, aligns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new([
+        let mut table = TextTable::new([
             ("STREAM", Align::Left),
             ("ROWS", Align::Right),
             ("NOTE", Align::Left),

@@ -14,7 +14,7 @@ use pipeline_simulator::{Rule, Simulation, Simulator, StripeBook, ZendeskWorld};
 use pipeline_testkit::Pieces;
 
 use crate::account::Account;
-use crate::stripe::Town;
+use crate::stripe::SimulatedAccount;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -136,7 +136,7 @@ async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once() {
     for (index, (case, clocks)) in wrong().into_iter().enumerate() {
         let both = case.contains("day ahead");
         for when in [0, 1].into_iter().filter(|when| both || index % 2 == *when) {
-            let mut town = Town::new(StripeBook {
+            let mut simulated = SimulatedAccount::new(StripeBook {
                 objects: 3,
                 ..StripeBook::default()
             })
@@ -146,13 +146,13 @@ async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once() {
                 ..Clocks::default()
             };
             for round in 0..3 {
-                town.clocks = if round == when { clocks } else { right };
-                town.simulator.stripe().happen_everywhere();
-                town.happen(30);
-                town.sync().await;
-                town.pass(Duration::from_mins(17));
+                simulated.clocks = if round == when { clocks } else { right };
+                simulated.simulator.stripe().happen_everywhere();
+                simulated.happen(30);
+                simulated.sync().await;
+                simulated.pass(Duration::from_mins(17));
             }
-            let differences = town.differences();
+            let differences = simulated.differences();
             assert!(
                 differences.is_empty(),
                 "{case}, in sync {when}: {differences:#?}"
@@ -162,11 +162,11 @@ async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once() {
                 .machine
                 .max(clocks.date.unwrap_or_default())
                 .clamp(0, 2 * DAY);
-            town.pass(Duration::from_secs(ahead.unsigned_abs()));
-            town.happen(30);
-            town.pass(Duration::from_hours(2));
-            town.sync().await;
-            let differences = town.differences();
+            simulated.pass(Duration::from_secs(ahead.unsigned_abs()));
+            simulated.happen(30);
+            simulated.pass(Duration::from_hours(2));
+            simulated.sync().await;
+            let differences = simulated.differences();
             assert!(
                 differences.is_empty(),
                 "{case}, in sync {when}, once its time has come: {differences:#?}"
@@ -180,13 +180,13 @@ async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once() {
 async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_is_wrong_for_long() {
     let streams = ["charges", "customers", "balance_transactions", "coupons"];
     for (case, clocks) in wrong() {
-        let mut town = Town::new(StripeBook {
+        let mut simulated = SimulatedAccount::new(StripeBook {
             objects: 12,
             ..StripeBook::default()
         })
         .only(&streams);
         for round in 0..7 {
-            town.clocks = if round < 4 {
+            simulated.clocks = if round < 4 {
                 clocks
             } else {
                 Clocks {
@@ -194,18 +194,18 @@ async fn a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_is_wrong_for_long() {
                     ..Clocks::default()
                 }
             };
-            town.happen(30);
-            town.sync().await;
-            town.pass(Duration::from_mins(17));
+            simulated.happen(30);
+            simulated.sync().await;
+            simulated.pass(Duration::from_mins(17));
         }
-        let differences = town.differences();
+        let differences = simulated.differences();
         assert!(differences.is_empty(), "{case}: {differences:#?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a3_c11_a_difference_of_minutes_is_a_notice() {
-    let mut town = Town::new(StripeBook {
+    let mut simulated = SimulatedAccount::new(StripeBook {
         objects: 2,
         ..StripeBook::default()
     })
@@ -217,12 +217,12 @@ async fn a3_c11_a_difference_of_minutes_is_a_notice() {
         (-3 * HOUR, "3 hours behind"),
         (40 * DAY, "40 days ahead of"),
     ] {
-        town.clocks = Clocks {
+        simulated.clocks = Clocks {
             date: Some(ahead),
             ..Clocks::default()
         };
-        town.sync().await;
-        let notices = town.notices();
+        simulated.sync().await;
+        let notices = simulated.notices();
         assert_eq!(
             notices.contains("clock"),
             !told.is_empty(),
@@ -235,22 +235,25 @@ async fn a3_c11_a_difference_of_minutes_is_a_notice() {
 /// An answer that a proxy gives in the vendor's place says nothing of the vendor's clock.
 #[tokio::test(start_paused = true)]
 async fn a3_c11_the_clock_of_a_failure_is_nobodys() {
-    let mut town = Town::new(StripeBook {
+    let mut simulated = SimulatedAccount::new(StripeBook {
         objects: 2,
         ..StripeBook::default()
     })
     .only(&["charges"]);
-    town.simulator.set_rules(vec![
+    simulated.simulator.set_rules(vec![
         Rule::refuse("/v1/account", 502, "bad gateway").times(2),
     ]);
-    town.clocks = Clocks {
+    simulated.clocks = Clocks {
         date: Some(DAY),
         of_failures: true,
         ..Clocks::default()
     };
-    town.sync().await;
+    simulated.sync().await;
     assert_eq!(
-        (town.simulator.rule_hits(), town.notices().contains("clock")),
+        (
+            simulated.simulator.rule_hits(),
+            simulated.notices().contains("clock")
+        ),
         (vec![2], false)
     );
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
 use destination_sqlite::SqliteConfig;
@@ -183,7 +183,7 @@ async fn read_into(
     let config: StripeConfig = serde_json::from_value(config).unwrap();
     let source = Source {
         name: "pay".to_owned(),
-        connector: Arc::new(Stripe::new(config, context).unwrap()),
+        connector: Arc::new(StripeConnector::new(config, context).unwrap()),
         streams: Selection::Named(vec!["charges".to_owned()]),
     };
     let mut job = Job::new("run", destination, vec![source]);
@@ -235,7 +235,8 @@ async fn a1_another_stripe_account_is_refused_in_every_destination() {
             );
             assert_eq!(
                 failure(&summary).message,
-                "source `pay` was read from account acct_TEST (test mode), and now its credentials belong to account acct_LIVE (live mode)"
+                "source `pay` was read from account acct_TEST (test mode), and now its credentials \
+                 belong to account acct_LIVE (live mode)"
             );
             assert_eq!(kind.rows(folder.path()), 30, "{kind:?}");
         }

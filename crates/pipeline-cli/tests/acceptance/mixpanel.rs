@@ -6,203 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use connector_mixpanel::MixpanelConfig;
-use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::http::RetryPolicy;
-use pipeline_core::{BuildContext, Clock, Event, Observer, Observers, Registry, TokioClock};
-use pipeline_engine::{Job, Metrics, Selection, Source, Summary};
-use pipeline_simulator::{Limits, MixpanelWorld, Simulation, Simulator, TrueEvent};
-use pipeline_testkit::InProcess;
+use chrono::DateTime;
+use pipeline_core::TokioClock;
+use pipeline_engine::Selection;
+use pipeline_simulator::{Limits, MixpanelWorld, Simulation, TrueEvent};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use self::project::{DAY, Project, SetClock, UNTIL, day_of};
 use crate::account::setting;
 use crate::clocks::Clocks;
 
-const DAY: i64 = 86_400;
-
-/// Midnight after the last day of the simulated events.
-const UNTIL: i64 = 1_793_491_200;
-
-/// A project, and the database that it is read into.
-struct Project {
-    simulator: Arc<Simulator>,
-    folder: TempDir,
-    config: Value,
-    clock: Arc<dyn Clock>,
-    /// What the last run told.
-    notices: std::sync::Mutex<Vec<String>>,
-    planned: Arc<Planned>,
-    /// What clocks say.
-    clocks: Clocks,
-}
-
-/// What a run said about the requests that it planned.
-#[derive(Debug, Default)]
-struct Planned(std::sync::Mutex<Vec<String>>);
-
-impl Observer for Planned {
-    fn observe(&self, event: &Event<'_>) {
-        if let Event::Planned {
-            requests,
-            limit,
-            until,
-            ..
-        } = event
-        {
-            self.0.lock().unwrap().push(format!(
-                "{requests} requests planned ({limit}), the last of them by {until}"
-            ));
-        }
-    }
-}
-
-/// A wall clock that stands still until it is set.
-#[derive(Debug)]
-struct SetClock(AtomicI64);
-
-impl Clock for SetClock {
-    fn now(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp(self.0.load(Ordering::Relaxed), 0).unwrap()
-    }
-}
-
-impl Project {
-    fn new(simulation: Simulation, clock: Arc<dyn Clock>, config: &Value) -> Project {
-        let world = simulation.mixpanel.clone();
-        let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        let mut all = json!({
-            "project_id": world.project_id, "username": world.username, "secret": world.secret, "base_url": simulator.url(),
-            "rate_share": 1.0,
-        });
-        all.as_object_mut()
-            .unwrap()
-            .extend(config.as_object().unwrap().clone());
-        let folder = tempfile::tempdir().unwrap();
-        Project {
-            simulator,
-            folder,
-            config: all,
-            clock,
-            notices: std::sync::Mutex::default(),
-            planned: Arc::default(),
-            clocks: Clocks::default(),
-        }
-    }
-
-    /// Reads the export as a process of its own does.
-    async fn sync(&self) -> Summary {
-        self.sync_of(Selection::Named(vec!["export".to_owned()]))
-            .await
-    }
-
-    async fn sync_of(&self, streams: Selection) -> Summary {
-        let summary = self.run(streams).await;
-        assert!(summary.failure().is_none(), "{summary:#?}");
-        summary
-    }
-
-    async fn run(&self, streams: Selection) -> Summary {
-        let (simulator, clocks) = (Arc::clone(&self.simulator), self.clocks);
-        let metrics = Arc::new(Metrics::default());
-        let observer: Arc<dyn Observer> = Arc::new(Observers(vec![
-            Arc::clone(&metrics) as _,
-            Arc::clone(&self.planned) as _,
-        ]));
-        let patient = Duration::from_hours(2);
-        let context = BuildContext::new("web")
-            .transport(Arc::new(InProcess::new(move |request| {
-                let ahead = clocks.ahead(&request);
-                clocks.dated(ahead, simulator.now(), simulator.answer(request))
-            })))
-            .clock(Arc::clone(&self.clock))
-            .observer(Arc::clone(&observer))
-            .retry(
-                RetryPolicy::default()
-                    .max_server_delay(patient)
-                    .max_elapsed(patient),
-            )
-            .seed(7);
-        let mut registry = Registry::default();
-        registry.add::<MixpanelConfig>();
-        let connector = registry
-            .build("mixpanel", self.config.clone(), context)
-            .unwrap();
-        let config: SqliteConfig =
-            serde_json::from_value(json!({ "path": self.folder.path().join("web.db") })).unwrap();
-        let destination = Arc::new(SqliteDestination::open(config).unwrap());
-        let source = Source {
-            name: "web".to_owned(),
-            connector,
-            streams,
-        };
-        let job = Job::new("run", destination, vec![source])
-            .observer(observer)
-            .clock(Arc::clone(&self.clock));
-        let summary = pipeline_engine::sync(job).await.unwrap();
-        *self.notices.lock().unwrap() = metrics
-            .notices()
-            .into_iter()
-            .map(|(_, text)| text)
-            .collect();
-        summary
-    }
-
-    /// How many merged users the last run told of whose older events it left alone.
-    fn merged(&self) -> usize {
-        let notices = self.notices.lock().unwrap();
-        let told = notices
-            .iter()
-            .find_map(|text| text.split_once(" merged users are among"));
-        told.map_or(0, |(number, _)| number.parse().unwrap())
-    }
-
-    fn told(&self, part: &str) -> bool {
-        self.notices
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|text| text.contains(part))
-    }
-
-    /// The user of every stored event, by its insert id.
-    fn stored(&self) -> BTreeMap<String, String> {
-        let database = Connection::open(self.folder.path().join("web.db")).unwrap();
-        let mut statement = database
-            .prepare("SELECT insert_id, distinct_id FROM web_export")
-            .unwrap();
-        let mut stored = BTreeMap::new();
-        for row in statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap()
-        {
-            let (event, user): (String, String) = row.unwrap();
-            assert!(
-                stored.insert(event.clone(), user).is_none(),
-                "{event} is stored twice"
-            );
-        }
-        stored
-    }
-
-    /// The times, since the start, at which exports were let through.
-    fn exports(&self) -> Vec<Duration> {
-        self.simulator.stats().operations["GET /api/2.0/export"]
-            .accepted
-            .clone()
-    }
-
-    fn refused(&self) -> usize {
-        self.simulator
-            .stats()
-            .operations
-            .values()
-            .map(|operation| operation.rejected.len())
-            .sum()
-    }
-}
+mod project;
 
 /// `PIPELINE_MIXPANEL_EVENTS=20000` (a day) is the large project.
 ///
@@ -336,7 +151,8 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
         inside.len()
     );
     println!(
-        "outside: {} missing because they came later than {LOOKBACK} days, {} of users merged since, all told of: {}",
+        "outside: {} missing because they came later than {LOOKBACK} days, {} of users merged \
+         since, all told of: {}",
         missing.len(),
         renamed.len(),
         told.len() == renamed.len()
@@ -386,10 +202,6 @@ async fn b_a_month_of_daily_syncs_has_everything_inside_the_lookback() {
             .collect(),
         "after the sweep"
     );
-}
-
-fn day_of(event: &TrueEvent) -> i64 {
-    event.time.div_euclid(1000 * DAY)
 }
 
 /// `PIPELINE_MIXPANEL_EVENTS=2000` is the large project.
@@ -445,7 +257,8 @@ async fn c32_a_long_history_takes_as_many_requests_as_it_must_and_no_hour_has_to
     };
     let busiest = exports.iter().map(within_an_hour).max().unwrap();
     println!(
-        "{rows} events of {DAYS} days, {bytes} bytes of rows, {line} bytes a line: {window} days fit a request"
+        "{rows} events of {DAYS} days, {bytes} bytes of rows, {line} bytes a line: {window} days \
+         fit a request"
     );
     println!(
         "requests: {} of at least {fewest}; busiest hour: {busiest}; refused: {}",

@@ -151,8 +151,9 @@ fn configured(simulator: &Simulator, destination: &str) -> TempDir {
         ..
     } = MixpanelWorld::default();
     let source = format!(
-        "[sources.web]\nconnector = \"mixpanel\"\nproject_id = {project_id}\nusername = \"{username}\"\nsecret = \"{secret}\"\n\
-         base_url = \"{}\"\nstart_date = \"{DAY}\"\nend_date = \"{DAY}\"\nstreams = [\"export\"]\n",
+        "[sources.web]\nconnector = \"mixpanel\"\nproject_id = {project_id}\nusername = \
+         \"{username}\"\nsecret = \"{secret}\"\nbase_url = \"{}\"\nstart_date = \
+         \"{DAY}\"\nend_date = \"{DAY}\"\nstreams = [\"export\"]\n",
         simulator.url()
     );
     fs::write(

@@ -221,7 +221,8 @@ async fn three_poisoned_days_of_sixty_cost_themselves_and_heal_in_one_sync() {
     assert_eq!(project.stored(), project.truth());
     let healed = project.requests();
     println!(
-        "60 days with 3 poisoned: {first} exports, then {again} while they are poisoned, and {healed} to fill them; 2 without poison"
+        "60 days with 3 poisoned: {first} exports, then {again} while they are poisoned, and \
+         {healed} to fill them; 2 without poison"
     );
     assert!(first <= 40 && again <= 6 && healed == 3);
 }

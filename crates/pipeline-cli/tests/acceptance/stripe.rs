@@ -1,298 +1,21 @@
 //! Stripe accounts that change, synchronised into a database: what is stored is what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::DateTime;
-use connector_stripe::{Place, Stream, Stripe, StripeConfig, streams};
-use destination_sqlite::{SqliteConfig, SqliteDestination};
-use pipeline_core::{BuildContext, ErrorKind, Event, Observer, TokioClock};
-use pipeline_engine::{
-    CancellationToken, Destination, Job, Outcome, Selection, Source, Summary, sync,
-};
-use pipeline_simulator::{Simulation, Simulator, Stats, StripeBook, StripeWorld};
-use pipeline_testkit::InProcess;
-use rusqlite::Connection;
-use rusqlite::types::ValueRef;
+use connector_stripe::StripeConfig;
+use connector_stripe::tables::{Stripe, streams};
+use pipeline_core::ErrorKind;
+use pipeline_core::declarative::ListDef;
+use pipeline_engine::Outcome;
+use pipeline_simulator::{Stats, StripeBook};
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::clocks::Clocks;
+use self::account::KEYS;
 
-/// A key that may expire, and the one that is made then.
-const KEYS: [&str; 2] = ["rk_test_sim", "sk_test_sim"];
+mod account;
 
-/// A simulated account and the database that it is synchronised into.
-pub(crate) struct Town {
-    pub(crate) simulator: Arc<Simulator>,
-    directory: TempDir,
-    selection: Selection,
-    /// Whether the database keeps the values of deleted rows.
-    pub(crate) marks: bool,
-    /// Time that passes when a request is sent whose URL contains this text.
-    pub(crate) passes: Option<(&'static str, Duration)>,
-    /// What clocks say.
-    pub(crate) clocks: Clocks,
-    /// The accounts that are read, by the simulator's names, with their ids; the key's own alone
-    /// when there are none.
-    pub(crate) accounts: BTreeMap<String, String>,
-    notices: Arc<Notices>,
-}
-
-/// What the last syncs said that whoever runs them should know.
-#[derive(Debug, Default)]
-struct Notices(Mutex<Vec<String>>);
-
-impl Observer for Notices {
-    fn observe(&self, event: &Event<'_>) {
-        if let Event::Notice { message, .. } = event {
-            self.0.lock().unwrap().push((*message).to_owned());
-        }
-    }
-}
-
-impl Town {
-    pub(crate) fn new(book: StripeBook) -> Town {
-        let stripe = StripeWorld {
-            book: Some(book),
-            ..StripeWorld::default()
-        };
-        let simulation = Simulation {
-            stripe,
-            days: 200,
-            ..Simulation::default()
-        };
-        let simulator = Arc::new(Simulator::without_port(simulation).unwrap());
-        Town {
-            simulator,
-            directory: tempfile::tempdir().unwrap(),
-            selection: Selection::All,
-            marks: false,
-            accounts: BTreeMap::new(),
-            passes: None,
-            clocks: Clocks::default(),
-            notices: Arc::default(),
-        }
-    }
-
-    pub(crate) fn only(mut self, streams: &[&str]) -> Town {
-        self.selection = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());
-        self
-    }
-
-    fn destination(&self) -> Arc<dyn Destination> {
-        let path = self.directory.path().join("town.db");
-        let deletes = if self.marks { "mark" } else { "remove" };
-        Arc::new(
-            SqliteDestination::open(
-                serde_json::from_value::<SqliteConfig>(
-                    serde_json::json!({ "path": path, "deletes": deletes }),
-                )
-                .unwrap(),
-            )
-            .unwrap(),
-        )
-    }
-
-    pub(crate) async fn sync_with(&self, config: StripeConfig) -> Summary {
-        self.sync_until(config, CancellationToken::new()).await
-    }
-
-    pub(crate) async fn sync_until(
-        &self,
-        config: StripeConfig,
-        cancel: CancellationToken,
-    ) -> Summary {
-        let simulator = Arc::clone(&self.simulator);
-        let (passes, clocks) = (self.passes, self.clocks);
-        let transport = InProcess::new(move |request| {
-            if let Some((_, time)) =
-                passes.filter(|(text, _)| request.uri().to_string().contains(text))
-            {
-                simulator.advance(time);
-            }
-            let ahead = clocks.ahead(&request);
-            clocks.dated(ahead, simulator.stripe().now(), simulator.answer(request))
-        });
-        let now =
-            DateTime::from_timestamp(self.simulator.stripe().now() + clocks.machine, 0).unwrap();
-        let clock = Arc::new(TokioClock::starting_at(now));
-        let observer = Arc::clone(&self.notices) as Arc<dyn Observer>;
-        let context = BuildContext::new("s")
-            .transport(Arc::new(transport))
-            .clock(clock.clone())
-            .observer(Arc::clone(&observer));
-        let connector = Arc::new(Stripe::new(config, context).unwrap());
-        let source = Source {
-            name: "s".to_owned(),
-            connector,
-            streams: self.selection.clone(),
-        };
-        let mut job = Job::new("run", self.destination(), vec![source]);
-        (job.clock, job.observer, job.cancel) = (clock, observer, cancel);
-        sync(job).await.unwrap()
-    }
-
-    /// Reads everything, or fails.
-    pub(crate) async fn sync(&self) -> Summary {
-        let summary = self.sync_with(StripeConfig::new(KEYS[1])).await;
-        let undone: Vec<_> = summary
-            .endpoints
-            .iter()
-            .filter(|endpoint| !matches!(endpoint.outcome, Outcome::Done))
-            .collect();
-        assert!(undone.is_empty(), "{undone:#?}");
-        summary
-    }
-
-    /// What the syncs since the last question said that whoever runs them should know.
-    pub(crate) fn notices(&self) -> String {
-        std::mem::take(&mut *self.notices.0.lock().unwrap()).join("\n")
-    }
-
-    pub(crate) fn database(&self) -> Connection {
-        Connection::open(self.directory.path().join("town.db")).unwrap()
-    }
-
-    /// Lets things happen, and as much time pass as lists and events may be late.
-    pub(crate) fn happen(&self, things: u64) {
-        self.simulator.stripe().happen(things);
-        self.pass(Duration::from_mins(3));
-    }
-
-    pub(crate) fn pass(&self, time: Duration) {
-        self.simulator.advance(time);
-    }
-
-    pub(crate) fn rows(&self, stream: &Stream) -> BTreeMap<String, BTreeMap<String, Value>> {
-        let database = self.database();
-        let Ok(mut select) = database.prepare(&format!("SELECT * FROM s_{}", stream.name)) else {
-            return BTreeMap::new();
-        };
-        let names: Vec<String> = select.column_names().map(str::to_owned).collect();
-        let mut rows = select.query([]).unwrap();
-        let mut found = BTreeMap::new();
-        while let Some(row) = rows.next().unwrap() {
-            let cell = |index: usize| match row.get_ref(index).unwrap() {
-                ValueRef::Null | ValueRef::Blob(_) => Value::Null,
-                ValueRef::Integer(number) => Value::from(number),
-                ValueRef::Real(number) => Value::from(number),
-                ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
-            };
-            let row: BTreeMap<String, Value> = names
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (name.clone(), cell(index)))
-                .collect();
-            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-            let account = row.get("_account_id").map(|_| text("_account_id"));
-            let key: Vec<String> = account
-                .into_iter()
-                .chain(stream.key.iter().map(|name| text(name)))
-                .collect();
-            assert!(
-                found.insert(key.join("/"), row).is_none(),
-                "a row is there twice"
-            );
-        }
-        found
-    }
-
-    /// Everything that there is of a stream, by the key that its rows have.
-    fn truth(&self, stream: &Stream) -> BTreeMap<String, Value> {
-        let stripe = self.simulator.stripe();
-        let records = |account: &str| {
-            stripe
-                .records(account, stream.name)
-                .into_iter()
-                .map(|record| (key(stream, &record), record))
-        };
-        if self.accounts.is_empty() {
-            return records("").collect();
-        }
-        let of = |(name, id): (&String, &String)| {
-            records(name)
-                .map(|(key, record)| (format!("{id}/{key}"), record))
-                .collect::<Vec<_>>()
-        };
-        self.accounts.iter().flat_map(of).collect()
-    }
-
-    /// What differs between what is stored and what there is.
-    pub(crate) fn differences(&self) -> Vec<String> {
-        let mut differences = Vec::new();
-        for stream in streams().filter(|stream| stream.name != "events") {
-            if matches!(&self.selection, Selection::Named(names) if !names.iter().any(|name| name == stream.name))
-            {
-                continue;
-            }
-            let truth = self.truth(stream);
-            let rows = self.rows(stream);
-            differences.extend(
-                truth
-                    .keys()
-                    .filter(|key| !rows.contains_key(*key))
-                    .map(|key| format!("{}: {key} is missing", stream.name)),
-            );
-            differences.extend(
-                rows.keys()
-                    .filter(|key| !truth.contains_key(*key))
-                    .map(|key| format!("{}: {key} is gone but stored", stream.name)),
-            );
-            for (key, record) in &truth {
-                let Some(row) = rows.get(key) else { continue };
-                let members = record
-                    .as_object()
-                    .unwrap()
-                    .iter()
-                    .filter(|(name, value)| !equals(row.get(*name), value));
-                differences.extend(members.map(|(name, value)| {
-                    format!(
-                        "{}: {key}: {name} is {value}, stored {:?}",
-                        stream.name,
-                        row.get(name)
-                    )
-                }));
-            }
-        }
-        differences
-    }
-}
-
-fn key(stream: &Stream, record: &Value) -> String {
-    let member = |name: &&str| {
-        record
-            .get(*name)
-            .filter(|_| *name == "id")
-            .or(record.get("_parent"))
-            .and_then(Value::as_str)
-    };
-    stream
-        .key
-        .iter()
-        .map(|name| member(name).unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// Whether a cell holds a member's value. Times are stored in a form of their own, and so are
-/// members without a column.
-fn equals(cell: Option<&Value>, member: &Value) -> bool {
-    match (cell, member) {
-        (None, _) | (Some(Value::String(_)), Value::Number(_)) => true,
-        (Some(cell), Value::Bool(flag)) => cell.as_i64() == Some(i64::from(*flag)),
-        (Some(Value::String(text)), Value::Object(_) | Value::Array(_)) => {
-            serde_json::from_str::<Value>(text).ok().as_ref() == Some(member)
-        }
-        (Some(cell), Value::Object(_) | Value::Array(_)) => *cell == *member,
-        (Some(Value::Number(cell)), Value::Number(number)) => {
-            cell.as_f64() == number.as_f64()
-                || number.as_i64().is_some_and(|number| number > 1_000_000_000)
-        }
-        (Some(cell), member) => cell == member,
-    }
-}
+pub(crate) use self::account::SimulatedAccount;
 
 /// What a sync has asked for.
 struct Cost {
@@ -302,7 +25,7 @@ struct Cost {
     objects: u64,
 }
 
-impl Town {
+impl SimulatedAccount {
     async fn cost_of_a_sync(&self) -> Cost {
         let before = self.simulator.stats();
         self.sync().await;
@@ -356,14 +79,9 @@ impl Town {
                 .filter(created)
                 .count() as u64
         };
-        let parents = streams().filter_map(|stream| {
-            if let Place::Each { parent, .. } = stream.place {
-                Some(parent)
-            } else {
-                None
-            }
-        });
-        parents.map(made).sum()
+        let asked_for_each = streams().filter(|list| list.embedded.is_none());
+        let parents = asked_for_each.filter_map(|list| list.parent);
+        parents.map(|parent| made(parent.list)).sum()
     }
 
     /// How many lists of records have to be asked for at every sync.
@@ -464,12 +182,13 @@ impl Happened {
     /// change, delete.
     fn assert_everywhere(&self) {
         let [made, changed, deleted] = &self.0;
-        let without = |happened: &BTreeSet<&str>, is_meant: fn(&Stream) -> bool| -> Vec<&str> {
-            let meant = streams()
-                .filter(|stream| stream.name != "events" && is_meant(stream))
-                .map(|stream| stream.name);
-            meant.filter(|name| !happened.contains(name)).collect()
-        };
+        let without =
+            |happened: &BTreeSet<&str>, is_meant: fn(&ListDef<Stripe>) -> bool| -> Vec<&str> {
+                let meant = streams()
+                    .filter(|stream| stream.name != "events" && is_meant(stream))
+                    .map(|stream| stream.name);
+                meant.filter(|name| !happened.contains(name)).collect()
+            };
         println!(
             "made in {}, changed in {}, deleted in {} streams",
             made.len(),
@@ -532,52 +251,52 @@ const DELETED: [&str; 16] = [
 /// `PIPELINE_STRIPE_OPERATIONS=1` shows what the requests of each sync were for.
 #[tokio::test(start_paused = true)]
 async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
-    let town = Town::new(StripeBook {
+    let simulated = SimulatedAccount::new(StripeBook {
         objects: 40,
         changes_per_page: 2,
         ..StripeBook::default()
     });
-    town.sync().await;
+    simulated.sync().await;
     assert!(
-        town.simulator.stripe().events() > 100,
+        simulated.simulator.stripe().events() > 100,
         "much has happened meanwhile"
     );
-    town.simulator.stripe().changes_per_page(0);
-    town.happen(0);
-    town.sync().await;
-    town.assert_truth("after the backfill");
+    simulated.simulator.stripe().changes_per_page(0);
+    simulated.happen(0);
+    simulated.sync().await;
+    simulated.assert_truth("after the backfill");
     let mut happened = Happened::default();
     for (round, things) in [0, 400, 40].into_iter().enumerate() {
         // So long that no sync reads again what the one before has read.
-        town.pass(Duration::from_mins(20));
-        town.sync().await;
+        simulated.pass(Duration::from_mins(20));
+        simulated.sync().await;
         let (events, since) = (
-            town.simulator.stripe().events(),
-            town.simulator.stripe().now(),
+            simulated.simulator.stripe().events(),
+            simulated.simulator.stripe().now(),
         );
-        let before = town.truths();
+        let before = simulated.truths();
         if round == 0 {
-            town.simulator.stripe().happen_everywhere();
+            simulated.simulator.stripe().happen_everywhere();
         }
-        town.happen(things);
-        happened.note(&before, &town.truths());
+        simulated.happen(things);
+        happened.note(&before, &simulated.truths());
         if round == 1 {
-            town.key_expires().await;
+            simulated.key_expires().await;
         }
-        let cost = town.cost_of_a_sync().await;
-        town.assert_truth(&format!("after round {round}"));
-        town.pass(Duration::from_mins(20));
-        let idle = town.cost_of_a_sync().await;
-        let objects = town.simulator.stripe().named_since(events) as u64;
-        let lists = town.lists_of_new_objects(since);
+        let cost = simulated.cost_of_a_sync().await;
+        simulated.assert_truth(&format!("after round {round}"));
+        simulated.pass(Duration::from_mins(20));
+        let idle = simulated.cost_of_a_sync().await;
+        let objects = simulated.simulator.stripe().named_since(events) as u64;
+        let lists = simulated.lists_of_new_objects(since);
         println!(
-            "round {round}: {things} things, {objects} objects named by events, {lists} lists of new ones: {} requests, {} of them for events, {} for \
-             objects; {} when nothing happens",
+            "round {round}: {things} things, {objects} objects named by events, {lists} lists of \
+             new ones: {} requests, {} of them for events, {} for objects; {} when nothing happens",
             cost.requests, cost.pages_of_events, cost.objects, idle.requests
         );
         // A request for each list, or two, and each list of a record that no event tells of. Lists
         // of what is new are read again.
-        let most = 112 + town.lists_that_nothing_tells_of() + lists;
+        let most = 112 + simulated.lists_that_nothing_tells_of() + lists;
         assert!(
             idle.requests <= most,
             "{} requests when nothing happens, at most {most}",
@@ -603,8 +322,8 @@ async fn c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is() {
 
 #[test]
 fn every_stream_of_the_table_is_simulated() {
-    let town = Town::new(StripeBook::default());
-    let simulated = town.simulator.stripe().streams();
+    let account = SimulatedAccount::new(StripeBook::default());
+    let simulated = account.simulator.stripe().streams();
     let missing: Vec<_> = streams()
         .map(|stream| stream.name)
         .filter(|name| *name != "events" && !simulated.iter().any(|known| known == name))
@@ -612,10 +331,15 @@ fn every_stream_of_the_table_is_simulated() {
     assert!(missing.is_empty(), "{missing:?}");
     let empty: Vec<_> = streams()
         .filter(|stream| {
-            stream.name != "events" && town.simulator.stripe().records("", stream.name).is_empty()
+            stream.name != "events"
+                && account
+                    .simulator
+                    .stripe()
+                    .records("", stream.name)
+                    .is_empty()
         })
         .map(|stream| stream.name)
         .collect();
     assert!(empty.is_empty(), "{empty:?}");
-    assert!(streams().any(|stream| matches!(stream.place, Place::Inside { .. })));
+    assert!(streams().any(|stream| stream.embedded.is_some()));
 }

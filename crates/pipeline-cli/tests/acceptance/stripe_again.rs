@@ -8,12 +8,12 @@ use connector_stripe::{API_VERSION, StripeConfig};
 use pipeline_core::ErrorKind;
 use serde_json::json;
 
-use crate::stripe::Town;
-use crate::stripe_events::{metadata, town};
+use crate::stripe::SimulatedAccount;
+use crate::stripe_events::{empty_account, metadata};
 
 const DAY: Duration = Duration::from_hours(24);
 
-impl Town {
+impl SimulatedAccount {
     /// Changes a customer, and tells of it unless that is to be a secret.
     fn revise(&self, customer: &str, revision: u32, told: bool) {
         self.change(
@@ -45,16 +45,16 @@ impl Town {
 
 #[tokio::test(start_paused = true)]
 async fn c47_a_new_pin_reads_the_lists_again_and_keeps_the_state() {
-    let town = town(&["customers", "coupons"]);
-    let (kept, lost) = (town.customer(), town.customer());
-    town.sync().await;
-    town.revise(&kept, 2, false);
-    town.remove("customers", &lost);
-    town.later().await;
+    let simulated = empty_account(&["customers", "coupons"]);
+    let (kept, lost) = (simulated.customer(), simulated.customer());
+    simulated.sync().await;
+    simulated.revise(&kept, 2, false);
+    simulated.remove("customers", &lost);
+    simulated.later().await;
     assert_eq!(
         (
-            town.revision(&kept).as_str(),
-            town.requests("GET /v1/customers")
+            simulated.revision(&kept).as_str(),
+            simulated.requests("GET /v1/customers")
         ),
         ("1", 2),
         "nobody told"
@@ -62,25 +62,31 @@ async fn c47_a_new_pin_reads_the_lists_again_and_keeps_the_state() {
 
     // As an earlier release left it.
     let pinned = "UPDATE _pipeline_state SET state = replace(state, ?, '2025-09-30.clover')";
-    assert_eq!(town.database().execute(pinned, [API_VERSION]).unwrap(), 3);
-    let events = town.requests("GET /v1/events");
-    town.later().await;
     assert_eq!(
-        (town.revision(&kept).as_str(), town.row("customers", &lost)),
+        simulated.database().execute(pinned, [API_VERSION]).unwrap(),
+        3
+    );
+    let events = simulated.requests("GET /v1/events");
+    simulated.later().await;
+    assert_eq!(
+        (
+            simulated.revision(&kept).as_str(),
+            simulated.row("customers", &lost)
+        ),
         ("2", None)
     );
     assert_eq!(
-        town.requests("GET /v1/events") - events,
+        simulated.requests("GET /v1/events") - events,
         1,
         "the feed goes on where it was"
     );
-    let listed = town.requests("GET /v1/customers");
-    town.revise(&kept, 3, false);
-    town.later().await;
+    let listed = simulated.requests("GET /v1/customers");
+    simulated.revise(&kept, 3, false);
+    simulated.later().await;
     assert_eq!(
         (
-            town.revision(&kept).as_str(),
-            town.requests("GET /v1/customers") - listed
+            simulated.revision(&kept).as_str(),
+            simulated.requests("GET /v1/customers") - listed
         ),
         ("2", 1),
         "once is enough"
@@ -89,61 +95,70 @@ async fn c47_a_new_pin_reads_the_lists_again_and_keeps_the_state() {
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_tells_of_is_right_again_after_the_days_that_the_configuration_says() {
-    let town = town(&["customers", "coupons"]);
-    let customer = town.customer();
+    let simulated = empty_account(&["customers", "coupons"]);
+    let customer = simulated.customer();
     let mut config = StripeConfig::new("sk_test_sim");
     config.full_refresh_days = NonZeroU32::new(30);
     config.stream_refresh_days = [("customers".to_owned(), NonZeroU32::new(7).unwrap())].into();
     let mut listed = Vec::new();
     for day in 0..16 {
-        town.revise(&customer, day, false);
-        town.pass(DAY);
-        assert_eq!(town.sync_with(config.clone()).await.failure(), None);
-        listed.push(town.revision(&customer));
+        simulated.revise(&customer, day, false);
+        simulated.pass(DAY);
+        assert_eq!(simulated.sync_with(config.clone()).await.failure(), None);
+        listed.push(simulated.revision(&customer));
     }
     assert_eq!(listed.join(" "), "0 0 0 0 0 0 0 7 7 7 7 7 7 7 14 14");
 }
 
 #[tokio::test(start_paused = true)]
 async fn changes_while_a_permission_was_lost_are_found_when_it_is_back() {
-    let town = town(&["customers", "coupons"]);
-    let (kept, lost) = (town.customer(), town.customer());
-    town.sync().await;
-    town.simulator.stripe().forbid(&["customers"]);
-    town.revise(&kept, 2, true);
-    town.remove("customers", &lost);
-    town.tell(
+    let simulated = empty_account(&["customers", "coupons"]);
+    let (kept, lost) = (simulated.customer(), simulated.customer());
+    simulated.sync().await;
+    simulated.simulator.stripe().forbid(&["customers"]);
+    simulated.revise(&kept, 2, true);
+    simulated.remove("customers", &lost);
+    simulated.tell(
         "customer.updated",
         &json!({ "id": lost, "object": "customer" }),
     );
     for _ in 0..2 {
-        town.pass(DAY);
+        simulated.pass(DAY);
         assert_eq!(
-            town.sync_with(StripeConfig::new("sk_test_sim"))
+            simulated
+                .sync_with(StripeConfig::new("sk_test_sim"))
                 .await
                 .failure(),
             Some(ErrorKind::PermissionDenied)
         );
-        assert_eq!(town.revision(&kept), "1", "what there was stays");
+        assert_eq!(simulated.revision(&kept), "1", "what there was stays");
     }
     assert!(
-        town.notices()
+        simulated
+            .notices()
             .contains("changes of `customers` are passed over")
     );
-    town.simulator.stripe().forbid(&[]);
-    town.later().await;
+    simulated.simulator.stripe().forbid(&[]);
+    simulated.later().await;
     assert_eq!(
-        (town.revision(&kept).as_str(), town.row("customers", &lost)),
+        (
+            simulated.revision(&kept).as_str(),
+            simulated.row("customers", &lost)
+        ),
         ("2", None)
     );
     assert!(
-        town.notices()
+        simulated
+            .notices()
             .contains("the whole list of `customers` was read again")
     );
-    town.revise(&kept, 3, false);
-    town.later().await;
+    simulated.revise(&kept, 3, false);
+    simulated.later().await;
     assert_eq!(
-        (town.revision(&kept).as_str(), town.notices().as_str()),
+        (
+            simulated.revision(&kept).as_str(),
+            simulated.notices().as_str()
+        ),
         ("2", ""),
         "once is enough"
     );
@@ -151,49 +166,50 @@ async fn changes_while_a_permission_was_lost_are_found_when_it_is_back() {
 
 #[tokio::test(start_paused = true)]
 async fn changes_while_a_stream_was_not_selected_are_found_when_it_is_again() {
-    let mut town = town(&["customers", "coupons"]);
-    let customer = town.customer();
-    town.sync().await;
-    town = town.only(&["coupons"]);
-    town.revise(&customer, 2, true);
-    town.later().await;
-    town.pass(DAY);
-    town.sync().await;
-    town = town.only(&["customers", "coupons"]);
-    town.later().await;
-    assert_eq!(town.revision(&customer), "2");
+    let mut simulated = empty_account(&["customers", "coupons"]);
+    let customer = simulated.customer();
+    simulated.sync().await;
+    simulated = simulated.only(&["coupons"]);
+    simulated.revise(&customer, 2, true);
+    simulated.later().await;
+    simulated.pass(DAY);
+    simulated.sync().await;
+    simulated = simulated.only(&["customers", "coupons"]);
+    simulated.later().await;
+    assert_eq!(simulated.revision(&customer), "2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn events_that_age_out_while_they_are_read_are_no_silent_gap() {
-    let mut town = town(&["customers", "coupons"]);
-    let (told, aged) = (town.customer(), town.customer());
-    town.sync().await;
-    town.revise(&aged, 2, true);
-    (0..150).for_each(|_| town.tell("customer.updated", &json!({ "object": "customer" })));
-    town.pass(28 * DAY + DAY / 2);
-    town.revise(&told, 2, true);
-    (0..60).for_each(|_| town.tell("customer.updated", &json!({ "object": "customer" })));
-    town.pass(Duration::from_mins(3));
+    let mut simulated = empty_account(&["customers", "coupons"]);
+    let (told, aged) = (simulated.customer(), simulated.customer());
+    simulated.sync().await;
+    simulated.revise(&aged, 2, true);
+    (0..150).for_each(|_| simulated.tell("customer.updated", &json!({ "object": "customer" })));
+    simulated.pass(28 * DAY + DAY / 2);
+    simulated.revise(&told, 2, true);
+    (0..60).for_each(|_| simulated.tell("customer.updated", &json!({ "object": "customer" })));
+    simulated.pass(Duration::from_mins(3));
     // The page behind an event that is too old by now is refused.
-    town.passes = Some(("starting_after=evt", 2 * DAY));
-    town.sync().await;
+    simulated.passes = Some(("starting_after=evt", 2 * DAY));
+    simulated.sync().await;
     assert_eq!(
         (
-            town.requests("GET /v1/events"),
-            town.revision(&told).as_str()
+            simulated.requests("GET /v1/events"),
+            simulated.revision(&told).as_str()
         ),
         (2, "2"),
         "what was read counts"
     );
     assert!(
-        town.notices()
+        simulated
+            .notices()
             .contains("events aged out before they could be read")
     );
-    town.passes = None;
-    town.later().await;
-    assert_eq!(town.revision(&aged), "2");
-    town.notices();
-    town.later().await;
-    assert_eq!(town.notices(), "");
+    simulated.passes = None;
+    simulated.later().await;
+    assert_eq!(simulated.revision(&aged), "2");
+    simulated.notices();
+    simulated.later().await;
+    assert_eq!(simulated.notices(), "");
 }

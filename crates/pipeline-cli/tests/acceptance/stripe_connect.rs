@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use connector_stripe::{Accounts, StripeConfig, streams};
+use connector_stripe::tables::{stream, streams};
+use connector_stripe::{Accounts, StripeConfig};
 use pipeline_engine::{Outcome, Summary};
 use pipeline_simulator::{Simulation, Simulator, StripeBook, StripeWorld};
 use rusqlite::Connection;
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::account::setting;
 use crate::mixpanel_day::{Cost, Sync};
-use crate::stripe::Town;
+use crate::stripe::SimulatedAccount;
 
 /// The id of the platform's own account.
 const OWN: &str = "acct_own";
@@ -37,25 +38,25 @@ const KINDS: [&str; 9] = [
     "quotes",
 ];
 
-fn town(connected: u64, streams: &[&str]) -> Town {
-    let mut town = Town::new(StripeBook {
+fn platform(connected: u64, streams: &[&str]) -> SimulatedAccount {
+    let mut simulated = SimulatedAccount::new(StripeBook {
         objects: 4,
         connected,
         ..StripeBook::default()
     })
     .only(streams);
-    town.reads(&[]);
+    simulated.reads(&[]);
     // People choose the same ids in many accounts.
-    for account in town.accounts.keys() {
-        town.simulator.stripe().make(
+    for account in simulated.accounts.keys() {
+        simulated.simulator.stripe().make(
             account,
             "coupons",
             None,
             json!({ "id": "WELCOME", "name": account }),
         );
     }
-    town.pass(Duration::from_mins(5));
-    town
+    simulated.pass(Duration::from_mins(5));
+    simulated
 }
 
 fn all() -> StripeConfig {
@@ -64,7 +65,7 @@ fn all() -> StripeConfig {
     config
 }
 
-impl Town {
+impl SimulatedAccount {
     /// Expects the accounts of these names, or those that there are now.
     fn reads(&mut self, names: &[&str]) {
         let names: Vec<String> = if names.is_empty() {
@@ -105,7 +106,7 @@ impl Town {
 
     /// The accounts that have rows of a stream.
     fn stored(&self, name: &str) -> BTreeSet<String> {
-        let rows = self.rows(connector_stripe::stream(name).unwrap());
+        let rows = self.rows(stream(name).unwrap());
         rows.into_values()
             .map(|row| row["_account_id"].as_str().unwrap().to_owned())
             .collect()
@@ -148,43 +149,47 @@ fn unread(summary: &Summary) -> BTreeMap<&str, BTreeSet<(&'static str, String)>>
 #[tokio::test(start_paused = true)]
 async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     // Two pages of accounts.
-    let mut town = town(setting("PIPELINE_CONNECT_ACCOUNTS", 150), &KINDS);
-    let before = town.simulator.stats().requests;
-    let summary = town.sync_all().await;
+    let mut simulated = platform(setting("PIPELINE_CONNECT_ACCOUNTS", 150), &KINDS);
+    let before = simulated.simulator.stats().requests;
+    let summary = simulated.sync_all().await;
     println!(
         "the first sync: {} requests, {} commits",
-        town.simulator.stats().requests - before,
+        simulated.simulator.stats().requests - before,
         summary.commits
     );
-    town.is_true("after the first sync");
+    simulated.is_true("after the first sync");
     assert_eq!(
-        town.stored("accounts"),
+        simulated.stored("accounts"),
         BTreeSet::from([OWN.to_owned()]),
         "only the platform has that list"
     );
     assert_eq!(
-        town.rows(connector_stripe::stream("coupons").unwrap())
+        simulated
+            .rows(stream("coupons").unwrap())
             .keys()
             .filter(|key| key.ends_with("/WELCOME"))
             .count(),
-        town.accounts.len()
+        simulated.accounts.len()
     );
 
     for things in [400, 0] {
-        town.happen(things);
-        let before = town.simulator.stats().requests;
-        town.sync_all().await;
+        simulated.happen(things);
+        let before = simulated.simulator.stats().requests;
+        simulated.sync_all().await;
         println!(
             "{things} things: {} requests",
-            town.simulator.stats().requests - before
+            simulated.simulator.stats().requests - before
         );
-        town.is_true("after things have happened");
+        simulated.is_true("after things have happened");
     }
 
-    town.simulator.stripe().connect("acct_late");
-    town.simulator.stripe().disconnect("acct_connected0007");
-    town.happen(100);
-    let summary = town.sync_with(all()).await;
+    simulated.simulator.stripe().connect("acct_late");
+    simulated
+        .simulator
+        .stripe()
+        .disconnect("acct_connected0007");
+    simulated.happen(100);
+    let summary = simulated.sync_with(all()).await;
     let gone = unread(&summary);
     assert_eq!(
         gone.keys().copied().collect::<Vec<_>>(),
@@ -193,44 +198,47 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
     assert_eq!(summary.failure(), None, "nobody asked for it by name");
     // What was read of it stays, but in tables that every sync reads whole.
     assert!(
-        town.stored("charges").contains("acct_connected0007")
-            && !town.stored("quotes").contains("acct_connected0007")
+        simulated.stored("charges").contains("acct_connected0007")
+            && !simulated.stored("quotes").contains("acct_connected0007")
     );
-    town.reads(&[]);
-    let differences = town.differences();
+    simulated.reads(&[]);
+    let differences = simulated.differences();
     assert!(
         differences
             .iter()
             .all(|difference| difference.contains(": acct_connected0007/")),
         "{differences:#?}"
     );
-    assert!(town.stored("charges").contains("acct_late"));
+    assert!(simulated.stored("charges").contains("acct_late"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn c43_all_streams_of_several_accounts_that_change_while_they_are_read() {
     let names: Vec<&str> = streams().map(|stream| stream.name).collect();
-    let mut town = Town::new(StripeBook {
+    let mut simulated = SimulatedAccount::new(StripeBook {
         objects: 12,
         connected: 3,
         changes_per_page: 1,
         ..StripeBook::default()
     })
     .only(&names);
-    town.reads(&[]);
-    town.sync_all().await;
-    town.simulator.stripe().changes_per_page(0);
+    simulated.reads(&[]);
+    simulated.sync_all().await;
+    simulated.simulator.stripe().changes_per_page(0);
     for things in [300, 30] {
-        town.happen(things);
-        town.sync_all().await;
-        town.is_true("after things have happened");
+        simulated.happen(things);
+        simulated.sync_all().await;
+        simulated.is_true("after things have happened");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn c43_accounts_that_are_named_are_read_alone_and_one_that_is_closed_fails_no_other() {
-    let mut town = town(5, &["charges", "coupons", "quotes"]);
-    town.simulator.stripe().disconnect("acct_connected0002");
+    let mut simulated = platform(5, &["charges", "coupons", "quotes"]);
+    simulated
+        .simulator
+        .stripe()
+        .disconnect("acct_connected0002");
     let mut config = all();
     let named = [
         "acct_connected0001",
@@ -239,9 +247,9 @@ async fn c43_accounts_that_are_named_are_read_alone_and_one_that_is_closed_fails
     ];
     config.accounts = Some(Accounts::Named(named.map(str::to_owned).to_vec()));
     config.platform = Some(false);
-    let summary = town.sync_with(config).await;
-    town.reads(&["acct_connected0001", "acct_connected0004"]);
-    town.is_true("the platform is left out, and so is who was not named");
+    let summary = simulated.sync_with(config).await;
+    simulated.reads(&["acct_connected0001", "acct_connected0004"]);
+    simulated.is_true("the platform is left out, and so is who was not named");
     let closed = unread(&summary);
     assert_eq!(
         closed.keys().copied().collect::<Vec<_>>(),
@@ -262,22 +270,22 @@ async fn c43_accounts_that_are_named_are_read_alone_and_one_that_is_closed_fails
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_begins_to_read_several_accounts_replaces_what_it_has() {
-    let mut town = town(2, &["charges", "coupons", "customers"]);
-    let accounts = std::mem::take(&mut town.accounts);
-    town.sync().await;
-    town.is_true("one account");
-    town.accounts = accounts.clone();
-    town.happen(20);
-    town.sync_all().await;
-    town.is_true("several accounts");
-    town.accounts = BTreeMap::new();
-    town.happen(20);
-    town.sync().await;
-    let stored: BTreeSet<String> = town
-        .rows(connector_stripe::stream("charges").unwrap())
+    let mut simulated = platform(2, &["charges", "coupons", "customers"]);
+    let accounts = std::mem::take(&mut simulated.accounts);
+    simulated.sync().await;
+    simulated.is_true("one account");
+    simulated.accounts = accounts.clone();
+    simulated.happen(20);
+    simulated.sync_all().await;
+    simulated.is_true("several accounts");
+    simulated.accounts = BTreeMap::new();
+    simulated.happen(20);
+    simulated.sync().await;
+    let stored: BTreeSet<String> = simulated
+        .rows(stream("charges").unwrap())
         .into_keys()
         .collect();
-    let there = town.simulator.stripe().records("", "charges");
+    let there = simulated.simulator.stripe().records("", "charges");
     assert_eq!(stored.len(), there.len(), "one account again: {stored:?}");
 }
 
@@ -314,8 +322,10 @@ impl Site {
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut config = format!(
-            "[destination]\ntype = \"sqlite\"\npath = \"town.db\"\n\n[sync]\ncommit_interval = \"{interval}\"\n\n[sources.s]\nconnector = \"stripe\"\napi_key = \"sk_test_sim\"\nbase_url = \"{}\"\n\
-             accounts = \"all\"\nrate_share = 1.0\naccount_rps = 100000\nlist_rps = 100000\nmax_concurrency = {at_once}\n",
+            "[destination]\ntype = \"sqlite\"\npath = \"simulated.db\"\n\n[sync]\ncommit_interval \
+             = \"{interval}\"\n\n[sources.s]\nconnector = \"stripe\"\napi_key = \
+             \"sk_test_sim\"\nbase_url = \"{}\"\naccounts = \"all\"\nrate_share = 1.0\naccount_rps \
+             = 100000\nlist_rps = 100000\nmax_concurrency = {at_once}\n",
             simulator.url()
         );
         if std::env::var("PIPELINE_CONNECT_STREAMS").is_err() {
@@ -333,7 +343,7 @@ impl Site {
 
     /// Keys of the rows of a table, account first.
     fn keys(&self, table: &str) -> Vec<String> {
-        let database = Connection::open(self.folder.path().join("town.db")).unwrap();
+        let database = Connection::open(self.folder.path().join("simulated.db")).unwrap();
         if !database
             .table_exists(None, format!("s_{table}").as_str())
             .unwrap()
@@ -357,7 +367,7 @@ impl Site {
         let stripe = self.simulator.stripe();
         let names = KINDS.iter().filter(|name| {
             **name != "events"
-                && connector_stripe::stream(name).is_some_and(|stream| matches!(stream.key, ["id"]))
+                && stream(name).is_some_and(|list| matches!(list.streams[0].key, ["id"]))
         });
         for name in names {
             let of = |account: String| {
@@ -384,7 +394,7 @@ impl Site {
 }
 
 fn number(folder: &Path, query: &str) -> u64 {
-    Connection::open(folder.join("town.db"))
+    Connection::open(folder.join("simulated.db"))
         .unwrap()
         .query_row(query, [], |row| row.get::<_, i64>(0))
         .unwrap()
@@ -419,7 +429,8 @@ async fn c43_connected_accounts_cost_the_memory_of_their_states_and_no_more() {
                 "SELECT sum(length(state)) FROM _pipeline_state",
             );
             println!(
-                "{accounts} accounts, {sync} sync: {} requests, {:.1} s, {:.1} s of processor, {} MiB at most; {} commits, {} KiB of log, {} KiB of state",
+                "{accounts} accounts, {sync} sync: {} requests, {:.1} s, {:.1} s of processor, {} \
+                 MiB at most; {} commits, {} KiB of log, {} KiB of state",
                 place.simulator.stats().requests - before,
                 cost.wall.as_secs_f64(),
                 cost.processor,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use chrono::DateTime;
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
 use destination_sqlite::SqliteConfig;
@@ -179,7 +179,8 @@ async fn sync_over(way: &Arc<Way>, destination: Arc<dyn Destination>) {
         .transport(transport)
         .clock(clock.clone())
         .seed(7);
-    let connector = Arc::new(Stripe::new(StripeConfig::new("sk_live_sim"), context).unwrap());
+    let connector =
+        Arc::new(StripeConnector::new(StripeConfig::new("sk_live_sim"), context).unwrap());
     let streams = Selection::Named(vec!["charges".to_owned()]);
     let job = Job::new(
         "run",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use pipeline_core::{BuildContext, Event, Observer, TokioClock};
 use pipeline_engine::{Job, Options, Selection, Source, sync};
@@ -50,7 +50,7 @@ fn job(simulator: &Arc<Simulator>, folder: &Path, streams: &[&str]) -> Job {
         .seed(7);
     let mut config = StripeConfig::new("sk_live_sim");
     config.rate_share = 1.0;
-    let connector = Arc::new(Stripe::new(config, context).unwrap());
+    let connector = Arc::new(StripeConnector::new(config, context).unwrap());
     let config: SqliteConfig =
         serde_json::from_value(serde_json::json!({ "path": folder.join("stripe.db") })).unwrap();
     let streams = Selection::Named(streams.iter().map(|name| (*name).to_owned()).collect());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use destination_sqlite::{SqliteConfig, SqliteDestination};
 use futures::{StreamExt, stream};
 use pipeline_core::{BuildContext, TokioClock};
@@ -203,7 +203,7 @@ async fn read(transport: InProcess, streams: &[&str]) -> (Summary, Duration, tem
         .seed(7);
     let mut config = StripeConfig::new("sk_live_sim");
     config.rate_share = 1.0;
-    let connector = Arc::new(Stripe::new(config, context).unwrap());
+    let connector = Arc::new(StripeConnector::new(config, context).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let config: SqliteConfig =
         serde_json::from_value(serde_json::json!({ "path": folder.path().join("stripe.db") }))

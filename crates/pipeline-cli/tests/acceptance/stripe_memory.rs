@@ -34,8 +34,9 @@ async fn peak(charges: u64) -> u64 {
     .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
-        "[destination]\ntype = \"jsonl\"\npath = \"lines\"\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"sk_test_sim\"\n\
-         account_rps = 10000\nlist_rps = 10000\nbase_url = \"{}\"\nstreams = [\"charges\"]\n",
+        "[destination]\ntype = \"jsonl\"\npath = \"lines\"\n\n[sources.payments]\nconnector = \
+         \"stripe\"\napi_key = \"sk_test_sim\"\naccount_rps = 10000\nlist_rps = 10000\nbase_url = \
+         \"{}\"\nstreams = [\"charges\"]\n",
         simulator.url()
     );
     fs::write(folder.path().join("pipeline.toml"), config).unwrap();

@@ -168,7 +168,8 @@ fn assert_account(account: &Account, tickets: u64) {
     let used = within as f64 / allowed;
     let meanwhile = all.iter().filter(|time| **time < last_export).count();
     println!(
-        "requests of the account: {}, {meanwhile} of them while exports remained, {} of single tickets",
+        "requests of the account: {}, {meanwhile} of them while exports remained, {} of single \
+         tickets",
         all.len(),
         of_tickets.len()
     );

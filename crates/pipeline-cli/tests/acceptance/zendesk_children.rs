@@ -73,7 +73,8 @@ async fn c41_children_that_end_out_of_order_are_all_there_after_a_kill_at_any_of
             },
         ));
         tokio::select! {
-            summary = account.sync(&["ticket_audits"]) => panic!("it ended before it was killed: {summary:#?}"),
+            summary = account.sync(&["ticket_audits"]) => panic!("it ended before it was killed: \
+                                                                  {summary:#?}"),
             () = dead.notified() => {}
         }
         account.behind(open());

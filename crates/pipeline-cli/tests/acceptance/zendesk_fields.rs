@@ -116,12 +116,14 @@ async fn custom_fields_of_every_type_are_columns() {
             ("7", "$.field_7"),
         ] {
             let wrong = format!(
-                "SELECT count(*) FROM support_{table} WHERE {prefix}field_{name} IS NOT json_extract({member}, '{json}')"
+                "SELECT count(*) FROM support_{table} WHERE {prefix}field_{name} IS NOT \
+                 json_extract({member}, '{json}')"
             );
             assert_eq!(number(&account, &wrong), 0, "{wrong}");
         }
         let days = format!(
-            "SELECT count(*) FROM support_{table} WHERE {prefix}field_5 || 'T00:00:00Z' = json_extract({member}, '$.field_5')"
+            "SELECT count(*) FROM support_{table} WHERE {prefix}field_5 || 'T00:00:00Z' = \
+             json_extract({member}, '$.field_5')"
         );
         let written =
             format!("SELECT count(json_extract({member}, '$.field_5')) FROM support_{table}");
@@ -163,7 +165,8 @@ async fn a_field_that_is_added_later_gets_a_column_and_one_that_is_removed_keeps
         "rows that did not change since are null: {filled} of {tickets}"
     );
     let wrong = format!(
-        "SELECT count(*) FROM support_tickets WHERE custom_field_{LATER} IS NOT NULL AND custom_fields NOT LIKE '%' || custom_field_{LATER} || '%'"
+        "SELECT count(*) FROM support_tickets WHERE custom_field_{LATER} IS NOT NULL AND \
+         custom_fields NOT LIKE '%' || custom_field_{LATER} || '%'"
     );
     assert_eq!(number(&account, &wrong), 0);
     assert_eq!(

@@ -136,7 +136,8 @@ async fn an_hour_of_tokens_that_live_five_minutes() {
             watch.refused.load(Ordering::Relaxed),
         );
         println!(
-            "refresh token: {refreshes}; simulated {took:?}; tokens issued {issued}, refused {refused}"
+            "refresh token: {refreshes}; simulated {took:?}; tokens issued {issued}, refused \
+             {refused}"
         );
         assert!(took >= Duration::from_mins(59), "{took:?}");
         assert!(
@@ -226,7 +227,8 @@ async fn a_sync_with_an_api_token_tells_when_these_end() {
     assert_eq!(
         notices,
         [
-            "API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth client instead"
+            "API tokens stop working on 2027-04-30, and unused ones earlier; create an OAuth \
+             client instead"
         ]
     );
 }

@@ -187,7 +187,8 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
             },
         ));
         tokio::select! {
-            summary = account.sync(&STREAMS) => panic!("it ended before it was killed: {summary:#?}"),
+            summary = account.sync(&STREAMS) => panic!("it ended before it was killed: \
+                                                        {summary:#?}"),
             () = dead.notified() => {}
         }
         let committed = account.rows("tickets", "id", "id").len();
@@ -203,7 +204,8 @@ async fn four_syncs_of_a_changing_account_each_killed_once() {
         account.complete(&STREAMS).await;
         assert_equal(&account, round);
         println!(
-            "round {round}: killed at export {kill_at} with {committed} tickets committed, then completed; {} tickets, {} requests, {:?} simulated",
+            "round {round}: killed at export {kill_at} with {committed} tickets committed, then \
+             completed; {} tickets, {} requests, {:?} simulated",
             account.rows("tickets", "id", "id").len(),
             requests.load(Ordering::Relaxed) - before,
             started.elapsed(),

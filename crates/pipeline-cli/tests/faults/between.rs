@@ -91,7 +91,7 @@ impl Trouble {
         }
     }
 
-    /// Answers so many requests rightly first.
+    /// Answers this number of requests rightly first.
     pub(crate) fn after(self, requests: usize) -> Self {
         Self {
             after: requests,
@@ -99,7 +99,7 @@ impl Trouble {
         }
     }
 
-    /// Spoils so many requests and no more.
+    /// Spoils this number of requests and no more.
     pub(crate) fn times(self, requests: usize) -> Self {
         Self {
             times: requests,

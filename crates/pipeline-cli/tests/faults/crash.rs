@@ -75,8 +75,9 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         doubled_meanwhile,
     } = figures;
     println!(
-        "{store:?}, {of:?}, seed {seed}: {kills} kills in {rounds} rounds ({early} syncs had ended before): {lost} rows lost, {doubled} \
-         doubled, {doubled_meanwhile} doubled right after a kill"
+        "{store:?}, {of:?}, seed {seed}: {kills} kills in {rounds} rounds ({early} syncs had ended \
+         before): {lost} rows lost, {doubled} doubled, {doubled_meanwhile} doubled right after a \
+         kill"
     );
     ExitCode::from(u8::from(lost + doubled + doubled_meanwhile > 0))
 }

@@ -39,7 +39,7 @@ pub(crate) fn unknown_host(folder: &Path) {
     configure(folder, |text| base_url(text, "https://vendor.invalid"));
 }
 
-/// Nobody listens at the base URL.
+/// No server listens at the base URL.
 pub(crate) fn address_without_listener(folder: &Path) {
     configure(folder, |text| base_url(text, "http://127.0.0.1:1"));
 }
@@ -84,12 +84,12 @@ pub(crate) fn secret_file_with_newline(folder: &Path) {
     secret_from(folder, Some(&format!("{KEY}\n")), 0o600);
 }
 
-/// Everybody can read the secret's file.
+/// Every user can read the secret's file.
 pub(crate) fn readable_secret_file(folder: &Path) {
     secret_from(folder, Some(KEY), 0o644);
 }
 
-/// Brings the right configuration back, and removes the secret's file, in which nobody should look
+/// Brings the right configuration back, and removes the secret's file, which should not be read
 /// for leaks.
 pub(crate) fn restored_without_secret(folder: &Path) {
     restored(folder);
@@ -104,7 +104,7 @@ fn data_files(folder: &Path) -> Vec<PathBuf> {
         .map(|file| file.unwrap().path())
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "there are no files to damage");
+    assert!(!files.is_empty(), "no files to damage");
     files
 }
 
@@ -150,7 +150,8 @@ pub(crate) fn lake_moved_away(folder: &Path) {
 pub(crate) fn torn_state(folder: &Path) {
     rows::execute(
         folder,
-        "CREATE TABLE kept_state AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = substr(state, 1, 25)",
+        "CREATE TABLE kept_state AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET \
+         state = substr(state, 1, 25)",
     );
 }
 
@@ -165,7 +166,8 @@ pub(crate) fn state_of_the_future(folder: &Path) {
 
 /// The checkpoint is as it was.
 pub(crate) fn state_restored(folder: &Path) {
-    let restore = "DELETE FROM _pipeline_state; INSERT INTO _pipeline_state SELECT * FROM kept_state; DROP TABLE kept_state";
+    let restore = "DELETE FROM _pipeline_state; INSERT INTO _pipeline_state SELECT * FROM \
+                   kept_state; DROP TABLE kept_state";
     rows::execute(folder, restore);
 }
 
@@ -173,7 +175,8 @@ pub(crate) fn state_restored(folder: &Path) {
 pub(crate) fn state_made_again(folder: &Path) {
     rows::execute(
         folder,
-        "DROP TABLE IF EXISTS _pipeline_state; ALTER TABLE pipeline_state_kept RENAME TO _pipeline_state",
+        "DROP TABLE IF EXISTS _pipeline_state; ALTER TABLE pipeline_state_kept RENAME TO \
+         _pipeline_state",
     );
 }
 
@@ -185,12 +188,12 @@ pub(crate) fn dropped_state(folder: &Path) {
     );
 }
 
-/// Somebody dropped a table.
+/// Another program dropped a table.
 pub(crate) fn dropped_table(folder: &Path) {
     rows::execute(folder, "DROP TABLE payments_charges");
 }
 
-/// Somebody deleted the rows of a table.
+/// Another program deleted the rows of a table.
 pub(crate) fn emptied_table(folder: &Path) {
     rows::execute(folder, "DELETE FROM payments_charges");
 }

@@ -46,7 +46,10 @@ pub(crate) fn render(faults: &[Fault]) -> String {
         };
         write!(text, "\n## {letter}. {title}\n\n").unwrap();
         if of_group().any(|fault| fault.not_applicable.is_none()) {
-            text.push_str("| Code | What goes wrong | What the program does | Exit | Tests |\n| --- | --- | --- | --- | --- |\n");
+            text.push_str(
+                "| Code | What goes wrong | What the program does | Exit | Tests |\n| --- | --- | \
+                 --- | --- | --- |\n",
+            );
         }
         for Fault {
             code,

@@ -145,7 +145,8 @@ pub(crate) fn refused_row() {
     scenario.resumes = vec!["--full-refresh"];
     let stage = Stage::new(&scenario);
     stage.sync(&["--streams", "coupons"]);
-    let rule = "BEFORE INSERT ON payments_coupons WHEN new.name = 'Coupon 7' BEGIN SELECT RAISE(ABORT, 'not this one'); END";
+    let rule = "BEFORE INSERT ON payments_coupons WHEN new.name = 'Coupon 7' BEGIN SELECT \
+                RAISE(ABORT, 'not this one'); END";
     rows::execute(stage.path(), &format!("CREATE TRIGGER mine {rule}"));
     let Ran { code, text } = stage.run(program(stage.path(), &["sync", "--full-refresh"]));
     assert!(

@@ -246,7 +246,7 @@ impl Scenario {
         self
     }
 
-    /// The fault's run sends so many requests at most.
+    /// The fault's run sends at most this number of requests.
     pub(crate) fn at_most(self, requests: usize) -> Self {
         Self {
             most_requests: requests,
@@ -254,7 +254,7 @@ impl Scenario {
         }
     }
 
-    /// The fault's run sends so many requests at least.
+    /// The fault's run sends at least this number of requests.
     pub(crate) fn at_least(self, requests: usize) -> Self {
         Self {
             fewest_requests: requests,
@@ -364,14 +364,16 @@ impl Scenario {
             Vendor::Zendesk => {
                 let world = ZendeskWorld::default();
                 format!(
-                    "connector = \"zendesk\"\nsubdomain = \"sim\"\nemail = \"{}\"\napi_token = \"${{SECRET}}\"",
+                    "connector = \"zendesk\"\nsubdomain = \"sim\"\nemail = \"{}\"\napi_token = \
+                     \"${{SECRET}}\"",
                     world.email
                 )
             }
             Vendor::Mixpanel => {
                 let world = MixpanelWorld::default();
                 format!(
-                    "connector = \"mixpanel\"\nproject_id = {}\nusername = \"{}\"\nsecret = \"${{SECRET}}\"\nstart_date = \"2026-10-{}\"",
+                    "connector = \"mixpanel\"\nproject_id = {}\nusername = \"{}\"\nsecret = \
+                     \"${{SECRET}}\"\nstart_date = \"2026-10-{}\"",
                     world.project_id,
                     world.username,
                     32 - self.days
@@ -392,8 +394,8 @@ impl Scenario {
             format!("streams = {:?}\n", self.streams)
         };
         format!(
-            "[destination]\n{destination}\n\n[sources.{}]\n{source}\nbase_url = \"{url}\"\n{streams}{}\n\n\
-             [sync]\n{sync}",
+            "[destination]\n{destination}\n\n[sources.{}]\n{source}\nbase_url = \
+             \"{url}\"\n{streams}{}\n\n[sync]\n{sync}",
             self.source(),
             self.members
         )

@@ -12,9 +12,9 @@ pub(crate) enum Reaction {
     Wait,
     /// The credentials are renewed once.
     Reauth,
-    /// The record is kept apart, and the others go on.
+    /// The record is kept apart, and the others continue.
     Quarantine,
-    /// The stream stops at its last commit, and the others go on.
+    /// The stream stops at its last commit, and the others continue.
     FailStream,
     /// The run stops at its last commit.
     FailRun,
@@ -31,7 +31,7 @@ impl Reaction {
             Self::Quarantine => "sets the record aside",
             Self::FailStream => "stops the stream",
             Self::FailRun => "stops the run",
-            Self::Absorb => "goes on",
+            Self::Absorb => "continues",
         }
     }
 }
@@ -98,7 +98,7 @@ pub(crate) fn not_applicable(code: &'static str, what: &'static str, why: &'stat
 }
 
 impl Fault {
-    /// Is proved by a scenario; `case` tells apart what several of them try.
+    /// Is proved by a scenario; `case` distinguishes what several of them try.
     pub(crate) fn plays(self, case: &'static str, scenario: Scenario) -> Self {
         self.does(case, move || stage::play(&scenario))
     }

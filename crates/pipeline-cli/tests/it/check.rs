@@ -11,10 +11,12 @@ use crate::support::{SQLITE, Sandbox, ran, stripe};
 /// One source of each connector at a base URL.
 fn sources(url: &str) -> String {
     format!(
-        "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\n\n\
-         [sources.support]\nconnector = \"zendesk\"\nsubdomain = \"acme\"\nemail = \"me@example.com\"\napi_token = \"${{STRIPE_API_KEY}}\"\n\
-         base_url = \"{url}\"\n\n[sources.product]\nconnector = \"mixpanel\"\nproject_id = 1\nusername = \"me\"\n\
-         secret = \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\n"
+        "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \
+         \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\n\n[sources.support]\nconnector = \
+         \"zendesk\"\nsubdomain = \"acme\"\nemail = \"me@example.com\"\napi_token = \
+         \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\n\n[sources.product]\nconnector = \
+         \"mixpanel\"\nproject_id = 1\nusername = \"me\"\nsecret = \
+         \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\n"
     )
 }
 

@@ -186,8 +186,9 @@ async fn a_full_disk_of_temporary_files_ends_with_5() {
     .unwrap();
     let sandbox = Sandbox::new();
     let config = format!(
-        "[destination]\n{SQLITE}\n\n[sources.web]\nconnector = \"mixpanel\"\nproject_id = {}\nusername = \"{}\"\nsecret = \"{}\"\n\
-         base_url = \"{}\"\nstart_date = \"2026-10-31\"\nend_date = \"2026-10-31\"\nstreams = [\"export\"]\n",
+        "[destination]\n{SQLITE}\n\n[sources.web]\nconnector = \"mixpanel\"\nproject_id = \
+         {}\nusername = \"{}\"\nsecret = \"{}\"\nbase_url = \"{}\"\nstart_date = \
+         \"2026-10-31\"\nend_date = \"2026-10-31\"\nstreams = [\"export\"]\n",
         world.project_id,
         world.username,
         world.secret,
@@ -223,7 +224,8 @@ async fn a_damaged_checkpoint_ends_with_5_and_is_not_taken_for_an_empty_one() {
     let database = sandbox.path("warehouse.db");
     execute(
         &database,
-        "CREATE TABLE backup AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = substr(state, 1, 25)",
+        "CREATE TABLE backup AS SELECT * FROM _pipeline_state; UPDATE _pipeline_state SET state = \
+         substr(state, 1, 25)",
     );
     let damaged = sandbox.run(&["sync"]).ended_with(5);
     says_once(&damaged, "checkpoint is damaged");
@@ -266,7 +268,8 @@ async fn a_checkpoint_changed_by_somebody_else_ends_with_6() {
         "{}",
         refused.text()
     );
-    let next_plan = "UPDATE _pipeline_state SET state = json_set(state, '$.plan', json_extract(state, '$.plan') + 1)";
+    let next_plan = "UPDATE _pipeline_state SET state = json_set(state, '$.plan', \
+                     json_extract(state, '$.plan') + 1)";
     execute(&sandbox.path("warehouse.db"), next_plan);
     let output = child.wait_with_output().unwrap();
     assert_eq!(

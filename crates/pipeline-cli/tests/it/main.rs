@@ -23,6 +23,7 @@ mod reading;
 mod refusals;
 mod runs;
 mod secrets;
+mod service;
 mod support;
 mod tls;
 mod vendor;

@@ -150,7 +150,9 @@ fn a18_what_cannot_be_looked_at_is_not_taken_for_nothing() {
     .unwrap();
     sandbox.write(
         "pipeline.toml",
-        "[destination]\ntype = \"sqlite\"\npath = \"closed/warehouse.db\"\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${KEY}\"\n",
+        "[destination]\ntype = \"sqlite\"\npath = \
+         \"closed/warehouse.db\"\n[sources.payments]\nconnector = \"stripe\"\napi_key = \
+         \"${KEY}\"\n",
     );
     let mode =
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

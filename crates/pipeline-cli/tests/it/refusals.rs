@@ -177,8 +177,9 @@ fn tokens_are_asked_for_below_the_path_of_the_base_url() {
     });
     let sandbox = vendor.sandbox("");
     let config = format!(
-        "[destination]\ntype = \"sqlite\"\npath = \"warehouse.db\"\n\n[sources.desk]\nconnector = \"zendesk\"\nsubdomain = \"acme\"\n\
-         client_id = \"c\"\nclient_secret = \"secret\"\nbase_url = \"{}/gateway/zendesk\"\nstreams = [\"groups\"]\n",
+        "[destination]\ntype = \"sqlite\"\npath = \"warehouse.db\"\n\n[sources.desk]\nconnector = \
+         \"zendesk\"\nsubdomain = \"acme\"\nclient_id = \"c\"\nclient_secret = \
+         \"secret\"\nbase_url = \"{}/gateway/zendesk\"\nstreams = [\"groups\"]\n",
         vendor.url()
     );
     sandbox.write("pipeline.toml", &config);
@@ -224,7 +225,8 @@ fn half_characters_are_replaced_and_counted() {
         ["cut \u{FFFD}", "\u{1F600}", "\\ud83d"]
     );
     let database = Connection::open(sandbox.path("warehouse.db")).unwrap();
-    let invalid = "SELECT count(*) FROM payments_customers WHERE NOT json_valid(coalesce(metadata, '{}')) OR NOT json_valid(coalesce(_extra, '{}'))";
+    let invalid = "SELECT count(*) FROM payments_customers WHERE NOT json_valid(coalesce(metadata, \
+                   '{}')) OR NOT json_valid(coalesce(_extra, '{}'))";
     assert_eq!(
         database
             .query_row(invalid, [], |row| row.get::<_, i64>(0))

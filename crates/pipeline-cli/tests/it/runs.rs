@@ -177,8 +177,10 @@ async fn d2_status_shows_rows_beside_streams_of_the_same_endpoint_that_have_no_t
     sandbox.write(
         "pipeline.toml",
         &format!(
-            "[destination]\n{SQLITE}\n\n[sources.product]\nconnector = \"mixpanel\"\nproject_id = {project_id}\nusername = \"{username}\"\n\
-             secret = \"{secret}\"\nbase_url = \"{url}\"\nstart_date = \"2026-10-30\"\nend_date = \"2026-10-31\"\nexport_window_days = 10\n"
+            "[destination]\n{SQLITE}\n\n[sources.product]\nconnector = \"mixpanel\"\nproject_id = \
+             {project_id}\nusername = \"{username}\"\nsecret = \"{secret}\"\nbase_url = \
+             \"{url}\"\nstart_date = \"2026-10-30\"\nend_date = \"2026-10-31\"\nexport_window_days \
+             = 10\n"
         ),
     );
     sandbox.run(&["sync", "--max-wait", "1s"]);

@@ -88,7 +88,8 @@ fn wrong_with_any_secret() -> Vec<(&'static str, String)> {
         (
             "inline, no streams",
             format!(
-                "{DESTINATION}[sources]\npay = {{ connector = \"stripe\", streams = [], api_key = \"SECRET\" }}\n"
+                "{DESTINATION}[sources]\npay = \
+                 {{ connector = \"stripe\", streams = [], api_key = \"SECRET\" }}\n"
             ),
         ),
         (
@@ -102,7 +103,8 @@ fn wrong_with_any_secret() -> Vec<(&'static str, String)> {
         (
             "inline, a number too large",
             format!(
-                "{DESTINATION}[sources]\npay = {{ connector = \"stripe\", api_key = \"SECRET\", rate_share = 2 }}\n"
+                "{DESTINATION}[sources]\npay = \
+                 {{ connector = \"stripe\", api_key = \"SECRET\", rate_share = 2 }}\n"
             ),
         ),
         (
@@ -228,13 +230,15 @@ fn wrong_with_any_secret() -> Vec<(&'static str, String)> {
         (
             "of another connector",
             format!(
-                "{DESTINATION}[sources.web]\nconnector = \"mixpanel\"\nproject_id = \"SECRET x\"\nsecret = \"SECRET\"\n"
+                "{DESTINATION}[sources.web]\nconnector = \"mixpanel\"\nproject_id = \"SECRET \
+                 x\"\nsecret = \"SECRET\"\n"
             ),
         ),
         (
             "with another member wrong",
             format!(
-                "{DESTINATION}[sources.desk]\nconnector = \"zendesk\"\nsubdomain = \"a b\"\nemail = \"a@b.cc\"\napi_token = \"SECRET\"\n"
+                "{DESTINATION}[sources.desk]\nconnector = \"zendesk\"\nsubdomain = \"a b\"\nemail \
+                 = \"a@b.cc\"\napi_token = \"SECRET\"\n"
             ),
         ),
     ]
@@ -277,7 +281,8 @@ fn wrong_with_a_key() -> Vec<(&'static str, String)> {
         (
             "a subdomain",
             format!(
-                "{DESTINATION}[sources.desk]\nconnector = \"zendesk\"\nsubdomain = \"SECRET!\"\nemail = \"a@b.cc\"\napi_token = \"x1\"\n"
+                "{DESTINATION}[sources.desk]\nconnector = \"zendesk\"\nsubdomain = \
+                 \"SECRET!\"\nemail = \"a@b.cc\"\napi_token = \"x1\"\n"
             ),
         ),
     ]

@@ -80,8 +80,9 @@ impl Sandbox {
         self.write(
             "pipeline.toml",
             &format!(
-                "[destination]\n{destination}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${{STRIPE_API_KEY}}\"\n\
-                 base_url = \"{url}\"\nrate_share = 1.0\nstreams = {streams:?}\n\n[sync]\ncommit_interval = \"100ms\"\n"
+                "[destination]\n{destination}\n\n[sources.payments]\nconnector = \
+                 \"stripe\"\napi_key = \"${{STRIPE_API_KEY}}\"\nbase_url = \"{url}\"\nrate_share = \
+                 1.0\nstreams = {streams:?}\n\n[sync]\ncommit_interval = \"100ms\"\n"
             ),
         );
     }

@@ -165,7 +165,8 @@ fn answer(
         CHARGES
     };
     let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
+         close\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
@@ -190,8 +191,9 @@ fn sandbox(port: u16) -> (Sandbox, PathBuf) {
     sandbox.write(
         "pipeline.toml",
         &format!(
-            "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${{STRIPE_API_KEY}}\"\n\
-             base_url = \"https://127.0.0.1:{port}\"\nstreams = [\"charges\"]\n"
+            "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \
+             \"${{STRIPE_API_KEY}}\"\nbase_url = \"https://127.0.0.1:{port}\"\nstreams = \
+             [\"charges\"]\n"
         ),
     );
     (sandbox, authority)

@@ -65,7 +65,8 @@ impl Vendor {
     pub(crate) fn sandbox_below(&self, path: &str, members: &str) -> Sandbox {
         let sandbox = Sandbox::new();
         let config = format!(
-            "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \"${{STRIPE_API_KEY}}\"\nbase_url = \"{}{path}\"\n{members}\n",
+            "[destination]\n{SQLITE}\n\n[sources.payments]\nconnector = \"stripe\"\napi_key = \
+             \"${{STRIPE_API_KEY}}\"\nbase_url = \"{}{path}\"\n{members}\n",
             self.url
         );
         sandbox.write("pipeline.toml", &config);
@@ -99,7 +100,8 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: &Answer) -> st
     log.lock().unwrap().push(path.to_owned());
     let (status, body) = answer(path, query);
     let head = format!(
-        "HTTP/1.1 {status} -\r\ncontent-length: {}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status} -\r\ncontent-length: {}\r\ncontent-type: \
+         application/json\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())

@@ -75,11 +75,16 @@ fn configure(sandbox: &Sandbox, simulator: &Simulator, zendesk: &ZendeskWorld, p
     let (url, email) = (simulator.url(), &zendesk.email);
     // The simulator enforces no limits, and every process may use its budget of exports at once.
     let source = format!(
-        "connector = \"zendesk\"\nsubdomain = \"sim\"\nbase_url = \"{url}\"\nemail = \"{email}\"\napi_token = \"${{ZENDESK_API_TOKEN}}\"\nexport_rpm = 30\nexport_page_size = {page}\nstreams = {STREAMS:?}"
+        "connector = \"zendesk\"\nsubdomain = \"sim\"\nbase_url = \"{url}\"\nemail = \
+         \"{email}\"\napi_token = \"${{ZENDESK_API_TOKEN}}\"\nexport_rpm = 30\nexport_page_size = \
+         {page}\nstreams = {STREAMS:?}"
     );
     sandbox.write(
         "pipeline.toml",
-        &format!("[destination]\n{SQLITE}\n\n[sources.support]\n{source}\n\n[sync]\ncommit_interval = \"100ms\"\n"),
+        &format!(
+            "[destination]\n{SQLITE}\n\n[sources.support]\n{source}\n\n[sync]\ncommit_interval = \
+             \"100ms\"\n"
+        ),
     );
 }
 

@@ -62,7 +62,7 @@ const STREAMS: [(&str, &[&str]); 3] = [
 
 pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exit> {
     let started = Instant::now();
-    let place = Place::new()?;
+    let place = DemoFiles::new()?;
     let simulator = simulate::start(simulation(args.charges)).await?;
     place.write(&simulator)?;
     introduce(&simulator, console);
@@ -92,7 +92,10 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
     let verdict = proof::compare(&place.database, simulator.truth())?;
     console.print(&verdict.text());
     if verdict.is_exact() {
-        console.print("\n4. One question across two vendors: who pays the most, and how often do they ask for help?\n\n");
+        console.print(
+            "\n4. One question across two vendors: who pays the most, and how often do they ask \
+             for help?\n\n",
+        );
         console.print(&proof::question(&place.database)?);
         console.print(&next(started.elapsed()));
     }
@@ -131,7 +134,8 @@ fn introduce(simulator: &Simulator, console: &Console) {
     let truth = simulator.truth();
     let count = |table: &str| units::number(truth.count(table));
     console.print(&format!(
-        "Stripe with {} charges, Zendesk with {} tickets and Mixpanel with {} events are simulated at {},\nwith the rate limits of a live account and 40 ms of latency.\n\n",
+        "Stripe with {} charges, Zendesk with {} tickets and Mixpanel with {} events are simulated \
+         at {},\nwith the rate limits of a live account and 40 ms of latency.\n\n",
         count("charges"),
         count("tickets"),
         count("export"),
@@ -141,12 +145,12 @@ fn introduce(simulator: &Simulator, console: &Console) {
 
 /// Where the demo keeps its files: `demo.db` in the current folder, and the rest in a folder that
 /// is removed at the end.
-struct Place {
+struct DemoFiles {
     folder: PathBuf,
     database: PathBuf,
 }
 
-impl Place {
+impl DemoFiles {
     fn new() -> Result<Self> {
         let failed = |error: std::io::Error| {
             Failure::usage(
@@ -192,7 +196,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoFiles {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -201,7 +205,11 @@ impl Drop for Place {
 /// What to type next.
 fn next(elapsed: std::time::Duration) -> String {
     format!(
-        "\nFinished in {}. Explore the database {DATABASE}:\n  sqlite3 {DATABASE} 'SELECT currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install --path crates/pipeline-cli` puts it on your path)\n",
+        "\nFinished in {}. Explore the database {DATABASE}:\n  sqlite3 {DATABASE} 'SELECT \
+         currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own \
+         account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  \
+         pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install \
+         --path crates/pipeline-cli` puts it on your path)\n",
         units::short(elapsed)
     )
 }

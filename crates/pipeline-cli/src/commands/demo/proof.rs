@@ -8,7 +8,7 @@ use pipeline_simulator::Truth;
 use rusqlite::{Connection, OpenFlags, Result as SqlResult};
 
 use crate::exit::{Exit, Failure, Result};
-use crate::output::table::{Align, Table};
+use crate::output::table::{Align, TextTable};
 use crate::units;
 
 /// Vendors' names for what identifies a record, in the order in which they are looked for.
@@ -108,7 +108,7 @@ fn difference(table: &str, found: &[String], expected: &[String]) -> Option<Stri
 /// Who pays most, and how often they ask for help.
 pub(super) fn question(database: &Path) -> Result<String> {
     let answered = open(database).and_then(|connection| {
-        let mut table = Table::new([
+        let mut table = TextTable::new([
             ("   CUSTOMER", Align::Left),
             ("REVENUE", Align::Right),
             ("TICKETS", Align::Right),

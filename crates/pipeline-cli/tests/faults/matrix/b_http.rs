@@ -36,7 +36,8 @@ fn throttling() -> Vec<Fault> {
         "`Retry-After` is 0, negative, no number, or ages",
         Wait,
         "0 or 4",
-        "small nonsense is a short wait; a wait longer than `--max-wait` ends the stream at its last commit, and says when to resume",
+        "small nonsense is a short wait; a wait longer than `--max-wait` ends the stream at its \
+         last commit, and says when to resume",
     );
     for (case, value) in [
         ("zero", "0"),
@@ -69,7 +70,7 @@ fn throttling() -> Vec<Fault> {
             "429 with `Retry-After` in seconds",
             Wait,
             "0",
-            "everybody who shares the limit pauses that long, and at most a tenth longer",
+            "all requests under the limit pause that long, and at most a tenth longer",
         )
         .plays("one_second", zendesk())
         .core("http::tests::faults::b01_retry_after_pauses_everybody_who_shares_the_bucket"),
@@ -139,10 +140,10 @@ fn refusals() -> Vec<Fault> {
     }
     let mut refused = fault(
         "B08",
-        "400, 404, 405, 410, 422, and whatever else is no success",
+        "400, 404, 405, 410, 422, and every other status that is not a success",
         FailStream,
         "4",
-        "no second try; the vendor's words are shown; other streams go on",
+        "no second try; the vendor's words are shown; other streams continue",
     );
     for code in [400, 402, 404, 405, 406, 410, 411, 418, 422, 426, 451, 499] {
         let scenario = stripe()
@@ -174,17 +175,20 @@ fn refusals() -> Vec<Fault> {
             .plays("425", stripe().once(CHARGES, status(425, "")))
             .core("http::tests::faults::b07_timeouts_of_the_server_are_retried"),
         refused.core("http::tests::faults::b08_refusals_are_not_retried_and_say_why"),
-        fault("B09", "401", Reauth, "3", "credentials that can be renewed are renewed once; a second 401 ends the run")
+        fault("B09", "401", Reauth, "3", "credentials that can be renewed are renewed once; a \
+                                          second 401 ends the run")
             .plays("a_key", stripe().prepared().always("/", refusal(401, "Invalid API Key")).exits(3).at_most(8))
             .plays("an_api_token", Scenario::zendesk().prepared().always("/", status(401, r#"{"error":"Couldn't authenticate you"}"#)).exits(3).at_most(8))
             .core("http::tests::faults::b09_a_second_401_is_final"),
-        fault("B10", "403 for one stream", FailStream, "3", "the stream is named with the vendor's reason; others go on")
-            .plays("one_list", stripe().always(CHARGES, refusal(403, "The key lacks a permission.")).exits(3).says("lacks a permission").unharmed(&["coupons"])),
+        fault("B10", "403 for one stream", FailStream, "3", "the stream is named with the vendor's \
+                                                             reason; others continue")
+            .plays("one_list", stripe().always(CHARGES, refusal(403, "The key lacks a \
+                                                                      permission.")).exits(3).says("lacks a permission").unharmed(&["coupons"])),
         fault("B11", "413, 414, or a page that is too large", FailStream, "0 or 4", "a page that the vendor or the program cannot hold is requested with half its size where the API has one; a refusal by its status ends the stream")
             .plays("a_list_that_cannot_be_smaller", stripe().always(CHARGES, status(413, "")).for_at_most("3s").exits(4).unharmed(&["coupons"]))
             .plays("an_address_that_is_too_long", stripe().always(CHARGES, status(414, "")).for_at_most("3s").exits(4).unharmed(&["coupons"]))
             .core("declarative::page_size::tests::c32_a_size_is_halved_down_to_one_and_grows_back_ever_more_slowly")
-            .test("connector-stripe", "--test=it", "cases::a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones")
+            .test("connector-stripe", "--test=it", "cases::pages::a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones")
             .test("pipeline-cli", "--test=acceptance", "zendesk_pages::c53_pages_larger_than_a_body_may_be_are_asked_for_in_parts"),
     ]
 }
@@ -234,7 +238,7 @@ fn redirects() -> Vec<Fault> {
                 edit(|text| text.replace("http://127.0.0.1", "http://169.254.169.254")),
             ),
         )
-        .core("connector::paginate::tests::the_next_url_is_followed_within_the_host_only")
+        .core("connector::paginate::tests::links::the_next_url_is_followed_within_the_host_only")
         .test(
             "connector-zendesk",
             "--lib",
@@ -243,7 +247,7 @@ fn redirects() -> Vec<Fault> {
     ]
 }
 
-/// Somebody listens where the redirect leads, and is not asked.
+/// A server listens where the redirect leads, and is not asked.
 fn nobody_comes(code: u16) {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
@@ -299,7 +303,8 @@ fn bodies() -> Vec<Fault> {
         hollow
             .plays("a_web_page", stripe().prepared().always(COUPONS, web_page(200)).exits(4).stores(ALL_COUPONS.0, ALL_COUPONS.1))
             .core("http::tests::faults::b14_a_success_that_is_none_is_never_an_empty_page"),
-        fault("B15", "204 or 304 to a list", FailStream, "4", "neither is an empty list: the stored rows and the position stay")
+        fault("B15", "204 or 304 to a list", FailStream, "4", "neither is an empty list: the \
+                                                               stored rows and the position stay")
             .plays(
                 "204",
                 stripe().prepared().always(COUPONS, status(204, "")).for_at_most("4s").exits(4).stores(ALL_COUPONS.0, ALL_COUPONS.1),
@@ -308,7 +313,8 @@ fn bodies() -> Vec<Fault> {
                 "304",
                 stripe().prepared().always(COUPONS, status(304, "")).for_at_most("4s").exits(4).stores(ALL_COUPONS.0, ALL_COUPONS.1),
             ),
-        fault("B16", "The content type lies", Absorb, "0", "the content decides: JSON is read whatever it is called, and so is gzip")
+        fault("B16", "The content type lies", Absorb, "0", "the content decides: JSON is read \
+                                                            whatever it is called, and so is gzip")
             .plays("json_called_html", stripe().always(CHARGES, header("content-type", "text/html")))
             .plays("gzip_that_nobody_announced", stripe().always(CHARGES, edit_bytes(|body| gzip(&body))))
             .core("http::tests::bodies::b16_b17_the_content_decides_how_it_is_compressed"),
@@ -348,7 +354,8 @@ fn bodies() -> Vec<Fault> {
             "A cache answers with another page",
             Retry,
             "0",
-            "a page that comes again in the place of another is requested again, and doubles nothing",
+            "a page that comes again in the place of another is requested again, and doubles \
+             nothing",
         )
         .plays("in_sqlite", stripe().once(CHARGES, first_page()))
         .plays("in_parquet", stripe().into(Store::Parquet).once(CHARGES, first_page()))

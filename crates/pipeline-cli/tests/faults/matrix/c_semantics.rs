@@ -21,7 +21,7 @@ pub(crate) fn semantics() -> Vec<Fault> {
         .collect()
 }
 
-/// A list of three pages that goes on by cursors.
+/// A list of three pages that continues by cursors.
 fn groups() -> Scenario {
     Scenario::zendesk().with("groups", 250)
 }
@@ -30,7 +30,8 @@ fn cursors() -> Vec<Fault> {
     vec![
         fault("C01", "The next cursor is the one just used", FailStream, "4", "the stream ends at once; it does not read for ever")
             .plays("the_same_cursor", groups().always(GROUPS, cursor_of_request()).exits(4).unharmed(&["tickets"])),
-        fault("C02", "Cursors go round in a circle", FailStream, "4", "the circle is noticed, and the stream ends")
+        fault("C02", "Cursors go round in a circle", FailStream, "4", "the circle is noticed, and \
+                                                                       the stream ends")
             .plays("a_circle_of_two", groups().always(GROUPS, cursor_cycle()).exits(4).unharmed(&["tickets"])),
         fault("C03", "The same page comes under ever new cursors", FailStream, "4", "the page is requested again, and the stream ends before it; no row is doubled or lost")
             .plays("in_sqlite", groups().always(GROUPS, ever_new_cursor()).exits(4).unharmed(&["tickets"]))
@@ -57,7 +58,7 @@ fn changes() -> Vec<Fault> {
             "cursors stay where they are; a record that was deleted is stepped over",
         )
         .core("connector::paginate::tests::a_deleted_id_is_recovered_from_by_the_one_before_it")
-        .core("connector::paginate::tests::a_counted_list_recovers_as_the_other_one_does")
+        .core("connector::paginate::tests::counted::a_counted_list_recovers_as_the_other_one_does")
         .test(
             "pipeline-cli",
             "--test=acceptance",
@@ -94,7 +95,7 @@ fn changes() -> Vec<Fault> {
             "0",
             "the last minutes, hours, or days are read again, and nothing is stored twice",
         )
-        .core("tests::slice::a_resumed_plan_reads_again_what_late_records_may_have_joined")
+        .core("tests::slice::plans::a_resumed_plan_reads_again_what_late_records_may_have_joined")
         .test(
             "pipeline-cli",
             "--test=acceptance",
@@ -169,11 +170,11 @@ fn shapes() -> Vec<Fault> {
             "0",
             "it is information, except where it shows that a list ended short",
         )
-        .core("connector::paginate::tests::a_list_that_brings_what_is_counted_at_its_end_is_whole")
-        .test("connector-mixpanel", "--lib", "tests::a_scan_ends_when_the_page_and_the_total_agree"),
+        .core("connector::paginate::tests::counted::a_list_that_brings_what_is_counted_at_its_end_is_whole")
+        .test("connector-mixpanel", "--lib", "tests::pages::a_scan_ends_when_the_page_and_the_total_agree"),
         fault(
             "C15",
-            "The vendor returns no more than so many results",
+            "The vendor returns no more than a fixed number of results",
             FailStream,
             "0 or 4",
             "a window is split and read in parts; a second that cannot be split is named",
@@ -187,18 +188,19 @@ fn shapes() -> Vec<Fault> {
             "0",
             "a deletion is a tombstone, and a record that is back is a row again",
         )
-        .test("pipeline-cli", "--test=acceptance", "stripe_events::c19_a_deleted_customer_is_a_tombstone_that_nulls_nothing")
+        .test("pipeline-cli", "--test=acceptance", "stripe_events::objects::c19_a_deleted_customer_is_a_tombstone_that_nulls_nothing")
         .test(
             "pipeline-cli",
             "--test=acceptance",
-            "stripe_events::c21_a_coupon_deleted_and_made_again_is_what_stripe_says_that_it_is",
+            "stripe_events::objects::c21_a_coupon_deleted_and_made_again_is_what_stripe_says_that_it_is",
         ),
         fault(
             "C17",
             "Ids change their type or their name",
             FailStream,
             "4",
-            "records without a usable id are set aside, and a list of which too many are does not replace its table",
+            "records without a usable id are set aside, and a list of which too many are does not \
+             replace its table",
         )
         .plays(
             "ids_are_numbers",
@@ -224,7 +226,8 @@ fn shapes() -> Vec<Fault> {
             "The vendor answers in another version than was requested",
             Absorb,
             "0",
-            "what a record has more is kept in `_extra`, and what it has less is null; the run goes on",
+            "what a record has more is kept in `_extra`, and what it has less is null; the run \
+             continues",
         )
         .plays("an_older_version", Scenario::stripe().always("/v1/", header("stripe-version", "2019-01-01"))),
     ]
@@ -243,7 +246,7 @@ fn limits() -> Vec<Fault> {
             )
             .core("http::tests::limits::c19_a_quota_that_is_spent_for_long_stops_the_run"),
         fault("C20", "429 although the rate is low: too many at once", Wait, "0", "fewer requests are sent at the same time")
-            .core("http::tests::limits::c20_too_many_at_once_cuts_the_concurrency")
+            .core("http::tests::limits::concurrency::c20_too_many_at_once_cuts_the_concurrency")
             .core("rate_limit::adaptive::tests::too_many_at_once_are_cut_remembered_and_gone_beyond_slowly"),
         fault("C21", "The limit becomes half, and then double", Wait, "0", "the new limit is found, and used")
             .core("rate_limit::adaptive::tests::more_permits_are_found_and_fewer_are_kept_to")
@@ -253,7 +256,7 @@ fn limits() -> Vec<Fault> {
                 "remaining_999",
                 Scenario::stripe().trouble(Trouble::new(CHARGES, with_header(throttled(None), "ratelimit-remaining", "999")).times(2)),
             )
-            .core("http::tests::limits::a_lower_limit_in_the_headers_is_adopted_and_a_higher_one_is_not"),
+            .core("http::tests::limits::reported::a_lower_limit_in_the_headers_is_adopted_and_a_higher_one_is_not"),
         not_applicable("C23", "An export job never ends, fails, or its link expires", "No stream is read by export jobs."),
         fault(
             "C24",

@@ -1,4 +1,4 @@
-//! D: what stands in the records.
+//! D: what is in the records.
 
 use crate::acts::{edit, edit_bytes, first_member, rename_all, set_first};
 use crate::between::Trouble;
@@ -31,7 +31,8 @@ fn texts() -> Vec<Fault> {
         "A page is not JSON: it is cut, has a comma too many, or something after its end",
         Retry,
         "0 or 4",
-        "the page is refused as a whole and requested again; then the stream ends at its last commit",
+        "the page is refused as a whole and requested again; then the stream ends at its last \
+         commit",
     );
     let damages: [(&str, Damage); 5] = [
         ("cut", |text| format!("{}}}", &text[..text.len() / 2])),
@@ -54,49 +55,157 @@ fn texts() -> Vec<Fault> {
             .plays(
                 "for_ever",
                 stripe()
-                    .trouble(Trouble::new(CHARGES, edit(|text| text.replace("\"currency\":", "\"currency\" # "))).after(1))
+                    .trouble(
+                        Trouble::new(
+                            CHARGES,
+                            edit(|text| text.replace("\"currency\":", "\"currency\" # ")),
+                        )
+                        .after(1),
+                    )
                     .for_at_most("4s")
                     .exits(4)
                     .unharmed(&["coupons"]),
             )
             .core("declarative::tests::d01_a_page_that_is_damaged_on_the_way_is_asked_for_again"),
-        fault("D02", "A text is not UTF-8", Absorb, "0", "each broken character becomes U+FFFD, and is counted; the page goes on")
-            .plays("in_a_value", stripe().once(CHARGES, edit_bytes(not_utf8)).refreshed().stores(ROWS, "250").says("character"))
-            .plays("in_an_export", Scenario::mixpanel().first_export(edit_bytes(not_utf8_line)).exits_with_any(&[0, 4]).refreshed())
-            .test("connector-mixpanel", "--test=export", "c12_a_property_cut_within_a_character_is_kept_and_counted"),
-        fault("D03", "Half a character, or NUL, in a text", Absorb, "0", "half a character becomes U+FFFD and is counted; NUL is kept")
-            .plays(
-                "half_a_character",
-                odd("description", r#""cut \ud83d here""#)
-                    .stores("SELECT count(*) FROM payments_charges WHERE description = 'cut ' || char(65533) || ' here'", "1"),
-            )
-            .plays("nul", odd("description", r#""a\u0000b""#).stores(ROWS, "250"))
-            .plays("nul_into_parquet", odd("description", r#""a\u0000b""#).into(Store::Parquet))
-            .plays(
-                "half_a_character_in_a_name",
-                stripe().once(CHARGES, edit(|text| text.replacen("\"data\"", "\"\\ud800\": 1, \"data\"", 1))).exits_with_any(&[0, 4]),
-            )
-            .test("pipeline-cli", "--test=it", "refusals::half_characters_are_replaced_and_counted"),
-        fault("D04", "An object has a member twice", Absorb, "0", "the last one counts, everywhere").plays(
+        fault(
+            "D02",
+            "A text is not UTF-8",
+            Absorb,
+            "0",
+            "each broken character becomes U+FFFD, and is counted; the page is read on",
+        )
+        .plays(
+            "in_a_value",
+            stripe()
+                .once(CHARGES, edit_bytes(not_utf8))
+                .refreshed()
+                .stores(ROWS, "250")
+                .says("character"),
+        )
+        .plays(
+            "in_an_export",
+            Scenario::mixpanel()
+                .first_export(edit_bytes(not_utf8_line))
+                .exits_with_any(&[0, 4])
+                .refreshed(),
+        )
+        .test(
+            "connector-mixpanel",
+            "--test=export",
+            "c12_a_property_cut_within_a_character_is_kept_and_counted",
+        ),
+        fault(
+            "D03",
+            "Half a character, or NUL, in a text",
+            Absorb,
+            "0",
+            "half a character becomes U+FFFD and is counted; NUL is kept",
+        )
+        .plays(
+            "half_a_character",
+            odd("description", r#""cut \ud83d here""#).stores(
+                "SELECT count(*) FROM payments_charges WHERE description = 'cut ' || char(65533) \
+                 || ' here'",
+                "1",
+            ),
+        )
+        .plays(
+            "nul",
+            odd("description", r#""a\u0000b""#).stores(ROWS, "250"),
+        )
+        .plays(
+            "nul_into_parquet",
+            odd("description", r#""a\u0000b""#).into(Store::Parquet),
+        )
+        .plays(
+            "half_a_character_in_a_name",
+            stripe()
+                .once(
+                    CHARGES,
+                    edit(|text| text.replacen("\"data\"", "\"\\ud800\": 1, \"data\"", 1)),
+                )
+                .exits_with_any(&[0, 4]),
+        )
+        .test(
+            "pipeline-cli",
+            "--test=it",
+            "refusals::half_characters_are_replaced_and_counted",
+        ),
+        fault(
+            "D04",
+            "An object has a member twice",
+            Absorb,
+            "0",
+            "the last one counts, everywhere",
+        )
+        .plays(
             "in_a_record",
             stripe()
-                .once(CHARGES, edit(|text| text.replacen("\"currency\":", "\"currency\": \"aaa\", \"currency\":", 1)))
+                .once(
+                    CHARGES,
+                    edit(|text| {
+                        text.replacen("\"currency\":", "\"currency\": \"aaa\", \"currency\":", 1)
+                    }),
+                )
                 .refreshed()
-                .stores("SELECT count(*) FROM payments_charges WHERE currency = 'aaa'", "0"),
+                .stores(
+                    "SELECT count(*) FROM payments_charges WHERE currency = 'aaa'",
+                    "0",
+                ),
         ),
-        fault("D05", "Values are nested 200 000 deep", FailStream, "0 or 4", "the stack does not overflow")
-            .plays("in_a_member", odd("metadata", format!("{}{}", "[".repeat(200_000), "]".repeat(200_000))).exits_with_any(&[0, 4]))
-            .plays("without_an_end", stripe().once(CHARGES, edit(|text| first_member("metadata", &"[".repeat(200_000), text))))
-            .core("json::scan::tests::no_depth_exhausts_the_stack"),
-        fault("D06", "A number does not fit its column", Absorb, "0", "it is kept with all its digits in `_extra`, and counted")
-            .plays(
-                "beyond_64_bits",
-                odd("amount", "123456789012345678901234567890123456789")
-                    .stores("SELECT count(*) FROM payments_charges WHERE _extra LIKE '%123456789012345678901234567890123456789%'", "1"),
+        fault(
+            "D05",
+            "Values are nested 200 000 deep",
+            FailStream,
+            "0 or 4",
+            "the stack does not overflow",
+        )
+        .plays(
+            "in_a_member",
+            odd(
+                "metadata",
+                format!("{}{}", "[".repeat(200_000), "]".repeat(200_000)),
             )
-            .plays("an_exponent", odd("amount", "1e400").stores("SELECT count(*) FROM payments_charges WHERE _extra LIKE '%1e400%'", "1"))
-            .plays("a_fraction", odd("amount", "0.1").stores("SELECT count(*) FROM payments_charges WHERE _extra LIKE '%0.1%'", "1"))
-            .engine("decode::tests::values_that_fit_are_exact_and_values_that_do_not_are_kept"),
+            .exits_with_any(&[0, 4]),
+        )
+        .plays(
+            "without_an_end",
+            stripe().once(
+                CHARGES,
+                edit(|text| first_member("metadata", &"[".repeat(200_000), text)),
+            ),
+        )
+        .core("json::scan::tests::no_depth_exhausts_the_stack"),
+        fault(
+            "D06",
+            "A number does not fit its column",
+            Absorb,
+            "0",
+            "it is kept with all its digits in `_extra`, and counted",
+        )
+        .plays(
+            "beyond_64_bits",
+            odd("amount", "123456789012345678901234567890123456789").stores(
+                "SELECT count(*) FROM payments_charges WHERE _extra LIKE \
+                 '%123456789012345678901234567890123456789%'",
+                "1",
+            ),
+        )
+        .plays(
+            "an_exponent",
+            odd("amount", "1e400").stores(
+                "SELECT count(*) FROM payments_charges WHERE _extra LIKE '%1e400%'",
+                "1",
+            ),
+        )
+        .plays(
+            "a_fraction",
+            odd("amount", "0.1").stores(
+                "SELECT count(*) FROM payments_charges WHERE _extra LIKE '%0.1%'",
+                "1",
+            ),
+        )
+        .engine("decode::tests::values_that_fit_are_exact_and_values_that_do_not_are_kept"),
     ]
 }
 
@@ -161,12 +270,14 @@ fn shapes() -> Vec<Fault> {
             .plays("renamed", stripe().once(CHARGES, rename_all("currency", "currency_code")).refreshed().stores("SELECT count(*) FROM payments_charges WHERE json_extract(_extra, '$.currency_code') IS NOT NULL", "100").says("currency_code"))
             .plays("an_object_for_a_number", odd("amount", r#"{"value": 1}"#).stores(extra, "1"))
             .plays("a_number_for_an_object", odd("billing_details", "7").exits(0).stores(ROWS, "250"))
-            .test("connector-stripe", "--test=it", "cases::c46_a_value_of_another_type_is_kept_and_counted"),
+            .test("connector-stripe", "--test=it", "cases::members::c46_a_value_of_another_type_is_kept_and_counted"),
         fault("D10", "A record has no id, or no time", Quarantine, "0", "it is kept in `_rejected` with the reason; the others are rows")
             .plays("null_for_an_id", odd("id", "null").stores(ROWS, "249").stores("SELECT count(*) FROM payments__rejected", "1"))
             .plays("a_number_for_an_id", odd("id", "7").stores(ROWS, "249").stores("SELECT count(*) FROM payments__rejected", "1"))
             .engine("decode::tests::what_is_not_a_record_is_rejected_with_the_reason"),
-        fault("D11", "Names differ in case only, are empty, long, reserved, or of any script", Absorb, "0", "columns have declared names; other names stay inside JSON, as they are")
+        fault("D11", "Names differ in case only, are empty, long, reserved, or of any \
+                      script", Absorb, "0", "columns have declared names; other names stay inside \
+                                             JSON, as they are")
             .plays("members_of_any_name", odd("metadata", r#"{"": 1, "ID": 2, "id": 3, "select": 4, "a.b": 5, "a": {"b": 6}, "😀": 7, "\"": 8}"#).stores("SELECT json_extract(metadata, '$.id') + json_extract(metadata, '$.ID') FROM payments_charges WHERE metadata LIKE '%select%'", "5"))
             .test("destination-sqlite", "--test=it", "strange_names_stay_apart")
             .test("connector-mixpanel", "--lib", "flatten::tests::c51_names_depend_on_the_property_alone"),

@@ -58,7 +58,7 @@ pub(crate) fn credentials() -> Vec<Fault> {
         lives = lives.plays(case, living(seconds).exits(0));
     }
     vec![
-        fault("E01", "A token is refused while fifty requests use it", Reauth, "0", "it is renewed once, and all go on")
+        fault("E01", "A token is refused while fifty requests use it", Reauth, "0", "it is renewed once, and all continue")
             .plays("once", oauth().once("/api/v2/", status(401, r#"{"error":"invalid_token"}"#)))
             .core("http::tests::oauth::e01_fifty_refused_tasks_cause_one_refresh")
             .test("pipeline-cli", "--test=acceptance", "zendesk_auth::c05_an_expired_token_is_refreshed_once_stored_and_then_used_by_all"),
@@ -73,7 +73,8 @@ pub(crate) fn credentials() -> Vec<Fault> {
         .core("http::tests::oauth::e02_a_token_that_cannot_be_stored_is_not_asked_for")
         .core("http::tests::oauth::e02_a_pair_that_cannot_be_stored_is_kept_and_not_used")
         .core("http::tests::oauth::e02_processes_that_share_a_store_refresh_once"),
-        fault("E03", "The refresh token is dead", FailRun, "3", "no second try; the message says how to authorise again")
+        fault("E03", "The refresh token is dead", FailRun, "3", "no second try; the message says \
+                                                                 how to authorise again")
             .plays("invalid_grant", oauth().always(TOKENS, status(400, r#"{"error":"invalid_grant"}"#)).exits(3).at_most(6))
             .core("http::tests::oauth::e03_a_dead_refresh_token_says_what_to_do")
             .test(
@@ -120,10 +121,12 @@ pub(crate) fn credentials() -> Vec<Fault> {
         .test("pipeline-cli", "--test=it", "failures::no_output_holds_the_key"),
         fault(
             "E08",
-            "The file of a secret is missing, empty, ends with a newline, or can be read by everybody; a variable is not set",
+            "The file of a secret is missing, empty, ends with a newline, or can be read by every \
+             user; a variable is not set",
             FailRun,
             "2",
-            "the message names the member and its place; the newline is cut off; a file that everybody can read is a warning",
+            "the message names the member and its place; the newline is cut off; a file that every \
+             user can read is a warning",
         )
         .plays("a_missing_file", stripe().before(no_secret_file).repair(restored).exits(2).says("api_key").at_most(0))
         .plays("an_empty_file", stripe().before(empty_secret_file).repair(restored_without_secret).exits(2).says("api_key").at_most(0))

@@ -24,7 +24,8 @@ fn ends() -> Vec<Fault> {
         "The process is killed, at any step",
         FailRun,
         "none",
-        "rows and position are committed in one step, so the next run goes on where the last commit ended; `cargo xtask crash` kills at random, as often as you like",
+        "rows and position are committed in one step, so the next run resumes where the last \
+         commit ended; `cargo xtask crash` kills at random, as often as you like",
     );
     for (case, store) in STORES {
         kills = kills.does(case, move || killed(store));
@@ -99,7 +100,9 @@ fn disks() -> Vec<Fault> {
         "A stored file is cut, empty, gone, or has other bytes",
         FailRun,
         "5",
-        "damage is noticed at the start and never taken for emptiness; `--full-refresh` replaces a damaged table; a folder without its manifest is moved away, or restored. `pipeline check --deep` compares contents",
+        "damage is noticed at the start and never taken for emptiness; `--full-refresh` replaces a \
+         damaged table; a folder without its manifest is moved away, or restored. `pipeline check \
+         --deep` compares contents",
     );
     let lake = |store| {
         Scenario::stripe()
@@ -271,8 +274,8 @@ fn machines() -> Vec<Fault> {
             "older ones are read for ever; newer ones are refused",
         )
         .plays("a_newer_one", Scenario::stripe().prepared().exits(2).says("upgrade").before(state_of_the_future).repair(state_restored))
-        .core("tests::state::a_state_of_version_1_is_read_for_ever")
-        .core("tests::state::a_state_that_is_damaged_or_too_new_is_never_taken_for_an_empty_one"),
+        .core("tests::state::stored::a_state_of_version_1_is_read_for_ever")
+        .core("tests::state::stored::a_state_that_is_damaged_or_too_new_is_never_taken_for_an_empty_one"),
         fault(
             "F12",
             "More streams than open files are allowed",

@@ -10,10 +10,10 @@ use pipeline_engine::{Figures, LimitSummary, Outcome, StreamSummary};
 
 use super::gaps;
 use super::gaps::Missing;
+use super::json::Report;
 use super::merged::{Merged, merged, names};
 use super::reasons::reasons;
-use super::report::Report;
-use super::table::{Align, Table};
+use super::table::{Align, TextTable};
 use crate::exit::Exit;
 use crate::units;
 
@@ -43,7 +43,7 @@ impl Report<'_> {
 
     fn table(&self) -> String {
         use Align::{Left, Right};
-        let mut table = Table::new([
+        let mut table = TextTable::new([
             ("SOURCE", Left),
             ("STREAM", Left),
             ("STATUS", Left),
@@ -110,7 +110,7 @@ impl Report<'_> {
         if known.is_empty() {
             return;
         }
-        let mut table = Table::new([
+        let mut table = TextTable::new([
             ("SOURCE", Left),
             ("LIMIT", Left),
             ("USED", Right),
@@ -183,7 +183,8 @@ impl Report<'_> {
                 );
                 let _ = writeln!(
                     text,
-                    "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table `_rejected`"
+                    "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table \
+                     `_rejected`"
                 );
             }
         }
@@ -201,7 +202,8 @@ impl Report<'_> {
             );
             let _ = writeln!(
                 text,
-                "\n{source}/{name}: {count} skipped: access to their children was refused (see --log-requests)"
+                "\n{source}/{name}: {count} skipped: access to their children was refused (see \
+                 --log-requests)"
             );
         }
     }
@@ -292,46 +294,55 @@ impl Report<'_> {
             }
             Exit::Done => {
                 format!(
-                    "Done: {committed}. Run it again to read new records; `pipeline status` shows what the destination contains."
+                    "Done: {committed}. Run it again to read new records; `pipeline status` shows \
+                     what the destination contains."
                 )
             }
             Exit::Incomplete if self.summary.lasts() && self.is_repeated() => {
                 format!(
-                    "Incomplete: {committed}. The previous run failed in the same way at the same place, so another run is unlikely to \
-                     help: act on the reasons above, or deselect those streams."
+                    "Incomplete: {committed}. The previous run failed in the same way at the same \
+                     place, so another run is unlikely to help: act on the reasons above, or \
+                     deselect those streams."
                 )
             }
             Exit::Incomplete if self.summary.lasts() => {
                 format!(
-                    "Incomplete: {committed}. Another run does not change what is refused: act on the reasons above, or deselect those streams."
+                    "Incomplete: {committed}. Another run does not change what is refused: act on \
+                     the reasons above, or deselect those streams."
                 )
             }
             Exit::Incomplete if self.is_but_for_gaps() => {
                 format!(
-                    "Incomplete: {committed}. Everything else is read. Run it again to request what is missing and to read new records."
+                    "Incomplete: {committed}. Everything else is read. Run it again to request \
+                     what is missing and to read new records."
                 )
             }
             Exit::Incomplete => format!(
-                "Incomplete: {committed}. Run the same command again: it resumes where this run stopped."
+                "Incomplete: {committed}. Run the same command again: it resumes where this run \
+                 stopped."
             ),
             Exit::Authentication if self.summary.failure() == Some(ErrorKind::PermissionDenied) => {
                 format!(
-                    "Incomplete: {committed}. Grant the permissions named above (`pipeline check` tests them) or deselect those streams, then run again."
+                    "Incomplete: {committed}. Grant the permissions named above (`pipeline check` \
+                     tests them) or deselect those streams, then run again."
                 )
             }
             Exit::Authentication => {
                 format!(
-                    "Incomplete: {committed}. Fix the credentials (`pipeline check` tests them), then run again to resume."
+                    "Incomplete: {committed}. Fix the credentials (`pipeline check` tests them), \
+                     then run again to resume."
                 )
             }
             Exit::Destination => {
                 format!(
-                    "The destination failed: {committed}. Repair it, then run again to resume: committed data is safe."
+                    "The destination failed: {committed}. Repair it, then run again to resume: \
+                     committed data is safe."
                 )
             }
             Exit::Conflict => {
                 format!(
-                    "Stopped: {committed}. Another process updated the same checkpoints. Wait until it ends, then run again."
+                    "Stopped: {committed}. Another process updated the same checkpoints. Wait \
+                     until it ends, then run again."
                 )
             }
             Exit::Closed => {
@@ -342,7 +353,8 @@ impl Report<'_> {
             }
             Exit::Bug => {
                 format!(
-                    "Failed: {committed}. This is a defect of the program; committed data is safe, and the next run resumes from it."
+                    "Failed: {committed}. This is a defect of the program; committed data is safe, \
+                     and the next run resumes from it."
                 )
             }
         }
