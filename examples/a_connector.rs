@@ -13,7 +13,7 @@ use pipeline_core::rate_limit::Quota;
 use pipeline_core::slice::TimeSlicer;
 use pipeline_core::{
     BuildContext, Connector, ConnectorConfig, DataType, DeclarativeConnector, Endpoint, Result,
-    Schema, StreamDef, TimeFormat,
+    Schema, Stream, TimeFormat,
 };
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -56,10 +56,8 @@ fn customers() -> Endpoint {
         .with("email", DataType::String)
         .with("created", DataType::Timestamp(TimeFormat::UnixSeconds));
     Endpoint::get("customers", "/v1/customers")
-        .feeds(
-            StreamDef::new("customers", columns).primary_key(["id"]),
-            "data",
-        )
+        .records("data")
+        .stream(Stream::new("customers", columns).primary_key(["id"]))
         .query("limit", "100")
         .paginate(AfterLastId {
             param: "starting_after",

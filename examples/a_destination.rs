@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use connector_stripe::{Stripe, StripeConfig};
-use pipeline_core::state::{Change, EndpointId, EndpointState};
+use connector_stripe::{StripeConfig, StripeConnector};
+use pipeline_core::state::{CheckpointDelta, EndpointId, EndpointState};
 use pipeline_core::{BuildContext, Clock, Error, ErrorKind, Result, SystemClock};
 use pipeline_engine::cell::Column;
 use pipeline_engine::{
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) sequence: u64,
-    changes: Vec<Change>,
+    changes: Vec<CheckpointDelta>,
     /// Rows by table, in the order in which they were written. A table of which a refresh is under
     /// way ends in `+`.
     pub(crate) rows: BTreeMap<String, Vec<BTreeMap<String, String>>>,
@@ -82,7 +82,7 @@ impl CommitLog {
 
 impl Log {
     /// Refuses changes that do not start from what is stored, and then changes nothing.
-    fn apply(&mut self, changes: &[Change]) -> Result<()> {
+    fn apply(&mut self, changes: &[CheckpointDelta]) -> Result<()> {
         let mut states = self.states.clone();
         for change in changes {
             states
@@ -204,7 +204,7 @@ impl Transaction for Staged {
 
 /// Syncs one list into a log.
 pub(crate) async fn sync_into(config: StripeConfig, path: &Path) -> Result<()> {
-    let connector = Arc::new(Stripe::new(config, BuildContext::new("payments"))?);
+    let connector = Arc::new(StripeConnector::new(config, BuildContext::new("payments"))?);
     let source = Source {
         name: "payments".to_owned(),
         connector,

@@ -6,7 +6,7 @@ use std::env;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use futures::TryStreamExt;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::{BuildContext, Connector, SessionExt};
@@ -33,7 +33,7 @@ pub(crate) async fn print_charges(
     config: StripeConfig,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let stripe = Arc::new(Stripe::new(config, BuildContext::new("stripe"))?);
+    let stripe = Arc::new(StripeConnector::new(config, BuildContext::new("stripe"))?);
     let run = stripe.open(&["charges"]).await?;
     let mut charges = run.typed::<Charge>("charges", TimeRange::all());
     while let Some(charge) = charges.try_next().await? {

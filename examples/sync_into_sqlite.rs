@@ -7,7 +7,7 @@ use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use destination_sqlite::{Deletes, SqliteConfig, SqliteDestination};
 use pipeline_core::{BuildContext, Clock, Result, SystemClock};
 use pipeline_engine::{Job, Selection, Source, Summary, sync};
@@ -32,7 +32,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 /// Reads what is new into the tables `payments_charges` and `payments_customers`. The checkpoints
 /// are in the same file.
 pub(crate) async fn sync_into(config: StripeConfig, path: &Path) -> Result<Summary> {
-    let connector = Arc::new(Stripe::new(config, BuildContext::new("payments"))?);
+    let connector = Arc::new(StripeConnector::new(config, BuildContext::new("payments"))?);
     let streams = Selection::Named(vec!["charges".to_owned(), "customers".to_owned()]);
     let source = Source {
         name: "payments".to_owned(),

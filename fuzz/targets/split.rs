@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     for record in pages.records.iter().flatten() {
-        let text = std::str::from_utf8(record.as_bytes()).expect("a record is text");
+        let text = std::str::from_utf8(record.source()).expect("a record is text");
         serde_json::from_str::<&RawValue>(text).expect("a record is JSON");
         for (_, value) in record.members().into_iter().flatten() {
             serde_json::from_str::<&RawValue>(value).expect("a member is JSON");

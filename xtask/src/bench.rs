@@ -10,6 +10,7 @@ mod decoders;
 mod floors;
 mod limits;
 mod memory;
+mod postgres;
 mod process;
 mod report;
 mod sync;
@@ -29,6 +30,7 @@ enum Bench {
     Limits(limits::Args),
     Memory(memory::Args),
     Decoders(decoders::Args),
+    Postgres(postgres::Args),
     /// Serves charges that were written beforehand, until it is ended.
     #[command(hide = true)]
     Serve(floors::Serve),
@@ -44,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Bench::Limits(args) => limits::run(args),
         Bench::Memory(args) => memory::run(args),
         Bench::Decoders(args) => decoders::run(args),
+        Bench::Postgres(args) => postgres::run(args),
         Bench::Serve(args) => floors::serve(args),
         Bench::Floor(args) => floors::run(args),
     }

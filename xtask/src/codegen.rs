@@ -1,7 +1,9 @@
 //! Writes source files from the API descriptions that vendors publish.
 
+mod columns;
 mod mixpanel;
 mod openapi;
+mod readme;
 mod stripe;
 #[cfg(test)]
 mod tests;

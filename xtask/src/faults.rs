@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Runs nothing: only checks that every test that the matrix names exists.
     #[arg(long, conflicts_with_all = ["codes", "write"])]
     check: bool,
-    /// Plays so many random mixtures of faults, and nothing else.
+    /// Plays this number of random mixtures of faults, and nothing else.
     #[arg(long, conflicts_with_all = ["codes", "write", "check"])]
     seeds: Option<u64>,
     /// The first mixture.

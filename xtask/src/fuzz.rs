@@ -19,9 +19,11 @@ pub(crate) struct Args {
 }
 
 /// What counts the edges of the control flow, and the values that are compared, for libFuzzer.
-const COVERAGE: &str = "--cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
-                        -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
-                        -C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1";
+const COVERAGE: &str = "--cfg fuzzing -C passes=sancov-module -C \
+                        llvm-args=-sanitizer-coverage-level=4 -C \
+                        llvm-args=-sanitizer-coverage-inline-8bit-counters -C \
+                        llvm-args=-sanitizer-coverage-pc-table -C \
+                        llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1";
 
 /// Megabytes that a target may take: an input that needs more is a finding.
 const MEMORY: u32 = 1024;

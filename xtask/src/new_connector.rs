@@ -11,7 +11,7 @@ pub(crate) struct Args {
     name: String,
 }
 
-const FILES: [Template; 8] = [
+const FILES: [Template; 9] = [
     (
         "crates/connector-{{name}}/Cargo.toml",
         include_str!("new_connector/template/Cargo.toml.txt"),
@@ -27,6 +27,10 @@ const FILES: [Template; 8] = [
     (
         "crates/connector-{{name}}/src/streams.rs",
         include_str!("new_connector/template/streams.rs.txt"),
+    ),
+    (
+        "crates/connector-{{name}}/src/vendor.rs",
+        include_str!("new_connector/template/vendor.rs.txt"),
     ),
     (
         "crates/connector-{{name}}/tests/it.rs",
@@ -46,7 +50,7 @@ const FILES: [Template; 8] = [
     ),
 ];
 
-/// All that a connector edits outside its crate and its fixtures. Nobody else depends on one, so
+/// All that a connector edits outside its crate and its fixtures. No other crate depends on one, so
 /// its path is where it is used.
 const ENTRIES: [Entry; 2] = [
     Entry {
@@ -68,7 +72,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     scaffold::format(&[&format!("connector-{}", name.plain), "pipeline-cli"])?;
     test_fixtures::run(&test_fixtures::Args::accepting(&name.plain))?;
     eprintln!(
-        "next: fill crates/connector-{0}/src, then the exchanges in fixtures/{0}; see CONTRIBUTING.md",
+        "next: fill crates/connector-{0}/src, then the exchanges in fixtures/{0}; see \
+         CONTRIBUTING.md",
         name.plain
     );
     Ok(())

@@ -31,8 +31,8 @@ const FILES: [Template; 4] = [
     ),
 ];
 
-/// All that a destination edits outside its crate. Nobody else depends on one, so its path is where
-/// it is used.
+/// All that a destination edits outside its crate. No other crate depends on one, so its path is
+/// where it is used.
 const ENTRIES: [Entry; 2] = [
     Entry {
         file: "crates/pipeline-cli/Cargo.toml",

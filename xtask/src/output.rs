@@ -1,10 +1,10 @@
-//! Running commands, and saying what is going on.
+//! Running commands, and printing what happens.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A task's outcome; the error is told to the person who ran it.
+/// A task's outcome; the error is printed.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The workspace's folder.

@@ -59,7 +59,11 @@ impl Spellings {
         if !name.starts_with(|first: char| first.is_ascii_lowercase())
             || !name.split('-').all(is_part)
         {
-            return Err(format!("invalid name `{name}`: use lower case letters and digits, with single hyphens between").into());
+            return Err(format!(
+                "invalid name `{name}`: use lower case letters and digits, with single hyphens \
+                 between"
+            )
+            .into());
         }
         let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
         Ok(Self {

@@ -4,6 +4,7 @@ mod dependencies;
 mod documents;
 mod fixtures;
 mod layers;
+mod names;
 mod sources;
 
 use std::fs;
@@ -21,6 +22,7 @@ pub(crate) fn run(_args: &Args) -> Outcome {
     let mut problems = dependencies::check()?;
     problems.extend(sources::check(root())?);
     problems.extend(layers::check(root())?);
+    problems.extend(names::check(root())?);
     problems.extend(fixtures::check(root())?);
     problems.extend(documents::check(root())?);
     for problem in &problems {

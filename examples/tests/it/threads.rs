@@ -1,7 +1,7 @@
 //! Everything that a program holds can be shared by threads, and what it awaits can be spawned.
 
 use connector_mixpanel::MixpanelConfig;
-use connector_stripe::{Stripe, StripeConfig};
+use connector_stripe::{StripeConfig, StripeConnector};
 use connector_zendesk::ZendeskConfig;
 use destination_jsonl::JsonlConfig;
 use destination_parquet::ParquetConfig;
@@ -9,10 +9,10 @@ use destination_sqlite::{SqliteConfig, SqliteDestination};
 use pipeline_core::http::{HttpClient, HttpClientBuilder, OAuth2, Request, RetryPolicy};
 use pipeline_core::rate_limit::{MemoryLimits, Quota};
 use pipeline_core::slice::{TimeRange, TimeSlicer};
-use pipeline_core::state::{Change, EndpointState, SliceState};
+use pipeline_core::state::{CheckpointDelta, EndpointState, SliceState};
 use pipeline_core::{
     BuildContext, Catalog, CheckReport, Connector, Endpoint, Error, MemoryBudget, Op, Origin, Page,
-    Plan, RawRecord, Registry, RunRecord, Schema, StreamDef,
+    Plan, RawRecord, Registry, RunRecord, Schema, Stream,
 };
 use pipeline_engine::{
     CancellationToken, Commit, Destination, ErrorBudget, Job, Metrics, Options, Selection, Source,
@@ -47,7 +47,7 @@ shared!(
     RunRecord,
     Schema,
     Status,
-    StreamDef,
+    Stream,
     Table,
 );
 shared!(
@@ -69,9 +69,15 @@ shared!(
     Request,
     RetryPolicy
 );
-shared!(Change, EndpointState, SliceState, TimeRange, TimeSlicer);
+shared!(
+    CheckpointDelta,
+    EndpointState,
+    SliceState,
+    TimeRange,
+    TimeSlicer
+);
 shared!(Box<dyn Connector>, Box<dyn Destination>);
-shared!(MixpanelConfig, Stripe, StripeConfig, ZendeskConfig);
+shared!(MixpanelConfig, StripeConfig, StripeConnector, ZendeskConfig);
 shared!(JsonlConfig, ParquetConfig, SqliteConfig, SqliteDestination);
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Our decoder beside others. They are built in a workspace of their own, so that nobody waits for
-//! them who does not compare.
+//! Our decoder beside others. They are built in a workspace of their own, so that other builds do
+//! not wait for them who does not compare.
 
 use std::process::Stdio;
 
@@ -34,8 +34,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let rows = String::from_utf8(output.stdout)?;
     let text = format!(
-        "`cargo xtask bench decoders`, medians of 5 rounds on one core: pages of 100 charges as `bench sync` reads them.\n\n\
-         Machine: {machine}.\n\n| | MB/s of processor time |\n|---|---|\n{rows}\n{REMARKS}"
+        "`cargo xtask bench decoders`, medians of 5 rounds on one core: pages of 100 charges as \
+         `bench sync` reads them.\n\nMachine: {machine}.\n\n| | MB/s of processor time \
+         |\n|---|---|\n{rows}\n{REMARKS}"
     );
     println!("\n{text}");
     if args.dry_run {
@@ -46,8 +47,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// Why the fastest is not simply taken.
-const REMARKS: &str = "\
-A tape is an index that columns have still to be made of. It does not tell how numbers are written, and one integer beyond 64
-bits refuses the page. `arrow-json` rounds, coerces, and accepts what is no JSON. Ours finds the same members in the pass that
-proves the page, and is held against `serde_json` by its tests: on hostile texts, on any pieces of JSON, and on damaged documents.
+const REMARKS: &str = "A tape is an index that columns have still to be made of. It does not \
+                       contain how numbers are written, and one integer beyond 64
+bits refuses the \
+                       page. `arrow-json` rounds, coerces, and accepts what is not JSON. Ours \
+                       finds the same members in the pass that
+proves the page, and is held \
+                       against `serde_json` by its tests: on hostile texts, on any pieces of JSON, \
+                       and on damaged documents.
 ";

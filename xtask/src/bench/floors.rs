@@ -154,7 +154,7 @@ impl Api {
         Ok(text.into())
     }
 
-    /// Walks through the list: the id that each page begins after, and the first so many pages; and
+    /// Walks through the list: the id that each page begins after, and the first pages; and
     /// how many records there are.
     async fn pages(&self, kept: usize) -> Outcome<(Vec<Option<String>>, Vec<Bytes>, u64)> {
         let (mut starts, mut pages, mut records) = (vec![None], Vec::new(), 0);
@@ -212,7 +212,7 @@ async fn fetch(api: Arc<Api>) -> Outcome<Measured> {
     })
 }
 
-/// Goes through pages again and again with work that tells how many records it found.
+/// Goes through pages again and again with work that returns how many records it found.
 fn one_core(pages: &[Bytes], mut work: impl FnMut(&Bytes) -> Outcome<usize>) -> Outcome<Measured> {
     let ((bytes, records), cost) = measure_here(|| {
         let (mut bytes, mut records) = (0, 0);
@@ -232,8 +232,9 @@ fn one_core(pages: &[Bytes], mut work: impl FnMut(&Bytes) -> Outcome<usize>) -> 
 }
 
 fn decoding() -> Outcome<impl FnMut(&Bytes) -> Outcome<usize>> {
-    let charges = connector_stripe::stream("charges").ok_or("there is no stream `charges`")?;
-    let mut decoder = Decoder::new(&charges.schema(), &["id".into()]);
+    let charges =
+        connector_stripe::tables::stream("charges").ok_or("there is no stream `charges`")?;
+    let mut decoder = Decoder::new(&charges.streams[0].schema(), &["id".into()]);
     let now = SystemClock.now();
     Ok(move |page: &Bytes| {
         let records = split(page, &[RecordPath::new("data")])?

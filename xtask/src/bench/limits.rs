@@ -20,12 +20,18 @@ use crate::output::{Outcome, cargo};
 const LIMITERS: [Limiter; 3] = [Limiter::Ours, Limiter::Fixed, Limiter::Cubic];
 
 /// What the figures do not say.
-const NOTE: &str = "\
-A vendor that sends nothing but `Retry-After` sends it with a refusal: two pauses are needed to learn a window's permits and
-its length. Where the second falls after the first 60 s, as in a quarter of the seeds, its refusals count. One request more
-than the permits is sent 8 windows later, then 16, then 32, and in the end once an hour, so a rise is found in at most twice
-the time that there was none, and in an hour. What is known of a window, fixed or sliding, is held: no more than its permits
-in any span of its length. A length that no vendor uses is taken for the longest that fits what was seen.";
+const NOTE: &str = "A vendor that sends nothing but `Retry-After` sends it with a refusal: two \
+                    pauses are needed to learn a window's permits and
+its length. Where the second \
+                    falls after the first 60 s, as in a quarter of the seeds, its refusals count. \
+                    One request more
+than the permits is sent 8 windows later, then 16, then 32, \
+                    and in the end once an hour, so a rise is found in at most twice
+the time that \
+                    there was none, and in an hour. What is known of a window, fixed or sliding, \
+                    is held: no more than its permits
+in any span of its length. A length that no \
+                    vendor uses is taken for the longest that fits what was seen.";
 
 /// Measures the limiter against servers that count in different ways, on a clock of their own:
 /// hours pass in seconds.
@@ -195,20 +201,20 @@ fn row(case: &Case, limiter: Limiter, seeds: u64) -> Outcome<Row> {
 
 fn introduction(args: &Args) -> String {
     format!(
-        "`cargo xtask bench limits`, medians of {} seeds. The client, its limiter and the \
-servers run on a virtual clock, so the figures are the same on every machine.\n\n\
-U: accepted of what was allowed. E: refused of 1,000 sent. Both after the first 60 s, that of the worst seed in brackets; \
-*in all* includes the cold start. \
-Settled: seconds until five in a row used 90 %. Over: most requests in any span in which the server counts beyond what it \
-allows. Latency is lognormal around 200 ms, sigma 0.5; buckets hold one second.\n",
+        "`cargo xtask bench limits`, medians of {} seeds. The client, its limiter and the servers \
+         run on a virtual clock, so the figures are the same on every machine.\n\nU: accepted of \
+         what was allowed. E: refused of 1,000 sent. Both after the first 60 s, that of the worst \
+         seed in brackets; *in all* includes the cold start. Settled: seconds until five in a row \
+         used 90 %. Over: most requests in any span in which the server counts beyond what it \
+         allows. Latency is lognormal around 200 ms, sigma 0.5; buckets hold one second.\n",
         args.seeds.max(1)
     )
 }
 
 fn table(cases: &[Case], rows: &[Row]) -> String {
     let mut text = String::from(
-        "| case | U | E | U in all | E in all | settled | over | Jain | targets | fixed rate U / E | CUBIC U / E |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| case | U | E | U in all | E in all | settled | over | Jain | targets | fixed rate U / E \
+         | CUBIC U / E |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for case in cases {
         let find = |name: &str| {
@@ -242,7 +248,8 @@ fn table(cases: &[Case], rows: &[Row]) -> String {
         let it = &ours.median;
         let _ = writeln!(
             text,
-            "| {} | {:.3} ({:.3}) | {:.2} ({:.2}) | {:.3} | {:.2} | {:.0} s | {:.0} | {:.3} | {} | {:.2} / {:.0} | {:.2} / {:.0} |",
+            "| {} | {:.3} ({:.3}) | {:.2} ({:.2}) | {:.3} | {:.2} | {:.0} s | {:.0} | {:.3} | {} | \
+             {:.2} / {:.0} | {:.2} / {:.0} |",
             case.name,
             it.used,
             ours.worst.0,

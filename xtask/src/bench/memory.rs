@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Only this destination.
     #[arg(long)]
     destination: Option<String>,
-    /// Stops every sync after so many seconds.
+    /// Stops every sync after this number of seconds.
     #[arg(long, default_value_t = 60)]
     longest: u64,
     /// Syncs that are measured at the same time. More of them take longer each, and as much memory.
@@ -195,7 +195,8 @@ fn sync(binary: &Path, cell: &Cell, row: &Row, server: &Server, longest: u64) ->
         format!("streams = {:?}\n", row.streams)
     };
     let configuration = format!(
-        "[sync]\nmemory_budget_mb = {}\n\n[destination]\ntype = \"{}\"\npath = '{}'\n\n[sources.hostile]\n{}base_url = \"{}\"\n{streams}",
+        "[sync]\nmemory_budget_mb = {}\n\n[destination]\ntype = \"{}\"\npath = \
+         '{}'\n\n[sources.hostile]\n{}base_url = \"{}\"\n{streams}",
         cell.budget,
         cell.destination,
         folder.path().join("store").display(),
@@ -227,10 +228,12 @@ fn shown(exit: Option<i32>) -> String {
 
 fn text(args: &Args, machine: &str, rows: &[Row], cells: &[Cell], figures: &[Figure]) -> String {
     let mut out = format!(
-        "`cargo xtask bench memory --longest {} --at-once {}`: the most memory that a process took (`VmHWM`), in MiB, by destination and\n\
-         `memory_budget_mb`. At most {BESIDE} more than the budget is allowed; what is beyond is bold. In brackets the exit code where it is\n\
-         not 0: 4 is right where an answer cannot be held or read, or the {} s were over. A server on the same machine sends what the\n\
-         row says, compressed, and ignores how much is asked for.\n\nMachine: {machine}.\n\n| what the vendor sends |",
+        "`cargo xtask bench memory --longest {} --at-once {}`: the most memory that a process took \
+         (`VmHWM`), in MiB, by destination and\n`memory_budget_mb`. At most {BESIDE} more than the \
+         budget is allowed; what is beyond is bold. In brackets the exit code where it is\nnot 0: \
+         4 is right where an answer cannot be held or read, or the {} s were over. A server on the \
+         same machine sends what the\nrow says, compressed, and ignores how much is asked \
+         for.\n\nMachine: {machine}.\n\n| what the vendor sends |",
         args.longest, args.at_once, args.longest
     );
     let columns = if rows.is_empty() {

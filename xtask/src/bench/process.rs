@@ -21,7 +21,7 @@ pub(crate) struct Cost {
     pub(crate) wall: f64,
     /// Seconds of processor time, of all threads.
     pub(crate) cpu: f64,
-    /// The most memory in MiB; 0 where the system does not tell.
+    /// The most memory in MiB; 0 where the system does not report it.
     pub(crate) peak: f64,
 }
 

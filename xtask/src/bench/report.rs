@@ -6,11 +6,12 @@ use crate::output::{Outcome, root};
 
 const FILE: &str = "BENCHMARKS.md";
 
-const HEAD: &str = "\
-# Benchmarks
+const HEAD: &str = "# Benchmarks
 
-Written by `cargo xtask bench`; each section names the command, the machine and the day of its figures. Ratios come first:
-they say more than absolute figures, which hold for one machine.
+Written by `cargo xtask bench`; each section names the command, \
+                    the machine and the day of its figures. Ratios come first:
+they say more than \
+                    absolute figures, which hold for one machine.
 ";
 
 /// Writes a section, `text` being what follows its heading.

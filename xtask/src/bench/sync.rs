@@ -211,11 +211,12 @@ impl Report<'_> {
         let fetched = self.rounds[0].plain.fetch;
         let size = fetched.bytes as f64 / fetched.records as f64;
         let mut out = format!(
-            "`cargo xtask bench sync --charges {} --rounds {}`, medians. {} charges of {size:.0} bytes, pretty-printed, 100 a page, from a\n\
-             simulator on the same machine, in a process of its own whose processor time is not counted but competes. A vendor sends\n\
-             pages with gzip to clients that accept it, as this one does; the simulator has compressed them beforehand.\n\n\
-             Machine: {}.\n\n\
-             | | records/s as a share of fetch | records/s | CPU s per million | peak MiB |\n|---|---|---|---|---|\n",
+            "`cargo xtask bench sync --charges {} --rounds {}`, medians. {} charges of {size:.0} \
+             bytes, pretty-printed, 100 a page, from a\nsimulator on the same machine, in a \
+             process of its own whose processor time is not counted but competes. A vendor \
+             sends\npages with gzip to clients that accept it, as this one does; the simulator has \
+             compressed them beforehand.\n\nMachine: {}.\n\n| | records/s as a share of fetch | \
+             records/s | CPU s per million | peak MiB |\n|---|---|---|---|---|\n",
             self.args.charges, self.args.rounds, fetched.records, self.machine
         );
         self.rows(&mut out, "with gzip", "and decompression", |round| {
@@ -229,8 +230,9 @@ impl Report<'_> {
         );
         let _ = write!(
             out,
-            "\nOn one core: cutting pages into records {split:.0} MB/s, cutting and decoding them into Arrow {decode:.0} MB/s.\n\
-             A sync of a quarter of the charges to Parquet peaks at {:.0} MiB.\n",
+            "\nOn one core: cutting pages into records {split:.0} MB/s, cutting and decoding them \
+             into Arrow {decode:.0} MB/s.\nA sync of a quarter of the charges to Parquet peaks at \
+             {:.0} MiB.\n",
             self.few
         );
         out

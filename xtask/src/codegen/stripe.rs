@@ -15,12 +15,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use connector_stripe::{API_VERSION, Stream, streams};
+use connector_stripe::API_VERSION;
+use connector_stripe::tables::{Stripe, lists, objects, streams};
+use pipeline_core::declarative::{ListDef, StreamDef};
 
 use self::columns::{columns, render, verify_seal};
-use self::readme::{facts, replace_between, table};
-use super::Result;
+use self::readme::with_table;
 use super::openapi::Spec;
+use super::{Result, readme as tables};
 
 /// Writes or checks the files.
 pub(super) fn run(spec: Option<&Path>, check: bool) -> Result<()> {
@@ -43,7 +45,7 @@ pub(super) fn run(spec: Option<&Path>, check: bool) -> Result<()> {
 
 /// What is written to.
 struct Places {
-    schemas: PathBuf,
+    schema: PathBuf,
     operations: PathBuf,
     readme: PathBuf,
     fixtures: PathBuf,
@@ -54,7 +56,7 @@ impl Places {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
         let connector = root.join("crates/connector-stripe");
         Self {
-            schemas: connector.join("src/schemas.rs"),
+            schema: connector.join("src/schema.rs"),
             operations: connector.join("tests/operations.txt"),
             readme: connector.join("README.md"),
             fixtures: root.join("fixtures/stripe"),
@@ -69,7 +71,7 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
         .iter()
         .map(|stream| columns(spec, stream))
         .collect::<Result<Vec<_>>>()?;
-    let counted = |stream: &Stream| {
+    let counted = |stream: &StreamDef<Stripe>| {
         streams
             .iter()
             .zip(&columns)
@@ -77,14 +79,11 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
             .map_or(0, |(_, columns)| columns.len())
     };
     let mut outputs = vec![
-        (places.schemas.clone(), render(&streams, &columns)),
-        (places.operations.clone(), operations(spec, &streams)),
+        (places.schema.clone(), render(&streams, &columns)),
+        (places.operations.clone(), operations(spec)),
         (
             places.readme.clone(),
-            replace_between(
-                &fs::read_to_string(&places.readme)?,
-                &table(&streams, &facts(&streams, counted)?),
-            )?,
+            with_table(&fs::read_to_string(&places.readme)?, counted)?,
         ),
     ];
     let cases = fixtures::cases(spec)?;
@@ -113,12 +112,10 @@ fn generate(places: &Places, spec: &Arc<Spec>, check: bool) -> Result<()> {
 /// What can be told without the specification: nothing was edited by hand, and nothing that the
 /// table names is missing.
 fn check_without_specification(places: &Places) -> Result<()> {
-    verify_seal(&fs::read_to_string(&places.schemas)?)?;
+    verify_seal(&fs::read_to_string(&places.schema)?)?;
     let streams = sorted();
-    if let Some(stream) = streams
-        .iter()
-        .find(|stream| stream.schema().fields().is_empty())
-    {
+    let fed = streams.iter().flat_map(|list| list.streams);
+    if let Some(stream) = fed.into_iter().find(|stream| tables::declared(stream) == 0) {
         return Err(format!(
             "the stream `{}` has no columns; run `cargo xtask codegen stripe --spec FILE`",
             stream.name
@@ -132,18 +129,12 @@ fn check_without_specification(places: &Places) -> Result<()> {
     if let Some(stream) = fixtures::without_case(&places.fixtures).first() {
         return Err(format!("the stream `{stream}` has no fixture case; run `cargo xtask codegen stripe --spec FILE`").into());
     }
-    let table = table(
-        &streams,
-        &facts(&streams, |stream| stream.schema().fields().len())?,
-    );
-    compare(
-        &places.readme,
-        &replace_between(&fs::read_to_string(&places.readme)?, &table)?,
-    )
+    let readme = fs::read_to_string(&places.readme)?;
+    compare(&places.readme, &with_table(&readme, tables::declared)?)
 }
 
-/// The streams, by name.
-fn sorted() -> Vec<&'static Stream> {
+/// The lists that feed a stream, by name.
+fn sorted() -> Vec<&'static ListDef<Stripe>> {
     let mut streams: Vec<_> = streams().collect();
     streams.sort_by_key(|stream| stream.name);
     streams
@@ -166,20 +157,11 @@ fn stale_error(path: &Path) -> Box<dyn Error> {
 
 /// Every list that the connector asks for, each with its objects, and the parameters that it takes:
 /// what the requests of fixtures are held against.
-fn operations(spec: &Spec, streams: &[&Stream]) -> String {
-    let inner = streams
-        .iter()
-        .flat_map(|stream| stream.inner.iter().map(|inner| inner.path));
-    let lists: BTreeSet<&str> = streams
-        .iter()
-        .map(|stream| stream.path)
-        .chain(inner)
+fn operations(spec: &Spec) -> String {
+    let of_objects: BTreeSet<&str> = lists()
+        .flat_map(|list| [list.path, objects(list)])
         .collect();
-    let of_objects: BTreeSet<&str> = streams
-        .iter()
-        .map(|stream| stream.object_list())
-        .chain(lists.iter().copied())
-        .collect();
+    let lists: BTreeSet<&str> = lists().map(|list| list.path).collect();
     let is_object = |path: &str| {
         path.rsplit_once('/')
             .is_some_and(|(list, last)| last.starts_with('{') && of_objects.contains(list))

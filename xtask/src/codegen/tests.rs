@@ -3,13 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
-use connector_stripe::{Stream, stream};
+use connector_stripe::tables::{Stripe, stream};
+use pipeline_core::declarative::ListDef;
 
 use super::openapi::{Property, Spec};
 use super::stripe::columns::{Column, columns, data_type, render, verify_seal};
-use super::stripe::readme::{Facts, replace_between, table};
+use super::stripe::readme::with_table;
 
 /// The coupon of a specification that has one member of each kind.
 fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
@@ -45,7 +44,7 @@ fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
     serde_json::from_value(spec).unwrap()
 }
 
-fn coupons() -> &'static Stream {
+fn coupons() -> &'static ListDef<Stripe> {
     stream("coupons").unwrap()
 }
 
@@ -215,27 +214,16 @@ fn an_edited_file_breaks_its_seal() {
 
 #[test]
 fn only_what_stands_between_the_markers_changes() {
-    let readme = "# a\n<!-- streams: written by `cargo xtask codegen stripe` -->\nold\n<!-- end of streams -->\nb\n";
-    let facts = BTreeMap::from([(
-        "coupons",
-        Facts {
-            columns: 8,
-            reads: "everything",
-            deletes: "announced".to_owned(),
-        },
-    )]);
-    let table = table(&[coupons()], &facts);
-    let written = replace_between(readme, &table).unwrap();
+    let readme = "# a\n<!-- streams: written by `cargo xtask codegen stripe` -->\nbefore it\n<!-- end of streams -->\nb\n";
+    let written = with_table(readme, |_| 8).unwrap();
     assert!(
         written.starts_with("# a\n<!--")
             && written.ends_with("-->\nb\n")
-            && !written.contains("old"),
+            && !written.contains("before it"),
         "{written}"
     );
-    assert!(
-        written.contains("| `coupons` | `/v1/coupons` | `id` | 8 | everything | announced |"),
-        "{written}"
-    );
-    assert_eq!(replace_between(&written, &table).unwrap(), written);
-    replace_between("# a\n", &table).unwrap_err();
+    let row = "| `coupons` | `/v1/coupons` | `id` | 8 | new and changed | reported by the feed of changes |";
+    assert!(written.contains(row), "{written}");
+    assert_eq!(with_table(&written, |_| 8).unwrap(), written);
+    with_table("# a\n", |_| 8).unwrap_err();
 }

@@ -7,19 +7,19 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use connector_zendesk::{BY_KIND, Columns, List, Stream, lists};
+use connector_zendesk::tables::{BY_KIND, Described, FAMILIES, Zendesk};
+use pipeline_core::declarative::{ListDef, StreamDef};
 
 use self::api::{Api, Property};
 use super::Result;
+use super::columns::{self, Column, verify_seal};
 use crate::output::root;
 
-/// Starts the header's line with the hash of the rest of the file.
-const SEAL: &str = "//! Seal: ";
+/// Writes the files.
+const COMMAND: &str = "cargo xtask codegen zendesk --spec FILES";
 
 /// Members that are for writing, although the files do not always say so.
 const WRITE_ONLY: [&str; 5] = [
@@ -30,18 +30,12 @@ const WRITE_ONLY: [&str; 5] = [
     "remote_photo_url",
 ];
 
-/// One column: its name and its type as Rust.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) data_type: &'static str,
-}
-
 /// Files to read, and whether to write.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Zendesk's OpenAPI files, of Support and of Help Center, plain or gzipped.
-    #[arg(long, num_args = 1.., required_unless_present = "check")]
+    /// Zendesk's OpenAPI files, of Support and of Help Center, plain or gzipped. Without them only
+    /// the README is written.
+    #[arg(long, num_args = 1..)]
     spec: Vec<PathBuf>,
     /// Writes the fixture cases of plain lists as well: the answers that the files describe.
     #[arg(long)]
@@ -67,20 +61,17 @@ impl Args {
 /// Writes or checks the files.
 pub(super) fn run(args: &Args) -> Result<()> {
     let connector = root().join("crates/connector-zendesk");
-    let (schemas, readme) = (
-        connector.join("src/schemas.rs"),
-        connector.join("README.md"),
-    );
+    let (schemas, readme) = (connector.join("src/schema.rs"), connector.join("README.md"));
     let mut outputs = vec![(
         readme.clone(),
         readme::with_tables(&fs::read_to_string(&readme)?)?,
     )];
     if args.spec.is_empty() {
-        verify_seal(&fs::read_to_string(&schemas)?)?;
+        verify_seal(&fs::read_to_string(&schemas)?, COMMAND)?;
         if let Some((_, stream)) = streams().find(|(_, stream)| stream.schema().fields().is_empty())
         {
             return Err(format!(
-                "the stream `{}` has no columns; run `cargo xtask codegen zendesk --spec FILES`",
+                "the stream `{}` has no columns; run `{COMMAND}`",
                 stream.name
             )
             .into());
@@ -90,7 +81,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let columns = generated()
             .map(|(list, stream)| columns(&api, list, stream))
             .collect::<Result<Vec<_>>>()?;
-        outputs.push((schemas, render(&columns)));
+        let names = generated().map(|(_, stream)| stream.name);
+        let streams: Vec<_> = names.zip(columns.iter().map(Vec::as_slice)).collect();
+        outputs.push((schemas, SCHEMA.render(&streams)));
         if args.fixtures {
             outputs.extend(samples::cases(&api)?);
         }
@@ -116,37 +109,41 @@ fn compare(path: &Path, expected: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|text| text == expected) {
         return Ok(());
     }
-    Err(format!(
-        "{} is stale; run `cargo xtask codegen zendesk --spec FILES`",
-        path.display()
-    )
-    .into())
+    Err(format!("{} is stale; run `{COMMAND}`", path.display()).into())
+}
+
+/// A stream with its list.
+type Entry = (&'static ListDef<Zendesk>, &'static StreamDef<Zendesk>);
+
+/// Every list of the tables.
+fn lists() -> impl Iterator<Item = &'static ListDef<Zendesk>> {
+    FAMILIES.iter().flat_map(|(_, lists)| *lists)
 }
 
 /// Every stream with its list.
-fn streams() -> impl Iterator<Item = (&'static List, &'static Stream)> {
+fn streams() -> impl Iterator<Item = Entry> {
     // What is read last corrects the streams of other lists.
     lists()
         .chain(BY_KIND)
-        .filter(|list| !list.last)
+        .filter(|list| !list.corrects)
         .flat_map(|list| list.streams.iter().map(move |stream| (list, stream)))
 }
 
 /// The streams whose columns are generated.
-fn generated() -> impl Iterator<Item = (&'static List, &'static Stream)> {
-    streams().filter(|(_, stream)| !matches!(stream.columns, Columns::Hand(_)))
+fn generated() -> impl Iterator<Item = Entry> {
+    streams().filter(|(_, stream)| stream.is_generated())
 }
 
 /// Where the files describe a stream: the path of a list, and the member that holds the records.
-fn described(list: &List, stream: &Stream) -> (&'static str, &'static str) {
-    match stream.columns {
-        Columns::Of(path, records) => (path, records),
-        Columns::Listed | Columns::Hand(_) => (list.path, stream.records),
+fn described(list: &ListDef<Zendesk>, stream: &StreamDef<Zendesk>) -> (&'static str, &'static str) {
+    match stream.facts {
+        Described::With(path, records) => (path, records),
+        Described::Here => (list.path, stream.records.unwrap_or(list.records)),
     }
 }
 
 /// The columns of a stream, after its list was found to exist and to hold what the table says.
-fn columns(api: &Api, list: &List, stream: &Stream) -> Result<Vec<Column>> {
+fn columns(api: &Api, list: &ListDef<Zendesk>, stream: &StreamDef<Zendesk>) -> Result<Vec<Column>> {
     let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
     let (path, records) = described(list, stream);
     let item = api
@@ -156,7 +153,7 @@ fn columns(api: &Api, list: &List, stream: &Stream) -> Result<Vec<Column>> {
     for (name, property) in api.properties(&item) {
         if property.write_only
             || WRITE_ONLY.contains(&name.as_str())
-            || stream.without.contains(&name.as_str())
+            || stream.hidden.contains(&name.as_str())
         {
             continue;
         }
@@ -194,64 +191,11 @@ fn data_type(name: &str, property: &Property) -> Result<&'static str, String> {
     }
 }
 
-/// The text of `schemas.rs`.
-fn render(columns: &[Vec<Column>]) -> String {
-    let used: BTreeSet<&str> = columns
-        .iter()
-        .flatten()
-        .map(|column| column.data_type.split('(').next().unwrap_or_default())
-        .collect();
-    let used: Vec<&str> = used.into_iter().collect();
-    let mut body = format!(
-        "use pipeline_core::DataType::{{{}}};\nuse pipeline_core::Field;\nuse pipeline_core::TimeFormat::Rfc3339;\n\n",
-        used.join(", ")
-    );
-    body.push_str("/// Columns of a stream; empty when they are written by hand.\npub(crate) fn columns(stream: &str) -> &'static [Field] {\n    match stream {\n");
-    for (_, stream) in generated() {
-        let _ = writeln!(
-            body,
-            "        \"{}\" => {},",
-            stream.name,
-            stream.name.to_uppercase()
-        );
-    }
-    body.push_str("        _ => &[],\n    }\n}\n");
-    for ((_, stream), columns) in generated().zip(columns) {
-        let _ = writeln!(
-            body,
-            "\nconst {}: &[Field] = &[",
-            stream.name.to_uppercase()
-        );
-        for column in columns {
-            let _ = writeln!(
-                body,
-                "    Field::new(\"{}\", {}),",
-                column.name, column.data_type
-            );
-        }
-        body.push_str("];\n");
-    }
-    let head = "//! The columns of most streams, from Zendesk's OpenAPI files of Support and Help Center.\n//!\n//! Written by `cargo xtask \
-                codegen zendesk --spec FILES`; do not edit.\n";
-    let seal = seal(head, &body);
-    format!("{head}{SEAL}{seal}\n\n{body}")
-}
-
-/// A hash of the file without the line that holds it.
-fn seal(head: &str, body: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(head.as_bytes()).update(body.as_bytes());
-    hasher.finalize().to_hex()[..16].to_owned()
-}
-
-/// Fails when the file is not as it was written.
-fn verify_seal(text: &str) -> Result<()> {
-    let intact = text.split_once(SEAL).and_then(|(head, rest)| {
-        let (known, body) = rest.split_once("\n\n")?;
-        Some(known == seal(head, body))
-    });
-    match intact {
-        Some(true) => Ok(()),
-        _ => Err("the generated columns were edited by hand; run `cargo xtask codegen zendesk --spec FILES`".into()),
-    }
-}
+/// The file `schema.rs`.
+const SCHEMA: columns::File<'_> = columns::File {
+    head: "//! The columns of most streams, from Zendesk's OpenAPI files of Support and Help Center.\n\
+           //!\n\
+           //! Written by `cargo xtask codegen zendesk --spec FILES`; do not edit.\n",
+    time: "Rfc3339",
+    empty: "when they are written by hand",
+};

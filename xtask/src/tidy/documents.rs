@@ -92,7 +92,10 @@ fn glossary(text: &str, types: &BTreeSet<String>) -> Vec<String> {
         ));
     }
     for (word, name) in entries.iter().filter(|(_, name)| !types.contains(*name)) {
-        problems.push(format!("{GLOSSARY}: `{word}` names the type {name}, which no crate defines; name the type that holds it now"));
+        problems.push(format!(
+            "{GLOSSARY}: `{word}` names the type {name}, which no crate defines; name the type \
+             that holds it now"
+        ));
     }
     for pair in entries.windows(2).filter(|pair| pair[0].0 >= pair[1].0) {
         problems.push(format!(
@@ -124,7 +127,8 @@ mod tests {
 
     #[test]
     fn types_are_found_where_they_are_defined() {
-        let text = "pub struct Page<'a> {\n    pub enum Op {\nstruct Hidden;\npub type Claim = Box<dyn Any>;\npub fn page() {}\npub trait Slicer: Send {";
+        let text = "pub struct Page<'a> \
+                    {\n    pub enum Op {\nstruct Hidden;\npub type Claim = Box<dyn Any>;\npub fn page() {}\npub trait Slicer: Send {";
         assert!(defined(text).eq(["Page", "Op", "Claim", "Slicer"]));
     }
 

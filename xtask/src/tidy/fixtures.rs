@@ -80,7 +80,8 @@ fn check_headers(connector: &str, case: &str, exchange: &Exchange) -> Option<Str
         .keys()
         .find(|name| SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str()))?;
     Some(format!(
-        "fixtures/{connector}/{case}: delete the response header `{secret}`, which no connector reads"
+        "fixtures/{connector}/{case}: delete the response header `{secret}`, which no connector \
+         reads"
     ))
 }
 
@@ -91,12 +92,15 @@ fn check_keys(path: &str, text: &str) -> Vec<String> {
         .filter_map(|(index, line)| Some((index + 1, KEYS.iter().find(|key| holds(line, key))?)));
     found
         .map(|(number, key)| {
-            format!("{path}:{number}: `{key}` begins a real credential; put an invented value there, such as `sk_test_fixture`")
+            format!(
+                "{path}:{number}: `{key}` begins a real credential; put an invented value there, \
+                 such as `sk_test_fixture`"
+            )
         })
         .collect()
 }
 
-/// Whether a line holds a key, which goes on after its beginning: prose about keys does not.
+/// Whether a line holds a key, which continues after its beginning: prose about keys does not.
 fn holds(line: &str, key: &str) -> bool {
     let goes_on = |at: usize| {
         line[at + key.len()..]

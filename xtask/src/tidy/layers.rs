@@ -13,7 +13,7 @@ const SOURCES: &str = "crates/pipeline-core/src";
 /// The modules of core, the lowest first. A module uses those of the rows above its own, and not
 /// its neighbours, so that there is no circle.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "error", "failpoint", "host"],
+    &["clock", "error", "failpoints", "host"],
     &["json", "memory", "webhook"],
     &["model"],
     &["event", "message"],
@@ -31,22 +31,10 @@ const WITHOUT_CIRCLE: [&str; 4] = [
     "pipeline-engine",
 ];
 
-/// An import against the order, and why it stays.
-struct Exception {
-    module: &'static str,
-    uses: &'static str,
-    reason: &'static str,
-}
-
-const EXCEPTIONS: &[Exception] = &[];
-
 /// Checks the order of core's modules, and that those of other crates have one.
 pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
     let core = sources(&root.join(SOURCES))?;
-    let mut problems = problems(
-        core.iter().map(|(path, text)| (&**path, &**text)),
-        EXCEPTIONS,
-    );
+    let mut problems = problems(core.iter().map(|(path, text)| (&**path, &**text)));
     for name in WITHOUT_CIRCLE {
         let folder = format!("crates/{name}/src");
         let files = sources(&root.join(&folder))?;
@@ -114,16 +102,15 @@ fn is_test(path: &str) -> bool {
 }
 
 /// What is wrong with the imports of source files, given as path and text.
-fn problems<'a>(
-    files: impl Iterator<Item = (&'a str, &'a str)>,
-    exceptions: &[Exception],
-) -> Vec<String> {
+fn problems<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut met = BTreeSet::new();
     for (path, text) in files {
         let Some(module) = module(path) else { continue };
         let Some(own) = layer(module) else {
-            problems.push(format!("{path}: the module {module} has no place in the order; add it to LAYERS in xtask/src/tidy/layers.rs"));
+            problems.push(format!(
+                "{path}: the module {module} has no place in the order; add it to LAYERS in \
+                 xtask/src/tidy/layers.rs"
+            ));
             continue;
         };
         for (number, used) in uses(text).filter(|(_, used)| *used != module) {
@@ -131,34 +118,17 @@ fn problems<'a>(
             if below.is_some_and(|below| below < own) {
                 continue;
             }
-            if let Some(index) = exceptions
-                .iter()
-                .position(|known| known.module == module && known.uses == used)
-            {
-                met.insert(index);
-                continue;
-            }
             problems.push(match below {
-                Some(_) => format!("{path}:{number}: {module} must not use {used}: move what both need below {module}"),
-                None => format!("{path}:{number}: import `{used}` from the module that defines it, so that the order can be checked"),
+                Some(_) => format!(
+                    "{path}:{number}: {module} must not use {used}: move what both need below \
+                     {module}"
+                ),
+                None => format!(
+                    "{path}:{number}: import `{used}` from the module that defines it, so that the \
+                     order can be checked"
+                ),
             });
         }
-    }
-    for (
-        _,
-        Exception {
-            module,
-            uses,
-            reason,
-        },
-    ) in exceptions
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| !met.contains(index))
-    {
-        problems.push(format!(
-            "{SOURCES}: {module} does not use {uses} any more ({reason}); remove the exception from xtask/src/tidy/layers.rs"
-        ));
     }
     problems
 }
@@ -213,15 +183,13 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        problems(
-            [(format!("{SOURCES}/{path}").as_str(), text)].into_iter(),
-            &[],
-        )
+        problems([(format!("{SOURCES}/{path}").as_str(), text)].into_iter())
     }
 
     #[test]
     fn arrows_go_down() {
-        let text = "use crate::error::Result;\nuse crate::http::HttpClient;\nuse crate::declarative::session::SessionExt;\n";
+        let text = "use crate::error::Result;\nuse crate::http::HttpClient;\nuse \
+                    crate::declarative::session::SessionExt;\n";
         assert_eq!(found("declarative/walk.rs", text), [""; 0]);
         assert_eq!(found("lib.rs", text), [""; 0]);
     }
@@ -242,7 +210,8 @@ mod tests {
 
     #[test]
     fn only_code_of_the_module_counts() {
-        let text = "/// See [`Call`](crate::http::Call).\n#[cfg(test)]\nmod tests {\n    use crate::http::Call;\n}\n";
+        let text = "/// See [`Call`](crate::http::Call).\n#[cfg(test)]\nmod tests \
+                    {\n    use crate::http::Call;\n}\n";
         assert_eq!(found("error.rs", text), [""; 0]);
         assert_eq!(
             found("error.rs", "use pipeline_crate::http::Call;"),
@@ -280,26 +249,5 @@ mod tests {
             Some("b uses c uses b")
         );
         assert_eq!(circle(&graph("src", &round[..2])), None);
-    }
-
-    #[test]
-    fn an_exception_that_nothing_needs_is_reported() {
-        let exceptions = [Exception {
-            module: "model",
-            uses: "http",
-            reason: "for now",
-        }];
-        let path = format!("{SOURCES}/model.rs");
-        assert_eq!(
-            problems(
-                [(path.as_str(), "use crate::http::Call;")].into_iter(),
-                &exceptions
-            ),
-            [""; 0]
-        );
-        assert!(
-            problems([(path.as_str(), "")].into_iter(), &exceptions)[0]
-                .contains("remove the exception")
-        );
     }
 }

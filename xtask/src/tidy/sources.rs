@@ -33,7 +33,8 @@ const RULES: &[Rule] = &[
             path.starts_with("crates/pipeline-core/src/")
                 || path.starts_with("crates/pipeline-engine/src/")
         },
-        fix: "core and the engine name no vendor: say what kind of API it is, or move this to the connector",
+        fix: "core and the engine name no vendor: say what kind of API it is, or move this to the \
+              connector",
     },
     Rule {
         texts: &[
@@ -45,12 +46,27 @@ const RULES: &[Rule] = &[
             "serde_json::Map",
         ],
         applies: is_record_path,
-        fix: "no JSON tree on the record path: read the members you need from RawRecord, or into a type",
+        fix: "no JSON tree on the record path: read the members you need from RawRecord, or into a \
+              type",
     },
     Rule {
         texts: INTERIOR_MUTABILITY,
         applies: is_declaration,
-        fix: "declarations are data that outlives runs: keep what lives for one run in the Session, or in its Reader",
+        fix: "declarations are data that outlives runs: keep what lives for one run in the \
+              Session, or in its Reader",
+    },
+    Rule {
+        texts: &[
+            "struct List ",
+            "struct List<",
+            "struct Stream ",
+            "struct Stream<",
+            "struct Parent ",
+            "enum Reads ",
+            "enum Place ",
+        ],
+        applies: declares_lists,
+        fix: "lists and streams are declared with ListDef and StreamDef: put the vendor's own words into its Vendor",
     },
     Rule {
         texts: &[
@@ -96,11 +112,17 @@ fn is_declaration(path: &str) -> bool {
         .strip_prefix("crates/connector-")
         .and_then(|path| path.split_once("/src/"));
     let is_table = |file: &str| {
-        ["streams", "schema", "columns", "table"]
+        ["streams", "schema", "columns", "vendor"]
             .iter()
             .any(|table| file.starts_with(table))
     };
     is_connector_module(path) || table.is_some_and(|(_, file)| is_table(file) && !is_test(path))
+}
+
+/// Sources of a connector, which declares its lists in the language that all of them share.
+fn declares_lists(path: &str) -> bool {
+    let connector = path.strip_prefix("crates/connector-");
+    connector.is_some_and(|path| path.contains("/src/")) && !is_test(path)
 }
 
 /// True for a Rust file.
@@ -110,7 +132,8 @@ pub(super) fn is_rust(path: &str) -> bool {
         .is_some_and(|extension| extension == "rs")
 }
 
-fn is_test(path: &str) -> bool {
+/// True for a file of tests, examples, or benchmarks.
+pub(super) fn is_test(path: &str) -> bool {
     path.contains("/tests/")
         || path.ends_with("/tests.rs")
         || path.contains("/examples/")
@@ -154,7 +177,7 @@ pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
         .collect::<Outcome<Vec<_>>>()?
         .concat()
     {
-        // What is not text is no source.
+        // What is not text is not a source.
         if let Ok(text) = fs::read_to_string(&file) {
             problems.extend(check_file(&relative(&file), &text));
         }
@@ -226,7 +249,10 @@ fn check_shape(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let lines = text.lines().count();
     if lines > MAX_LINES && !is_generated {
-        problems.push(format!("{path}: {lines} lines; split it by concern, {MAX_LINES} is the most for a file written by hand"));
+        problems.push(format!(
+            "{path}: {lines} lines; split it by concern, {MAX_LINES} is the most for a file \
+             written by hand"
+        ));
     }
     if !is_test(path)
         && !head
@@ -287,6 +313,11 @@ mod tests {
                 "crates/connector-acme/src/streams/orders.rs",
                 "static KNOWN: OnceLock<u8>;",
                 "keep what lives for one run in the Session",
+            ),
+            (
+                "crates/connector-acme/src/table.rs",
+                "pub struct Stream {",
+                "declared with ListDef and StreamDef",
             ),
             (
                 "crates/destination-acme/src/lib.rs",
@@ -361,7 +392,8 @@ mod tests {
     fn a_connector_has_no_field_that_changes_and_its_runs_may() {
         let text = |connector: &str, run: &str| {
             format!(
-                "//! A vendor.\nstruct Run {{\n    {run},\n}}\nstruct Acme {{\n    {connector},\n}}\nimpl Connector for Acme {{\n}}\n"
+                "//! A vendor.\nstruct Run {{\n    {run},\n}}\nstruct Acme \
+                 {{\n    {connector},\n}}\nimpl Connector for Acme {{\n}}\n"
             )
         };
         let check =

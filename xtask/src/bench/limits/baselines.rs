@@ -1,4 +1,4 @@
-//! What the limiter is compared with: a rate that somebody configured, and the rule of the AWS
+//! What the limiter is compared with: a configured rate, and the rule of the AWS
 //! SDKs.
 
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// A rule that only knows rates.
 #[derive(Debug)]
 pub(crate) enum Rule {
-    /// So many a second, whatever the server says.
+    /// This number a second, whatever the server says.
     Fixed(f64),
     /// Cubic growth towards the last rate that was refused, and 70 % of it after a refusal.
     Cubic(Mutex<Cubic>),

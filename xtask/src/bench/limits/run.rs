@@ -51,7 +51,7 @@ pub(crate) struct Scene {
     pub(crate) foreign: fn(f64) -> f64,
     /// Rate of the fixed baseline.
     pub(crate) fixed: f64,
-    /// Requests of which it is told before the run how long they will take.
+    /// Requests for which the run forecasts how long they will take.
     pub(crate) planned: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Figures {
     /// What was accepted in all.
     pub(crate) accepted: f64,
     pub(crate) sent: f64,
-    /// What was told before the run.
+    /// The forecast before the run.
     pub(crate) plan: Option<String>,
     /// What the first client would leave to its next run.
     pub(crate) learned: Option<Learned>,

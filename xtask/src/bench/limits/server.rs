@@ -22,7 +22,7 @@ pub(crate) enum Count {
         tokens: f64,
         at: f64,
     },
-    /// So many in each window, which may change; the first began at `phase`.
+    /// This number in each window, which may change; the first began at `phase`.
     Window {
         permits: fn(f64) -> f64,
         seconds: f64,
@@ -30,7 +30,7 @@ pub(crate) enum Count {
         current: f64,
         used: f64,
     },
-    /// So many in any window.
+    /// This number in any window.
     Log {
         permits: usize,
         seconds: f64,

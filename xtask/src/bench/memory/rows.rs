@@ -15,8 +15,11 @@ pub(super) struct Row {
     pub(super) answer: Answer,
 }
 
-const STRIPE: &str = "connector = \"stripe\"\napi_key = \"sk_test_memory\"\nrate_share = 1.0\naccount_rps = 1000000\nlist_rps = 1000000\n";
-const ZENDESK: &str = "connector = \"zendesk\"\nsubdomain = \"hostile\"\nemail = \"a@b.test\"\napi_token = \"secret-of-the-bench\"\nstart_date = \"2026-01-01\"\n";
+const STRIPE: &str = "connector = \"stripe\"\napi_key = \"sk_test_memory\"\nrate_share = \
+                      1.0\naccount_rps = 1000000\nlist_rps = 1000000\n";
+const ZENDESK: &str = "connector = \"zendesk\"\nsubdomain = \"hostile\"\nemail = \
+                       \"a@b.test\"\napi_token = \"secret-of-the-bench\"\nstart_date = \
+                       \"2026-01-01\"\n";
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

@@ -88,7 +88,8 @@ fn serve(stream: &TcpStream, answer: Answer, cache: &Cache) -> io::Result<()> {
         };
         write!(
             stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n{length}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: \
+             gzip\r\n{length}\r\n\r\n"
         )?;
         for part in body {
             stream.write_all(&part)?;

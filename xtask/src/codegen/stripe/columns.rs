@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use connector_stripe::{API_VERSION, Stream};
+use connector_stripe::API_VERSION;
+use connector_stripe::tables::{Stripe, owner};
+use pipeline_core::declarative::ListDef;
 
 use super::super::Result;
 use super::super::openapi::{Property, Spec};
@@ -119,18 +121,18 @@ pub(crate) struct Column {
 }
 
 /// False for a member that the object does not have, because nobody asks for it.
-pub(super) fn is_sent(stream: &Stream, member: &str) -> bool {
-    !includable(stream.object).contains(&member) || stream.expand.contains(&member)
+pub(super) fn is_sent(stream: &ListDef<Stripe>, member: &str) -> bool {
+    !includable(stream.facts.object).contains(&member) || stream.facts.expand.contains(&member)
 }
 
 /// The columns of a stream, after everything that the table says about it was found to be true.
-pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
+pub(crate) fn columns(spec: &Spec, stream: &ListDef<Stripe>) -> Result<Vec<Column>> {
     let wrong = |what: String| format!("stream `{}`: {what}", stream.name);
     verify(spec, stream).map_err(wrong)?;
     let component = spec
         .components
         .schemas
-        .get(stream.object)
+        .get(stream.facts.object)
         .ok_or_else(|| wrong("its object is missing".to_owned()))?;
     let mut columns = Vec::new();
     for (name, property) in component
@@ -138,7 +140,7 @@ pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
         .iter()
         .filter(|(name, _)| is_sent(stream, name))
     {
-        let is_time = UNTAGGED_TIMES.contains(&(stream.object, name));
+        let is_time = UNTAGGED_TIMES.contains(&(stream.facts.object, name));
         let data_type = if is_time {
             Ok(TIMESTAMP)
         } else {
@@ -149,26 +151,17 @@ pub(crate) fn columns(spec: &Spec, stream: &Stream) -> Result<Vec<Column>> {
             data_type: data_type.map_err(|what| wrong(format!("`{name}`: {what}")))?,
         });
     }
-    if let Some(parent) = stream
-        .parent_id
-        .filter(|parent| !component.properties.contains_key(*parent))
-    {
+    // Where objects do not name the record that they belong to, a column does.
+    if let Some(owner) = owner(stream).filter(|owner| !component.properties.contains_key(*owner)) {
         columns.push(Column {
-            name: parent.to_owned(),
+            name: owner.to_owned(),
             data_type: "String",
         });
     }
-    if let Some(owner) = stream
-        .owner
-        .filter(|owner| !columns.iter().any(|column| column.name == *owner))
-    {
-        return Err(wrong(format!("the column `{owner}` of its owner is missing")).into());
-    }
     // The key first, the parent's part of it before the record's own.
+    let key = stream.streams.first().map_or(&[][..], |stream| stream.key);
     columns.sort_by_key(|column| {
-        stream
-            .key
-            .iter()
+        key.iter()
             .position(|member| *member == column.name)
             .unwrap_or(usize::MAX)
     });
@@ -213,8 +206,8 @@ fn is_object(property: &Property) -> bool {
     property.kind.as_deref() == Some("object") || property.component().is_some()
 }
 
-/// The text of `schemas.rs`.
-pub(crate) fn render(streams: &[&Stream], columns: &[Vec<Column>]) -> String {
+/// The text of `schema.rs`.
+pub(crate) fn render(streams: &[&ListDef<Stripe>], columns: &[Vec<Column>]) -> String {
     let used: BTreeSet<&str> = columns
         .iter()
         .flatten()

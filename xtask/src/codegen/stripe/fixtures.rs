@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use connector_stripe::{API_VERSION, Place, Stream, Stripe, StripeConfig, streams};
+use connector_stripe::tables::{Stripe, streams};
+use connector_stripe::{API_VERSION, StripeConfig, StripeConnector};
 use futures::TryStreamExt;
+use pipeline_core::declarative::ListDef;
 use pipeline_core::http::{
     HeaderMap, HttpService, RawResponse, Request, StatusCode, TransportError,
 };
@@ -41,7 +43,7 @@ pub(super) fn cases(spec: &Arc<Spec>) -> Result<BTreeMap<PathBuf, String>> {
         let folder = PathBuf::from(format!("{PREFIX}{}", stream.name));
         let case = json!({
             "origin": "documented",
-            "source": format!("Shape of the object `{}` and of its list in Stripe's OpenAPI file, API version {API_VERSION}", stream.object),
+            "source": format!("Shape of the object `{}` and of its list in Stripe's OpenAPI file, API version {API_VERSION}", stream.facts.object),
             "config": { "api_key": "sk_test_fixture" },
             "streams": [stream.name],
             "now": NOW,
@@ -87,7 +89,7 @@ pub(super) fn stale(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Result<
 }
 
 /// What is said while a stream is read.
-async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>> {
+async fn record(spec: &Arc<Spec>, stream: &'static ListDef<Stripe>) -> Result<Vec<Value>> {
     let stand_in = Arc::new(StandIn {
         spec: Arc::clone(spec),
         stream,
@@ -97,7 +99,10 @@ async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>>
     let context = BuildContext::default()
         .transport(stand_in.clone())
         .clock(clock);
-    let stripe = Arc::new(Stripe::new(StripeConfig::new("sk_test_fixture"), context)?);
+    let stripe = Arc::new(StripeConnector::new(
+        StripeConfig::new("sk_test_fixture"),
+        context,
+    )?);
     let run = stripe.open(&[stream.name]).await?;
     let records: Vec<_> = run
         .records(stream.name, TimeRange::all())
@@ -119,7 +124,7 @@ async fn record(spec: &Arc<Spec>, stream: &'static Stream) -> Result<Vec<Value>>
 struct StandIn {
     spec: Arc<Spec>,
     /// The stream that is read.
-    stream: &'static Stream,
+    stream: &'static ListDef<Stripe>,
     exchanges: Mutex<Vec<Value>>,
 }
 
@@ -170,8 +175,8 @@ impl HttpService for StandIn {
 
 impl StandIn {
     /// An object of a stream; that of the parent holds the list of the stream that is read.
-    fn object(&self, listed: &Stream, number: u64) -> serde_json::Map<String, Value> {
-        let mut members = object(&self.spec, listed.object, number, |member| {
+    fn object(&self, listed: &ListDef<Stripe>, number: u64) -> serde_json::Map<String, Value> {
+        let mut members = object(&self.spec, listed.facts.object, number, |member| {
             is_sent(listed, member)
         });
         let id = members
@@ -179,11 +184,11 @@ impl StandIn {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        if let Place::Inside { parent, member } = self.stream.place
-            && parent == listed.name
+        if let (Some(parent), Some(member)) = (self.stream.parent, self.stream.embedded)
+            && parent.list == listed.name
         {
             let entries = (1..=2).map(|number| {
-                object(&self.spec, self.stream.object, number, |member| {
+                object(&self.spec, self.stream.facts.object, number, |member| {
                     is_sent(self.stream, member)
                 })
             });
@@ -204,7 +209,7 @@ impl StandIn {
 
 /// The stream whose list a request asks for: the one of that path with the most parameters of its
 /// own.
-fn listed(request: &Request) -> Option<&'static Stream> {
+fn listed(request: &Request) -> Option<&'static ListDef<Stripe>> {
     let segments: Vec<&str> = request.url.path().split('/').collect();
     let is_path = |template: &str| {
         let template: Vec<&str> = template.split('/').collect();
@@ -221,8 +226,8 @@ fn listed(request: &Request) -> Option<&'static Stream> {
             .any(|(known, sent)| known == name && (value.contains('{') || sent == value))
     };
     let fitting =
-        streams().filter(|stream| is_path(stream.path) && stream.query.iter().all(is_sent));
-    fitting.max_by_key(|stream| stream.query.len())
+        streams().filter(|stream| is_path(stream.path) && stream.params.iter().all(is_sent));
+    fitting.max_by_key(|stream| stream.params.len())
 }
 
 /// Names of the streams whose lists no case asks for.

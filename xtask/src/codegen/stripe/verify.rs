@@ -1,18 +1,21 @@
 //! Whether what the table of streams says is what the specification says.
 
-use connector_stripe::{Inner, Place, Stream, event_types, stream, streams};
+use connector_stripe::tables::{
+    Pages, Slices, Stripe, event_types, inside, lists, objects, owner, stream,
+};
+use pipeline_core::declarative::ListDef;
 
 use super::super::openapi::{Property, Spec};
 use super::columns;
 use super::columns::TIMESTAMP;
 
 /// Finds what the table says about a stream and the specification does not.
-pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
+pub(super) fn verify(spec: &Spec, stream: &ListDef<Stripe>) -> Result<(), String> {
     let component = spec
         .components
         .schemas
-        .get(stream.object)
-        .ok_or_else(|| format!("there is no object `{}`", stream.object))?;
+        .get(stream.facts.object)
+        .ok_or_else(|| format!("there is no object `{}`", stream.facts.object))?;
     verify_request(spec, stream)?;
     verify_object(component, stream)?;
     verify_expansions(spec, component, stream)?;
@@ -23,10 +26,11 @@ pub(super) fn verify(spec: &Spec, stream: &Stream) -> Result<(), String> {
 
 /// Finds a column that can only ever be null, because nobody asks for what it holds. Needs no
 /// specification.
-pub(super) fn verify_columns(stream: &Stream) -> Result<(), String> {
-    let schema = stream.schema();
+pub(super) fn verify_columns(stream: &ListDef<Stripe>) -> Result<(), String> {
+    let schema = stream.streams[0].schema();
     let is_null = |name: &&str| {
-        columns::includable(stream.object).contains(name) && !stream.expand.contains(name)
+        columns::includable(stream.facts.object).contains(name)
+            && !stream.facts.expand.contains(name)
     };
     match schema
         .fields()
@@ -42,12 +46,13 @@ pub(super) fn verify_columns(stream: &Stream) -> Result<(), String> {
 }
 
 /// What a stream's own list is asked for is asked for where its objects come inside others as well.
-fn verify_inside(stream: &Stream) -> Result<(), String> {
-    let Place::Inside { parent, member } = stream.place else {
+fn verify_inside(stream: &ListDef<Stripe>) -> Result<(), String> {
+    let (Some(parent), Some(member)) = (stream.parent, stream.embedded) else {
         return Ok(());
     };
-    let asked = self::stream(parent).map_or(&[][..], |parent| parent.expand);
+    let asked = self::stream(parent.list).map_or(&[][..], |parent| parent.facts.expand);
     match stream
+        .facts
         .expand
         .iter()
         .map(|inner| format!("{member}.data.{inner}"))
@@ -60,12 +65,12 @@ fn verify_inside(stream: &Stream) -> Result<(), String> {
 
 /// Every member that could be one of those that come only when they are asked for is known to be
 /// one or not to be, and no discount, of which there is no list, is left as an id.
-fn verify_asked_for(component: &Property, stream: &Stream) -> Result<(), String> {
+fn verify_asked_for(component: &Property, stream: &ListDef<Stripe>) -> Result<(), String> {
     for name in &component.expandable {
         let Some(property) = component.properties.get(name) else {
             continue;
         };
-        if property.is_array_of("discount") && !stream.expand.contains(&name.as_str()) {
+        if property.is_array_of("discount") && !stream.facts.expand.contains(&name.as_str()) {
             return Err(format!(
                 "nothing expands the discounts in `{name}`, which are in no list"
             ));
@@ -73,8 +78,8 @@ fn verify_asked_for(component: &Property, stream: &Stream) -> Result<(), String>
         let may_be_absent = !component.required.contains(name)
             && !property.nullable
             && property.expansion.is_none();
-        let is_known = columns::includable(stream.object).contains(&name.as_str())
-            || columns::is_present(stream.object, name);
+        let is_known = columns::includable(stream.facts.object).contains(&name.as_str())
+            || columns::is_present(stream.facts.object, name);
         if may_be_absent && !property.is_array_of_references() && !is_known {
             return Err(format!(
                 "it is not known whether `{name}` comes without being asked for"
@@ -98,12 +103,15 @@ pub(super) fn verify_events(spec: &Spec) -> Result<(), String> {
 }
 
 /// The list exists, takes what we send and needs nothing else.
-fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
-    let fixed = stream.query.iter().map(|(name, _)| *name);
+fn verify_request(spec: &Spec, stream: &ListDef<Stripe>) -> Result<(), String> {
+    let fixed = stream.params.iter().map(|(name, _)| *name);
     let filter = stream.cursor.map(|_| "created");
-    let partition = stream.partition.map(|(name, _)| name);
-    let expand = (!stream.expand.is_empty()).then_some("expand");
-    let paging = if stream.paged {
+    let partition = match stream.slices {
+        Some(Slices::EverBy(name, _) | Slices::By(name, _)) => Some(name),
+        _ => None,
+    };
+    let expand = (!stream.facts.expand.is_empty()).then_some("expand");
+    let paging = if stream.pages == Pages::AfterLast {
         &["limit", "starting_after"][..]
     } else {
         &[]
@@ -117,23 +125,23 @@ fn verify_request(spec: &Spec, stream: &Stream) -> Result<(), String> {
     verify_operation(spec, stream.path, &sent)?;
     let places = stream.path.matches('{').count();
     let named = stream
-        .query
+        .params
         .iter()
         .filter(|(_, value)| value.contains('{'))
         .count();
-    if !stream.objects.is_none_or(|list| spec.has_object(list)) {
+    if !stream
+        .facts
+        .objects
+        .is_none_or(|list| spec.has_object(list))
+    {
         return Err(format!(
             "there are no single objects of {}",
-            stream.object_list()
+            objects(stream)
         ));
     }
-    match stream.place {
-        Place::Account if places + named > 0 => {
-            Err("a list of the account names no parent".to_owned())
-        }
-        Place::Each { .. } | Place::Inside { .. } if places > 1 || places + named == 0 => {
-            Err("the parent is not named".to_owned())
-        }
+    match stream.parent {
+        None if places + named > 0 => Err("a list of the account names no parent".to_owned()),
+        Some(_) if places > 1 || places + named == 0 => Err("the parent is not named".to_owned()),
         _ => Ok(()),
     }
 }
@@ -162,29 +170,29 @@ fn verify_operation(spec: &Spec, path: &str, sent: &[&str]) -> Result<(), String
 }
 
 /// The object has its key, and its cursor is a time.
-fn verify_object(component: &Property, stream: &Stream) -> Result<(), String> {
+fn verify_object(component: &Property, stream: &ListDef<Stripe>) -> Result<(), String> {
     let property = |name: &str| {
         component
             .properties
             .get(name)
             .ok_or_else(|| format!("the object has no member `{name}`"))
     };
-    for member in stream
+    for member in stream.streams[0]
         .key
         .iter()
-        .filter(|member| stream.parent_id != Some(**member))
+        .filter(|member| owner(stream) != Some(**member))
     {
         property(member)?;
     }
-    if property("object")?.values != [stream.object] {
+    if property("object")?.values != [stream.facts.object] {
         return Err(format!(
             "the object does not call itself `{}`",
-            stream.object
+            stream.facts.object
         ));
     }
     match stream.cursor {
-        Some(cursor) if columns::data_type(property(cursor)?)? != TIMESTAMP => {
-            Err(format!("the cursor `{cursor}` is not a time"))
+        Some(cursor) if columns::data_type(property(cursor.field)?)? != TIMESTAMP => {
+            Err(format!("the cursor `{}` is not a time", cursor.field))
         }
         _ => Ok(()),
     }
@@ -192,8 +200,12 @@ fn verify_object(component: &Property, stream: &Stream) -> Result<(), String> {
 
 /// What is expanded can be: the first member by the object, what follows `data.` by the objects of
 /// that list.
-fn verify_expansions(spec: &Spec, component: &Property, stream: &Stream) -> Result<(), String> {
-    for path in stream.expand {
+fn verify_expansions(
+    spec: &Spec,
+    component: &Property,
+    stream: &ListDef<Stripe>,
+) -> Result<(), String> {
+    for path in stream.facts.expand {
         let (member, below) = path
             .split_once(".data.")
             .map_or((*path, None), |(member, below)| (member, Some(below)));
@@ -204,9 +216,8 @@ fn verify_expansions(spec: &Spec, component: &Property, stream: &Stream) -> Resu
             return Err(format!("`{member}` cannot be expanded"));
         }
         let Some(below) = below else { continue };
-        let child = streams()
-            .find(|child| matches!(child.place, Place::Inside { parent, member: inside } if parent == stream.name && inside == member));
-        let object = child.and_then(|child| spec.components.schemas.get(child.object));
+        let child = inside(stream).find(|(_, known)| *known == member);
+        let object = child.and_then(|(child, _)| spec.components.schemas.get(child.facts.object));
         if !object.is_some_and(|object| can(object, below)) {
             return Err(format!("`{path}` cannot be expanded"));
         }
@@ -216,30 +227,30 @@ fn verify_expansions(spec: &Spec, component: &Property, stream: &Stream) -> Resu
 
 /// Every list inside the object is read to its end: as a stream of its own, or by a request for the
 /// rest.
-fn verify_lists(spec: &Spec, component: &Property, stream: &Stream) -> Result<(), String> {
-    for Inner { path, query, .. } in stream.inner {
-        let sent: Vec<&str> = query
+fn verify_lists(spec: &Spec, component: &Property, stream: &ListDef<Stripe>) -> Result<(), String> {
+    let of_it = |list: &&ListDef<Stripe>| {
+        let owner = list.parent.filter(|_| list.embedded.is_some());
+        owner.is_some_and(|owner| owner.list == stream.name)
+    };
+    for list in lists().filter(of_it).filter(|list| list.streams.is_empty()) {
+        let sent: Vec<&str> = list
+            .params
             .iter()
             .map(|(name, _)| *name)
             .chain(["limit", "starting_after"])
             .collect();
-        verify_operation(spec, path, &sent)?;
+        verify_operation(spec, list.path, &sent)?;
     }
-    if let Some(parent) = stream.parent()
-        && self::stream(parent).is_none()
-    {
-        return Err(format!("there is no stream `{parent}`"));
-    }
-    let lists = component
+    let members = component
         .properties
         .iter()
         .filter(|(_, property)| property.is_list())
         .map(|(name, _)| name.as_str());
-    for member in lists.filter(|member| columns::is_sent(stream, member)) {
-        let is_inner = stream.inner.iter().any(|inner| inner.member == member);
-        let feeds = streams()
-            .any(|child| matches!(child.place, Place::Inside { parent, member: inside } if parent == stream.name && inside == member));
-        if !is_inner && !feeds {
+    for member in members.filter(|member| columns::is_sent(stream, member)) {
+        if !lists()
+            .filter(of_it)
+            .any(|list| list.embedded == Some(member))
+        {
             return Err(format!("nothing completes the list `{member}`"));
         }
     }

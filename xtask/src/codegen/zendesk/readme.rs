@@ -1,74 +1,82 @@
-//! The tables of streams in the connector's README.
+//! What the connector's README says of a stream.
 
-use std::fmt::Write as _;
+use connector_zendesk::tables::{FAMILIES, PARENTS, Zendesk};
+use pipeline_core::declarative::{ListDef, StreamDef};
+use pipeline_core::{Deletes, SyncMode};
 
-use connector_zendesk::{FAMILIES, List, Reads, Stream, is_whole};
-use pipeline_core::Deletes;
+use super::super::Result;
+use super::super::readme::{self, Documented};
 
-use super::Result;
-
-/// Where the tables stand.
-const MARKERS: [&str; 2] = [
-    "<!-- streams: written by `cargo xtask codegen zendesk` -->\n",
-    "<!-- end of streams -->\n",
-];
-
-/// The README with other tables.
+/// The README with other tables, one for each family.
 pub(super) fn with_tables(text: &str) -> Result<String> {
-    let [begin, end] = MARKERS;
-    let parts = text
-        .split_once(begin)
-        .and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
-    let (before, after) = parts
-        .ok_or("the README of the connector has lost the markers around its tables of streams")?;
+    let known = FAMILIES.iter().map(|(_, lists)| *lists).chain([PARENTS]);
+    let known = known.collect::<Vec<_>>().concat();
     let tables: Vec<String> = FAMILIES
         .iter()
-        .map(|(family, lists)| table(family, lists))
+        .map(|(family, lists)| {
+            format!(
+                "### {family}\n\n{}",
+                readme::table(&known, lists, readme::declared)
+            )
+        })
         .collect();
-    Ok(format!(
-        "{before}{begin}\n{}\n{end}{after}",
-        tables.join("\n")
-    ))
+    readme::with_tables::<Zendesk>(text, &tables.join("\n"))
 }
 
-fn table(family: &str, lists: &[List]) -> String {
-    let mut table = format!(
-        "### {family}\n\n| Stream | Request | A sync reads | Key | Deletions | Columns | Note |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-    );
-    for list in lists.iter().filter(|list| !list.last) {
-        let path = list.path.trim_start_matches("/api/v2/");
-        for (index, stream) in list.streams.iter().enumerate() {
-            let request = if index == 0 {
-                format!("`{path}`")
-            } else {
-                format!("the same as `{}`", list.streams[0].name)
-            };
-            let key = stream.key.join(", ");
-            let columns = stream.schema().fields().len();
-            let (reads, deletions, note) = (reads(list), deletions(list, stream), stream.note);
-            let _ = writeln!(
-                table,
-                "| `{}` | {request} | {reads} | {key} | {deletions} | {columns} | {note} |",
-                stream.name
-            );
-        }
+impl Documented for Zendesk {
+    const NAME: &'static str = "zendesk";
+
+    const HEAD: &'static [&'static str] = &[
+        "Stream",
+        "Request",
+        "A sync reads",
+        "Key",
+        "Deletions",
+        "Columns",
+        "Note",
+    ];
+
+    fn cells(
+        lists: &[ListDef<Self>],
+        list: &ListDef<Self>,
+        stream: &StreamDef<Self>,
+        columns: usize,
+    ) -> Vec<String> {
+        let first = list.streams[0].name;
+        let request = if stream.name == first {
+            format!("`{}`", list.path.trim_start_matches("/api/v2/"))
+        } else {
+            format!("the same as `{first}`")
+        };
+        vec![
+            format!("`{}`", stream.name),
+            request,
+            reads(list),
+            stream.key.join(", "),
+            deletions(lists, list, stream),
+            columns.to_string(),
+            stream.note.to_owned(),
+        ]
     }
-    table
 }
 
-fn reads(list: &List) -> String {
-    match (list.reads, list.parent) {
-        (_, Some(parent)) => format!("for each of `{}`", parent.list),
-        (Reads::Everything, _) => "everything".to_owned(),
-        _ => "changes".to_owned(),
+fn reads(list: &ListDef<Zendesk>) -> String {
+    match (list.parent, list.mode) {
+        (Some(parent), _) => format!("for each of `{}`", parent.list),
+        (None, SyncMode::FullRefresh) => "everything".to_owned(),
+        (None, SyncMode::Incremental) => "changes".to_owned(),
     }
 }
 
-fn deletions(list: &List, stream: &Stream) -> String {
-    match &stream.deletes {
-        Deletes::Marked { field, value } => format!("`{field}` = `{value}`"),
-        Deletes::Stamped { field } => format!("`{field}` is set"),
-        _ if is_whole(list) => "removed on the next full refresh".to_owned(),
+fn deletions(
+    lists: &[ListDef<Zendesk>],
+    list: &ListDef<Zendesk>,
+    stream: &StreamDef<Zendesk>,
+) -> String {
+    match stream.deletes {
+        Some(Deletes::Marked { field, value }) => format!("`{field}` = `{value}`"),
+        Some(Deletes::Stamped { field }) => format!("`{field}` is set"),
+        _ if list.is_whole(lists) => "removed on the next full refresh".to_owned(),
         _ => "not visible".to_owned(),
     }
 }

@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use connector_zendesk::{Columns, List, Reads, Walk, lists};
+use connector_zendesk::tables::{Described, Pages, Slices, Zendesk};
+use pipeline_core::declarative::ListDef;
 use serde_json::{Map, Value, json};
 
 use super::api::Api;
-use super::{Result, described};
+use super::{Result, described, lists};
 use crate::output::root;
 
 /// When every case is read, and from when on.
@@ -60,42 +61,43 @@ pub(super) fn cases(api: &Api) -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// Lists without a parent, whose one stream stands in the answer as it is.
-fn is_plain(list: &List) -> bool {
+fn is_plain(list: &ListDef<Zendesk>) -> bool {
     let [stream] = list.streams else { return false };
     list.parent.is_none()
-        && matches!(stream.columns, Columns::Listed)
-        && !stream.records.contains('/')
+        && stream.is_generated()
+        && matches!(stream.facts, Described::Here)
+        && !list.records.contains('/')
 }
 
 /// Two pages of a list by cursor, one of any other.
-fn exchanges(api: &Api, list: &List) -> Result<Vec<Value>> {
+fn exchanges(api: &Api, list: &ListDef<Zendesk>) -> Result<Vec<Value>> {
     let record = |number| record(api, list, number);
     let links = json!({ "next": format!("https://acme.zendesk.com{}?page%5Bafter%5D=ZW5k", list.path), "prev": null });
     let page = |records: Vec<Map<String, Value>>, more: Value| {
-        let mut body = Map::from_iter([(list.streams[0].records.to_owned(), json!(records))]);
+        let mut body = Map::from_iter([(list.records.to_owned(), json!(records))]);
         body.extend(more.as_object().cloned().unwrap_or_default());
         Value::Object(body)
     };
-    let Walk::Cursor(_) = list.walk else {
-        let envelope = match list.walk {
-            Walk::CursorExport => {
+    let Pages::Cursor(_) = list.pages else {
+        let envelope = match list.pages {
+            Pages::CursorExport => {
                 json!({ "after_cursor": "MTc5MzY5NzI0MC4wfHwzfA==", "after_url": null, "end_of_stream": true })
             }
-            Walk::TimeExport => {
+            Pages::TimeExport => {
                 json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null, "end_of_stream": true })
             }
-            Walk::TimePages | Walk::CursorFeed => {
+            Pages::TimePages | Pages::CursorFeed => {
                 json!({ "count": 2, "end_time": 1_793_697_240, "next_page": null })
             }
-            Walk::Numbered => json!({ "count": 2, "next_page": null, "previous_page": null }),
-            Walk::Once | Walk::Cursor(_) => json!({}),
+            Pages::Numbered => json!({ "count": 2, "next_page": null, "previous_page": null }),
+            Pages::Once | Pages::Cursor(_) => json!({}),
         };
         let mut exchanges = vec![exchange(
             list,
             &[],
             page(vec![record(1)?, record(2)?], envelope.clone()),
         )];
-        if list.walk == Walk::TimePages {
+        if list.pages == Pages::TimePages {
             // Nothing but a time that stands still says that this export is at its end.
             exchanges.push(exchange(
                 list,
@@ -133,7 +135,7 @@ fn brands(api: &Api) -> Result<Value> {
     Ok(exchange(list, &[], body))
 }
 
-fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {
+fn record(api: &Api, list: &ListDef<Zendesk>, number: u64) -> Result<Map<String, Value>> {
     let (path, records) = described(list, &list.streams[0]);
     let mut record = api.item(path, records)?.sample(number);
     let is_marked = |name: &str| matches!(name, "deleted" | "is_deleted");
@@ -154,35 +156,34 @@ fn record(api: &Api, list: &List, number: u64) -> Result<Map<String, Value>> {
 }
 
 /// A request as the connector makes it, and its answer.
-fn exchange(list: &List, page: &[(&str, &str)], body: Value) -> Value {
+fn exchange(list: &ListDef<Zendesk>, page: &[(&str, &str)], body: Value) -> Value {
     let mut query: Vec<(String, String)> = list
-        .query
+        .params
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let mut add = |name: &str, value: &str| query.push((name.to_owned(), value.to_owned()));
-    match list.walk {
-        Walk::Cursor(size) => add("page[size]", &size.to_string()),
-        Walk::Numbered => add("per_page", "100"),
-        Walk::CursorExport | Walk::TimeExport => add("per_page", "1000"),
-        Walk::TimePages | Walk::CursorFeed | Walk::Once => {}
+    match list.pages {
+        Pages::Cursor(size) => add("page[size]", &size.to_string()),
+        Pages::Numbered => add("per_page", "100"),
+        Pages::CursorExport | Pages::TimeExport => add("per_page", "1000"),
+        Pages::TimePages | Pages::CursorFeed | Pages::Once => {}
     }
-    match list.reads {
-        Reads::Changes(_) if list.walk != Walk::CursorFeed => add("start_time", START_SECONDS),
-        Reads::Windows => {
+    match list.slices {
+        Some(Slices::Changes(_)) => add("start_time", START_SECONDS),
+        Some(Slices::Windows) => {
             add("start_time", START_SECONDS);
             add("end_time", UNTIL_SECONDS);
         }
-        Reads::Created => {
+        Some(Slices::Created) => {
             add("filter[created_at][]", START_TEXT);
             add("filter[created_at][]", UNTIL_TEXT);
         }
-        Reads::Since => add("since", START_TEXT),
-        Reads::Search => add(
+        Some(Slices::Search) => add(
             "query",
             &format!("updated_at>={START_TEXT} updated_at<={UNTIL_TEXT}"),
         ),
-        Reads::Changes(_) | Reads::NewestFirst | Reads::Everything | Reads::Parents => {}
+        Some(Slices::NewestFirst) | None => {}
     }
     query.retain(|(known, _)| !page.iter().any(|(name, _)| known == name));
     query.extend(

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+use connector_zendesk::tables::Zendesk;
+use pipeline_core::{DataType, Field, Vendor};
+
 use super::api::{Api, Property};
-use super::{data_type, render, verify_seal};
+use super::{Column, SCHEMA, data_type, generated, verify_seal};
 
 const FILE: &str = r#"
 paths:
@@ -94,8 +97,32 @@ fn a_type_without_a_column_is_an_error() {
 
 #[test]
 fn an_edited_file_is_noticed() {
-    let columns: Vec<_> = super::generated().map(|_| Vec::new()).collect();
-    let text = render(&columns);
-    verify_seal(&text).unwrap();
-    assert!(verify_seal(&text.replace("_ => &[]", "_ => todo")).is_err());
+    let text = SCHEMA.render(&[("things", &[])]);
+    verify_seal(&text, "x").unwrap();
+    assert!(verify_seal(&text.replace("_ => &[]", "_ => todo"), "x").is_err());
+}
+
+#[test]
+fn the_columns_in_use_are_written_as_they_are() {
+    let column = |field: &Field| Column {
+        name: field.name.to_string(),
+        data_type: match field.data_type {
+            DataType::Bool => "Bool",
+            DataType::Int64 => "Int64",
+            DataType::Float64 => "Float64",
+            DataType::Timestamp(_) => super::TIMESTAMP,
+            DataType::Json => "Json",
+            _ => "String",
+        },
+    };
+    let streams: Vec<(&str, Vec<Column>)> = generated()
+        .map(|(_, stream)| stream.name)
+        .map(|name| (name, Zendesk::columns(name).iter().map(column).collect()))
+        .collect();
+    let streams: Vec<_> = streams
+        .iter()
+        .map(|(name, columns)| (*name, &**columns))
+        .collect();
+    let written = include_str!("../../../../crates/connector-zendesk/src/schema.rs");
+    assert_eq!(SCHEMA.render(&streams), written);
 }
