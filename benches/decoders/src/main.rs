@@ -32,8 +32,8 @@ const BATCH: usize = 8 << 20;
 fn main() -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let pages = runtime.block_on(pages())?;
-    let charges = connector_stripe::stream("charges").ok_or("there is no stream `charges`")?;
-    let schema = charges.schema();
+    let charges = connector_stripe::tables::stream("charges").ok_or("there is no stream `charges`")?;
+    let schema = charges.streams[0].schema();
     let records: Vec<Vec<RawRecord>> = pages.iter().map(cut).collect();
     let whole: Vec<(&Bytes, &[RawRecord])> = pages.iter().zip(records.iter().map(Vec::as_slice)).collect();
     let mut decode = decoding(&schema);
@@ -54,7 +54,7 @@ fn main() -> Outcome {
     });
     row("`arrow-json`, after the cut: plain members only, nested ones skipped", &whole, |_, records| {
         for record in records {
-            let mut rest = record.as_bytes();
+            let mut rest = &record.source()[..];
             while !rest.is_empty() {
                 let read = arrow.decode(rest).unwrap_or(0);
                 if read == 0 {
