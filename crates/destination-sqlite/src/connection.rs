@@ -47,7 +47,7 @@ impl Writing {
     ///
     /// # Errors
     /// A temporary one when another process has the right to write for longer than
-    /// [`BUSY_TIMEOUT`].
+    /// `BUSY_TIMEOUT`.
     pub fn begin(&mut self, operation: &'static str) -> Result<()> {
         self.files.check(operation)?;
         self.connection

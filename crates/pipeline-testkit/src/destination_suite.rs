@@ -55,7 +55,7 @@ pub trait DestinationFixture: Send + Sync {
     }
 
     /// True when text may have the character U+0000. A store that cannot hold it shows U+2400 in
-    /// its place, and keeps the JSON of the value as text in [`EXTRA`].
+    /// its place, and keeps the JSON of the value as text in `_extra`.
     fn holds_nul(&self) -> bool {
         true
     }

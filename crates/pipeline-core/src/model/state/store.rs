@@ -18,7 +18,7 @@ pub trait CheckpointStore: Send + Sync + fmt::Debug {
     /// Every stored state.
     async fn list(&self) -> Result<Vec<(EndpointId, EndpointState)>>;
 
-    /// Applies all changes or none; refuses with [`ErrorKind::CheckpointConflict`] unless each
+    /// Applies all changes or none; refuses with [`ErrorKind::CheckpointConflict`](crate::ErrorKind::CheckpointConflict) unless each
     /// starts from what is stored.
     async fn apply(&self, changes: &[CheckpointDelta]) -> Result<()>;
 
