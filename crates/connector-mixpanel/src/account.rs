@@ -78,7 +78,7 @@ async fn me(client: &HttpClient, hosts: &Hosts) -> Result<String> {
     let invalid = |error| {
         Error::new(
             ErrorKind::Unexpected,
-            "the address of the account is no URL",
+            "the address of the account is not a URL",
         )
         .with_source(error)
     };

@@ -1,7 +1,7 @@
 //! The properties that a project has, found out before a sync where all of them are to be columns.
 //!
 //! The Lexicon tells types and costs nothing, but has schemas of only those events and profiles
-//! that somebody described. Which properties events have is told by a query. Mixpanel documents
+//! that somebody described. Which properties events have is found by a query. Mixpanel documents
 //! that query for one event; without one it lists those of all.
 
 use std::borrow::Cow;
@@ -85,7 +85,7 @@ async fn ask(
     let invalid = |error| {
         Error::new(
             ErrorKind::Unexpected,
-            "the address of the properties is no URL",
+            "the address of the properties is not a URL",
         )
         .with_source(error)
     };

@@ -106,7 +106,7 @@ fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
 }
 
 impl Days {
-    /// Where a slice is read. At its start nobody knows how much a day holds.
+    /// Where a slice is read. At its start the size of a day is not known.
     fn place(&self, slice: &SliceState) -> Option<Place> {
         match &slice.position {
             Position::Start => Some(self.start(slice.window?)),
@@ -116,7 +116,7 @@ impl Days {
     }
 
     /// Most bytes that a request for several days may bring; what is more is asked for in parts. At
-    /// first nobody knows how much a day holds.
+    /// first the size of a day is not known.
     pub(crate) fn most(&self) -> u64 {
         self.bytes.saturating_mul(MOST)
     }

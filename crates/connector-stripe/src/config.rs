@@ -241,7 +241,7 @@ impl StripeConfig {
             ("stream_refresh_days", &self.stream_refresh_days),
         ] {
             if let Some(unknown) = named.keys().find(|name| stream(name).is_none()) {
-                return Err(invalid(field, &format!("there is no stream `{unknown}`")));
+                return Err(invalid(field, &format!("unknown stream `{unknown}`")));
             }
         }
         if !(1..=100).contains(&self.page_size) {

@@ -96,7 +96,7 @@ pub(super) fn check_streams(sources: &[Source]) -> Result<()> {
         if let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) {
             return Err(Error::new(
                 ErrorKind::ConfigInvalid,
-                format!("there is no stream `{unknown}`"),
+                format!("unknown stream `{unknown}`"),
             )
             .with_context("source", source.name.clone())
             .with_context("field", "streams")

@@ -487,7 +487,7 @@ fn a_slice_gives_whole_requests_away() {
     assert_eq!(
         (days.requests_left(&start), days.split(&start)),
         (None, None),
-        "nobody knows yet how much a day holds"
+        "the size of a day is not known yet"
     );
     let place = Place::new(at("2026-04-11"), TimeDelta::days(7), TimeDelta::days(30));
     let running = SliceState {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::json::is_object;
 
-/// Names and values as Mixpanel writes them, and as nobody should.
+/// Names and values as Mixpanel writes them, and as they should not be written.
 fn name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "event",

@@ -251,7 +251,7 @@ async fn a_stream_selected_later_is_complete() {
     let unknown = sync(select(&["order"])).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::ConfigInvalid);
     insta::assert_snapshot!(format!("{unknown}\n{}", unknown.help().unwrap()), @r"
-    there is no stream `order` (source: shop, field: streams)
+    unknown stream `order` (source: shop, field: streams)
     known streams: lines, orders
     ");
 }
