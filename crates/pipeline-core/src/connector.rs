@@ -33,6 +33,7 @@ use crate::model::Availability;
 use crate::model::origin::Origin;
 use crate::model::record::Page;
 use crate::model::state::SliceState;
+use crate::webhook::{SigningSecrets, WebhookReader};
 
 /// One vendor's API, configured for one account. It never changes: what lives for one run is in its
 /// [`Session`], so that a program can keep one connector and run as many syncs with it as it likes.
@@ -49,6 +50,13 @@ pub trait Connector: Send + Sync + Debug + 'static {
     /// The oldest data wanted, from the configuration.
     fn range(&self) -> TimeRange {
         TimeRange::all()
+    }
+
+    /// Returns what proves and reads the vendor's webhooks. None: the vendor sends none that a sync
+    /// could act on.
+    fn webhooks(&self, secrets: SigningSecrets) -> Option<Arc<dyn WebhookReader>> {
+        let _ = secrets;
+        None
     }
 
     /// Tries the credentials and asks each of the named endpoints (all when none are named) for its

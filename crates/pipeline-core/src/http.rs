@@ -40,4 +40,4 @@ pub use self::context::BuildContext;
 #[cfg(feature = "reqwest")]
 pub use self::transport::ReqwestTransport;
 pub use self::transport::{HttpService, RawResponse, TlsFault, TransportError};
-pub use crate::message::{Answer, Request, Response};
+pub use crate::message::{Request, Response, ResponseView};

@@ -102,7 +102,7 @@ impl fmt::Debug for Response {
 
 /// What a classifier sees of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct ResponseView<'a> {
     /// The request that was sent, without credentials.
     pub request: &'a Request,
     /// The status.

@@ -3,8 +3,13 @@
 //! Vendors sign what they send with a secret that both sides know, and the time with it. A webhook
 //! never carries data into a destination here: it only says that a sync would find something.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, Mac};
+use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
@@ -84,6 +89,35 @@ impl SigningSecrets {
             Err(Rejection::Forged)
         }
     }
+}
+
+/// Proves the webhooks of one vendor, and reads what they are about.
+pub trait WebhookReader: Debug + Send + Sync {
+    /// Proves that the vendor has sent these headers and this body, and recently. `body` has to be
+    /// the bytes as they came.
+    ///
+    /// # Errors
+    /// Why it is not to be believed.
+    fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<WebhookHint, Rejection>;
+
+    /// Time from a webhook until a sync finds what it is about.
+    fn settles_after(&self) -> Duration;
+}
+
+/// What a webhook is about. It says where to look, never what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookHint {
+    /// The same for every delivery of one event; none where the vendor signs nothing like it.
+    pub id: Option<String>,
+    /// The vendor's name of what has happened.
+    pub kind: String,
+    /// Streams that have changed; none when the event concerns no stream of the connector.
+    pub streams: BTreeSet<String>,
 }
 
 fn of(secret: &SecretString, signed: &[&[u8]]) -> Hmac<Sha256> {

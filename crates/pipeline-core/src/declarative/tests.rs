@@ -14,7 +14,7 @@ use crate::http::{
     ResponseAction, StatusCode, TransportError,
 };
 use crate::json::lines::Lines;
-use crate::message::Answer;
+use crate::message::ResponseView;
 use crate::model::schema::Schema;
 
 /// What is not found is an empty answer.
@@ -22,7 +22,7 @@ use crate::model::schema::Schema;
 pub(super) struct GoneIsNothing;
 
 impl Classifier for GoneIsNothing {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         (answer.status == StatusCode::NOT_FOUND).then_some(ResponseAction::Ignore)
     }
 }
@@ -32,7 +32,7 @@ impl Classifier for GoneIsNothing {
 struct SaysNothing;
 
 impl Classifier for SaysNothing {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         answer
             .body
             .starts_with(br#"{"ok":false"#)

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::http::body::gunzip::gunzipped;
 use crate::http::transport::transport_error;
 use crate::http::{HeaderMap, RawResponse, TransportError};
-use crate::memory::{BODY_FACTOR, Lease, MemoryBudget};
+use crate::memory::{BODY_FACTOR, Lease};
 
 /// What requests say that they can read.
 pub(crate) const ACCEPT_ENCODING: &str = "gzip, zstd";
@@ -124,14 +124,6 @@ pub(crate) async fn read(
     };
     lease.shrink(body.len() * BODY_FACTOR);
     Ok(Read::Whole(body))
-}
-
-/// Reads a body that is small, whatever else needs memory.
-pub(crate) async fn read_small(chunks: Chunks, max: u64) -> Result<Bytes> {
-    match read(chunks, max, 0, &MemoryBudget::unlimited().hold().lease()).await? {
-        Read::Whole(body) => Ok(body),
-        Read::GaveWay(_) => unreachable!("nothing gives way where there is no limit"),
-    }
 }
 
 /// Reads what there is of a body, up to a size: an error's text is useful even when it is cut off.

@@ -136,6 +136,8 @@ pub(crate) struct Inner {
     /// The header of requests that answers repeat, and whether one did not.
     pub(crate) repeated: Option<HeaderName>,
     pub(crate) was_told_otherwise: AtomicBool,
+    /// True when errors may quote the words of refusals.
+    pub(crate) quotes: bool,
     pub(crate) portal: Portal,
     pub(crate) limiter: Limiter,
     pub(crate) breaker: Breaker,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 
-use crate::message::Answer;
+use crate::message::ResponseView;
 
 /// What a vendor says about one of its limits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,7 +79,7 @@ pub type Hint = (Cow<'static, str>, RateLimitInfo);
 /// Reads what a vendor says about its limits, and which bucket each saying is about.
 pub trait RateLimitParser: Send + Sync + Debug {
     /// What an answer says. `now` is the vendor's wall clock.
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint>;
+    fn read(&self, answer: &ResponseView<'_>, now: DateTime<Utc>) -> Vec<Hint>;
 }
 
 /// What the number in a reset header means.
@@ -199,7 +199,7 @@ impl BucketReader {
 }
 
 impl RateLimitParser for BucketReader {
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
+    fn read(&self, answer: &ResponseView<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let hints = self.headers.parse(answer.headers, now).into_iter();
         hints
             .map(|hint| (self.bucket.clone(), hint.share(self.share)))

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, ErrorStatus, Result};
 use crate::http::auth::token_endpoint::TokenEndpoint;
 use crate::http::auth::token_pair::{AccessToken, Pair, jwt_life};
 use crate::http::auth::{Authenticator, CredentialGeneration, set_header};
@@ -350,7 +350,10 @@ impl Authenticator for OAuth2 {
         {
             match &mut state.access {
                 // The old one is still good: try later.
-                Some(access) if error.is_temporary() && self.clock.now() < access.expires => {
+                Some(access)
+                    if error.status() != ErrorStatus::Permanent
+                        && self.clock.now() < access.expires =>
+                {
                     access.stale = self.clock.now() + TRY_AGAIN;
                 }
                 _ => return Err(error.with_operation("getting an access token")),

@@ -1,37 +1,46 @@
-//! The token endpoint as the OAuth library sees it: over our own transport, retried, and made to
-//! speak as the standard says.
+//! The token endpoint as the OAuth library sees it: asked by a client of its own, and made to speak
+//! as the standard says.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use oauth2::basic::BasicErrorResponse;
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
-use tokio::time::{sleep, timeout};
+use secrecy::SecretString;
 use url::Url;
 
-use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::client::redact;
-use crate::http::client::redact::Secrets;
-use crate::http::client::retry::{Backoff, RetryPolicy};
-use crate::http::transport::{transport, transport_error};
-use crate::http::{BuildContext, HeaderValue, HttpService, Method, StatusCode, body};
-use crate::message::Request;
-use crate::rate_limit::retry_after;
+use crate::http::auth::{Authenticator, CredentialGeneration};
+use crate::http::client::address::root;
+use crate::http::client::classify::is_web_page;
+use crate::http::client::{HttpClient, redact};
+use crate::http::{
+    BuildContext, Call, Classifier, HeaderValue, Method, ResponseAction, RetryPolicy, StatusCode,
+};
+use crate::memory::MemoryBudget;
+use crate::message::{Request, ResponseView};
 
 /// Longest time for one request to the token endpoint.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest answer of the token endpoint.
 const MAX_ANSWER: u64 = 1 << 20;
-/// Attempts at the token endpoint, and their delays.
+/// Attempts at the token endpoint, and their delays. A minute that the server asks for is drawn out
+/// by up to a tenth.
 const RETRY: RetryPolicy = RetryPolicy {
     max_attempts: 4,
     min_delay: Duration::from_millis(500),
     max_delay: Duration::from_secs(10),
-    max_server_delay: Duration::from_mins(1),
+    max_server_delay: Duration::from_secs(66),
     max_elapsed: Duration::from_mins(5),
+};
+/// The token endpoint in events and errors. It counts against no quota of the API's.
+const CALL: Call<'static> = Call {
+    endpoint: "token",
+    buckets: &[],
 };
 
 /// Where tokens come from.
@@ -41,9 +50,7 @@ pub(crate) struct TokenEndpoint {
     pub(crate) params: Vec<(String, String)>,
     /// Send a JSON object where the standard says a form.
     pub(crate) json: bool,
-    transport: Arc<dyn HttpService>,
-    clock: Arc<dyn Clock>,
-    seed: Option<u64>,
+    client: HttpClient,
 }
 
 impl fmt::Debug for TokenEndpoint {
@@ -65,78 +72,39 @@ impl<'c> AsyncHttpClient<'c> for TokenEndpoint {
 
 impl TokenEndpoint {
     pub(crate) fn new(context: &BuildContext, url: &Url) -> Result<Self> {
+        let mut context = context.clone().max_body(MAX_ANSWER);
+        context.read_timeout = context.read_timeout.min(TIMEOUT);
+        context.total_timeout = context.total_timeout.min(TIMEOUT);
+        let client = HttpClient::builder(&context, root(url))
+            .authenticator(Carried::default())
+            .classifier(TokenAnswers)
+            .retry(RETRY)
+            .unquoted()
+            .build()?;
         Ok(Self {
             url: url.clone(),
             params: Vec::new(),
             json: false,
-            transport: transport(context)?,
-            clock: Arc::clone(&context.clock),
-            seed: context.seed,
+            client,
         })
     }
 
     /// Sends a request to the token endpoint, and again while it fails for a passing reason.
     async fn request(&self, request: HttpRequest) -> Result<HttpResponse> {
         let request = self.encode(request)?;
-        let rng = self
-            .seed
-            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let mut backoff = Backoff::new(&RETRY, rng);
-        let mut attempt = 1;
-        loop {
-            let (error, after) = match timeout(TIMEOUT, self.call_once(request.clone())).await {
-                Ok(Ok(answer)) if !is_passing(answer.status()) => return Ok(answer),
-                Ok(Ok(answer)) => {
-                    let error =
-                        Error::new(ErrorKind::Unavailable, "the token endpoint failed").temporary();
-                    let error = error.with_context("status", answer.status().as_u16().to_string());
-                    (error, retry_after(answer.headers(), self.clock.now()))
-                }
-                Ok(Err(error)) => (error, None),
-                Err(_) => (
-                    Error::new(
-                        ErrorKind::Unavailable,
-                        "the token endpoint did not answer in time",
-                    )
-                    .temporary(),
-                    None,
-                ),
-            };
-            let wait = backoff.next(after);
-            if attempt == RETRY.max_attempts
-                || !error.is_temporary()
-                || wait > RETRY.max_server_delay.mul_f64(1.2)
-            {
-                return Err(error);
-            }
-            attempt += 1;
-            sleep(wait).await;
-        }
-    }
-
-    async fn call_once(&self, request: Request) -> Result<HttpResponse> {
-        let secrets = secrets(&request);
-        let raw = self
-            .transport
-            .call(request)
-            .await
-            .map_err(transport_error)?;
-        let (status, headers) = (raw.status, raw.headers.clone());
-        let chunks = body::decoded(raw, TIMEOUT, body::IN_MEMORY)
-            .await
-            .map_err(transport_error)?;
-        let body = body::read_small(chunks, MAX_ANSWER).await?;
-        if let Some(error) = somebody_else(status, &body, &secrets) {
-            return Err(error);
-        }
-        let mut response = http::Response::new(normalized(&body).unwrap_or_else(|| body.to_vec()));
+        // The request that needs the token holds memory already, and so may all others that wait
+        // for it: a token that waited for memory could wait for them.
+        let room = MemoryBudget::unlimited().hold();
+        let answer = room.scope(self.client.send(&request, &CALL)).await?;
+        let body = normalized(&answer.body).unwrap_or_else(|| answer.body.to_vec());
+        let mut response = http::Response::new(body);
         // Vendors answer 201, too, and not all say that it is JSON.
-        *response.status_mut() = if status.is_success() {
+        *response.status_mut() = if answer.status.is_success() {
             StatusCode::OK
         } else {
-            status
+            answer.status
         };
-        *response.headers_mut() = headers;
+        *response.headers_mut() = answer.headers;
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -173,29 +141,31 @@ impl TokenEndpoint {
     }
 }
 
-/// The error of an answer that is not the token endpoint's: a redirect, or a web page. Nothing of
-/// it is quoted but its title.
-fn somebody_else(status: StatusCode, body: &[u8], secrets: &Secrets) -> Option<Error> {
-    let is_page = status.is_success() && body.trim_ascii_start().starts_with(b"<");
-    let message = if status.is_redirection() {
-        "the token endpoint redirects elsewhere, and redirects are not followed"
-    } else if is_page {
-        "a web page answered instead of the token endpoint (proxy or captive portal)"
-    } else {
-        return None;
-    };
-    let error = Error::new(ErrorKind::Refused, message)
-        .with_help("check the base URL, the network and the proxy settings")
-        .with_context("status", status.as_u16().to_string());
-    let title = redact::excerpt(body, secrets).filter(|_| is_page);
-    Some(match title {
-        Some(title) => error.with_context("answer", title),
-        None => error,
-    })
+/// The credential of a token request, which the OAuth library has put where the vendor wants it:
+/// nothing is added, and it is not shown.
+#[derive(Debug, Default)]
+struct Carried(Mutex<(CredentialGeneration, Vec<SecretString>)>);
+
+#[async_trait]
+impl Authenticator for Carried {
+    async fn authenticate(&self, request: &mut Request) -> Result<CredentialGeneration> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = (held.0 + 1, secrets(request));
+        Ok(held.0)
+    }
+
+    async fn refresh(&self, _refused: CredentialGeneration) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn secrets(&self) -> Vec<SecretString> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.1.clone()
+    }
 }
 
 /// What a token request carries that must not be shown.
-fn secrets(request: &Request) -> Secrets {
+fn secrets(request: &Request) -> Vec<SecretString> {
     const NAMES: [&str; 2] = ["client_secret", "refresh_token"];
     let header = request
         .headers
@@ -213,12 +183,38 @@ fn secrets(request: &Request) -> Secrets {
     let values = form
         .filter(|(name, _)| NAMES.contains(&&**name))
         .map(|(_, value)| value);
-    Secrets::new(header.into_iter().flatten().chain(values))
+    header
+        .into_iter()
+        .flatten()
+        .chain(values)
+        .map(SecretString::from)
+        .collect()
 }
 
-/// Answers with which the token endpoint says nothing about the credential.
-fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+/// What the answers of a token endpoint mean: a refusal in the standard's words is the OAuth
+/// library's to read, and one in others comes from somebody else.
+#[derive(Debug)]
+struct TokenAnswers;
+
+impl Classifier for TokenAnswers {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
+        let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
+        match answer.status.as_u16() {
+            200..=299 if !is_web_page(answer) => None,
+            407 | 408 | 425 | 429 | 500.. => None,
+            400..=499 if serde_json::from_slice::<BasicErrorResponse>(answer.body).is_ok() => {
+                Some(ResponseAction::Accept)
+            }
+            401 | 403 => fail(
+                ErrorKind::Unauthenticated,
+                "check the client's id and secret, and what it may do",
+            ),
+            _ => fail(
+                ErrorKind::Refused,
+                "check the base URL, the network and the proxy settings",
+            ),
+        }
+    }
 }
 
 /// Makes an answer what the standard asks for: vendors leave out the type, and write the life as

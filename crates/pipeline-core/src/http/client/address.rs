@@ -37,9 +37,9 @@ pub fn path_segment(text: impl AsRef<[u8]>) -> Option<String> {
 /// The address of a vendor's path below a base URL: `/v1/charges` below `https://gateway/shop` is
 /// `https://gateway/shop/v1/charges`.
 ///
-/// Only what is sent without an [`HttpClient`](crate::http::HttpClient) needs this, such as a token
-/// endpoint: requests are made with the vendor's own path, and the client puts that of the base URL
-/// before it.
+/// Only requests that a connector's [`HttpClient`](crate::http::HttpClient) does not send need this,
+/// such as those to a token endpoint: all others are made with the vendor's own path, and the client
+/// puts that of the base URL before it.
 ///
 /// # Errors
 /// When the path is not one that a URL can have.

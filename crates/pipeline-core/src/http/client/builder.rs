@@ -33,6 +33,7 @@ pub struct HttpClientBuilder {
     request_id: String,
     repeated: Option<String>,
     retry: RetryPolicy,
+    quotes: bool,
 }
 
 impl HttpClientBuilder {
@@ -50,6 +51,7 @@ impl HttpClientBuilder {
             headers: Vec::new(),
             request_id: "x-request-id".to_owned(),
             repeated: None,
+            quotes: true,
         }
     }
 
@@ -118,6 +120,12 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Quotes no answer in errors, except for the title of a web page: answers hold credentials.
+    pub(crate) fn unquoted(mut self) -> Self {
+        self.quotes = false;
+        self
+    }
+
     /// Finishes the client.
     ///
     /// # Errors
@@ -146,6 +154,7 @@ impl HttpClientBuilder {
             repeated: self
                 .repeated
                 .and_then(|name| HeaderName::try_from(name).ok()),
+            quotes: self.quotes,
             was_told_otherwise: AtomicBool::new(false),
             portal: Portal::default(),
             limiter: Limiter::new(context.limits, Arc::clone(&context.clock), account, quotas),

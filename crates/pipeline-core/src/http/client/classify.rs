@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::error::ErrorKind;
 use crate::http::StatusCode;
 use crate::http::transport::PROXY_CREDENTIALS;
-use crate::message::Answer;
+use crate::message::ResponseView;
 use crate::rate_limit::Throttle;
 
 /// What to do with a response.
@@ -56,12 +56,12 @@ pub enum ResponseAction {
 /// turn.
 pub trait Classifier: Send + Sync + Debug {
     /// Says what to do with an answer.
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction>;
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction>;
 }
 
 /// The default reading. Unknown means neither retry nor defect: the vendor refuses, and its words
 /// say why.
-pub(crate) fn default_action(answer: &Answer<'_>) -> ResponseAction {
+pub(crate) fn default_action(answer: &ResponseView<'_>) -> ResponseAction {
     let retry = |throttled| ResponseAction::Retry {
         throttled,
         after: None,
@@ -81,7 +81,7 @@ pub(crate) fn default_action(answer: &Answer<'_>) -> ResponseAction {
 }
 
 /// True for HTML, whatever the status says. The content decides over a content type that lies.
-pub(crate) fn is_web_page(answer: &Answer<'_>) -> bool {
+pub(crate) fn is_web_page(answer: &ResponseView<'_>) -> bool {
     let declared = answer.headers.get(CONTENT_TYPE).is_some_and(|value| {
         value
             .as_bytes()
@@ -149,7 +149,7 @@ mod tests {
         if let Some(value) = content_type {
             headers.insert(CONTENT_TYPE, value.parse().unwrap());
         }
-        default_action(&Answer {
+        default_action(&ResponseView {
             request: &request,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,

@@ -3,7 +3,7 @@
 use crate::error::ErrorKind;
 use crate::http::StatusCode;
 use crate::http::client::classify::is_web_page;
-use crate::message::Answer;
+use crate::message::ResponseView;
 
 /// What can be done when only the vendor's words say what is wrong.
 pub(crate) const REFUSED: &str = "the vendor's answer says why, and trying again does not change \
@@ -14,7 +14,7 @@ pub(crate) const REFUSED: &str = "the vendor's answer says why, and trying again
 pub const WEB_PAGE: &str = "answered with a web page (proxy or captive portal)";
 
 /// Says in words why an answer is a failure.
-pub(crate) fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
+pub(crate) fn failure(kind: ErrorKind, answer: &ResponseView<'_>) -> &'static str {
     match kind {
         _ if answer.status == StatusCode::NOT_MODIFIED => {
             "the server says that nothing has changed, and sends nothing"
@@ -39,7 +39,7 @@ pub(crate) fn failure(kind: ErrorKind, answer: &Answer<'_>) -> &'static str {
 
 /// What can be done about a refusal that the vendor's classifier has no advice for. Trying again is
 /// not among it.
-pub(crate) fn refusal_help(kind: ErrorKind, answer: &Answer<'_>) -> Option<&'static str> {
+pub(crate) fn refusal_help(kind: ErrorKind, answer: &ResponseView<'_>) -> Option<&'static str> {
     if kind != ErrorKind::Refused {
         return None;
     }

@@ -405,7 +405,7 @@ async fn half_characters_are_replaced_and_counted() {
 #[derive(Debug)]
 struct ByWords;
 impl Classifier for ByWords {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         let words =
             serde_json::from_slice::<std::collections::BTreeMap<String, String>>(answer.body)
                 .ok()?;

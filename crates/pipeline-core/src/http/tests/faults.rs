@@ -320,7 +320,7 @@ async fn b12_redirects_are_named_and_not_followed() {
 struct ErrorInSuccess;
 
 impl Classifier for ErrorInSuccess {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         answer.body.starts_with(b"{\"error\"").then(|| {
             ResponseAction::Fail(ErrorKind::PermissionDenied, Some("buy the plan".to_owned()))
         })
@@ -522,7 +522,7 @@ async fn a_lone_failing_request_has_all_its_attempts() {
 struct Vendor;
 
 impl Classifier for Vendor {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         match answer.status.as_u16() {
             400 => Some(ResponseAction::ResetPagination),
             404 => Some(ResponseAction::Ignore),

@@ -40,14 +40,14 @@ impl Authenticator for Logging {
 }
 
 impl RateLimitParser for Logging {
-    fn read(&self, _answer: &Answer<'_>, _now: chrono::DateTime<chrono::Utc>) -> Vec<Hint> {
+    fn read(&self, _answer: &ResponseView<'_>, _now: chrono::DateTime<chrono::Utc>) -> Vec<Hint> {
         self.note("observe");
         Vec::new()
     }
 }
 
 impl Classifier for Logging {
-    fn classify(&self, _answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, _answer: &ResponseView<'_>) -> Option<ResponseAction> {
         self.note("classify");
         None
     }

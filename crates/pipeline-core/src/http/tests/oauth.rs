@@ -1,5 +1,7 @@
 //! OAuth 2.
 
+mod endpoint;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::*;

@@ -3,17 +3,18 @@
 use super::{Exchange, redirect_host};
 use crate::error::{Error, ErrorKind};
 use crate::http::HeaderMap;
+use crate::http::client::classify::is_web_page;
 use crate::http::client::received::{Body, Received};
 use crate::http::client::redact;
-use crate::message::Answer;
+use crate::message::ResponseView;
 
 impl Exchange<'_> {
-    pub(super) fn answer<'b>(&'b self, received: &'b Received) -> Answer<'b> {
+    pub(super) fn answer<'b>(&'b self, received: &'b Received) -> ResponseView<'b> {
         let body = match &received.body {
             Body::Memory(body) => body,
             Body::Spool(spool) => spool.beginning(),
         };
-        Answer {
+        ResponseView {
             request: &self.request,
             status: received.status,
             headers: &received.headers,
@@ -50,7 +51,9 @@ impl Exchange<'_> {
     /// An error about an answer that is a refusal, in the vendor's words.
     pub(super) fn refusal(&self, kind: ErrorKind, message: &str, received: &Received) -> Error {
         let error = self.answer_error(kind, message, received);
-        match redact::excerpt(self.answer(received).body, &self.secrets) {
+        let answer = self.answer(received);
+        let excerpt = redact::excerpt(answer.body, &self.secrets);
+        match excerpt.filter(|_| self.client.quotes || is_web_page(&answer)) {
             Some(excerpt) => error.with_context("answer", excerpt),
             None => error,
         }

@@ -35,7 +35,7 @@ impl HttpService for Gauge {
 struct TooManyAtOnce;
 
 impl Classifier for TooManyAtOnce {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         let throttled = answer.status == StatusCode::TOO_MANY_REQUESTS;
         throttled.then_some(ResponseAction::Throttled {
             scope: Throttle::Concurrency("read".into()),
