@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, ResponseAction, StatusCode};
+use pipeline_core::http::{Classifier, ResponseAction, ResponseView, StatusCode};
 use pipeline_core::rate_limit::{RateHeaders, RateLimitInfo, Throttle, retry_after};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -30,7 +30,7 @@ const PROPERTIES: &str = "/api/query/events/properties/top";
 pub(crate) struct MixpanelClassifier;
 
 impl Classifier for MixpanelClassifier {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         let text = String::from_utf8_lossy(answer.body);
         let fail = |kind, help: &str| Some(ResponseAction::Fail(kind, Some(help.to_owned())));
         match answer.status {
@@ -81,7 +81,7 @@ impl Classifier for MixpanelClassifier {
     }
 }
 
-fn is_export(answer: &Answer<'_>) -> bool {
+fn is_export(answer: &ResponseView<'_>) -> bool {
     answer.request.url.path().ends_with("/export")
 }
 
@@ -118,7 +118,7 @@ fn is_enveloped(path: &str) -> bool {
 }
 
 /// The error that a successful answer carries, if it does.
-fn in_band_error(answer: &Answer<'_>) -> Option<String> {
+fn in_band_error(answer: &ResponseView<'_>) -> Option<String> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
@@ -147,7 +147,7 @@ fn in_band_error(answer: &Answer<'_>) -> Option<String> {
 /// Which limit was hit and how long to wait: seconds for queries under way at once, up to an hour
 /// for the hourly budget. Answers without rate-limit headers, as when the server sheds load, are
 /// left to `Retry-After` or a growing delay.
-fn throttled(answer: &Answer<'_>) -> ResponseAction {
+fn throttled(answer: &ResponseView<'_>) -> ResponseAction {
     let hints = RateHeaders::Ietf.parse(answer.headers, DateTime::UNIX_EPOCH);
     let used_up = hints.into_iter().find(RateLimitInfo::is_used_up);
     let (Some(hint), Some((rate, pace))) = (used_up, buckets_of(answer.request)) else {
@@ -170,6 +170,6 @@ fn throttled(answer: &Answer<'_>) -> ResponseAction {
 
 /// True when `Retry-After` asks for longer than any limit lasts. A date that has no `Date` beside
 /// it is not judged.
-fn is_too_long(answer: &Answer<'_>) -> bool {
+fn is_too_long(answer: &ResponseView<'_>) -> bool {
     retry_after(answer.headers, DateTime::<Utc>::MAX_UTC).is_some_and(|wait| wait > LONGEST)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::http::{Answer, HttpClientBuilder, Request};
+use pipeline_core::http::{HttpClientBuilder, Request, ResponseView};
 use pipeline_core::rate_limit::{Quota, RateHeaders, RateLimitInfo, RateLimitParser};
 
 /// Raw exports of the last hour.
@@ -96,7 +96,7 @@ struct Rates {
 impl RateLimitParser for Rates {
     fn read(
         &self,
-        answer: &Answer<'_>,
+        answer: &ResponseView<'_>,
         now: DateTime<Utc>,
     ) -> Vec<(Cow<'static, str>, RateLimitInfo)> {
         let Some((rate, pace)) = buckets_of(answer.request) else {

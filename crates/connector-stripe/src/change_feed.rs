@@ -31,6 +31,7 @@ use self::fetch::Fetcher;
 use self::pass::{Pass, sorted};
 use self::place::Start;
 use self::routes::Routes;
+pub(crate) use self::routes::concerned;
 pub use self::routes::{heard, tells_deletions};
 use self::target::Found;
 use crate::limits::{ACCOUNT, operation};

@@ -1,7 +1,7 @@
 //! What Stripe's answers mean.
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, Request, ResponseAction};
+use pipeline_core::http::{Classifier, HeaderMap, Request, ResponseAction, ResponseView};
 use pipeline_core::rate_limit::Throttle;
 use serde::{Deserialize, Deserializer};
 
@@ -59,7 +59,7 @@ const CONNECT: &str =
 pub(crate) struct StripeAnswers;
 
 impl Classifier for StripeAnswers {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         if answer.status.is_success() {
             // An error that a proxy or an outage has sent as if it were a success.
             let refusal = is_error(answer.body)
@@ -110,7 +110,7 @@ fn missing(request: &Request, refusal: &Refusal) -> ResponseAction {
 
 /// Slows down what Stripe names. It names nothing in some answers, and a limit of one object in
 /// others.
-fn throttled(answer: &Answer<'_>) -> ResponseAction {
+fn throttled(answer: &ResponseView<'_>) -> ResponseAction {
     let operation = || operation(&template(answer.request.url.path())).into();
     let scope = match text(answer.headers, "stripe-rate-limited-reason") {
         "endpoint-rate" => Throttle::Rate(operation()),
@@ -128,7 +128,7 @@ fn throttled(answer: &Answer<'_>) -> ResponseAction {
 }
 
 /// Answers that will be the same next time, unless Stripe says otherwise.
-fn refuse(status: u16, refusal: &Refusal, answer: &Answer<'_>) -> ResponseAction {
+fn refuse(status: u16, refusal: &Refusal, answer: &ResponseView<'_>) -> ResponseAction {
     let fail = |kind, help: String| ResponseAction::Fail(kind, Some(help));
     match (status, refusal.permission()) {
         // Not a refusal of one list: nothing of the account can be read.

@@ -26,6 +26,7 @@ use pipeline_core::http::{Bearer, HttpClient};
 use pipeline_core::rate_limit::Quota;
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
+use pipeline_core::webhook::{SigningSecrets, WebhookReader};
 use pipeline_core::{
     BuildContext, CheckReport, Clock, Connector, ConnectorConfig, Endpoint, Origin, Page, Plan,
     Reader, Result, Session,
@@ -42,6 +43,7 @@ use self::limits::{ACCOUNT, quotas};
 use self::settling::{SETTLING, Settling};
 use self::spare::Spare;
 use self::vendor::Stripe;
+use self::webhook::StripeHooks;
 
 /// The tables of lists, from which the columns, the documentation and the fixtures are written.
 #[doc(hidden)]
@@ -177,6 +179,13 @@ impl Connector for StripeConnector {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    fn webhooks(&self, secrets: SigningSecrets) -> Option<Arc<dyn WebhookReader>> {
+        Some(Arc::new(StripeHooks::new(
+            secrets,
+            self.stripe.reading().lag,
+        )))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

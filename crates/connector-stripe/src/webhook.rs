@@ -4,11 +4,16 @@
 //! the API that its endpoint was made with. Whoever receives one proves it and runs a sync sooner
 //! than planned. The sync reads Stripe's own list of events, in which each is there once.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::http::HeaderMap;
 pub use pipeline_core::webhook::Rejection;
-use pipeline_core::webhook::{SigningSecrets, check_age};
+use pipeline_core::webhook::{SigningSecrets, WebhookHint, WebhookReader, check_age};
 use secrecy::SecretString;
 use serde::Deserialize;
+
+use crate::change_feed::concerned;
 
 /// How old a webhook may be, as Stripe's own libraries have it. It is as long ahead of our clock.
 const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
@@ -71,6 +76,50 @@ impl Webhooks {
         )?;
         check_age(sent, now, TOLERANCE)?;
         serde_json::from_slice(body).map_err(|_| Rejection::Unreadable)
+    }
+}
+
+/// The webhooks of a configured source.
+#[derive(Debug)]
+pub(crate) struct StripeHooks {
+    webhooks: Webhooks,
+    /// How far behind now a sync ends.
+    lag: Duration,
+}
+
+impl StripeHooks {
+    pub(crate) fn new(secrets: SigningSecrets, lag: TimeDelta) -> Self {
+        Self {
+            webhooks: Webhooks { secrets },
+            lag: lag.to_std().unwrap_or_default(),
+        }
+    }
+}
+
+impl WebhookReader for StripeHooks {
+    fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<WebhookHint, Rejection> {
+        let signature = headers
+            .get("stripe-signature")
+            .ok_or(Rejection::Malformed)?;
+        let signature = signature.to_str().map_err(|_| Rejection::Malformed)?;
+        let Notification { id, kind, .. } = self.webhooks.verify(signature, body, now)?;
+        // A thin event is named as the other form of it, after the version of the API.
+        let name = kind.strip_prefix("v1.").unwrap_or(&kind);
+        Ok(WebhookHint {
+            streams: concerned(name).map(ToOwned::to_owned).collect(),
+            id: Some(id),
+            kind,
+        })
+    }
+
+    /// A sync reads whole seconds, and ends before the one in which it ends begins.
+    fn settles_after(&self) -> Duration {
+        self.lag + Duration::from_secs(1)
     }
 }
 
@@ -171,6 +220,53 @@ mod tests {
             Ok(told),
             "with the second secret"
         );
+    }
+
+    #[test]
+    fn the_streams_of_an_event_are_named_whichever_form_it_has() {
+        let reader = StripeHooks::new(
+            SigningSecrets::new(["whsec_new".into()]).unwrap(),
+            TimeDelta::seconds(5),
+        );
+        let now = DateTime::from_timestamp(SENT, 0).unwrap();
+        // Signed by another implementation, with `whsec_new` at that time.
+        let cases = [
+            (
+                BODY,
+                NEW,
+                "evt_1",
+                "invoice.paid",
+                &["invoice_payments", "invoices"][..],
+            ),
+            (
+                r#"{"id":"evt_2","object":"v2.core.event","type":"v1.charge.captured","related_object":{"id":"ch_1","type":"charge"}}"#,
+                "851dda02cec6ab7406a017b0883cd03acb2f2a111b6f95ddb81647f8bda648b6",
+                "evt_2",
+                "v1.charge.captured",
+                &["charges"],
+            ),
+            (
+                r#"{"id":"evt_3","type":"balance.available"}"#,
+                "4d13eb671b483300324496f91e4c5fd8ce4286767483b008795f946bd719c96c",
+                "evt_3",
+                "balance.available",
+                &[],
+            ),
+        ];
+        for (body, signature, id, kind, streams) in cases {
+            let mut headers = HeaderMap::new();
+            let header = format!("t={SENT},v1={signature}");
+            headers.insert("stripe-signature", header.parse().unwrap());
+            let hint = reader.read(&headers, body.as_bytes(), now).unwrap();
+            assert_eq!((hint.id.as_deref(), &*hint.kind), (Some(id), kind));
+            assert!(hint.streams.iter().eq(streams), "{kind}: {hint:?}");
+            headers.clear();
+            assert_eq!(
+                reader.read(&headers, body.as_bytes(), now),
+                Err(Rejection::Malformed)
+            );
+        }
+        assert_eq!(reader.settles_after(), Duration::from_secs(6));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pipeline_core::ErrorKind;
-use pipeline_core::http::{Answer, Classifier, Request, ResponseAction, StatusCode};
+use pipeline_core::http::{Classifier, Request, ResponseAction, ResponseView, StatusCode};
 use pipeline_core::rate_limit::Throttle;
 
 use crate::limits::{EXPORT, HELP_CENTER, SUPPORT, TALK_EXPORT};
@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub(crate) struct ZendeskClassifier;
 
 impl Classifier for ZendeskClassifier {
-    fn classify(&self, answer: &Answer<'_>) -> Option<ResponseAction> {
+    fn classify(&self, answer: &ResponseView<'_>) -> Option<ResponseAction> {
         let text = String::from_utf8_lossy(answer.body);
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
@@ -62,7 +62,7 @@ impl Classifier for ZendeskClassifier {
 
 /// Names the limit that was hit, where the text tells. Otherwise the counters in the headers do, or
 /// else it is the narrowest one of the request.
-fn throttled(answer: &Answer<'_>, text: &str) -> ResponseAction {
+fn throttled(answer: &ResponseView<'_>, text: &str) -> ResponseAction {
     let path = answer.request.url.path();
     let is_told = answer.headers.contains_key("retry-after");
     let after = (!is_told).then_some(MINUTE);

@@ -28,6 +28,7 @@ use futures::stream::BoxStream;
 use pipeline_core::http::{Call, HttpClient, Method, Request};
 use pipeline_core::slice::TimeRange;
 use pipeline_core::state::SliceState;
+use pipeline_core::webhook::{SigningSecrets, WebhookReader};
 use pipeline_core::{
     Availability, CheckReport, Connector, Endpoint, Error, ErrorKind, Origin, Page, Plan, Reader,
     Result, Session, declarative,
@@ -36,6 +37,7 @@ use serde::Deserialize;
 
 use crate::brands::{Brands, HelpCenters};
 use crate::fields::Custom;
+use crate::webhook::ZendeskHooks;
 
 /// The tables of lists, from which the documentation and the fixtures are written.
 #[doc(hidden)]
@@ -87,6 +89,10 @@ impl Connector for ZendeskConnector {
 
     fn range(&self) -> TimeRange {
         self.range
+    }
+
+    fn webhooks(&self, secrets: SigningSecrets) -> Option<Arc<dyn WebhookReader>> {
+        Some(Arc::new(ZendeskHooks::new(secrets)))
     }
 
     async fn check(&self, endpoints: &[&str]) -> Result<CheckReport> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
-use pipeline_core::http::{Answer, HeaderMap};
+use pipeline_core::http::{HeaderMap, ResponseView};
 use pipeline_core::rate_limit::{Hint, RateLimitInfo, RateLimitParser};
 
 use crate::limits::{HELP_CENTER, SUPPORT};
@@ -34,7 +34,7 @@ pub(crate) struct ZendeskRates {
 }
 
 impl RateLimitParser for ZendeskRates {
-    fn read(&self, answer: &Answer<'_>, now: DateTime<Utc>) -> Vec<Hint> {
+    fn read(&self, answer: &ResponseView<'_>, now: DateTime<Utc>) -> Vec<Hint> {
         let path = answer.request.url.path();
         let served_by = if is_help_center(path) {
             HELP_CENTER
@@ -134,7 +134,7 @@ mod tests {
                 .parse()
                 .unwrap(),
         );
-        let answer = Answer {
+        let answer = ResponseView {
             request: &request,
             status: StatusCode::OK,
             headers: &headers,

@@ -3,7 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use pipeline_core::RawRecord;
-use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, Method, Request, StatusCode};
+use pipeline_core::http::{
+    Classifier, HeaderMap, HeaderName, Method, Request, ResponseView, StatusCode,
+};
 use pipeline_core::paginate::Paginator;
 use pipeline_core::slice::{Slicer, TimeRange};
 use pipeline_core::state::{EndpointState, Position, SliceState};
@@ -30,7 +32,7 @@ fn classify(path: &str, status: u16, headers: &[(&str, &str)], body: &str) -> St
         .collect();
     let request = request(path);
     let status = StatusCode::from_u16(status).unwrap();
-    let answer = Answer {
+    let answer = ResponseView {
         request: &request,
         status,
         headers: &headers,

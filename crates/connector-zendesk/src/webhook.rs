@@ -4,12 +4,17 @@
 //! up chose what it says. Whoever receives one proves it and runs a sync sooner than planned. The
 //! exports show what has happened a minute later.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline_core::http::HeaderMap;
 pub use pipeline_core::webhook::Rejection;
-use pipeline_core::webhook::{SigningSecrets, check_age};
+use pipeline_core::webhook::{SigningSecrets, WebhookHint, WebhookReader, check_age};
 use secrecy::SecretString;
+use serde::Deserialize;
 
 /// How old a webhook may be. It is as long ahead of our clock.
 const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
@@ -58,6 +63,89 @@ impl Webhooks {
             .verify(&[timestamp.as_bytes(), body], [&*made])?;
         check_age(sent.to_utc(), now, TOLERANCE)
     }
+}
+
+/// The streams that events of a domain concern: those that Zendesk exports by change.
+///
+/// `zen:event-type:DOMAIN.WHAT` is the type of an event; a webhook of a trigger or an automation
+/// has no type, and is about a ticket.
+const CONCERNED: &[(&str, &[&str])] = &[
+    ("article", &["articles"]),
+    ("organization", &["organizations"]),
+    (
+        "ticket",
+        &[
+            "tickets",
+            "ticket_comments",
+            "ticket_events",
+            "ticket_metrics",
+        ],
+    ),
+    ("user", &["users"]),
+];
+
+/// The domain of a webhook that says nothing of its own.
+const TICKET: &str = "ticket";
+
+/// How old a time must be that is asked for, and a second more.
+const SETTLES: Duration = Duration::from_secs(61);
+
+/// The webhooks of a configured source.
+#[derive(Debug)]
+pub(crate) struct ZendeskHooks(Webhooks);
+
+impl ZendeskHooks {
+    pub(crate) fn new(secrets: SigningSecrets) -> Self {
+        Self(Webhooks { secrets })
+    }
+}
+
+impl WebhookReader for ZendeskHooks {
+    fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<WebhookHint, Rejection> {
+        let header = |name| {
+            let value = headers.get(name).ok_or(Rejection::Malformed)?;
+            value.to_str().map_err(|_| Rejection::Malformed)
+        };
+        let signature = header("x-zendesk-webhook-signature")?;
+        let timestamp = header("x-zendesk-webhook-signature-timestamp")?;
+        self.0.verify(signature, timestamp, body, now)?;
+        let kind = kind(body);
+        let domain = match &kind {
+            Some(kind) => kind.split('.').next().unwrap_or_default(),
+            None => TICKET,
+        };
+        let concerned = CONCERNED.iter().find(|(known, _)| *known == domain);
+        let streams: BTreeSet<String> = concerned
+            .map(|(_, streams)| streams.iter().map(|name| (*name).to_owned()).collect())
+            .unwrap_or_default();
+        Ok(WebhookHint {
+            // No header with an id is signed.
+            id: Some(signature.to_owned()),
+            kind: kind.unwrap_or_else(|| TICKET.to_owned()),
+            streams,
+        })
+    }
+
+    fn settles_after(&self) -> Duration {
+        SETTLES
+    }
+}
+
+/// The type of an event without what all of them begin with; none when the body is not an event.
+fn kind(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let event: Event = serde_json::from_slice(body).ok()?;
+    let kind = event.kind.strip_prefix("zen:event-type:")?;
+    Some(kind.to_owned())
 }
 
 #[cfg(test)]
@@ -134,6 +222,63 @@ mod tests {
                 Err(expected),
                 "{secret} {timestamp} {after} {body}"
             );
+        }
+    }
+
+    #[test]
+    fn the_streams_of_an_event_are_those_that_are_exported_by_change() {
+        let reader = ZendeskHooks::new(SigningSecrets::new(["second".into()]).unwrap());
+        let now = DateTime::parse_from_rfc3339(SENT).unwrap().to_utc();
+        let tickets = &[
+            "ticket_comments",
+            "ticket_events",
+            "ticket_metrics",
+            "tickets",
+        ][..];
+        let cases = [
+            (BODY, SIGNED, "ticket", tickets),
+            ("", SIGNED_NONE, "ticket", tickets),
+            (
+                r#"{"type":"zen:event-type:user.created","id":"1"}"#,
+                "nrv7ayBVdChIS/l7OYJAsSz/2cgx62QGoB7YHNCFNNI=",
+                "user.created",
+                &["users"],
+            ),
+            (
+                r#"{"type":"zen:event-type:ticket.status_changed"}"#,
+                "9ugSp28DFLFSYgA1QwvUXcwmNL2R8yt8a6o3dcsedtw=",
+                "ticket.status_changed",
+                tickets,
+            ),
+            (
+                r#"{"type":"zen:event-type:agent.state_changed"}"#,
+                "AMx/QshsQ4CXwIWvqgAEkTSHVVXluOH75GTj3oGL6DM=",
+                "agent.state_changed",
+                &[],
+            ),
+        ];
+        for (body, signature, kind, streams) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-zendesk-webhook-signature", signature.parse().unwrap());
+            let time = "x-zendesk-webhook-signature-timestamp";
+            headers.insert(time, SENT.parse().unwrap());
+            let hint = reader.read(&headers, body.as_bytes(), now).unwrap();
+            assert_eq!((&*hint.kind, hint.id.as_deref()), (kind, Some(signature)));
+            assert!(hint.streams.iter().eq(streams), "{kind}: {hint:?}");
+            headers.remove(time);
+            assert_eq!(
+                reader.read(&headers, body.as_bytes(), now),
+                Err(Rejection::Malformed)
+            );
+        }
+        // Every stream that is named is one.
+        let endpoints = crate::streams::endpoints(100, &[]);
+        let known: BTreeSet<&str> = endpoints
+            .iter()
+            .flat_map(|endpoint| endpoint.streams().map(pipeline_core::Stream::name))
+            .collect();
+        for stream in CONCERNED.iter().flat_map(|(_, streams)| *streams) {
+            assert!(known.contains(stream), "{stream}");
         }
     }
 

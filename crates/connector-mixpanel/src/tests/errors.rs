@@ -1,6 +1,6 @@
 //! What answers mean.
 
-use pipeline_core::http::{Answer, Classifier, HeaderMap, HeaderName, StatusCode};
+use pipeline_core::http::{Classifier, HeaderMap, HeaderName, ResponseView, StatusCode};
 
 use super::request;
 use crate::errors::MixpanelClassifier;
@@ -12,7 +12,7 @@ fn classify(path: &str, status: u16, headers: &[(&str, &str)], body: &str) -> St
         .collect();
     let request = request(path);
     let status = StatusCode::from_u16(status).unwrap();
-    let answer = Answer {
+    let answer = ResponseView {
         request: &request,
         status,
         headers: &headers,

@@ -443,7 +443,7 @@ pub(super) fn carries_object(name: &str) -> bool {
 }
 
 /// The streams that events of that name concern.
-pub(super) fn concerned(name: &str) -> impl Iterator<Item = &'static str> {
+pub(crate) fn concerned(name: &str) -> impl Iterator<Item = &'static str> {
     let heard = HEARD.iter().map(|(stream, types)| (*stream, *types));
     let all = heard.chain(signals().map(|signal| (signal.stream, signal.types)));
     all.filter(move |(_, types)| are_of(types, name))

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use pipeline_core::http::{
-    Answer, Classifier, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    Classifier, HeaderMap, HeaderName, HeaderValue, Method, Request, ResponseView, StatusCode,
 };
 
 use url::Url;
@@ -35,7 +35,7 @@ fn action_on(
         )
     };
     let headers: HeaderMap = headers.iter().map(pair).collect();
-    let answer = Answer {
+    let answer = ResponseView {
         request: &request,
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
