@@ -12,6 +12,7 @@ use super::decode::{Drift, DriftKind, OTHER_FIELDS};
 use super::endpoint_run::EndpointRun;
 use super::held::{Effects, Held};
 use super::patience::patiently;
+use super::quality::{Batches, Broken};
 use super::rejected::Rejected;
 use super::staged::{Staged, StagedTable, push_change};
 use super::{Job, rejected};
@@ -39,6 +40,8 @@ pub(super) struct Figures {
     pub(super) tables: BTreeMap<(usize, TableId), TableFigures>,
     /// Rows that the destination has refused, likewise.
     pub(super) refused: BTreeMap<(usize, TableId), Rejections>,
+    /// Rows that broke quality checks, likewise, and by the check's number in the source.
+    pub(super) broken: BTreeMap<(usize, TableId), BTreeMap<usize, Broken>>,
     /// Members kept in `_extra`, by table: by name and reason.
     pub(super) drift: BTreeMap<TableId, BTreeMap<(String, &'static str), u64>>,
     /// Endpoints whose last change is committed.
@@ -132,8 +135,8 @@ impl Committer {
             content_hash,
             ..
         } = staged;
-        for staged in &mut tables {
-            self.write_table(staged, &mut rejected).await?;
+        for batches in self.checked(&mut tables, &mut rejected)? {
+            self.write_table(batches, &mut rejected).await?;
         }
         self.write_rejected(&rejected).await?;
         let mut effects = Effects {
@@ -155,28 +158,57 @@ impl Committer {
         Ok(tables)
     }
 
+    /// The rows of the tables that may be written. Those that checks put in quarantine are added to
+    /// the rejected records. All tables are checked before any is written, since an endpoint that
+    /// stops may have rows in several of them.
+    fn checked(
+        &mut self,
+        tables: &mut [StagedTable],
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<Vec<Batches>> {
+        let job = Arc::clone(&self.job);
+        let mut all = Vec::with_capacity(tables.len());
+        for staged in tables {
+            let (mut batches, drift) = staged.finish()?;
+            self.tell_drift(&staged.table, drift);
+            batches.judge(&job.quality)?;
+            for (endpoint, error) in batches.stops(&job.quality) {
+                self.held.stop(&job, endpoint, &error);
+            }
+            for ((endpoint, check), broken) in batches.broken() {
+                let known = self.figures.broken.entry((endpoint, staged.table.id()));
+                known.or_default().entry(check).or_default().join(broken);
+            }
+            all.push(batches);
+        }
+        for batches in &mut all {
+            rejected.extend(batches.sift(&job.quality, self.held.stopped())?);
+        }
+        Ok(all)
+    }
+
+    /// True when a check has stopped the endpoint.
+    pub(super) fn is_stopped(&self, endpoint: usize) -> bool {
+        self.held.stopped().contains(&endpoint)
+    }
+
     /// Writes the rows of a table, and adds those that the destination refuses to the rejected
     /// records.
-    async fn write_table(
-        &mut self,
-        staged: &mut StagedTable,
-        rejected: &mut Vec<Rejected>,
-    ) -> Result<()> {
-        let (batches, drift) = staged.finish()?;
-        self.tell_drift(&staged.table, drift);
+    async fn write_table(&mut self, checked: Batches, rejected: &mut Vec<Rejected>) -> Result<()> {
+        let (table, owners) = (Arc::clone(&checked.table), checked.rows());
         let (mut unchanged, mut refused) = (0, Vec::new());
-        for batch in batches {
-            let (left_out, refusals) = self.write_batch(&staged.table, batch.clone()).await?;
+        for batch in checked.parts {
+            let (left_out, refusals) = self.write_batch(&table, batch.clone()).await?;
             unchanged += left_out;
             refused.extend(rejected::refused(&batch, refusals)?);
         }
         // Of several endpoints that feed the table it is not known whose rows they were.
         let mut refused = refused.into_iter();
-        for (endpoint, rows) in std::mem::take(&mut staged.rows) {
+        for (endpoint, rows) in owners {
             let written = self
                 .pending
                 .rows
-                .entry((Some(endpoint), staged.table.id()))
+                .entry((Some(endpoint), table.id()))
                 .or_default();
             let left_out = rows.min(unchanged);
             unchanged -= left_out;
@@ -186,10 +218,10 @@ impl Committer {
                 taken -= 1;
                 self.figures
                     .refused
-                    .entry((endpoint, staged.table.id()))
+                    .entry((endpoint, table.id()))
                     .or_default()
                     .add(&refused.reason);
-                rejected.push(Rejected::refused(endpoint, &staged.table, refused));
+                rejected.push(Rejected::refused(endpoint, &table, refused));
             }
             written.rows += taken;
             written.unchanged += left_out;
@@ -228,11 +260,13 @@ impl Committer {
     async fn write_rejected(&mut self, all: &[Rejected]) -> Result<()> {
         let mut sources: BTreeMap<&str, Vec<&Rejected>> = BTreeMap::new();
         for rejected in all {
-            self.figures
-                .tables
-                .entry((rejected.endpoint, rejected.table.id()))
-                .or_default()
-                .rejected += 1;
+            if !rejected.is_quarantined {
+                self.figures
+                    .tables
+                    .entry((rejected.endpoint, rejected.table.id()))
+                    .or_default()
+                    .rejected += 1;
+            }
             sources
                 .entry(&rejected.table.source)
                 .or_default()

@@ -26,11 +26,13 @@ use pipeline_core::json::scan;
 use pipeline_core::{Error, ErrorKind, Op, Parts, RawRecord, Result, Schema};
 
 use self::columns::Column;
+pub(super) use self::departures::{Departure, Departures};
 pub(super) use self::keys::Keys;
 use self::members::Members;
 use crate::destination::{DELETED, EXTRA, SYNCED_AT};
 
 mod columns;
+mod departures;
 mod inside;
 mod keys;
 mod members;

@@ -13,6 +13,7 @@ use pipeline_core::{Advance, Endpoint, Error, ErrorKind, Event, Observer, Sessio
 use self::planned::Planned;
 use self::units::Units;
 use super::budget::{ErrorBudget, Moment, Rejections, Share};
+use super::contract::DroppedValues;
 use super::dedup::{Counts, PageMark};
 use super::plan::{EndpointPlan, finished, forgotten};
 use super::summary::Failure;
@@ -52,6 +53,8 @@ pub(super) struct EndpointRun {
     /// Slices of all endpoints of the source that are being read.
     busy: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
+    /// Values that contracts dropped.
+    dropped: Mutex<DroppedValues>,
 }
 
 #[expect(
@@ -161,6 +164,7 @@ impl EndpointRun {
             planned: Planned::by(client),
             busy: Arc::clone(busy),
             progress: Mutex::new(progress),
+            dropped: Mutex::default(),
         }
     }
 
@@ -335,6 +339,18 @@ impl EndpointRun {
 
     pub(super) fn skipped(&self) -> u64 {
         self.progress().skipped
+    }
+
+    /// Counts values of a stream that its contract drops.
+    pub(super) fn drop_value(&self, stream: usize, field: &str, records: u64) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.add(stream, field, records);
+    }
+
+    /// Fields of a stream whose values its contract dropped, and of how many records.
+    pub(super) fn dropped(&self, stream: usize) -> Vec<(String, u64)> {
+        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.of(stream)
     }
 
     /// Applies a page's advance to the staged state, and returns the change to commit.

@@ -1,11 +1,11 @@
 //! Which changes of checkpoints may be committed: those of an endpoint whose rows the destination
-//! refuses may not, so that the next sync reads these rows again.
+//! refuses, or a check of the user's stops, may not, so that the next sync reads these rows again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pipeline_core::Event;
 use pipeline_core::state::{CheckpointDelta, EndpointId};
+use pipeline_core::{Error, Event};
 
 use super::Job;
 use super::budget::Rejections;
@@ -27,6 +27,8 @@ pub(super) struct Held {
     runs: Vec<Arc<EndpointRun>>,
     /// By the endpoint's number in the run.
     endpoints: BTreeSet<usize>,
+    /// Those of them that a check has stopped, whose rows are not written either.
+    stopped: BTreeSet<usize>,
     /// Refreshes that are to begin anew unless they end well, and have not said so yet.
     doubtful: Vec<Arc<EndpointRun>>,
 }
@@ -64,6 +66,31 @@ impl Held {
                 error: Some(&error),
             });
         }
+    }
+
+    /// Stops an endpoint in front of rows that a check does not let pass. Neither these rows nor
+    /// others of the same pages are written, so this is exact for rows without a key as well.
+    pub(super) fn stop(&mut self, job: &Job, endpoint: usize, error: &Error) {
+        let Some(run) = self.runs.get(endpoint) else {
+            return;
+        };
+        if !self.stopped.insert(endpoint) {
+            return;
+        }
+        self.endpoints.insert(endpoint);
+        if run.refresh {
+            self.doubtful.push(Arc::clone(run));
+        }
+        run.stop_before_refused(error);
+        job.observer.observe(&Event::EndpointFinished {
+            endpoint: &run.id,
+            error: Some(error),
+        });
+    }
+
+    /// The endpoints that a check has stopped.
+    pub(super) fn stopped(&self) -> &BTreeSet<usize> {
+        &self.stopped
     }
 
     /// Refreshes whose doubt is to be committed together with the rows that give rise to it: a run

@@ -9,12 +9,15 @@
 //! | where data goes | [`Destination`], [`Transaction`], [`Commit`], [`Table`] |
 //! | how a user configures a destination | [`DestinationConfig`], [`DestinationRegistry`] |
 //! | how many records may be rejected | [`ErrorBudget`] |
+//! | what rows are checked for before they are written | [`QualityCheck`], [`QualityRule`] |
+//! | what records may have that is not declared | [`Contract`], [`StreamContracts`] |
 //! | records as columns, and columns as values | [`decode`], [`cell`] |
 //! | which rows survive a refresh, and what is rewritten | [`Keep`], [`Purge`] |
 //! | figures of a run while it lasts | [`Metrics`] |
 
 mod budget;
 mod commit;
+mod contract;
 mod damages;
 pub mod decode;
 mod dedup;
@@ -25,6 +28,7 @@ mod held;
 mod metrics;
 mod patience;
 mod plan;
+mod quality;
 mod rejected;
 mod remembered;
 mod resolve;
@@ -33,10 +37,11 @@ mod slice_task;
 mod stage;
 mod staged;
 mod summary;
+mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +50,7 @@ use pipeline_core::{Clock, Connector, NoObserver, Observer, Result, SystemClock}
 pub use tokio_util::sync::CancellationToken;
 
 pub use self::budget::{ErrorBudget, InvalidShare, Share};
+pub use self::contract::{Contract, ContractMode, StreamContracts};
 pub use self::destination::{
     Access, Commit, CommitRecord, Condition, ConfiguredDestination, DELETED, Damage, Delivery,
     Depth, Destination, DestinationConfig, DestinationRegistry, EXTRA, Generation, Keep, Location,
@@ -52,9 +58,10 @@ pub use self::destination::{
     Transaction, WithCheckpoints, cell,
 };
 pub use self::metrics::{Figures, Metrics};
+pub use self::quality::{OnFailure, QualityCheck, QualityRule, RangeBound};
 pub use self::summary::{
-    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary,
-    Summary,
+    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, QualitySummary,
+    StreamSummary, Summary,
 };
 
 /// A configured source: a connector under the name that its tables and checkpoints carry.
@@ -185,6 +192,15 @@ pub struct Job {
     /// How many records the streams of a source may have rejected, by the source's name. One that
     /// is not named has the default.
     pub budgets: BTreeMap<String, ErrorBudget>,
+    /// Streams that somebody waits for, by the source's name: of such a source only what brings
+    /// their newest records is read, and everything if that is not safe. [`Source::streams`] stays
+    /// what the tables hold.
+    pub targets: BTreeMap<String, BTreeSet<String>>,
+    /// What rows are checked for before they are written, by the source's name.
+    pub quality: BTreeMap<String, Vec<QualityCheck>>,
+    /// What the records of a source may have that is not declared, by the source's name. Where one
+    /// is not named, everything evolves.
+    pub contracts: BTreeMap<String, StreamContracts>,
     /// The observer of what happens. Give the same one to the connectors, whose requests it hears
     /// of.
     pub observer: Arc<dyn Observer>,
@@ -208,6 +224,9 @@ impl Job {
             sources,
             options: Options::default(),
             budgets: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            quality: BTreeMap::new(),
+            contracts: BTreeMap::new(),
             observer: Arc::new(NoObserver),
             clock: Arc::new(SystemClock),
             cancel: CancellationToken::new(),
@@ -223,6 +242,24 @@ impl Job {
     /// Sets how many records may be rejected, by source.
     pub fn budgets(mut self, budgets: BTreeMap<String, ErrorBudget>) -> Self {
         self.budgets = budgets;
+        self
+    }
+
+    /// Reads only what brings the newest records of these streams, by source.
+    pub fn targets(mut self, targets: BTreeMap<String, BTreeSet<String>>) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Sets what rows are checked for, by source.
+    pub fn quality(mut self, quality: BTreeMap<String, Vec<QualityCheck>>) -> Self {
+        self.quality = quality;
+        self
+    }
+
+    /// Sets what records may have that is not declared, by source.
+    pub fn contracts(mut self, contracts: BTreeMap<String, StreamContracts>) -> Self {
+        self.contracts = contracts;
         self
     }
 

@@ -1,4 +1,7 @@
-//! Keeps what cannot be a row, with the reason, in a table of its own.
+//! Keeps what cannot be a row, or may not be one, with the reason, in a table of its own.
+//!
+//! The table is the quarantine as well: `cause` separates records that no column can hold from those
+//! that a destination refuses and from those that a rule of the user's keeps out.
 
 use std::sync::Arc;
 
@@ -18,11 +21,18 @@ const REJECTED: &str = "_rejected";
 const KEY: [&str; 2] = ["stream", "record"];
 
 /// Its columns.
-static FIELDS: [Field; 3] = [
+static FIELDS: [Field; 5] = [
     Field::new("stream", DataType::String),
     Field::new("reason", DataType::String),
     Field::new("record", DataType::String),
+    Field::new("cause", DataType::String),
+    Field::new("key", DataType::Object),
 ];
+
+/// Value of `cause` for a record that cannot become a row.
+const UNREADABLE: &str = "unreadable";
+/// Value of `cause` for a row that the destination refuses.
+const REFUSED: &str = "refused";
 
 /// A record that cannot be a row.
 pub(super) struct Rejected {
@@ -30,7 +40,21 @@ pub(super) struct Rejected {
     pub(super) endpoint: usize,
     /// The table that it was meant for.
     pub(super) table: Arc<Table>,
+    /// True when it could be a row, and a rule of the user's keeps it out.
+    pub(super) is_quarantined: bool,
     row: Bytes,
+}
+
+/// A record that could be a row, and that a rule of the user's keeps out.
+pub(super) struct Quarantined<'a> {
+    /// What kind of rule it is, for the column `cause`.
+    pub(super) cause: &'static str,
+    /// Which rule, and what is wrong.
+    pub(super) reason: &'a str,
+    /// The primary key as a JSON object; none for a stream without one.
+    pub(super) key: Option<&'a str>,
+    /// The record as the vendor sent it.
+    pub(super) record: &'a [u8],
 }
 
 impl Rejected {
@@ -45,7 +69,29 @@ impl Rejected {
             table,
             &rejection.to_string(),
             &String::from_utf8_lossy(&record.as_bytes()),
+            UNREADABLE,
+            None,
         )
+    }
+
+    /// A record that a rule of the user's keeps out.
+    pub(super) fn quarantined(
+        endpoint: usize,
+        table: &Arc<Table>,
+        record: &Quarantined<'_>,
+    ) -> Self {
+        let text = String::from_utf8_lossy(record.record);
+        Self {
+            is_quarantined: true,
+            ..Self::of(
+                endpoint,
+                table,
+                record.reason,
+                &text,
+                record.cause,
+                record.key,
+            )
+        }
     }
 
     /// A row that the destination refuses.
@@ -59,20 +105,31 @@ impl Rejected {
             table,
             &format!("the destination refuses it: {reason}"),
             &record,
+            REFUSED,
+            None,
         )
     }
 
-    fn of(endpoint: usize, table: &Arc<Table>, reason: &str, record: &str) -> Self {
+    fn of(
+        endpoint: usize,
+        table: &Arc<Table>,
+        reason: &str,
+        record: &str,
+        cause: &str,
+        key: Option<&str>,
+    ) -> Self {
         let row = format!(
-            r#"{{"stream":{},"reason":{},"record":{}}}"#,
+            r#"{{"stream":{},"reason":{},"record":{},"cause":"{cause}","key":{}}}"#,
             quoted(&table.stream),
             quoted(reason),
-            quoted(record)
+            quoted(record),
+            key.unwrap_or("null"),
         )
         .into();
         Self {
             endpoint,
             table: Arc::clone(table),
+            is_quarantined: false,
             row,
         }
     }
@@ -88,6 +145,30 @@ pub(super) struct RefusedRecord {
     /// Why, in the destination's words.
     pub(super) reason: String,
     record: String,
+}
+
+/// The primary key of a row as a JSON object; none where the table has no key.
+pub(super) fn key_of(table: &Table, columns: &[Column<'_>], row: usize) -> Option<String> {
+    let of_key = |column: &&Column<'_>| table.primary_key.iter().any(|key| key == column.name());
+    let members: Vec<String> = columns
+        .iter()
+        .filter(of_key)
+        .map(|column| format!("{}:{}", quoted(column.name()), value(column.cell(row))))
+        .collect();
+    (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
+}
+
+/// A value as JSON.
+fn value(cell: Cell<'_>) -> String {
+    let mut text = String::new();
+    cell.push_text(&mut text);
+    match cell {
+        Cell::Null => "null".to_owned(),
+        Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Decimal(..) | Cell::Json(_) => {
+            text
+        }
+        Cell::String(_) | Cell::Date(_) | Cell::Timestamp(_) => quoted(&text),
+    }
 }
 
 /// The rows of a batch that the destination refuses, as records.
@@ -121,16 +202,7 @@ fn record(columns: &[Column<'_>], row: usize) -> String {
                 members.extend((!inside.trim().is_empty()).then(|| inside.to_owned()));
                 continue;
             }
-            (_, Cell::Json(json)) => json.to_owned(),
-            (_, cell) => {
-                let mut text = String::new();
-                cell.push_text(&mut text);
-                let is_plain = matches!(
-                    cell,
-                    Cell::Bool(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Decimal(..)
-                );
-                if is_plain { text } else { quoted(&text) }
-            }
+            (_, cell) => value(cell),
         };
         members.push(format!("{}:{value}", quoted(column.name())));
     }

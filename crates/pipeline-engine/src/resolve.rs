@@ -21,6 +21,7 @@ use super::patience::patiently;
 use super::plan::{Clocks, EndpointPlan, Moved, Request, Wanted, plan};
 use super::stage::Stager;
 use super::summary::{EndpointSummary, Outcome, StreamSummary};
+use super::target::targeted;
 use super::{Job, Selection, Source, span};
 use crate::destination::{Generation, Table, TableId};
 
@@ -292,7 +293,7 @@ impl<'a> Reading<'a> {
         self.tell(job, &requests, &plans);
         let busy = Arc::default();
         let budget = job.budgets.get(&source.name).cloned().unwrap_or_default();
-        for (request, plan) in requests.iter().zip(plans) {
+        for (request, plan) in targeted(job.targets.get(&source.name), &requests, plans) {
             let stream_tables = tables.of(source, request, &plan);
             for table in stream_tables.iter().flatten().filter(|_| plan.discard) {
                 stager.discard(table.id());

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Job;
 use super::commit::{Figures, TableFigures};
+use super::contract::DROPPED;
 use super::damages::Damages;
 use super::endpoint_run::EndpointRun;
 use super::fair_queue::FairQueue;
@@ -19,9 +20,11 @@ use super::resolve::{Resolved, check_streams, resolve};
 use super::slice_task::{Shared, SliceEnd, read_slice};
 use super::stage::Stager;
 use super::summary::{
-    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, StreamSummary,
-    Summary,
+    DriftSummary, EndpointSummary, Failure, GapSummary, LimitSummary, Outcome, QualitySummary,
+    StreamSummary, Summary,
 };
+use crate::destination::{Table, TableId};
+use crate::quality::{self, Broken, SourceChecks};
 
 /// How often the run looks whether a commit is due although no page comes.
 const TICK: Duration = Duration::from_millis(500);
@@ -63,6 +66,8 @@ async fn read(job: &Arc<Job>) -> Result<Summary> {
     let damages = Damages::find(job).await?;
     let stager = Stager::new(Arc::clone(job));
     let Resolved { runs, gone } = resolve(job, &stager, &damages).await?;
+    let tables = runs.iter().flat_map(|run| run.tables.iter().flatten());
+    quality::check_columns(&job.quality, tables)?;
     if !job.options.dry_run {
         stager.commit().await?;
     }
@@ -379,7 +384,7 @@ impl Scheduler {
         let endpoints = self
             .runs
             .iter()
-            .map(|run| summarise(run, &mut figures))
+            .map(|run| summarise(run, &mut figures, &self.shared.job.quality))
             .collect();
         let job = &self.shared.job;
         let limits = job.sources.iter().flat_map(|source| {
@@ -403,7 +408,31 @@ impl Scheduler {
     }
 }
 
-fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
+/// The checks that rows of an endpoint broke in one of its tables.
+fn quality_of(
+    run: &EndpointRun,
+    table: &Table,
+    broken: &BTreeMap<(usize, TableId), BTreeMap<usize, Broken>>,
+    checks: &SourceChecks,
+) -> Vec<QualitySummary> {
+    let broken = broken.get(&(run.ordinal, table.id()));
+    let checks = checks.get(&table.source);
+    broken
+        .into_iter()
+        .flatten()
+        .filter_map(|(number, broken)| {
+            let check = checks?.get(*number)?;
+            Some(QualitySummary {
+                reason: check.rule.to_string(),
+                on_failure: check.on_failure,
+                records: broken.records,
+                first: broken.first.clone(),
+            })
+        })
+        .collect()
+}
+
+fn summarise(run: &EndpointRun, figures: &mut Figures, checks: &SourceChecks) -> EndpointSummary {
     let streams = run.tables.iter().enumerate().filter_map(|(index, table)| {
         let table = table.as_ref()?;
         let counts = run.counts(index);
@@ -427,6 +456,14 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
                 reason: reason.to_owned(),
                 records,
             });
+        let dropped = run
+            .dropped(index)
+            .into_iter()
+            .map(|(field, records)| DriftSummary {
+                field,
+                reason: DROPPED.to_owned(),
+                records,
+            });
         Some(StreamSummary {
             name: table.stream.clone(),
             records: counts.records,
@@ -434,7 +471,8 @@ fn summarise(run: &EndpointRun, figures: &mut Figures) -> EndpointSummary {
             unchanged: counts.unchanged + unchanged,
             rows,
             rejected,
-            drift: drift.collect(),
+            quality: quality_of(run, table, &figures.broken, checks),
+            drift: drift.chain(dropped).collect(),
         })
     });
     let committed = figures.finished.contains(&run.id);

@@ -1,6 +1,7 @@
 //! Reads one slice: page by page, each staged with its position, splitting off work when there is
 //! room for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -10,13 +11,14 @@ use pipeline_core::state::{GAP_CAPACITY, SliceId, SliceState};
 use pipeline_core::{Added, Advance, Endpoint, Error, ErrorKind, Event, Page, RawRecord, Result};
 use tokio::sync::Notify;
 
-use super::Job;
 use super::budget::Rejections;
+use super::contract::{ContractGuard, ContractVerdict, DROPPED};
 use super::decode::Keys;
 use super::dedup::{Dedup, Hashed, PageMark};
 use super::endpoint_run::EndpointRun;
 use super::stage::Stager;
 use super::staged::PageRecords;
+use super::{Job, quality};
 use crate::destination::Table;
 
 /// Pages that must be left of a slice for a part of it to be worth a slice of its own.
@@ -61,12 +63,19 @@ pub(super) async fn read_slice(
         .streams()
         .map(|stream| Keys::of(stream, added))
         .collect();
+    let contracts = shared.job.contracts.get(&run.id.source);
+    let guards = run
+        .endpoint()
+        .streams()
+        .map(|stream| ContractGuard::of(stream, contracts?))
+        .collect();
     let mut reader = SliceReader {
         shared,
         run,
         id,
         dedup: Dedup::default(),
         keys,
+        guards,
         pages: 0.0,
         restarts: 0,
     };
@@ -105,6 +114,8 @@ struct SliceReader<'a> {
     dedup: Dedup,
     /// What the records of each stream must have to be rows.
     keys: Vec<Keys>,
+    /// What holds the records of each stream to its contract; none: everything evolves.
+    guards: Vec<Option<ContractGuard>>,
     /// Pages read of this slice.
     pages: f64,
     restarts: u32,
@@ -187,7 +198,7 @@ impl<'a> SliceReader<'a> {
             records,
             mark,
             rejections,
-        } = self.prepare(page);
+        } = self.prepare(page)?;
         let change = || {
             self.run
                 .reject(&rejections)
@@ -222,10 +233,13 @@ impl<'a> SliceReader<'a> {
                 records,
                 mark,
                 rejections,
-            } = self.prepare(page);
+            } = self.prepare(page)?;
             self.run.reject(&rejections)?;
             if let Some(advance) = end {
                 self.run.reject_late(&alone.write(records).await?)?;
+                if alone.is_stopped(self.run.ordinal) {
+                    return Ok(None);
+                }
                 alone
                     .commit(|| self.run.advance(self.id, &advance, mark))
                     .await?;
@@ -244,15 +258,18 @@ impl<'a> SliceReader<'a> {
             let (late, next) = tokio::join!(alone.write(records), next);
             self.run.reject_late(&late?)?;
             match next? {
-                Some(next) => page = next,
-                None => return Ok(None),
+                Some(next) if !alone.is_stopped(self.run.ordinal) => page = next,
+                _ => return Ok(None),
             }
         }
     }
 
     /// Leaves out the records that are committed already and those of streams that are not wanted,
     /// and tells observers of the page.
-    fn prepare(&mut self, page: Page) -> Prepared<'a> {
+    ///
+    /// # Errors
+    /// When a record breaks a frozen contract: nothing of the page is staged then.
+    fn prepare(&mut self, page: Page) -> Result<Prepared<'a>> {
         let restarted = self.restarts > 0;
         let records = of_account(self.run.endpoint(), page.records);
         let mut prepared =
@@ -278,6 +295,7 @@ impl<'a> SliceReader<'a> {
             }
         }
         let rejections = self.reject(&mut prepared.records);
+        self.hold_to_contracts(&mut prepared.records)?;
         if self.run.refresh || self.run.is_gap(self.id) {
             let rejected = unit.and_then(|unit| with_rejected(unit, &rejections));
             prepared
@@ -302,14 +320,49 @@ impl<'a> SliceReader<'a> {
                 endpoint: self.run.ordinal,
                 table,
                 stream,
+                keeps: quality::keeps_records(&self.shared.job.quality, table),
                 records,
             })
         });
-        Prepared {
+        Ok(Prepared {
             records: wanted.collect(),
             mark: prepared.mark,
             rejections,
+        })
+    }
+
+    /// Rejects records, and leaves out members, as the contracts say.
+    fn hold_to_contracts(&mut self, page: &mut [Vec<Hashed>]) -> Result<()> {
+        for (number, (guard, records)) in self.guards.iter_mut().zip(page).enumerate() {
+            let (Some(guard), Some(table)) = (guard, &self.run.tables[number]) else {
+                continue;
+            };
+            let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
+            for Hashed { record, .. } in records {
+                match guard.hold(record)? {
+                    ContractVerdict::Whole => {}
+                    ContractVerdict::Rejected(reason) => *record = record.clone().rejected(&reason),
+                    ContractVerdict::Without(fields) => {
+                        let names: Vec<&str> = fields.iter().map(String::as_str).collect();
+                        *record = record.clone().with(&Added::without(&names));
+                        for field in fields {
+                            *dropped.entry(field).or_default() += 1;
+                        }
+                    }
+                }
+            }
+            for (field, records) in dropped {
+                self.run.drop_value(number, &field, records);
+                self.shared.job.observer.observe(&Event::Drift {
+                    source: &table.source,
+                    stream: &table.stream,
+                    field: &field,
+                    reason: DROPPED,
+                    records,
+                });
+            }
         }
+        Ok(())
     }
 
     /// Marks the records that cannot be rows.

@@ -275,6 +275,11 @@ impl Alone<'_> {
         Ok(late)
     }
 
+    /// True when a quality check has stopped the endpoint: the response is to be given up.
+    pub(super) fn is_stopped(&self, endpoint: usize) -> bool {
+        self.committer.is_stopped(endpoint)
+    }
+
     /// Commits the response with its change, and what others have staged.
     pub(super) async fn commit(
         mut self,

@@ -1,11 +1,9 @@
 //! What is read and not yet handed to the destination: the rows of complete pages, and how far they
 //! bring their slices.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 use pipeline_core::state::{CheckpointDelta, EndpointId};
 use pipeline_core::{Lease, MemoryBudget, Op, Result, Stream};
@@ -13,6 +11,7 @@ use tokio::time::Instant;
 
 use super::decode::{Decoder, Drift};
 use super::dedup::Hashed;
+use super::quality::{Batches, Originals};
 use super::rejected::Rejected;
 use crate::destination::{Keep, Table, TableId};
 
@@ -25,6 +24,8 @@ pub(super) struct PageRecords<'a> {
     pub(super) endpoint: usize,
     pub(super) table: &'a Arc<Table>,
     pub(super) stream: &'a Stream,
+    /// True when the records have to be kept as they came until their batch is checked.
+    pub(super) keeps: bool,
     pub(super) records: Vec<Hashed>,
 }
 
@@ -68,8 +69,10 @@ pub(super) struct StagedTable {
     pub(super) table: Arc<Table>,
     /// The last one takes rows; those before it have no room for more.
     decoders: Vec<Decoder>,
-    /// How many rows are of which endpoint, by its number in the run.
-    pub(super) rows: BTreeMap<usize, u64>,
+    /// Whose rows they are, in their order: an endpoint's number in the run, and how many.
+    owners: Vec<(usize, u64)>,
+    /// The records of the rows, where a check may put them in quarantine.
+    originals: Option<Originals>,
     /// Bytes of memory that its rows took when they were last taken out.
     written: usize,
 }
@@ -89,11 +92,19 @@ impl Staged {
             endpoint,
             table,
             stream,
+            keeps,
             records,
         } in page
         {
             let index = self.index(table);
-            let StagedTable { decoders, rows, .. } = &mut self.tables[index];
+            let StagedTable {
+                decoders,
+                owners,
+                originals,
+                ..
+            } = &mut self.tables[index];
+            let kept = originals.as_ref().map_or(0, Originals::memory);
+            let mut originals = keeps.then(|| originals.get_or_insert_default());
             let bytes = records.iter().map(|hashed| hashed.bytes).sum();
             let decoder = with_room(decoders, stream, bytes);
             let (memory, before) = (decoder.memory(), decoder.len());
@@ -105,6 +116,9 @@ impl Staged {
             {
                 match decoder.push(&record, synced_at) {
                     Ok(()) => {
+                        if let Some(originals) = &mut originals {
+                            originals.push(&record);
+                        }
                         self.content_hash = self.content_hash.wrapping_add(hash);
                         self.bytes += bytes as u64;
                         self.uncommitted += bytes as u64;
@@ -122,9 +136,10 @@ impl Staged {
                     }
                 }
             }
-            self.memory += (decoder.memory() - memory) as u64;
+            let kept = originals.map_or(0, |originals| originals.memory() - kept);
+            self.memory += (decoder.memory() - memory + kept) as u64;
             if decoder.len() > before {
-                *rows.entry(endpoint).or_default() += (decoder.len() - before) as u64;
+                owners.push((endpoint, (decoder.len() - before) as u64));
             }
         }
         late
@@ -171,7 +186,8 @@ impl Staged {
             let new = || StagedTable {
                 table: Arc::clone(table),
                 decoders: Vec::new(),
-                rows: BTreeMap::new(),
+                owners: Vec::new(),
+                originals: None,
                 written: 0,
             };
             self.tables.push(spare.unwrap_or_else(new));
@@ -218,13 +234,15 @@ impl Staged {
 
 impl StagedTable {
     /// Takes out the rows, and how the records departed from what is declared.
-    pub(super) fn finish(&mut self) -> Result<(Vec<RecordBatch>, Vec<Drift>)> {
+    pub(super) fn finish(&mut self) -> Result<(Batches, Vec<Drift>)> {
         let (mut batches, mut drift) = (Vec::new(), Vec::new());
         self.written = self.decoders.iter().map(Decoder::memory).sum();
         for decoder in &mut self.decoders {
             batches.extend(decoder.finish()?);
             drift.extend(decoder.drift());
         }
+        let (owners, originals) = (std::mem::take(&mut self.owners), self.originals.take());
+        let batches = Batches::new(&self.table, batches, owners, originals);
         Ok((batches, drift))
     }
 }

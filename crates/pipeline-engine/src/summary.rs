@@ -11,6 +11,9 @@ use pipeline_core::rate_limit::BucketUse;
 use pipeline_core::state::{EndpointId, Gap};
 use pipeline_core::{Error, ErrorKind};
 
+use crate::contract::DROPPED;
+use crate::quality::OnFailure;
+
 /// What a run did.
 #[derive(Debug, Serialize)]
 pub struct Summary {
@@ -70,6 +73,13 @@ pub struct GapSummary {
     pub since: DateTime<Utc>,
     /// How often it was asked for.
     pub attempts: u32,
+}
+
+impl DriftSummary {
+    /// True when the values are not kept anywhere, because a contract says so.
+    pub fn is_dropped(&self) -> bool {
+        self.reason == DROPPED
+    }
 }
 
 impl From<&Gap> for GapSummary {
@@ -184,8 +194,24 @@ pub struct StreamSummary {
     /// Records that cannot be a row, such as without a key: kept with the reason in the table
     /// `_rejected`.
     pub rejected: u64,
+    /// Quality checks that rows broke; see [`QualityCheck`](crate::QualityCheck).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<QualitySummary>,
     /// Members that were kept in `_extra`: the member, why, and how often.
     pub drift: Vec<DriftSummary>,
+}
+
+/// A quality check that rows of a stream broke.
+#[derive(Clone, Debug, Serialize)]
+pub struct QualitySummary {
+    /// What is wrong with them, in words.
+    pub reason: String,
+    /// What it led to.
+    pub on_failure: OnFailure,
+    /// Rows that broke it.
+    pub records: u64,
+    /// The primary key of the first one as a JSON object; none for a stream without a key.
+    pub first: Option<String>,
 }
 
 /// Members of one name that did not go to a column.

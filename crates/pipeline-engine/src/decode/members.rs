@@ -193,6 +193,16 @@ impl Members {
         self.unknown.iter().map(move |place| written(parts, *place))
     }
 
+    /// Keys and values of members that are not declared.
+    pub(super) fn unknown_values<'r>(
+        &self,
+        parts: Parts<'r>,
+    ) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.unknown
+            .iter()
+            .map(move |place| (written(parts, *place), place.value(parts)))
+    }
+
     /// Keys and values of members that no column holds, in the record's order.
     pub(super) fn extra<'r>(
         &mut self,

@@ -19,22 +19,38 @@ use crate::{ErrorBudget, Job, Outcome, Selection, Source, Summary, sync};
 
 /// A list of pages of records; every page boundary is a place to stop.
 #[derive(Debug)]
-struct List {
+pub(super) struct List {
     client: HttpClient,
     endpoints: Vec<Endpoint>,
     pages: Mutex<Vec<Vec<String>>>,
+    /// True when its pages are parts of one response, which has no place to stop inside.
+    is_response: bool,
     /// Pages of a walk after which it stands still.
-    hang_after: Mutex<Option<usize>>,
+    pub(super) hang_after: Mutex<Option<usize>>,
 }
 
 impl List {
-    fn new(incremental: bool) -> Arc<Self> {
+    pub(super) fn new(incremental: bool) -> Arc<Self> {
+        Self::build(incremental, &["id"], false)
+    }
+
+    /// A list that is read on, whose records have no key.
+    pub(super) fn without_key() -> Arc<Self> {
+        Self::build(true, &[], false)
+    }
+
+    /// The same, in one response that has no place to stop inside.
+    pub(super) fn response() -> Arc<Self> {
+        Self::build(true, &[], true)
+    }
+
+    fn build(incremental: bool, key: &'static [&'static str], is_response: bool) -> Arc<Self> {
         let schema = Schema::default()
             .with("id", DataType::String)
             .with("value", DataType::Int64);
         let taxes = Endpoint::get("taxes", "/taxes")
             .records("data")
-            .stream(Stream::new("taxes", schema).primary_key(["id"]));
+            .stream(Stream::new("taxes", schema).primary_key(key.iter().copied()));
         let context = BuildContext::default().clock(Arc::new(TokioClock::starting_at(NOW)));
         let client = HttpClient::builder(&context, "https://shop.test".parse().unwrap())
             .build()
@@ -47,17 +63,31 @@ impl List {
                 taxes
             }],
             pages: Mutex::default(),
+            is_response,
             hang_after: Mutex::default(),
         })
     }
 
     /// Has records in pages of so many.
-    fn set(&self, records: impl IntoIterator<Item = String>, page: usize) {
+    pub(super) fn set(&self, records: impl IntoIterator<Item = String>, page: usize) {
         let records: Vec<String> = records.into_iter().collect();
         *self.pages.lock().unwrap() = records.chunks(page).map(<[String]>::to_vec).collect();
     }
 
     async fn sync(self: &Arc<Self>, store: &Arc<Store>, budget: Option<&str>) -> Summary {
+        let mut job = self.job(store);
+        if let Some(share) = budget {
+            let budget = ErrorBudget {
+                streams: [("taxes".to_owned(), share.parse().unwrap())].into(),
+                ..ErrorBudget::default()
+            };
+            job.budgets.insert("shop".to_owned(), budget);
+        }
+        sync(job).await.unwrap()
+    }
+
+    /// A sync of the list, as the source `shop`.
+    pub(super) fn job(self: &Arc<Self>, store: &Arc<Store>) -> Job {
         let source = Source {
             name: "shop".to_owned(),
             connector: self.clone(),
@@ -69,14 +99,7 @@ impl List {
             vec![source],
         );
         job.clock = Arc::new(TokioClock::starting_at(NOW));
-        if let Some(share) = budget {
-            let budget = ErrorBudget {
-                streams: [("taxes".to_owned(), share.parse().unwrap())].into(),
-                ..ErrorBudget::default()
-            };
-            job.budgets.insert("shop".to_owned(), budget);
-        }
-        sync(job).await.unwrap()
+        job
     }
 }
 
@@ -114,6 +137,7 @@ impl Fake for List {
             pages.len(),
             endpoint.mode() == pipeline_core::SyncMode::FullRefresh,
         );
+        let is_response = self.is_response;
         let end = move || {
             if is_whole {
                 Advance::End
@@ -123,13 +147,13 @@ impl Fake for List {
         };
         let page = move |(index, records): (usize, Vec<String>)| {
             let advance = if index + 1 < count {
-                Advance::Next((index + 1).to_string())
+                (!is_response).then(|| Advance::Next((index + 1).to_string()))
             } else {
-                end()
+                Some(end())
             };
             Ok(Page::new(
                 vec![records.into_iter().map(RawRecord::upsert).collect()],
-                Some(advance),
+                advance,
             ))
         };
         let nothing = (start >= count).then(|| Ok(Page::new(vec![Vec::new()], Some(end()))));

@@ -4,11 +4,13 @@
 mod account;
 mod accounts;
 mod budget;
+mod contract;
 mod covered;
 mod fake;
 mod gaps;
 mod lost;
 pub(super) mod memory;
+mod quality;
 mod remembered;
 mod shared;
 mod staged;

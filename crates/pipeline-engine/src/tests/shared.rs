@@ -1,6 +1,6 @@
 //! Tables that several endpoints feed, and a feed of changes that is read last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -131,13 +131,30 @@ impl Shops {
     }
 
     async fn sync(self: &Arc<Self>, store: &Arc<Store>) -> (Summary, Vec<String>) {
+        self.sync_for(store, &[]).await
+    }
+
+    /// Reads what brings the newest records of these streams.
+    async fn sync_for(
+        self: &Arc<Self>,
+        store: &Arc<Store>,
+        streams: &[&str],
+    ) -> (Summary, Vec<String>) {
+        let streams: BTreeSet<String> = streams.iter().map(|name| (*name).to_owned()).collect();
+        let targets = if streams.is_empty() {
+            BTreeMap::new()
+        } else {
+            BTreeMap::from([("shop".to_owned(), streams)])
+        };
         let source = Source {
             name: "shop".to_owned(),
             connector: self.clone(),
             streams: Selection::All,
         };
         let notices = Arc::new(Notices::default());
-        let mut job = Job::new("run", store.clone(), vec![source]).observer(notices.clone());
+        let mut job = Job::new("run", store.clone(), vec![source])
+            .observer(notices.clone())
+            .targets(targets);
         job.clock = Arc::new(TokioClock::starting_at(NOW));
         let summary = sync(job).await.unwrap();
         let mut read = std::mem::take(&mut *self.read.lock().unwrap());
@@ -217,6 +234,48 @@ async fn a_table_of_several_lists_is_published_when_all_of_them_are_read() {
         .map(|endpoint| endpoint.streams[0].rows)
         .collect();
     assert_eq!(rows, [0, 1, 1], "each endpoint's rows are its own");
+}
+
+#[tokio::test]
+async fn a_targeted_sync_reads_the_feed_alone_and_leaves_the_lists_as_they_are() {
+    let (store, shops) = (Store::new(), Shops::new(false, false));
+    let (_, read) = shops.sync_for(&store, &["orders"]).await;
+    assert_eq!(
+        read,
+        ["a", "b", "changes"],
+        "before the first complete sync everything is read"
+    );
+    shops.has("changes", &[("a1", 7)]);
+    let (summary, read) = shops.sync_for(&store, &["orders"]).await;
+    assert_eq!(read, ["changes"]);
+    assert_eq!(summary.endpoints.len(), 1);
+    assert_eq!(store.ids("orders"), ["a1", "a2", "b1"]);
+    let (_, read) = shops.sync_for(&store, &["no such stream"]).await;
+    assert_eq!(read, ["a", "b", "changes"], "what cannot be targeted");
+    shops.has("a", &[]);
+    shops.sync(&store).await;
+    assert_eq!(
+        store.ids("orders"),
+        ["a1", "a2", "b1"],
+        "the lists have gone on, and were not begun again"
+    );
+}
+
+#[tokio::test]
+async fn a_targeted_sync_reads_everything_when_less_would_lose_something() {
+    // Lists that are always read whole share their table with the feed.
+    let (store, shops) = (Store::new(), Shops::new(true, false));
+    shops.sync(&store).await;
+    shops.has("a", &[("a3", 1)]);
+    let (_, read) = shops.sync_for(&store, &["orders"]).await;
+    assert_eq!(read, ["a", "b", "changes"]);
+    assert_eq!(store.ids("orders"), ["a3", "b1"]);
+    // A feed that has lost its place has to be told what the lists say now.
+    let (store, shops) = (Store::new(), Shops::new(false, true));
+    shops.sync(&store).await;
+    let (_, read) = shops.sync_for(&store, &["orders"]).await;
+    let lists: Vec<_> = read.iter().filter(|line| !line.contains(':')).collect();
+    assert_eq!(lists, ["a", "b", "changes"]);
 }
 
 #[tokio::test]
