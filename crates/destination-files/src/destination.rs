@@ -142,10 +142,11 @@ impl FileDestination {
             Access::Write => Store::open,
             Access::Read => Store::open_to_read,
         };
-        let store = open(Arc::clone(&place), format.extension(), options)?;
+        let format: Arc<dyn FileFormat> = Arc::new(format);
+        let store = open(Arc::clone(&place), &format, options)?;
         Ok(Self {
             place,
-            format: Arc::new(format),
+            format,
             store: Arc::new(Mutex::new(store)),
         })
     }

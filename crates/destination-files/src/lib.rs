@@ -5,6 +5,7 @@ mod carry;
 mod claims;
 mod compact;
 mod compare;
+mod delta;
 mod destination;
 mod disk;
 mod error;
@@ -29,7 +30,7 @@ mod store;
 
 pub use destination::{FileDestination, FileTarget};
 pub use error::file_error;
-pub use format::{Batches, FileFormat, FileWriter};
+pub use format::{Batches, Bound, FileFormat, FileWriter, Outline};
 pub use output::Output;
 pub use remote::StorageConfig;
 pub use store::Options;

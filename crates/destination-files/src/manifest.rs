@@ -70,7 +70,7 @@ pub(crate) struct Manifest {
 }
 
 /// A visible file in the place of another one: of the same name when it has fewer rows, of another
-/// that sorts as the other did when it has the rows of those before it, too.
+/// that sorts as the other did when it has the rows of those before it, too, or a Delta log names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rewritten {
     pub(crate) table: TableId,

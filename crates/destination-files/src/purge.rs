@@ -1,8 +1,8 @@
 //! Rewrites the files of a table without what was deleted.
 //!
-//! Every file keeps its name and its place: one of fewer rows takes the place of another in one
-//! step, from the oldest to the newest, so that whoever reads the folder meanwhile finds a
-//! tombstone or a newer version wherever the older ones still are.
+//! Every file keeps its place, and its name unless a Delta log names it: one of fewer rows takes the
+//! place of another in one step, from the oldest to the newest, so that whoever reads the folder
+//! meanwhile finds a tombstone or a newer version wherever the older ones still are.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -213,8 +213,14 @@ fn rewrite(
     let written = write().inspect_err(|_| place.abandon(&path))?;
     let staged = names::of(&path).unwrap_or_default().to_owned();
     let rows = stays.iter().filter(|stays| **stays).count() as u64;
+    // A log that names files with their sizes cannot have two of one name.
+    let name = if store.projector.is_some() {
+        names::merged(&file.name, &staged, store.extension())
+    } else {
+        file.name.clone()
+    };
     Ok(DataFile {
-        name: file.name.clone(),
+        name,
         staged,
         rows,
         bytes: written.bytes,

@@ -119,9 +119,19 @@ impl Store {
     /// readers leave out: so that nothing is removed before it is sure that they can be there. Then
     /// the others go, and they get their names. A glob may miss rows for a moment, but it never
     /// shows a row of both generations.
+    ///
+    /// Readers of a Delta log find the files that it names: new ones are in place before there is an
+    /// entry for them, and others go after it.
     fn settle_table(&self, table: &TableId, moves: &TableMoves) -> Result<()> {
         let folder = self.folder(table);
         let place = self.place();
+        if let Some(projector) = &self.projector {
+            for file in moves.visible.iter().chain(&moves.rewritten) {
+                self.put_in_place(table, file)?;
+                failpoint("files-placing");
+            }
+            self.project(projector, table)?;
+        }
         let removes = !moves.replaced.is_empty() || !moves.stale.is_empty();
         // In a bucket a file is in its place as soon as it is copied, and nothing of it comes near.
         if removes && !place.is_remote() {
@@ -187,7 +197,7 @@ impl Store {
 
     /// Moves a visible file to its place unless it is there, at once into the place of one of the
     /// same name.
-    fn put_in_place(&self, table: &TableId, file: &DataFile) -> Result<()> {
+    pub(crate) fn put_in_place(&self, table: &TableId, file: &DataFile) -> Result<()> {
         let folder = self.folder(table);
         for waiting in [
             self.staging().join(&file.staged),
@@ -238,6 +248,9 @@ impl Store {
             .collect();
         for (table, files) in &tables {
             self.remove_lost_cards(table, files)?;
+            if self.projector.is_some() {
+                self.remove_log_temporaries(table)?;
+            }
             if self.damage(table, &files.current)?.is_some() {
                 // What is left may be the last copy of what is lost.
                 continue;

@@ -10,6 +10,7 @@ use pipeline_core::{Error, ErrorKind, Result};
 use pipeline_engine::{Commit, Generation, Table, TableId};
 
 use crate::compare::Found;
+use crate::delta::Projector;
 use crate::error::damaged;
 use crate::format::FileFormat;
 use crate::known::{Known, Pattern};
@@ -37,6 +38,9 @@ pub struct Options {
     /// Merges small files of the tables that a run has written, in a commit of its own, when the run
     /// ends. Default: true.
     pub compact: bool,
+    /// Writes a Delta log beside the files of each table, which says what the manifests say. The
+    /// format must have an [`outline`](FileFormat::outline). Default: false.
+    pub delta: bool,
     /// Keys of which the newest version is remembered, so that it is not stored again. Each takes
     /// 20 to 40 bytes of memory. Default: 1,800,000. Of the keys of a larger table only those that
     /// were written last are remembered.
@@ -61,6 +65,7 @@ impl Default for Options {
         Self {
             snapshot_every: 64,
             compact: true,
+            delta: false,
             remember: 1_800_000,
             buffered: 32 << 20,
             patience: Duration::from_secs(10),
@@ -93,6 +98,8 @@ pub(crate) struct Store {
     /// Held while anybody writes here, so that nobody takes a living writer's files for left-overs.
     /// None: it was opened for reading.
     occupied: Option<Occupied>,
+    /// Writes the Delta logs of tables, where they are asked for.
+    pub(crate) projector: Option<Projector>,
 }
 
 impl Store {
@@ -100,11 +107,12 @@ impl Store {
     /// unless somebody else is at work.
     pub(crate) fn open(
         place: Arc<dyn Place>,
-        extension: &'static str,
+        format: &Arc<dyn FileFormat>,
         options: Options,
     ) -> Result<Self> {
-        let mut store = Self::open_to_read(Arc::clone(&place), extension, options)?;
+        let mut store = Self::open_to_read(Arc::clone(&place), format, options)?;
         place.prepare()?;
+        store.projector = options.delta.then(|| Projector::new(Arc::clone(format)));
         let occupied = place.occupy(options.patience, &mut || {
             store.refresh()?;
             store.reconcile()
@@ -144,7 +152,7 @@ impl Store {
     /// when the folder holds files of another format.
     pub(crate) fn open_to_read(
         place: Arc<dyn Place>,
-        extension: &'static str,
+        format: &Arc<dyn FileFormat>,
         mut options: Options,
     ) -> Result<Self> {
         if place.is_remote() {
@@ -157,7 +165,7 @@ impl Store {
         let found = Found::look(&*place)?;
         let mut store = Self {
             place,
-            extension,
+            extension: format.extension(),
             fold: log.snapshot()?,
             log,
             options,
@@ -167,6 +175,7 @@ impl Store {
             gone: BTreeSet::new(),
             unsure: None,
             occupied: None,
+            projector: None,
         };
         store.refresh()?;
         store.check_log(&found)?;

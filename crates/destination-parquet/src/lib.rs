@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod columns;
+mod outline;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use destination_files::{
-    Batches, FileDestination, FileFormat, FileTarget, FileWriter, Options, Output, StorageConfig,
-    file_error,
+    Batches, FileDestination, FileFormat, FileTarget, FileWriter, Options, Outline, Output,
+    StorageConfig, file_error,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -45,6 +46,9 @@ pub struct ParquetConfig {
     /// How columns are compressed. Default: `zstd`.
     #[serde(default)]
     pub compression: Compression,
+    /// What the files of a table are beside Parquet files. Default: `parquet`, nothing else.
+    #[serde(default)]
+    pub table_format: TableFormat,
     /// Keys of which the newest version is remembered, so that the same version is not stored
     /// twice. Each takes 20 to 40 bytes of memory while their table is written. Default: 1800000.
     #[serde(default = "default_remember")]
@@ -72,6 +76,18 @@ pub enum Compression {
     None,
 }
 
+/// What the files of a table are beside Parquet files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TableFormat {
+    /// Nothing else: a reader takes all files of the folder.
+    #[default]
+    Parquet,
+    /// A Delta table: its log says which files are to be read, so that a reader never sees a part of
+    /// a commit. Its rows are the versions of the records, as in the files.
+    Delta,
+}
+
 #[async_trait]
 impl DestinationConfig for ParquetConfig {
     const NAME: &'static str = "parquet";
@@ -83,6 +99,7 @@ impl DestinationConfig for ParquetConfig {
     async fn open(&self, context: OpenContext) -> Result<Arc<dyn Destination>> {
         let options = Options {
             compact: self.compact,
+            delta: self.table_format == TableFormat::Delta,
             remember: self.remember,
             buffered: context.memory,
             ..Options::default()
@@ -143,6 +160,10 @@ impl FileFormat for Parquet {
             .and_then(ParquetRecordBatchReaderBuilder::build)
             .map_err(unreadable)?;
         Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
+    }
+
+    fn outline(&self, file: File) -> Result<Option<Outline>> {
+        outline::outline(file).map(Some)
     }
 }
 
