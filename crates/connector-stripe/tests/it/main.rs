@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod acceptance;
 mod answers;
 mod cases;
 mod connect;

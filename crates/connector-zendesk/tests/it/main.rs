@@ -1,6 +1,7 @@
 //! Zendesk: the documented exchanges, and what is a configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod acceptance;
 mod brands;
 
 use connector_zendesk::ZendeskConfig;

@@ -9,10 +9,10 @@ use pipeline_engine::Outcome;
 use pipeline_simulator::{
     Faults, MixpanelWorld, Rule, Simulation, Spoil, StripeBook, StripeWorld, Vendor, ZendeskWorld,
 };
+use pipeline_testkit::acceptance::{UNTIL, setting};
 use serde_json::json;
 
 use self::trial::{SimulatedVendor, Trial};
-use crate::account::{UNTIL, setting};
 
 mod trial;
 

@@ -13,11 +13,10 @@ use std::time::Duration;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use pipeline_simulator::{MixpanelWorld, Simulation, Simulator};
+use pipeline_testkit::acceptance::setting;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-
-use crate::account::setting;
 
 /// The only day that has events, and as the configuration has it.
 const DAY: &str = "2026-10-31";

@@ -3,8 +3,8 @@
 use std::fs;
 
 use pipeline_simulator::{Simulation, Simulator, StripeWorld};
+use pipeline_testkit::acceptance::setting;
 
-use crate::account::setting;
 use crate::mixpanel_day::Sync;
 
 /// `PIPELINE_STRIPE_ROWS=1000000` is the large account.

@@ -12,12 +12,11 @@ use connector_zendesk::ZendeskConfig;
 use pipeline_core::{BuildContext, ErrorKind, Registry, TokioClock};
 use pipeline_engine::{Job, Selection, Source, Summary};
 use pipeline_simulator::{Rule, Simulation, Simulator};
+use pipeline_testkit::acceptance::{UNTIL, setting};
 use pipeline_testkit::{InProcess, MemoryDestination};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::account::{UNTIL, setting};
 
 /// Time that passes before each answer.
 const LATENCY: Duration = Duration::from_millis(50);
