@@ -26,20 +26,22 @@ pub(crate) struct Args {
     release: bool,
 }
 
-const DESTINATIONS: [&str; 3] = ["sqlite", "parquet", "jsonl"];
+/// `bucket` is Parquet in an object store; it and `postgres` need the server of that name.
+const DESTINATIONS: [&str; 5] = ["sqlite", "parquet", "jsonl", "postgres", "bucket"];
 const KINDS: [&str; 3] = ["plain", "refresh", "gaps"];
 
 /// Runs the task, and prints a line of figures for each destination and kind.
 pub(crate) fn run(args: &Args) -> Outcome {
-    let chosen = |all: [&'static str; 3], only: &Option<String>| {
-        all.into_iter()
+    let chosen = |all: &[&'static str], only: &Option<String>| -> Vec<&'static str> {
+        all.iter()
+            .copied()
             .filter(|one| only.as_deref().is_none_or(|only| only == *one))
-            .collect::<Vec<_>>()
+            .collect()
     };
     let (kills, seed) = (args.kills.to_string(), args.seed.to_string());
     let mut outcomes = Vec::new();
-    for destination in chosen(DESTINATIONS, &args.destination) {
-        for kind in chosen(KINDS, &args.of) {
+    for destination in chosen(&DESTINATIONS, &args.destination) {
+        for kind in chosen(&KINDS, &args.of) {
             let mut command: Command = cargo(&[
                 "test",
                 "--quiet",

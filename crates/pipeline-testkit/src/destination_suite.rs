@@ -173,6 +173,7 @@ macro_rules! destination_suite {
             runs_are_remembered,
             the_oldest_runs_are_forgotten,
             an_intact_destination_has_no_damage,
+            rows_that_break_a_check_do_not_reach_their_table,
         );
         $crate::destination_suite!(@respawned $fixture;
             killed_anywhere_it_goes_on_where_it_was,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod acceptance;
 mod case;
 mod configuration;
 #[cfg(unix)]
@@ -14,6 +15,8 @@ mod in_process;
 mod json;
 mod ledger;
 mod memory;
+#[cfg(unix)]
+pub mod postgres;
 mod replay;
 mod run;
 #[cfg(unix)]

@@ -11,9 +11,9 @@ use pipeline_testkit::destination_suite::{
     Row, Scratch, advance, commit, endpoint, gone, plan, row, shown, store, table,
 };
 
-use crate::cluster::{Cluster, database_of};
 use crate::proxy::{Break, Proxy};
 use crate::{Postgres, is_skipped};
+use pipeline_testkit::postgres::{Cluster, database_of};
 
 async fn open(url: &str) -> Result<PostgresDestination> {
     PostgresDestination::open(PostgresConfig::new(url)).await

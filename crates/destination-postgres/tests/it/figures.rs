@@ -20,8 +20,8 @@ use futures::SinkExt as _;
 use pipeline_engine::{Commit, DELETED, Destination as _, EXTRA, Generation, SYNCED_AT, Table};
 use pipeline_testkit::destination_suite::commit;
 
-use crate::cluster::Cluster;
 use crate::{connect, is_skipped};
+use pipeline_testkit::postgres::Cluster;
 
 /// Environment variable with the number of rows.
 const ROWS: &str = "PIPELINE_FIGURES_ROWS";

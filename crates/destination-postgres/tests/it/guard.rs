@@ -8,8 +8,8 @@ use pipeline_testkit::destination_suite::{
     Scratch, commit, endpoint, plan, purge, row, shown, store, table,
 };
 
-use crate::cluster::{Cluster, database_of};
 use crate::{Postgres, is_skipped};
+use pipeline_testkit::postgres::{Cluster, database_of};
 
 async fn open(scratch: &Scratch) -> PostgresDestination {
     PostgresDestination::open(PostgresConfig::new(scratch.name()))

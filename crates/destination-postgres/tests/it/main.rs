@@ -9,7 +9,6 @@
 )]
 #![cfg(unix)]
 
-mod cluster;
 mod deaths;
 mod figures;
 mod guard;
@@ -28,16 +27,15 @@ use destination_postgres::{PostgresConfig, PostgresDestination};
 use pipeline_core::Result;
 use pipeline_engine::{Destination, Table};
 use pipeline_testkit::destination_suite::{Damage, DestinationFixture, Scratch, canonical_object};
+use pipeline_testkit::postgres::{self, Cluster, database_of};
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
-
-use crate::cluster::{Cluster, database_of};
 
 struct Postgres;
 
 /// True when a test is to be skipped.
 fn is_skipped(test: &str) -> bool {
-    pipeline_testkit::skip::skips(env!("CARGO_PKG_NAME"), test, cluster::missing())
+    pipeline_testkit::skip::skips(env!("CARGO_PKG_NAME"), test, postgres::missing())
 }
 
 /// A connection beside the destination's.
@@ -74,7 +72,7 @@ fn inflict(scratch: &Scratch, sql: &str) {
 #[async_trait]
 impl DestinationFixture for Postgres {
     fn missing(&self) -> Option<String> {
-        cluster::missing()
+        postgres::missing()
     }
 
     fn holds_nul(&self) -> bool {
@@ -214,7 +212,7 @@ impl DestinationFixture for Postgres {
     }
 
     async fn unusable(&self) -> Vec<Scratch> {
-        let nobody = format!("postgres://postgres@127.0.0.1:{}/x", cluster::free_port());
+        let nobody = format!("postgres://postgres@127.0.0.1:{}/x", postgres::free_port());
         vec![Scratch::new(nobody, Arc::new(()))]
     }
 }

@@ -11,8 +11,8 @@ use destination_postgres::{Json, PostgresConfig, PostgresDestination};
 use pipeline_engine::{Destination as _, Generation, Table};
 use pipeline_testkit::destination_suite::{batch, commit, row, table, table_of};
 
-use crate::cluster::{Cluster, database_of};
 use crate::is_skipped;
+use pipeline_testkit::postgres::{Cluster, database_of};
 
 /// A table with a column of each kind that can refuse a value, and one row for each value.
 fn odd_rows(values: &[(&str, i64, i32, &str)]) -> (Arc<Table>, RecordBatch) {

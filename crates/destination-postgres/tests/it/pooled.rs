@@ -9,8 +9,8 @@ use pipeline_core::ErrorKind;
 use pipeline_engine::{Depth, Destination as _, Generation};
 use pipeline_testkit::destination_suite::{advance, commit, plan, purge, row, shown, store, table};
 
-use crate::cluster::{Cluster, as_other_user, database_of, free_port, pause};
 use crate::{Postgres, is_skipped};
+use pipeline_testkit::postgres::{Cluster, as_other_user, database_of, free_port, pause};
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 

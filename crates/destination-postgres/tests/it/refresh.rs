@@ -7,9 +7,9 @@ use pipeline_testkit::destination_suite::{
     Row, advance, commit, gone, plan, row, shown, store, table,
 };
 
-use crate::cluster::Cluster;
 use crate::rules::{open, publish, strings, versions};
 use crate::{Postgres, connect, is_skipped};
+use pipeline_testkit::postgres::Cluster;
 
 #[tokio::test]
 async fn views_grants_indexes_and_unchanged_rows_outlive_a_refresh() {

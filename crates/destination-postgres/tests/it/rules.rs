@@ -12,8 +12,8 @@ use pipeline_testkit::destination_suite::{
 };
 use tokio_postgres::Client;
 
-use crate::cluster::{Cluster, database_of};
 use crate::{Postgres, connect, is_skipped};
+use pipeline_testkit::postgres::{Cluster, database_of};
 
 pub async fn open(scratch: &Scratch) -> PostgresDestination {
     PostgresDestination::open(PostgresConfig::new(scratch.name()))

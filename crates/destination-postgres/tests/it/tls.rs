@@ -8,8 +8,8 @@ use pipeline_engine::{Destination as _, Generation};
 use pipeline_testkit::destination_suite::{commit, row, store, table};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::cluster::Cluster;
 use crate::is_skipped;
+use pipeline_testkit::postgres::Cluster;
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_when_it_is_named_and_no_other() {

@@ -47,6 +47,8 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         "sqlite" => Store::Sqlite,
         "parquet" => Store::Parquet,
         "jsonl" => Store::Jsonl,
+        "postgres" => Store::Postgres,
+        "bucket" => Store::Bucket,
         other => panic!("unknown destination `{other}`"),
     };
     let of = match of.as_str() {
@@ -138,7 +140,7 @@ fn round(
         }
         // Files of a generation that is being published are moved one by one; readers of the
         // manifest are spared.
-        if scenario.store == Store::Sqlite || of == Of::Plain {
+        if matches!(scenario.store, Store::Sqlite | Store::Postgres) || of == Of::Plain {
             figures.doubled_meanwhile += wrong(&stage);
         }
     }

@@ -18,6 +18,7 @@ mod deeds;
 mod document;
 mod matrix;
 mod mix;
+mod place;
 mod rows;
 mod runs;
 mod scenario;

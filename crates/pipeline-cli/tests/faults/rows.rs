@@ -3,12 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use bytes::Bytes;
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::Field;
+use pipeline_testkit::destination_suite::Scratch;
+use pipeline_testkit::postgres::{Cluster, database_of};
+use pipeline_testkit::s3::Prefix;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
+use crate::place::Place;
 use crate::scenario::Store;
 use crate::stage::Stage;
 
@@ -50,14 +55,16 @@ fn of_source(stage: &Stage, folder: &Path, source: &str, stream: &str) -> Vec<Ro
         "id"
     };
     let lake = folder.join("lake").join(source).join(stream);
-    let mut rows = match stage.scenario.store {
-        Store::Sqlite => of_database(
+    let mut rows = match (stage.scenario.store, &stage.place) {
+        (_, Place::Database(scratch)) => of_server(scratch, source, stream, id),
+        (_, Place::Bucket(prefix)) => of_bucket(prefix, &format!("{source}/{stream}"), id),
+        (Store::Jsonl, _) => of_files(&lake, id, json_rows),
+        (Store::Parquet, _) => of_files(&lake, id, parquet_file),
+        _ => of_database(
             &folder.join("warehouse.db"),
             &format!("{source}_{stream}"),
             id,
         ),
-        Store::Parquet => of_files(&lake, id, parquet_rows),
-        Store::Jsonl => of_files(&lake, id, json_rows),
     };
     rows.sort_unstable();
     rows
@@ -116,6 +123,32 @@ fn of_database(path: &Path, table: &str, id: &str) -> Vec<Row> {
     rows.into_iter().map(|values| named(values, id)).collect()
 }
 
+fn of_server(scratch: &Scratch, source: &str, stream: &str, id: &str) -> Vec<Row> {
+    let database = database_of(scratch.name());
+    let table = format!("{source}.{stream}");
+    let is_there = format!("SELECT to_regclass('{table}') IS NOT NULL");
+    if Cluster::shared().run(database, &is_there) != "t" {
+        return Vec::new();
+    }
+    let sql = format!("SELECT to_jsonb(t) FROM {table} t");
+    let lines = Cluster::shared().run(database, &sql);
+    lines
+        .lines()
+        .map(|line| named(json_row(line), id))
+        .collect()
+}
+
+/// By a plain listing.
+fn of_bucket(prefix: &Prefix, folder: &str, id: &str) -> Vec<Row> {
+    let mut names = prefix.objects(folder);
+    names.retain(|name| name.ends_with(".parquet"));
+    names
+        .iter()
+        .flat_map(|name| parquet_rows(Bytes::from(prefix.read(name))))
+        .map(|values| named(values, id))
+        .collect()
+}
+
 fn text(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Null => "null".to_owned(),
@@ -156,27 +189,36 @@ fn of_files(folder: &Path, id: &str, read: fn(&Path) -> Vec<Members>) -> Vec<Row
 }
 
 fn json_rows(file: &Path) -> Vec<Members> {
+    fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .map(json_row)
+        .collect()
+}
+
+fn json_row(line: &str) -> Members {
     let text = |value: &Value| {
         value
             .as_str()
             .map_or_else(|| value.to_string(), ToOwned::to_owned)
     };
-    let row = |line: &str| {
-        let members: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
-        members
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)))
-            .collect()
-    };
-    fs::read_to_string(file).unwrap().lines().map(row).collect()
+    let members: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+    members
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
 }
 
-fn parquet_rows(file: &Path) -> Vec<Members> {
+fn parquet_file(file: &Path) -> Vec<Members> {
+    parquet_rows(fs::File::open(file).unwrap())
+}
+
+fn parquet_rows(file: impl ChunkReader + 'static) -> Vec<Members> {
     let text = |field: &Field| match field {
         Field::Str(text) => text.clone(),
         other => other.to_string(),
     };
-    let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
     rows.map(|row| {
         row.get_column_iter()

@@ -220,7 +220,7 @@ pub(crate) fn three_sources(store: Store) {
     let url = stage.between.url();
     // What stands between the destination and the settings of the run is a source.
     let source = |scenario: Scenario| {
-        let text = whole(scenario).configuration(&url);
+        let text = whole(scenario).configuration(&url, "");
         text[text.find("[sources.").unwrap()..text.find("[sync]").unwrap()].to_owned()
     };
     let config = stage.path().join("pipeline.toml");

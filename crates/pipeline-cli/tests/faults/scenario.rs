@@ -21,6 +21,10 @@ pub(crate) enum Store {
     Sqlite,
     Parquet,
     Jsonl,
+    /// A server of the tests' own.
+    Postgres,
+    /// Parquet in an object store of the tests' own.
+    Bucket,
 }
 
 /// Something done to the sandbox's folder while no sync runs.
@@ -347,13 +351,8 @@ impl Scenario {
         }
     }
 
-    /// `pipeline.toml` for this base URL.
-    pub(crate) fn configuration(&self, url: &str) -> String {
-        let destination = match self.store {
-            Store::Sqlite => "type = \"sqlite\"\npath = \"warehouse.db\"",
-            Store::Parquet => "type = \"parquet\"\npath = \"lake\"",
-            Store::Jsonl => "type = \"jsonl\"\npath = \"lake\"",
-        };
+    /// `pipeline.toml` for this base URL, and these members of the destination.
+    pub(crate) fn configuration(&self, url: &str, destination: &str) -> String {
         let source = match self.vendor {
             Vendor::Stripe => {
                 "connector = \"stripe\"\napi_key = \"${SECRET}\"\nrate_share = 1.0".to_owned()

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::between::Between;
+use crate::place::Place;
 use crate::rows;
 use crate::scenario::{KEY, Scenario};
 
@@ -38,6 +39,7 @@ pub(crate) struct Stage {
     pub(crate) scenario: Scenario,
     pub(crate) simulator: Simulator,
     pub(crate) between: Between,
+    pub(crate) place: Place,
     folder: TempDir,
     /// Everything that was printed.
     printed: RefCell<String>,
@@ -69,15 +71,17 @@ impl Stage {
         let simulator = RUNTIME.block_on(Simulator::start(simulation)).unwrap();
         let between = Between::start(&simulator.url());
         let folder = tempfile::tempdir().unwrap();
+        let place = Place::of(scenario.store);
         fs::write(
             folder.path().join("pipeline.toml"),
-            scenario.configuration(&between.url()),
+            scenario.configuration(&between.url(), &place.members(scenario.store)),
         )
         .unwrap();
         Self {
             scenario: scenario.clone(),
             simulator,
             between,
+            place,
             folder,
             printed: RefCell::default(),
         }

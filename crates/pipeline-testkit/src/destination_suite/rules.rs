@@ -3,12 +3,14 @@
 
 use super::*;
 
+mod checked;
 mod columns;
 mod generations;
 mod storage;
 mod transactions;
 mod versions;
 
+pub use self::checked::*;
 pub use self::columns::*;
 pub use self::generations::*;
 pub use self::storage::*;

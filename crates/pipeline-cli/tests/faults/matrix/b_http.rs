@@ -189,7 +189,7 @@ fn refusals() -> Vec<Fault> {
             .plays("an_address_that_is_too_long", stripe().always(CHARGES, status(414, "")).for_at_most("3s").exits(4).unharmed(&["coupons"]))
             .core("declarative::page_size::tests::c32_a_size_is_halved_down_to_one_and_grows_back_ever_more_slowly")
             .test("connector-stripe", "--test=it", "cases::pages::a15_a_page_that_is_too_large_is_asked_for_in_smaller_ones")
-            .test("pipeline-cli", "--test=acceptance", "zendesk_pages::c53_pages_larger_than_a_body_may_be_are_asked_for_in_parts"),
+            .test("connector-zendesk", "--test=it", "acceptance::pages::c53_pages_larger_than_a_body_may_be_are_asked_for_in_parts"),
     ]
 }
 

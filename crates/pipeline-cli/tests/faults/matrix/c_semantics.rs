@@ -38,13 +38,13 @@ fn cursors() -> Vec<Fault> {
             .plays("in_json_lines", groups().into(Store::Jsonl).always(GROUPS, ever_new_cursor()).exits(4).unharmed(&["tickets"]))
             .core("declarative::tests::c03_the_same_page_under_ever_new_cursors_ends")
             .core("declarative::tests::b20_a_page_that_stays_an_earlier_one_is_never_believed")
-            .test("pipeline-cli", "--test=acceptance", "zendesk_repeated::b20_a_list_that_goes_on_by_cursors_is_not_read_past_a_page_that_came_before"),
+            .test("connector-zendesk", "--test=it", "acceptance::repeated::b20_a_list_that_goes_on_by_cursors_is_not_read_past_a_page_that_came_before"),
         fault("C04", "A page says that more follow, and is empty", Absorb, "0 or 4", "where the page has a cursor, the next one is read; where the cursor is a record, or the empty pages do not end, the stream ends")
             .plays("one_page_without_records", groups().once(GROUPS, empty_page("groups")).exits_with_any(&[0, 4]))
             .plays("a_cursor_that_is_a_record", Scenario::stripe().once(CHARGES, empty_page("data")).exits_with_any(&[0, 4])),
         fault("C05", "A page says that it is the last, and has a link to the next", Absorb, "0", "the documented sign counts")
             .plays("has_more_is_false", groups().prepared().first(GROUPS, set_first("has_more", "false")).exits_with_any(&[0, 4]))
-            .test("pipeline-cli", "--test=acceptance", "zendesk_pages::c23_c25_only_the_flag_tells_that_there_is_more_and_cursors_are_encoded_once"),
+            .test("connector-zendesk", "--test=it", "acceptance::pages::c23_c25_only_the_flag_tells_that_there_is_more_and_cursors_are_encoded_once"),
     ]
 }
 
@@ -60,9 +60,9 @@ fn changes() -> Vec<Fault> {
         .core("connector::paginate::tests::a_deleted_id_is_recovered_from_by_the_one_before_it")
         .core("connector::paginate::tests::counted::a_counted_list_recovers_as_the_other_one_does")
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "zendesk_changes::c17_the_second_at_the_border_of_pages_is_written_once",
+            "connector-zendesk",
+            "--test=it",
+            "acceptance::changes::c17_the_second_at_the_border_of_pages_is_written_once",
         ),
         fault(
             "C07",
@@ -72,9 +72,9 @@ fn changes() -> Vec<Fault> {
             "the newest version is the one that is stored",
         )
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "stripe::c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is",
+            "connector-stripe",
+            "--test=it",
+            "acceptance::whole::c51_an_account_that_changes_while_it_is_read_is_stored_as_it_is",
         ),
         fault(
             "C08",
@@ -97,9 +97,9 @@ fn changes() -> Vec<Fault> {
         )
         .core("tests::slice::plans::a_resumed_plan_reads_again_what_late_records_may_have_joined")
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "stripe_events::c29_an_event_that_shows_late_is_found_and_no_event_is_followed_twice",
+            "connector-stripe",
+            "--test=it",
+            "acceptance::events::c29_an_event_that_shows_late_is_found_and_no_event_is_followed_twice",
         ),
         fault(
             "C10",
@@ -129,14 +129,14 @@ fn changes() -> Vec<Fault> {
             a_clock_that_is_ahead("Fri, 31 Dec 9999 23:59:59 GMT");
         })
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once",
+            "connector-stripe",
+            "--test=it",
+            "acceptance::clocks::a3_c11_nothing_of_stripes_is_lost_to_a_clock_that_was_wrong_once",
         )
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "clocks::a3_c11_a_difference_of_minutes_is_a_notice",
+            "connector-stripe",
+            "--test=it",
+            "acceptance::clocks::a3_c11_a_difference_of_minutes_is_a_notice",
         ),
         fault(
             "C12",
@@ -152,9 +152,9 @@ fn changes() -> Vec<Fault> {
             "c46_a_scan_whose_session_expired_begins_again",
         )
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "zendesk_changes::c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing",
+            "connector-zendesk",
+            "--test=it",
+            "acceptance::changes::c16_a_refused_cursor_gives_way_to_its_second_and_loses_nothing",
         ),
     ]
 }
@@ -180,7 +180,7 @@ fn shapes() -> Vec<Fault> {
             "a window is split and read in parts; a second that cannot be split is named",
         )
         .test("connector-mixpanel", "--test=export", "c25_a_day_that_times_out_is_read_in_quarters")
-        .test("pipeline-cli", "--test=acceptance", "zendesk_changes::c18_a_second_that_no_page_holds_ends_the_stream_and_is_named"),
+        .test("connector-zendesk", "--test=it", "acceptance::changes::c18_a_second_that_no_page_holds_ends_the_stream_and_is_named"),
         fault(
             "C16",
             "Records are deleted, and made again under the same id",
@@ -188,11 +188,11 @@ fn shapes() -> Vec<Fault> {
             "0",
             "a deletion is a tombstone, and a record that is back is a row again",
         )
-        .test("pipeline-cli", "--test=acceptance", "stripe_events::objects::c19_a_deleted_customer_is_a_tombstone_that_nulls_nothing")
+        .test("connector-stripe", "--test=it", "acceptance::events::objects::c19_a_deleted_customer_is_a_tombstone_that_nulls_nothing")
         .test(
-            "pipeline-cli",
-            "--test=acceptance",
-            "stripe_events::objects::c21_a_coupon_deleted_and_made_again_is_what_stripe_says_that_it_is",
+            "connector-stripe",
+            "--test=it",
+            "acceptance::events::objects::c21_a_coupon_deleted_and_made_again_is_what_stripe_says_that_it_is",
         ),
         fault(
             "C17",

@@ -61,7 +61,7 @@ pub(crate) fn credentials() -> Vec<Fault> {
         fault("E01", "A token is refused while fifty requests use it", Reauth, "0", "it is renewed once, and all continue")
             .plays("once", oauth().once("/api/v2/", status(401, r#"{"error":"invalid_token"}"#)))
             .core("http::tests::oauth::e01_fifty_refused_tasks_cause_one_refresh")
-            .test("pipeline-cli", "--test=acceptance", "zendesk_auth::c05_an_expired_token_is_refreshed_once_stored_and_then_used_by_all"),
+            .test("connector-zendesk", "--test=it", "acceptance::auth::c05_an_expired_token_is_refreshed_once_stored_and_then_used_by_all"),
         fault(
             "E02",
             "The program ends between the use of a refresh token and its successor",
@@ -78,9 +78,9 @@ pub(crate) fn credentials() -> Vec<Fault> {
             .plays("invalid_grant", oauth().always(TOKENS, status(400, r#"{"error":"invalid_grant"}"#)).exits(3).at_most(6))
             .core("http::tests::oauth::e03_a_dead_refresh_token_says_what_to_do")
             .test(
-                "pipeline-cli",
-                "--test=acceptance",
-                "zendesk_auth::c06_a_dead_refresh_token_stops_the_run_says_what_to_do_and_keeps_the_state",
+                "connector-zendesk",
+                "--test=it",
+                "acceptance::auth::c06_a_dead_refresh_token_stops_the_run_says_what_to_do_and_keeps_the_state",
             ),
         fault("E04", "The token endpoint answers 429 or 503, or slowly", Retry, "0", "it is asked a few times, with growing pauses")
             .plays("503_once", oauth().first(TOKENS, status(503, "")))
@@ -88,9 +88,9 @@ pub(crate) fn credentials() -> Vec<Fault> {
             .core("http::tests::oauth::e04_the_token_endpoint_is_asked_again_but_not_hammered"),
         lives
             .test(
-                "pipeline-cli",
-                "--test=acceptance",
-                "zendesk_auth::c07_a_token_that_does_not_say_how_long_it_lives_is_renewed_after_half_an_hour_at_most",
+                "connector-zendesk",
+                "--test=it",
+                "acceptance::auth::c07_a_token_that_does_not_say_how_long_it_lives_is_renewed_after_half_an_hour_at_most",
             )
             .core("http::tests::oauth::a_token_is_replaced_after_three_quarters_of_its_life"),
         fault(

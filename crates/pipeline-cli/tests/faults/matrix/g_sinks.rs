@@ -58,8 +58,8 @@ pub(crate) fn sinks() -> Vec<Fault> {
         not_applicable(
             "G05",
             "A rival commits to the same table of a table format",
-            "No destination is Delta or Iceberg; of two writers to the same files one is refused \
-             (F08).",
+            "A Delta log follows the manifests, and an entry is made only once; of two writers to \
+             the same files one is refused (F08).",
         ),
         fault(
             "G06",

@@ -1,5 +1,11 @@
-//! A server of the tests' own: made when the first test needs it, and gone when the process that
-//! made it ends in whatever way.
+//! A real Postgres server for tests: made when the first test needs it, and gone when the process
+//! that made it ends in whatever way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "this is test code, which waits for other processes"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -9,10 +15,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pipeline_testkit::destination_suite::Scratch;
+use crate::destination_suite::Scratch;
 
 /// Where Debian, and others, install the server's programs.
 const FOLDERS: &str = "/usr/lib/postgresql";
+
+/// Environment variable with the folder of the server's programs, for another release than the one
+/// installed.
+const PROGRAMS: &str = "PIPELINE_POSTGRES_BIN";
 
 /// Makes a cluster and runs it until standard input ends, which it does with the process that made
 /// it. The first line that it prints has the folder and the number of the server's process.
@@ -46,6 +56,7 @@ done
 "#;
 
 /// A running server.
+#[derive(Debug)]
 pub struct Cluster {
     shell: Child,
     answers: BufReader<std::process::ChildStdout>,
@@ -57,6 +68,9 @@ pub struct Cluster {
 
 /// Where the server's programs are; none: it is not installed.
 pub fn programs() -> Option<PathBuf> {
+    if let Some(bin) = std::env::var_os(PROGRAMS) {
+        return Some(PathBuf::from(bin));
+    }
     let mut versions: Vec<PathBuf> = std::fs::read_dir(FOLDERS)
         .ok()?
         .map(|entry| entry.unwrap().path().join("bin"))
@@ -180,7 +194,14 @@ impl Cluster {
     }
 
     fn psql(&self, database: &str, sql: &str) -> std::process::Output {
-        Command::new(programs().unwrap().join("psql"))
+        let bundled = programs().unwrap().join("psql");
+        // A package of the server alone comes without its client.
+        let psql = if bundled.exists() {
+            bundled
+        } else {
+            PathBuf::from("psql")
+        };
+        Command::new(psql)
             .args([
                 "-XqAt",
                 "-v",
