@@ -12,6 +12,7 @@ mod settings;
 mod store;
 mod supervisor;
 mod view;
+mod wishes;
 mod words;
 
 pub use self::alerts::{Alert, Channel, Kind};
@@ -22,7 +23,7 @@ pub use self::schedule::{InvalidSchedule, Jitter, Schedule, zone};
 pub use self::service::{Command, Handle, Service, ServiceError};
 pub use self::settings::{
     AlertSettings, Freshness, JITTER, LISTEN, MAX_RUNS, Overlap, Settings, SourceSettings,
-    check_url,
+    WebhookSettings, check_url,
 };
 pub use self::store::StateError;
 pub use self::supervisor::{Action, Phase, Reason, Remembered, Seen, Supervisor};

@@ -3,6 +3,8 @@
 //! Labels hold names of the configuration and of connectors' declarations, never a value of a
 //! record. Their number is bounded: what an account defines itself is added up beyond a limit.
 
+mod webhook;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +22,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use self::webhook::HookResult;
 use crate::alerts::Channel;
 use crate::runner::{Ended, StoredStream, Verdict};
-use crate::supervisor::{Phase, Seen};
+use crate::supervisor::{Phase, Reason, Seen};
 
 /// Names of endpoints, streams and limits that are counted singly, for each source.
 const NAMES: usize = 400;
@@ -69,6 +72,12 @@ struct Bucket {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Sent {
     channel: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Hook {
+    source: String,
     result: &'static str,
 }
 
@@ -123,6 +132,7 @@ pub struct Metrics {
     missing: Family<Stream, Gauge>,
     alerts: Family<Sent, Counter>,
     reloads: Family<Outcome, Counter>,
+    webhooks: Family<Hook, Counter>,
 }
 
 /// What a bounded name is of.
@@ -169,6 +179,7 @@ impl Metrics {
             missing: Family::default(),
             alerts: Family::default(),
             reloads: Family::default(),
+            webhooks: Family::default(),
         };
         metrics.register_runs();
         metrics.register_requests();
@@ -229,6 +240,11 @@ impl Metrics {
             "config_reloads",
             "Times that the configuration was read again",
             self.reloads.clone(),
+        );
+        registry.register(
+            "webhooks",
+            "Webhooks of vendors, by what became of them",
+            self.webhooks.clone(),
         );
     }
 
@@ -391,7 +407,14 @@ impl Metrics {
     }
 
     /// Counts a run that has ended.
-    pub(crate) fn ended(&self, source: &str, ended: &Ended, took: Duration, now: DateTime<Utc>) {
+    pub(crate) fn ended(
+        &self,
+        source: &str,
+        reason: Reason,
+        ended: &Ended,
+        took: Duration,
+        now: DateTime<Utc>,
+    ) {
         // Every result is there from the first run on, so that its rate is known when it occurs.
         for verdict in Verdict::ALL {
             let labels = RunResult {
@@ -410,7 +433,7 @@ impl Metrics {
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
         self.last_run.get_or_create(&labels).set(now.timestamp());
-        if ended.verdict == Verdict::Done {
+        if ended.verdict == Verdict::Done && reason != Reason::Webhook {
             self.last_success
                 .get_or_create(&labels)
                 .set(now.timestamp());
@@ -434,6 +457,20 @@ impl Metrics {
     /// Counts a start that was left out.
     pub(crate) fn skipped(&self, source: &str) {
         self.skipped.get_or_create(&of(source)).inc();
+    }
+
+    /// Counts a webhook.
+    pub(crate) fn webhook(&self, source: &str, result: HookResult) {
+        // Every result is there from the first webhook on, so that its rate is known when it occurs.
+        for known in HookResult::ALL {
+            let labels = Hook {
+                source: source.to_owned(),
+                result: known.name(),
+            };
+            self.webhooks
+                .get_or_create(&labels)
+                .inc_by(u64::from(known == result));
+        }
     }
 
     /// Shows what sources do.

@@ -42,6 +42,8 @@ pub trait Runner: Send + Sync + Debug {
 pub struct Order {
     /// The source.
     pub source: String,
+    /// Streams whose newest records are wanted; none: everything.
+    pub targets: BTreeSet<String>,
     /// Time after which it commits what it has and stops.
     pub max_duration: Option<Duration>,
     /// Receives every event of the run, and shows it on the page and in the metrics.

@@ -1,6 +1,7 @@
-//! The HTTP server: the page and its buttons, metrics, and health.
+//! The HTTP server: the page and its buttons, metrics, health, and webhooks of vendors.
 
 mod guard;
+mod hooks;
 mod page;
 mod plot;
 
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use self::guard::Guard;
+use self::hooks::Gate;
 use crate::service::Command;
 use crate::view::{Shared, View};
 
@@ -34,6 +36,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 struct App {
     shared: Arc<Shared>,
     guard: Arc<Guard>,
+    gate: Arc<Gate>,
 }
 
 /// Serves until it is aborted.
@@ -48,6 +51,7 @@ fn router(shared: Arc<Shared>, token: Option<SecretString>) -> Router {
     let app = App {
         shared,
         guard: Arc::new(Guard::new(token)),
+        gate: Arc::new(Gate::new()),
     };
     let guarded = Router::new()
         .route("/", get(overview))
@@ -60,6 +64,7 @@ fn router(shared: Arc<Shared>, token: Option<SecretString>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .route("/hooks/{source}", post(hooks::receive))
         .route("/login", get(login).post(log_in))
         .route("/style.css", get(style))
         .route("/page.js", get(script))

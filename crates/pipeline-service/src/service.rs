@@ -18,6 +18,7 @@ use crate::server;
 use crate::settings::Settings;
 use crate::store::{StateError, Store};
 use crate::view::Shared;
+use crate::wishes::Wishes;
 
 /// A command to a running service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,7 @@ impl Service {
         let (store, memory) = Store::open(&self.settings.state)?;
         let shared = Arc::new(Shared::new(
             Arc::new(Metrics::new()),
+            Wishes::open(&self.settings.state, self.clock.now()),
             self.handle.clone(),
             Arc::clone(&self.clock),
         ));

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pipeline_core::webhook::WebhookReader;
 use secrecy::SecretString;
 
 use crate::alerts::Kind;
@@ -43,7 +45,7 @@ pub fn check_url(url: &str) -> Result<(), &'static str> {
 /// A service.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Address of the page, `/metrics`, `/health`, and `/ready`. None: no server. Port 0 picks a free
+    /// Address of the page, `/metrics`, `/health`, `/ready`, and `/hooks/SOURCE`. None: no server. Port 0 picks a free
     /// port.
     pub listen: Option<SocketAddr>,
     /// Token that every request except `/health` and `/ready` must present. Required unless only
@@ -77,6 +79,17 @@ pub struct SourceSettings {
     pub max_duration: Option<Duration>,
     /// How old its data may become before that is an alert.
     pub freshness: Freshness,
+    /// Its webhooks. None: it receives none.
+    pub webhook: Option<WebhookSettings>,
+}
+
+/// What a source does with the vendor's webhooks.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Proves and reads them.
+    pub reader: Arc<dyn WebhookReader>,
+    /// The streams that the source reads. A webhook about others starts no run.
+    pub streams: BTreeSet<String>,
 }
 
 impl SourceSettings {
@@ -89,6 +102,7 @@ impl SourceSettings {
             catch_up: true,
             max_duration: None,
             freshness: Freshness::default(),
+            webhook: None,
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum Reason {
     CatchUp,
     /// A person requested it.
     Person,
+    /// A webhook came. Only what it is about is read.
+    Webhook,
 }
 
 impl Reason {
@@ -63,6 +65,7 @@ impl Reason {
             Self::Schedule => "schedule",
             Self::CatchUp => "catch_up",
             Self::Person => "person",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -114,6 +117,8 @@ struct Entry {
     /// Why it is due first, when a start was missed.
     missed: bool,
     phase: Phase,
+    /// Why it runs.
+    reason: Option<Reason>,
     /// Runs once more when it has ended.
     again: Option<Reason>,
     remembered: Remembered,
@@ -155,6 +160,7 @@ impl Supervisor {
             next: if missed { Some(now) } else { next },
             missed,
             phase: Phase::Idle,
+            reason: None,
             again: None,
             remembered,
             is_gone: false,
@@ -243,6 +249,18 @@ impl Supervisor {
             return;
         };
         match (entry.phase, entry.settings.overlap, reason) {
+            // What asks for everything is not answered by a run that reads less.
+            (Phase::Waiting, ..) if reason != Reason::Webhook => {
+                let waiting = self.waiting.iter_mut().find(|(known, _)| known == name);
+                if let Some((_, known)) = waiting.filter(|(_, known)| *known == Reason::Webhook) {
+                    *known = reason;
+                }
+            }
+            (Phase::Running | Phase::Stopping, ..)
+                if entry.reason == Some(Reason::Webhook) && reason != Reason::Webhook =>
+            {
+                entry.again.get_or_insert(reason);
+            }
             (Phase::Idle, ..) => {
                 entry.phase = Phase::Waiting;
                 self.waiting.push_back((name.to_owned(), reason));
@@ -269,6 +287,7 @@ impl Supervisor {
                 continue;
             };
             entry.phase = Phase::Running;
+            entry.reason = Some(reason);
             entry.remembered.started = Some(now);
             entry.remembered.unfinished = true;
             actions.push(Action::Start { source, reason });
@@ -287,6 +306,7 @@ impl Supervisor {
         let is_stopping = self.is_stopping;
         if let Some(entry) = self.entries.get_mut(source) {
             entry.phase = Phase::Idle;
+            entry.reason = None;
             entry.remembered.unfinished &= is_stopping;
             let again = entry.again.take();
             if entry.is_gone {
@@ -305,6 +325,22 @@ impl Supervisor {
         let mut actions = Vec::new();
         self.request(source, Reason::Person, &mut actions);
         self.start_waiting(now, &mut actions);
+        actions
+    }
+
+    /// True for a source that neither runs nor waits, and is not paused.
+    pub fn is_free(&self, source: &str) -> bool {
+        let entry = self.entries.get(source);
+        entry.is_some_and(|it| it.phase == Phase::Idle && !it.is_gone && !it.remembered.paused)
+    }
+
+    /// Runs an idle source for its webhooks, unless it is paused.
+    pub fn hook(&mut self, source: &str, now: DateTime<Utc>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.is_free(source) {
+            self.request(source, Reason::Webhook, &mut actions);
+            self.start_waiting(now, &mut actions);
+        }
         actions
     }
 

@@ -16,6 +16,7 @@ use crate::runner::{Ended, Stored};
 use crate::service::{Command, Handle};
 use crate::settings::SourceSettings;
 use crate::supervisor::Seen;
+use crate::wishes::{LastWebhook, Wishes};
 
 /// Time without a step of the loop after which the service counts as stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -31,12 +32,14 @@ pub(crate) struct View {
     pub(crate) last: BTreeMap<String, Ended>,
     pub(crate) raised: BTreeMap<String, Vec<(Kind, DateTime<Utc>)>>,
     pub(crate) unreadable: Option<String>,
+    pub(crate) webhooks: BTreeMap<String, LastWebhook>,
 }
 
 /// What the loop and the server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wishes: Wishes,
     clock: Arc<dyn Clock>,
     handle: Handle,
     view: Mutex<Option<Arc<View>>>,
@@ -45,9 +48,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(metrics: Arc<Metrics>, handle: Handle, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        wishes: Wishes,
+        handle: Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             metrics,
+            wishes,
             clock,
             handle,
             view: Mutex::default(),
@@ -76,6 +85,10 @@ impl Shared {
             at: self.clock.now(),
             ..View::clone(&view)
         })
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     pub(crate) fn set_ready(&self, is_ready: bool) {

@@ -87,7 +87,14 @@ fn all() -> Metrics {
         waited: Duration::from_secs(1),
     }];
     let now = DateTime::UNIX_EPOCH + Duration::from_secs(90);
-    metrics.ended("payments", &ended, Duration::from_secs(42), now);
+    metrics.ended(
+        "payments",
+        Reason::Schedule,
+        &ended,
+        Duration::from_secs(42),
+        now,
+    );
+    metrics.webhook("payments", HookResult::Accepted);
     metrics.skipped("payments");
     let seen = Seen {
         next: Some(now),

@@ -242,6 +242,9 @@ fn facts(view: &View, settings: &SourceSettings, seen: &Seen) -> Markup {
             (fact("Oldest stream", oldest))
             (fact("Streams", html! { (of_source(view, name).count()) }))
             (fact("Rows", html! { (words::number(rows)) }))
+            @if let Some(last) = view.webhooks.get(name) {
+                (fact("Last webhook", html! { (last.kind) " " span.faint { (ago(view.at - last.at)) } }))
+            }
             @if missing > 0 { (fact("Missing units", html! { span.warn { (missing) } })) }
         }
     }

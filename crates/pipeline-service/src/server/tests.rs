@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod webhooks;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use pipeline_core::SystemClock;
+use pipeline_core::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -16,6 +18,7 @@ use crate::runner::{Ended, Stored, StoredStream, Verdict};
 use crate::service::Handle;
 use crate::settings::SourceSettings;
 use crate::supervisor::{Phase, Seen};
+use crate::wishes::Wishes;
 
 const TOKEN: &str = "0123456789abcdef-token";
 
@@ -52,6 +55,7 @@ fn view() -> View {
         last: BTreeMap::from([("payments".to_owned(), failed)]),
         raised: BTreeMap::new(),
         unreadable: None,
+        webhooks: BTreeMap::new(),
     }
 }
 
@@ -59,16 +63,24 @@ struct Served {
     address: String,
     commands: UnboundedReceiver<Command>,
     shared: Arc<Shared>,
+    /// What is on the disk.
+    folder: tempfile::TempDir,
 }
 
 async fn served(token: Option<&str>) -> Served {
+    served_view(token, view()).await
+}
+
+async fn served_view(token: Option<&str>, view: View) -> Served {
     let (sender, commands) = unbounded_channel();
+    let folder = tempfile::tempdir().unwrap();
     let shared = Arc::new(Shared::new(
         Arc::new(Metrics::new()),
+        Wishes::open(folder.path(), SystemClock.now()),
         Handle::of(sender),
         Arc::new(SystemClock),
     ));
-    shared.show(view());
+    shared.show(view);
     shared.set_ready(true);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -81,6 +93,7 @@ async fn served(token: Option<&str>) -> Served {
         address,
         commands,
         shared,
+        folder,
     }
 }
 

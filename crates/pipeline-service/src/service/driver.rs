@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pipeline_core::Clock;
 use pipeline_engine::CancellationToken;
 use secrecy::ExposeSecret;
@@ -38,6 +39,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 enum Done {
     Run {
         source: String,
+        reason: Reason,
         started: Instant,
         ended: Ended,
     },
@@ -86,6 +88,7 @@ impl Driver {
         (store, memory): (Store, Memory),
         shared: Arc<Shared>,
     ) -> Self {
+        forget_hooks(&shared, &settings);
         let supervisor = Supervisor::new(&settings, &memory.sources, clock.now());
         Self {
             settings,
@@ -127,6 +130,7 @@ impl Driver {
                     Ok(done) => self.done(done),
                     Err(error) => tracing::error!(%error, "a task of the service failed"),
                 },
+                () = self.shared.wishes.arrived() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -139,6 +143,7 @@ impl Driver {
         let now = self.clock.now();
         let actions = self.supervisor.tick(now);
         self.apply(actions);
+        self.hook(now);
         self.memory.sources = self.supervisor.remembered();
         if let Err(error) = self.store.write(&self.memory) {
             tracing::error!(%error, "the service's state cannot be written; a restart may send an alert again");
@@ -161,9 +166,53 @@ impl Driver {
                 .iter()
                 .map(|source| (source.name.clone(), self.memory.alerts.raised(&source.name)))
                 .collect(),
+            webhooks: self.shared.wishes.last(),
             unreadable: self.unreadable.clone(),
         });
         notify::alive();
+    }
+
+    /// Runs the sources whose webhooks have settled.
+    fn hook(&mut self, now: DateTime<Utc>) {
+        if self.is_stopping {
+            return;
+        }
+        let due: Vec<String> = self
+            .hooks_due()
+            .filter(|(_, due)| *due <= now)
+            .map(|(source, _)| source.to_owned())
+            .collect();
+        for source in due {
+            let actions = self.supervisor.hook(&source, now);
+            self.apply(actions);
+        }
+    }
+
+    /// When sources are to be run for their webhooks.
+    fn hooks_due(&self) -> impl Iterator<Item = (&str, DateTime<Utc>)> {
+        self.settings.sources.iter().filter_map(|source| {
+            let settles = source.webhook.as_ref()?.reader.settles_after();
+            let due = self.shared.wishes.due(&source.name, settles)?;
+            Some((&*source.name, due))
+        })
+    }
+
+    /// Forgets the wishes that a run has fulfilled.
+    fn fulfil(&self, source: &str, ended: &Ended, now: DateTime<Utc>) {
+        let settings = self.settings.sources.iter().find(|it| it.name == source);
+        let Some(webhook) = settings.and_then(|it| it.webhook.as_ref()) else {
+            return;
+        };
+        let settles = webhook.reader.settles_after();
+        let wishes = &self.shared.wishes;
+        wishes.ended(source, is_well(ended), settles, now);
+        let shared = Arc::clone(&self.shared);
+        // What remains in the file costs a run after a restart, and nothing else.
+        tokio::spawn(async move {
+            if let Err(error) = shared.wishes.write().await {
+                tracing::warn!(%error, "what webhooks asked for cannot be written");
+            }
+        });
     }
 
     /// Time until something has to be done.
@@ -171,6 +220,12 @@ impl Driver {
         let due = self.supervisor.wake_at().map_or(TICK, |due| {
             (due - self.clock.now()).to_std().unwrap_or_default()
         });
+        let idle = |source: &&str| self.supervisor.is_free(source);
+        let hook = self
+            .hooks_due()
+            .filter(|(source, _)| idle(source))
+            .map(|(_, due)| (due - self.clock.now()).to_std().unwrap_or_default())
+            .min();
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let look = if self.is_looking {
@@ -180,7 +235,8 @@ impl Driver {
         };
         let send = self.send_at.values().map(|at| until(*at)).min();
         // Not zero: a clock that stands still must not make the loop spin.
-        due.min(look)
+        due.min(hook.unwrap_or(TICK))
+            .min(look)
             .min(send.unwrap_or(TICK))
             .clamp(Duration::from_millis(1), TICK)
     }
@@ -228,6 +284,7 @@ impl Driver {
                     );
                 }
                 self.supervisor.reload(&settings, self.clock.now());
+                forget_hooks(&self.shared, &settings);
                 tracing::info!(sources = settings.sources.len(), "configuration read again");
                 self.settings = settings;
                 notify::ready(&format!("{} sources", self.settings.sources.len()));
@@ -269,8 +326,14 @@ impl Driver {
             Arc::clone(&self.metrics),
         ));
         let cancel = CancellationToken::new();
+        let wished = self.shared.wishes.started(&source, self.clock.now());
         let order = Order {
             source: source.clone(),
+            targets: if reason == Reason::Webhook {
+                wished
+            } else {
+                BTreeSet::new()
+            },
             max_duration: self
                 .supervisor
                 .settings(&source)
@@ -291,6 +354,7 @@ impl Driver {
             });
             Done::Run {
                 source,
+                reason,
                 started,
                 ended,
             }
@@ -302,16 +366,22 @@ impl Driver {
         match done {
             Done::Run {
                 source,
+                reason,
                 started,
                 ended,
             } => {
                 log_end(&source, &ended, started.elapsed());
                 self.lives.remove(&source);
                 self.cancels.remove(&source);
-                self.metrics.ended(&source, &ended, started.elapsed(), now);
-                self.memory
-                    .alerts
-                    .ended(&source, &ended, &self.settings.alerts, now);
+                self.metrics
+                    .ended(&source, reason, &ended, started.elapsed(), now);
+                self.fulfil(&source, &ended, now);
+                // A run that reads less than everything does not show that the source is well.
+                if reason != Reason::Webhook || !is_well(&ended) {
+                    self.memory
+                        .alerts
+                        .ended(&source, &ended, &self.settings.alerts, now);
+                }
                 let actions = self.supervisor.ended(&source, now);
                 self.last.insert(source, ended);
                 self.apply(actions);
@@ -440,6 +510,20 @@ impl Driver {
             }
         }
     }
+}
+
+/// True when everything that was asked for was read.
+fn is_well(ended: &Ended) -> bool {
+    matches!(ended.verdict, Verdict::Done | Verdict::Missing)
+}
+
+/// Forgets what webhooks asked for of sources that receive none any more.
+fn forget_hooks(shared: &Shared, settings: &Settings) {
+    let receives = |name: &str| {
+        let mut sources = settings.sources.iter();
+        sources.any(|source| source.name == name && source.webhook.is_some())
+    };
+    shared.wishes.keep(receives);
 }
 
 /// What the server and the store were opened with.

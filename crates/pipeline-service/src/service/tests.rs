@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline_core::TokioClock;
 use pipeline_core::http::{HeaderMap, RawResponse, Request, StatusCode, TransportError};
+use pipeline_core::webhook::{Rejection, WebhookHint, WebhookReader};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::runner::{Ended, Order, Stored, StoredStream, Verdict};
 use crate::schedule::Schedule;
-use crate::settings::{AlertSettings, Freshness, SourceSettings};
+use crate::settings::{AlertSettings, Freshness, SourceSettings, WebhookSettings};
 
 const URL: &str = "https://example.com/hook/0hush0";
 
@@ -28,6 +29,8 @@ struct Scripted {
     /// How long a run takes unless it is cancelled.
     takes: Duration,
     started: Mutex<Vec<(String, DateTime<Utc>)>>,
+    /// What each run was for; nothing: everything.
+    targets: Mutex<Vec<Vec<String>>>,
     succeeded: Mutex<Option<DateTime<Utc>>>,
     next: Mutex<Result<Settings, String>>,
     clock: TokioClock,
@@ -38,6 +41,8 @@ impl Runner for Scripted {
     async fn run(&self, order: Order) -> Ended {
         let start = (order.source.clone(), self.clock.now());
         self.started.lock().unwrap().push(start);
+        let targets = order.targets.into_iter().collect();
+        self.targets.lock().unwrap().push(targets);
         tokio::select! {
             () = tokio::time::sleep(self.takes) => {}
             () = order.cancel.cancelled() => {
@@ -140,6 +145,7 @@ impl Stage {
             verdicts: Mutex::new(verdicts.to_vec()),
             takes: Duration::from_secs(5),
             started: Mutex::default(),
+            targets: Mutex::default(),
             succeeded: Mutex::default(),
             next: Mutex::new(Err("line 3 is wrong".to_owned())),
             clock,
@@ -224,6 +230,61 @@ async fn runs_start_when_they_are_due_and_stop_when_the_service_does() {
         [] as [&str; 0],
         "a stop is not a failure"
     );
+}
+
+/// What is asked of a vendor's webhooks once they are stored.
+#[derive(Debug)]
+struct Settles(u64);
+
+impl WebhookReader for Settles {
+    fn read(
+        &self,
+        _headers: &HeaderMap,
+        _body: &[u8],
+        _now: DateTime<Utc>,
+    ) -> Result<WebhookHint, Rejection> {
+        Err(Rejection::Unreadable)
+    }
+
+    fn settles_after(&self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_webhooks_asked_for_before_the_process_was_killed_is_read_alone() {
+    let stage = Stage::new(&[Verdict::Failed, Verdict::Done]);
+    let wishes = r#"{"version":1,"wishes":{"a":["charges"],"gone":["users"]}}"#;
+    let path = stage.folder.path().join("wishes.json");
+    std::fs::write(&path, wishes).unwrap();
+    let source = SourceSettings {
+        schedule: Some(Schedule::cron("0 12 * * *", chrono_tz::Tz::UTC).unwrap()),
+        webhook: Some(WebhookSettings {
+            reader: Arc::new(Settles(7)),
+            streams: ["charges".to_owned()].into(),
+        }),
+        ..SourceSettings::new("a")
+    };
+    let (handle, service) = stage.start(vec![source]);
+    // The first run fails after 5 s and is made again 10 s later.
+    pass(120).await;
+    assert_eq!(stage.starts(), [8, 23]);
+    let targets = stage.runner.targets.lock().unwrap().clone();
+    assert_eq!(targets, [["charges"], ["charges"]]);
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        r#"{"version":1,"wishes":{}}"#
+    );
+    // That a part could be read does not show that all can.
+    assert_eq!(stage.receiver.events(), ["a failed raised"]);
+    pass(7_200).await;
+    assert_eq!(stage.runner.targets.lock().unwrap()[2], [""; 0]);
+    assert_eq!(
+        stage.receiver.events(),
+        ["a failed raised", "a failed resolved"]
+    );
+    handle.send(Command::ShutDown);
+    service.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,6 +69,30 @@ fn a_source_is_started_when_it_is_due_and_once_at_a_time() {
 }
 
 #[test]
+fn a_run_for_webhooks_takes_the_place_of_no_other() {
+    let mut supervisor = Supervisor::new(&settings(vec![every("a", 60)]), &started("a", 0), at(1));
+    assert_eq!(short(&supervisor.hook("a", at(2))), "+a(webhook)");
+    assert_eq!(short(&supervisor.hook("a", at(3))), "", "it runs");
+    // What reads less than everything is no reason to leave a start out.
+    assert_eq!(short(&supervisor.tick(at(60))), "");
+    assert_eq!(short(&supervisor.ended("a", at(61))), "+a");
+    assert_eq!(short(&supervisor.ended("a", at(62))), "");
+    supervisor.pause("a", true);
+    assert_eq!(short(&supervisor.hook("a", at(63))), "", "it is paused");
+    supervisor.pause("a", false);
+    // While it waits for a place it may become more than it was.
+    let one = Settings {
+        max_runs: 1,
+        ..settings(vec![every("a", 60), every("b", 600)])
+    };
+    let mut supervisor = Supervisor::new(&one, &started("a", 0), at(1));
+    assert_eq!(short(&supervisor.tick(at(2))), "+b(catch_up)");
+    assert_eq!(short(&supervisor.hook("a", at(3))), "");
+    assert_eq!(short(&supervisor.run_now("a", at(4))), "");
+    assert_eq!(short(&supervisor.ended("b", at(5))), "+a(person)");
+}
+
+#[test]
 fn a_queued_start_follows_once_however_often_it_was_due() {
     let source = SourceSettings {
         overlap: Overlap::Queue,
