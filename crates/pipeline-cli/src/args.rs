@@ -337,4 +337,12 @@ pub(crate) struct Demo {
     /// Charges in the simulated Stripe account
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) charges: u64,
+
+    /// Type of the destination; it must not contain the demo's sources yet
+    #[arg(long, value_name = "NAME", default_value = destinations::DEFAULT)]
+    pub(crate) destination: String,
+
+    /// Setting of the destination, as `url='${DATABASE_URL}'`; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) settings: Vec<String>,
 }

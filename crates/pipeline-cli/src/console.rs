@@ -21,6 +21,8 @@ pub(crate) struct Console {
     /// True when standard output carries rows, so that everything for people goes to standard
     /// error.
     rows_on_stdout: std::sync::atomic::AtomicBool,
+    /// True when remarks are entries of the log.
+    logs_notes: std::sync::atomic::AtomicBool,
     /// Why standard output cannot be written.
     failure: OnceLock<io::Error>,
 }
@@ -105,8 +107,24 @@ impl Console {
         }
     }
 
-    /// Writes a remark to standard error.
+    /// Makes remarks entries of the log from now on.
+    pub(crate) fn log_notes(&self) {
+        self.logs_notes
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Writes a remark to standard error, or into the log when a program reads that.
     pub(crate) fn note(&self, text: &str) {
+        if self.logs_notes.load(std::sync::atomic::Ordering::Relaxed) {
+            let (message, shown) = text
+                .trim_end()
+                .split_once('\n')
+                .unwrap_or((text.trim_end(), ""));
+            let message = message.trim_start_matches("warning: ");
+            let shown = Some(shown).filter(|shown| !shown.is_empty());
+            tracing::warn!(shown, "{message}");
+            return;
+        }
         // A failure of standard error cannot be reported anywhere.
         let _ = write(&mut io::stderr().lock(), &self.redact(text));
     }

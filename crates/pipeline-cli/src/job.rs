@@ -1,7 +1,7 @@
 //! A sync from the configuration to its summary: what `pipeline sync` and `pipeline run` share, so
 //! that a run which a schedule starts is the same as one that a person starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub(crate) struct Order {
     pub(crate) sources: Vec<String>,
     /// Streams; those of the configuration when none are named.
     pub(crate) streams: Vec<String>,
+    /// Streams whose newest records are wanted, without what else there is to read; none:
+    /// everything.
+    pub(crate) targets: BTreeSet<String>,
     pub(crate) full_refresh: bool,
     pub(crate) dry_run: bool,
     /// Time after which it commits what it has and stops.
@@ -73,9 +76,22 @@ pub(crate) async fn prepare(
         .iter()
         .map(|source| (source.name.clone(), source.budget()))
         .collect();
+    let contracts = config
+        .sources
+        .iter()
+        .map(|source| (source.name.clone(), source.contracts()))
+        .collect();
+    let quality = config
+        .sources
+        .iter()
+        .map(|source| (source.name.clone(), source.quality()))
+        .collect();
     let job = Job::new(run, destination, sources)
         .options(options(order, &config.sync))
         .budgets(budgets)
+        .targets(targets(order))
+        .quality(quality)
+        .contracts(contracts)
         .observer(observer)
         .cancel(cancel);
     Ok(Ready {
@@ -186,6 +202,17 @@ async fn remember(
     }
     .failed(Some(kind));
     let _ = destination.record_run(&record).await;
+}
+
+/// What is to be read of each source, when not everything is.
+fn targets(order: &Order) -> BTreeMap<String, BTreeSet<String>> {
+    if order.targets.is_empty() {
+        return BTreeMap::new();
+    }
+    let sources = order.sources.iter();
+    sources
+        .map(|source| (source.clone(), order.targets.clone()))
+        .collect()
 }
 
 /// Narrows the sources to the streams named on the command line. Sources that have none of them are

@@ -34,6 +34,9 @@ pub(super) async fn run(args: &args::Check, console: &Arc<Console>) -> Result<Ex
         &context,
         console,
     )?;
+    for (of, source) in config.select(&args.sources)?.into_iter().zip(&sources) {
+        of.webhook(source, &config, console)?;
+    }
     let mut checked = Vec::with_capacity(sources.len());
     for source in &sources {
         let endpoints = selected(source);

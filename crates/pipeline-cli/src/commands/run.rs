@@ -31,6 +31,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: &args::Run, console: &Arc<Console>) -> Result<Exit> {
     let config = Config::load(&args.file.config)?;
+    log::start(args.log_format, args.log_level, console);
     let settings = checked(&config, console)?;
     if settings.sources.iter().all(|it| it.schedule.is_none()) {
         return Err(Failure::usage(
@@ -44,7 +45,6 @@ pub(super) async fn run(args: &args::Run, console: &Arc<Console>) -> Result<Exit
         config: Mutex::new(Arc::new(config)),
         console: Arc::clone(console),
     });
-    log::start(args.log_format, args.log_level, console);
     let service = Service::new(settings, runner, Arc::new(SystemClock), transport);
     let handle = service.handle();
     interrupt::stop_with({
@@ -86,14 +86,18 @@ fn checked(config: &Config, console: &Arc<Console>) -> Result<Settings> {
             "choose another destination, or run `pipeline sync` by a schedule of the system",
         ));
     }
-    let settings = config.service(console)?;
-    build_all(
+    let mut settings = config.service(console)?;
+    let sources = build_all(
         config,
         &config.select(&[])?,
         &connectors::registry(),
         &BuildContext::default().observer(Arc::new(NoObserver)),
         console,
     )?;
+    let configured = config.sources.iter().zip(&sources);
+    for ((of, source), settings) in configured.zip(&mut settings.sources) {
+        settings.webhook = of.webhook(source, config, console)?;
+    }
     Ok(settings)
 }
 
@@ -120,10 +124,11 @@ impl Syncs {
         let wanted = job::Order {
             sources: vec![order.source.clone()],
             streams: Vec::new(),
+            targets: order.targets.clone(),
             full_refresh: false,
             dry_run: false,
             max_duration: order.max_duration,
-            max_wait: job::MAX_WAIT,
+            max_wait: config.max_wait(),
         };
         let cancel = order.cancel.clone();
         let ready =

@@ -48,7 +48,10 @@ pub(super) async fn run(args: &args::Simulate, console: &Arc<Console>) -> Result
         ..Simulation::default()
     };
     let simulator = start(simulation).await?;
-    console.print(&configuration(&simulator, key(args.limits), "simulated.db"));
+    console.print(&format!(
+        "[destination]\ntype = \"sqlite\"\npath = \"simulated.db\"\n\n{}",
+        sources(&simulator, key(args.limits))
+    ));
     console.note(&format!(
         "Serving at {}. Put the lines above into pipeline.toml and run `pipeline sync`. Press \
          Ctrl-C to stop.",
@@ -89,10 +92,10 @@ pub(super) async fn start(simulation: Simulation) -> Result<Simulator> {
     })
 }
 
-/// A configuration that reads everything from a simulator with default credentials. The simulated
+/// Sources that read everything from a simulator with default credentials. The simulated
 /// data ends at a fixed day, so that events are asked for from a fixed day on, and in windows of
 /// some days, because exports are few an hour.
-pub(super) fn configuration(simulator: &Simulator, key: &str, database: &str) -> String {
+pub(super) fn sources(simulator: &Simulator, key: &str) -> String {
     let (url, zendesk, mixpanel) = (
         simulator.url(),
         ZendeskWorld::default(),
@@ -109,11 +112,7 @@ pub(super) fn configuration(simulator: &Simulator, key: &str, database: &str) ->
     let end = DateTime::from_timestamp(Simulation::default().until, 0).unwrap_or_default();
     let start = (end - TimeDelta::days(days.into())).format("%Y-%m-%d");
     format!(
-        r#"[destination]
-type = "sqlite"
-path = "{database}"
-
-[sources.payments]
+        r#"[sources.payments]
 connector = "stripe"
 api_key = "{key}"
 base_url = "{url}"

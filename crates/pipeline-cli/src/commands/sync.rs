@@ -1,5 +1,6 @@
 //! `pipeline sync`: reads new and changed records into the destination.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -32,6 +33,7 @@ pub(super) async fn run(args: &args::Sync, console: &Arc<Console>) -> Result<Exi
     let order = Order {
         sources: args.sources.clone(),
         streams: args.streams.clone(),
+        targets: BTreeSet::new(),
         full_refresh: args.full_refresh,
         dry_run: args.dry_run,
         max_duration: args.max_duration,

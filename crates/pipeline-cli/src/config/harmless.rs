@@ -9,7 +9,9 @@ use pipeline_core::Registry;
 use pipeline_engine::DestinationRegistry;
 use serde_json::{Value as Json, json};
 
+use super::contract::{self, CONTRACT_MEMBERS};
 use super::document::closest;
+use super::quality::{CHECK_MEMBERS, QUALITY_MEMBERS};
 use super::service::{ALERT_MEMBERS, RUN_MEMBERS, TIMING_MEMBERS};
 use super::source::OWN_MEMBERS;
 use super::tree::{Node, Span, Table, Value};
@@ -70,7 +72,10 @@ pub(super) fn known_names(
         .chain(ALERT_MEMBERS)
         .chain(OWN_MEMBERS)
         .chain(TIMING_MEMBERS)
-        .chain(["type"]);
+        .chain(CONTRACT_MEMBERS)
+        .chain(QUALITY_MEMBERS)
+        .chain(CHECK_MEMBERS)
+        .chain(["type", "secrets"]);
     let connectors = connectors
         .names()
         .filter_map(|name| connectors.spec(name).ok());
@@ -168,7 +173,7 @@ impl Marks {
             .and_then(|name| registry.spec(name).ok())
             .cloned()
             .unwrap_or_else(|| json!({}));
-        let own = json!({ "properties": { "connector": { "enum": names }, "streams": { "writeOnly": true }, "max_rejected": { "type": "string" } } });
+        let own = json!({ "properties": { "connector": { "enum": names }, "streams": { "writeOnly": true }, "max_rejected": { "type": "string" }, "contract": { "enum": contract::modes() } } });
         let timing = members_spec(&TIMING_MEMBERS);
         self.table(
             members,

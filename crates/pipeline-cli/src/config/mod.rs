@@ -4,15 +4,18 @@
 //! the sources that a command asks for, so that `status` works without any credential.
 
 mod bounded;
+mod contract;
 mod destination;
 mod document;
 mod harmless;
+mod quality;
 mod reference;
 mod rejected;
 mod resolver;
 mod service;
 mod source;
 mod tree;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

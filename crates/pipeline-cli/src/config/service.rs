@@ -19,9 +19,11 @@ use super::{
 };
 use crate::console::Console;
 use crate::exit::{Failure, Result};
+use crate::job::MAX_WAIT;
 use crate::units;
 
-pub(super) const RUN_MEMBERS: [&str; 5] = ["listen", "token", "state", "jitter", "max_runs"];
+pub(super) const RUN_MEMBERS: [&str; 6] =
+    ["listen", "token", "state", "jitter", "max_runs", "max_wait"];
 pub(super) const ALERT_MEMBERS: [&str; 3] = ["slack", "webhook", "when"];
 
 /// Members of a source that say when it is run.
@@ -54,6 +56,7 @@ pub(super) struct ServiceTables {
     pub(super) private: PathBuf,
     jitter: Duration,
     max_runs: usize,
+    max_wait: Duration,
     slack: Option<Node>,
     webhook: Option<Node>,
     when: BTreeSet<Kind>,
@@ -88,6 +91,7 @@ impl ServiceTables {
                 }
                 None => MAX_RUNS,
             },
+            max_wait: duration(run, "max_wait")?.unwrap_or(MAX_WAIT),
             slack: secret(alerts, "slack")?,
             webhook: secret(alerts, "webhook")?,
             when: when(alerts)?,
@@ -161,7 +165,18 @@ impl Config {
         &self.service.private
     }
 
-    fn secret(
+    /// Longest time that a request of the service waits for a rate limit.
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.service.max_wait
+    }
+
+    /// True when the service listens.
+    pub(super) fn has_server(&self) -> bool {
+        self.service.listen.is_some()
+    }
+
+    /// The secret that a member holds, which is hidden from now on.
+    pub(super) fn secret(
         &self,
         name: &str,
         node: Option<&Node>,

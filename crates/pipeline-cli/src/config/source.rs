@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use pipeline_core::{BuildContext, Connector, Error, ErrorKind, Registry};
-use pipeline_engine::{ErrorBudget, Selection, Source};
-use pipeline_service::SourceSettings;
+use pipeline_engine::{ErrorBudget, QualityCheck, Selection, Source, StreamContracts};
+use pipeline_service::{SourceSettings, WebhookSettings};
 use serde_json::{Map, Value as Json};
 
+use super::contract::ContractTable;
 use super::harmless::{is_name, shown_name};
+use super::quality::QualityTable;
 use super::rejected::MaxRejected;
 use super::resolver::Resolver;
 use super::service::{TIMING_MEMBERS, fresh_streams, timing};
 use super::tree::{Member, Node, Span, Table, Value};
+use super::webhook::{WEBHOOK, WebhookTable};
 use super::{
     Config, Problem, closest, known_members, reference, suggest, suggest_or, table, text, unknown,
     without_value,
@@ -21,11 +24,20 @@ use crate::exit::{Failure, Result};
 use crate::schema;
 
 /// Members of a source that are not its connector's.
-pub(super) const OWN_MEMBERS: [&str; 3] = ["connector", "streams", "max_rejected"];
+pub(super) const OWN_MEMBERS: [&str; 5] = [
+    "connector",
+    "streams",
+    "max_rejected",
+    "contract",
+    "quality",
+];
 
 /// The same, and those that say when it is run.
 fn own_members() -> impl Iterator<Item = &'static str> {
-    OWN_MEMBERS.into_iter().chain(TIMING_MEMBERS)
+    OWN_MEMBERS
+        .into_iter()
+        .chain(TIMING_MEMBERS)
+        .chain([WEBHOOK])
 }
 
 /// A source as written in the file; references are not replaced yet.
@@ -37,8 +49,11 @@ pub(crate) struct SourceConfig {
     pub(crate) connector: String,
     streams: Option<Vec<(String, Span)>>,
     max_rejected: MaxRejected,
+    contract: ContractTable,
+    quality: QualityTable,
     timing: SourceSettings,
     fresh_streams: Vec<(String, Span)>,
+    webhook: Option<WebhookTable>,
     header: Span,
     connector_span: Span,
     members: Table,
@@ -74,14 +89,22 @@ impl SourceConfig {
             .map(|member| MaxRejected::parse(&member.node))
             .transpose()?
             .unwrap_or_default();
+        let contract = all.get("contract").map(ContractTable::parse).transpose()?;
+        let quality = all.get("quality").map(QualityTable::parse).transpose()?;
         let own = |member: &&Member| !own_members().any(|own| own == member.name);
         Ok(Self {
             name: name.clone(),
             connector: text(&connector.node, "connector")?.to_owned(),
             streams,
             max_rejected,
+            contract: contract.unwrap_or_default(),
+            quality: quality.unwrap_or_default(),
             timing: timing(name, all)?,
             fresh_streams: fresh_streams(all),
+            webhook: all
+                .get(WEBHOOK)
+                .map(|member| WebhookTable::parse(member, &owner))
+                .transpose()?,
             header: member.span.clone(),
             connector_span: connector.node.span.clone(),
             members: Table(all.0.iter().filter(own).cloned().collect()),
@@ -122,9 +145,14 @@ impl SourceConfig {
             .build(&self.connector, value, context)
             .map_err(|error| self.config_failure(&error, spec, config, shown))?;
         let streams = self.selection(&*connector).map_err(shown)?;
-        for named in [&self.max_rejected.streams, &self.fresh_streams] {
+        for named in [
+            &self.max_rejected.streams,
+            &self.contract.streams,
+            &self.fresh_streams,
+        ] {
             known_streams(&*connector, named).map_err(shown)?;
         }
+        self.quality.fit(&*connector).map_err(shown)?;
         Ok(Source {
             name: self.name.clone(),
             connector,
@@ -175,6 +203,8 @@ impl SourceConfig {
         Self {
             streams: None,
             max_rejected: MaxRejected::default(),
+            contract: ContractTable::default(),
+            quality: QualityTable::default(),
             fresh_streams: Vec::new(),
             ..self.clone()
         }
@@ -203,7 +233,9 @@ impl SourceConfig {
 
     fn check_members(&self, spec: &Json) -> Result<(), Problem> {
         let mut known: Vec<&str> = schema::members(spec);
-        known.extend(OWN_MEMBERS.iter().chain(&TIMING_MEMBERS));
+        for own in own_members() {
+            known.push(own);
+        }
         known_members(
             &self.members,
             &format!("sources.{}", shown_name(&self.name)),
@@ -307,6 +339,36 @@ impl SourceConfig {
         &self.timing
     }
 
+    /// What is done with the webhooks of the source, as it was built.
+    pub(crate) fn webhook(
+        &self,
+        source: &Source,
+        config: &Config,
+        console: &Console,
+    ) -> Result<Option<WebhookSettings>> {
+        let Some(webhook) = &self.webhook else {
+            return Ok(None);
+        };
+        let settings = webhook.settings(source, &self.connector, config, console);
+        settings.map(Some).map_err(|problem| {
+            let failure = config.failure(&problem);
+            Failure {
+                text: console.redact(&failure.text),
+                ..failure
+            }
+        })
+    }
+
+    /// What its rows are checked for.
+    pub(crate) fn quality(&self) -> Vec<QualityCheck> {
+        self.quality.checks()
+    }
+
+    /// What its records may have that is not declared.
+    pub(crate) fn contracts(&self) -> StreamContracts {
+        self.contract.contracts.clone()
+    }
+
     /// How many records its streams may have rejected.
     pub(crate) fn budget(&self) -> ErrorBudget {
         self.max_rejected.budget.clone()
@@ -314,7 +376,10 @@ impl SourceConfig {
 }
 
 /// Refuses streams that the connector does not have.
-fn known_streams(connector: &dyn Connector, streams: &[(String, Span)]) -> Result<(), Problem> {
+pub(super) fn known_streams(
+    connector: &dyn Connector,
+    streams: &[(String, Span)],
+) -> Result<(), Problem> {
     let known = stream_names(connector);
     let Some((unknown, span)) = streams
         .iter()

@@ -142,6 +142,7 @@ impl Report<'_> {
             "rows": stream.rows,
             "unchanged": stream.unchanged,
             "rejected": stream.rejected,
+            "quality": stream.quality,
             "drift": stream.drift,
             "skipped": endpoint.skipped,
             "missing": gaps::listed(&endpoint.gaps.iter().map(Missing::from).collect::<Vec<_>>(), console),

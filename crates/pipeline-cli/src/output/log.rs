@@ -35,6 +35,9 @@ pub(crate) fn start(format: Format, level: LogLevel, console: &Arc<Console>) {
             .with_current_span(false)
             .boxed(),
     };
+    if matches!(format, Format::Json) {
+        console.log_notes();
+    }
     // A second subscriber, as in tests, changes nothing.
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(ours))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use pipeline_core::state::EndpointId;
-use pipeline_engine::{EndpointSummary, Outcome, StreamSummary, Summary};
+use pipeline_engine::{EndpointSummary, Outcome, QualitySummary, StreamSummary, Summary};
 
 /// What a run did with an endpoint, of all accounts if there are several.
 #[derive(Debug)]
@@ -101,6 +101,15 @@ fn add(to: &mut StreamSummary, other: &StreamSummary) {
     to.rows += other.rows;
     to.unchanged += other.unchanged;
     to.rejected += other.rejected;
+    for quality in &other.quality {
+        let is_same = |known: &&mut QualitySummary| {
+            known.reason == quality.reason && known.on_failure == quality.on_failure
+        };
+        match to.quality.iter_mut().find(is_same) {
+            Some(known) => known.records += quality.records,
+            None => to.quality.push(quality.clone()),
+        }
+    }
     for drift in &other.drift {
         match to
             .drift

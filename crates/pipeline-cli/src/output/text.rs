@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pipeline_core::ErrorKind;
 use pipeline_core::state::EndpointId;
-use pipeline_engine::{Figures, LimitSummary, Outcome, StreamSummary};
+use pipeline_engine::{DriftSummary, Figures, LimitSummary, OnFailure, Outcome, StreamSummary};
 
 use super::gaps;
 use super::gaps::Missing;
@@ -33,6 +33,7 @@ impl Report<'_> {
         self.limits(&mut text);
         self.drift(&mut text);
         self.rejected(&mut text);
+        self.quality(&mut text);
         self.skipped(&mut text);
         self.notices(&mut text);
         self.gaps(&mut text);
@@ -135,15 +136,27 @@ impl Report<'_> {
     }
 
     fn drift(&self, text: &mut String) {
-        let mut title = "\nKept in `_extra` (no matching column or type):\n";
+        let kept = "\nKept in `_extra` (no matching column or type):\n";
+        self.departures(text, kept, |drift| !drift.is_dropped());
+        let dropped = "\nNot written, because of `contract`:\n";
+        self.departures(text, dropped, DriftSummary::is_dropped);
+    }
+
+    /// The fields of each stream whose values were not as declared, of one kind.
+    fn departures(&self, text: &mut String, title: &str, is_shown: fn(&DriftSummary) -> bool) {
+        let mut title = title;
         for endpoint in merged(self.summary) {
-            for stream in endpoint
-                .streams
-                .iter()
-                .filter(|stream| !stream.drift.is_empty())
-            {
+            for stream in &endpoint.streams {
+                let drift: Vec<&DriftSummary> = stream
+                    .drift
+                    .iter()
+                    .filter(|drift| is_shown(drift))
+                    .collect();
+                if drift.is_empty() {
+                    continue;
+                }
                 text.push_str(std::mem::take(&mut title));
-                let shown = stream.drift.iter().take(DRIFT_SHOWN);
+                let shown = drift.iter().take(DRIFT_SHOWN);
                 let mut fields: Vec<String> = shown
                     .map(|drift| {
                         format!(
@@ -154,8 +167,7 @@ impl Report<'_> {
                         )
                     })
                     .collect();
-                if let Some(more) = stream
-                    .drift
+                if let Some(more) = drift
                     .len()
                     .checked_sub(DRIFT_SHOWN)
                     .filter(|more| *more > 0)
@@ -186,6 +198,35 @@ impl Report<'_> {
                     "\n{source}/{name}: {count} rejected; see the reasons in {source}'s table \
                      `_rejected`"
                 );
+            }
+        }
+    }
+
+    fn quality(&self, text: &mut String) {
+        for endpoint in merged(self.summary) {
+            let source = endpoint.source;
+            for stream in &endpoint.streams {
+                for broken in &stream.quality {
+                    let what = match broken.on_failure {
+                        OnFailure::Warn => "written all the same".to_owned(),
+                        OnFailure::Quarantine => {
+                            format!("kept in {source}'s table `_rejected` instead")
+                        }
+                        // The failure below says it.
+                        OnFailure::Stop => continue,
+                    };
+                    let first = broken
+                        .first
+                        .as_ref()
+                        .map_or_else(String::new, |first| format!("; the first is {first}"));
+                    let _ = writeln!(
+                        text,
+                        "\n{source}/{}: {} in {}, {what}{first}",
+                        stream.name,
+                        broken.reason,
+                        units::count(broken.records, "row"),
+                    );
+                }
             }
         }
     }

@@ -152,6 +152,28 @@ fn the_demo_kills_a_sync_of_three_vendors_and_proves_the_result() {
 }
 
 #[test]
+fn the_demo_proves_other_destinations_and_refuses_used_ones() {
+    for destination in ["ducklake", "parquet"] {
+        let sandbox = Sandbox::new();
+        let arguments = ["demo", "--charges", "1500", "--destination", destination];
+        let demo = sandbox.run(&arguments).ended_with(0);
+        let text = demo.text();
+        assert!(
+            text.contains("every record is there exactly once"),
+            "{text}"
+        );
+        let again = sandbox.run(&arguments).ended_with(2);
+        assert!(
+            again
+                .text()
+                .contains("already contains a source `payments`"),
+            "{}",
+            again.text()
+        );
+    }
+}
+
+#[test]
 fn the_demo_does_not_overwrite_a_file_that_is_not_its_own() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.path("demo.db"), "my own notes").unwrap();

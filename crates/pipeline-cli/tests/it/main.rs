@@ -9,6 +9,7 @@
 
 mod budget;
 mod check;
+mod contract;
 mod documents;
 mod failures;
 mod gaps;
@@ -19,6 +20,7 @@ mod messages;
 mod output;
 mod pipes;
 mod purge;
+mod quality;
 mod reading;
 mod refusals;
 mod runs;

@@ -12,6 +12,13 @@ fn source(members: &str) -> String {
     format!("{DESTINATION}\n[sources.payments]\nconnector = \"stripe\"\n{members}\n")
 }
 
+/// A source with one quality check.
+fn checked(key: &str, check: &str) -> String {
+    source(&format!(
+        "{key}\n[[sources.payments.quality.checks]]\n{check}"
+    ))
+}
+
 #[test]
 fn a_broken_configuration_is_shown_where_it_is_broken() {
     let key = "api_key = \"sk_test_x1x2x3\"";
@@ -54,6 +61,20 @@ fn a_broken_configuration_is_shown_where_it_is_broken() {
         (
             "a source without connector",
             format!("{DESTINATION}\n[sources.payments]\n{key}"),
+        ),
+        (
+            "an unknown mode of a contract",
+            source(&format!("{key}\ncontract = {{ columns = \"freze\" }}")),
+        ),
+        (
+            "an unknown setting of a contract",
+            source(&format!("{key}\ncontract = {{ column = \"freeze\" }}")),
+        ),
+        (
+            "a contract of an unknown stream",
+            source(&format!(
+                "{key}\ncontract = {{ by_stream = {{ chargez = {{ types = \"freeze\" }} }} }}"
+            )),
         ),
         (
             "an unknown connector",
@@ -99,6 +120,32 @@ fn a_broken_configuration_is_shown_where_it_is_broken() {
         (
             "an unknown setting",
             format!("{}\n[sync]\nmax_slice = 3", source(key)),
+        ),
+        (
+            "a check of an unknown stream",
+            checked(key, "stream = \"chargez\"\nnot_null = [\"id\"]"),
+        ),
+        (
+            "a check of an unknown column",
+            checked(key, "stream = \"charges\"\nnot_null = [\"id\", \"amuont\"]"),
+        ),
+        (
+            "a rule that does not apply to its column",
+            checked(
+                key,
+                "stream = \"charges\"\nrange = { created = { min = 0 } }",
+            ),
+        ),
+        (
+            "an expression that is none",
+            checked(key, "stream = \"charges\"\npattern = { currency = \"(\" }"),
+        ),
+        (
+            "an unknown consequence of a check",
+            checked(
+                key,
+                "stream = \"charges\"\nnot_null = [\"id\"]\non_failure = \"stopp\"",
+            ),
         ),
         (
             "no duration",

@@ -1,6 +1,7 @@
 //! `pipeline run` as a process: schedules, kills, broken destinations, refused keys, signals.
 
 mod browser;
+mod hooks;
 mod settings;
 mod stage;
 
@@ -98,6 +99,33 @@ async fn a_request_in_the_log_names_run_endpoint_and_the_vendors_id() {
     assert!(id.starts_with("req_"), "{request}");
     running.signal("-INT");
     assert_eq!(running.wait().code, 0);
+}
+
+/// A program that reads the log must not meet text among the entries, nor beside them.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_is_an_entry_of_the_log() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let simulator = Simulator::start(stripe(10, 5)).await.unwrap();
+    let sandbox = Sandbox::new();
+    configure(&sandbox, &simulator, "every = \"1h\"", "max_wait = \"30s\"");
+    let path = sandbox.path("pipeline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("file:key", KEY)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut running = Running::start(&sandbox);
+    let warning = "pipeline.toml contains a secret, and every user of this machine can read it";
+    let entry = running.lines(warning).into_iter().next();
+    let entry = entry.unwrap_or_else(|| panic!("{}", running.log()));
+    assert_eq!(entry["level"], "WARN", "{entry}");
+    assert!(
+        entry["shown"].as_str().unwrap().contains("chmod 600"),
+        "{entry}"
+    );
+    assert!(!running.log().contains(KEY), "{}", running.log());
+    running.signal("-TERM");
+    let ended = running.wait();
+    assert_eq!((ended.code, &*ended.stderr), (0, ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! `pipeline demo`: simulated vendors, a crash on purpose, and a proof that no record is missing or
 //! duplicated.
 
+mod place;
 mod proof;
 
 use std::io::{BufRead, BufReader};
@@ -12,13 +13,11 @@ use pipeline_simulator::{Limits, Simulation, Simulator, StripeWorld};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::place::Place;
 use super::simulate;
-use crate::config::reason;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
 use crate::{args, units};
-
-const DATABASE: &str = "demo.db";
 
 /// The streams that are read: not all of them, because lists that need a request per record, or
 /// allow ten requests a minute, take minutes under the limits of a live account.
@@ -62,9 +61,10 @@ const STREAMS: [(&str, &[&str]); 3] = [
 
 pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exit> {
     let started = Instant::now();
-    let place = DemoFiles::new()?;
+    let place = Place::new(args)?;
     let simulator = simulate::start(simulation(args.charges)).await?;
     place.write(&simulator)?;
+    place.refuse_used(console).await?;
     introduce(&simulator, console);
 
     console.print("1. `pipeline sync`, killed (SIGKILL) once about half is committed:\n\n");
@@ -88,16 +88,18 @@ pub(super) async fn run(args: &args::Demo, console: &Arc<Console>) -> Result<Exi
         return Err(failed("second"));
     }
 
-    console.print("\n3. The database, compared with the vendors' data:\n\n");
-    let verdict = proof::compare(&place.database, simulator.truth())?;
+    console.print("\n3. What is stored, compared with the vendors' data:\n\n");
+    let verdict = place.compare(simulator.truth(), console).await?;
     console.print(&verdict.text());
     if verdict.is_exact() {
-        console.print(
-            "\n4. One question across two vendors: who pays the most, and how often do they ask \
-             for help?\n\n",
-        );
-        console.print(&proof::question(&place.database)?);
-        console.print(&next(started.elapsed()));
+        if let Some(database) = place.database() {
+            console.print(
+                "\n4. One question across two vendors: who pays the most, and how often do they \
+                 ask for help?\n\n",
+            );
+            console.print(&proof::question(database)?);
+        }
+        console.print(&place.next(started.elapsed()));
     }
     simulator.stop().await;
     Ok(if verdict.is_exact() {
@@ -141,77 +143,6 @@ fn introduce(simulator: &Simulator, console: &Console) {
         count("export"),
         simulator.url()
     ));
-}
-
-/// Where the demo keeps its files: `demo.db` in the current folder, and the rest in a folder that
-/// is removed at the end.
-struct DemoFiles {
-    folder: PathBuf,
-    database: PathBuf,
-}
-
-impl DemoFiles {
-    fn new() -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Failure::usage(
-                format!("the demo cannot write its files: {}", reason(&error)),
-                "run it in a writable folder",
-            )
-        };
-        let database = std::env::current_dir().map_err(failed)?.join(DATABASE);
-        if database.exists() {
-            proof::is_demo(&database)?;
-            std::fs::remove_file(&database).map_err(failed)?;
-            for companion in ["-wal", "-shm"] {
-                // There only if the demo before was interrupted.
-                let _ = std::fs::remove_file(format!("{}{companion}", database.display()));
-            }
-        }
-        let folder = std::env::temp_dir().join(format!("pipeline-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        Ok(Self { folder, database })
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.join("pipeline.toml")
-    }
-
-    fn write(&self, simulator: &Simulator) -> Result<()> {
-        let database = self.database.display().to_string().replace('\\', "/");
-        let mut text = simulate::configuration(simulator, "rk_live_sim", &database)
-            + "\n[sync]\ncommit_interval = \"500ms\"\n";
-        for (source, streams) in STREAMS {
-            let header = format!("[sources.{source}]\n");
-            text = text.replace(&header, &format!("{header}streams = {streams:?}\n"));
-        }
-        std::fs::write(self.config(), text).map_err(|error| {
-            Failure::usage(
-                format!(
-                    "the demo's configuration cannot be written: {}",
-                    reason(&error)
-                ),
-                "free some space",
-            )
-        })
-    }
-}
-
-impl Drop for DemoFiles {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// What to type next.
-fn next(elapsed: std::time::Duration) -> String {
-    format!(
-        "\nFinished in {}. Explore the database {DATABASE}:\n  sqlite3 {DATABASE} 'SELECT \
-         currency, count(*), sum(amount) FROM payments_charges GROUP BY 1'\n\nWith your own \
-         account:\n  pipeline init --connector stripe\n  export STRIPE_API_KEY=rk_live_…\n  \
-         pipeline check && pipeline sync\n(`pipeline` is target/release/pipeline; `cargo install \
-         --path crates/pipeline-cli` puts it on your path)\n",
-        units::short(elapsed)
-    )
 }
 
 fn binary() -> Result<PathBuf> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
+use pipeline_engine::{Damage, Status};
 use pipeline_simulator::Truth;
 use rusqlite::{Connection, OpenFlags, Result as SqlResult};
 
@@ -87,6 +88,33 @@ pub(super) fn compare(database: &Path, truth: &Truth) -> Result<Verdict> {
         Ok(verdict)
     });
     compared.map_err(failed)
+}
+
+/// Compares the number of rows of every table that the truth knows, and adds what the destination
+/// itself finds to be damaged.
+pub(super) fn count(status: &Status, damages: &[Damage], truth: &Truth) -> Verdict {
+    let mut verdict = Verdict {
+        tables: 0,
+        rows: 0,
+        wrong: damages.iter().map(|damage| damage.what.clone()).collect(),
+    };
+    for (table, rows) in &status.rows {
+        if truth.tables().contains(&table.stream.as_str()) {
+            let expected = truth.count(&table.stream);
+            verdict.tables += 1;
+            verdict.rows += rows;
+            if *rows != expected {
+                verdict.wrong.push(format!(
+                    "{}.{}: {} rows instead of {}",
+                    table.source,
+                    table.stream,
+                    units::number(*rows),
+                    units::number(expected)
+                ));
+            }
+        }
+    }
+    verdict
 }
 
 fn difference(table: &str, found: &[String], expected: &[String]) -> Option<String> {

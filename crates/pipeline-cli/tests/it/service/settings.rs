@@ -54,6 +54,46 @@ fn what_is_wrong_is_shown_at_its_place() {
 }
 
 #[test]
+fn what_is_wrong_about_webhooks_is_shown_at_its_place() {
+    let cases: [(&str, &str); 7] = [
+        ("webhook = \"hush0hush\"", ""),
+        ("webhook = {}", ""),
+        ("webhook = { secrets = \"hush0hush\" }", ""),
+        ("webhook = { secrets = [] }", ""),
+        ("webhook = { secret = [\"hush0hush\"] }", ""),
+        ("webhook = { secrets = [\"${HOOK_NOT_SET}\"] }", ""),
+        (
+            "webhook = { secrets = [\"hush0hush\"] }",
+            "[run]\nlisten = \"off\"",
+        ),
+    ];
+    let of =
+        |(webhook, tables): (&str, &str)| refused(&format!("every = \"15m\"\n{webhook}"), tables);
+    let text = cases.map(of).join("\n");
+    assert!(!text.contains("hush"), "{text}");
+    assert_snapshot!(text);
+}
+
+/// Mixpanel sends no webhook that says what has changed: its cohort sync is data itself.
+#[test]
+fn a_vendor_without_webhooks_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "pipeline.toml",
+        "[destination]\ntype = \"sqlite\"\npath = \"warehouse.db\"\n\n[sources.product]\nconnector = \"mixpanel\"\n\
+         project_id = 1\nusername = \"u\"\nsecret = \"s\"\ntime_zone = \"UTC\"\n\
+         every = \"15m\"\nwebhook = { secrets = [\"hush0hush\"] }\n",
+    );
+    let refused = sandbox.run(&["run"]).ended_with(2);
+    let text = refused.text();
+    assert!(
+        text.contains("the connector `mixpanel` receives no webhooks"),
+        "{text}"
+    );
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
 fn rows_on_standard_output_are_refused() {
     let sandbox = Sandbox::new();
     sandbox.write(

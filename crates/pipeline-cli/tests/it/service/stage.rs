@@ -139,7 +139,17 @@ impl Running {
         self.send(&format!("POST {path}")).0
     }
 
+    /// Sends a webhook as Stripe does.
+    pub(super) fn hook(&self, source: &str, signature: &str, body: &str) -> (u16, String) {
+        let header = format!("Stripe-Signature: {signature}\r\n");
+        self.send_with(&format!("POST /hooks/{source}"), &header, body)
+    }
+
     fn send(&self, request: &str) -> (u16, String) {
+        self.send_with(request, "", "")
+    }
+
+    fn send_with(&self, request: &str, headers: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let bearer = match &self.token {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
@@ -147,7 +157,8 @@ impl Running {
         };
         let host = &self.address;
         let text = format!(
-            "{request} HTTP/1.1\r\nHost: {host}\r\n{bearer}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            "{request} HTTP/1.1\r\nHost: {host}\r\n{bearer}{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(text.as_bytes()).unwrap();
         let mut answer = String::new();
