@@ -52,10 +52,16 @@ const RULES: &[Allowed] = &[
         ],
         dev: &["pipeline-testkit"],
     },
+    // Whole syncs of a connector, into a real destination, are tests of the connector.
     Allowed {
         name: "connector-",
         normal: &["pipeline-core"],
-        dev: &["pipeline-engine", "pipeline-simulator", "pipeline-testkit"],
+        dev: &[
+            "pipeline-engine",
+            "pipeline-simulator",
+            "pipeline-testkit",
+            "destination-",
+        ],
     },
     // A lake is a catalogue in SQLite and Parquet files.
     Allowed {
