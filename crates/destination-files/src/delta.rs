@@ -39,7 +39,7 @@ pub(crate) struct Projector {
 struct Snapshot {
     /// The number of the next entry.
     next: u64,
-    /// The commit that the last entry is of; none: there is no entry.
+    /// The commit that the last entry describes; none while the log is empty.
     sequence: Option<u64>,
     meta: Option<MetaData>,
     /// The files by their names.
@@ -105,8 +105,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what an interrupted process left in the log of a table. Only safe while nobody else
-    /// writes.
+    /// Removes what an interrupted process left in the log of a table. Only safe while no other
+    /// process writes.
     pub(crate) fn remove_log_temporaries(&self, table: &TableId) -> Result<()> {
         let log = self.folder(table).join("_delta_log");
         if self.place().is_remote() {

@@ -1,8 +1,8 @@
 //! Rewrites the files of a table without what was deleted.
 //!
-//! Every file keeps its place, and its name unless a Delta log names it: one of fewer rows takes the
-//! place of another in one step, from the oldest to the newest, so that whoever reads the folder
-//! meanwhile finds a tombstone or a newer version wherever the older ones still are.
+//! Files are replaced by smaller ones from the oldest to the newest, each in one step: while a purge
+//! runs, a reader that still finds an old version also finds its tombstone or the newer version. A
+//! file keeps its name, unless a Delta log records that name together with its size.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What stands at the end of a file: its columns and their statistics.
+//! The footer of a file: its columns and their statistics.
 
 use std::collections::BTreeMap;
 use std::fs::File;

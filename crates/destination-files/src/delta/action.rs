@@ -132,7 +132,7 @@ pub(super) struct Txn {
     pub(super) last_updated: i64,
 }
 
-/// A file that is no longer of the table.
+/// A file that the table no longer contains.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Remove {

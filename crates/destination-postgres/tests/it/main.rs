@@ -212,8 +212,8 @@ impl DestinationFixture for Postgres {
     }
 
     async fn unusable(&self) -> Vec<Scratch> {
-        let nobody = format!("postgres://postgres@127.0.0.1:{}/x", postgres::free_port());
-        vec![Scratch::new(nobody, Arc::new(()))]
+        let unreachable = format!("postgres://postgres@127.0.0.1:{}/x", postgres::free_port());
+        vec![Scratch::new(unreachable, Arc::new(()))]
     }
 }
 

@@ -137,7 +137,7 @@ fn a_broken_configuration_is_shown_where_it_is_broken() {
             ),
         ),
         (
-            "an expression that is none",
+            "an invalid regular expression",
             checked(key, "stream = \"charges\"\npattern = { currency = \"(\" }"),
         ),
         (

@@ -185,7 +185,7 @@ async fn c43_connected_accounts_are_read_each_by_itself_into_the_same_tables() {
         gone.keys().copied().collect::<Vec<_>>(),
         ["acct_connected0007"]
     );
-    assert_eq!(summary.failure(), None, "nobody asked for it by name");
+    assert_eq!(summary.failure(), None, "it was not selected by name");
     // What was read of it stays, but in tables that every sync reads whole.
     assert!(
         simulated.stored("charges").contains("acct_connected0007")

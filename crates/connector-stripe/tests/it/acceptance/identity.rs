@@ -238,7 +238,7 @@ async fn a1_another_stripe_account_is_refused_in_every_destination() {
             );
             assert_eq!(kind.rows(folder.path()), 30, "{kind:?}");
         }
-        // A rotated key of the same account goes on.
+        // With a new key of the same account the sync resumes.
         let summary = read(
             &test,
             json!({ "api_key": "rk_test_c" }),

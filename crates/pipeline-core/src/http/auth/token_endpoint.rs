@@ -191,8 +191,8 @@ fn secrets(request: &Request) -> Vec<SecretString> {
         .collect()
 }
 
-/// What the answers of a token endpoint mean: a refusal in the standard's words is the OAuth
-/// library's to read, and one in others comes from somebody else.
+/// Classifies responses of a token endpoint. A refusal as the OAuth standard defines it is left to
+/// the OAuth library; any other comes from a proxy or a gateway.
 #[derive(Debug)]
 struct TokenAnswers;
 
