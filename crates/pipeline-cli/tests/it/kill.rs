@@ -142,6 +142,7 @@ fn the_demo_kills_a_sync_of_three_vendors_and_proves_the_result() {
     ] {
         assert!(demo.stdout.contains(text), "no `{text}`:\n{}", demo.text());
     }
+    assert!(!demo.text().contains("chmod"), "{}", demo.text());
     let kept = rusqlite::Connection::open(sandbox.path("demo.db")).unwrap();
     let charges: i64 = kept
         .query_row("SELECT count(*) FROM payments_charges", [], |row| {

@@ -1,6 +1,8 @@
 //! Where the demo writes: `demo.db` in the current folder, or another destination.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +78,7 @@ impl Place {
             let header = format!("[sources.{source}]\n");
             text = text.replace(&header, &format!("{header}streams = {streams:?}\n"));
         }
-        std::fs::write(self.config(), text).map_err(|error| {
+        write_privately(&self.config(), &text).map_err(|error| {
             Failure::usage(
                 format!(
                     "the demo's configuration cannot be written: {}",
@@ -151,6 +153,17 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Writes a file that only its owner may read, as settings may be secrets.
+fn write_privately(path: &Path, text: &str) -> std::io::Result<()> {
+    // A demo that was killed may have left one.
+    let _ = std::fs::remove_file(path);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// The table of a destination with the given settings. Paths are below `folder`; one that is
